@@ -1,0 +1,246 @@
+"""Runs one handler and says what came of it.
+
+The one place that catches whatever a handler raises. The deadlines of a run live here too: the alarm asks
+`interrupt_if_due` in the main thread, the control thread reads and moves `lease_deadline`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shithubd_worker.backoff import jittered
+from shithubd_worker.children import Children
+from shithubd_worker.config import Config
+from shithubd_worker.errors import Interrupted, LeaseLost, Permanent, RetryAfter
+from shithubd_worker.job import Job
+from shithubd_worker.model import How, Lease, Outcome
+from shithubd_worker.registry import Kind
+
+if TYPE_CHECKING:
+    import psycopg
+
+LONGEST_ERROR = 8192
+# A handler that swallows the interrupt is interrupted again, until the control thread ends the process.
+INTERRUPT_AGAIN_SECONDS = 0.5
+OK = Outcome(How.OK)
+
+
+def lease_margin(timeout: float) -> float:
+    """How long before the end of its lease a run is given up, in seconds: time to stop before others may start."""
+    return min(10.0, 0.2 * timeout)
+
+
+class HandlerDatabase(Protocol):
+    """What an attempt needs of the database for its handler: store.Ledger."""
+
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The handlers' connection."""
+
+    @property
+    def broken(self) -> bool:
+        """Did it break?"""
+
+    def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
+        """End the lease in the transaction that is open on it."""
+
+
+class Deadlines(Protocol):
+    """The stop request: when must a running handler be released? host.Stop."""
+
+    @property
+    def release_at(self) -> float:
+        """On the monotonic clock; infinity if nobody asked to stop."""
+
+
+class Attempt:
+    """One run of one handler. Times are on the monotonic clock."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        lease: Lease,
+        *,
+        config: Config,
+        database: HandlerDatabase,
+        stop: Deadlines,
+        alarm: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.kind = kind
+        self.lease = lease
+        self.children = Children()
+        self.started_at = clock()
+        self.runtime_deadline = self.started_at + kind.max_runtime
+        self.lease_deadline = lease.deadline  # moved by the control thread at each renewal
+        self.lost = False  # set by the control thread when a renewal was refused
+        self.over = False  # the handler has returned; what is left is the main thread's settle
+        self.settled = False  # job.transaction() has committed
+        self.unknown = False  # job.transaction() sent its COMMIT, and no answer came
+        self._config = config
+        self._database = database
+        self._stop = stop
+        self._alarm = alarm
+        self._clock = clock
+        self._armed = False
+        self._interrupted: str | None = None
+        self._bound: inspect.BoundArguments
+
+    def prepare(self) -> Outcome | None:
+        """Read the payload and hold it against the handler's signature. An Outcome if it doesn't fit, else None."""
+        try:
+            members = json.loads(self.lease.payload)
+            self._bound = self.kind.signature.bind(Job(self, self.children, self._config), **members)
+        except (ValueError, TypeError, RecursionError, MemoryError) as error:
+            self.over = True
+            return Outcome(How.POISON, f"the payload doesn't fit the handler: {_text(error)}")
+        return None
+
+    def run(self) -> Outcome:
+        """Run the prepared handler to its end, whatever that is. Raises nothing."""
+        try:
+            self._arm()
+            try:
+                self.kind.handler(*self._bound.args, **self._bound.kwargs)
+            finally:
+                self._armed = False
+            return OK
+        except BaseException as error:  # noqa: BLE001 (the one place: a handler may raise anything, SystemExit too)
+            self._armed = False
+            return self._outcome_of(error)
+        finally:
+            self.over = True
+            self._alarm(0)
+            self.children.end_all()
+
+    def extend(self, seconds: float | None) -> None:
+        """Move the end of `max_runtime` to `seconds` from now."""
+        self.runtime_deadline = self._clock() + (self.kind.max_runtime if seconds is None else float(seconds))
+        if self._armed:
+            self._arm()
+
+    def connection(self) -> psycopg.Connection:
+        """The handlers' connection."""
+        return self._database.connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT."""
+        if self.settled or self.unknown:
+            raise RuntimeError("job.transaction() ends the job, so it can be used only once")
+        connection = self._database.connection
+        committing = False
+        try:
+            with connection.transaction():
+                try:
+                    yield connection
+                finally:
+                    self._armed = False
+                if not self._database.settle(self.lease, OK, self.kind.retention):
+                    raise LeaseLost(f"job {self.lease.id} was leased again while this run went on")
+                committing = True
+            self.settled = True
+        except BaseException:
+            self.unknown = committing
+            raise
+        finally:
+            self._arm()
+
+    @property
+    def shielded(self) -> bool:
+        """Is the main thread where no interrupt may fall: in a COMMIT, or past the handler?"""
+        return not self._armed
+
+    @property
+    def end_at(self) -> float:
+        """When the handler must be interrupted."""
+        return min(self.give_up_at, self.runtime_deadline, self._stop.release_at)
+
+    @property
+    def give_up_at(self) -> float:
+        """When the lease, not renewed, is too close to its end to go on."""
+        return self.lease_deadline - lease_margin(self.kind.lease_timeout)
+
+    def why_end(self) -> str | None:
+        """Why the handler must be interrupted now: lost, stop or runtime; None if it may go on."""
+        now = self._clock()
+        if self.lost or now >= self.give_up_at:
+            return "lost"
+        if now >= self._stop.release_at:
+            return "stop"
+        if now >= self.runtime_deadline:
+            return "runtime"
+        return None
+
+    def interrupt_if_due(self) -> None:
+        """In the main thread, from the alarm's signal handler: raise Interrupted in the handler's frame if it's time."""
+        if not self._armed:
+            return
+        why = self.why_end()
+        if why is None:
+            self._arm()
+            return
+        self._interrupted = why
+        self._alarm(INTERRUPT_AGAIN_SECONDS)
+        raise Interrupted(why)
+
+    def interrupted_outcome(self, why: str) -> Outcome:
+        """What an interrupt for this reason comes to."""
+        if why == "stop":
+            return Outcome(How.RELEASED, "released: the worker stops")
+        if why == "lost":
+            return Outcome(How.LEASE_LOST, "given up: the lease was lost or could not be renewed in time")
+        ran = self._clock() - self.started_at
+        return self._failed_attempt(f"interrupted after {ran:.1f} s: longer than max_runtime ({self.kind.max_runtime:g} s)")
+
+    def _arm(self) -> None:
+        self._armed = True
+        # Once interrupted, leave the handler some time to clean up before it is interrupted again.
+        self._alarm(INTERRUPT_AGAIN_SECONDS if self._interrupted else max(0.001, self.end_at - self._clock()))
+
+    def _outcome_of(self, error: BaseException) -> Outcome:
+        if self.settled:
+            return OK
+        if isinstance(error, Interrupted) and self._interrupted:
+            return self.interrupted_outcome(self._interrupted)
+        if isinstance(error, LeaseLost):
+            return Outcome(How.LEASE_LOST, _text(error))
+        if self._database.broken:
+            return Outcome(How.RELEASED, f"released: the database went away under the handler: {_text(error)}")
+        if isinstance(error, Permanent):
+            return Outcome(How.FAILED, _text(error))
+        if isinstance(error, RetryAfter):
+            return self._failed_attempt(_text(error), error.seconds)
+        return self._failed_attempt(_text(error, trace=True))
+
+    def _failed_attempt(self, text: str, delay: float | None = None) -> Outcome:
+        most = self.kind.max_attempts if self.lease.max_attempts is None else self.lease.max_attempts
+        if self.lease.attempt >= most:
+            return Outcome(How.FAILED, text)
+        if delay is None:
+            try:
+                delay = jittered(max(0.0, float(self.kind.backoff(self.lease.attempt))), random.random())  # noqa: S311
+            except Exception as error:  # noqa: BLE001 (the backoff is the handler's author's code as well)
+                return Outcome(How.FAILED, f"{text}\nand its backoff raised {_text(error)}")
+        return Outcome(How.RETRY, text, min(delay, 365 * 86400.0))
+
+
+def _text(error: BaseException, *, trace: bool = False) -> str:
+    """What was raised, as text that PostgreSQL can store: no NUL, no lone surrogate, at most 8 KiB, the end kept."""
+    try:
+        said = f"{type(error).__name__}: {error}" if not isinstance(error, (Permanent, RetryAfter)) else str(error)
+    except Exception:  # noqa: BLE001 (a __str__ may raise too)
+        said = type(error).__name__
+    said = said[:LONGEST_ERROR]
+    if trace:
+        frames = traceback.format_tb(error.__traceback__)[1:]  # the first is this module's call of the handler
+        said = f"{said}\n{''.join(frames[-20:])}".rstrip()
+    clean = said.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+    return clean.encode()[:LONGEST_ERROR].decode(errors="ignore")

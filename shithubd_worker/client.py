@@ -1,0 +1,77 @@
+"""Enqueueing from Python. From anything else it is `INSERT INTO jobs (kind, payload) VALUES (…)`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+def enqueue(
+    connection: psycopg.Connection[Any],
+    kind: str,
+    /,
+    *,
+    delay: float | timedelta | None = None,
+    run_at: datetime | None = None,
+    priority: int = 0,
+    max_attempts: int | None = None,
+    schema: str = "public",
+    **members: object,
+) -> int:
+    """Add a job in the caller's transaction and return its id; the job exists once that transaction commits.
+
+    `members` become the payload, and with it the handler's keyword arguments. `delay` is in seconds, counted by the
+    database's clock; or give `run_at`, an aware datetime. `priority`: lower runs first, within the kind.
+    `max_attempts`: None for the kind's. Raises ValueError, before anything is sent, for members that JSON or
+    PostgreSQL can't hold, so that the caller's transaction stays usable.
+    """
+    from psycopg import sql
+    from psycopg.rows import tuple_row
+
+    if delay is not None and run_at is not None:
+        raise ValueError("give delay or run_at, not both")
+    if run_at is not None and run_at.tzinfo is None:
+        raise ValueError("run_at needs a time zone: datetime.now(timezone.utc) + …")
+    if isinstance(delay, timedelta):
+        delay = delay.total_seconds()
+    query = sql.SQL(
+        "INSERT INTO {} (kind, payload, priority, max_attempts, run_at) VALUES (%s, %s::jsonb, %s, %s,"
+        " coalesce(%s::timestamptz, now() + make_interval(secs => %s::double precision))) RETURNING id"
+    ).format(sql.Identifier(schema, "jobs"))
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(query, (kind, payload_text(members), priority, max_attempts, run_at, delay or 0.0))
+        row = cursor.fetchone()
+    if row is None:  # a trigger of the caller's own swallowed the row
+        raise RuntimeError("the database returned no id")
+    return int(row[0])
+
+
+def payload_text(members: dict[str, object]) -> str:
+    """The members as JSON text that PostgreSQL accepts. Raises ValueError that names what it can't hold."""
+    try:
+        text = json.dumps(members, ensure_ascii=False, allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"the payload is not JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("the payload is nested too deeply, or contains itself") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the payload contains a lone surrogate, which is no character") from error
+    if "\\u0000" in text and "\x00" in "".join(_strings(members)):
+        raise ValueError("the payload contains a NUL character, which PostgreSQL can't store")
+    return text
+
+
+def _strings(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [s for key, member in value.items() for s in (*_strings(key), *_strings(member))]
+    if isinstance(value, (list, tuple)):
+        return [s for member in value for s in _strings(member)]
+    return []

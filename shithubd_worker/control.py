@@ -1,0 +1,261 @@
+"""The control thread: what must go on while a handler runs.
+
+It beats, renews the lease of the running job, hears signals even while the main thread is inside C, tells systemd,
+and ends the process when a handler ignores its interrupt. It has a database connection of its own; while that is
+away it keeps the deadlines all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shithubd_worker import backoff
+from shithubd_worker.attempt import Attempt, lease_margin
+from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
+from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
+from shithubd_worker.model import Hold, Identity
+from shithubd_worker.store import LOST, Beat, Queue
+
+if TYPE_CHECKING:
+    from shithubd_worker.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 5.0
+# A run shorter than this is not worth a beat of its own; a longer one is shown by `status` within about a second.
+SHOWN_AFTER_SECONDS = 0.5
+# A call of the main thread that got no answer for so long is cut: no keepalive notices a server that is frozen.
+ANSWER_SECONDS = 30.0
+# The main thread passes its loop at least once a poll, or is inside a call to the database, which is cut.
+STALLED_SECONDS = ANSWER_SECONDS + 30.0
+PING_SECONDS = 10.0
+
+
+@dataclass
+class Progress:
+    """What the two threads know of each other. Each field is written by one of them only."""
+
+    # By the main thread:
+    ticked_at: float = field(default_factory=time.monotonic)
+    attempt: Attempt | None = None
+    database_up: bool = True
+    ready: bool = False
+    jobs: int = 0
+    # By the control thread:
+    holds: list[Hold] = field(default_factory=list)
+
+
+class Control(threading.Thread):
+    """See the module. `start()` it once the worker is registered; `finish()` it when no handler can run any more."""
+
+    def __init__(
+        self,
+        *,
+        beat: Beat,
+        queue: Queue,
+        identity: Identity,
+        kinds: Sequence[str],
+        shortest_lease: float,
+        progress: Progress,
+        stop: Stop,
+        ears: Wakeup,
+        wake_main: Callable[[], None],
+        systemd: Systemd,
+        dead_man: DeadMan,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(name="control", daemon=True)
+        self._beat = beat
+        self._queue = queue
+        self._identity = identity
+        self._kinds = kinds
+        self._tick = min(0.5, shortest_lease / 10)
+        self._progress = progress
+        self._stop_wish = stop
+        self._ears = ears
+        self._wake_main = wake_main
+        self._systemd = systemd
+        self._dead_man = dead_man
+        self._metrics = metrics
+        self._main = threading.main_thread()
+        self._finished = False
+        self._beat_at = 0.0
+        self._shown: object = None
+        self._jobs_at_beat = 0
+        self._pinged_at = 0.0
+        self._retry_at = 0.0
+        self._tries = 0
+        self._stop_told = False
+
+    def finish(self) -> None:
+        """End the thread; returns when it is over."""
+        self._finished = True
+        self._ears.wake()
+        self.join(timeout=5)
+
+    def run(self) -> None:
+        """Every tick: hear, keep deadlines, speak to the database, speak to systemd."""
+        while not self._finished:
+            select.select([self._ears], [], [], self._tick)
+            try:
+                self._hear()
+                self._keep_deadlines(time.monotonic())
+                self._speak_to_database(time.monotonic())
+                self._speak_to_systemd(time.monotonic())
+            except Exception:  # a fault here must end the process, not leave a worker without its control thread
+                log.exception("the control thread failed")
+                end_process(EXIT_FORCED)
+
+    def _hear(self) -> None:
+        for number in self._ears.drain():
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop_wish.hear(main=False)
+        if self._stop_wish.wanted and not self._stop_told:
+            self._stop_told = True
+            self._wake_main()
+            self._beat_at = 0.0
+
+    def _keep_deadlines(self, now: float) -> None:
+        busy_since = self._queue.busy_since
+        if busy_since is not None and now - busy_since > ANSWER_SECONDS:
+            log.warning("no answer from the database for %.0f s: cutting the connection", now - busy_since)
+            self._queue.cut()
+        attempt = self._progress.attempt
+        if attempt is None or attempt.over:
+            self._dead_man.stand_down()
+            return
+        timeout = attempt.kind.lease_timeout
+        self._dead_man.put_off(attempt.lease_deadline - lease_margin(timeout) / 4)
+        if now >= self._stop_wish.kill_at:
+            self._end(attempt, EXIT_OK)
+        elif not attempt.shielded and now >= attempt.end_at + PATIENCE_SECONDS and attempt.why_end() != "stop":
+            self._end(attempt, EXIT_FORCED)
+
+    def _end(self, attempt: Attempt, code: int) -> None:
+        """The handler ignores its interrupt: settle for the main thread, and end the process."""
+        why = attempt.why_end() or "stop"
+        log.critical(
+            "job %d (%s) ignores its interrupt (%s): ending this process", attempt.lease.id, attempt.kind.name, why,
+            extra={"job_id": attempt.lease.id, "kind": attempt.kind.name},
+        )
+        attempt.children.end_all()
+        try:
+            if why != "lost":
+                self._beat.settle(attempt.lease, attempt.interrupted_outcome(why), attempt.kind.retention)
+                self._beat.unregister(self._identity.id)
+        except LOST as error:
+            log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
+        self._systemd.stopping()
+        end_process(code)
+
+    def _speak_to_database(self, now: float) -> None:
+        if now < self._retry_at:
+            return
+        try:
+            self._renew(now)
+            self._show(now)
+        except LOST as error:
+            self._beat.close()
+            self._tries += 1
+            self._retry_at = time.monotonic() + backoff.reconnect(self._tries, random.random())  # noqa: S311
+            if self._tries == 1:
+                log.warning("control connection lost: %s", str(error).splitlines()[0])
+        else:
+            self._tries = 0
+
+    def _renew(self, now: float) -> None:
+        attempt = self._progress.attempt
+        if attempt is None or attempt.over or attempt.lost:
+            return
+        timeout = attempt.kind.lease_timeout
+        if now < attempt.lease_deadline - timeout * 2 / 3:
+            return
+        sent_at = time.monotonic()
+        renewed = self._beat.renew(attempt.lease, timeout)
+        self._metrics.renewed(ok=renewed)
+        if renewed:
+            attempt.lease_deadline = sent_at + timeout
+        elif not attempt.over and not attempt.shielded:
+            # Not if the main thread is just committing the settle: then the lease is gone because it was ended.
+            attempt.lost = True
+            signal.pthread_kill(self._main.ident or 0, signal.SIGALRM)
+
+    def _show(self, now: float) -> None:
+        """Beat when it is due, and when what `status` should show has changed."""
+        attempt = self._progress.attempt
+        running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
+        shown = (self.state, running.lease.token if running else None)
+        if now - self._beat_at < BEAT_SECONDS and shown == self._shown:
+            return
+        holds = self._beat.beat(
+            self._identity.id,
+            self.state,
+            running.lease.id if running else None,
+            running.kind.name if running else None,
+            now - running.started_at if running else None,
+            busy=self._progress.jobs != self._jobs_at_beat,
+        )
+        self._jobs_at_beat = self._progress.jobs
+        if holds is None:
+            log.warning("this worker's row was gone: registering again")
+            self._beat.register(self._identity, self._kinds)
+            holds = []
+        if holds != self._progress.holds:
+            for hold in holds:
+                log.info("held: %s", hold)
+            if not holds:
+                log.info("no longer held")
+        self._progress.holds = holds
+        self._beat_at, self._shown = now, shown
+
+    @property
+    def state(self) -> str:
+        """What the worker is doing, in one word."""
+        attempt = self._progress.attempt
+        if self._stop_wish.wanted:
+            return "stopping"
+        if not self._progress.database_up:
+            return "reconnecting"
+        if attempt is not None and not attempt.over:
+            return "running"
+        return "held" if self._progress.holds else "idle"
+
+    def _speak_to_systemd(self, now: float) -> None:
+        self._metrics.state(self.state)
+        if not self._progress.ready:
+            return
+        self._systemd.status(self._status_line(now))
+        attempt = self._progress.attempt
+        running = attempt is not None and not attempt.over
+        every = min(PING_SECONDS, (self._systemd.watchdog_seconds or PING_SECONDS * 3) / 3)
+        if now - self._pinged_at < every and not (self._stop_wish.wanted and now - self._pinged_at >= 1.0):
+            return
+        self._pinged_at = now
+        if running or now - self._progress.ticked_at < STALLED_SECONDS:
+            # A running handler is inside its max_runtime: _keep_deadlines has ended the process otherwise.
+            self._systemd.watchdog()
+        if self._stop_wish.wanted and running:
+            self._systemd.extend(min(15.0, self._stop_wish.kill_at - now + 5.0))
+
+    def _status_line(self, now: float) -> str:
+        attempt = self._progress.attempt
+        held = f"; held: {self._progress.holds[0]}" if self._progress.holds else ""
+        if attempt is not None and not attempt.over:
+            what = f"running {attempt.kind.name} {attempt.lease.id} for {now - attempt.started_at:.0f} s"
+            if self._stop_wish.wanted:
+                return f"stopping: {what}; released in {max(0.0, self._stop_wish.release_at - now):.0f} s"
+            away = "" if self._progress.database_up and not self._tries else "; database away"
+            return f"{what}; lease {max(0.0, attempt.lease_deadline - now):.0f} s{away}{held}"
+        if self._stop_wish.wanted:
+            return "stopping"
+        if not self._progress.database_up:
+            return "waiting for the database"
+        return f"idle{held}" if not held else held[2:]

@@ -1,0 +1,81 @@
+"""The few exceptions of the project, and the exit code that each one means on the command line."""
+
+from __future__ import annotations
+
+# Exit codes: sysexits(3) where it has one, small numbers where it has none. The README's table is made from these.
+EXIT_OK = 0
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_CHECK_SAYS_NO = 3
+EXIT_TIMEOUT = 4
+EXIT_REFUSED = 5
+EXIT_FORCED = 70
+EXIT_DATABASE = 75
+EXIT_SCHEMA = 76
+EXIT_RIGHTS = 77
+EXIT_CONFIG = 78
+EXIT_DETACHED = 130
+
+
+class Permanent(Exception):  # noqa: N818 (a word of the handler's author, not an error of ours)
+    """Raised by a handler: this job can never succeed. It becomes `failed` at once, whatever attempts are left."""
+
+
+class RetryAfter(Exception):  # noqa: N818
+    """Raised by a handler: try again after `seconds` (0 or more), in place of the kind's backoff."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        super().__init__(reason or f"asked to be tried again after {seconds:g} s")
+        self.seconds = max(0.0, float(seconds))
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised in a handler's frame when its time is up.
+
+    A KeyboardInterrupt, because psycopg then cancels the query that the handler waits for and leaves its
+    connection usable; any other exception out of a signal handler would break it.
+    """
+
+
+class ShithubdError(Exception):
+    """Anything that ends a command with one clear line and `exit_code`."""
+
+    exit_code = EXIT_ERROR
+
+
+class ConfigError(ShithubdError):
+    """The configuration can't work: all of its faults at once, one a line."""
+
+    exit_code = EXIT_CONFIG
+
+
+class Refused(ShithubdError):
+    """The command is understood and possible, but dangerous as asked: the message says what to add."""
+
+    exit_code = EXIT_REFUSED
+
+
+class NoSuchJob(ShithubdError):
+    """No job has this id, neither waiting nor in the history."""
+
+
+class DatabaseUnavailable(ShithubdError):
+    """The database could not be reached, or went away."""
+
+    exit_code = EXIT_DATABASE
+
+
+class SchemaMismatch(ShithubdError):
+    """The database's schema is missing, too old, too new or not ours."""
+
+    exit_code = EXIT_SCHEMA
+
+
+class RightsMissing(ShithubdError):
+    """The database role lacks a right, or the password is wrong."""
+
+    exit_code = EXIT_RIGHTS
+
+
+class LeaseLost(ShithubdError):
+    """The lease is no longer ours: somebody else may run the job now, so nothing of this run may be written."""

@@ -1,0 +1,244 @@
+"""The machine: which process this is, its signals, its alarm, and what systemd is told."""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import sdnotify
+
+from shithubd_worker.errors import EXIT_FORCED
+from shithubd_worker.model import Identity
+
+# After the moment at which a handler should have stopped, the control thread waits this long before it ends the process.
+PATIENCE_SECONDS = 2.0
+
+
+def identify() -> Identity:
+    """This process. Facts that a host doesn't have (no systemd, no machine id) are empty, and prove nothing later."""
+    return Identity(
+        id=uuid4(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        machine_id=_read("/etc/machine-id"),
+        boot_id=_read("/proc/sys/kernel/random/boot_id"),
+        pid_namespace=_pid_namespace(),
+        start_ticks=_start_ticks(os.getpid()) or 0,
+        unit=os.environ.get("SHITHUBD_WORKER_UNIT") or None,
+        invocation_id=os.environ.get("INVOCATION_ID") or None,
+    )
+
+
+def is_dead(other: Identity, me: Identity) -> str | None:
+    """Proof that another worker's process is dead, or None if there is none. Both must be of this machine.
+
+    A unit runs one process at a time, so an earlier invocation of our own unit is over. Else the pid must be gone, or
+    belong to a process that started at another time, seen from the same boot and the same pid namespace. A missing
+    /proc entry proves nothing (ProtectProc= hides the living): the kernel is asked by a signal that is none.
+    """
+    if not me.machine_id or other.machine_id != me.machine_id:
+        return None
+    if me.unit and me.invocation_id and other.unit == me.unit and other.invocation_id:
+        return None if other.invocation_id == me.invocation_id else f"unit {me.unit} was started anew"
+    if (other.boot_id, other.pid_namespace) != (me.boot_id, me.pid_namespace) or not me.boot_id:
+        return None
+    try:
+        os.kill(other.pid, 0)
+    except ProcessLookupError:
+        return f"no process {other.pid} on this host any more"
+    except PermissionError:
+        pass
+    ticks = _start_ticks(other.pid)
+    if ticks is not None and other.start_ticks and ticks != other.start_ticks:
+        return f"pid {other.pid} belongs to another process now"
+    return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _pid_namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def _start_ticks(pid: int) -> int | None:
+    # The command's name, in parentheses, may contain anything: count from the last one. Field 22 of proc(5).
+    stat = _read(f"/proc/{pid}/stat")
+    return int(stat.rpartition(")")[2].split()[19]) if stat else None
+
+
+class Stop:
+    """The wish to stop: heard once, finish the job; heard twice, release it now.
+
+    The signal is heard by two: by the main thread, as soon as it runs Python, and by the control thread through the
+    wakeup descriptor, even while the main thread is inside C. Each counts; the larger count is the truth.
+    """
+
+    def __init__(self, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._grace = grace
+        self._clock = clock
+        self._heard = [0, 0]
+        self._since: float | None = None
+        self._now_since: float | None = None
+
+    def hear(self, *, main: bool) -> None:
+        """Count one SIGTERM or SIGINT."""
+        self._heard[0 if main else 1] += 1
+        if self._since is None:
+            self._since = self._clock()
+        if max(self._heard) > 1 and self._now_since is None:
+            self._now_since = self._clock()
+
+    def ask(self) -> None:
+        """Stop as if one signal had been heard."""
+        if self._since is None:
+            self._since = self._clock()
+
+    @property
+    def wanted(self) -> bool:
+        """Must no further job be leased?"""
+        return self._since is not None
+
+    @property
+    def release_at(self) -> float:
+        """When a running job is to be interrupted and released."""
+        if self._now_since is not None:
+            return self._now_since
+        return math.inf if self._since is None else self._since + self._grace
+
+    @property
+    def kill_at(self) -> float:
+        """When a handler that ignored that is ended together with its process."""
+        return self.release_at + PATIENCE_SECONDS
+
+
+class Wakeup:
+    """A descriptor to sleep on: readable after `wake`, by whichever thread, and after a signal if it is the wakeup fd."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def fileno(self) -> int:
+        """For select()."""
+        return self._reader.fileno()
+
+    def wake(self) -> None:
+        """End the sleep, or the next one. Safe in a signal handler."""
+        try:
+            self._writer.send(b"\0")
+        except OSError:
+            pass  # full: it will wake anyway; closed: nobody sleeps
+
+    def drain(self) -> bytes:
+        """Take what was written: signal numbers, or zeros from `wake`."""
+        try:
+            return self._reader.recv(4096)
+        except BlockingIOError:
+            return b""
+
+    def catch_signals(self) -> None:
+        """Have the interpreter write the number of each signal here, from within the C-level handler."""
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self._reader.close()
+        self._writer.close()
+
+
+def set_alarm(seconds: float) -> None:
+    """Deliver SIGALRM to this process after so many seconds; 0 takes it back. From the main thread only."""
+    signal.setitimer(signal.ITIMER_REAL, 0 if math.isinf(seconds) else seconds)
+
+
+class DeadMan:
+    """Ends the process with its stacks on stderr unless it is put off in time: for a call that holds the GIL, where no
+    signal handler and no thread of Python's gets a turn. faulthandler's timer is a thread of C.
+
+    Arming costs some 30 µs, so a job that is covered by an earlier arming arms nothing. Called by both threads;
+    each call holds the GIL throughout.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._fires_at = math.inf
+
+    def cover(self, latest: float) -> None:
+        """Make sure that it fires at `latest` or before."""
+        if self._fires_at > latest:
+            self.put_off(latest)
+
+    def put_off(self, until: float) -> None:
+        """Let it fire at `until` and no earlier."""
+        faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True)
+        self._fires_at = until
+
+    def stand_down(self, within: float = math.inf) -> None:
+        """No handler runs any more: take it back, if it would fire within so many seconds."""
+        if self._fires_at - self._clock() <= within and self._fires_at != math.inf:
+            faulthandler.cancel_dump_traceback_later()
+            self._fires_at = math.inf
+
+
+def end_process(code: int = EXIT_FORCED) -> None:
+    """End this process at once, from any thread, without asking a handler that doesn't listen."""
+    os._exit(code)
+
+
+class Systemd:
+    """What systemd is told, if it listens. sdnotify swallows errors and sends latin-1, so the text is kept to ASCII."""
+
+    def __init__(self) -> None:
+        self._notifier = sdnotify.SystemdNotifier()
+        self.listens = "NOTIFY_SOCKET" in os.environ
+        usec = os.environ.get("WATCHDOG_USEC", "")
+        mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog_seconds = int(usec) / 1e6 if usec.isdigit() and mine else None
+        self._status = ""
+
+    def ready(self, status: str) -> None:
+        """READY=1: this worker can lease."""
+        self._status = status
+        self._send("READY=1", f"STATUS={_ascii(status)}")
+
+    def status(self, text: str) -> None:
+        """STATUS=: the first line of `systemctl status`. Sent when it changes."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={_ascii(text)}")
+
+    def watchdog(self) -> None:
+        """WATCHDOG=1: there is progress."""
+        self._send("WATCHDOG=1")
+
+    def extend(self, seconds: float) -> None:
+        """EXTEND_TIMEOUT_USEC=: the start or the stop under way needs so many seconds from now."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def stopping(self) -> None:
+        """STOPPING=1. Only when the process is leaving: systemd starts its stop timeout at this word."""
+        self._send("STOPPING=1")
+
+    def _send(self, *lines: str) -> None:
+        if self.listens:
+            self._notifier.notify("\n".join(lines))
+
+
+def _ascii(text: str) -> str:
+    return text.replace("\n", " ").encode("ascii", "replace").decode()

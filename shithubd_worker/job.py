@@ -1,0 +1,78 @@
+"""What a handler is given: its job."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from shithubd_worker.children import Children
+    from shithubd_worker.config import Config
+    from shithubd_worker.model import Lease
+
+log = logging.getLogger("shithubd_worker.job")
+
+
+class Running(Protocol):
+    """The attempt that a job belongs to, as far as the job needs it."""
+
+    lease: Lease
+
+    def extend(self, seconds: float | None) -> None:
+        """See Job.extend."""
+
+    def connection(self) -> psycopg.Connection[Any]:
+        """See Job.connection."""
+
+    def transaction(self) -> Any:
+        """See Job.transaction."""
+
+
+class Job:
+    """One job, as its handler sees it.
+
+    `id`, `kind` and `attempt` (from 1) are those of the row. `log` is a logger whose lines carry them. `config` is
+    the worker's configuration.
+    """
+
+    def __init__(self, running: Running, children: Children, config: Config) -> None:
+        self._running = running
+        self._children = children
+        self.config = config
+        self.id = running.lease.id
+        self.kind = running.lease.kind
+        self.attempt = running.lease.attempt
+        self.log = logging.LoggerAdapter(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
+
+    def extend(self, seconds: float | None = None) -> None:
+        """Ask for more time: the handler may run for `seconds` from now (None: its kind's `max_runtime` again)."""
+        self._running.extend(seconds)
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """A database connection in autocommit mode for handlers, apart from the worker's own. Opened on first use."""
+        return self._running.connection()
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """A transaction on `connection` that ends the job: the block's writes and `ok` are committed together.
+
+        Effects written here happen exactly once. Only once a job; what is raised inside rolls all of it back, and
+        what is raised after it is only logged. Raises LeaseLost at the end if somebody else has the job by now.
+        """
+        with self._running.transaction() as connection:
+            yield connection
+
+    def popen(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[Any]:
+        """subprocess.Popen for handlers: a session of its own, an environment without the worker's secrets.
+
+        What still runs when the handler ends is killed, its children included. `env` is added to the environment.
+        """
+        return self._children.popen(command, env=env, **options)

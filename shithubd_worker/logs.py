@@ -1,0 +1,67 @@
+"""Log lines on stderr: text for people and the journal, JSON for collectors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_FIELDS = ("job_id", "kind", "attempt", "outcome")
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22T18:41:00Z INFO text`; under systemd, which knows the time itself, `<6>text` on every line."""
+
+    def __init__(self, *, journal: bool) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record; a traceback follows on lines of its own."""
+        text = _printable(record.getMessage())
+        if record.name == "shithubd_worker.job":
+            text = f"job {getattr(record, 'job_id', '?')} {getattr(record, 'kind', '?')}: {text}"
+        if record.exc_info:
+            text = f"{text}\n{self.formatException(record.exc_info)}"
+        if self._journal:
+            # Each line needs its priority: the journal splits at line ends.
+            return "\n".join(f"<{_priority(record.levelno)}>{line}" for line in text.splitlines())
+        return f"{_moment(record)} {record.levelname} {text}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and job_id, kind, attempt, outcome where they apply."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record on one line."""
+        line: dict[str, object] = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def configure(log_format: str, level: str, *, journal: bool) -> None:
+    """Send all log lines to stderr; `journal` when stderr is the systemd journal."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(journal=journal))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _priority(level: int) -> int:
+    return {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}.get(level, 7)
+
+
+def _printable(text: str) -> str:
+    # A job's error may hold anything: control characters must not steer somebody's terminal.
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

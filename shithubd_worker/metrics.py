@@ -1,0 +1,304 @@
+"""The Prometheus endpoint: what this process does, counted here; and the queue, asked of the database when scraped."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import psycopg
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    make_wsgi_app,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from shithubd_worker import __version__
+from shithubd_worker.errors import ConfigError
+from shithubd_worker.model import How, Lease
+from shithubd_worker.schema import newest_version
+from shithubd_worker.store import Connect, Session
+
+log = logging.getLogger(__name__)
+
+# Up to an hour: the longest of the usual limits are ten and fifteen minutes.
+DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
+LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+STATES = ("starting", "idle", "running", "held", "reconnecting", "stopping")
+CACHE_SECONDS = 15.0
+SCRAPE_TIMEOUT = "2s"
+OTHER = "other"  # any kind that this worker doesn't know: a stranger's INSERT must not make series
+
+
+class Metrics:
+    """Counts what this process does. Every kind × outcome is there from the start, at 0."""
+
+    def __init__(self, kinds: Sequence[str], leased_by: str) -> None:
+        self.registry = CollectorRegistry()
+        self._kinds = frozenset(kinds)
+        ours = "shithub_worker_"
+
+        def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+            return Counter(ours + name, text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+            return Gauge(ours + name, text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+            return Histogram(ours + name, text, labels, buckets=buckets, registry=self.registry)
+
+        self._processed = counter("jobs_processed", "Attempts that ended, by outcome.", ["kind", "outcome"])
+        self._claims = counter("claims", "Lease queries, by result.", ["result"])
+        self._renewals = counter("lease_renewals", "Renewals of the running job's lease, by result.", ["result"])
+        self._recovered = counter("leases_recovered", "Jobs that this worker took back from dead ones.", ["kind"])
+        self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
+        self._reconnects = counter("db_reconnects", "Times the database went away and came back.")
+        self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
+        self._duration = histogram("job_duration_seconds", "How long handlers ran.", DURATIONS, ["kind"])
+        self._wait = histogram(
+            "job_wait_seconds", "From the time a job could run to its lease, by the database's clock.", DURATIONS, ["kind"]
+        )
+        self._claim = histogram("claim_duration_seconds", "How long lease queries took.", LEASES)
+        self._in_flight = gauge("in_flight", "Jobs whose handler runs now.", ["kind"])
+        self._started = gauge("job_started_timestamp_seconds", "When the running job started; 0 if none.", ["kind"])
+        self._state = gauge("state", "1 for the state that the worker is in.", ["state"])
+        self._database_up = gauge("db_up", "1 while the worker reaches its database.")
+        self._polled = gauge("last_poll_timestamp_seconds", "When the worker last asked for a job.")
+        gauge("build_info", "1; the release and the schema that it brings.", ["version", "schema"]).labels(
+            __version__, str(newest_version())
+        ).set(1)
+        gauge("info", "1; this process as jobs.leased_by names it.", ["leased_by"]).labels(leased_by).set(1)
+        for kind in (*kinds, OTHER):
+            self._recovered.labels(kind)
+        for kind in kinds:
+            for how in How:
+                self._processed.labels(kind, how)
+            self._fenced.labels(kind)
+            self._duration.labels(kind)
+            self._wait.labels(kind)
+            self._in_flight.labels(kind)
+            self._started.labels(kind)
+        for result in ("job", "empty"):
+            self._claims.labels(result)
+        for result in ("ok", "lost"):
+            self._renewals.labels(result)
+        for source in ("notify", "poll"):
+            self._wakeups.labels(source)
+        self.state("starting")
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def leased(self, lease: Lease | None, seconds: float) -> None:
+        """A lease query ended."""
+        self._polled.set_to_current_time()
+        self._claim.observe(seconds)
+        self._claims.labels("empty" if lease is None else "job").inc()
+        if lease is not None:
+            self._wait.labels(lease.kind).observe(max(0.0, lease.waited_seconds))
+
+    def started(self, kind: str) -> None:
+        """A handler starts."""
+        self._in_flight.labels(kind).set(1)
+        self._started.labels(kind).set_to_current_time()
+
+    def ended(self, kind: str, seconds: float) -> None:
+        """A handler returned, or raised."""
+        self._in_flight.labels(kind).set(0)
+        self._started.labels(kind).set(0)
+        self._duration.labels(kind).observe(seconds)
+
+    def processed(self, kind: str, how: str) -> None:
+        """An attempt was settled."""
+        self._processed.labels(kind, str(how)).inc()
+
+    def recovered(self, kind: str, how: str) -> None:
+        """A dead worker's job was returned."""
+        known = kind if kind in self._kinds else OTHER
+        self._recovered.labels(known).inc()
+        if known != OTHER:
+            self._processed.labels(known, how).inc()
+
+    def fenced(self, kind: str) -> None:
+        """A settle was refused."""
+        self._fenced.labels(kind).inc()
+
+    def renewed(self, *, ok: bool) -> None:
+        """A lease was renewed, or found lost."""
+        self._renewals.labels("ok" if ok else "lost").inc()
+
+    def woken(self, source: str) -> None:
+        """The sleep ended."""
+        self._wakeups.labels(source).inc()
+
+    def database_up(self, *, up: bool) -> None:
+        """The database is there, or not."""
+        self._database_up.set(int(up))
+
+    def reconnected(self) -> None:
+        """The database came back."""
+        self._reconnects.inc()
+
+    def state(self, state: str) -> None:
+        """What the worker is doing, in one word of STATES."""
+        for name in STATES:
+            self._state.labels(name).set(int(name == state))
+
+
+class QueueCollector(Collector):
+    """The queue's gauges. Asked at most every 15 s, by one scrape at a time; absent, never stale, when the answer fails."""
+
+    def __init__(self, connect: Connect, schema: str) -> None:
+        self._session = Session(connect, schema)
+        self._lock = threading.Lock()
+        self._asked_at = float("-inf")
+        self._families: list[GaugeMetricFamily] = []
+
+    def describe(self) -> Iterable[Any]:
+        """Nothing beforehand: registering must not need the database."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges, fresh or at most 15 s old."""
+        with self._lock:
+            if time.monotonic() - self._asked_at >= CACHE_SECONDS:
+                self._families = list(self._ask())
+                self._asked_at = time.monotonic()
+            yield from self._families
+
+    def fresh(self) -> bool:
+        """Did the last question get an answer? For /readyz."""
+        return any(f.name == "shithubd_queue_scrape_success" and f.samples[0].value for f in self.collect())
+
+    def _ask(self) -> Iterator[GaugeMetricFamily]:
+        began = time.monotonic()
+        answer: dict[str, Any] | None = None
+        try:
+            if not self._session.opened:
+                # Its own limit: a slow count must fail here, and not pile up in the database.
+                self._session.connection.execute(f"SET statement_timeout = '{SCRAPE_TIMEOUT}'")  # type: ignore[call-overload]
+            answer = self._session.value("queue_gauges_v1")
+        except psycopg.Error as error:
+            log.warning("the queue's metrics are left out: %s", str(error).strip().splitlines()[0])
+            self._session.close()
+        yield _family("queue_scrape_success", "1 if the queue's gauges below are there.", value=float(answer is not None))
+        yield _family(
+            "queue_scrape_duration_seconds", "How long the database took for them.", value=time.monotonic() - began
+        )
+        if answer is None:
+            return
+        kinds = answer["kinds"]
+        yield _family("job_queue_depth", "Jobs that could run now.", ["kind"], {(k["kind"],): k["runnable"] for k in kinds})
+        states = ("queued", "processing", "paused", "failed")
+        yield _family(
+            "jobs", "Jobs by state.", ["kind", "state"], {(k["kind"], s): k[s] for k in kinds for s in states}
+        )
+        yield _family(
+            "job_queue_oldest_age_seconds", "How long the oldest due job waits.", ["kind"],
+            {(k["kind"],): k["oldest_seconds"] for k in kinds if k["oldest_seconds"] is not None},
+        )
+        yield _family(
+            "job_expired_leases", "Leases past their end that nobody took back yet.", ["kind"],
+            {(k["kind"],): answer["expired"].get(k["kind"], 0) for k in kinds},
+        )
+        yield _family(
+            "job_kind_unhandled", "1 for a kind with jobs and no living worker.", ["kind"],
+            {(k["kind"],): float(not k["workers"] and k["queued"] > 0) for k in kinds},
+        )
+        yield _family(
+            "job_kind_paused_timestamp_seconds", "Since when a kind is paused.", ["kind"],
+            {(kind,): since for kind, since in answer["paused"].items()},
+        )
+        scopes = ("fleet", "host", "unit", "worker", "kind")
+        yield _family("holds", "Holds that stand.", ["scope"], {(s,): answer["holds"].get(s, 0) for s in scopes})
+        yield _family(
+            "workers", "Workers by state; silent if they didn't beat for 30 s.", ["state"],
+            {(s,): answer["workers"].get(s, 0) for s in (*STATES, "silent")},
+        )
+        yield _family("history_days_ready", "Days for which the history has its partitions.", value=answer["history_days"])
+
+
+def _family(
+    name: str,
+    text: str,
+    labels: Sequence[str] = (),
+    samples: dict[tuple[str, ...], float] | None = None,
+    *,
+    value: float | None = None,
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"shithubd_{name}", text, labels=labels)
+    for label_values, number in ({(): value} if value is not None else samples or {}).items():
+        family.add_metric(label_values, float(number))
+    return family
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    # wsgiref would look up the name of the address, which may wait for a DNS server.
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 10  # a client that opens a connection and says nothing
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (wsgiref's own name)
+        log.debug(format, *args)
+
+
+def serve(
+    metrics: Metrics, queue: QueueCollector, state: Callable[[], str], host: str, port: int, *, chosen: bool
+) -> tuple[str, int]:
+    """Serve /metrics, /healthz and /readyz from a thread of their own; returns the address that was bound.
+
+    /healthz: the process answers. /readyz: 200 while it can lease or is held, else 503. A busy port is a ConfigError
+    if an operator chose it; else a free one is taken, with a warning.
+    """
+    metrics.registry.register(queue)
+    exposition = make_wsgi_app(metrics.registry)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "/")
+        if path == "/metrics":
+            return exposition(environ, start_response)
+        now = state()
+        ready = now in ("idle", "running", "held")
+        status, body = {
+            "/healthz": ("200 OK", "ok"),
+            "/readyz": ("200 OK" if ready else "503 Service Unavailable", now),
+            "/": ("200 OK", "shithubd-worker: /metrics /healthz /readyz"),
+        }.get(path, ("404 Not Found", "not found: try /metrics, /healthz or /readyz"))
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{body}\n".encode()]
+
+    try:
+        server = _listen(host, port, app)
+    except OSError as error:
+        if chosen:
+            raise ConfigError(f"--metrics (SHITHUBD_WORKER_METRICS): can't listen on {host}:{port}: {error}") from error
+        server = _listen(host, 0, app)
+        log.warning("metrics: %s:%d is busy, using port %d instead", host, port, server.server_port)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return str(server.server_name), server.server_port
+
+
+def _listen(host: str, port: int, app: Any) -> WSGIServer:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server_class = type("_FamilyServer", (_Server,), {"address_family": family})
+    return make_server(host, port, app, server_class=server_class, handler_class=_Quiet)

@@ -1,0 +1,190 @@
+"""Kinds and their handlers.
+
+A registry is what a developer fills, ten lines a kind:
+
+    registry = Registry()
+
+    @registry.handler("search.reindex", lease_timeout=60, max_attempts=5)
+    def reindex(job, repo, ref="HEAD"): ...
+
+The job is always the first argument; the members of the payload are the keyword arguments.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from shithubd_worker.backoff import after_attempt
+from shithubd_worker.errors import ConfigError
+
+Handler = Callable[..., object]
+Backoff = Callable[[int], float]
+F = TypeVar("F", bound=Handler)
+
+ENTRY_POINTS = "shithubd_worker.handlers"
+RETENTIONS = ("none", "7d", "90d")
+LONGEST_KIND = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of job and its limits; all durations in seconds. `backoff` maps the failed attempt (from 1) to seconds."""
+
+    name: str
+    handler: Handler
+    signature: inspect.Signature
+    lease_timeout: float
+    max_runtime: float
+    max_attempts: int
+    backoff: Backoff
+    retention: str
+
+
+class Registry(Mapping[str, Kind]):
+    """Kind → handler, with the kind's limits. A mapping by the kind's name."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, Kind] = {}
+
+    def handler(
+        self,
+        kind: str,
+        *,
+        lease_timeout: float | timedelta = 300,
+        max_runtime: float | timedelta | None = None,
+        max_attempts: int = 10,
+        backoff: float | Backoff | None = None,
+        retention: str = "7d",
+    ) -> Callable[[F], F]:
+        """Register a function as the handler of `kind`.
+
+        `lease_timeout`: how long a dead worker's lease blocks the job. `max_runtime`: when the handler is
+        interrupted (default: the lease timeout; the lease is renewed as long as the handler runs). `backoff`: a
+        number of seconds, or a function of the failed attempt, in place of 30 s · 2^(n-1). `retention`: how long
+        the history keeps a finished job: none, 7d or 90d. Durations are seconds, at least 1, or a timedelta.
+        Raises ValueError or TypeError at import for anything that can't work, a kind registered twice included.
+        """
+        _check_name(kind)
+        if kind in self._kinds:
+            raise ValueError(f"kind {kind!r} is registered twice")
+        if retention not in RETENTIONS:
+            raise ValueError(f"kind {kind!r}: retention is one of {', '.join(RETENTIONS)}, not {retention!r}")
+        if not isinstance(max_attempts, int) or max_attempts < 1:
+            raise ValueError(f"kind {kind!r}: max_attempts is a whole number from 1, not {max_attempts!r}")
+        lease_seconds = _seconds(kind, "lease_timeout", lease_timeout)
+        runtime_seconds = lease_seconds if max_runtime is None else _seconds(kind, "max_runtime", max_runtime)
+
+        def register(function: F) -> F:
+            self._kinds[kind] = Kind(
+                name=kind,
+                handler=function,
+                signature=_signature(kind, function),
+                lease_timeout=lease_seconds,
+                max_runtime=runtime_seconds,
+                max_attempts=max_attempts,
+                backoff=_backoff(kind, backoff),
+                retention=retention,
+            )
+            return function
+
+        return register
+
+    def add(self, kinds: Iterable[Kind]) -> None:
+        """Take over kinds of another registry. Raises ValueError for one that is here already."""
+        for kind in kinds:
+            if kind.name in self._kinds:
+                raise ValueError(f"kind {kind.name!r} is registered twice")
+            self._kinds[kind.name] = kind
+
+    def __getitem__(self, name: str) -> Kind:
+        return self._kinds[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+
+def load(specs: Iterable[str]) -> Registry:
+    """The registry of a worker: every `module:registry` of `specs`, and the installed packages' entry points.
+
+    A kind named by `specs` wins over the same kind of an entry point, so that a host can replace a handler.
+    Raises ConfigError, with all faults, for a module that can't be imported or names no registry.
+    """
+    registry = Registry()
+    faults: list[str] = []
+    for spec in specs:
+        try:
+            registry.add(_from_spec(spec).values())
+        except Exception as error:  # noqa: BLE001 (importing a stranger's module may raise anything)
+            faults.append(f"--handlers {spec}: {_one_line(error)}")
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        try:
+            loaded = _checked(entry_point.load())
+            registry.add(kind for name, kind in loaded.items() if name not in registry)
+        except Exception as error:  # noqa: BLE001
+            faults.append(f"entry point {entry_point.name} ({entry_point.value}): {_one_line(error)}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return registry
+
+
+def _from_spec(spec: str) -> Registry:
+    module_name, colon, attribute = spec.partition(":")
+    if not (module_name and colon and attribute):
+        raise ValueError("expected module:registry, for example myforge.jobs:registry")
+    return _checked(getattr(importlib.import_module(module_name), attribute))
+
+
+def _checked(found: object) -> Registry:
+    if not isinstance(found, Registry):
+        raise TypeError(f"this is a {type(found).__name__}, not a Registry")
+    return found
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _check_name(kind: object) -> None:
+    if not isinstance(kind, str):
+        raise TypeError(f"a kind is a string, not {type(kind).__name__}")
+    if not 1 <= len(kind) <= LONGEST_KIND or any(unicodedata.category(c) in ("Cc", "Cs") for c in kind):
+        raise ValueError(f"kind {kind!r}: 1 to {LONGEST_KIND} characters, none of them a control character")
+
+
+def _seconds(kind: str, name: str, value: float | timedelta) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 1 <= seconds < 1e9:
+        raise ValueError(f"kind {kind!r}: {name} is at least 1 second, not {value!r}")
+    return float(seconds)
+
+
+def _signature(kind: str, function: Handler) -> inspect.Signature:
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"kind {kind!r}: the handler is async; this worker runs plain functions")
+    signature = inspect.signature(function)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    first = next(iter(signature.parameters.values()), None)
+    if first is None or first.kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
+        raise TypeError(f"kind {kind!r}: the handler's first argument is the job: def f(job, ...)")
+    return signature
+
+
+def _backoff(kind: str, backoff: float | Backoff | None) -> Backoff:
+    if backoff is None:
+        return after_attempt
+    if callable(backoff):
+        return backoff
+    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not backoff >= 0:
+        raise ValueError(f"kind {kind!r}: backoff is seconds or a function of the attempt, not {backoff!r}")
+    seconds = float(backoff)
+    return lambda attempt: seconds

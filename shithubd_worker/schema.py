@@ -1,0 +1,159 @@
+"""The database's schema: the SQL files, bringing a database up to date, and comparing versions."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from shithubd_worker.errors import SchemaMismatch
+
+MIGRATION_LOCK = 7303  # the first key of the advisory lock; the second is the schema's own (schema_key_v1.sql)
+
+
+def sql_directory() -> Path:
+    """Where the SQL files are: inside the package when it was installed, beside it in a checkout."""
+    installed = Path(__file__).parent / "sql"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file. `breaking` if its first line says contract: older workers can't work with its result."""
+
+    version: int
+    name: str
+    breaking: bool
+    text: str
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """All migrations that this release knows, in order."""
+    found = []
+    for path in sorted((sql_directory() / "migrations").glob("*.sql")):
+        text = path.read_text()
+        match = re.match(r"-- (expand|contract)\n", text)
+        if not match:
+            raise SchemaMismatch(f"{path}: the first line must be -- expand or -- contract")
+        found.append(Migration(int(path.name[:4]), path.stem, match[1] == "contract", text))
+    return tuple(found)
+
+
+@cache
+def functions() -> str:
+    """All functions in one text, in the order in which they need each other."""
+    return "\n".join(path.read_text() for path in sorted((sql_directory() / "functions").glob("*.sql")))
+
+
+@cache
+def functions_digest() -> str:
+    """What the text of the functions comes to: a database with another digest needs `migrate`."""
+    return hashlib.sha256(functions().encode()).hexdigest()[:16]
+
+
+def newest_version() -> int:
+    """The schema version that this release brings."""
+    return migrations()[-1].version
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands in a database: `version` 0 if there is nothing of ours."""
+
+    version: int
+    functions: str
+
+
+def find(connection: psycopg.Connection, schema: str) -> Found:
+    """Look at a database. Raises SchemaMismatch if a table `jobs` stands there that is not ours."""
+    marker = _relation(connection, schema, "worker_schema")
+    jobs = _relation(connection, schema, "jobs")
+    if marker is None:
+        if jobs is not None:
+            raise SchemaMismatch(
+                f"schema {schema!r} has a table jobs that this program didn't make, or a half-restored copy of ours:"
+                " name another schema with --schema, or restore the backup whole"
+            )
+        return Found(0, "")
+    row = connection.execute(
+        sql.SQL("SELECT version, functions FROM {}").format(sql.Identifier(schema, "worker_schema"))
+    ).fetchone()
+    if row is None or jobs is None:
+        raise SchemaMismatch(
+            f"schema {schema!r} is half-migrated: worker_schema is there, but {'empty' if row is None else 'jobs is not'};"
+            " restore it from a backup, or drop the schema's remains and migrate again"
+        )
+    return Found(row[0], row[1])
+
+
+def check(connection: psycopg.Connection, schema: str) -> Found:
+    """The version of a database that this release can work with. Raises SchemaMismatch that says what to do."""
+    found = find(connection, schema)
+    if found.version == 0:
+        raise SchemaMismatch(
+            f"schema {schema!r} of database {connection.info.dbname!r} has no queue: run `shithubd-worker migrate`"
+        )
+    if found.version > newest_version():
+        raise SchemaMismatch(
+            f"the database is at schema version {found.version}, this release knows {newest_version()}:"
+            " install the newer release"
+        )
+    if found.version < newest_version():
+        raise SchemaMismatch(
+            f"the database is at schema version {found.version}, this release needs {newest_version()}:"
+            " run `shithubd-worker migrate`"
+        )
+    return found
+
+
+def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
+    """Bring a database up to date, in one transaction, and return the names of what was applied ([] if nothing).
+
+    Two at once wait for each other (an advisory lock). Creates the schema if it is missing, never the database.
+    Raises SchemaMismatch for a database that is newer than this release.
+    """
+    applied: list[str] = []
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (MIGRATION_LOCK, schema))
+        if connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone() == (None,):
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        found = find(connection, schema)
+        if found.version > newest_version():
+            raise SchemaMismatch(
+                f"the database is at schema version {found.version}, this release brings {newest_version()}:"
+                " migrate with the newer release"
+            )
+        # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names.
+        connection.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(schema)))
+        for migration in migrations():
+            if migration.version > found.version:
+                _run_file(connection, migration.text)
+                applied.append(migration.name)
+        if found.functions != functions_digest():
+            _run_file(connection, functions())
+            applied.append(f"functions {functions_digest()}")
+        if applied:
+            connection.execute(
+                "INSERT INTO worker_schema (version, functions) VALUES (%s, %s) ON CONFLICT (only_row) DO UPDATE"
+                " SET version = excluded.version, functions = excluded.functions, applied_at = clock_timestamp()",
+                (newest_version(), functions_digest()),
+            )
+        connection.execute("SELECT ensure_history_v1()")
+    return applied
+
+
+def _run_file(connection: psycopg.Connection, text: str) -> None:
+    # A file is ours, so it is as literal as a string in this module; without parameters a % stays a %.
+    connection.execute(cast("LiteralString", text))
+
+
+def _relation(connection: psycopg.Connection, schema: str, name: str) -> object:
+    row = connection.execute("SELECT to_regclass(format('%%I.%%I', %s::text, %s::text))", (schema, name)).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,323 @@
+"""Calling the database: one method here, one function of sql/functions there; rows become types at the door."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from shithubd_worker import __version__
+from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
+from shithubd_worker.model import Hold, Identity, Lease, Outcome
+from shithubd_worker.registry import Kind
+from shithubd_worker.schema import newest_version
+
+# What tells "the connection is gone, or this server can't write now" from "this statement is wrong".
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+
+Connect = Callable[[], psycopg.Connection]
+
+# libpq's own defaults would wait minutes for a host that is gone. A URL or a PG* variable overrides each of these;
+# the variable is named where libpq has one.
+_SETTINGS: dict[str, tuple[str | None, int]] = {
+    "connect_timeout": ("PGCONNECT_TIMEOUT", 2),
+    "keepalives_idle": (None, 10),
+    "keepalives_interval": (None, 5),
+    "keepalives_count": (None, 3),
+    "tcp_user_timeout": (None, 15_000),  # milliseconds
+}
+
+
+def connector(database_url: str | None, name: str, *, prepare: bool = True) -> Connect:
+    """A function that opens connections in autocommit mode to the database that libpq finds (URL, PG*, service).
+
+    `name` is shown in pg_stat_activity. `prepare=False` for a pooler in transaction mode.
+    """
+    given = conninfo_to_dict(database_url or "")
+    settings: dict[str, Any] = {
+        key: value
+        for key, (variable, value) in _SETTINGS.items()
+        if key not in given and not (variable and variable in os.environ)
+    }
+    if "application_name" not in given and "PGAPPNAME" not in os.environ:
+        settings["application_name"] = name
+
+    def connect() -> psycopg.Connection:
+        connection = psycopg.connect(database_url or "", autocommit=True, **settings)
+        if not prepare:
+            connection.prepare_threshold = None
+        return connection
+
+    return connect
+
+
+def explained(error: psycopg.Error) -> ShithubdError:
+    """The error of psycopg as one line of ours, with the right exit code."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = str(error)
+    rights = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return RightsMissing(f"the database role lacks a right: {line}")
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and any(r in text for r in rights):
+        return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
+    if isinstance(error, LOST):
+        return DatabaseUnavailable(f"the database can't be reached: {_last_reason(text)}")
+    if isinstance(error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable)):
+        return SchemaMismatch(f"the database's schema doesn't fit this release: {line}: run `shithubd-worker migrate`")
+    return ShithubdError(f"the database says: {line}")
+
+
+def _last_reason(text: str) -> str:
+    # libpq lists every address that it tried, and psycopg repeats them; the last line that names a reason is enough.
+    lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "FATAL" in line or "failed" in line), lines[-1] if lines else text)
+
+
+class Session:
+    """One connection that calls functions of one schema. Not thread-safe, except for `cut` and `busy_since`."""
+
+    def __init__(self, connect: Connect, schema: str) -> None:
+        self.schema = schema
+        self._connect = connect
+        self._connection: psycopg.Connection | None = None
+        self._queries: dict[tuple[str, int], sql.Composed] = {}
+        # When the call under way was sent, on the monotonic clock; None between calls. Read by the control thread.
+        self.busy_since: float | None = None
+
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The connection, opened if need be. Raises psycopg.OperationalError."""
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return self._connection
+
+    @property
+    def opened(self) -> bool:
+        """Is there a connection that was not found broken?"""
+        return self._connection is not None and not self._connection.closed
+
+    def close(self) -> None:
+        """Drop the connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def cut(self) -> None:
+        """From another thread: end the call under way, which then raises. For a server that accepts but never answers."""
+        connection = self._connection
+        if connection is None:
+            return
+        # Not connection.close(): the other thread is inside libpq with it. A duplicate of the descriptor is safe.
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+
+    def rows(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Call a function of the schema and return its rows."""
+        key = (function, len(arguments))
+        query = self._queries.get(key)
+        if query is None:
+            query = self._queries[key] = sql.SQL("SELECT * FROM {}({})").format(
+                sql.Identifier(self.schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
+            )
+        connection = self.connection
+        self.busy_since = time.monotonic()
+        try:
+            return connection.execute(query, arguments).fetchall()
+        finally:
+            self.busy_since = None
+
+    def value(self, function: str, *arguments: object) -> Any:
+        """Call a function of the schema that returns one value (None if it returned no row)."""
+        rows = self.rows(function, *arguments)
+        return rows[0][0] if rows else None
+
+
+class Queue(Session):
+    """What the main thread of a worker asks: lease, start, settle, sweep."""
+
+    def __init__(self, connect: Connect, schema: str, worker: UUID) -> None:
+        super().__init__(connect, schema)
+        self._worker = worker
+        self._unanswered: UUID | None = None
+
+    def listen(self, on_notify: Callable[[], None]) -> None:
+        """Be told, on this connection, when jobs were enqueued."""
+        connection = self.connection
+        channel = self.value("channel_v1")
+        connection.add_notify_handler(lambda _: on_notify())
+        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+
+    def lease(self, kinds: Sequence[Kind]) -> Lease | None:
+        """Lease the next job of these kinds, the first kind first; None if there is nothing to run."""
+        token = uuid4()
+        sent_at = time.monotonic()
+        self._unanswered = token
+        rows = self.rows(
+            "lease_v1", self._worker, token, [kind.name for kind in kinds], [kind.lease_timeout for kind in kinds]
+        )
+        self._unanswered = None
+        if not rows:
+            return None
+        job, name, payload, attempt, max_attempts, crashes, waited = rows[0]
+        timeout = next(kind.lease_timeout for kind in kinds if kind.name == name)
+        return Lease(
+            job, name, payload, attempt, max_attempts, crashes, waited, token, sent_at, sent_at + timeout
+        )
+
+    def release_unanswered(self) -> int:
+        """After a reconnect: give back what a lease query took whose answer never came. Returns how many jobs."""
+        if self._unanswered is None:
+            return 0
+        count = int(self.value("release_token_v1", self._worker, self._unanswered))
+        self._unanswered = None
+        return count
+
+    def start(self, lease: Lease, timeout: float) -> bool:
+        """One more look at the holds for a lease older than 500 ms: may it start? Renews it for `timeout` seconds."""
+        return bool(self.value("start_v1", self._worker, lease.id, lease.token, timeout))
+
+    def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
+        """End a lease. False if it was lost: then nothing was written."""
+        return settle(self, lease, outcome, retention)
+
+    def still_leased(self, lease: Lease) -> bool:
+        """Does the lease stand? The question after a COMMIT whose answer was lost."""
+        return bool(self.value("still_leased_v1", lease.id, lease.token))
+
+    def lost(self, lease: Lease, error: str | None, retention: str) -> None:
+        """Write into the history that this worker came too late."""
+        self.rows("lost_v1", self._worker, lease.id, lease.kind, lease.attempt, error, retention)
+
+    def kind_holds(self) -> list[Hold]:
+        """The pauses of kinds that stand now."""
+        return [
+            Hold("kind", target, reason, actor) for target, reason, actor in self.rows("pauses_v1")
+        ]
+
+    def sweep(self) -> list[tuple[int, str, str]]:
+        """Return jobs whose lease expired, of any kind: (id, kind, outcome) of each."""
+        return [(job, kind, how) for job, kind, how in self.rows("sweep_v1")]
+
+    def housekeep(self) -> list[str]:
+        """Make the history's next days, drop those that are over, forget dead workers. Returns what was done.
+
+        At most one worker at a time does this (an advisory lock of the session); each step gives up after a second
+        of waiting for a reader and is taken up the next time.
+        """
+        connection = self.connection
+        locked = "SELECT pg_try_advisory_lock(7302, hashtext(%s))"
+        if connection.execute(locked, (self.schema,)).fetchone() != (True,):
+            return []
+        done: list[str] = []
+        try:
+            connection.execute("SET lock_timeout = '1s'")
+            self.value("ensure_history_v1")
+            self.value("forget_workers_v1")
+            for parent, partition, state in self.rows("expired_history_v1"):
+                self._drop(parent, partition, state)
+                done.append(f"dropped {partition}")
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.ObjectInUse):
+            done.append("put off: a reader has the history")
+        finally:
+            if not connection.broken:
+                connection.execute("RESET lock_timeout")
+                connection.execute("SELECT pg_advisory_unlock(7302, hashtext(%s))", (self.schema,))
+        return done
+
+    def _drop(self, parent: str, partition: str, state: str) -> None:
+        table = sql.Identifier(self.schema, partition)
+        if state != "detached":
+            how = "CONCURRENTLY" if state == "attached" else "FINALIZE"
+            self.connection.execute(
+                sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(
+                    sql.Identifier(self.schema, parent), table, sql.SQL(how)
+                )
+            )
+        self.connection.execute(sql.SQL("DROP TABLE {}").format(table))
+
+
+class Beat(Session):
+    """What the control thread of a worker asks: register, beat, renew; and how it settles when it ends the process."""
+
+    def register(self, identity: Identity, kinds: Sequence[str]) -> None:
+        """Write the worker's row."""
+        who = asdict(identity)
+        self.rows("register_v1", *who.values(), __version__, newest_version(), list(kinds))
+
+    def beat(
+        self, worker: UUID, state: str, job: int | None, kind: str | None, running: float | None, *, busy: bool
+    ) -> list[Hold] | None:
+        """Say that the worker lives; learn which drains cover it. None if its row is gone."""
+        holds = self.value("beat_v1", worker, state, job, kind, running, busy)
+        return None if holds is None else [Hold(**hold) for hold in holds]
+
+    def renew(self, lease: Lease, timeout: float) -> bool:
+        """Move the lease's expiry to `timeout` seconds from now. False if it was lost."""
+        return bool(self.value("renew_v1", lease.id, lease.token, timeout))
+
+    def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
+        """End a lease in place of a main thread that doesn't answer."""
+        return settle(self, lease, outcome, retention)
+
+    def housemates(self, identity: Identity) -> list[Identity]:
+        """The other workers of this machine, as they registered."""
+        rows = self.rows("housemates_v1", identity.id, identity.machine_id)
+        return [Identity(*row[:9]) for row in rows]
+
+    def release_worker(self, worker: UUID, why: str) -> list[tuple[int, str, str]]:
+        """Return what a dead worker held, and forget it: (id, kind, outcome) of each job."""
+        return [(job, kind, how) for job, kind, how in self.rows("release_worker_v1", worker, why)]
+
+    def release_invocation(self, invocation_id: str, why: str) -> list[tuple[int, str, str]]:
+        """The same for the process that systemd knows by this id."""
+        return [(job, kind, how) for job, kind, how in self.rows("release_invocation_v1", invocation_id, why)]
+
+    def unregister(self, worker: UUID) -> None:
+        """Take the worker's row away."""
+        self.rows("unregister_v1", worker)
+
+
+class Ledger(Session):
+    """The connection that handlers write with, opened when the first one asks for it."""
+
+    def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
+        """End the lease inside the handler's own transaction."""
+        return settle(self, lease, outcome, retention)
+
+    @property
+    def broken(self) -> bool:
+        """Did the connection break under the handler? Then its failure is the database's, not the job's."""
+        return self._connection is not None and self._connection.broken
+
+    def tidy(self) -> None:
+        """After an attempt: leave nothing of one handler's session to the next."""
+        if self._connection is None:
+            return
+        try:
+            if self._connection.closed:
+                self.close()
+                return
+            self._connection.rollback()
+            self._connection.autocommit = True
+            self._connection.execute("DISCARD ALL")
+        except psycopg.Error:
+            self.close()
+
+
+def settle(session: Session, lease: Lease, outcome: Outcome, retention: str) -> bool:
+    """settle_v1 on whatever connection; fenced by the lease's token."""
+    return bool(
+        session.value(
+            "settle_v1", lease.id, lease.token, outcome.how, outcome.delay_seconds, outcome.error, retention
+        )
+    )

@@ -1,0 +1,12 @@
+-- Trigger: any INSERT into jobs, by any program, is a complete enqueue. Once a statement, however many rows.
+-- There is none on UPDATE, which every lease and settle is: a row flipped by hand is found by the next poll.
+CREATE OR REPLACE FUNCTION jobs_enqueued_v1() RETURNS trigger
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+BEGIN
+    PERFORM wake_v1();
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE TRIGGER jobs_enqueued AFTER INSERT ON jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION jobs_enqueued_v1();

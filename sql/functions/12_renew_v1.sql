@@ -1,0 +1,9 @@
+-- Moves a lease's expiry to p_seconds from now; false if the lease is lost. Fenced. Called by the control thread.
+CREATE OR REPLACE FUNCTION renew_v1(p_id bigint, p_token uuid, p_seconds double precision) RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+BEGIN
+    UPDATE jobs SET lease_expires_at = clock_timestamp() + make_interval(secs => p_seconds)
+     WHERE id = p_id AND lease_token = p_token AND state = 'processing';
+    RETURN FOUND;
+END $$;

@@ -1,0 +1,15 @@
+-- The leases that a hold of this scope is about. Called by barrier_v1, and by drain and pause-kind --wait.
+CREATE OR REPLACE FUNCTION in_scope_v1(p_scope text, p_target text) RETURNS SETOF jobs
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT
+AS $$
+    SELECT j.*
+      FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id
+     WHERE j.state = 'processing'
+       AND CASE p_scope
+           WHEN 'fleet' THEN true
+           WHEN 'kind' THEN j.kind = p_target
+           WHEN 'host' THEN coalesce(w.host, regexp_replace(j.leased_by, ':[^:]*$', '')) = p_target
+           WHEN 'unit' THEN w.unit = p_target
+           WHEN 'worker' THEN j.worker_id::text = p_target
+           END
+$$;

@@ -1,0 +1,35 @@
+-- processing → queued by an operator's word: the forced re-lease of the runbook. The old owner is fenced off. Refused
+-- while the owner beats (p_force overrides). Returns what happened: released, alive, not processing, or no such job.
+CREATE OR REPLACE FUNCTION release_job_v1(
+    p_id bigint, p_force boolean DEFAULT false, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user
+) RETURNS text
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    v_job  jobs;
+    v_beat double precision;
+BEGIN
+    SELECT * INTO v_job FROM jobs WHERE id = p_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'no such job';
+    ELSIF v_job.state <> 'processing' THEN
+        RETURN 'not processing: ' || v_job.state;
+    END IF;
+    SELECT extract(epoch FROM clock_timestamp() - beat_at) INTO v_beat FROM workers
+     WHERE id = v_job.worker_id AND beat_at > clock_timestamp() - interval '30 seconds';
+    IF FOUND AND NOT p_force THEN
+        RETURN format('alive: %s beat %s s ago', v_job.leased_by, round(v_beat::numeric, 1));
+    END IF;
+    UPDATE jobs
+       SET state = 'queued', attempts = greatest(attempts - 1, 0),
+           leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
+     WHERE id = p_id;
+    INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, retention)
+    VALUES (p_id, v_job.kind, 'released', v_job.attempts, v_job.leased_by, v_job.leased_at, clock_timestamp(),
+            concat_ws(': ', 'released by ' || p_actor, p_reason), '7d');
+    INSERT INTO audit (actor, action, target, reason, job_ids, detail)
+    VALUES (p_actor, 'release', 'job ' || p_id, p_reason, ARRAY[p_id],
+            jsonb_build_object('leased_by', v_job.leased_by, 'leased_at', v_job.leased_at, 'forced', v_beat IS NOT NULL));
+    PERFORM wake_v1();
+    RETURN 'released';
+END $$;

@@ -1,0 +1,22 @@
+-- failed, queued or paused → gone, kept in the history as discarded. Never a running job.
+-- Returns what happened: discarded, not discarded: processing, or no such job.
+CREATE OR REPLACE FUNCTION discard_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
+RETURNS text
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    v_job jobs;
+BEGIN
+    SELECT * INTO v_job FROM jobs WHERE id = p_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'no such job';
+    ELSIF v_job.state = 'processing' THEN
+        RETURN 'not discarded: processing';
+    END IF;
+    DELETE FROM jobs WHERE id = p_id;
+    INSERT INTO job_history (id, kind, outcome, attempts, finished_at, error, payload, retention)
+    VALUES (p_id, v_job.kind, 'discarded', v_job.attempts, clock_timestamp(), v_job.last_error, v_job.payload, '90d');
+    INSERT INTO audit (actor, action, target, reason, job_ids, detail)
+    VALUES (p_actor, 'discard', 'job ' || p_id, p_reason, ARRAY[p_id], jsonb_build_object('state', v_job.state));
+    RETURN 'discarded';
+END $$;

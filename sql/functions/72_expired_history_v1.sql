@@ -1,0 +1,14 @@
+-- The partitions whose days are over: to be detached (concurrently, which no function can do) and then dropped.
+-- `state` is attached, pending (a detach was interrupted: FINALIZE it) or detached (only the drop is missing).
+CREATE OR REPLACE FUNCTION expired_history_v1() RETURNS TABLE (parent text, partition text, state text)
+LANGUAGE sql STABLE SET search_path FROM CURRENT
+AS $$
+    SELECT 'job_history_' || c.class, t.relname::text,
+           CASE WHEN i.inhrelid IS NULL THEN 'detached' WHEN i.inhdetachpending THEN 'pending' ELSE 'attached' END
+      FROM (VALUES ('7d', 7), ('90d', 90)) AS c (class, days)
+      JOIN pg_class t ON t.relname ~ ('^job_history_' || c.class || '_[0-9]{8}$')
+       AND t.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+      LEFT JOIN pg_inherits i ON i.inhrelid = t.oid
+     WHERE to_date(right(t.relname, 8), 'YYYYMMDD') + 1 + c.days <= (clock_timestamp() AT TIME ZONE 'UTC')::date
+     ORDER BY t.relname
+$$;
