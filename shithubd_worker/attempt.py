@@ -40,6 +40,8 @@ def lease_margin(timeout: float) -> float:
 class HandlerDatabase(Protocol):
     """What an attempt needs of the database for its handler: store.Ledger."""
 
+    schema: str
+
     @property
     def connection(self) -> psycopg.Connection:
         """The handlers' connection."""
@@ -97,7 +99,8 @@ class Attempt:
         """Read the payload and hold it against the handler's signature. An Outcome if it doesn't fit, else None."""
         try:
             members = json.loads(self.lease.payload)
-            self._bound = self.kind.signature.bind(Job(self, self.children, self._config), **members)
+            job = Job(self, self.children, self._config, self._database.schema)
+            self._bound = self.kind.signature.bind(job, **members)
         except (ValueError, TypeError, RecursionError, MemoryError) as error:
             self.over = True
             return Outcome(How.POISON, f"the payload doesn't fit the handler: {_text(error)}")

@@ -29,23 +29,36 @@ def enqueue(
     `max_attempts`: None for the kind's. Raises ValueError, before anything is sent, for members that JSON or
     PostgreSQL can't hold, so that the caller's transaction stays usable.
     """
-    from psycopg import sql
-    from psycopg.rows import tuple_row
-
     if delay is not None and run_at is not None:
         raise ValueError("give delay or run_at, not both")
     if run_at is not None and run_at.tzinfo is None:
         raise ValueError("run_at needs a time zone: datetime.now(timezone.utc) + …")
-    if isinstance(delay, timedelta):
-        delay = delay.total_seconds()
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay or 0)
+    return insert(connection, schema, kind, payload_text(members), seconds, run_at, priority, max_attempts)
+
+
+def insert(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    kind: str,
+    payload: str,
+    delay: float = 0.0,
+    run_at: datetime | None = None,
+    priority: int = 0,
+    max_attempts: int | None = None,
+) -> int:
+    """The INSERT that enqueues: `payload` is JSON text, `delay` seconds count only without `run_at`. Returns the id."""
+    from psycopg import sql
+    from psycopg.rows import tuple_row
+
     query = sql.SQL(
         "INSERT INTO {} (kind, payload, priority, max_attempts, run_at) VALUES (%s, %s::jsonb, %s, %s,"
         " coalesce(%s::timestamptz, now() + make_interval(secs => %s::double precision))) RETURNING id"
     ).format(sql.Identifier(schema, "jobs"))
     with connection.cursor(row_factory=tuple_row) as cursor:
-        cursor.execute(query, (kind, payload_text(members), priority, max_attempts, run_at, delay or 0.0))
+        cursor.execute(query, (kind, payload, priority, max_attempts, run_at, delay))
         row = cursor.fetchone()
-    if row is None:  # a trigger of the caller's own swallowed the row
+    if row is None:  # a trigger of the forge's own swallowed the row
         raise RuntimeError("the database returned no id")
     return int(row[0])
 

@@ -37,13 +37,14 @@ class Job:
     """One job, as its handler sees it.
 
     `id`, `kind` and `attempt` (from 1) are those of the row. `log` is a logger whose lines carry them. `config` is
-    the worker's configuration.
+    the worker's configuration, `schema` the name of the schema that the queue lives in.
     """
 
-    def __init__(self, running: Running, children: Children, config: Config) -> None:
+    def __init__(self, running: Running, children: Children, config: Config, schema: str) -> None:
         self._running = running
         self._children = children
         self.config = config
+        self.schema = schema
         self.id = running.lease.id
         self.kind = running.lease.kind
         self.attempt = running.lease.attempt

@@ -71,7 +71,7 @@ class Registry(Mapping[str, Kind]):
         the history keeps a finished job: none, 7d or 90d. Durations are seconds, at least 1, or a timedelta.
         Raises ValueError or TypeError at import for anything that can't work, a kind registered twice included.
         """
-        _check_name(kind)
+        check_kind(kind)
         if kind in self._kinds:
             raise ValueError(f"kind {kind!r} is registered twice")
         if retention not in RETENTIONS:
@@ -154,7 +154,8 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _check_name(kind: object) -> None:
+def check_kind(kind: object) -> None:
+    """Raise ValueError or TypeError for what can't be the name of a kind."""
     if not isinstance(kind, str):
         raise TypeError(f"a kind is a string, not {type(kind).__name__}")
     if not 1 <= len(kind) <= LONGEST_KIND or any(unicodedata.category(c) in ("Cc", "Cs") for c in kind):

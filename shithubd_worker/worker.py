@@ -78,6 +78,10 @@ class Worker:
             metrics=metrics,
         )
 
+    def state(self) -> str:
+        """What the worker is doing, in one word of metrics.STATES."""
+        return self._control.state if self._progress.ready else "starting"
+
     def run(self) -> int:
         """Work until somebody asks to stop, or until the queue is empty if that was asked for."""
         self._catch_signals()

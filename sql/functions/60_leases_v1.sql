@@ -1,13 +1,14 @@
--- Who leases what, since when. `started` is when the owner's last beat says that it began to run the job, null if no
--- beat said so yet: a job that runs for less than about a second is rarely seen to have started.
-CREATE OR REPLACE FUNCTION leases_v1() RETURNS TABLE (
-    id bigint, kind text, leased_by text, leased_at timestamptz, started timestamptz, lease_expires_at timestamptz,
-    attempts integer, unit text, beat_at timestamptz)
-LANGUAGE sql STABLE SET search_path FROM CURRENT
+-- Who leases what, since when, one JSON object each. `started` is when the owner's last beat says that it began to run
+-- the job, null if no beat said so yet: a job that runs for less than about a second is rarely seen to have started.
+CREATE OR REPLACE FUNCTION leases_v1(p_scope text DEFAULT 'fleet', p_target text DEFAULT '') RETURNS SETOF jsonb
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
-    SELECT j.id, j.kind, j.leased_by, j.leased_at, CASE WHEN w.job_id = j.id THEN w.job_since END, j.lease_expires_at,
-           j.attempts, w.unit, w.beat_at
-      FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id
-     WHERE j.state = 'processing'
+    SELECT jsonb_build_object(
+               'id', j.id, 'kind', j.kind, 'leased_by', j.leased_by, 'leased_at', j.leased_at,
+               'started', CASE WHEN w.job_id = j.id AND w.job_since >= j.leased_at - interval '1 minute' THEN w.job_since END,
+               'lease_expires_at', j.lease_expires_at, 'attempts', j.attempts, 'unit', w.unit,
+               'worker', w.id, 'beat_at', w.beat_at,
+               'seconds', CASE WHEN isfinite(j.leased_at) THEN extract(epoch FROM clock_timestamp() - j.leased_at) END)
+      FROM in_scope_v1(p_scope, p_target) j LEFT JOIN workers w ON w.id = j.worker_id
      ORDER BY j.leased_at, j.id
 $$;

@@ -24,7 +24,7 @@ AS $$
     SELECT kind, coalesce(c.queued, 0), coalesce(c.processing, 0), coalesce(c.paused, 0), coalesce(c.failed, 0),
            CASE WHEN s.fleet OR kind = ANY (s.kinds) THEN 0 ELSE coalesce(c.due, 0) END,
            coalesce(c.paused, 0) + CASE WHEN s.fleet OR kind = ANY (s.kinds) THEN coalesce(c.queued, 0) ELSE 0 END,
-           greatest(0, extract(epoch FROM now() - c.oldest)::double precision),
+           CASE WHEN c.oldest IS NOT NULL THEN greatest(0, extract(epoch FROM now() - c.oldest)::double precision) END,
            coalesce(h.workers, 0)
       FROM counted c FULL JOIN handled h USING (kind)
       FULL JOIN (SELECT target AS kind FROM holds WHERE scope = 'kind') p USING (kind)

@@ -1,0 +1,94 @@
+"""The command line: the steps of the runbook as commands. What is imported here is paid for by `--help`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import click
+
+from shithubd_worker import __version__
+from shithubd_worker.cli import holds, jobs, queue, run, status
+from shithubd_worker.cli.common import Shared, database_options
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, ShithubdError
+
+EPILOG = """
+\b
+Start here, with the database named as for psql (PGHOST, PGDATABASE, ... or --database-url):
+  shithubd-worker migrate                            make the tables
+  shithubd-worker run --handlers myforge.jobs:registry
+  shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
+  shithubd-worker status
+
+\b
+In an incident:
+  shithubd-worker status                             who runs what, what is held, and why
+  shithubd-worker pause-kind search.reindex          stop one kind, whoever enqueues it
+  shithubd-worker drain --wait                       stop everything, and wait until it has stopped
+  shithubd-worker resume                             undo the drain
+
+\b
+Exit codes: 0 done; 2 usage; 3 a check says no; 4 timeout; 5 refused; 70 a handler had to be ended;
+75 no database; 76 wrong schema; 77 missing rights; 78 configuration; 130 interrupted; 1 any other error.
+"""
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from shithubd_worker.schema import newest_version
+
+        click.echo(f"shithubd-worker {__version__} (schema {newest_version()})")
+        ctx.exit()
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@database_options
+@click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the versions.")
+@click.pass_context
+def cli(ctx: click.Context, database_url: str | None, schema: str | None) -> None:
+    """The background worker of a git forge: PostgreSQL is the queue, systemd the supervisor, the runbook the interface."""
+    ctx.obj = Shared(database_url, schema)
+
+
+for command in (*run.COMMANDS, *queue.COMMANDS, *status.COMMANDS, *holds.COMMANDS, *jobs.COMMANDS):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The program. Whatever goes wrong is one clear line on stderr and a documented exit code."""
+    sys.exit(_main())
+
+
+def _main() -> int:
+    try:
+        code = cli.main(prog_name="shithubd-worker", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return EXIT_DETACHED
+    except ShithubdError as error:
+        return _fail(error)
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        # The reader of our output has left; so do we, without a traceback from the flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except Exception as error:
+        import psycopg
+
+        if not isinstance(error, psycopg.Error):
+            raise
+        from shithubd_worker.store import explained
+
+        return _fail(explained(error))
+
+
+def _fail(error: ShithubdError) -> int:
+    for line in str(error).splitlines() or [type(error).__name__]:
+        click.echo(f"shithubd-worker: {line}", err=True)
+    return error.exit_code

@@ -1,0 +1,179 @@
+"""What the commands share: the database's options, output, times, and the completion of names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shithubd_worker.errors import Refused
+
+if TYPE_CHECKING:
+    from shithubd_worker.operations import Operations
+    from shithubd_worker.store import Connect
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass
+class Shared:
+    """What was given before the command's name; the same options after it win."""
+
+    database_url: str | None
+    schema: str | None
+
+    def merged(self, database_url: str | None, schema: str | None) -> Shared:
+        """With what was given after the command's name."""
+        return Shared(database_url or self.database_url, schema or self.schema)
+
+    @property
+    def schema_name(self) -> str:
+        """The schema, checked."""
+        from shithubd_worker.config import check_schema
+
+        return check_schema(self.schema or "public")
+
+    def connect(self, name: str, *, prepare: bool = True) -> Connect:
+        """How to open connections."""
+        import psycopg
+
+        from shithubd_worker.errors import ConfigError
+        from shithubd_worker.store import connector
+
+        try:
+            return connector(self.database_url, name, prepare=prepare)
+        except psycopg.ProgrammingError as error:
+            raise ConfigError(f"--database-url (SHITHUBD_WORKER_DATABASE_URL): {str(error).strip()}") from error
+
+    def operations(self) -> Operations:
+        """A connection for an operator's command, its schema checked."""
+        from shithubd_worker import schema
+        from shithubd_worker.operations import Operations
+
+        operations = Operations(self.connect("shithubd-worker command"), self.schema_name)
+        schema.check(operations.connection, operations.schema)
+        return operations
+
+
+def database_options(function: F) -> F:
+    """--database-url and --schema, for the group and for each command."""
+    function = click.option(
+        "--schema",
+        envvar="SHITHUBD_WORKER_SCHEMA",
+        show_envvar=True,
+        metavar="NAME",
+        help="The schema that the queue lives in.  [default: public]",
+    )(function)
+    return click.option(
+        "--database-url",
+        envvar="SHITHUBD_WORKER_DATABASE_URL",
+        show_envvar=True,
+        metavar="URL",
+        help="libpq's URL or key=value string.  [default: PGHOST, PGDATABASE, PGSERVICE, ... as psql]",
+    )(function)
+
+
+def with_database(function: F) -> F:
+    """database_options for a command, which gets them as its first argument: a Shared."""
+
+    @database_options
+    @click.pass_context
+    def wrapped(ctx: click.Context, database_url: str | None, schema: str | None, **rest: Any) -> Any:
+        given = ctx.find_object(Shared) or Shared(None, None)
+        return ctx.invoke(function, given.merged(database_url, schema), **rest)
+
+    wrapped.__doc__ = function.__doc__
+    wrapped.__name__ = function.__name__
+    if hasattr(function, "__click_params__"):
+        wrapped.__click_params__ = [*wrapped.__click_params__, *function.__click_params__]  # type: ignore[attr-defined]
+    return wrapped  # type: ignore[return-value]
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Data as JSON on stdout, and nothing else there.")
+reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the audit record and shown by status.")
+
+
+def emit(data: object) -> None:
+    """JSON on stdout."""
+    click.echo(json.dumps(data, default=_plain, ensure_ascii=False, indent=2))
+
+
+def say(text: str) -> None:
+    """Progress on stderr, so that stdout holds data alone."""
+    click.echo(text, err=True)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return str(value)
+
+
+class Duration(click.ParamType[float, object]):
+    """Seconds: a number, or one with a unit s, m, h or d."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """To seconds."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
+        if not match:
+            self.fail(f"{value!r} is not a duration: seconds, or a number with s, m, h or d, for example 90 or 15m")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def moment(text: str) -> datetime | timedelta:
+    """A time (ISO 8601, in UTC unless it says otherwise) or a duration from now. Raises click.BadParameter."""
+    if re.fullmatch(r"\d+(\.\d+)?[smhd]?", text.strip()):
+        return timedelta(seconds=Duration().convert(text, None, None))
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is neither a time (2026-11-22T18:00:00Z) nor a duration from now (2h)"
+        ) from error
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def until_moment(operations: Operations, text: str | None) -> datetime | None:
+    """--until, by the database's clock."""
+    if text is None:
+        return None
+    when = moment(text)
+    now = operations.now()
+    when = now + when if isinstance(when, timedelta) else when
+    if when <= now:
+        raise Refused(f"--until {text} lies in the past: the database's clock says {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+    return when
+
+
+def completed(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Shell completion of the names that the database knows now: kinds, hosts, units or workers. Silent if it is away."""
+
+    def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+        try:
+            shared = ctx.find_object(Shared) or Shared(None, None)
+            status = shared.merged(
+                ctx.params.get("database_url"), ctx.params.get("schema")
+            ).operations().status()
+        except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
+            return []
+        return sorted({name for name in names(status, field) if name.startswith(incomplete)})
+
+    return complete
+
+
+def names(status: dict[str, Any], field: str) -> Sequence[str]:
+    """The names of one sort in what status_v1 answers."""
+    if field == "kind":
+        return [kind["kind"] for kind in status["kinds"]]
+    if field == "job":
+        return [str(lease["id"]) for lease in status["leases"]]
+    return [worker[field] for worker in status["workers"] if worker[field]]

@@ -1,0 +1,257 @@
+"""drain, resume, pause-kind, resume-kind: stop and start work, for sure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shithubd_worker.cli.common import (
+    Duration,
+    Shared,
+    completed,
+    emit,
+    json_option,
+    reason_option,
+    say,
+    until_moment,
+    with_database,
+)
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, EXIT_TIMEOUT, Refused
+
+if TYPE_CHECKING:
+    from shithubd_worker.operations import HoldRow, Operations, Scope
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_TELL_EVERY = 100_000
+
+
+def _scope_options(function: F) -> F:
+    for flag, text in (
+        ("--worker", "Only this worker: its <host>:<pid>, or its uuid."),
+        ("--unit", "Only the workers of this systemd unit."),
+        ("--host", "Only the workers of this host."),
+    ):
+        field = {"--worker": "leased_by", "--unit": "unit", "--host": "host"}[flag]
+        function = click.option(flag, metavar="NAME", help=text, shell_complete=completed(field))(function)
+    return function
+
+
+def _wait_options(function: F) -> F:
+    function = click.option("--timeout", type=Duration(), metavar="S",
+                            help="Give up waiting after so many seconds: exit 4, and the hold stays.")(function)
+    return click.option("--wait", is_flag=True, help="Wait until nothing of it is running either.")(function)
+
+
+_until_option = click.option("--until", metavar="T", help="End the hold by itself at this time, or after 30m, 2h, 1d.")
+
+
+@click.command()
+@with_database
+@_scope_options
+@reason_option
+@_until_option
+@_wait_options
+@json_option
+def drain(
+    shared: Shared, host: str | None, unit: str | None, worker: str | None, reason: str | None, until: str | None,
+    *, wait: bool, timeout: float | None, as_json: bool,
+) -> int:
+    """Stop leasing: the fleet, or one host, unit or worker. When it returns, nothing of it starts any more.
+
+    Running jobs are finished (--wait waits for them). Workers stay up, held; queued jobs stay queued; the hold
+    survives restarts of workers and of the database, until `resume`.
+
+    \b
+    Examples:
+      shithubd-worker drain --wait --timeout 5m --reason "kernel update"
+      shithubd-worker drain --host web1 --wait
+    """
+    operations = shared.operations()
+    scope = _scope(operations, host, unit, worker)
+    assert scope is not None  # noqa: S101 (without options it is the fleet)
+    hold = operations.drain(scope, reason, until_moment(operations, until))
+    undo = "shithubd-worker resume" + ("" if scope.scope == "fleet" else f" --{scope.scope} {scope.target}")
+    return _see_through(operations, scope, hold, wait=wait, timeout=timeout, as_json=as_json, undo=undo)
+
+
+@click.command()
+@with_database
+@_scope_options
+@reason_option
+@json_option
+def resume(
+    shared: Shared, host: str | None, unit: str | None, worker: str | None, reason: str | None, *, as_json: bool
+) -> int:
+    """End a drain; without a scope, all drains. Idle workers lease at once. Pauses of kinds stay: see resume-kind.
+
+    \b
+    Example:
+      shithubd-worker resume
+    """
+    operations = shared.operations()
+    scope = _scope(operations, host, unit, worker) if host or unit or worker else None
+    ended = operations.resume(scope, reason)
+    if as_json:
+        emit({"ended": [_told(hold) for hold in ended]})
+        return EXIT_OK
+    for hold in ended:
+        click.echo(f"resumed {_name(hold)}, held by {hold.actor}" + (f": {hold.reason}" if hold.reason else ""))
+    if not ended:
+        click.echo(f"nothing to resume: no drain of {scope}" if scope else "nothing to resume: no drain stands")
+    return EXIT_OK
+
+
+@click.command("pause-kind")
+@with_database
+@click.argument("kind", shell_complete=completed("kind"))
+@reason_option
+@_until_option
+@click.option("--force", is_flag=True, help="Pause a kind that nobody has seen yet; needs --reason.")
+@_wait_options
+@json_option
+def pause_kind(
+    shared: Shared, kind: str, reason: str | None, until: str | None,
+    *, force: bool, wait: bool, timeout: float | None, as_json: bool,
+) -> int:
+    """Stop one kind: its jobs of now, and those enqueued, retried or due later. Other kinds go on.
+
+    When it returns, nothing of the kind starts any more; running jobs are finished (--wait waits for them). The
+    waiting jobs are marked paused; later ones stay queued, and status counts them as held.
+
+    \b
+    Examples:
+      shithubd-worker pause-kind search.reindex --wait --reason "schema work on the index"
+      shithubd-worker pause-kind webhook.deliver --until 2h
+    """
+    from shithubd_worker.operations import Scope
+    from shithubd_worker.registry import check_kind
+
+    try:
+        check_kind(kind)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="KIND") from error
+    operations = shared.operations()
+    if not operations.known_kind(kind):
+        if not force:
+            raise Refused(
+                f"no job, history or worker knows kind {kind!r}: check its name (shithubd-worker status),"
+                " or pause it all the same with --force --reason TEXT"
+            )
+        if not reason:
+            raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
+    hold = operations.pause_kind(kind, reason, until_moment(operations, until))
+    return _see_through(operations, Scope("kind", kind), hold, wait=wait, timeout=timeout, as_json=as_json,
+                        undo=f"shithubd-worker resume-kind {kind}")
+
+
+@click.command("resume-kind")
+@with_database
+@click.argument("kind", shell_complete=completed("kind"))
+@reason_option
+@json_option
+def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool) -> int:
+    """End the pause of a kind, whoever set it, and put its paused jobs back in the queue, those paused by hand too.
+
+    \b
+    Example:
+      shithubd-worker resume-kind search.reindex
+    """
+    operations = shared.operations()
+    hold = operations.resume_kind(kind, reason)
+    flipped = _follow("put back", operations.unpause(kind))
+    if as_json:
+        emit({"kind": kind, "ended": _told(hold) if hold else None, "requeued": flipped})
+        return EXIT_OK
+    if hold:
+        why = f": {hold.reason}" if hold.reason else ""
+        click.echo(f"resumed {kind}, paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}{why}")
+    else:
+        click.echo(f"{kind} was not paused")
+    click.echo(f"{flipped} paused job(s) back in the queue")
+    return EXIT_OK
+
+
+COMMANDS = (drain, resume, pause_kind, resume_kind)
+
+
+def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:
+    """The scope that was asked for. A worker's host:pid becomes its uuid: a pid is used again, a uuid never."""
+    from shithubd_worker.operations import Scope
+
+    if sum(name is not None for name in (host, unit, worker)) > 1:
+        raise click.UsageError("give one of --host, --unit and --worker")
+    if host is not None:
+        return Scope("host", host)
+    if unit is not None:
+        return Scope("unit", unit)
+    if worker is None:
+        return Scope("fleet")
+    found = [row for row in operations.workers() if worker in (row["id"], row["leased_by"])]
+    alive = [row for row in found if not row["silent"]] or found
+    if len(alive) != 1:
+        what = "no worker" if not alive else f"{len(alive)} workers"
+        raise Refused(f"{what} called {worker!r}: see `shithubd-worker workers`, and name one by its uuid")
+    return Scope("worker", alive[0]["id"])
+
+
+def _see_through(
+    operations: Operations, scope: Scope, hold: HoldRow, *, wait: bool, timeout: float | None, as_json: bool, undo: str
+) -> int:
+    """The barrier, the mirror of a pause, and the wait: what makes a hold certain, told as it goes."""
+    began = time.monotonic()
+    deadline = None if timeout is None else began + timeout
+    mirrored = 0
+    try:
+        certain = operations.barrier(scope, deadline, say)
+        if hold.scope == "kind":
+            mirrored = _follow("marked paused", operations.mirror(hold))
+        idle = certain and wait and operations.wait_until_idle(scope, deadline, say)
+        leases = operations.leases(scope)
+    except KeyboardInterrupt:
+        say(f"interrupted; the hold stays: undo with {undo}")
+        return EXIT_DETACHED
+    seconds = time.monotonic() - began
+    timed_out = not certain or (wait and not idle)
+    if as_json:
+        emit({"hold": _told(hold), "barrier": certain, "drained": not leases, "running": leases,
+              "paused": mirrored, "seconds": round(seconds, 3), "undo": undo})
+        return EXIT_TIMEOUT if timed_out else EXIT_OK
+    if not certain:
+        click.echo(f"{scope} is held, but after {seconds:.1f} s a lease query is still under way: not certain yet")
+    else:
+        until = f" until {hold.until:%Y-%m-%d %H:%M:%S%z}" if hold.until else ""
+        click.echo(f"{scope} is held{until}: nothing of it starts any more ({seconds:.1f} s)")
+    if hold.scope == "kind":
+        click.echo(f"{mirrored} waiting job(s) marked paused; what comes later is held too")
+    if leases:
+        from shithubd_worker.operations import describe
+
+        click.echo(f"{'timeout: ' if timed_out else ''}still running: {len(leases)}")
+        for lease in leases[:10]:
+            click.echo(f"  {describe(lease)}")
+    else:
+        click.echo("drained: nothing of it is running")
+    click.echo(f"undo: {undo}")
+    return EXIT_TIMEOUT if timed_out else EXIT_OK
+
+
+def _follow(verb: str, totals: Any) -> int:
+    """Work through batches, telling of each hundred thousand."""
+    total = told = 0
+    for total in totals:  # noqa: B007 (the last one counts)
+        if total - told >= _TELL_EVERY:
+            told = total
+            say(f"{total:,} {verb} so far")
+    return total
+
+
+def _name(hold: HoldRow) -> str:
+    return "the fleet" if hold.scope == "fleet" else f"{hold.scope} {hold.target}"
+
+
+def _told(hold: HoldRow) -> dict[str, object]:
+    return {name: getattr(hold, name) for name in hold.__slots__}

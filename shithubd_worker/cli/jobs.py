@@ -1,0 +1,205 @@
+"""jobs list, show, release, retry, discard: single jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shithubd_worker.cli.common import Shared, completed, emit, json_option, reason_option, with_database
+from shithubd_worker.errors import EXIT_OK, NoSuchJob, Refused
+
+if TYPE_CHECKING:
+    from shithubd_worker.operations import Operations
+
+PAGE = 1000
+STATES = ("queued", "processing", "paused", "failed")
+
+_kind_option = click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
+_ids = click.argument("ids", nargs=-1, type=int, metavar="ID...", shell_complete=completed("job"))
+_failed_option = click.option("--failed", metavar="KIND", shell_complete=completed("kind"),
+                              help="All failed jobs of this kind, in place of ids.")
+
+
+@click.group()
+def jobs() -> None:
+    """Look at single jobs, and release, retry or discard them."""
+
+
+@jobs.command("list")
+@with_database
+@click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
+@_kind_option
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many, by id.")
+@json_option
+def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *, as_json: bool) -> int:
+    """List jobs that wait, run or failed. Finished ones are in the history: see `jobs show`.
+
+    \b
+    Example:
+      shithubd-worker jobs list --state failed --kind webhook.deliver
+    """
+    found = shared.operations().jobs(state, kind, limit)
+    if as_json:
+        emit(found)
+        return EXIT_OK
+    for job in found:
+        error = (job["last_error"] or "").split("\n")[0][:60]
+        line = f"{job['id']:>8} {job['state']:<10} {job['kind']}  run_at {job['run_at'][:19]}  attempts {job['attempts']}"
+        click.echo(f"{line}  {_printable(error)}".rstrip())
+    if not found:
+        click.echo("no such jobs")
+    elif len(found) == limit:
+        click.echo(f"the first {limit}: more with --limit", err=True)
+    return EXIT_OK
+
+
+@jobs.command()
+@with_database
+@click.argument("job", type=int, metavar="ID", shell_complete=completed("job"))
+@json_option
+def show(shared: Shared, job: int, *, as_json: bool) -> int:
+    """Show one job, and how each of its leases ended.
+
+    \b
+    Example:
+      shithubd-worker jobs show 42
+    """
+    found = shared.operations().job(job)
+    if found is None:
+        raise NoSuchJob(_no_such(job))
+    if as_json:
+        emit(found)
+        return EXIT_OK
+    for name, value in found.items():
+        if name != "history" and value is not None:
+            click.echo(f"{name:<17}{_printable(str(value))}")
+    for row in found["history"]:
+        by = f" by {row['leased_by']}" if row["leased_by"] else ""
+        error = f": {row['error'].splitlines()[0]}" if row["error"] else ""
+        click.echo(_printable(f"  {row['finished_at'][:19]} {row['outcome']} (attempt {row['attempts']}){by}{error}"))
+    return EXIT_OK
+
+
+@jobs.command()
+@with_database
+@_ids
+@click.option("--force", is_flag=True, help="Even while the owner lives: it may go on with the job's effects. Needs --reason.")
+@reason_option
+@json_option
+def release(shared: Shared, ids: tuple[int, ...], reason: str | None, *, force: bool, as_json: bool) -> int:
+    """Return jobs to the queue whose worker is gone, before their lease times out. The old owner is fenced off.
+
+    Refused while the owner beats.
+
+    \b
+    Example:
+      shithubd-worker jobs release 42 --reason "web3 burned down"
+    """
+    if force and not reason:
+        raise Refused("releasing a job whose worker may live needs a --reason")
+    operations = shared.operations()
+
+    def one(job: int) -> str:
+        return operations.release_job(job, reason, force=force)
+
+    hint = "stop that worker, or add --force --reason TEXT"
+    return _each(_given(ids), one, done="released", hint=hint, as_json=as_json)
+
+
+@jobs.command()
+@with_database
+@_ids
+@_failed_option
+@reason_option
+@json_option
+def retry(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str | None, *, as_json: bool) -> int:
+    """Run failed jobs again from their first attempt, and postponed ones now.
+
+    \b
+    Examples:
+      shithubd-worker jobs retry 42 43
+      shithubd-worker jobs retry --failed webhook.deliver --reason "receiver is back"
+    """
+    operations = shared.operations()
+
+    def one(job: int) -> str:
+        return operations.retry_job(job, reason)
+
+    return _each(_chosen(operations, ids, failed), one, done="retried", as_json=as_json)
+
+
+@jobs.command()
+@with_database
+@_ids
+@_failed_option
+@reason_option
+@json_option
+def discard(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str | None, *, as_json: bool) -> int:
+    """Take jobs away that must never run: failed, queued or paused ones. Kept in the history for 90 days.
+
+    \b
+    Example:
+      shithubd-worker jobs discard 42 --reason "repository was deleted"
+    """
+    operations = shared.operations()
+
+    def one(job: int) -> str:
+        return operations.discard_job(job, reason)
+
+    return _each(_chosen(operations, ids, failed), one, done="discarded", as_json=as_json)
+
+
+COMMANDS = (jobs,)
+
+
+def _given(ids: tuple[int, ...]) -> tuple[int, ...]:
+    if not ids:
+        raise click.UsageError("which jobs? give their ids")
+    return ids
+
+
+def _chosen(operations: Operations, ids: tuple[int, ...], failed: str | None) -> Iterable[int]:
+    if failed is None:
+        return _given(ids)
+    if ids:
+        raise click.UsageError("give ids or --failed KIND, not both")
+    return _failed_ids(operations, failed)
+
+
+def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
+    after: int | None = None
+    while page := operations.jobs("failed", kind, PAGE, after):
+        for job in page:
+            yield (after := int(job["id"]))
+
+
+def _each(
+    ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool, hint: str = ""
+) -> int:
+    """Do one thing to each job, tell what came of each, and then fail if any was refused or isn't there."""
+    results: list[dict[str, Any]] = []
+    for job in ids:
+        results.append({"id": job, "result": one(job)})
+        if not as_json and results[-1]["result"] == done:
+            click.echo(f"job {job} {done}")
+    if as_json:
+        emit(results)
+    elif not results:
+        click.echo("no such jobs")
+    missing = [row["id"] for row in results if row["result"] == "no such job"]
+    refused = [f"job {row['id']} is {row['result']}" for row in results if row["result"] not in (done, "no such job")]
+    if refused:
+        raise Refused("\n".join([*refused, *map(_no_such, missing)]) + (f": {hint}" if hint else ""))
+    if missing:
+        raise NoSuchJob("\n".join(map(_no_such, missing)))
+    return EXIT_OK
+
+
+def _no_such(job: int) -> str:
+    return f"no job {job}: neither in the queue nor in the history that is kept"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -1,0 +1,150 @@
+"""migrate, enqueue and search: the commands that put something into the database, and look something up in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime, timedelta
+
+import click
+
+from shithubd_worker.cli.common import Duration, Shared, completed, emit, json_option, moment, say, with_database
+from shithubd_worker.errors import EXIT_OK
+
+LONGEST_LINE = 60
+
+
+@click.command()
+@with_database
+@json_option
+def migrate(shared: Shared, *, as_json: bool) -> int:
+    """Bring the database's schema up to date. Doing it twice changes nothing.
+
+    Needs no extension and no superuser, only the right to create in the schema; doesn't create the database. Two at
+    once wait for each other.
+
+    \b
+    Example:
+      shithubd-worker migrate --database-url postgresql://forge@db/shithub
+    """
+    import psycopg
+
+    from shithubd_worker import schema
+    from shithubd_worker.errors import RightsMissing
+
+    with shared.connect("shithubd-worker migrate")() as connection:
+        try:
+            applied = schema.migrate(connection, shared.schema_name)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise RightsMissing(
+                f"role {connection.info.user!r} may not create in schema {shared.schema_name!r}: {error.diag.message_primary};"
+                f" as its owner: GRANT USAGE, CREATE ON SCHEMA {shared.schema_name} TO {connection.info.user}"
+            ) from error
+    if as_json:
+        emit({"schema": shared.schema_name, "version": schema.newest_version(), "applied": applied})
+    else:
+        for name in applied:
+            click.echo(f"applied {name}")
+        click.echo(f"schema {shared.schema_name} is at version {schema.newest_version()}")
+    return EXIT_OK
+
+
+@click.command()
+@with_database
+@click.argument("kind", shell_complete=completed("kind"))
+@click.argument("payload", default="{}", metavar="['{json}' | -]")
+@click.option("--delay", type=Duration(), metavar="S", help="Run it so many seconds (or 15m, 2h) from now.")
+@click.option("--run-at", metavar="T", help="Run it at this time: ISO 8601, in UTC unless it says otherwise.")
+@click.option("--priority", type=click.IntRange(-32768, 32767), default=0, show_default=True,
+              help="Lower runs first, within the kind.")
+@json_option
+def enqueue(
+    shared: Shared, kind: str, payload: str, delay: float | None, run_at: str | None, priority: int, *, as_json: bool
+) -> int:
+    """Add a job and print its id. The payload is a JSON object, the handler's arguments; - reads it from stdin.
+
+    A kind that no worker knows is accepted: it waits until one does.
+
+    \b
+    Examples:
+      shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
+      shithubd-worker enqueue repo.maintenance '{"repo": "alice/site.git"}' --delay 2h
+      generate-payload | shithubd-worker enqueue webhook.deliver -
+    """
+    from shithubd_worker.client import insert
+    from shithubd_worker.registry import check_kind
+
+    try:
+        check_kind(kind)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="KIND") from error
+    text = _payload(payload)
+    at: datetime | None = None
+    if run_at is not None:
+        if delay is not None:
+            raise click.UsageError("give --delay or --run-at, not both")
+        when = moment(run_at)
+        if isinstance(when, timedelta):
+            raise click.BadParameter(f"{run_at!r} is a duration: give it to --delay", param_hint="--run-at")
+        at = when
+    operations = shared.operations()
+    job = insert(operations.connection, operations.schema, kind, text, delay or 0.0, at, priority)
+    if as_json:
+        emit({"id": job})
+    else:
+        click.echo(job)
+    return EXIT_OK
+
+
+@click.command()
+@with_database
+@click.argument("text")
+@click.option("--repo", metavar="PATH", help="Only in this repository.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many files.")
+@json_option
+def search(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: bool) -> int:
+    """Search the code that search.reindex has indexed: words, "a phrase", -not, or.
+
+    \b
+    Example:
+      shithubd-worker search 'lease token' --repo alice/site.git
+    """
+    from dataclasses import asdict
+
+    from shithubd_worker.handlers.search_query import search as look_up
+
+    operations = shared.operations()
+    hits = look_up(operations.connection, operations.schema, text, repo=repo, limit=limit)
+    if as_json:
+        emit([asdict(hit) for hit in hits])
+        return EXIT_OK
+    for hit in hits:
+        click.echo(f"{hit.repo}:{hit.path}:{hit.line}: {hit.text[:LONGEST_LINE]}")
+    if not hits:
+        say(f"nothing found for {text!r}")
+    return EXIT_OK
+
+
+COMMANDS = (migrate, enqueue, search)
+
+
+def _payload(given: str) -> str:
+    """The payload as JSON text that the database takes, or a click.BadParameter with one line."""
+    from shithubd_worker.client import payload_text
+
+    if given == "-":
+        given = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    try:
+        members = json.loads(given)
+    except RecursionError as error:
+        raise click.BadParameter("nested too deeply", param_hint="payload") from error
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="payload") from error
+    if not isinstance(members, dict):
+        raise click.BadParameter(
+            f"a JSON object is needed, the handler's arguments by name, not {type(members).__name__}", param_hint="payload"
+        )
+    try:
+        return payload_text(members)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="payload") from error

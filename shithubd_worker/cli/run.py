@@ -1,0 +1,229 @@
+"""run, check-config and release-dead: the commands that the unit calls."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shithubd_worker.cli.common import Shared, emit, json_option, with_database
+from shithubd_worker.errors import EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    from shithubd_worker.config import Config
+    from shithubd_worker.registry import Kind
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _option(flag: str, name: str, text: str, **settings: Any) -> Callable[[F], F]:
+    return click.option(
+        flag, name, envvar=f"SHITHUBD_WORKER_{name.upper()}", show_envvar=True, help=text, **settings
+    )
+
+
+# All values are taken as text here and checked together by make_config, so that all faults are told at once.
+_OPTIONS = (
+    _option("--handlers", "handlers", "A registry to load; repeatable. The current directory is first on sys.path.",
+            multiple=True, metavar="MODULE:REGISTRY"),
+    _option("--kind", "kinds", "Lease only this kind; repeatable.", multiple=True, metavar="KIND"),
+    _option("--exclude-kind", "exclude_kinds", "Don't lease this kind; repeatable.", multiple=True, metavar="KIND"),
+    _option("--poll-interval", "poll_interval", "How often an idle worker looks, whether woken or not.  [default: 1]",
+            metavar="SECONDS"),
+    _option("--poll-only", "poll_only", "No LISTEN and no prepared statements: for PgBouncer in transaction mode.",
+            is_flag=True),
+    _option("--grace", "grace", "How long a job may go on after SIGTERM before it is released.  [default: 25]",
+            metavar="SECONDS"),
+    _option("--database-wait", "database_wait", "How long to wait for the database at the start.  [default: 60]",
+            metavar="SECONDS"),
+    _option("--until-empty", "until_empty", "Exit 0 when no job can run, instead of waiting for more.", is_flag=True),
+    _option("--metrics", "metrics", "Where to serve /metrics, /healthz, /readyz.  [default: 127.0.0.1:8081]",
+            metavar="HOST:PORT|off"),
+    _option("--repo-root", "repo_root", "The directory that repositories of jobs must lie in.", metavar="DIR"),
+    _option("--secrets-dir", "secrets_dir", "Where secret_ref names a file.  [default: the unit's credentials]",
+            metavar="DIR"),
+    _option("--webhook-allow-private", "webhook_allow_private", "Let webhooks go to private addresses and plain HTTP.",
+            is_flag=True),
+)
+
+
+def config_options(function: F) -> F:
+    """The options of `run`, which check-config has too."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command()
+@with_database
+@config_options
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
+              envvar="SHITHUBD_WORKER_LOG_FORMAT", show_envvar=True, help="How log lines look on stderr.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+              default="info", show_default=True, envvar="SHITHUBD_WORKER_LOG_LEVEL", show_envvar=True,
+              help="The least important line to log.")
+def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
+    """Run a worker in the foreground: lease, run, settle, until SIGTERM or Ctrl-C.
+
+    The first signal stops leasing and lets the running job finish (--grace); a second one releases it at once.
+
+    \b
+    Examples:
+      shithubd-worker run --handlers myforge.jobs:registry
+      shithubd-worker run --kind webhook.deliver --metrics 127.0.0.1:8082
+      shithubd-worker run --until-empty --metrics off
+    """
+    import faulthandler
+
+    from shithubd_worker import logs
+
+    faulthandler.enable()
+    logs.configure(log_format, log_level, journal="JOURNAL_STREAM" in os.environ)
+    config, kinds = _load(raw)
+    _keep_passfile()
+    return _work(shared, config, kinds)
+
+
+@click.command("check-config")
+@with_database
+@config_options
+@json_option
+def check_config(shared: Shared, *, as_json: bool, **raw: object) -> int:
+    """Check what `run` would be given, without a database: values, directories, handlers. All faults at once.
+
+    \b
+    Example:
+      shithubd-worker check-config --handlers myforge.jobs:registry && systemctl restart shithubd-worker
+    """
+    faults: list[str] = []
+    try:
+        shared.connect("check")
+        _ = shared.schema_name
+    except ConfigError as error:
+        faults.append(str(error))
+    try:
+        config, kinds = _load(raw)
+    except ConfigError as error:
+        raise ConfigError("\n".join([*faults, str(error)])) from error
+    if faults:
+        raise ConfigError("\n".join(faults))
+    if as_json:
+        settings = {name: getattr(config, name) for name in config.__slots__}
+        emit({"config": settings, "schema": shared.schema_name, "kinds": [_limits(kind) for kind in kinds]})
+        return EXIT_OK
+    for kind in kinds:
+        click.echo("  ".join(f"{name}={value}" for name, value in _limits(kind).items()))
+    click.echo(f"configuration is good: {len(kinds)} kinds")
+    return EXIT_OK
+
+
+@click.command("release-dead")
+@with_database
+@click.option("--invocation-id", envvar="INVOCATION_ID", show_envvar=True, metavar="ID",
+              help="systemd's name for the start of the unit whose process is dead.")
+@json_option
+def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) -> int:
+    """Return the leases of a process that systemd knows is dead. For ExecStopPost= of the unit.
+
+    Finds the worker by its invocation id, never by its pid. Does nothing after a clean stop, which leaves no lease.
+
+    \b
+    Example, in a unit:
+      ExecStopPost=-/usr/bin/shithubd-worker release-dead
+    """
+    from shithubd_worker.store import Beat
+
+    if not invocation_id:
+        raise click.UsageError("no invocation id: systemd sets INVOCATION_ID for ExecStopPost=, or give --invocation-id")
+    _use_kept_passfile()
+    result, code = os.environ.get("SERVICE_RESULT", "unknown"), os.environ.get("EXIT_STATUS", "unknown")
+    beat = Beat(shared.connect("shithubd-worker release-dead"), shared.schema_name)
+    returned = beat.release_invocation(invocation_id, f"its worker died: systemd says {result}, status {code}")
+    if as_json:
+        emit([{"id": job, "kind": kind, "outcome": how} for job, kind, how in returned])
+    else:
+        for job, kind, how in returned:
+            click.echo(f"job {job} {kind}: {how}")
+        click.echo(f"{len(returned)} lease(s) of {invocation_id} returned")
+    return EXIT_OK
+
+
+COMMANDS = (run, check_config, release_dead)
+
+
+def _load(raw: dict[str, object]) -> tuple[Config, list[Kind]]:
+    """The configuration and the kinds to lease. Raises ConfigError with all faults of both."""
+    from shithubd_worker import registry
+    from shithubd_worker.config import make_config
+
+    if (here := str(Path.cwd())) not in sys.path[:1]:
+        sys.path.insert(0, here)
+    faults: list[str] = []
+    config = loaded = None
+    try:
+        config = make_config(raw)
+    except ConfigError as error:
+        faults.append(str(error))
+    try:
+        loaded = registry.load(raw.get("handlers") or ())  # type: ignore[arg-type]
+    except ConfigError as error:
+        faults.append(str(error))
+    if config is not None and loaded is not None:
+        for kind in (*config.kinds, *config.exclude_kinds):
+            if kind not in loaded:
+                faults.append(f"no handler for kind {kind!r}; there are {', '.join(sorted(loaded)) or 'none'}")
+        kinds = [kind for name, kind in loaded.items()
+                 if (not config.kinds or name in config.kinds) and name not in config.exclude_kinds]
+        if not kinds:
+            faults.append("no kind to work on: --handlers, --kind and --exclude-kind leave none")
+        if not faults:
+            return config, kinds
+    raise ConfigError("\n".join(faults))
+
+
+def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:
+    import socket
+
+    from shithubd_worker.host import Systemd
+    from shithubd_worker.metrics import Metrics, QueueCollector, serve
+    from shithubd_worker.worker import Worker
+
+    connect = shared.connect("shithubd-worker", prepare=not config.poll_only)
+    metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
+    worker = Worker(config, kinds, connect, shared.schema_name, metrics, Systemd())
+    if config.metrics_port is not None:
+        queue = QueueCollector(shared.connect("shithubd-worker metrics"), shared.schema_name)
+        serve(metrics, queue, worker.state, config.metrics_host, config.metrics_port, chosen=config.metrics_chosen)
+    return worker.run()
+
+
+def _kept_passfile() -> Path | None:
+    directory = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(directory.split(":")[0]) / "pgpass" if directory else None
+
+
+def _keep_passfile() -> None:
+    """Under a hardened unit ExecStopPost= can't read the unit's credentials, but it can read the RuntimeDirectory."""
+    passfile, kept = os.environ.get("PGPASSFILE"), _kept_passfile()
+    if passfile and kept and os.environ.get("CREDENTIALS_DIRECTORY") and Path(passfile).is_file():
+        kept.touch(mode=0o600)
+        kept.chmod(0o600)
+        shutil.copyfile(passfile, kept)
+
+
+def _use_kept_passfile() -> None:
+    passfile, kept = os.environ.get("PGPASSFILE"), _kept_passfile()
+    if passfile and not os.access(passfile, os.R_OK) and kept and kept.is_file():
+        os.environ["PGPASSFILE"] = str(kept)
+
+
+def _limits(kind: Kind) -> dict[str, object]:
+    return {
+        "kind": kind.name, "lease_timeout": kind.lease_timeout, "max_runtime": kind.max_runtime,
+        "max_attempts": kind.max_attempts, "retention": kind.retention,
+    }

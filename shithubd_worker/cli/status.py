@@ -1,0 +1,174 @@
+"""status and workers: what is going on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shithubd_worker.cli.common import Duration, Shared, emit, json_option, with_database
+from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MOST_LEASES = 20
+
+
+@click.command()
+@with_database
+@click.option("--watch", type=Duration(), is_flag=False, flag_value="2", metavar="[S]",
+              help="Again every so many seconds (2), until Ctrl-C.")
+@click.option("--drained", is_flag=True, help="Say only whether nothing is running: exit 0, or 3 if something is.")
+@json_option
+def status(shared: Shared, watch: float | None, *, drained: bool, as_json: bool) -> int:
+    """Show the jobs by state and kind, who leases what since when, the holds and the workers.
+
+    The first line sums it up: "running 1, held 499". To confirm a drain: running 0, or --drained.
+
+    \b
+    Examples:
+      shithubd-worker status
+      shithubd-worker status --watch
+      shithubd-worker status --drained && systemctl restart postgresql
+    """
+    operations = shared.operations()
+    while True:
+        found = operations.status()
+        if watch is not None and not as_json:
+            click.clear()
+        if drained:
+            return _say_drained(found, as_json=as_json)
+        if as_json:
+            emit(found)
+        else:
+            _render(found)
+        if watch is None:
+            return EXIT_OK
+        time.sleep(watch)
+
+
+@click.command()
+@with_database
+@json_option
+def workers(shared: Shared, *, as_json: bool) -> int:
+    """List the workers: where they are, what they run, and when they last gave a sign of life.
+
+    \b
+    Example:
+      shithubd-worker workers --json | jq -r '.[] | select(.silent) | .leased_by'
+    """
+    found = shared.operations().workers()
+    if as_json:
+        emit(found)
+        return EXIT_OK
+    _print(_workers_table(found))
+    for worker in found:
+        click.echo(f"{worker['leased_by']}  uuid {worker['id']}  handles {', '.join(worker['kinds']) or 'nothing'}")
+    return EXIT_OK
+
+
+COMMANDS = (status, workers)
+
+
+def _say_drained(found: dict[str, Any], *, as_json: bool) -> int:
+    running = found["leases"]
+    if as_json:
+        emit({"drained": not running, "running": running})
+    else:
+        click.echo("drained: nothing is running" if not running else _summary(found))
+        _print(_leases_table(running))
+    return EXIT_OK if not running else EXIT_CHECK_SAYS_NO
+
+
+def _summary(found: dict[str, Any]) -> str:
+    states = found["states"]
+    parts = [f"queued {states['queued']}", f"paused {states['paused']}", f"failed {states['failed']}"]
+    return f"running {found['running']}, held {found['held']} ({', '.join(parts)})"
+
+
+def _render(found: dict[str, Any]) -> None:
+    click.echo(_summary(found))
+    if found["history_days_ready"] < 2:  # noqa: PLR2004 (a day to act)
+        click.echo(f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate")
+    for hold in found["holds"]:
+        what = "the fleet" if hold["scope"] == "fleet" else f"{hold['scope']} {hold['target']}"
+        until = f" until {_time(hold['until'])}" if hold["until"] else ""
+        why = f": {hold['reason']}" if hold["reason"] else ""
+        click.echo(f"hold: {what}, {hold['mode']} by {hold['actor']} since {_time(hold['created'])}{until}{why}")
+    _print(_kinds_table(found["kinds"]))
+    _print(_leases_table(found["leases"]))
+    _print(_workers_table(found["workers"]))
+
+
+def _kinds_table(kinds: list[dict[str, Any]]) -> Table:
+    table = _table("kind", "queued", "running", "paused", "failed", "held", "oldest", "workers", right=range(1, 8))
+    for kind in kinds:
+        unhandled = kind["queued"] and not kind["workers"]
+        table.add_row(
+            _clean(kind["kind"]), *(str(kind[n]) for n in ("queued", "processing", "paused", "failed", "held")),
+            _seconds(kind["oldest_seconds"]), "none" if unhandled else str(kind["workers"]),
+            style="red" if kind["failed"] else "yellow" if kind["held"] or unhandled else None,
+        )
+    return table
+
+
+def _leases_table(leases: list[dict[str, Any]]) -> Table:
+    table = _table("running", "kind", "leased by", "unit", "for", "expires", right=(0, 4))
+    for lease in leases[:MOST_LEASES]:
+        table.add_row(
+            str(lease["id"]), _clean(lease["kind"]), lease["leased_by"], lease["unit"] or "",
+            _seconds(lease["seconds"]), _time(lease["lease_expires_at"]),
+        )
+    if len(leases) > MOST_LEASES:
+        table.add_row("...", f"{len(leases) - MOST_LEASES} more")
+    return table
+
+
+def _workers_table(workers: list[dict[str, Any]]) -> Table:
+    table = _table("worker", "unit", "state", "runs", "last beat", right=(4,))
+    for worker in workers:
+        runs = f"{worker['job_kind']} {worker['job_id']}" if worker["job_id"] is not None else ""
+        table.add_row(
+            worker["leased_by"], worker["unit"] or "", "silent" if worker["silent"] else worker["state"], runs,
+            f"{_seconds(worker['beat_seconds'])} ago", style="red" if worker["silent"] else None,
+        )
+    return table
+
+
+def _table(*columns: str, right: Any = ()) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number in right else "left", overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    if table.row_count:
+        click.echo()
+        Console(highlight=False, soft_wrap=False).print(table)
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _time(text: str | None) -> str:
+    return "" if text is None else text[:19].replace("T", " ")
+
+
+def _clean(text: str) -> str:
+    # A kind is whatever an INSERT said: neither rich's markup nor a terminal's.
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,3 @@
+from shithubd_worker.registry import Registry
+
+registry = Registry()

@@ -1,0 +1,176 @@
+"""What an operator asks of the database: holds, their barrier, the state of things, changes to single jobs.
+
+Every change goes through one function of sql/functions, which writes its audit row in the same transaction.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from shithubd_worker.store import Connect, Session
+
+# One question to barrier_v1 lasts at most this long, so that progress can be told.
+SLICE_SECONDS = 1.0
+LOOK_SECONDS = 0.1
+
+Say = Callable[[str], None]
+
+
+def actor() -> str:
+    """Who is asking, for the audit record: the user behind sudo, at this host."""
+    user = os.environ.get("SUDO_USER")
+    if not user:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # no entry in passwd, as in some containers
+            user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a hold is about: the fleet (target ''), a host, a unit, a worker (its uuid) or a kind."""
+
+    scope: str
+    target: str = ""
+
+    def __str__(self) -> str:
+        return "the fleet" if self.scope == "fleet" else f"{self.scope} {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRow:
+    """A row of holds, in the order of its columns."""
+
+    id: int
+    scope: str
+    target: str
+    mode: str
+    reason: str | None
+    actor: str
+    until: datetime | None
+    created: datetime
+
+
+class Operations(Session):
+    """A connection for one command of an operator."""
+
+    def __init__(self, connect: Connect, schema: str) -> None:
+        super().__init__(connect, schema)
+        self.actor = actor()
+
+    def drain(self, scope: Scope, reason: str | None, until: datetime | None) -> HoldRow:
+        """Hold a scope. Certain only after `barrier`."""
+        return HoldRow(*self.rows("drain_v1", scope.scope, scope.target, reason, until, self.actor)[0])
+
+    def pause_kind(self, kind: str, reason: str | None, until: datetime | None) -> HoldRow:
+        """Hold a kind. Certain only after `barrier`."""
+        return HoldRow(*self.rows("pause_kind_v1", kind, reason, until, self.actor)[0])
+
+    def barrier(self, scope: Scope, deadline: float | None, say: Say) -> bool:
+        """Wait until nothing of the scope can start any more. False at `deadline` (monotonic; None: no limit)."""
+        while True:
+            left = SLICE_SECONDS if deadline is None else min(SLICE_SECONDS, deadline - time.monotonic())
+            if self.value("barrier_v1", scope.scope, scope.target, max(0.0, left)):
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            say("waiting for lease queries that are still under way")
+
+    def mirror(self, hold: HoldRow) -> Iterator[int]:
+        """Flip the waiting jobs of a paused kind to paused, batch by batch; yields how many so far."""
+        total, after = 0, None
+        while rows := self.rows("mirror_pause_v1", hold.id, after):
+            flipped, position = rows[0]
+            total += flipped
+            after = _json(position)
+            yield total
+
+    def wait_until_idle(self, scope: Scope, deadline: float | None, say: Say) -> bool:
+        """Wait until no job of the scope is running. False at `deadline`. Says what it waits for when that changes."""
+        said: object = None
+        while leases := self.leases(scope):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            if (now := [lease["id"] for lease in leases]) != said:
+                said = now
+                say(f"waiting for {len(leases)}: " + "; ".join(describe(lease) for lease in leases[:3]))
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def resume(self, scope: Scope | None, reason: str | None) -> list[HoldRow]:
+        """End the drains of a scope, or all drains. Returns those that ended."""
+        name, target = (scope.scope, scope.target) if scope else (None, "")
+        return [HoldRow(*row) for row in self.rows("resume_v1", name, target, reason, self.actor)]
+
+    def resume_kind(self, kind: str, reason: str | None) -> HoldRow | None:
+        """End the pause of a kind; None if there was none. Follow it with `unpause`."""
+        rows = self.rows("resume_kind_v1", kind, reason, self.actor)
+        return HoldRow(*rows[0]) if rows else None
+
+    def unpause(self, kind: str) -> Iterator[int]:
+        """Flip the paused jobs of a kind back to queued, batch by batch; yields how many so far."""
+        total = 0
+        while flipped := self.value("unpause_v1", kind):
+            total += flipped
+            yield total
+
+    def known_kind(self, kind: str) -> bool:
+        """Is the kind in any job, history row, hold or worker?"""
+        return bool(self.value("known_kind_v1", kind))
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        return self.value("statement_time_v1")  # type: ignore[no-any-return]
+
+    def status(self) -> dict[str, Any]:
+        """The state of everything."""
+        return self.value("status_v1")  # type: ignore[no-any-return]
+
+    def leases(self, scope: Scope) -> list[dict[str, Any]]:
+        """Who leases what in a scope."""
+        return [row[0] for row in self.rows("leases_v1", scope.scope, scope.target)]
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers."""
+        return [row[0] for row in self.rows("workers_v1")]
+
+    def jobs(self, state: str | None, kind: str | None, limit: int, after: int | None = None) -> list[dict[str, Any]]:
+        """Jobs by id; None for any state or kind; `after` the last id of the page before."""
+        return [row[0] for row in self.rows("list_jobs_v1", state, kind, limit, after)]
+
+    def job(self, job: int) -> dict[str, Any] | None:
+        """One job with its story, or None."""
+        return self.value("show_job_v1", job)  # type: ignore[no-any-return]
+
+    def release_job(self, job: int, reason: str | None, *, force: bool) -> str:
+        """Return a processing job to the queue. Says what happened, in the words of release_job_v1."""
+        return str(self.value("release_job_v1", job, force, reason, self.actor))
+
+    def retry_job(self, job: int, reason: str | None) -> str:
+        """Run a failed or postponed job now."""
+        return str(self.value("retry_job_v1", job, reason, self.actor))
+
+    def discard_job(self, job: int, reason: str | None) -> str:
+        """Take a waiting job away."""
+        return str(self.value("discard_job_v1", job, reason, self.actor))
+
+
+def describe(lease: dict[str, Any]) -> str:
+    """`search.reindex 42 by web1:4711 for 12 s`."""
+    seconds = lease["seconds"]
+    since = f" for {seconds:.0f} s" if seconds is not None else ""
+    return f"{lease['kind']} {lease['id']} by {lease['leased_by']}{since}"
+
+
+def _json(value: object) -> object:
+    from psycopg.types.json import Jsonb
+
+    return Jsonb(value)

@@ -1,0 +1,19 @@
+-- The whole of `shithubd-worker status` in one answer.
+CREATE OR REPLACE FUNCTION status_v1() RETURNS jsonb
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
+AS $$
+    WITH k AS MATERIALIZED (SELECT * FROM kinds_v1())
+    SELECT jsonb_build_object(
+        'states', (SELECT jsonb_build_object('queued', coalesce(sum(queued), 0), 'processing', coalesce(sum(processing), 0),
+                                             'paused', coalesce(sum(paused), 0), 'failed', coalesce(sum(failed), 0)) FROM k),
+        'running', (SELECT coalesce(sum(processing), 0) FROM k),
+        'held', (SELECT coalesce(sum(held), 0) FROM k),
+        'kinds', (SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM k),
+        'leases', (SELECT coalesce(jsonb_agg(l), '[]') FROM leases_v1() l),
+        'holds', (SELECT coalesce(jsonb_agg(to_jsonb(h) ORDER BY h.created), '[]') FROM holds h
+                   WHERE h.until IS NULL OR h.until > clock_timestamp()),
+        'workers', (SELECT coalesce(jsonb_agg(w), '[]') FROM workers_v1() w),
+        'history_days_ready', history_days_ready_v1(),
+        'schema', (SELECT jsonb_build_object('name', current_schema(), 'version', version) FROM worker_schema),
+        'at', clock_timestamp())
+$$;
