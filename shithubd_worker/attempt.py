@@ -183,7 +183,7 @@ class Attempt:
         return None
 
     def interrupt_if_due(self) -> None:
-        """In the main thread, from the alarm's signal handler: raise Interrupted in the handler's frame if it's time."""
+        """In the main thread, from the alarm's signal handler: raise Interrupted in the handler's frame if need be."""
         if not self._armed:
             return
         why = self.why_end()
@@ -201,7 +201,9 @@ class Attempt:
         if why == "lost":
             return Outcome(How.LEASE_LOST, "given up: the lease was lost or could not be renewed in time")
         ran = self._clock() - self.started_at
-        return self._failed_attempt(f"interrupted after {ran:.1f} s: longer than max_runtime ({self.kind.max_runtime:g} s)")
+        return self._failed_attempt(
+            f"interrupted after {ran:.1f} s: longer than max_runtime ({self.kind.max_runtime:g} s)"
+        )
 
     def _arm(self) -> None:
         self._armed = True

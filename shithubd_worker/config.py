@@ -15,6 +15,7 @@ DEFAULT_METRICS = "127.0.0.1:8081"
 LONGEST_SECONDS = 172_800.0
 # A schema's name is part of the NOTIFY channel's, which PostgreSQL limits to 63 bytes.
 LONGEST_SCHEMA = 48
+HIGHEST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,16 @@ def check_schema(name: str) -> str:
     return name
 
 
-def make_config(raw: Mapping[str, object]) -> Config:
-    """Build the Config from what the command line and the environment gave, by the names of Config's fields.
+class _Reader:
+    """Reads single values, and collects what is wrong with them."""
 
-    Raises ConfigError that lists every fault, one a line, each with its flag and its variable.
-    """
-    faults: list[str] = []
+    def __init__(self, raw: Mapping[str, object]) -> None:
+        self._raw = raw
+        self.faults: list[str] = []
 
-    def number(name: str, default: float, least: float) -> float:
-        given = raw.get(name)
+    def number(self, name: str, default: float, least: float) -> float:
+        """A number of seconds."""
+        given = self._raw.get(name)
         if given is None or given == "":
             return default
         try:
@@ -60,57 +62,73 @@ def make_config(raw: Mapping[str, object]) -> Config:
         except ValueError:
             value = math.nan
         if not least <= value <= LONGEST_SECONDS:
-            faults.append(f"{_spelled(name)}: {given!r} is not a number of seconds from {least:g} to {LONGEST_SECONDS:g}")
+            self.faults.append(
+                f"{_spelled(name)}: {given!r} is not a number of seconds from {least:g} to {LONGEST_SECONDS:g}"
+            )
         return value
 
-    def directory(name: str) -> Path | None:
-        given = raw.get(name)
+    def directory(self, name: str) -> Path | None:
+        """An existing directory, absolute; None if none was given."""
+        given = self._raw.get(name)
         if not given:
             return None
         path = Path(str(given)).expanduser()
         if not path.is_dir():
-            faults.append(f"{_spelled(name)}: {str(given)!r} is no directory")
+            self.faults.append(f"{_spelled(name)}: {str(given)!r} is no directory")
             return None
         return path.resolve()
 
-    def names(name: str) -> tuple[str, ...]:
-        given = raw.get(name) or ()
+    def names(self, name: str) -> tuple[str, ...]:
+        """Names, from an option that can be repeated."""
+        given = self._raw.get(name) or ()
         return tuple(str(item) for item in given) if isinstance(given, (tuple, list)) else (str(given),)
 
-    kinds, exclude_kinds = names("kinds"), names("exclude_kinds")
+    def flag(self, name: str) -> bool:
+        """Was it given?"""
+        return bool(self._raw.get(name))
+
+    def address(self, name: str) -> tuple[str, int | None]:
+        """HOST:PORT, or off: port None."""
+        given = str(self._raw.get(name) or DEFAULT_METRICS)
+        if given == "off":
+            return "", None
+        match = re.fullmatch(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", given)
+        if not match or int(match["port"]) > HIGHEST_PORT:
+            self.faults.append(f"{_spelled(name)}: {given!r} is not HOST:PORT, for example {DEFAULT_METRICS}, or off")
+            return "", None
+        return match["host"].strip("[]"), int(match["port"])
+
+
+def make_config(raw: Mapping[str, object]) -> Config:
+    """Build the Config from what the command line and the environment gave, by the names of Config's fields.
+
+    Raises ConfigError that lists every fault, one a line, each with its flag and its variable.
+    """
+    read = _Reader(raw)
+    kinds, exclude_kinds = read.names("kinds"), read.names("exclude_kinds")
     if both := sorted(set(kinds) & set(exclude_kinds)):
-        faults.append(f"--kind and --exclude-kind: {', '.join(both)} is in both")
-    host, port = _metrics(str(raw.get("metrics") or DEFAULT_METRICS), faults)
+        read.faults.append(f"--kind and --exclude-kind: {', '.join(both)} is in both")
+    host, port = read.address("metrics")
     config = Config(
-        handlers=names("handlers"),
+        handlers=read.names("handlers"),
         kinds=kinds,
         exclude_kinds=exclude_kinds,
-        poll_interval=number("poll_interval", 1.0, 0.01),
-        poll_only=bool(raw.get("poll_only")),
-        grace=number("grace", 25.0, 0.0),
-        database_wait=number("database_wait", 60.0, 0.0),
-        until_empty=bool(raw.get("until_empty")),
+        poll_interval=read.number("poll_interval", 1.0, 0.01),
+        poll_only=read.flag("poll_only"),
+        grace=read.number("grace", 25.0, 0.0),
+        database_wait=read.number("database_wait", 60.0, 0.0),
+        until_empty=read.flag("until_empty"),
         metrics_host=host,
         metrics_port=port,
-        metrics_chosen=bool(raw.get("metrics")),
-        repo_root=directory("repo_root"),
-        secrets_dir=directory("secrets_dir"),
-        webhook_allow_private=bool(raw.get("webhook_allow_private")),
+        metrics_chosen=read.flag("metrics"),
+        repo_root=read.directory("repo_root"),
+        secrets_dir=read.directory("secrets_dir"),
+        webhook_allow_private=read.flag("webhook_allow_private"),
     )
-    if faults:
-        raise ConfigError("\n".join(faults))
+    if read.faults:
+        raise ConfigError("\n".join(read.faults))
     return config
 
 
 def _spelled(name: str) -> str:
     return f"--{name.replace('_', '-')} (SHITHUBD_WORKER_{name.upper()})"
-
-
-def _metrics(given: str, faults: list[str]) -> tuple[str, int | None]:
-    if given == "off":
-        return "127.0.0.1", None
-    match = re.fullmatch(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", given)
-    if not match or not 0 <= int(match["port"]) <= 65535:  # noqa: PLR2004
-        faults.append(f"{_spelled('metrics')}: {given!r} is not HOST:PORT, for example {DEFAULT_METRICS}, or off")
-        return "127.0.0.1", None
-    return match["host"].strip("[]"), int(match["port"])

@@ -143,7 +143,10 @@ class Control(threading.Thread):
         """The handler ignores its interrupt: settle for the main thread, and end the process."""
         why = attempt.why_end() or "stop"
         log.critical(
-            "job %d (%s) ignores its interrupt (%s): ending this process", attempt.lease.id, attempt.kind.name, why,
+            "job %d (%s) ignores its interrupt (%s): ending this process",
+            attempt.lease.id,
+            attempt.kind.name,
+            why,
             extra={"job_id": attempt.lease.id, "kind": attempt.kind.name},
         )
         attempt.children.end_all()

@@ -17,11 +17,11 @@ EXIT_CONFIG = 78
 EXIT_DETACHED = 130
 
 
-class Permanent(Exception):  # noqa: N818 (a word of the handler's author, not an error of ours)
+class Permanent(Exception):
     """Raised by a handler: this job can never succeed. It becomes `failed` at once, whatever attempts are left."""
 
 
-class RetryAfter(Exception):  # noqa: N818
+class RetryAfter(Exception):
     """Raised by a handler: try again after `seconds` (0 or more), in place of the kind's backoff."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:

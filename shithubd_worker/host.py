@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ import sdnotify
 from shithubd_worker.errors import EXIT_FORCED
 from shithubd_worker.model import Identity
 
-# After the moment at which a handler should have stopped, the control thread waits this long before it ends the process.
+# After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
 PATIENCE_SECONDS = 2.0
 
 
@@ -127,7 +128,7 @@ class Stop:
 
 
 class Wakeup:
-    """A descriptor to sleep on: readable after `wake`, by whichever thread, and after a signal if it is the wakeup fd."""
+    """A descriptor to sleep on: readable after `wake` by any thread, and after a signal if it is the wakeup fd."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
@@ -140,10 +141,8 @@ class Wakeup:
 
     def wake(self) -> None:
         """End the sleep, or the next one. Safe in a signal handler."""
-        try:
+        with suppress(OSError):  # full: it will wake anyway; closed: nobody sleeps
             self._writer.send(b"\0")
-        except OSError:
-            pass  # full: it will wake anyway; closed: nobody sleeps
 
     def drain(self) -> bytes:
         """Take what was written: signal numbers, or zeros from `wake`."""

@@ -15,8 +15,8 @@ import psycopg
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    GCCollector,
     Gauge,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
@@ -38,12 +38,11 @@ DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900,
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 STATES = ("starting", "idle", "running", "held", "reconnecting", "stopping")
 CACHE_SECONDS = 15.0
-SCRAPE_TIMEOUT = "2s"
 OTHER = "other"  # any kind that this worker doesn't know: a stranger's INSERT must not make series
 
 
 class Metrics:
-    """Counts what this process does. Every kind × outcome is there from the start, at 0."""
+    """Counts what this process does. Every pair of kind and outcome is there from the start, at 0."""
 
     def __init__(self, kinds: Sequence[str], leased_by: str) -> None:
         self.registry = CollectorRegistry()
@@ -68,7 +67,10 @@ class Metrics:
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
         self._duration = histogram("job_duration_seconds", "How long handlers ran.", DURATIONS, ["kind"])
         self._wait = histogram(
-            "job_wait_seconds", "From the time a job could run to its lease, by the database's clock.", DURATIONS, ["kind"]
+            "job_wait_seconds",
+            "From the time a job could run to its lease, by the database's clock.",
+            DURATIONS,
+            ["kind"],
         )
         self._claim = histogram("claim_duration_seconds", "How long lease queries took.", LEASES)
         self._in_flight = gauge("in_flight", "Jobs whose handler runs now.", ["kind"])
@@ -158,7 +160,7 @@ class Metrics:
 
 
 class QueueCollector(Collector):
-    """The queue's gauges. Asked at most every 15 s, by one scrape at a time; absent, never stale, when the answer fails."""
+    """The queue's gauges. Asked at most every 15 s, by one scrape at a time; absent, never stale, without an answer."""
 
     def __init__(self, connect: Connect, schema: str) -> None:
         self._session = Session(connect, schema)
@@ -188,46 +190,71 @@ class QueueCollector(Collector):
         try:
             if not self._session.opened:
                 # Its own limit: a slow count must fail here, and not pile up in the database.
-                self._session.connection.execute(f"SET statement_timeout = '{SCRAPE_TIMEOUT}'")  # type: ignore[call-overload]
+                self._session.connection.execute("SET statement_timeout = '2s'")
             answer = self._session.value("queue_gauges_v1")
         except psycopg.Error as error:
             log.warning("the queue's metrics are left out: %s", str(error).strip().splitlines()[0])
             self._session.close()
-        yield _family("queue_scrape_success", "1 if the queue's gauges below are there.", value=float(answer is not None))
         yield _family(
-            "queue_scrape_duration_seconds", "How long the database took for them.", value=time.monotonic() - began
+            "queue_scrape_success",
+            "1 if the queue's gauges below are there.",
+            value=float(answer is not None),
+        )
+        yield _family(
+            "queue_scrape_duration_seconds",
+            "How long the database took for them.",
+            value=time.monotonic() - began,
         )
         if answer is None:
             return
         kinds = answer["kinds"]
-        yield _family("job_queue_depth", "Jobs that could run now.", ["kind"], {(k["kind"],): k["runnable"] for k in kinds})
+        yield _family(
+            "job_queue_depth",
+            "Jobs that could run now.",
+            ["kind"],
+            {(k["kind"],): k["runnable"] for k in kinds},
+        )
         states = ("queued", "processing", "paused", "failed")
         yield _family(
             "jobs", "Jobs by state.", ["kind", "state"], {(k["kind"], s): k[s] for k in kinds for s in states}
         )
         yield _family(
-            "job_queue_oldest_age_seconds", "How long the oldest due job waits.", ["kind"],
+            "job_queue_oldest_age_seconds",
+            "How long the oldest due job waits.",
+            ["kind"],
             {(k["kind"],): k["oldest_seconds"] for k in kinds if k["oldest_seconds"] is not None},
         )
         yield _family(
-            "job_expired_leases", "Leases past their end that nobody took back yet.", ["kind"],
+            "job_expired_leases",
+            "Leases past their end that nobody took back yet.",
+            ["kind"],
             {(k["kind"],): answer["expired"].get(k["kind"], 0) for k in kinds},
         )
         yield _family(
-            "job_kind_unhandled", "1 for a kind with jobs and no living worker.", ["kind"],
+            "job_kind_unhandled",
+            "1 for a kind with jobs and no living worker.",
+            ["kind"],
             {(k["kind"],): float(not k["workers"] and k["queued"] > 0) for k in kinds},
         )
         yield _family(
-            "job_kind_paused_timestamp_seconds", "Since when a kind is paused.", ["kind"],
+            "job_kind_paused_timestamp_seconds",
+            "Since when a kind is paused.",
+            ["kind"],
             {(kind,): since for kind, since in answer["paused"].items()},
         )
         scopes = ("fleet", "host", "unit", "worker", "kind")
         yield _family("holds", "Holds that stand.", ["scope"], {(s,): answer["holds"].get(s, 0) for s in scopes})
         yield _family(
-            "workers", "Workers by state; silent if they didn't beat for 30 s.", ["state"],
+            "workers",
+            "Workers by state; silent if they didn't beat for 30 s.",
+            ["state"],
             {(s,): answer["workers"].get(s, 0) for s in (*STATES, "silent")},
         )
-        yield _family("history_days_ready", "Days for which the history has its partitions.", value=answer["history_days"])
+        yield _family(
+            "history_ready_seconds",
+            "For how long from now the history has its partitions, in whole days.",
+            value=answer["history_days"] * 86400,
+        )
 
 
 def _family(
@@ -246,6 +273,7 @@ def _family(
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
     # wsgiref would look up the name of the address, which may wait for a DNS server.
     def server_bind(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -276,16 +304,17 @@ def serve(
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
         if path == "/metrics":
-            return exposition(environ, start_response)
+            body: Iterable[bytes] = exposition(environ, start_response)
+            return body
         now = state()
         ready = now in ("idle", "running", "held")
-        status, body = {
+        status, text = {
             "/healthz": ("200 OK", "ok"),
             "/readyz": ("200 OK" if ready else "503 Service Unavailable", now),
             "/": ("200 OK", "shithubd-worker: /metrics /healthz /readyz"),
         }.get(path, ("404 Not Found", "not found: try /metrics, /healthz or /readyz"))
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"{body}\n".encode()]
+        return [f"{text}\n".encode()]
 
     try:
         server = _listen(host, port, app)

@@ -31,11 +31,12 @@ F = TypeVar("F", bound=Handler)
 ENTRY_POINTS = "shithubd_worker.handlers"
 RETENTIONS = ("none", "7d", "90d")
 LONGEST_KIND = 200
+LONGEST_SECONDS = 365 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of job and its limits; all durations in seconds. `backoff` maps the failed attempt (from 1) to seconds."""
+    """One kind of job and its limits; durations in seconds. `backoff` maps the failed attempt (from 1) to seconds."""
 
     name: str
     handler: Handler
@@ -164,7 +165,7 @@ def check_kind(kind: object) -> None:
 
 def _seconds(kind: str, name: str, value: float | timedelta) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 1 <= seconds < 1e9:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 1 <= seconds <= LONGEST_SECONDS:
         raise ValueError(f"kind {kind!r}: {name} is at least 1 second, not {value!r}")
     return float(seconds)
 

@@ -79,7 +79,10 @@ def explained(error: psycopg.Error) -> ShithubdError:
 def _last_reason(text: str) -> str:
     # libpq lists every address that it tried, and psycopg repeats them; the last line that names a reason is enough.
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "FATAL" in line or "failed" in line), lines[-1] if lines else text)
+    return next(
+        (line for line in reversed(lines) if "FATAL" in line or "failed" in line),
+        lines[-1] if lines else text,
+    )
 
 
 class Session:
@@ -113,7 +116,7 @@ class Session:
                 connection.close()
 
     def cut(self) -> None:
-        """From another thread: end the call under way, which then raises. For a server that accepts but never answers."""
+        """From another thread: end the call under way, which then raises. For a server that never answers."""
         connection = self._connection
         if connection is None:
             return
@@ -163,16 +166,18 @@ class Queue(Session):
         sent_at = time.monotonic()
         self._unanswered = token
         rows = self.rows(
-            "lease_v1", self._worker, token, [kind.name for kind in kinds], [kind.lease_timeout for kind in kinds]
+            "lease_v1",
+            self._worker,
+            token,
+            [kind.name for kind in kinds],
+            [kind.lease_timeout for kind in kinds],
         )
         self._unanswered = None
         if not rows:
             return None
         job, name, payload, attempt, max_attempts, crashes, waited = rows[0]
         timeout = next(kind.lease_timeout for kind in kinds if kind.name == name)
-        return Lease(
-            job, name, payload, attempt, max_attempts, crashes, waited, token, sent_at, sent_at + timeout
-        )
+        return Lease(job, name, payload, attempt, max_attempts, crashes, waited, token, sent_at, sent_at + timeout)
 
     def release_unanswered(self) -> int:
         """After a reconnect: give back what a lease query took whose answer never came. Returns how many jobs."""
@@ -200,9 +205,7 @@ class Queue(Session):
 
     def kind_holds(self) -> list[Hold]:
         """The pauses of kinds that stand now."""
-        return [
-            Hold("kind", target, reason, actor) for target, reason, actor in self.rows("pauses_v1")
-        ]
+        return [Hold("kind", target, reason, actor) for target, reason, actor in self.rows("pauses_v1")]
 
     def sweep(self) -> list[tuple[int, str, str]]:
         """Return jobs whose lease expired, of any kind: (id, kind, outcome) of each."""
@@ -255,7 +258,14 @@ class Beat(Session):
         self.rows("register_v1", *who.values(), __version__, newest_version(), list(kinds))
 
     def beat(
-        self, worker: UUID, state: str, job: int | None, kind: str | None, running: float | None, *, busy: bool
+        self,
+        worker: UUID,
+        state: str,
+        job: int | None,
+        kind: str | None,
+        running: float | None,
+        *,
+        busy: bool,
     ) -> list[Hold] | None:
         """Say that the worker lives; learn which drains cover it. None if its row is gone."""
         holds = self.value("beat_v1", worker, state, job, kind, running, busy)
@@ -317,7 +327,5 @@ class Ledger(Session):
 def settle(session: Session, lease: Lease, outcome: Outcome, retention: str) -> bool:
     """settle_v1 on whatever connection; fenced by the lease's token."""
     return bool(
-        session.value(
-            "settle_v1", lease.id, lease.token, outcome.how, outcome.delay_seconds, outcome.error, retention
-        )
+        session.value("settle_v1", lease.id, lease.token, outcome.how, outcome.delay_seconds, outcome.error, retention)
     )

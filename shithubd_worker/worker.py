@@ -37,7 +37,7 @@ HOUSEKEEPING_SECONDS = 600.0
 STAND_DOWN_SECONDS = 5.0
 
 
-class Unsettled(Exception):  # noqa: N818
+class Unsettled(Exception):
     """The database stayed away until the worker had to go: an outcome could not be written."""
 
 
@@ -45,7 +45,13 @@ class Worker:
     """One worker process. `run` returns its exit code."""
 
     def __init__(
-        self, config: Config, kinds: Sequence[Kind], connect: Connect, schema_name: str, metrics: Metrics, systemd: Systemd
+        self,
+        config: Config,
+        kinds: Sequence[Kind],
+        connect: Connect,
+        schema_name: str,
+        metrics: Metrics,
+        systemd: Systemd,
     ) -> None:
         self._config = config
         self._order = list(kinds)  # in turn: the kind that was served last comes last
@@ -128,9 +134,7 @@ class Worker:
     def _process(self, lease: Lease) -> None:
         """One leased job, to its settle."""
         kind = next(kind for kind in self._order if kind.name == lease.kind)
-        attempt = Attempt(
-            kind, lease, config=self._config, database=self._ledger, stop=self._stop, alarm=set_alarm
-        )
+        attempt = Attempt(kind, lease, config=self._config, database=self._ledger, stop=self._stop, alarm=set_alarm)
         outcome = attempt.prepare()
         if outcome is None:
             started = self._confirmed(attempt)
@@ -168,7 +172,7 @@ class Worker:
             self._metrics.ended(attempt.kind.name, time.monotonic() - attempt.started_at)
 
     def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Write what came of it. Goes on through reconnects: a lease that nobody took meanwhile can still be settled."""
+        """Write what came of it, through reconnects: a lease that nobody took meanwhile can still be settled."""
         lease, kind = attempt.lease, attempt.kind
         unanswered = attempt.unknown
         while not attempt.settled:
@@ -206,8 +210,19 @@ class Worker:
             text = f", again in {outcome.delay_seconds:.0f} s{text}"
         log.log(
             logging.INFO if fine else logging.WARNING,
-            "job %d %s %s after %.3f s (attempt %d)%s", lease.id, lease.kind, outcome.how, seconds, lease.attempt, text,
-            extra={"job_id": lease.id, "kind": lease.kind, "attempt": lease.attempt, "outcome": str(outcome.how)},
+            "job %d %s %s after %.3f s (attempt %d)%s",
+            lease.id,
+            lease.kind,
+            outcome.how,
+            seconds,
+            lease.attempt,
+            text,
+            extra={
+                "job_id": lease.id,
+                "kind": lease.kind,
+                "attempt": lease.attempt,
+                "outcome": str(outcome.how),
+            },
         )
 
     # Coming and going.
@@ -259,7 +274,9 @@ class Worker:
         self._control.start()
         self._metrics.database_up(up=True)
         log.info(
-            "ready: %s, schema %s, kinds %s", self._identity.leased_by, self._queue.schema,
+            "ready: %s, schema %s, kinds %s",
+            self._identity.leased_by,
+            self._queue.schema,
             ", ".join(kind.name for kind in self._order) or "none",
         )
         self._progress.ready = True
@@ -342,7 +359,10 @@ class Worker:
         self._sweep_at = now + SWEEP_SECONDS
         for job, kind, how in self._queue.sweep():
             log.warning(
-                "job %d %s: its lease expired (%s)", job, kind, how,
+                "job %d %s: its lease expired (%s)",
+                job,
+                kind,
+                how,
                 extra={"job_id": job, "kind": kind, "outcome": how},
             )
             self._metrics.recovered(kind, how)

@@ -44,10 +44,15 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @database_options
-@click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the versions.")
+@click.option(
+    "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the versions."
+)
 @click.pass_context
 def cli(ctx: click.Context, database_url: str | None, schema: str | None) -> None:
-    """The background worker of a git forge: PostgreSQL is the queue, systemd the supervisor, the runbook the interface."""
+    """The background worker of a git forge.
+
+    PostgreSQL is the queue, systemd the supervisor, and the incident runbook the interface.
+    """
     ctx.obj = Shared(database_url, schema)
 
 

@@ -85,7 +85,7 @@ def with_database(function: F) -> F:
 
     @database_options
     @click.pass_context
-    def wrapped(ctx: click.Context, database_url: str | None, schema: str | None, **rest: Any) -> Any:
+    def wrapped(ctx: click.Context, /, database_url: str | None, schema: str | None, **rest: Any) -> Any:
         given = ctx.find_object(Shared) or Shared(None, None)
         return ctx.invoke(function, given.merged(database_url, schema), **rest)
 
@@ -150,19 +150,19 @@ def until_moment(operations: Operations, text: str | None) -> datetime | None:
     now = operations.now()
     when = now + when if isinstance(when, timedelta) else when
     if when <= now:
-        raise Refused(f"--until {text} lies in the past: the database's clock says {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+        raise Refused(
+            f"--until {text} lies in the past: the database's clock says {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        )
     return when
 
 
 def completed(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Shell completion of the names that the database knows now: kinds, hosts, units or workers. Silent if it is away."""
+    """Shell completion of the names that the database knows: kinds, hosts, units, workers. Silent if it is away."""
 
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
             shared = ctx.find_object(Shared) or Shared(None, None)
-            status = shared.merged(
-                ctx.params.get("database_url"), ctx.params.get("schema")
-            ).operations().status()
+            status = shared.merged(ctx.params.get("database_url"), ctx.params.get("schema")).operations().status()
         except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
             return []
         return sorted({name for name in names(status, field) if name.startswith(incomplete)})

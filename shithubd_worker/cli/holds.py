@@ -41,8 +41,12 @@ def _scope_options(function: F) -> F:
 
 
 def _wait_options(function: F) -> F:
-    function = click.option("--timeout", type=Duration(), metavar="S",
-                            help="Give up waiting after so many seconds: exit 4, and the hold stays.")(function)
+    function = click.option(
+        "--timeout",
+        type=Duration(),
+        metavar="S",
+        help="Give up waiting after so many seconds: exit 4, and the hold stays.",
+    )(function)
     return click.option("--wait", is_flag=True, help="Wait until nothing of it is running either.")(function)
 
 
@@ -57,8 +61,16 @@ _until_option = click.option("--until", metavar="T", help="End the hold by itsel
 @_wait_options
 @json_option
 def drain(
-    shared: Shared, host: str | None, unit: str | None, worker: str | None, reason: str | None, until: str | None,
-    *, wait: bool, timeout: float | None, as_json: bool,
+    shared: Shared,
+    host: str | None,
+    unit: str | None,
+    worker: str | None,
+    reason: str | None,
+    until: str | None,
+    *,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
 ) -> int:
     """Stop leasing: the fleet, or one host, unit or worker. When it returns, nothing of it starts any more.
 
@@ -84,7 +96,13 @@ def drain(
 @reason_option
 @json_option
 def resume(
-    shared: Shared, host: str | None, unit: str | None, worker: str | None, reason: str | None, *, as_json: bool
+    shared: Shared,
+    host: str | None,
+    unit: str | None,
+    worker: str | None,
+    reason: str | None,
+    *,
+    as_json: bool,
 ) -> int:
     """End a drain; without a scope, all drains. Idle workers lease at once. Pauses of kinds stay: see resume-kind.
 
@@ -114,8 +132,15 @@ def resume(
 @_wait_options
 @json_option
 def pause_kind(
-    shared: Shared, kind: str, reason: str | None, until: str | None,
-    *, force: bool, wait: bool, timeout: float | None, as_json: bool,
+    shared: Shared,
+    kind: str,
+    reason: str | None,
+    until: str | None,
+    *,
+    force: bool,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
 ) -> int:
     """Stop one kind: its jobs of now, and those enqueued, retried or due later. Other kinds go on.
 
@@ -144,8 +169,15 @@ def pause_kind(
         if not reason:
             raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
     hold = operations.pause_kind(kind, reason, until_moment(operations, until))
-    return _see_through(operations, Scope("kind", kind), hold, wait=wait, timeout=timeout, as_json=as_json,
-                        undo=f"shithubd-worker resume-kind {kind}")
+    return _see_through(
+        operations,
+        Scope("kind", kind),
+        hold,
+        wait=wait,
+        timeout=timeout,
+        as_json=as_json,
+        undo=f"shithubd-worker resume-kind {kind}",
+    )
 
 
 @click.command("resume-kind")
@@ -199,7 +231,14 @@ def _scope(operations: Operations, host: str | None, unit: str | None, worker: s
 
 
 def _see_through(
-    operations: Operations, scope: Scope, hold: HoldRow, *, wait: bool, timeout: float | None, as_json: bool, undo: str
+    operations: Operations,
+    scope: Scope,
+    hold: HoldRow,
+    *,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+    undo: str,
 ) -> int:
     """The barrier, the mirror of a pause, and the wait: what makes a hold certain, told as it goes."""
     began = time.monotonic()
@@ -217,8 +256,17 @@ def _see_through(
     seconds = time.monotonic() - began
     timed_out = not certain or (wait and not idle)
     if as_json:
-        emit({"hold": _told(hold), "barrier": certain, "drained": not leases, "running": leases,
-              "paused": mirrored, "seconds": round(seconds, 3), "undo": undo})
+        emit(
+            {
+                "hold": _told(hold),
+                "barrier": certain,
+                "drained": not leases,
+                "running": leases,
+                "paused": mirrored,
+                "seconds": round(seconds, 3),
+                "undo": undo,
+            }
+        )
         return EXIT_TIMEOUT if timed_out else EXIT_OK
     if not certain:
         click.echo(f"{scope} is held, but after {seconds:.1f} s a lease query is still under way: not certain yet")
@@ -242,7 +290,7 @@ def _see_through(
 def _follow(verb: str, totals: Any) -> int:
     """Work through batches, telling of each hundred thousand."""
     total = told = 0
-    for total in totals:  # noqa: B007 (the last one counts)
+    for total in totals:
         if total - told >= _TELL_EVERY:
             told = total
             say(f"{total:,} {verb} so far")

@@ -18,8 +18,12 @@ STATES = ("queued", "processing", "paused", "failed")
 
 _kind_option = click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
 _ids = click.argument("ids", nargs=-1, type=int, metavar="ID...", shell_complete=completed("job"))
-_failed_option = click.option("--failed", metavar="KIND", shell_complete=completed("kind"),
-                              help="All failed jobs of this kind, in place of ids.")
+_failed_option = click.option(
+    "--failed",
+    metavar="KIND",
+    shell_complete=completed("kind"),
+    help="All failed jobs of this kind, in place of ids.",
+)
 
 
 @click.group()
@@ -46,7 +50,9 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
         return EXIT_OK
     for job in found:
         error = (job["last_error"] or "").split("\n")[0][:60]
-        line = f"{job['id']:>8} {job['state']:<10} {job['kind']}  run_at {job['run_at'][:19]}  attempts {job['attempts']}"
+        line = (
+            f"{job['id']:>8} {job['state']:<10} {job['kind']}  run_at {job['run_at'][:19]}  attempts {job['attempts']}"
+        )
         click.echo(f"{line}  {_printable(error)}".rstrip())
     if not found:
         click.echo("no such jobs")
@@ -85,7 +91,11 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
 @jobs.command()
 @with_database
 @_ids
-@click.option("--force", is_flag=True, help="Even while the owner lives: it may go on with the job's effects. Needs --reason.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Even while the owner lives: it may go on with the job's effects. Needs --reason.",
+)
 @reason_option
 @json_option
 def release(shared: Shared, ids: tuple[int, ...], reason: str | None, *, force: bool, as_json: bool) -> int:
@@ -175,9 +185,7 @@ def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
             yield (after := int(job["id"]))
 
 
-def _each(
-    ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool, hint: str = ""
-) -> int:
+def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool, hint: str = "") -> int:
     """Do one thing to each job, tell what came of each, and then fail if any was refused or isn't there."""
     results: list[dict[str, Any]] = []
     for job in ids:

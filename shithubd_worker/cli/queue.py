@@ -8,7 +8,16 @@ from datetime import datetime, timedelta
 
 import click
 
-from shithubd_worker.cli.common import Duration, Shared, completed, emit, json_option, moment, say, with_database
+from shithubd_worker.cli.common import (
+    Duration,
+    Shared,
+    completed,
+    emit,
+    json_option,
+    moment,
+    say,
+    with_database,
+)
 from shithubd_worker.errors import EXIT_OK
 
 LONGEST_LINE = 60
@@ -37,7 +46,8 @@ def migrate(shared: Shared, *, as_json: bool) -> int:
             applied = schema.migrate(connection, shared.schema_name)
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
-                f"role {connection.info.user!r} may not create in schema {shared.schema_name!r}: {error.diag.message_primary};"
+                f"role {connection.info.user!r} may not create in schema {shared.schema_name!r}:"
+                f" {error.diag.message_primary};"
                 f" as its owner: GRANT USAGE, CREATE ON SCHEMA {shared.schema_name} TO {connection.info.user}"
             ) from error
     if as_json:
@@ -55,11 +65,23 @@ def migrate(shared: Shared, *, as_json: bool) -> int:
 @click.argument("payload", default="{}", metavar="['{json}' | -]")
 @click.option("--delay", type=Duration(), metavar="S", help="Run it so many seconds (or 15m, 2h) from now.")
 @click.option("--run-at", metavar="T", help="Run it at this time: ISO 8601, in UTC unless it says otherwise.")
-@click.option("--priority", type=click.IntRange(-32768, 32767), default=0, show_default=True,
-              help="Lower runs first, within the kind.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-32768, 32767),
+    default=0,
+    show_default=True,
+    help="Lower runs first, within the kind.",
+)
 @json_option
 def enqueue(
-    shared: Shared, kind: str, payload: str, delay: float | None, run_at: str | None, priority: int, *, as_json: bool
+    shared: Shared,
+    kind: str,
+    payload: str,
+    delay: float | None,
+    run_at: str | None,
+    priority: int,
+    *,
+    as_json: bool,
 ) -> int:
     """Add a job and print its id. The payload is a JSON object, the handler's arguments; - reads it from stdin.
 
@@ -142,7 +164,8 @@ def _payload(given: str) -> str:
         raise click.BadParameter(f"not JSON: {error}", param_hint="payload") from error
     if not isinstance(members, dict):
         raise click.BadParameter(
-            f"a JSON object is needed, the handler's arguments by name, not {type(members).__name__}", param_hint="payload"
+            f"a JSON object is needed, the handler's arguments by name, not {type(members).__name__}",
+            param_hint="payload",
         )
     try:
         return payload_text(members)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -19,36 +20,78 @@ if TYPE_CHECKING:
     from shithubd_worker.registry import Kind
 
 F = TypeVar("F", bound=Callable[..., Any])
+log = logging.getLogger(__name__)
+
+
+def variable(flag: str) -> str:
+    """The variable that stands for a flag: --poll-interval is SHITHUBD_WORKER_POLL_INTERVAL."""
+    return f"SHITHUBD_WORKER_{flag.strip('-').replace('-', '_').upper()}"
 
 
 def _option(flag: str, name: str, text: str, **settings: Any) -> Callable[[F], F]:
-    return click.option(
-        flag, name, envvar=f"SHITHUBD_WORKER_{name.upper()}", show_envvar=True, help=text, **settings
-    )
+    return click.option(flag, name, envvar=variable(flag), show_envvar=True, help=text, **settings)
 
 
 # All values are taken as text here and checked together by make_config, so that all faults are told at once.
 _OPTIONS = (
-    _option("--handlers", "handlers", "A registry to load; repeatable. The current directory is first on sys.path.",
-            multiple=True, metavar="MODULE:REGISTRY"),
+    _option(
+        "--handlers",
+        "handlers",
+        "A registry to load; repeatable. The current directory is first on sys.path.",
+        multiple=True,
+        metavar="MODULE:REGISTRY",
+    ),
     _option("--kind", "kinds", "Lease only this kind; repeatable.", multiple=True, metavar="KIND"),
     _option("--exclude-kind", "exclude_kinds", "Don't lease this kind; repeatable.", multiple=True, metavar="KIND"),
-    _option("--poll-interval", "poll_interval", "How often an idle worker looks, whether woken or not.  [default: 1]",
-            metavar="SECONDS"),
-    _option("--poll-only", "poll_only", "No LISTEN and no prepared statements: for PgBouncer in transaction mode.",
-            is_flag=True),
-    _option("--grace", "grace", "How long a job may go on after SIGTERM before it is released.  [default: 25]",
-            metavar="SECONDS"),
-    _option("--database-wait", "database_wait", "How long to wait for the database at the start.  [default: 60]",
-            metavar="SECONDS"),
-    _option("--until-empty", "until_empty", "Exit 0 when no job can run, instead of waiting for more.", is_flag=True),
-    _option("--metrics", "metrics", "Where to serve /metrics, /healthz, /readyz.  [default: 127.0.0.1:8081]",
-            metavar="HOST:PORT|off"),
+    _option(
+        "--poll-interval",
+        "poll_interval",
+        "How often an idle worker looks, whether woken or not.  [default: 1]",
+        metavar="SECONDS",
+    ),
+    _option(
+        "--poll-only",
+        "poll_only",
+        "No LISTEN and no prepared statements: for PgBouncer in transaction mode.",
+        is_flag=True,
+    ),
+    _option(
+        "--grace",
+        "grace",
+        "How long a job may go on after SIGTERM before it is released.  [default: 25]",
+        metavar="SECONDS",
+    ),
+    _option(
+        "--database-wait",
+        "database_wait",
+        "How long to wait for the database at the start.  [default: 60]",
+        metavar="SECONDS",
+    ),
+    _option(
+        "--until-empty",
+        "until_empty",
+        "Exit 0 when no job can run, instead of waiting for more.",
+        is_flag=True,
+    ),
+    _option(
+        "--metrics",
+        "metrics",
+        "Where to serve /metrics, /healthz, /readyz.  [default: 127.0.0.1:8081]",
+        metavar="HOST:PORT|off",
+    ),
     _option("--repo-root", "repo_root", "The directory that repositories of jobs must lie in.", metavar="DIR"),
-    _option("--secrets-dir", "secrets_dir", "Where secret_ref names a file.  [default: the unit's credentials]",
-            metavar="DIR"),
-    _option("--webhook-allow-private", "webhook_allow_private", "Let webhooks go to private addresses and plain HTTP.",
-            is_flag=True),
+    _option(
+        "--secrets-dir",
+        "secrets_dir",
+        "Where secret_ref names a file.  [default: the unit's credentials]",
+        metavar="DIR",
+    ),
+    _option(
+        "--webhook-allow-private",
+        "webhook_allow_private",
+        "Let webhooks go to private addresses and plain HTTP.",
+        is_flag=True,
+    ),
 )
 
 
@@ -62,11 +105,24 @@ def config_options(function: F) -> F:
 @click.command()
 @with_database
 @config_options
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
-              envvar="SHITHUBD_WORKER_LOG_FORMAT", show_envvar=True, help="How log lines look on stderr.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-              default="info", show_default=True, envvar="SHITHUBD_WORKER_LOG_LEVEL", show_envvar=True,
-              help="The least important line to log.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="SHITHUBD_WORKER_LOG_FORMAT",
+    show_envvar=True,
+    help="How log lines look on stderr.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+    envvar="SHITHUBD_WORKER_LOG_LEVEL",
+    show_envvar=True,
+    help="The least important line to log.",
+)
 def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     """Run a worker in the foreground: lease, run, settle, until SIGTERM or Ctrl-C.
 
@@ -124,8 +180,13 @@ def check_config(shared: Shared, *, as_json: bool, **raw: object) -> int:
 
 @click.command("release-dead")
 @with_database
-@click.option("--invocation-id", envvar="INVOCATION_ID", show_envvar=True, metavar="ID",
-              help="systemd's name for the start of the unit whose process is dead.")
+@click.option(
+    "--invocation-id",
+    envvar="INVOCATION_ID",
+    show_envvar=True,
+    metavar="ID",
+    help="systemd's name for the start of the unit whose process is dead.",
+)
 @json_option
 def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) -> int:
     """Return the leases of a process that systemd knows is dead. For ExecStopPost= of the unit.
@@ -139,7 +200,9 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     from shithubd_worker.store import Beat
 
     if not invocation_id:
-        raise click.UsageError("no invocation id: systemd sets INVOCATION_ID for ExecStopPost=, or give --invocation-id")
+        raise click.UsageError(
+            "no invocation id: systemd sets INVOCATION_ID for ExecStopPost=, or give --invocation-id"
+        )
     _use_kept_passfile()
     result, code = os.environ.get("SERVICE_RESULT", "unknown"), os.environ.get("EXIT_STATUS", "unknown")
     beat = Beat(shared.connect("shithubd-worker release-dead"), shared.schema_name)
@@ -177,8 +240,11 @@ def _load(raw: dict[str, object]) -> tuple[Config, list[Kind]]:
         for kind in (*config.kinds, *config.exclude_kinds):
             if kind not in loaded:
                 faults.append(f"no handler for kind {kind!r}; there are {', '.join(sorted(loaded)) or 'none'}")
-        kinds = [kind for name, kind in loaded.items()
-                 if (not config.kinds or name in config.kinds) and name not in config.exclude_kinds]
+        kinds = [
+            kind
+            for name, kind in loaded.items()
+            if (not config.kinds or name in config.kinds) and name not in config.exclude_kinds
+        ]
         if not kinds:
             faults.append("no kind to work on: --handlers, --kind and --exclude-kind leave none")
         if not faults:
@@ -198,7 +264,15 @@ def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:
     worker = Worker(config, kinds, connect, shared.schema_name, metrics, Systemd())
     if config.metrics_port is not None:
         queue = QueueCollector(shared.connect("shithubd-worker metrics"), shared.schema_name)
-        serve(metrics, queue, worker.state, config.metrics_host, config.metrics_port, chosen=config.metrics_chosen)
+        host, port = serve(
+            metrics,
+            queue,
+            worker.state,
+            config.metrics_host,
+            config.metrics_port,
+            chosen=config.metrics_chosen,
+        )
+        log.info("metrics on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     return worker.run()
 
 
@@ -224,6 +298,9 @@ def _use_kept_passfile() -> None:
 
 def _limits(kind: Kind) -> dict[str, object]:
     return {
-        "kind": kind.name, "lease_timeout": kind.lease_timeout, "max_runtime": kind.max_runtime,
-        "max_attempts": kind.max_attempts, "retention": kind.retention,
+        "kind": kind.name,
+        "lease_timeout": kind.lease_timeout,
+        "max_runtime": kind.max_runtime,
+        "max_attempts": kind.max_attempts,
+        "retention": kind.retention,
     }

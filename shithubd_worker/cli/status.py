@@ -18,8 +18,14 @@ MOST_LEASES = 20
 
 @click.command()
 @with_database
-@click.option("--watch", type=Duration(), is_flag=False, flag_value="2", metavar="[S]",
-              help="Again every so many seconds (2), until Ctrl-C.")
+@click.option(
+    "--watch",
+    type=Duration(),
+    is_flag=False,
+    flag_value="2",
+    metavar="[S]",
+    help="Again every so many seconds (2), until Ctrl-C.",
+)
 @click.option("--drained", is_flag=True, help="Say only whether nothing is running: exit 0, or 3 if something is.")
 @json_option
 def status(shared: Shared, watch: float | None, *, drained: bool, as_json: bool) -> int:
@@ -91,7 +97,9 @@ def _summary(found: dict[str, Any]) -> str:
 def _render(found: dict[str, Any]) -> None:
     click.echo(_summary(found))
     if found["history_days_ready"] < 2:  # noqa: PLR2004 (a day to act)
-        click.echo(f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate")
+        click.echo(
+            f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate"
+        )
     for hold in found["holds"]:
         what = "the fleet" if hold["scope"] == "fleet" else f"{hold['scope']} {hold['target']}"
         until = f" until {_time(hold['until'])}" if hold["until"] else ""
@@ -107,8 +115,10 @@ def _kinds_table(kinds: list[dict[str, Any]]) -> Table:
     for kind in kinds:
         unhandled = kind["queued"] and not kind["workers"]
         table.add_row(
-            _clean(kind["kind"]), *(str(kind[n]) for n in ("queued", "processing", "paused", "failed", "held")),
-            _seconds(kind["oldest_seconds"]), "none" if unhandled else str(kind["workers"]),
+            _clean(kind["kind"]),
+            *(str(kind[n]) for n in ("queued", "processing", "paused", "failed", "held")),
+            _seconds(kind["oldest_seconds"]),
+            "none" if unhandled else str(kind["workers"]),
             style="red" if kind["failed"] else "yellow" if kind["held"] or unhandled else None,
         )
     return table
@@ -118,8 +128,12 @@ def _leases_table(leases: list[dict[str, Any]]) -> Table:
     table = _table("running", "kind", "leased by", "unit", "for", "expires", right=(0, 4))
     for lease in leases[:MOST_LEASES]:
         table.add_row(
-            str(lease["id"]), _clean(lease["kind"]), lease["leased_by"], lease["unit"] or "",
-            _seconds(lease["seconds"]), _time(lease["lease_expires_at"]),
+            str(lease["id"]),
+            _clean(lease["kind"]),
+            lease["leased_by"],
+            lease["unit"] or "",
+            _seconds(lease["seconds"]),
+            _time(lease["lease_expires_at"]),
         )
     if len(leases) > MOST_LEASES:
         table.add_row("...", f"{len(leases) - MOST_LEASES} more")
@@ -131,8 +145,12 @@ def _workers_table(workers: list[dict[str, Any]]) -> Table:
     for worker in workers:
         runs = f"{worker['job_kind']} {worker['job_id']}" if worker["job_id"] is not None else ""
         table.add_row(
-            worker["leased_by"], worker["unit"] or "", "silent" if worker["silent"] else worker["state"], runs,
-            f"{_seconds(worker['beat_seconds'])} ago", style="red" if worker["silent"] else None,
+            worker["leased_by"],
+            worker["unit"] or "",
+            "silent" if worker["silent"] else worker["state"],
+            runs,
+            f"{_seconds(worker['beat_seconds'])} ago",
+            style="red" if worker["silent"] else None,
         )
     return table
 

@@ -1,3 +1,21 @@
+"""The forge's own kinds, listed by hand: what runs, and its limits in seconds.
+
+Importing this is cheap: a handler imports its libraries when it first runs.
+"""
+
+from __future__ import annotations
+
+from shithubd_worker.handlers.repo_maintenance import maintain
+from shithubd_worker.handlers.search_reindex import reindex
+from shithubd_worker.handlers.webhook_deliver import deliver
 from shithubd_worker.registry import Registry
 
+__all__ = ["registry"]
+
 registry = Registry()
+# The first index of a large repository takes minutes; the lease is renewed meanwhile, so it can stay short.
+registry.handler("search.reindex", lease_timeout=120, max_runtime=3600)(reindex)
+# Its own time limit for git (TIME_LIMIT) lies inside this, so that git is asked to go before it is killed.
+registry.handler("repo.maintenance", lease_timeout=300, max_runtime=3600, max_attempts=5)(maintain)
+# Twelve attempts with the usual backoff are about seventeen hours: a receiver may be down for a night.
+registry.handler("webhook.deliver", lease_timeout=60, max_runtime=30, max_attempts=12)(deliver)

@@ -1,0 +1,99 @@
+"""repo.maintenance: let git tidy a repository, and record what it was before and after."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+from shithubd_worker.errors import RetryAfter
+from shithubd_worker.handlers import git
+
+if TYPE_CHECKING:
+    from shithubd_worker.job import Job
+
+# In seconds; inside the kind's max_runtime, so that git is asked to end before anything is killed.
+TIME_LIMIT = 3000.0
+# When somebody else's gc runs on the repository: look again then, in seconds.
+BUSY_AGAIN_SECONDS = 600
+
+# One gc does all that a bare repository needs: it packs the refs, puts what is reachable into one pack with a bitmap
+# (which makes clones cheap), drops what has been unreachable for two weeks, and writes the commit graph. Git's
+# incremental tasks would cost less, but never give back the space of a forced push.
+_GC = (
+    "-c", "gc.cruftPacks=true",  # what is unreachable and young: one pack, not a file for each object
+    "-c", "gc.bigPackThreshold=2g",  # a pack of this size stays as it is: an hour's work for little
+    "-c", "pack.threads=2",  # a worker's unit is sized for one job, not for every core and its window
+    "-c", "pack.windowMemory=256m",
+    "gc", "--quiet",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A repository's objects: `size` in bytes on disk, `loose` objects in a file each, `packs`."""
+
+    size: int
+    loose: int
+    packs: int
+
+
+class GcTimeout(Exception):
+    """Git worked longer than its time limit."""
+
+
+def maintain(job: Job, repo: str) -> None:
+    """The handler. Raises Permanent for a repository that doesn't exist, RetryAfter while another gc runs on it."""
+    repository = git.find(job, repo)
+    before = _measure(job, repository)
+    started = time.monotonic()
+    _collect(job, repository)
+    seconds = time.monotonic() - started
+    after = _measure(job, repository)
+    _record(job, repository, seconds, before, after)
+    job.log.info(
+        "tidied %s in %.1f s: %d → %d bytes, %d → %d loose objects, %d → %d packs",
+        repository.name, seconds, before.size, after.size, before.loose, after.loose, before.packs, after.packs,
+    )  # fmt: skip
+
+
+def _measure(job: Job, repository: git.Repository) -> Measure:
+    lines = git.run(job, repository, "count-objects", "-v").decode().splitlines()
+    facts = dict(line.split(": ", 1) for line in lines if not line.startswith("alternate"))
+    kibibytes = int(facts["size"]) + int(facts["size-pack"]) + int(facts["size-garbage"])
+    return Measure(kibibytes * 1024, int(facts["count"]), int(facts["packs"]))
+
+
+def _collect(job: Job, repository: git.Repository) -> None:
+    """Run gc. What an earlier, killed one left needs no hand: git ignores a gc.pid whose process is gone, and removes
+    temporary packs when they are old. A *.lock file is left to the operator: it may belong to a push of this moment.
+    """
+    try:
+        git.run(job, repository, *_GC, timeout=TIME_LIMIT)
+    except subprocess.TimeoutExpired:
+        raise GcTimeout(f"git gc on {repository.name!r} was ended after its limit of {TIME_LIMIT:g} s") from None
+    except git.GitFailed as error:
+        if "gc is already running" not in str(error):
+            raise
+        raise RetryAfter(BUSY_AGAIN_SECONDS, str(error)) from None
+
+
+def _record(job: Job, repository: git.Repository, seconds: float, before: Measure, after: Measure) -> None:
+    from psycopg import sql
+
+    table = sql.Identifier(job.schema, "repo_maintenance")
+    with job.transaction() as connection:
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {} (repo, job_id, started_at, seconds, size_before, loose_before, packs_before,"
+                " size_after, loose_after, packs_after)"
+                " VALUES (%s, %s, clock_timestamp() - make_interval(secs => %s), %s, %s, %s, %s, %s, %s, %s)"
+            ).format(table),
+            (repository.name, job.id, seconds, seconds, *astuple(before), *astuple(after)),
+        )
+        # Each run takes away what is over of its own repository, so that nothing else has to.
+        connection.execute(
+            sql.SQL("DELETE FROM {} WHERE repo = %s AND started_at < now() - interval '1 year'").format(table),
+            (repository.name,),
+        )

@@ -1,0 +1,114 @@
+"""Searching the index that search.reindex keeps. For the command line; no handler needs it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shithubd_worker.handlers.search_text import parts, words
+
+if TYPE_CHECKING:
+    import psycopg
+
+MOST_HITS = 200
+LONGEST_LINE = 200
+LONGEST_QUERY = 1000
+
+# A term: not preceded by a minus, or preceded by one; a phrase in quotes, or anything up to the next space.
+_TERM = re.compile(r'(?P<minus>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A file that matches. `line` counts from 1; it is None, and `text` empty, if only the file's name matches.
+
+    `path` and `text` hold no control characters, so they can be printed on a terminal as they are.
+    """
+
+    repo: str
+    path: str
+    line: int | None
+    text: str
+    rank: float
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search as PostgreSQL's websearch_to_tsquery reads it, and the word sequences to look for in the lines."""
+
+    websearch: str
+    wanted: tuple[tuple[str, ...], ...]
+
+
+def search(
+    connection: psycopg.Connection[Any], schema: str, text: str, *, repo: str | None = None, limit: int = 20
+) -> list[Hit]:
+    """The best files for a search, best first; [] also for a search without any word to find.
+
+    Words are matched whole and without case, in contents and in paths; foo_bar, foo.bar and "foo bar" find the one
+    word after the other; getUserName is found by itself, and by get, user or name; `-word` excludes, `or` is an or.
+    `repo`: only this repository, by its path relative to the repository root. `limit`: 1 to 200.
+    """
+    from psycopg import sql
+
+    query = parse(text)
+    if not query.wanted:
+        return []
+    # Ranked first, contents fetched after: only for the few that are shown.
+    statement = sql.SQL(
+        "WITH found AS MATERIALIZED ("
+        " SELECT f.repo_id, r.repo, f.path,"
+        " ts_rank(f.tsv, websearch_to_tsquery('pg_catalog.simple', %(query)s)) AS rank"
+        " FROM {files} f JOIN {repos} r ON r.id = f.repo_id"
+        " WHERE f.tsv @@ websearch_to_tsquery('pg_catalog.simple', %(query)s)"
+        " AND (%(repo)s::text IS NULL OR r.repo = %(repo)s)"
+        " ORDER BY rank DESC, r.repo, f.path LIMIT %(limit)s)"
+        " SELECT found.repo, found.path, f.content, found.rank FROM found JOIN {files} f USING (repo_id, path)"
+        " ORDER BY found.rank DESC, found.repo, found.path"
+    ).format(files=sql.Identifier(schema, "search_files"), repos=sql.Identifier(schema, "search_repos"))
+    parameters = {"query": query.websearch, "repo": repo, "limit": min(max(limit, 1), MOST_HITS)}
+    hits = []
+    with connection.cursor() as cursor:
+        for name, path, content, rank in cursor.execute(statement, parameters):
+            line, shown = first_line(content or "", query.wanted)
+            hits.append(Hit(name, _printable(path), line, shown, rank))
+    return hits
+
+
+def parse(text: str) -> Query:
+    """Read a search as people type it. Every term becomes a phrase of plain words, as the index has them."""
+    terms: list[str] = []
+    wanted: list[tuple[str, ...]] = []
+    for match in _TERM.finditer(text[:LONGEST_QUERY].replace("\x00", " ")):
+        if match["word"] and match["word"].lower() == "or" and not match["minus"]:
+            terms.append("or")
+            continue
+        found = words(match["phrase"] if match["word"] is None else match["word"])
+        if found:
+            terms.append(f'{match["minus"]}"{" ".join(found)}"')
+            if not match["minus"]:
+                wanted.append(tuple(found))
+    return Query(" ".join(terms), tuple(wanted))
+
+
+def first_line(content: str, wanted: tuple[tuple[str, ...], ...]) -> tuple[int | None, str]:
+    """The first of the lines that hold the most of the wanted sequences: its number and its text. None: no line."""
+    best, best_count, best_text = None, 0, ""
+    heads = {sequence[0] for sequence in wanted}
+    for number, line in enumerate(content.split("\n"), start=1):
+        lowered = line.lower()
+        if not any(head in lowered for head in heads):  # cheap, and true of nearly every line
+            continue
+        in_order = f" {' '.join(words(line))} "
+        pieces = parts(line)
+        count = sum(f" {' '.join(s)} " in in_order or (len(s) == 1 and s[0] in pieces) for s in wanted)
+        if count > best_count:
+            best, best_count, best_text = number, count, line
+            if count == len(wanted):
+                break
+    return best, _printable(best_text.strip()[:LONGEST_LINE])
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " if c == "\t" else "�" for c in text)

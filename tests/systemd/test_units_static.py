@@ -1,0 +1,193 @@
+"""The shipped units, read by systemd's own tools: no unknown key, no missing thing, and an exposure that is held.
+
+The tools read a small root of the test's own, so neither the machine's units nor its /usr/bin matter.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parents[2] / "units"
+DROP_INS = sorted((UNITS / "drop-ins").glob("*.conf"))
+PLAIN, TEMPLATE = "shithubd-worker.service", "shithubd-worker@.service"
+INSTANCE = "shithubd-worker@webhooks.service"
+# Of systemd's own, what ours refer to. Empty ones do.
+THEIRS = ("sysinit.target", "basic.target", "shutdown.target", "network-online.target", "multi-user.target")
+
+# The exposure that each unit must not exceed, in tenths.
+EXPOSURE = {None: 11, "webhooks.conf": 11, "long-drain.conf": 11, "offline.conf": 3, "shared-repos.conf": 12}
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        assert os.environ.get("CI") != "true", f"{name} is missing: install systemd"
+        pytest.skip(f"{name} is missing")
+    return found
+
+
+def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    # verify would say in colours, and look for a manager of the user, what the environment suggests.
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and line[0] not in "#["]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root directory with our units installed, and of the rest just what they refer to."""
+    system = tmp_path / "usr/lib/systemd/system"
+    system.mkdir(parents=True)
+    for unit in UNITS.iterdir():
+        if unit.suffix in (".service", ".target", ".slice"):
+            shutil.copy(unit, system)
+    for unit in THEIRS:
+        (system / unit).write_text("[Unit]\n")  # an empty file would mean: masked
+    program = tmp_path / "usr/bin/shithubd-worker"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    return tmp_path
+
+
+def _install(root: Path, unit: str, drop_in: Path) -> None:
+    directory = root / f"etc/systemd/system/{unit}.d"
+    directory.mkdir(parents=True)
+    shutil.copy(drop_in, directory)
+
+
+def _verify(root: Path, *units: str) -> str:
+    done = _run(_tool("systemd-analyze"), "verify", f"--root={root}", *units)
+    return done.stdout + done.stderr + (f"exit code {done.returncode}" if done.returncode else "")
+
+
+def test_the_plain_unit_and_the_template_are_the_same_bytes() -> None:
+    assert (UNITS / PLAIN).read_bytes() == (UNITS / TEMPLATE).read_bytes()
+
+
+def test_the_units_verify_without_a_word(root: Path) -> None:
+    units = [path.name for path in UNITS.iterdir() if path.suffix in (".service", ".target", ".slice")]
+    assert len(units) == 4
+    assert _verify(root, *units, INSTANCE) == ""
+
+
+def test_verify_would_say_a_word(root: Path) -> None:
+    """The test above can fail: verify sees a key that systemd 252 doesn't know, and a program that isn't there."""
+    unit = root / "usr/lib/systemd/system" / PLAIN
+    unit.write_text(unit.read_text().replace("[Install]", "NoSuchKey=yes\n\n[Install]"))
+    (root / "usr/bin/shithubd-worker").unlink()
+    said = _verify(root, PLAIN)
+    assert "Unknown key 'NoSuchKey'" in said
+    assert "/usr/bin/shithubd-worker is not executable" in said
+
+
+@pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.name)
+@pytest.mark.parametrize("unit", [PLAIN, INSTANCE])
+def test_each_drop_in_verifies_without_a_word(root: Path, unit: str, drop_in: Path) -> None:
+    _install(root, unit, drop_in)
+    assert _verify(root, unit) == ""
+
+
+@pytest.mark.parametrize("drop_in", [None, *DROP_INS], ids=lambda path: path.name if path else "plain")
+def test_the_exposure_is_held(root: Path, drop_in: Path | None) -> None:
+    if drop_in:
+        _install(root, PLAIN, drop_in)
+    most = EXPOSURE[drop_in.name if drop_in else None]
+    done = _run(
+        _tool("systemd-analyze"), "security", "--offline=yes", f"--threshold={most}", f"--root={root}", PLAIN
+    )
+    assert done.returncode == 0, done.stdout.splitlines()[-1:] + done.stderr.splitlines()
+
+
+def test_no_setting_is_given_twice_by_mistake() -> None:
+    """systemd takes the last one without a word. A few settings are lists: there each line adds."""
+    lists = {"After", "Environment", "EnvironmentFile", "SystemCallFilter"}
+    names = Counter(line.partition("=")[0] for line in _lines(UNITS / PLAIN))
+    assert {name for name, count in names.items() if count > 1} == lists
+
+
+def test_the_watchdog_waits_longer_than_the_worker_lets_it() -> None:
+    """Three pings fit into WatchdogSec, one of them must come; the rest of the unit's times hang together."""
+    control = pytest.importorskip("shithubd_worker.control")
+    config = pytest.importorskip("shithubd_worker.config").Config()
+    errors = pytest.importorskip("shithubd_worker.errors")
+    host = pytest.importorskip("shithubd_worker.host")
+    unit = configparser.ConfigParser(strict=False, interpolation=None, delimiters="=", comment_prefixes="#")
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(UNITS / PLAIN)
+    service = unit["Service"]
+    assert int(service["WatchdogSec"]) >= 3 * control.PING_SECONDS
+    # A job that ignores its interrupt is ended, and its lease returned, before systemd loses its patience.
+    assert int(service["TimeoutStopSec"]) > config.grace + host.PATIENCE_SECONDS
+    assert int(service["TimeoutStartSec"]) > config.database_wait
+    given_up = {int(code) for code in service["RestartPreventExitStatus"].split()}
+    assert {errors.EXIT_USAGE, errors.EXIT_SCHEMA, errors.EXIT_RIGHTS, errors.EXIT_CONFIG} <= given_up
+    assert not {errors.EXIT_DATABASE, errors.EXIT_FORCED, errors.EXIT_ERROR} & given_up
+
+
+def test_the_variables_in_the_units_exist() -> None:
+    """A variable of the worker that is spelled wrong would be ignored by everybody."""
+    cli = pytest.importorskip("shithubd_worker.cli").cli
+    known = {"SHITHUBD_WORKER_UNIT"} | {  # read by host.identify
+        parameter.envvar for command in (cli, *cli.commands.values()) for parameter in command.params if parameter.envvar
+    }
+    for path in (UNITS / PLAIN, *DROP_INS):
+        for line in _lines(path):
+            name, _, value = line.partition("=")
+            if name == "Environment" and value.startswith("SHITHUBD_"):
+                assert value.partition("=")[0] in known, f"{path.name}: {line}"
+
+
+def test_the_user_is_made(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files to others")
+    (tmp_path / "etc").mkdir()
+    done = _run(_tool("systemd-sysusers"), f"--root={tmp_path}", "--replace=/usr/lib/sysusers.d/shithubd-worker.conf",
+                UNITS / "shithubd-worker.sysusers.conf")
+    assert (done.returncode, "failed" in done.stderr.lower()) == (0, False), done.stderr
+    user = next(line for line in (tmp_path / "etc/passwd").read_text().splitlines() if line.startswith("shithub:"))
+    assert user.split(":")[4:] == ["Git forge", "/var/lib/shithub", "/usr/sbin/nologin"]
+    assert "\nshithub:" in "\n" + (tmp_path / "etc/group").read_text()
+
+
+def test_the_configuration_directory_is_made_and_the_password_closed(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files to others")
+    secret = tmp_path / "etc/shithub/pgpass"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("*:*:*:*:secret\n")
+    secret.chmod(0o644)
+    (tmp_path / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (tmp_path / "etc/group").write_text("root:x:0:\nshithub:x:4711:\n")
+    done = _run(_tool("systemd-tmpfiles"), "--create", f"--root={tmp_path}", UNITS / "shithubd-worker.tmpfiles.conf")
+    assert done.returncode == 0, done.stderr
+    assert (secret.stat().st_mode & 0o777, secret.stat().st_uid) == (0o600, 0)
+    directory = secret.parent.stat()
+    assert (directory.st_mode & 0o777, directory.st_uid, directory.st_gid) == (0o750, 0, 4711)
+
+
+def test_the_preset_starts_no_worker(root: Path) -> None:
+    presets = root / "usr/lib/systemd/system-preset"
+    presets.mkdir()
+    shutil.copy(UNITS / "80-shithubd-worker.preset", presets)
+    done = _run(_tool("systemctl"), f"--root={root}", "preset", PLAIN, "shithubd-worker.target")
+    assert done.returncode == 0, done.stderr
+    wanted = root / "etc/systemd/system/multi-user.target.wants"
+    assert [path.name for path in wanted.iterdir()] == ["shithubd-worker.target"]
+
+
+def test_an_enabled_worker_is_started_by_the_boot_and_by_the_target(root: Path) -> None:
+    done = _run(_tool("systemctl"), f"--root={root}", "enable", PLAIN, INSTANCE)
+    assert done.returncode == 0, done.stderr
+    for target in ("multi-user.target", "shithubd-worker.target"):
+        links = {path.name for path in (root / f"etc/systemd/system/{target}.wants").iterdir()}
+        assert links == {PLAIN, INSTANCE}
