@@ -83,6 +83,7 @@ class Attempt:
         self.runtime_deadline = self.started_at + kind.max_runtime
         self.lease_deadline = lease.deadline  # moved by the control thread at each renewal
         self.lost = False  # set by the control thread when a renewal was refused
+        self.unreachable = False  # set by the control thread when the database didn't answer a renewal
         self.over = False  # the handler has returned; what is left is the main thread's settle
         self.settled = False  # job.transaction() has committed
         self.unknown = False  # job.transaction() sent its COMMIT, and no answer came
@@ -198,8 +199,14 @@ class Attempt:
         """What an interrupt for this reason comes to."""
         if why == "stop":
             return Outcome(How.RELEASED, "released: the worker stops")
+        if why == "lost" and self.lost:
+            return Outcome(How.LEASE_LOST, "given up: the lease was lost")
+        if why == "lost" and self.unreachable:
+            return Outcome(How.LEASE_LOST, "given up: the lease could not be renewed, the database is away")
         if why == "lost":
-            return Outcome(How.LEASE_LOST, "given up: the lease was lost or could not be renewed in time")
+            # Nobody refused and nobody was asked: the control thread got no turn. That is the handler's doing, and
+            # costs it an attempt, or it would come back for ever.
+            return self._failed_attempt("interrupted: it held the interpreter for so long that its lease nearly ended")
         ran = self._clock() - self.started_at
         return self._failed_attempt(
             f"interrupted after {ran:.1f} s: longer than max_runtime ({self.kind.max_runtime:g} s)"

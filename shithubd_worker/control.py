@@ -182,9 +182,14 @@ class Control(threading.Thread):
         if now < attempt.lease_deadline - timeout * 2 / 3:
             return
         sent_at = time.monotonic()
-        renewed = self._beat.renew(attempt.lease, timeout)
+        try:
+            renewed = self._beat.renew(attempt.lease, timeout)
+        except LOST:
+            attempt.unreachable = True
+            raise
         self._metrics.renewed(ok=renewed)
         if renewed:
+            attempt.unreachable = False
             attempt.lease_deadline = sent_at + timeout
         elif not attempt.over and not attempt.shielded:
             # Not if the main thread is just committing the settle: then the lease is gone because it was ended.

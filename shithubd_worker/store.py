@@ -85,6 +85,13 @@ def _last_reason(text: str) -> str:
     )
 
 
+# DISCARD ALL but for the prepared statements, of which psycopg keeps its own account.
+_FORGET = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();"
+    " DISCARD TEMP; DISCARD SEQUENCES"
+)
+
+
 class Session:
     """One connection that calls functions of one schema. Not thread-safe, except for `cut` and `busy_since`."""
 
@@ -300,6 +307,16 @@ class Beat(Session):
 class Ledger(Session):
     """The connection that handlers write with, opened when the first one asks for it."""
 
+    def __init__(self, connect: Connect, schema: str) -> None:
+        super().__init__(connect, schema)
+        self._used = False
+
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The handlers' connection."""
+        self._used = True
+        return super().connection
+
     def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
         """End the lease inside the handler's own transaction."""
         return settle(self, lease, outcome, retention)
@@ -311,15 +328,13 @@ class Ledger(Session):
 
     def tidy(self) -> None:
         """After an attempt: leave nothing of one handler's session to the next."""
-        if self._connection is None:
+        if self._connection is None or not self._used:
             return
+        self._used = False
         try:
-            if self._connection.closed:
-                self.close()
-                return
             self._connection.rollback()
             self._connection.autocommit = True
-            self._connection.execute("DISCARD ALL")
+            self._connection.execute(_FORGET)
         except psycopg.Error:
             self.close()
 

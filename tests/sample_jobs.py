@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import ctypes
+import itertools
 import os
 import re
 import subprocess
@@ -88,9 +90,16 @@ def stubborn_long(job, seconds=3600):
 @registry.handler("test.gil", lease_timeout=2, max_runtime=60)
 def gil(job, how="regex"):
     if how == "regex":
-        re.match(r"(a+)+$", "a" * 64 + "b")
+        re.match(r"(a+)+$", "a" * 64 + "b")  # looks for signals now and then, and lets no other thread run
+    elif how == "spin":
+        collections.deque(itertools.repeat(0), maxlen=0)  # a loop of C that looks at nothing
+    elif how == "deadlock":
+        mutex = ctypes.create_string_buffer(64)  # PyDLL keeps the GIL, and no signal ends the second lock
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
     else:
-        ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the GIL
+        while True:
+            ctypes.PyDLL(None).sleep(1)  # keeps the GIL, but a signal ends it, and then Python sees the interrupt
 
 
 @registry.handler("test.segfault")

@@ -63,6 +63,8 @@ def find(job: Job, repo: object) -> Repository:
     """
     path, root = _confined(_root(job), repo)
     repository = Repository(path.relative_to(root).as_posix(), path)
+    if not path.is_dir():
+        raise Permanent(f"{repository.name!r} is not a git repository")
     # Git takes what it may not read for no repository at all.
     if not os.access(path, os.R_OK | os.X_OK):
         raise RetryAfter(MISCONFIGURED_SECONDS, f"repository {repository.name!r} can't be read by this worker's user")

@@ -11,7 +11,7 @@ from shithubd_worker.handlers.search_text import parts, words
 if TYPE_CHECKING:
     import psycopg
 
-MOST_HITS = 200
+MOST_HITS = 1000
 LONGEST_LINE = 200
 LONGEST_QUERY = 1000
 
@@ -48,7 +48,7 @@ def search(
 
     Words are matched whole and without case, in contents and in paths; foo_bar, foo.bar and "foo bar" find the one
     word after the other; getUserName is found by itself, and by get, user or name; `-word` excludes, `or` is an or.
-    `repo`: only this repository, by its path relative to the repository root. `limit`: 1 to 200.
+    `repo`: only this repository, by its path relative to the repository root. `limit`: 1 to 1000.
     """
     from psycopg import sql
 
@@ -70,7 +70,7 @@ def search(
     parameters = {"query": query.websearch, "repo": repo, "limit": min(max(limit, 1), MOST_HITS)}
     hits = []
     with connection.cursor() as cursor:
-        for name, path, content, rank in cursor.execute(statement, parameters):
+        for name, path, content, rank in cursor.stream(statement, parameters):
             line, shown = first_line(content or "", query.wanted)
             hits.append(Hit(name, _printable(path), line, shown, rank))
     return hits

@@ -116,7 +116,7 @@ def test_a_handler_that_ignores_max_runtime_is_ended_with_its_process_and_counts
     assert history(database, stubborn) == ["retry"]
 
 
-@pytest.mark.parametrize("how", ["regex", "sleep"])
+@pytest.mark.parametrize("how", ["spin", "deadlock"])
 def test_a_handler_that_holds_the_gil_is_ended_before_its_lease_and_its_job_returns(database, start_worker, how):
     hog = enqueue(database, "test.gil", how=how)
     worker = start_worker("--kind", "test.gil")
@@ -125,6 +125,15 @@ def test_a_handler_that_holds_the_gil_is_ended_before_its_lease_and_its_job_retu
     assert "sample_jobs.py" in worker.log  # the stack, for the journal
     start_worker("--kind", "test.ok")
     eventually(lambda: job(database, hog)[:3] == ("queued", 0, 1), "the job returned, its crash counted")
+
+
+@pytest.mark.parametrize("how", ["regex", "naps"])
+def test_a_handler_that_starves_the_control_thread_loses_an_attempt(database, start_worker, how):
+    hog = enqueue(database, "test.gil", how=how)
+    worker = start_worker("--kind", "test.gil")
+    eventually(lambda: history(database, hog) == ["retry"], "interrupted before its lease ended")
+    assert job(database, hog)[:3] == ("queued", 1, 0)
+    assert worker.terminate() == 0
 
 
 @pytest.mark.parametrize("kind", ["test.segfault", "test.exit_now"])

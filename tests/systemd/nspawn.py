@@ -34,7 +34,7 @@ mount --bind / "$where"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs tmpfs /run/systemd/nspawn
 exec systemd-nspawn --quiet --register=no --keep-unit --directory="$where" --volatile=overlay --private-network \
-    --machine="$name" --console=pipe --boot "$@"
+    --machine="$name" --console=pipe "$@" --boot systemd.hostname="$name"
 """
 
 
@@ -122,7 +122,7 @@ class Host:
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command in the host, as root."""
         return subprocess.Popen(
-            ["nsenter", "--target", str(self._leader), "--all", "--wd=/", *command],
+            ["nsenter", "--target", str(self._leader), "--all", *command],
             env=_ENVIRONMENT, text=True, **{"stdin": subprocess.DEVNULL, **options},
         )
 
@@ -149,9 +149,9 @@ class Host:
         lines = self.run("systemctl", "show", unit, f"--property={','.join(properties)}").splitlines()
         return dict(line.split("=", 1) for line in lines)
 
-    def journal(self, unit: str) -> str:
-        """What a unit and systemd said about it."""
-        return self.run("journalctl", "--unit", unit, "--no-pager", "--output=short-precise", check=False)
+    def journal(self, unit: str, since: float = 0.0) -> str:
+        """What a unit said, and systemd about it, since a moment in seconds of the epoch."""
+        return self.run("journalctl", f"--unit={unit}", f"--since=@{since:.6f}", "--no-pager", "--output=short-precise")
 
     def sql(self, database: str, query: str) -> list[dict[str, Any]]:
         """The rows of a query, asked by the database's superuser."""

@@ -1,0 +1,135 @@
+"""Runs a handler through the real machinery: enqueue, lease, attempt, settle."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from shithubd_worker.attempt import Attempt
+from shithubd_worker.client import enqueue
+from shithubd_worker.config import Config
+from shithubd_worker.handlers import registry
+from shithubd_worker.host import identify
+from shithubd_worker.model import Lease, Outcome
+from shithubd_worker.registry import Kind
+from shithubd_worker.store import Beat, Ledger, Queue, connector
+
+
+class Unhurried:
+    """Nobody asks to stop."""
+
+    release_at = math.inf
+
+
+class NoDatabase:
+    """For handlers that need none."""
+
+    schema = "public"
+    broken = False
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        raise AssertionError("this handler was not to ask for the database")
+
+    def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
+        raise AssertionError("this handler was not to settle")
+
+
+class Bench:
+    """A registered worker in this process, which runs one job at a time when asked to."""
+
+    def __init__(self, url: str, schema: str, config: Config) -> None:
+        self._config = config
+        self.schema = schema
+        self.connection = connector(url, "bench")()
+        me = identify()
+        with_connection = connector(url, "bench")
+        self._queue = Queue(with_connection, schema, me.id)
+        self._ledger = Ledger(with_connection, schema)
+        self._beat = Beat(with_connection, schema)
+        self._beat.register(me, list(registry))
+
+    def run(self, kind: str, **members: object) -> Outcome:
+        """Enqueue a job, lease it, run it, and settle it unless its handler did."""
+        attempt = self.lease(kind, **members)
+        outcome = attempt.prepare() or attempt.run()
+        if not attempt.settled:
+            assert self._queue.settle(attempt.lease, outcome, attempt.kind.retention)
+        self._ledger.tidy()
+        return outcome
+
+    def lease(self, kind: str, **members: object) -> Attempt:
+        """Enqueue a job and lease it, no more: an Attempt that is ready to be prepared and run."""
+        job = enqueue(self.connection, kind, schema=self.schema, **members)
+        lease = self._queue.lease([registry[kind]])
+        assert lease is not None
+        assert lease.id == job
+        return _attempt(registry[kind], lease, self._config, self._ledger)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self.connection.close()
+        for session in (self._queue, self._ledger, self._beat):
+            session.close()
+
+
+def outcome_without_database(kind: str, config: Config, *, job: int = 1, **members: object) -> Outcome:
+    """What comes of a handler that needs no database."""
+    now = time.monotonic()
+    lease = Lease(job, kind, json.dumps(members), 1, None, 0, 0.0, uuid4(), now, now + 3600)
+    attempt = _attempt(registry[kind], lease, config, NoDatabase())
+    return attempt.prepare() or attempt.run()
+
+
+def _attempt(kind: Kind, lease: Lease, config: Config, database: Any) -> Attempt:
+    return Attempt(kind, lease, config=config, database=database, stop=Unhurried(), alarm=lambda seconds: None)
+
+
+def git(directory: Path, *arguments: str, stdin: bytes | None = None) -> str:
+    """Run git as a developer would, with nobody's configuration."""
+    done = subprocess.run(
+        ["git", "-C", str(directory), "-c", "protocol.file.allow=always", *arguments],
+        env={
+            "PATH": "/usr/bin:/bin:/usr/local/bin",
+            "HOME": "/nonexistent",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            **{f"GIT_{who}_{what}": "dev@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        },
+        input=stdin,
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout.decode().strip()
+
+
+class Repository:
+    """A bare repository under a root, and a working copy that pushes to it."""
+
+    def __init__(self, root: Path, name: str, scratch: Path) -> None:
+        self.name = name
+        self.bare = root / name
+        self.work = scratch / f"work-{name.replace('/', '-')}"
+        for path, options in ((self.bare, ["--bare"]), (self.work, [])):
+            path.mkdir(parents=True)
+            git(path, "init", "--quiet", "--initial-branch=main", *options)
+
+    def commit(self, files: dict[str, bytes | None] | None = None, *, push: bool = True) -> None:
+        """Write files (None: remove), commit all and push."""
+        for name, content in (files or {}).items():
+            path = self.work / name
+            if content is None:
+                path.unlink()
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        git(self.work, "add", "--all")
+        git(self.work, "commit", "--quiet", "--allow-empty", "--message=work")
+        if push:
+            git(self.work, "push", "--quiet", "--force", str(self.bare), "HEAD:main")

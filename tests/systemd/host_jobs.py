@@ -1,0 +1,64 @@
+"""The kinds that the booted host runs; copied there as a module of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+from shithubd_worker import Registry
+
+registry = Registry()
+STATE = Path("/var/lib/shithub")
+
+
+@registry.handler("test.touch")
+def touch(job, name):
+    """Leave a file behind."""
+    (STATE / name).touch()
+
+
+@registry.handler("test.sleep")
+def sleep(job, seconds):
+    """Take some time."""
+    time.sleep(seconds)
+
+
+@registry.handler("test.child", max_attempts=1)
+def child(job, seconds):
+    """Take some time in a program, as git does. Fails for good if somebody kills it."""
+    process = job.popen(["sleep", str(seconds)])
+    if process.wait() != 0:
+        raise RuntimeError(f"the child ended with {process.returncode}")
+
+
+@registry.handler("test.probe", max_attempts=1)
+def probe(job):
+    """What a job can do inside the unit, and what it can't, as one JSON object in probe.json."""
+    repository = job.config.repo_root / "probe.git"
+
+    def git(*arguments):
+        run = job.popen(["git", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return [run.communicate()[0], run.returncode]
+
+    def writable(path):
+        try:
+            Path(path).touch()
+        except OSError as error:
+            return type(error).__name__
+        return True
+
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    found = {
+        "git init": git("init", "--quiet", "--bare", str(repository))[1],
+        "git gc": git("-C", str(repository), "gc", "--quiet")[1],
+        "environment": git("-c", "alias.show-env=!env", "show-env")[0],
+        "no_new_privs": status["NoNewPrivs"].strip(),
+        "capabilities": int(status["CapBnd"].strip(), 16),
+        "seccomp": status["Seccomp"].strip(),
+        "writable": {
+            path: writable(path) for path in ("/etc/probe", "/opt/probe", "/home/probe", "/root/probe", "/tmp/probe")
+        },
+    }
+    (STATE / "probe.json").write_text(json.dumps(found))

@@ -1,0 +1,438 @@
+"""webhook.deliver against a real receiver on the loopback; no database."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_handlers import outcome_without_database
+from servers import free_port
+
+from shithubd_worker.config import Config
+from shithubd_worker.handlers import webhook_deliver
+from shithubd_worker.handlers.webhook_deliver import is_global
+from shithubd_worker.model import How, Outcome
+
+KEY = b"correct horse"
+PUBLIC = "93.184.215.14"
+
+
+@dataclass
+class Receiver:
+    """A web server that answers as it is told and remembers what it got."""
+
+    port: int
+    status: int = 204
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+
+
+def serve(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            self.send_response(receiver.status)
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
+            if receiver.status != 204:
+                self.send_header("Content-Length", str(len(receiver.body)))
+            self.end_headers()
+            self.wfile.write(receiver.body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    class Quiet(HTTPServer):
+        def handle_error(self, *arguments: object) -> None:
+            pass  # a client that hangs up in the handshake is what some tests want
+
+    server = Quiet(("127.0.0.1", 0), Handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    receiver = Receiver(server.server_port)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield receiver
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    yield from serve()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem, and server.pem (with its key) for hooks.example alone."""
+    directory = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    usage = ("-addext", "keyUsage=critical,keyCertSign")
+    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=test CA", *usage, "-keyout", "ca.key", "-out", "ca.pem")
+    openssl(*new, "-subj", "/CN=hooks.example", "-keyout", "server.key", "-out", "server.csr")
+    (directory / "names").write_text(
+        "subjectAltName=DNS:hooks.example\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+    )
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+    openssl("x509", "-req", "-in", "server.csr", *signed, "-out", "server.crt")
+    (directory / "server.pem").write_bytes(
+        (directory / "server.key").read_bytes() + (directory / "server.crt").read_bytes()
+    )
+    return directory
+
+
+@pytest.fixture
+def secure_receiver(certificates: Path) -> Iterator[Receiver]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem")
+    yield from serve(context)
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    directory = tmp_path / "secrets"
+    directory.mkdir()
+    (directory / "site-hook").write_bytes(KEY + b"\n")
+    return directory
+
+
+@pytest.fixture
+def config(secrets: Path) -> Config:
+    return Config(secrets_dir=secrets, webhook_allow_private=True)
+
+
+@pytest.fixture
+def strict(secrets: Path) -> Config:
+    return Config(secrets_dir=secrets)
+
+
+@pytest.fixture
+def resolves(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names that resolve as they are told; a name that isn't told doesn't exist."""
+    names: dict[str, list[str]] = {}
+
+    def resolve(host: str, port: int, **options: Any) -> list[Any]:
+        if host not in names:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in names[host]]
+
+    # Only this module's look-ups: connecting to an address needs the real function.
+    monkeypatch.setattr(webhook_deliver, "socket", FakeSocket(resolve))
+    return names
+
+
+class FakeSocket:
+    SOCK_STREAM = socket.SOCK_STREAM
+
+    def __init__(self, getaddrinfo: Any) -> None:
+        self.getaddrinfo = getaddrinfo
+
+
+def deliver(config: Config, url: object, **changed: object) -> Outcome:
+    members = {"url": url, "event": "push", "body": {"ref": "refs/heads/main"}, "secret_ref": "site-hook", **changed}
+    return outcome_without_database("webhook.deliver", config, **members)  # type: ignore[arg-type]
+
+
+def first_line(outcome: Outcome) -> str:
+    assert outcome.error
+    return outcome.error.splitlines()[0]
+
+
+def test_an_event_arrives_signed_over_exactly_its_bytes(receiver, config):
+    url = f"http://127.0.0.1:{receiver.port}/hook/\u00e4?token=a%20b#part"
+    assert deliver(config, url, body={"häßlich": [1, None, "💡"]}).how is How.OK
+    ((path, headers, body),) = receiver.got
+    assert path == "/hook/%C3%A4?token=a%20b"
+    assert json.loads(body) == {"häßlich": [1, None, "💡"]}
+    assert headers["x-shithub-signature-256"] == "sha256=" + hmac.new(KEY, body, hashlib.sha256).hexdigest()
+    assert headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert headers["content-type"] == "application/json"
+    assert headers["user-agent"].startswith("shithubd-worker/")
+    assert headers["x-shithub-event"] == "push"
+    assert headers["content-length"] == str(len(body))
+
+
+@pytest.mark.parametrize("body", [None, True, 0, 1.5, "text", [], {}, [[{"a": 2**70}]]])
+def test_a_body_is_any_json_value(receiver, config, body):
+    assert deliver(config, f"http://127.0.0.1:{receiver.port}", body=body).how is How.OK
+    assert json.loads(receiver.got[0][2]) == body
+
+
+def test_every_attempt_of_a_job_carries_the_same_delivery_and_every_job_another(receiver, config):
+    for job in (1, 1, 2):
+        deliver(config, f"http://127.0.0.1:{receiver.port}", job=job)
+    first, again, other = [headers["x-shithub-delivery"] for _, headers, _ in receiver.got]
+    assert first == again
+    assert first != other
+
+
+def test_a_proxy_of_the_environment_is_not_used(receiver, config, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    assert deliver(config, f"http://127.0.0.1:{receiver.port}").how is How.OK
+
+
+def test_a_certificate_is_checked_by_the_name_of_the_url(secure_receiver, config, certificates, resolves, monkeypatch):
+    resolves.update({"hooks.example": ["127.0.0.1"], "other.example": ["127.0.0.1"]})
+    untrusted = deliver(config, f"https://hooks.example:{secure_receiver.port}/")
+    assert untrusted.how is How.RETRY
+    assert "CERTIFICATE_VERIFY_FAILED" in first_line(untrusted)
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+    assert deliver(config, f"https://hooks.example:{secure_receiver.port}/").how is How.OK
+    assert deliver(config, f"https://HOOKS.example.:{secure_receiver.port}/").how is How.RETRY  # not in our resolver
+    wrong = deliver(config, f"https://other.example:{secure_receiver.port}/")
+    assert wrong.how is How.RETRY
+    assert "Hostname mismatch" in first_line(wrong)
+    assert [headers["host"] for _, headers, _ in secure_receiver.got] == [f"hooks.example:{secure_receiver.port}"]
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_any_2xx_is_done(receiver, config, status):
+    receiver.status = status
+    assert deliver(config, f"http://127.0.0.1:{receiver.port}") == Outcome(How.OK)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
+def test_the_receivers_no_is_final(receiver, config, status):
+    receiver.status, receiver.body = status, b"no\n  such\x1b[31m hook " + b"x" * 5000
+    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}/secret-path")
+    assert outcome.how is How.FAILED
+    assert outcome.error
+    assert outcome.error.startswith(f"http://127.0.0.1:{receiver.port} answered {status}: no such�[31m hook xxx")
+    assert len(outcome.error) < 300
+
+
+def test_a_redirect_is_not_followed(receiver, config):
+    receiver.status, receiver.headers = 302, {"Location": f"http://127.0.0.1:{receiver.port}/other"}
+    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
+    assert outcome.how is How.FAILED
+    assert outcome.error == f"http://127.0.0.1:{receiver.port} answered 302: redirects are not followed"
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_tried_again_by_the_kinds_backoff(receiver, config, status):
+    receiver.status, receiver.body = status, b"later"
+    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
+    assert outcome.how is How.RETRY
+    assert first_line(outcome) == f"NotDelivered: http://127.0.0.1:{receiver.port} answered {status}: later"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("given", "least", "most"),
+    [
+        ("120", 120, 120),
+        ("0", 1, 1),
+        ("99999999999999999999", 86400, 86400),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=6), usegmt=True), 5 * 3600, 6 * 3600),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1, 1),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400, 86400),
+    ],
+)
+def test_retry_after_is_honoured_up_to_a_day(receiver, config, status, given, least, most):
+    receiver.status, receiver.headers = status, {"Retry-After": given}
+    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
+    assert outcome.how is How.RETRY
+    assert least <= outcome.delay_seconds <= most
+    assert outcome.error == f"http://127.0.0.1:{receiver.port} answered {status}"
+
+
+@pytest.mark.parametrize("given", ["soon", "-5", "1.5", "", "²", "Wed, 99 Oct 2015 07:28:00 GMT"])
+def test_a_retry_after_that_makes_no_sense_is_ignored(receiver, config, given):
+    receiver.status, receiver.headers = 503, {"Retry-After": given}
+    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
+    assert outcome.how is How.RETRY
+    assert first_line(outcome).startswith("NotDelivered: ")
+
+
+def test_a_receiver_that_is_down_is_tried_again(config):
+    port = free_port()
+    outcome = deliver(config, f"http://127.0.0.1:{port}")
+    assert outcome.how is How.RETRY
+    assert first_line(outcome) == f"NotDelivered: http://127.0.0.1:{port} (127.0.0.1): [Errno 111] Connection refused"
+
+
+def test_a_receiver_that_hangs_up_is_tried_again(config):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up() -> None:
+            connection, _ = listening.accept()
+            connection.recv(65536)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        outcome = deliver(config, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        thread.join()
+    assert outcome.how is How.RETRY
+    assert "Remote end closed connection" in first_line(outcome)
+
+
+def test_a_receiver_that_never_answers_is_given_up(config, monkeypatch):
+    monkeypatch.setattr(webhook_deliver, "READ_TIMEOUT", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        outcome = deliver(config, f"http://127.0.0.1:{listening.getsockname()[1]}")
+    assert outcome.how is How.RETRY
+    assert "timed out" in first_line(outcome)
+
+
+def test_a_dead_first_address_gives_way_to_the_second(receiver, config, resolves):
+    resolves["two.example"] = ["127.0.0.2", "127.0.0.1"]  # the receiver listens on the second alone
+    assert deliver(config, f"http://two.example:{receiver.port}").how is How.OK
+
+
+def test_a_name_that_does_not_resolve_is_tried_again(config, resolves):
+    outcome = deliver(config, "https://nowhere.example/")
+    assert outcome.how is How.RETRY
+    assert first_line(outcome) == "NotDelivered: nowhere.example can't be resolved: Name or service not known"
+
+
+def test_a_resolver_that_never_answers_is_given_up(config, monkeypatch):
+    answer = threading.Event()
+    monkeypatch.setattr(webhook_deliver, "RESOLVE_TIMEOUT", 0.01)
+    monkeypatch.setattr(webhook_deliver, "socket", FakeSocket(lambda *a, **o: answer.wait() and []))
+    outcome = deliver(config, "https://slow.example/")
+    answer.set()
+    assert outcome.how is How.RETRY
+    assert first_line(outcome) == "NotDelivered: slow.example can't be resolved: no answer in 0.01 s"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
+        "240.0.0.1", "255.255.255.255", "192.88.99.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1",
+        "ff02::1", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2001:db8::1",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_not_public_is_refused(strict, resolves, address):
+    assert not is_global(address)
+    resolves["inside.example"] = [PUBLIC, address]
+    outcome = deliver(strict, "https://inside.example/")
+    assert outcome.how is How.FAILED
+    assert outcome.error == f"inside.example has the address {address}, which is not a public one"
+
+
+@pytest.mark.parametrize("address", [PUBLIC, "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1"])
+def test_a_public_address_is_fine_however_it_is_spelled(address):
+    assert is_global(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f.1", "127.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
+def test_no_spelling_of_the_loopback_gets_through(strict, host):
+    outcome = deliver(strict, f"https://{host}/")
+    assert outcome.how is How.FAILED
+    assert outcome.error
+    assert outcome.error.endswith("which is not a public one")
+
+
+def test_bad_urls_fail_at_once_with_one_line(strict):
+    cases = {
+        "http://example.org/": "url must begin with https://, not http:",
+        "ftp://example.org/": "url must begin with https://, not ftp:",
+        "//example.org/": "url must begin with https://, not :",
+        "https:///path": "url needs a host, and a port from 1 to 65535 if any",
+        "https://example.org:0/": "url needs a host, and a port from 1 to 65535 if any",
+        "https://example.org:99999/": "url can't be read: Port out of range 0-65535",
+        "https://example.org:http/": "url can't be read: Port could not be cast to integer value as 'http'",
+        "https://me:pw@example.org/": "url must not hold a user name or password",
+        "https://@example.org/": "url must not hold a user name or password",
+        "https://[fe80::1%25eth0]/": "url can't be read: a zone or an escape in the host",
+        "https://[::1/": "url can't be read: Invalid IPv6 URL",
+        "https://a..b/": "url can't be read: encoding with 'idna' codec failed (UnicodeError: label empty or too long)",
+        "https://example.org/\nX: y": "url must be a text without spaces, backslashes or control characters",
+        "https://example.org\\@evil/": "url must be a text without spaces, backslashes or control characters",
+        "": "url must begin with https://, not :",
+    }
+    for url, error in cases.items():
+        outcome = deliver(strict, url)
+        assert (outcome.how, outcome.error) == (How.FAILED, error), url
+    assert deliver(strict, 5).how is How.FAILED
+    assert deliver(strict, None).how is How.FAILED
+
+
+def test_an_international_name_is_resolved_as_dns_has_it(strict, resolves):
+    assert first_line(deliver(strict, "https://bücher.example/")).startswith(
+        "NotDelivered: xn--bcher-kva.example can't be resolved"
+    )
+
+
+@pytest.mark.parametrize("event", ["", "a b", "push\r\nX-Evil: 1", "é", "x" * 101, None, 7])
+def test_an_event_must_fit_a_header(strict, event):
+    outcome = deliver(strict, "https://example.org/", event=event)
+    assert (outcome.how, outcome.error) == (
+        How.FAILED, "event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ref", ["", "..", ".hidden", "a/b", "../secret", "/etc/passwd", "a\0b", "x" * 300, None, 7])
+def test_a_secret_can_only_be_named_inside_its_directory(strict, ref):
+    outcome = deliver(strict, "https://example.org/", secret_ref=ref)
+    assert outcome.how is How.FAILED
+    assert outcome.error == "secret_ref must be the name of a file: letters, digits and _ . @ + -, no dot first"
+
+
+def test_a_missing_secret_is_tried_again_once_the_operator_may_have_added_it(strict, secrets):
+    (secrets / "empty").write_bytes(b"\n")
+    (secrets / "folder").mkdir()
+    for ref, error in {
+        "other": f"NotDelivered: secret 'other' can't be read from {secrets}: No such file or directory",
+        "folder": f"NotDelivered: secret 'folder' can't be read from {secrets}: Is a directory",
+        "empty": f"NotDelivered: secret 'empty' in {secrets} is empty",
+    }.items():
+        outcome = deliver(strict, "https://example.org/", secret_ref=ref)
+        assert (outcome.how, first_line(outcome)) == (How.RETRY, error)
+
+
+def test_without_a_directory_of_secrets_systemds_credentials_are_used(receiver, secrets, monkeypatch):
+    config = Config(webhook_allow_private=True)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
+    assert (outcome.how, outcome.delay_seconds) == (How.RETRY, 300)
+    assert outcome.error == "no secrets directory configured: set --secrets-dir (SHITHUBD_WORKER_SECRETS_DIR)"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(secrets))
+    assert deliver(config, f"http://127.0.0.1:{receiver.port}").how is How.OK
+
+
+def test_no_secret_and_no_path_of_a_url_is_in_an_error(receiver, config):
+    receiver.status, receiver.body = 500, b"broken"
+    for outcome in (
+        deliver(config, f"http://127.0.0.1:{receiver.port}/services/hidden?token=hidden"),
+        deliver(config, f"http://127.0.0.1:{free_port()}/services/hidden?token=hidden"),
+    ):
+        assert outcome.error
+        assert "hidden" not in outcome.error
+        assert KEY.decode() not in outcome.error
+
+
+def test_importing_the_handlers_imports_none_of_their_libraries():
+    code = (
+        "import sys, shithubd_worker.handlers;"
+        "print([m for m in ('urllib3', 'psycopg', 'ssl') if m in sys.modules])"
+    )
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
