@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-# What belongs to the worker alone: systemd's sockets and secrets, and the way into the database.
+# What belongs to the worker alone: systemd's sockets and secrets, the way into the database, and whatever git context
+# the worker may have been started in.
 _PRIVATE = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "INVOCATION_ID", "JOURNAL_STREAM")
-_PRIVATE_PREFIXES = ("PG", "WATCHDOG_", "SHITHUBD_WORKER_")
+_PRIVATE_PREFIXES = ("PG", "WATCHDOG_", "SHITHUBD_WORKER_", "GIT_")
 
 
 def clean_environment() -> dict[str, str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import psycopg
+
+# The escape of a NUL in JSON text; after another backslash it is only the letters of one.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def enqueue(
@@ -67,24 +71,14 @@ def payload_text(members: dict[str, object]) -> str:
     """The members as JSON text that PostgreSQL accepts. Raises ValueError that names what it can't hold."""
     try:
         text = json.dumps(members, ensure_ascii=False, allow_nan=False)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # no type of JSON's, NaN, or a value that contains itself
         raise ValueError(f"the payload is not JSON: {error}") from error
     except RecursionError as error:
-        raise ValueError("the payload is nested too deeply, or contains itself") from error
+        raise ValueError("the payload is nested too deeply") from error
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError("the payload contains a lone surrogate, which is no character") from error
-    if "\\u0000" in text and "\x00" in "".join(_strings(members)):
+    if "\\u0000" in text and _NUL.search(text):
         raise ValueError("the payload contains a NUL character, which PostgreSQL can't store")
     return text
-
-
-def _strings(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [s for key, member in value.items() for s in (*_strings(key), *_strings(member))]
-    if isinstance(value, (list, tuple)):
-        return [s for member in value for s in _strings(member)]
-    return []

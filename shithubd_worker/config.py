@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,9 @@ class Config:
 
 
 def check_schema(name: str) -> str:
-    """The name of a schema, or a ConfigError."""
-    if not name or len(name.encode()) > LONGEST_SCHEMA or not name.isprintable():
-        raise ConfigError(f"schema {name!r}: 1 to {LONGEST_SCHEMA} bytes, all printable")
+    """The name of a schema, or a ConfigError. Without %, which stands for a parameter in a query of psycopg's."""
+    if not name or not name.isprintable() or len(name.encode()) > LONGEST_SCHEMA or "%" in name:
+        raise ConfigError(f"schema {name!r}: 1 to {LONGEST_SCHEMA} bytes, all printable, none of them %")
     return name
 
 
@@ -72,7 +73,9 @@ class _Reader:
         given = self._raw.get(name)
         if not given:
             return None
-        path = Path(str(given)).expanduser()
+        path = Path(str(given))
+        with suppress(RuntimeError):  # ~ of a user that isn't there
+            path = path.expanduser()
         if not path.is_dir():
             self.faults.append(f"{_spelled(name)}: {str(given)!r} is no directory")
             return None

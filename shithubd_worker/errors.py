@@ -22,11 +22,14 @@ class Permanent(Exception):
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: try again after `seconds` (0 or more), in place of the kind's backoff."""
+    """Raised by a handler: try again after `seconds` (0 or more), in place of the kind's backoff.
 
-    def __init__(self, seconds: float, reason: str = "") -> None:
-        super().__init__(reason or f"asked to be tried again after {seconds:g} s")
-        self.seconds = max(0.0, float(seconds))
+    With None the backoff stays: an expected failure, whose `reason` is enough without a stack.
+    """
+
+    def __init__(self, seconds: float | None, reason: str = "") -> None:
+        super().__init__(reason or "asked to be tried again")
+        self.seconds = None if seconds is None else max(0.0, float(seconds))
 
 
 class Interrupted(KeyboardInterrupt):

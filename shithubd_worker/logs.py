@@ -19,11 +19,12 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record; a traceback follows on lines of its own."""
-        text = _printable(record.getMessage())
+        text = record.getMessage()
         if record.name == "shithubd_worker.job":
             text = f"job {getattr(record, 'job_id', '?')} {getattr(record, 'kind', '?')}: {text}"
         if record.exc_info:
             text = f"{text}\n{self.formatException(record.exc_info)}"
+        text = _printable(text)
         if self._journal:
             # Each line needs its priority: the journal splits at line ends.
             return "\n".join(f"<{_priority(record.levelno)}>{line}" for line in text.splitlines())

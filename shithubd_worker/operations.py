@@ -6,10 +6,12 @@ Every change goes through one function of sql/functions, which writes its audit 
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -144,11 +146,12 @@ class Operations(Session):
 
     def jobs(self, state: str | None, kind: str | None, limit: int, after: int | None = None) -> list[dict[str, Any]]:
         """Jobs by id; None for any state or kind; `after` the last id of the page before."""
-        return [row[0] for row in self.rows("list_jobs_v1", state, kind, limit, after)]
+        return [_with_payload(row[0]) for row in self.rows("list_jobs_v1", state, kind, limit, after)]
 
     def job(self, job: int) -> dict[str, Any] | None:
         """One job with its story, or None."""
-        return self.value("show_job_v1", job)  # type: ignore[no-any-return]
+        found = self.value("show_job_v1", job)
+        return None if found is None else _with_payload(found)
 
     def release_job(self, job: int, reason: str | None, *, force: bool) -> str:
         """Return a processing job to the queue. Says what happened, in the words of release_job_v1."""
@@ -161,6 +164,14 @@ class Operations(Session):
     def discard_job(self, job: int, reason: str | None) -> str:
         """Take a waiting job away."""
         return str(self.value("discard_job_v1", job, reason, self.actor))
+
+
+def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
+    """The job with its payload read; as text if Python can't read it, which is what there is to see then."""
+    if job["payload"] is not None:
+        with suppress(ValueError, RecursionError):
+            job["payload"] = json.loads(job["payload"])
+    return job
 
 
 def describe(lease: dict[str, Any]) -> str:

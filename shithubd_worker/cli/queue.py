@@ -141,7 +141,8 @@ def search(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: 
         emit([asdict(hit) for hit in hits])
         return EXIT_OK
     for hit in hits:
-        click.echo(f"{hit.repo}:{hit.path}:{hit.line}: {hit.text[:LONGEST_LINE]}")
+        where = f"{hit.repo}:{hit.path}" + (f":{hit.line}" if hit.line else "")
+        click.echo(f"{where}: {hit.text[:LONGEST_LINE]}" if hit.text else where)
     if not hits:
         say(f"nothing found for {text!r}")
     return EXIT_OK

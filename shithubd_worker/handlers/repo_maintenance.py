@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TIME_LIMIT = 3000.0
 # When somebody else's gc runs on the repository: look again then, in seconds.
 BUSY_AGAIN_SECONDS = 600
+# After a gc that took too long: not soon, since each leaves a temporary pack, which git keeps for two weeks.
+TOO_LONG_AGAIN_SECONDS = 86_400
 
 # One gc does all that a bare repository needs: it packs the refs, puts what is reachable into one pack with a bitmap
 # (which makes clones cheap), drops what has been unreachable for two weeks, and writes the commit graph. Git's
@@ -37,10 +39,6 @@ class Measure:
     size: int
     loose: int
     packs: int
-
-
-class GcTimeout(Exception):
-    """Git worked longer than its time limit."""
 
 
 def maintain(job: Job, repo: str) -> None:
@@ -67,12 +65,15 @@ def _measure(job: Job, repository: git.Repository) -> Measure:
 
 def _collect(job: Job, repository: git.Repository) -> None:
     """Run gc. What an earlier, killed one left needs no hand: git ignores a gc.pid whose process is gone, and removes
-    temporary packs when they are old. A *.lock file is left to the operator: it may belong to a push of this moment.
+    temporary packs that are two weeks old. Until then they count in the size. Neither they nor a *.lock file are
+    removed here: they could be those of a fetch or a push of this moment.
     """
     try:
         git.run(job, repository, *_GC, timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
-        raise GcTimeout(f"git gc on {repository.name!r} was ended after its limit of {TIME_LIMIT:g} s") from None
+        raise RetryAfter(
+            TOO_LONG_AGAIN_SECONDS, f"git gc on {repository.name!r} was ended after its limit of {TIME_LIMIT:g} s"
+        ) from None
     except git.GitFailed as error:
         if "gc is already running" not in str(error):
             raise

@@ -29,9 +29,10 @@ BATCH_BYTES = 2 * 1024 * 1024
 BATCH_FILES = 500
 # An index row of PostgreSQL holds about 2,700 bytes; a file with a longer path is left out.
 LONGEST_PATH_BYTES = 2000
-# How long to wait for another run on the same repository before the worker is given to other jobs.
+# How long to wait for another run on the same repository, and then to leave the worker to other jobs: ten attempts
+# outlast a first index of three quarters of an hour.
 BUSY_MILLISECONDS = 2000
-BUSY_AGAIN_SECONDS = 60
+BUSY_AGAIN_SECONDS = 300
 
 _REGULAR = (b"100644", b"100755", b"100664")  # the last one stands in very old trees
 

@@ -74,7 +74,9 @@ def paths(bench: Bench) -> dict[str, bool]:
 
 
 def test_a_word_is_found_with_its_file_its_line_and_the_line_itself(bench, repository, search):
-    repository.commit({"src/app.py": b"import os\n\n    def start_engine(key):\n        return key\n", "README": b"nothing\n"})
+    repository.commit(
+        {"src/app.py": b"import os\n\n    def start_engine(key):\n        return key\n", "README": b"nothing\n"}
+    )
     index(bench, repository)
     (hit,) = search("start_engine")
     assert (hit.repo, hit.path, hit.line, hit.text) == ("alice/site.git", "src/app.py", 3, "def start_engine(key):")

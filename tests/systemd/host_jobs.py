@@ -36,7 +36,8 @@ def child(job, seconds):
 @registry.handler("test.probe", max_attempts=1)
 def probe(job):
     """What a job can do inside the unit, and what it can't, as one JSON object in probe.json."""
-    repository = job.config.repo_root / "probe.git"
+    repository = job.config.repo_root / f"{job.id}.git"
+    shared = job.config.repo_root / f"{job.id}-shared.git"
 
     def git(*arguments):
         run = job.popen(["git", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -52,6 +53,7 @@ def probe(job):
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     found = {
         "git init": git("init", "--quiet", "--bare", str(repository))[1],
+        "git init --shared": git("init", "--quiet", "--bare", "--shared=group", str(shared))[1],
         "git gc": git("-C", str(repository), "gc", "--quiet")[1],
         "environment": git("-c", "alias.show-env=!env", "show-env")[0],
         "no_new_privs": status["NoNewPrivs"].strip(),

@@ -23,6 +23,9 @@ TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount")
 BOOT_SECONDS = 60.0
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
+# setpriv: the kernel ends it with us, even if we are killed. unshare: its end is the end of all that it started.
+_ALONE = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL"]
+
 # $1: where to mount, $2: the host's name, $3: its cgroups, the rest: nspawn's further options. An nspawn that is
 # killed leaves files in /run/systemd/nspawn; here they go with the namespace.
 _BOOT = """
@@ -77,6 +80,7 @@ class Host:
 
     def __enter__(self) -> Host:
         self._directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        (self._directory / "root").mkdir()
         self._cgroups = list(_make_cgroups(self._directory.name))
         try:
             self._boot()
@@ -91,22 +95,24 @@ class Host:
             self._unshare.wait()
         for cgroup in self._cgroups:
             _remove_cgroup(cgroup)
-        shutil.rmtree(self._directory)
+        # Not rmtree, ever: the machine's own root was mounted below this, if only in another namespace.
+        for file in self._directory.iterdir():  # the console's text, and nspawn's lock
+            if not file.is_dir():
+                file.unlink()
+        (self._directory / "root").rmdir()
+        self._directory.rmdir()
 
     def _boot(self) -> None:
         where, console = self._directory / "root", self._directory / "console"
-        where.mkdir()
         options = [f"--bind-ro={outside}:{inside}" for outside, inside in self._bind_ro.items()]
         cgroups = " ".join(map(str, self._cgroups))
         with console.open("wb") as output:
-            # The kernel ends it with us, even if we are killed.
             self._unshare = subprocess.Popen(
-                [
-                    "setpriv", "--pdeathsig", "KILL",
-                    "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL",
-                    "sh", "-c", _BOOT, "sh", str(where), self.name, cgroups, *options,
-                ],
-                env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                [*_ALONE, "sh", "-c", _BOOT, "sh", str(where), self.name, cgroups, *options],
+                env=_ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         until = time.monotonic() + BOOT_SECONDS
         state = "no process"
@@ -123,14 +129,14 @@ class Host:
         """Start a command in the host, as root."""
         return subprocess.Popen(
             ["nsenter", "--target", str(self._leader), "--all", *command],
-            env=_ENVIRONMENT, text=True, **{"stdin": subprocess.DEVNULL, **options},
+            env=_ENVIRONMENT,
+            text=True,
+            **{"stdin": subprocess.DEVNULL, **options},
         )
 
     def run(self, *command: str, check: bool = True, timeout: float = 60.0, stdin: str | None = None) -> str:
         """Run a command in the host, as root; its stdout. Raises NspawnError with all that it said."""
-        with self.popen(
-            *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
+        with self.popen(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             try:
                 out, err = process.communicate(stdin or "", timeout=timeout)
             except subprocess.TimeoutExpired:

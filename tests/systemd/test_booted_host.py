@@ -80,14 +80,16 @@ def host(wheels: Path) -> Iterator[Host]:
 
 def _install(host: Host) -> None:
     host.run(PYTHON, "-m", "venv", "/opt/shithubd-worker")
-    host.run("/opt/shithubd-worker/bin/pip", "install", "--quiet", "--no-index", "--find-links=/mnt/wheels",
-             "shithubd-worker")
+    pip = "/opt/shithubd-worker/bin/pip install --quiet --no-index --find-links=/mnt/wheels"
+    host.run(*pip.split(), "shithubd-worker")
     host.run("ln", "-s", "/opt/shithubd-worker/bin/shithubd-worker", "/usr/bin/shithubd-worker")
     for unit in UNITS.iterdir():
         if unit.suffix in (".service", ".target", ".slice"):
             host.write(f"/usr/lib/systemd/system/{unit.name}", unit.read_text())
     host.write("/usr/lib/sysusers.d/shithubd-worker.conf", (UNITS / "shithubd-worker.sysusers.conf").read_text())
     host.write("/usr/lib/tmpfiles.d/shithubd-worker.conf", (UNITS / "shithubd-worker.tmpfiles.conf").read_text())
+    preset = "80-shithubd-worker.preset"
+    host.write(f"/usr/lib/systemd/system-preset/{preset}", (UNITS / preset).read_text())
     host.run("systemd-sysusers", "shithubd-worker.conf")
     host.run("systemd-tmpfiles", "--create", "shithubd-worker.conf")
     # Enabled, it stays loaded after a stop, so that systemd remembers how it ended.
@@ -120,10 +122,8 @@ def stopped(host: Host) -> Iterator[None]:
 
 def cli(host: Host, *arguments: str) -> str:
     """A command of the operator's, as the forge's user over the unix socket: no password."""
-    return host.run(
-        "runuser", "-u", "shithub", "--", "env", "PGHOST=/run/postgresql", "PGDATABASE=shithub",
-        "/usr/bin/shithubd-worker", *arguments,
-    )
+    as_the_forge = "runuser -u shithub -- env PGHOST=/run/postgresql PGDATABASE=shithub"
+    return host.run(*as_the_forge.split(), "/usr/bin/shithubd-worker", *arguments)
 
 
 def enqueue(host: Host, kind: str, **payload: object) -> int:
@@ -151,6 +151,11 @@ def in_flight(host: Host, kind: str, **payload: object) -> int:
     return number
 
 
+def status_text(host: Host) -> str:
+    """What the worker told systemd last."""
+    return host.show(UNIT, "StatusText")["StatusText"]
+
+
 def drop_in(host: Host, unit: str, text: str) -> None:
     host.write(f"/etc/systemd/system/{unit}.d/test.conf", text)
     host.run("systemctl", "daemon-reload")
@@ -160,8 +165,13 @@ def test_start_returns_when_the_worker_can_lease(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     shown = host.show(UNIT, "ActiveState", "SubState", "StatusText", "Type", "WatchdogUSec", "NRestarts", "Slice")
     assert shown == {
-        "ActiveState": "active", "SubState": "running", "StatusText": "idle", "Type": "notify",
-        "WatchdogUSec": "30s", "NRestarts": "0", "Slice": "shithubd-worker.slice",
+        "ActiveState": "active",
+        "SubState": "running",
+        "StatusText": "idle",
+        "Type": "notify",
+        "WatchdogUSec": "30s",
+        "NRestarts": "0",
+        "Slice": "shithubd-worker.slice",
     }
     [worker] = host.sql("shithub", "SELECT unit, invocation_id, pid FROM workers")
     known = host.show(UNIT, "InvocationID", "MainPID")
@@ -173,10 +183,9 @@ def test_start_returns_when_the_worker_can_lease(host: Host) -> None:
     assert host.run("stat", "--format=%U %a", "/var/lib/shithub/touched").split() == ["shithub", "640"]
 
     number = in_flight(host, "test.sleep", seconds=2)
-    text = eventually("the status names the job",
-                      lambda: [s for s in [host.show(UNIT, "StatusText")["StatusText"]] if s != "idle"], within=2)[0]
-    assert text.startswith(f"running test.sleep {number} for ")
-    eventually("the status is idle again", lambda: host.show(UNIT, "StatusText")["StatusText"] == "idle", within=5)
+    says = f"running test.sleep {number} for "
+    eventually("the status names the job", lambda: status_text(host).startswith(says), within=2)
+    eventually("the status is idle again", lambda: status_text(host) == "idle", within=5)
 
 
 def test_stop_lets_the_job_finish(host: Host) -> None:
@@ -213,7 +222,7 @@ def test_a_long_drain_outlasts_the_stop_timeout(host: Host) -> None:
     """drop-ins/long-drain.conf, with a TimeoutStopSec= that the test can wait for."""
     drop_in(host, UNIT, (UNITS / "drop-ins/long-drain.conf").read_text() + "TimeoutStopSec=2\n")
     host.run("systemctl", "start", UNIT)
-    number = in_flight(host, "test.child", seconds=5)
+    number = in_flight(host, "test.child", seconds=4)
     host.run("systemctl", "stop", UNIT)
     assert host.show(UNIT, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
     assert outcomes(host, number) == ["ok"]
@@ -221,7 +230,7 @@ def test_a_long_drain_outlasts_the_stop_timeout(host: Host) -> None:
 
 def test_a_killed_worker_gives_its_job_back_at_once(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
-    number = in_flight(host, "test.sleep", seconds=3)
+    number = in_flight(host, "test.sleep", seconds=2)
     dead = host.show(UNIT, "MainPID", "InvocationID")
     began = time.monotonic()
     host.run("kill", "-KILL", dead["MainPID"])
@@ -256,7 +265,7 @@ def test_a_wrong_configuration_fails_once(host: Host) -> None:
 def test_a_host_without_a_secret(host: Host) -> None:
     """Peer authentication by unix socket, with no network at all: drop-ins/offline.conf, and no pgpass."""
     host.run("mv", "/etc/shithub/pgpass", "/etc/shithub/pgpass.away")
-    host.write(f"/etc/shithub/{UNIT.removesuffix('.service')}.env", "PGHOST=/run/postgresql\n")
+    host.write("/etc/shithub/shithubd-worker.env", "PGHOST=/run/postgresql\n")
     drop_in(host, UNIT, (UNITS / "drop-ins/offline.conf").read_text())
     try:
         host.run("systemctl", "start", UNIT)
@@ -265,7 +274,7 @@ def test_a_host_without_a_secret(host: Host) -> None:
         eventually("the job is done", lambda: outcomes(host, number) == ["crashed", "ok"], within=15)
     finally:
         host.run("mv", "/etc/shithub/pgpass.away", "/etc/shithub/pgpass")
-        host.run("rm", f"/etc/shithub/{UNIT.removesuffix('.service')}.env")
+        host.run("rm", "/etc/shithub/shithubd-worker.env")
 
 
 def test_stopping_the_target_returns_when_all_workers_are_down(host: Host) -> None:
@@ -284,16 +293,32 @@ def test_stopping_the_target_returns_when_all_workers_are_down(host: Host) -> No
         host.run("systemctl", "disable", "--quiet", SECOND)
 
 
+def test_the_instance_for_webhooks(host: Host) -> None:
+    unit = "shithubd-worker@webhooks.service"
+    drop_in(host, unit, (UNITS / "drop-ins/webhooks.conf").read_text())
+    host.run("systemctl", "start", unit)
+    assert host.sql("shithub", "SELECT unit, kinds FROM workers") == [{"unit": unit, "kinds": ["webhook.deliver"]}]
+
+
+def probed(host: Host) -> dict[str, Any]:
+    """What a job found out about the unit that it runs in."""
+    number = enqueue(host, "test.probe")
+    eventually("the probe is done", lambda: outcomes(host, number) == ["ok"], within=10)
+    return dict(json.loads(host.run("cat", "/var/lib/shithub/probe.json")))
+
+
 def test_what_a_job_can_do_inside_the_unit(host: Host) -> None:
     """The hardening is in force, and git works all the same."""
     host.run("systemctl", "start", UNIT)
-    number = enqueue(host, "test.probe")
-    eventually("the probe is done", lambda: outcomes(host, number) == ["ok"], within=10)
-    found = json.loads(host.run("cat", "/var/lib/shithub/probe.json"))
+    found = probed(host)
     assert (found["git init"], found["git gc"]) == (0, 0)
+    assert found["git init --shared"] != 0
     assert found["writable"] == {
-        "/etc/probe": "OSError", "/opt/probe": "OSError", "/home/probe": "PermissionError",
-        "/root/probe": "PermissionError", "/tmp/probe": True,
+        "/etc/probe": "OSError",
+        "/opt/probe": "OSError",
+        "/home/probe": "PermissionError",
+        "/root/probe": "PermissionError",
+        "/tmp/probe": True,
     }
     assert host.run("sh", "-c", "ls /tmp").split().count("probe") == 0
     assert (found["no_new_privs"], found["capabilities"], found["seccomp"]) == ("1", 0, "2")
@@ -302,4 +327,10 @@ def test_what_a_job_can_do_inside_the_unit(host: Host) -> None:
     # The password is nowhere that others can read.
     told = host.run("systemctl", "show", UNIT) + host.journal(UNIT)
     assert "battery" not in told
-    assert host.run("stat", "--format=%U %a", f"/run/{UNIT.removesuffix('.service')}/pgpass").split() == ["shithub", "600"]
+    assert host.run("stat", "--format=%U %a", "/run/shithubd-worker/pgpass").split() == ["shithub", "600"]
+
+
+def test_shared_repositories_take_a_drop_in(host: Host) -> None:
+    drop_in(host, UNIT, (UNITS / "drop-ins/shared-repos.conf").read_text())
+    host.run("systemctl", "start", UNIT)
+    assert probed(host)["git init --shared"] == 0

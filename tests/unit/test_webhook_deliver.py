@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -324,7 +325,8 @@ def test_a_resolver_that_never_answers_is_given_up(config, monkeypatch):
     [
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
         "240.0.0.1", "255.255.255.255", "192.88.99.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1",
-        "ff02::1", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2001:db8::1",
+        "ff02::1", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
+        "2001:db8::1",
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_public_is_refused(strict, resolves, address):
@@ -340,7 +342,9 @@ def test_a_public_address_is_fine_however_it_is_spelled(address):
     assert is_global(address)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f.1", "127.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "2130706433", "0x7f.1", "127.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"]
+)
 def test_no_spelling_of_the_loopback_gets_through(strict, host):
     outcome = deliver(strict, f"https://{host}/")
     assert outcome.how is How.FAILED
@@ -428,11 +432,6 @@ def test_no_secret_and_no_path_of_a_url_is_in_an_error(receiver, config):
 
 
 def test_importing_the_handlers_imports_none_of_their_libraries():
-    code = (
-        "import sys, shithubd_worker.handlers;"
-        "print([m for m in ('urllib3', 'psycopg', 'ssl') if m in sys.modules])"
-    )
-    import sys
-
+    code = "import sys, shithubd_worker.handlers;print([m for m in ('urllib3', 'psycopg', 'ssl') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,283 @@
+"""Holds: nothing of a scope starts after the barrier, whatever goes on meanwhile."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from uuid import uuid4
+
+import psycopg
+import pytest
+from conftest import eventually
+
+from shithubd_worker.model import How, Outcome
+from shithubd_worker.operations import Operations, Scope
+from shithubd_worker.registry import Registry
+from shithubd_worker.store import Beat, Queue, connector
+
+RACES = 1000
+STARTS = "CREATE TABLE starts (job bigint, kind text, at timestamptz)"
+FLEET = Scope("fleet")
+
+
+@pytest.fixture
+def operations(database):
+    session = Operations(connector(database.url, "operator"), database.schema)
+    yield session
+    session.close()
+
+
+def make_kinds(*names):
+    registry = Registry()
+    for name in names:
+        registry.handler(name)(lambda job: None)
+    return list(registry.values())
+
+
+class Bare:
+    """A worker without a process: its row and its queue, driven by hand."""
+
+    def __init__(self, database, host="here", unit=None):
+        self.id = uuid4()
+        database.query(
+            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
+            " schema_version, kinds, unit) VALUES (%s, %s, 1, 'm', 'b', 0, 0, 'v', 1, '{k}', %s)",
+            self.id,
+            host,
+            unit,
+        )
+        self.queue = Queue(connector(database.url, "bare"), database.schema, self.id)
+        self.kinds = make_kinds("k")
+
+    def lease(self):
+        return self.queue.lease(self.kinds)
+
+    def close(self):
+        self.queue.close()
+
+
+@pytest.fixture
+def hire(database):
+    """Make bare workers, whose connections are closed after the test."""
+    hired = []
+
+    def make(*arguments):
+        hired.append(Bare(database, *arguments))
+        return hired[-1]
+
+    yield make
+    for worker in hired:
+        worker.close()
+
+
+def test_nothing_starts_after_the_barrier_in_a_thousand_races(database, start_worker, operations):
+    database.query(STARTS)
+    for _ in range(2):
+        start_worker("--kind", "test.marks", "--kind", "test.other")
+    feed = (
+        "INSERT INTO jobs (kind) SELECT k FROM generate_series(1, 200), unnest(ARRAY['test.marks', 'test.other']) k"
+        " WHERE (SELECT count(*) FROM (SELECT FROM jobs WHERE state = 'queued' LIMIT 500) q) < 500"
+    )
+    chance = random.Random(1)
+    windows = []
+    with database.connect() as feeder:
+        for race in range(RACES):
+            feeder.execute(feed)
+            kind = race % 5 != 0
+            scope = Scope("kind", "test.marks") if kind else FLEET
+            hold = operations.pause_kind("test.marks", None, None) if kind else operations.drain(FLEET, None, None)
+            assert operations.barrier(scope, None, lambda text: None)
+            began = operations.now()
+            if race % 50 == 0:
+                for _ in operations.mirror(hold):
+                    pass
+            if race % 10 == 0:
+                time.sleep(chance.random() * 0.02)  # give a late start its chance to show
+            windows.append((scope.target, began, operations.now()))
+            if kind:
+                operations.resume_kind("test.marks", None)
+                list(operations.unpause("test.marks"))
+            else:
+                operations.resume(FLEET, None)
+        with feeder.cursor() as cursor:
+            cursor.execute("CREATE TABLE windows (kind text, began timestamptz, ended timestamptz)")
+            cursor.executemany("INSERT INTO windows VALUES (%s, %s, %s)", windows)
+    late = database.query(
+        "SELECT s.*, w.began FROM starts s JOIN windows w ON s.at BETWEEN w.began AND w.ended"
+        " AND (w.kind = '' OR w.kind = s.kind)"
+    )
+    assert late == []
+    leased_late = database.query(
+        "SELECT h.id, h.leased_at, w.began FROM job_history h JOIN windows w ON h.leased_at BETWEEN w.began AND w.ended"
+        " AND (w.kind = '' OR w.kind = h.kind)"
+    )
+    assert leased_late == []
+    assert database.value("SELECT count(*) FROM starts WHERE kind = 'test.marks'") > RACES / 10  # it did run between
+    assert database.value("SELECT count(*) - count(DISTINCT job) FROM starts") == 0
+
+
+def test_the_barrier_waits_for_a_lease_that_has_the_gate(database, operations, hire):
+    bare = hire()
+    database.query("INSERT INTO jobs (kind) VALUES ('k')")
+    with database.connect() as slow:
+        slow.autocommit = False
+        arguments = (bare.id, uuid4(), ["k"], [60.0])
+        slow.execute("SELECT * FROM lease_v1(%s, %s, %s, %s)", arguments)
+        operations.pause_kind("k", None, None)
+        assert not operations.barrier(Scope("kind", "k"), time.monotonic() + 0.3, lambda text: None)
+        slow.commit()
+    # The lease is committed, and not started: it is one of those that the barrier waits for, for 500 ms.
+    assert operations.barrier(Scope("kind", "k"), None, lambda text: None)
+    assert database.value("SELECT clock_timestamp() - leased_at >= interval '500 ms' FROM jobs")
+
+
+def test_a_lease_that_began_before_the_hold_but_asks_for_the_gate_after_it_sees_it(database, operations, hire):
+    bare = hire()
+    database.query("INSERT INTO jobs (kind) VALUES ('k')")
+    with database.connect() as old:
+        old.autocommit = False
+        old.execute("SELECT 1")
+        operations.pause_kind("k", None, None)
+        assert operations.barrier(Scope("kind", "k"), None, lambda text: None)
+        rows = old.execute("SELECT * FROM lease_v1(%s, %s, %s, %s)", (bare.id, uuid4(), ["k"], [60.0])).fetchall()
+    assert rows == []
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_the_lease_refuses_a_snapshot_older_than_the_gate(database, level, hire):
+    bare = hire()
+    with database.connect() as connection, connection.transaction():
+        connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        with pytest.raises(psycopg.errors.RaiseException, match="READ COMMITTED"), connection.transaction():
+            connection.execute("SELECT * FROM lease_v1(%s, %s, %s, %s)", (bare.id, uuid4(), ["k"], [60.0]))
+
+
+def test_a_job_leased_before_a_pause_may_not_start_after_500_ms(database, operations, hire):
+    bare = hire()
+    database.query("INSERT INTO jobs (kind) VALUES ('k')")
+    lease = bare.lease()
+    operations.pause_kind("k", None, None)
+    assert not bare.queue.start(lease, 60)
+    assert bare.queue.settle(lease, Outcome(How.RELEASED), "7d")
+    operations.resume_kind("k", None)
+    lease = bare.lease()
+    assert bare.queue.start(lease, 60)
+
+
+def test_the_barrier_refuses_to_speak_of_a_hold_that_is_not_committed(database):
+    with database.connect() as connection, connection.transaction():
+        connection.execute("SELECT pause_kind_v1('k')")
+        with pytest.raises(psycopg.errors.RaiseException, match="not committed"), connection.transaction():
+            connection.execute("SELECT barrier_v1('kind', 'k')")
+
+
+@pytest.mark.parametrize(
+    ("scope", "held"),
+    [
+        (FLEET, {"a", "b"}),
+        (Scope("host", "one"), {"a"}),
+        (Scope("host", "three"), set()),
+        (Scope("unit", "w@1.service"), {"b"}),
+        ("worker", {"a"}),
+    ],
+)
+def test_a_drain_holds_exactly_its_scope(database, operations, scope, held, hire):
+    workers = {"a": hire("one"), "b": hire("two", "w@1.service")}
+    if scope == "worker":
+        scope = Scope("worker", str(workers["a"].id))
+    database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 2)")
+    operations.drain(scope, None, None)
+    assert {name for name, worker in workers.items() if worker.lease() is None} == held
+    assert len(operations.resume(scope, None)) == 1
+    assert operations.resume(scope, None) == []
+
+
+def test_resume_without_a_scope_ends_all_drains_and_no_pause(database, operations):
+    operations.drain(FLEET, None, None)
+    operations.drain(Scope("host", "x"), "why", None)
+    operations.pause_kind("k", None, None)
+    assert {hold.scope for hold in operations.resume(None, None)} == {"fleet", "host"}
+    assert database.query("SELECT scope, mode FROM holds") == [("kind", "pause")]
+
+
+def test_a_pause_covers_jobs_enqueued_retried_and_due_later(database, operations, hire):
+    bare = hire()
+    database.query("INSERT INTO jobs (kind, run_at) VALUES ('k', now()), ('k', now() + interval '1 hour')")
+    running = bare.lease()
+    hold = operations.pause_kind("k", None, None)
+    assert list(operations.mirror(hold)) == [1]
+    database.query("INSERT INTO jobs (kind) VALUES ('k')")
+    assert bare.queue.settle(running, Outcome(How.RETRY, "again", 0.0), "7d")
+    assert bare.lease() is None
+    assert {(k["queued"], k["paused"], k["held"]) for k in operations.status()["kinds"]} == {(2, 1, 3)}
+    operations.resume_kind("k", None)
+    assert sum(operations.unpause("k")) == 1
+    assert bare.lease() is not None
+
+
+def test_a_pause_that_has_an_end_ends_by_itself(database, operations, hire):
+    bare = hire()
+    database.query("INSERT INTO jobs (kind) VALUES ('k')")
+    operations.pause_kind("k", None, operations.now().replace(year=2100))
+    assert bare.lease() is None
+    database.query("UPDATE holds SET until = now() - interval '1 second'")
+    assert bare.lease() is not None
+
+
+def test_pausing_again_updates_the_one_pause(database, operations):
+    first = operations.pause_kind("k", "one", None)
+    second = operations.pause_kind("k", "two", None)
+    assert (second.id, second.reason) == (first.id, "two")
+    assert database.value("SELECT count(*) FROM holds") == 1
+    assert database.value("SELECT count(*) FROM audit") == 2
+
+
+def test_a_mirror_at_work_and_a_resume_leave_nothing_paused(database):
+    database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 20000)")
+    first = Operations(connector(database.url, "one"), "public")
+    second = Operations(connector(database.url, "two"), "public")
+    hold = first.pause_kind("k", None, None)
+    batches = first.mirror(hold)
+    next(batches)
+    resumer = threading.Thread(target=lambda: (second.resume_kind("k", None), list(second.unpause("k"))))
+    resumer.start()
+    for _ in batches:
+        pass
+    resumer.join()
+    assert database.query("SELECT state, count(*) FROM jobs GROUP BY 1") == [("queued", 20000)]
+    first.close()
+    second.close()
+
+
+def test_a_hold_survives_the_restart_of_the_database_and_of_the_worker(database, start_worker, operations):
+    operations.drain(FLEET, "disk", None)
+    operations.close()
+    database.server.stop("fast")
+    database.server.start()
+    worker = start_worker("--metrics", "127.0.0.1:0")
+    assert "starting under a hold: fleet held by" in worker.log
+    assert "disk" in worker.log
+    job = database.value("INSERT INTO jobs (kind) VALUES ('test.ok') RETURNING id")
+    eventually(lambda: database.value("SELECT state FROM workers") == "held", "held")
+    assert database.value("SELECT state FROM jobs WHERE id = %s", job) == "queued"
+    operations.resume(None, None)
+    eventually(lambda: database.query("SELECT 1 FROM job_history WHERE id = %s", job), "ran after the resume")
+    assert worker.terminate() == 0
+
+
+def test_a_worker_whose_row_is_gone_leases_nothing_and_registers_again(database, start_worker):
+    worker = start_worker()
+    database.query("DELETE FROM workers")
+    job = database.value("INSERT INTO jobs (kind) VALUES ('test.ok') RETURNING id")
+    eventually(lambda: database.query("SELECT 1 FROM job_history WHERE id = %s", job), "registered and ran")
+    assert worker.terminate() == 0
+
+
+def test_a_dead_workers_drain_ends_with_it(database, operations, hire):
+    bare = hire()
+    operations.drain(Scope("worker", str(bare.id)), None, None)
+    beat = Beat(connector(database.url, "beat"), "public")
+    beat.unregister(bare.id)
+    beat.close()
+    assert database.value("SELECT count(*) FROM holds") == 0

@@ -1,0 +1,384 @@
+"""The life of a job as a state machine: the functions of sql/functions against a small model of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shithubd_worker.model import How, Outcome
+from shithubd_worker.registry import Registry
+from shithubd_worker.store import Beat, Queue, connector
+
+KINDS = ("a", "b")
+LONG = 10**6  # seconds: time passes only where a rule moves it
+
+
+def kinds():
+    registry = Registry()
+    for name in KINDS:
+        registry.handler(name, lease_timeout=LONG)(lambda job: None)
+    return [registry[name] for name in KINDS]
+
+
+@dataclass
+class Model:
+    """What we expect of one row of jobs."""
+
+    kind: str
+    state: str = "queued"
+    attempts: int = 0
+    crashes: int = 0
+    due: bool = True
+    owner: UUID | None = None
+    leases: list = field(default_factory=list)  # all that were ever given, the last may be in force
+    ended: list = field(default_factory=list)  # outcomes in the history
+
+
+class Life(RuleBasedStateMachine):
+    url: str
+
+    @initialize()
+    def begin(self):
+        self.connection = psycopg.connect(self.url, autocommit=True)
+        self.connection.execute("TRUNCATE jobs, job_history, workers, holds, audit")
+        self.jobs: dict[int, Model] = {}
+        self.paused: set[str] = set()
+        self.drained = False
+        self.workers: dict[UUID, Queue] = {}
+        self.beat = Beat(connector(self.url, "life"), "public")
+        self.kinds = kinds()
+        for _ in range(2):
+            self.hire()
+
+    def hire(self):
+        worker = uuid4()
+        self.connection.execute(
+            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
+            " schema_version, kinds) VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, %s)",
+            (worker, list(KINDS)),
+        )
+        self.workers[worker] = Queue(connector(self.url, "life"), "public", worker)
+
+    def teardown(self):
+        if hasattr(self, "connection"):
+            for session in (*self.workers.values(), self.beat):
+                session.close()
+            self.connection.close()
+
+    def pick(self, data, *states):
+        found = [job for job, model in self.jobs.items() if model.state in states]
+        return data.draw(st.sampled_from(found)) if found else None
+
+    # What enqueuers and workers do.
+
+    @rule(kind=st.sampled_from(KINDS), due=st.booleans(), priority=st.integers(-2, 2))
+    def enqueue(self, kind, due, priority):
+        row = self.connection.execute(
+            "INSERT INTO jobs (kind, priority, run_at) VALUES (%s, %s, now() + %s * interval '1 year') RETURNING id",
+            (kind, priority, 0 if due else 1),
+        ).fetchone()
+        self.jobs[row[0]] = Model(kind, due=due)
+
+    @rule(data=st.data())
+    def lease(self, data):
+        worker = data.draw(st.sampled_from(sorted(self.workers)))
+        lease = self.workers[worker].lease(self.kinds)
+        able = {
+            job
+            for job, model in self.jobs.items()
+            if model.state == "queued" and model.due and model.kind not in self.paused and not self.drained
+        }
+        if lease is None:
+            assert not able
+            return
+        assert lease.id in able
+        model = self.jobs[lease.id]
+        model.state, model.owner = "processing", worker
+        model.attempts += 1
+        model.leases.append(lease)
+        assert (lease.attempt, lease.crashes) == (model.attempts, model.crashes)
+
+    @rule(data=st.data(), how=st.sampled_from(["ok", "retry", "failed", "poison", "released"]), late=st.booleans())
+    def settle(self, data, how, late):
+        leased = [(job, lease) for job, model in self.jobs.items() for lease in model.leases]
+        if not leased:
+            return
+        job, lease = data.draw(st.sampled_from(leased))
+        model = self.jobs[job]
+        standing = model.state == "processing" and model.leases[-1] is lease
+        delay = 10**7 if late else 0.0
+        assert self.beat.settle(lease, Outcome(How(how), "e", delay), "7d") is standing
+        if not standing:
+            return  # fenced: the invariants see that nothing changed
+        model.ended.append(how)
+        model.owner = None
+        if how == "ok":
+            model.state = "gone"
+        elif how in ("failed", "poison"):
+            model.state = "failed"
+        else:
+            model.state = "queued"
+            model.due = not late if how == "retry" else model.due
+            model.attempts -= how == "released"
+
+    @rule(data=st.data())
+    def renew(self, data):
+        if job := self.pick(data, "processing"):
+            assert self.beat.renew(self.jobs[job].leases[-1], LONG)
+            for old in self.jobs[job].leases[:-1]:
+                assert not self.beat.renew(old, LONG)
+
+    # What goes wrong.
+
+    def crash(self, model):
+        model.crashes += 1
+        model.attempts = max(model.attempts - 1, 0)
+        model.owner = None
+        model.state = "failed" if model.crashes >= 3 else "queued"
+        model.due = model.due if model.crashes == 1 else False
+        model.ended.append("poison" if model.crashes >= 3 else "crashed")
+
+    @rule(data=st.data())
+    def expire(self, data):
+        if job := self.pick(data, "processing"):
+            self.connection.execute("UPDATE jobs SET lease_expires_at = now() - interval '1 s' WHERE id = %s", (job,))
+            worker = next(iter(self.workers.values()))
+            assert [row[0] for row in worker.sweep()] == [job]
+            self.crash(self.jobs[job])
+
+    @rule(data=st.data())
+    def worker_dies(self, data):
+        worker = data.draw(st.sampled_from(sorted(self.workers)))
+        held = {job for job, model in self.jobs.items() if model.owner == worker}
+        assert {row[0] for row in self.beat.release_worker(worker, "dead")} == held
+        for job in held:
+            self.crash(self.jobs[job])
+        self.workers.pop(worker).close()
+        self.hire()
+
+    @rule()
+    def time_passes(self):
+        self.connection.execute("UPDATE jobs SET run_at = now() - interval '1 s' WHERE state = 'queued'")
+        for model in self.jobs.values():
+            model.due = model.due or model.state == "queued"
+
+    # What operators do.
+
+    @rule(kind=st.sampled_from(KINDS), mirror=st.booleans())
+    def pause(self, kind, mirror):
+        row = self.connection.execute("SELECT id FROM pause_kind_v1(%s)", (kind,)).fetchone()
+        self.paused.add(kind)
+        if mirror:
+            self.connection.execute("UPDATE holds SET created = clock_timestamp() WHERE id = %s", row)
+            after = None
+            while found := self.connection.execute(
+                "SELECT * FROM mirror_pause_v1(%s, %s, 2)", (row[0], after)
+            ).fetchone():
+                after = json.dumps(found[1])
+            for model in self.jobs.values():
+                if model.kind == kind and model.state == "queued":
+                    model.state = "paused"
+
+    @rule(kind=st.sampled_from(KINDS))
+    def pause_by_hand(self, kind):
+        self.connection.execute("UPDATE jobs SET state='paused' WHERE state='queued' AND kind=%s", (kind,))
+        for model in self.jobs.values():
+            if model.kind == kind and model.state == "queued":
+                model.state = "paused"
+
+    @rule(kind=st.sampled_from(KINDS))
+    def resume(self, kind):
+        self.connection.execute("SELECT resume_kind_v1(%s)", (kind,))
+        while self.connection.execute("SELECT unpause_v1(%s, 2)", (kind,)).fetchone()[0]:
+            pass
+        self.paused.discard(kind)
+        for model in self.jobs.values():
+            if model.kind == kind and model.state == "paused":
+                model.state = "queued"
+
+    @rule(drain=st.booleans())
+    def drain_or_resume(self, drain):
+        self.connection.execute("SELECT drain_v1()" if drain else "SELECT resume_v1()")
+        self.drained = drain
+
+    @rule(data=st.data())
+    def force_by_hand(self, data):
+        if job := self.pick(data, "queued", "processing", "paused", "failed"):
+            self.connection.execute(
+                "UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued' WHERE id = %s", (job,)
+            )
+            self.jobs[job].state, self.jobs[job].owner = "queued", None
+
+    @rule(data=st.data(), force=st.booleans())
+    def release(self, data, force):
+        if job := self.pick(data, "queued", "processing", "paused", "failed"):
+            (said,) = self.connection.execute("SELECT release_job_v1(%s, %s, 'r')", (job, force)).fetchone()
+            model = self.jobs[job]
+            if model.state != "processing":
+                assert said == f"not processing: {model.state}"
+            elif force:
+                assert said == "released"
+                model.state, model.owner, model.attempts = "queued", None, max(model.attempts - 1, 0)
+                model.ended.append("released")
+            else:
+                assert said.startswith("alive: ")
+
+    @rule(data=st.data())
+    def retry(self, data):
+        if job := self.pick(data, "queued", "processing", "paused", "failed"):
+            (said,) = self.connection.execute("SELECT retry_job_v1(%s, 'r')", (job,)).fetchone()
+            model = self.jobs[job]
+            assert (said == "retried") == (model.state in ("failed", "queued"))
+            if model.state == "failed":
+                model.attempts = model.crashes = 0
+            if said == "retried":
+                model.state, model.due = "queued", True
+
+    @rule(data=st.data())
+    def discard(self, data):
+        if job := self.pick(data, "queued", "processing", "paused", "failed"):
+            (said,) = self.connection.execute("SELECT discard_job_v1(%s, 'r')", (job,)).fetchone()
+            model = self.jobs[job]
+            assert (said == "discarded") == (model.state != "processing")
+            if said == "discarded":
+                model.state = "gone"
+                model.ended.append("discarded")
+
+    # What must hold after each of these.
+
+    @invariant()
+    def the_table_is_as_the_model_says(self):
+        if not hasattr(self, "connection"):
+            return
+        rows = self.connection.execute(
+            "SELECT id, kind, state, attempts, crashes, leased_by IS NULL FROM jobs"
+        ).fetchall()
+        expected = [
+            (job, m.kind, m.state, m.attempts, m.crashes, m.state != "processing")
+            for job, m in self.jobs.items()
+            if m.state != "gone"
+        ]
+        assert sorted(rows) == sorted(expected)
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "jobs"))
+    def the_history_tells_how_each_lease_ended(self):
+        rows = self.connection.execute("SELECT id, outcome FROM job_history ORDER BY finished_at, ctid").fetchall()
+        for job, model in self.jobs.items():
+            assert sorted(outcome for found, outcome in rows if found == job) == sorted(model.ended)
+            assert model.ended.count("ok") <= 1
+
+
+def test_the_life_of_a_job(any_database):
+    Life.url = any_database.url
+    run_state_machine_as_test(
+        Life,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
+
+
+# An operator's UPDATE can make odd rows. None may stop the fleet.
+
+moments = st.sampled_from(
+    ["-infinity", "infinity", "0001-01-01 BC", "294000-01-01", "1970-01-01", "2026-01-01", "now"]
+).map(lambda text: ("{}::timestamptz", text))
+numbers = st.sampled_from([-(2**31), -1, 0, 1, 9, 10, 2**31 - 1]).map(lambda number: ("{}::int", number))
+columns = st.fixed_dictionaries(
+    {},
+    optional={
+        "run_at": moments,
+        "created_at": moments,
+        "lease_expires_at": moments | st.just(("{}::timestamptz", None)),
+        "attempts": numbers,
+        "crashes": numbers,
+        "max_attempts": numbers | st.just(("{}::int", None)),
+        "priority": st.sampled_from([-(2**15), 0, 2**15 - 1]).map(lambda n: ("{}::smallint", n)),
+        "lease_token": st.just(("{}::uuid", "00000000-0000-0000-0000-000000000000")),
+        "last_error": st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])).map(
+            lambda t: ("{}", t)
+        ),
+        "payload": st.sampled_from(['{"x": 1e400}', '{"x": ' + "9" * 5000 + "}", '{"a": 1, "a": 2}', "{}"]).map(
+            lambda text: ("{}::jsonb", text)
+        ),
+        "kind": st.sampled_from(["a", "ü" * 200, "x y", "%s", "'; --"]).map(lambda text: ("{}", text)),
+    },
+)
+leased = st.sampled_from(
+    [
+        None,
+        ("queued", None, None),
+        ("paused", None, None),
+        ("failed", None, None),
+        ("processing", "gone:1", "-infinity"),
+        ("processing", "", "infinity"),
+    ]
+)
+
+
+@pytest.fixture
+def odd(database):
+    """A worker that knows all kinds of the odd rows, and a connection."""
+    worker = uuid4()
+    registry = Registry()
+    for name in ("a", "good", "ü" * 200, "x y", "%s", "'; --"):
+        registry.handler(name)(lambda job: None)
+    queue = Queue(connector(database.url, "odd"), "public", worker)
+    with database.connect() as connection:
+        connection.execute(
+            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
+            " schema_version, kinds) VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, '{}')",
+            (worker,),
+        )
+        yield connection, queue, list(registry.values())
+    queue.close()
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(changes=columns, state=leased)
+def test_no_row_that_an_update_can_make_stops_the_lease(odd, changes, state):
+    connection, queue, all_kinds = odd
+    connection.execute("TRUNCATE jobs, job_history")
+    connection.execute("INSERT INTO jobs (kind) VALUES ('a'), ('good')")
+    values = dict(changes)
+    if state is not None:
+        values |= {"state": ("{}", state[0]), "leased_by": ("{}", state[1]), "leased_at": ("{}::timestamptz", state[2])}
+    if values:
+        sets = ", ".join(f"{column} = {cast.format('%s')}" for column, (cast, _) in values.items())
+        connection.execute(f"UPDATE jobs SET {sets} WHERE kind = 'a'", [value for _, value in values.values()])
+    queue.sweep()
+    seen = []
+    while lease := queue.lease(all_kinds):
+        seen.append(lease.kind)
+        assert lease.waited_seconds < float("inf")
+        assert queue.settle(lease, Outcome(How.OK), "7d")
+        assert len(seen) <= 2
+    assert "good" in seen
+    connection.execute("SELECT status_v1(), queue_gauges_v1()")
+    for row in connection.execute("SELECT id FROM jobs").fetchall():
+        assert queue.rows("show_job_v1", row[0])
+        assert queue.value("discard_job_v1", row[0]) or queue.value("release_job_v1", row[0], True, "x", "x")

@@ -1,0 +1,206 @@
+"""What the operator decided: read whole, all faults at once, flags and variables for the same things."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shithubd_worker.cli.run import config_options
+from shithubd_worker.config import LONGEST_SCHEMA, LONGEST_SECONDS, Config, check_schema, make_config
+from shithubd_worker.errors import EXIT_CONFIG, ConfigError
+
+
+def test_nothing_given_is_the_documented_default():
+    assert make_config({}) == Config()
+    assert (Config().poll_interval, Config().grace, Config().database_wait) == (1.0, 25.0, 60.0)
+    assert (Config().metrics_host, Config().metrics_port, Config().metrics_chosen) == ("127.0.0.1", 8081, False)
+
+
+def test_what_is_given_is_what_counts(tmp_path):
+    config = make_config(
+        {
+            "handlers": ("a:registry", "b:registry"),
+            "kinds": ("a",),
+            "exclude_kinds": ("b", "c"),
+            "poll_interval": "0.5",
+            "poll_only": True,
+            "grace": "0",
+            "database_wait": 5,
+            "until_empty": True,
+            "metrics": "[::1]:0",
+            "repo_root": str(tmp_path),
+            "secrets_dir": str(tmp_path),
+            "webhook_allow_private": True,
+        }
+    )
+    assert config == Config(
+        handlers=("a:registry", "b:registry"),
+        kinds=("a",),
+        exclude_kinds=("b", "c"),
+        poll_interval=0.5,
+        poll_only=True,
+        grace=0.0,
+        database_wait=5.0,
+        until_empty=True,
+        metrics_host="::1",
+        metrics_port=0,
+        metrics_chosen=True,
+        repo_root=tmp_path,
+        secrets_dir=tmp_path,
+        webhook_allow_private=True,
+    )
+
+
+def test_all_faults_are_told_at_once_each_with_its_flag_and_its_variable():
+    with pytest.raises(ConfigError) as caught:
+        make_config(
+            {
+                "poll_interval": "0",
+                "grace": "-1",
+                "database_wait": "soon",
+                "metrics": "8081",
+                "repo_root": "/no/such/directory",
+                "secrets_dir": __file__,
+                "kinds": ("a", "b"),
+                "exclude_kinds": ("b",),
+            }
+        )
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 7
+    for name in ("poll_interval", "grace", "database_wait", "metrics", "repo_root", "secrets_dir"):
+        flag, variable = f"--{name.replace('_', '-')}", f"SHITHUBD_WORKER_{name.upper()}"
+        assert sum(flag in line and variable in line for line in lines) == 1, name
+    assert sum("--exclude-kind" in line and "b is in both" in line for line in lines) == 1
+    assert caught.value.exit_code == EXIT_CONFIG
+
+
+@pytest.mark.parametrize("value", ["0.009", "nan", "inf", "-inf", "1e6", "", " ", "1s"])
+def test_a_number_of_seconds_is_a_number_in_its_range(value):
+    if value == "":  # an empty variable is one that was not set
+        assert make_config({"poll_interval": value}).poll_interval == 1.0
+    else:
+        with pytest.raises(ConfigError, match="number of seconds"):
+            make_config({"poll_interval": value})
+
+
+@given(st.floats(min_value=0.01, max_value=LONGEST_SECONDS))
+def test_every_number_in_the_range_is_taken_as_it_is(value):
+    assert make_config({"poll_interval": str(value)}).poll_interval == value
+
+
+@pytest.mark.parametrize(
+    ("given_", "host", "port"),
+    [
+        ("127.0.0.1:9100", "127.0.0.1", 9100),
+        ("0.0.0.0:1", "0.0.0.0", 1),
+        ("worker.example:65535", "worker.example", 65535),
+        ("[fe80::1]:80", "fe80::1", 80),
+    ],
+)
+def test_the_metrics_address_is_a_host_and_a_port(given_, host, port):
+    config = make_config({"metrics": given_})
+    assert (config.metrics_host, config.metrics_port, config.metrics_chosen) == (host, port, True)
+
+
+def test_the_metrics_can_be_off():
+    assert make_config({"metrics": "off"}).metrics_port is None
+
+
+@pytest.mark.parametrize("value", [":8081", "localhost", "localhost:", "localhost:65536", "::1:80", "a b:80", "h:-1"])
+def test_anything_else_is_no_metrics_address(value):
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        make_config({"metrics": value})
+
+
+def test_a_directory_is_made_absolute_so_that_it_outlives_a_change_of_directory(tmp_path, monkeypatch):
+    (tmp_path / "repos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert make_config({"repo_root": "repos"}).repo_root == tmp_path / "repos"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert make_config({"repo_root": "~/repos"}).repo_root == tmp_path / "repos"
+
+
+@given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Config)] + ["metrics"]), st.text()))
+def test_no_text_whatsoever_brings_it_down(raw):
+    try:
+        config = make_config(raw)
+    except ConfigError:
+        return
+    assert 0.01 <= config.poll_interval <= LONGEST_SECONDS
+
+
+@pytest.mark.parametrize("name", ["public", "forge", 'odd "name"', "Größe", "a" * LONGEST_SCHEMA])
+def test_a_schema_may_have_any_printable_name_that_fits_a_channel(name):
+    assert check_schema(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a" * (LONGEST_SCHEMA + 1), "ü" * 25, "a\nb", "a\x00b", "100%", "\udcff"])
+def test_other_names_of_schemas_are_refused(name):
+    with pytest.raises(ConfigError, match="1 to 48 bytes"):
+        check_schema(name)
+
+
+# Flags and variables: each setting can be given by both, under names that differ only in their spelling.
+
+VALUES = {
+    "handlers": ("a:registry",),
+    "kinds": ("one",),
+    "exclude_kinds": ("two",),
+    "poll_interval": "0.25",
+    "poll_only": True,
+    "grace": "7",
+    "database_wait": "3",
+    "until_empty": True,
+    "metrics": "off",
+    "repo_root": "/tmp",
+    "secrets_dir": "/tmp",
+    "webhook_allow_private": True,
+}
+
+
+def parsed(arguments, variables):
+    """What the options of `run` hand to make_config."""
+    import click
+
+    seen = {}
+
+    @click.command()
+    @config_options
+    def probe(**raw):
+        seen.update(raw)
+
+    result = CliRunner().invoke(probe, arguments, env=variables)
+    assert result.exit_code == 0, result.output
+    return seen
+
+
+def test_every_setting_of_the_config_has_an_option():
+    options = set(parsed([], {}))
+    assert options == set(VALUES)
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert {"metrics" if name.startswith("metrics_") else name for name in fields} == options
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_flag_and_its_variable_do_the_same(name):
+    value = VALUES[name]
+    flag = {"kinds": "--kind", "exclude_kinds": "--exclude-kind"}.get(name, f"--{name.replace('_', '-')}")
+    spelled = value[0] if isinstance(value, tuple) else value
+    by_flag = parsed([flag] if value is True else [flag, str(spelled)], {})
+    variable = f"SHITHUBD_WORKER_{flag.removeprefix('--').replace('-', '_').upper()}"
+    by_variable = parsed([], {variable: "1" if value is True else str(spelled)})
+    assert by_flag == by_variable
+    assert by_flag[name] == value
+    assert by_flag != parsed([], {})
+
+
+def test_the_flag_wins_over_the_variable():
+    assert parsed(["--grace", "1"], {"SHITHUBD_WORKER_GRACE": "2"})["grace"] == "1"
+
+
+def test_a_variable_can_name_several_kinds():
+    assert parsed([], {"SHITHUBD_WORKER_KIND": "one two"})["kinds"] == ("one", "two")

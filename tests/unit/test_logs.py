@@ -1,0 +1,127 @@
+"""Log lines: an object a line for collectors, a priority a line for the journal, nothing that steers a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shithubd_worker.logs import JsonFormatter, TextFormatter
+
+
+def record(message, *arguments, level=logging.INFO, name="shithubd_worker.worker", error=None, **extra):
+    made = logging.LogRecord(name, level, __file__, 1, message, arguments, None)
+    made.created = 1795373460.25
+    vars(made).update(extra)
+    if error is not None:
+        try:
+            raise error
+        except type(error):
+            made.exc_info = sys.exc_info()
+    return made
+
+
+TEXT = TextFormatter(journal=False)
+JOURNAL = TextFormatter(journal=True)
+
+
+def test_a_line_of_text_has_its_time_and_level():
+    assert TEXT.format(record("ready: %s", "web1:7")) == "2026-11-22T18:51:00.250Z INFO ready: web1:7"
+
+
+def test_a_line_that_a_handler_wrote_says_for_which_job():
+    made = record("halfway", name="shithubd_worker.job", job_id=7, kind="search.reindex", attempt=1)
+    assert TEXT.format(made).endswith(" INFO job 7 search.reindex: halfway")
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [
+        (logging.DEBUG, 7),
+        (logging.INFO, 6),
+        (logging.WARNING, 4),
+        (logging.ERROR, 3),
+        (logging.CRITICAL, 2),
+    ],
+)
+def test_the_journal_learns_the_priority_of_every_line(level, priority):
+    lines = JOURNAL.format(record("first\nsecond", level=level, error=ValueError("third\nfourth"))).splitlines()
+    assert len(lines) > 4
+    assert all(line.startswith(f"<{priority}>") for line in lines)
+    assert lines[:2] == [f"<{priority}>first", f"<{priority}>second"]
+    assert f"<{priority}>fourth" in lines
+
+
+def journal_lines(text):
+    # What the journal splits at is a line feed alone.
+    return text.split("\n")
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_no_text_smuggles_a_line_of_another_priority_into_the_journal(text):
+    for line in journal_lines(JOURNAL.format(record("%s", text))):
+        assert line == "" or line.startswith("<6>")
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_control_characters_do_not_reach_a_terminal(text):
+    told = TEXT.format(record("%s", text))
+    assert all(c.isprintable() or c in "\n\t" for c in told)
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_the_text_of_an_exception_steers_no_terminal_either(journal):
+    told = TextFormatter(journal=journal).format(record("failed", error=ValueError("\x1b[2J\x07\x9b1m")))
+    assert "ValueError" in told
+    assert not {"\x1b", "\x07", "\x9b"} & set(told)
+
+
+def test_what_was_neutralised_can_still_be_read():
+    assert TEXT.format(record("a\x1b[31mb\x00c")).endswith(" INFO a\\x1b[31mb\\x00c")
+
+
+@given(st.text(st.characters()), st.text(st.characters()))
+def test_json_is_one_object_on_one_line_whatever_it_says(text, error):
+    made = record("%s", text, error=ValueError(error), level=logging.ERROR, job_id=7, kind=text, outcome="retry")
+    line = JsonFormatter().format(made)
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+    told = json.loads(line)
+    assert told["message"] == text
+    assert (told["level"], told["logger"]) == ("error", "shithubd_worker.worker")
+    assert (told["job_id"], told["kind"], told["outcome"]) == (7, text, "retry")
+    assert "attempt" not in told
+    assert datetime.fromisoformat(told["time"]).timestamp() == 1795373460.25
+    assert told["traceback"].startswith("Traceback")
+
+
+def test_json_has_no_more_members_than_it_needs():
+    told = json.loads(JsonFormatter().format(record("hello")))
+    assert set(told) == {"time", "level", "logger", "message"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        (("text", "info", False), "INFO shown"),
+        (("text", "info", True), "<6>shown"),
+        (("json", "info", False), '"message": "shown"'),
+    ],
+)
+def test_log_lines_go_to_stderr_from_the_chosen_level_on(arguments, seen):
+    log_format, level, journal = arguments
+    code = (
+        "import logging; from shithubd_worker import logs;"
+        f"logs.configure({log_format!r}, {level!r}, journal={journal});"
+        "logging.getLogger('x').info('shown'); logging.getLogger('x').debug('hidden')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == ""
+    assert seen in done.stderr
+    assert "hidden" not in done.stderr
