@@ -59,7 +59,7 @@ class Repository:
         try:
             listed = stage.run("git", "ls-remote", "--", str(self.source), "HEAD", "refs/heads/*")
         except Fault as fault:
-            raise BadRepository(f"{self.source} is not a git repository that can be read: {fault}") from None
+            raise BadRepository(f"{self.source} is no git repository that can be read: {fault}") from None
         # HEAD comes first, unless it names a branch that isn't there.
         self.first, _, self._ref = listed.partition("\n")[0].partition("\t")  # empty: it has no commits
 
@@ -146,7 +146,7 @@ class Delivery:
 
 
 class Receiver:
-    """Answers 204 to what is signed and 401 to all else; while held, it answers nobody. On the loopback, in a thread."""
+    """Answers 204 to what is signed and 401 to all else; while held, nobody. On the loopback, in a thread."""
 
     LONGEST_HOLD_SECONDS = 9.0  # the worker gives up after 10 without an answer
 

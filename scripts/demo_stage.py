@@ -104,8 +104,7 @@ class Stage:
             raise Fault(f"{_name(process)} took longer than {PATIENCE:.0f} s") from None
         printed, complaint = ((part or b"").decode(errors="replace") for part in output)
         if process.returncode != exits:
-            said = _last_line(complaint or printed)
-            raise Fault(f"{_name(process)} exited {process.returncode}, not {exits}: {said}")
+            raise Fault(f"{_name(process)} exited {process.returncode}, not {exits}: {_gist(complaint or printed)}")
         self.processes.remove(process)
         return printed
 
@@ -122,7 +121,7 @@ class Stage:
         while not (found := condition()):
             for name, (process, log) in self.services.items():
                 if process.poll() is not None:
-                    said = _last_line(log.read_text(errors="replace"))
+                    said = _gist(log.read_text(errors="replace"))
                     raise Fault(f"{name} ended by itself with status {process.returncode}: {said}")
             if time.monotonic() > deadline:
                 raise Fault(f"waited {PATIENCE:.0f} s in vain for {what}")
@@ -249,11 +248,14 @@ def tell_output(printed: str, lines: int = 12) -> None:
 
 
 def _name(process: subprocess.Popen[bytes]) -> str:
-    return shlex.join([str(word) for word in process.args][:3])
+    words = [str(word) for word in process.args]
+    return shlex.join(words[:1] + (words[3:4] if words[1] == "-C" else words[1:2]))
 
 
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no word")
+def _gist(text: str) -> str:
+    """The line that says why: git's first complaint, which advice follows, or else the last one."""
+    rows = [row.strip() for row in text.splitlines() if row.strip()]
+    return next((row for row in rows if row.startswith(("fatal:", "error:"))), rows[-1] if rows else "no word")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -22,7 +22,7 @@ from shithubd_worker.attempt import Attempt, lease_margin
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
 from shithubd_worker.model import Hold, Identity
-from shithubd_worker.store import LOST, Beat, Queue
+from shithubd_worker.store import LOST, Beat
 
 if TYPE_CHECKING:
     from shithubd_worker.metrics import Metrics
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 5.0
 # A run shorter than this is not worth a beat of its own; a longer one is shown by `status` within about a second.
 SHOWN_AFTER_SECONDS = 0.5
-# A call of the main thread that got no answer for so long is cut: no keepalive notices a server that is frozen.
-ANSWER_SECONDS = 30.0
-# The main thread passes its loop at least once a poll, or is inside a call to the database, which is cut.
-STALLED_SECONDS = ANSWER_SECONDS + 30.0
+# How long this thread waits for the database to answer: it has deadlines to keep.
+ANSWER_SECONDS = 2.0
+# The main thread passes its loop once a poll, or waits for the database (worker.ANSWER_SECONDS at most).
+STALLED_SECONDS = 60.0
 PING_SECONDS = 10.0
 
 
@@ -60,7 +60,6 @@ class Control(threading.Thread):
         self,
         *,
         beat: Beat,
-        queue: Queue,
         identity: Identity,
         kinds: Sequence[str],
         shortest_lease: float,
@@ -74,7 +73,6 @@ class Control(threading.Thread):
     ) -> None:
         super().__init__(name="control", daemon=True)
         self._beat = beat
-        self._queue = queue
         self._identity = identity
         self._kinds = kinds
         self._tick = min(0.5, shortest_lease / 10)
@@ -124,10 +122,6 @@ class Control(threading.Thread):
             self._beat_at = 0.0
 
     def _keep_deadlines(self, now: float) -> None:
-        busy_since = self._queue.busy_since
-        if busy_since is not None and now - busy_since > ANSWER_SECONDS:
-            log.warning("no answer from the database for %.0f s: cutting the connection", now - busy_since)
-            self._queue.cut()
         attempt = self._progress.attempt
         if attempt is None or attempt.over:
             self._dead_man.stand_down()
@@ -250,7 +244,8 @@ class Control(threading.Thread):
         if running or now - self._progress.ticked_at < STALLED_SECONDS:
             # A running handler is inside its max_runtime: _keep_deadlines has ended the process otherwise.
             self._systemd.watchdog()
-        if self._stop_wish.wanted and running:
+        if self._stop_wish.wanted and now < self._stop_wish.kill_at:
+            # Not only while the handler runs: what it came to may still wait for the database.
             self._systemd.extend(min(15.0, self._stop_wish.kill_at - now + 5.0))
 
     def _status_line(self, now: float) -> str:

@@ -28,7 +28,8 @@ class RetryAfter(Exception):
     """
 
     def __init__(self, seconds: float | None, reason: str = "") -> None:
-        super().__init__(reason or "asked to be tried again")
+        when = "later" if seconds is None else f"after {seconds:g} s"
+        super().__init__(reason or f"asked to be tried again {when}")
         self.seconds = None if seconds is None else max(0.0, float(seconds))
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,6 +19,11 @@ from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMis
 from shithubd_worker.model import Hold, Identity, Lease, Outcome
 from shithubd_worker.registry import Kind
 from shithubd_worker.schema import newest_version
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+RV = TypeVar("RV")
 
 # What tells "the connection is gone, or this server can't write now" from "this statement is wrong".
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
@@ -37,10 +41,31 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
 }
 
 
-def connector(database_url: str | None, name: str, *, prepare: bool = True) -> Connect:
+class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose calls end with an OperationalError when no answer came within `answer_seconds`.
+
+    For a server that is frozen: its kernel still acknowledges, so that no keepalive notices, and no timeout of the
+    server's own runs.
+    """
+
+    answer_seconds: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """As psycopg's own, with an end; the connection can't be used any more then."""
+        try:
+            return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer from the server within {self.answer_seconds:g} s") from error
+
+
+def connector(
+    database_url: str | None, name: str, *, prepare: bool = True, answer_seconds: float | None = None
+) -> Connect:
     """A function that opens connections in autocommit mode to the database that libpq finds (URL, PG*, service).
 
-    `name` is shown in pg_stat_activity. `prepare=False` for a pooler in transaction mode.
+    `name` is shown in pg_stat_activity. `prepare=False` for a pooler in transaction mode. `answer_seconds`: how
+    long a call waits for the server; None for ever.
     """
     given = conninfo_to_dict(database_url or "")
     settings: dict[str, Any] = {
@@ -52,7 +77,8 @@ def connector(database_url: str | None, name: str, *, prepare: bool = True) -> C
         settings["application_name"] = name
 
     def connect() -> psycopg.Connection:
-        connection = psycopg.connect(database_url or "", autocommit=True, **settings)
+        connection = ImpatientConnection.connect(database_url or "", autocommit=True, **settings)
+        connection.answer_seconds = answer_seconds
         if not prepare:
             connection.prepare_threshold = None
         return connection
@@ -93,15 +119,13 @@ _FORGET = (
 
 
 class Session:
-    """One connection that calls functions of one schema. Not thread-safe, except for `cut` and `busy_since`."""
+    """One connection that calls functions of one schema. For one thread."""
 
     def __init__(self, connect: Connect, schema: str) -> None:
         self.schema = schema
         self._connect = connect
         self._connection: psycopg.Connection | None = None
         self._queries: dict[tuple[str, int], sql.Composed] = {}
-        # When the call under way was sent, on the monotonic clock; None between calls. Read by the control thread.
-        self.busy_since: float | None = None
 
     @property
     def connection(self) -> psycopg.Connection:
@@ -122,15 +146,6 @@ class Session:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def cut(self) -> None:
-        """From another thread: end the call under way, which then raises. For a server that never answers."""
-        connection = self._connection
-        if connection is None:
-            return
-        # Not connection.close(): the other thread is inside libpq with it. A duplicate of the descriptor is safe.
-        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as twin:
-            twin.shutdown(socket.SHUT_RDWR)
-
     def rows(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Call a function of the schema and return its rows."""
         key = (function, len(arguments))
@@ -139,12 +154,7 @@ class Session:
             query = self._queries[key] = sql.SQL("SELECT * FROM {}({})").format(
                 sql.Identifier(self.schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
             )
-        connection = self.connection
-        self.busy_since = time.monotonic()
-        try:
-            return connection.execute(query, arguments).fetchall()
-        finally:
-            self.busy_since = None
+        return self.connection.execute(query, arguments).fetchall()
 
     def value(self, function: str, *arguments: object) -> Any:
         """Call a function of the schema that returns one value (None if it returned no row)."""

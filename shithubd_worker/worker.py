@@ -7,13 +7,13 @@ import random
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from shithubd_worker import backoff, schema
+from shithubd_worker import backoff, control, schema
 from shithubd_worker.attempt import Attempt, lease_margin
 from shithubd_worker.config import Config
 from shithubd_worker.control import Control, Progress
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 # relies on it: change both or none.
 START_WITHIN_SECONDS = 0.5
 SWEEP_SECONDS = 1.0
+# How long the loop waits for the database to answer before it reconnects.
+ANSWER_SECONDS = 30.0
 HOUSEKEEPING_SECONDS = 600.0
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
@@ -42,25 +44,24 @@ class Unsettled(Exception):
 
 
 class Worker:
-    """One worker process. `run` returns its exit code."""
+    """One worker process. `run` returns its exit code. `connect` makes connectors, by name and answer_seconds."""
 
     def __init__(
         self,
         config: Config,
         kinds: Sequence[Kind],
-        connect: Connect,
+        connect: Callable[[str, float | None], Connect],
         schema_name: str,
         metrics: Metrics,
-        systemd: Systemd,
     ) -> None:
         self._config = config
         self._order = list(kinds)  # in turn: the kind that was served last comes last
         self._identity = identify()
         self._metrics = metrics
-        self._systemd = systemd
-        self._queue = Queue(connect, schema_name, self._identity.id)
-        self._beat = Beat(connect, schema_name)
-        self._ledger = Ledger(connect, schema_name)
+        self._systemd = Systemd()
+        self._queue = Queue(connect("shithubd-worker", ANSWER_SECONDS), schema_name, self._identity.id)
+        self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS), schema_name)
+        self._ledger = Ledger(connect("shithubd-worker handler", None), schema_name)
         self._stop = Stop(config.grace)
         self._wakeup = Wakeup()
         self._ears = Wakeup()
@@ -71,7 +72,6 @@ class Worker:
         self._housekeep_at = time.monotonic() + random.uniform(5, 60)  # noqa: S311
         self._control = Control(
             beat=self._beat,
-            queue=self._queue,
             identity=self._identity,
             kinds=[kind.name for kind in kinds],
             shortest_lease=min((kind.lease_timeout for kind in kinds), default=300.0),
@@ -79,7 +79,7 @@ class Worker:
             stop=self._stop,
             ears=self._ears,
             wake_main=self._wakeup.wake,
-            systemd=systemd,
+            systemd=self._systemd,
             dead_man=self._dead_man,
             metrics=metrics,
         )

@@ -52,6 +52,11 @@ def short_lease(job, seconds=3600):
     time.sleep(seconds)
 
 
+@registry.handler("test.transaction_less", lease_timeout=5, max_runtime=60, max_attempts=5)
+def transaction_less(job, seconds=3600):
+    time.sleep(seconds)
+
+
 @registry.handler("test.fails", max_attempts=2, backoff=1000)
 def fails(job, text="no", how="error"):
     if how == "permanent":

@@ -40,7 +40,7 @@ class Shared:
 
         return check_schema(self.schema or "public")
 
-    def connect(self, name: str, *, prepare: bool = True) -> Connect:
+    def connect(self, name: str, *, prepare: bool = True, answer_seconds: float | None = None) -> Connect:
         """How to open connections."""
         import psycopg
 
@@ -48,7 +48,7 @@ class Shared:
         from shithubd_worker.store import connector
 
         try:
-            return connector(self.database_url, name, prepare=prepare)
+            return connector(self.database_url, name, prepare=prepare, answer_seconds=answer_seconds)
         except psycopg.ProgrammingError as error:
             raise ConfigError(f"--database-url (SHITHUBD_WORKER_DATABASE_URL): {str(error).strip()}") from error
 

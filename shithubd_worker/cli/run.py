@@ -18,6 +18,7 @@ from shithubd_worker.errors import EXIT_OK, ConfigError
 if TYPE_CHECKING:
     from shithubd_worker.config import Config
     from shithubd_worker.registry import Kind
+    from shithubd_worker.store import Connect
 
 F = TypeVar("F", bound=Callable[..., Any])
 log = logging.getLogger(__name__)
@@ -140,8 +141,8 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
 
     faulthandler.enable()
     logs.configure(log_format, log_level, journal="JOURNAL_STREAM" in os.environ)
-    config, kinds = _load(raw)
     _keep_passfile()
+    config, kinds = _load(raw)
     return _work(shared, config, kinds)
 
 
@@ -212,7 +213,8 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     else:
         for job, kind, how in returned:
             click.echo(f"job {job} {kind}: {how}")
-        click.echo(f"{len(returned)} lease(s) of {invocation_id} returned")
+        if returned or result != "success":  # not at each clean stop
+            click.echo(f"{len(returned)} lease(s) of {invocation_id} returned")
     return EXIT_OK
 
 
@@ -255,13 +257,14 @@ def _load(raw: dict[str, object]) -> tuple[Config, list[Kind]]:
 def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:
     import socket
 
-    from shithubd_worker.host import Systemd
     from shithubd_worker.metrics import Metrics, QueueCollector, serve
     from shithubd_worker.worker import Worker
 
-    connect = shared.connect("shithubd-worker", prepare=not config.poll_only)
+    def connect(name: str, answer_seconds: float | None) -> Connect:
+        return shared.connect(name, prepare=not config.poll_only, answer_seconds=answer_seconds)
+
     metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
-    worker = Worker(config, kinds, connect, shared.schema_name, metrics, Systemd())
+    worker = Worker(config, kinds, connect, shared.schema_name, metrics)
     if config.metrics_port is not None:
         queue = QueueCollector(shared.connect("shithubd-worker metrics"), shared.schema_name)
         host, port = serve(
@@ -288,11 +291,13 @@ def _keep_passfile() -> None:
         kept.touch(mode=0o600)
         kept.chmod(0o600)
         shutil.copyfile(passfile, kept)
+        # And used from now on: newer systemd opens a credential to its group by ACL, and libpq ignores such a file.
+        os.environ["PGPASSFILE"] = str(kept)
 
 
 def _use_kept_passfile() -> None:
-    passfile, kept = os.environ.get("PGPASSFILE"), _kept_passfile()
-    if passfile and not os.access(passfile, os.R_OK) and kept and kept.is_file():
+    kept = _kept_passfile()
+    if kept and kept.is_file():
         os.environ["PGPASSFILE"] = str(kept)
 
 

@@ -51,10 +51,6 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _DETOURS = (IPv6Network("64:ff9b:1::/48"), IPv4Network("192.88.99.0/24"))
 
 
-class NotDelivered(Exception):
-    """The receiver can't be reached, or asks for another try: the kind's backoff applies."""
-
-
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where to deliver. `host` is ASCII, as DNS has it; `path` is path and query."""
@@ -81,7 +77,7 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
 
     X-Shithub-Signature-256 is `sha256=` and the hex HMAC-SHA256 of exactly the bytes of the body, with the secret in
     the file `secret_ref`. X-Shithub-Delivery is the same for every attempt of a job, so a receiver can drop what it
-    has seen. Raises Permanent for bad arguments, redirects and other 4xx; RetryAfter and NotDelivered for the rest.
+    has seen. Raises Permanent for bad arguments, redirects and other 4xx; RetryAfter for the rest.
     """
     if not isinstance(event, str) or not _EVENT.fullmatch(event):
         raise Permanent("event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
@@ -136,6 +132,8 @@ def _ascii_host(parts: SplitResult) -> str:
 def _secret(job: Job, ref: object) -> bytes:
     if not isinstance(ref, str) or not _SECRET_NAME.fullmatch(ref):
         raise Permanent("secret_ref must be the name of a file: letters, digits and _ . @ + -, no dot first")
+    if ref == "pgpass":  # the database's password lies among the unit's credentials: no receiver may guess at it
+        raise Permanent("secret_ref 'pgpass' is the worker's own credential")
     directory = job.config.secrets_dir or os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise RetryAfter(
@@ -144,9 +142,9 @@ def _secret(job: Job, ref: object) -> bytes:
     try:
         secret = (Path(directory) / ref).read_bytes().removesuffix(b"\n")
     except OSError as error:
-        raise NotDelivered(f"secret {ref!r} can't be read from {directory}: {error.strerror}") from None
+        raise RetryAfter(None, f"secret {ref!r} can't be read from {directory}: {error.strerror}") from None
     if not secret:  # anybody could sign with it
-        raise NotDelivered(f"secret {ref!r} in {directory} is empty")
+        raise RetryAfter(None, f"secret {ref!r} in {directory} is empty")
     return secret
 
 
@@ -197,7 +195,7 @@ def _resolve(host: str, port: int) -> list[str]:
     if answer:
         return answer
     reason = failure[0].strerror if failure else f"no answer in {RESOLVE_TIMEOUT:g} s"
-    raise NotDelivered(f"{host} can't be resolved: {reason}")
+    raise RetryAfter(None, f"{host} can't be resolved: {reason}")
 
 
 def _post(target: Target, addresses: list[str], payload: bytes, headers: dict[str, str]) -> tuple[int, str | None, str]:
@@ -218,10 +216,10 @@ def _post(target: Target, addresses: list[str], payload: bytes, headers: dict[st
         except (NewConnectionError, ConnectTimeoutError) as error:
             failure = error
         except HTTPError as error:
-            raise NotDelivered(f"{target.origin} ({address}): {_reason(error)}") from None
+            raise RetryAfter(None, f"{target.origin} ({address}): {_reason(error)}") from None
         finally:
             pool.close()
-    raise NotDelivered(f"{target.origin} ({', '.join(addresses)}): {_reason(failure)}")
+    raise RetryAfter(None, f"{target.origin} ({', '.join(addresses)}): {_reason(failure)}")
 
 
 def _pool(target: Target, address: str) -> HTTPConnectionPool:
@@ -262,7 +260,7 @@ def _judge(target: Target, status: int, retry_after: str | None, excerpt: str) -
     wait = _seconds(retry_after) if status in (429, 503) else None
     if wait is not None:
         raise RetryAfter(wait, said)
-    raise NotDelivered(said)
+    raise RetryAfter(None, said)
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -30,7 +30,7 @@ BEGIN
            SET state = CASE WHEN p_outcome IN ('failed', 'poison') THEN 'failed' ELSE 'queued' END,
                run_at = CASE WHEN p_outcome = 'retry' THEN clock_timestamp() + make_interval(secs => p_delay)
                              ELSE run_at END,
-               attempts = CASE WHEN p_outcome = 'released' THEN greatest(attempts - 1, 0) ELSE attempts END,
+               attempts = CASE WHEN p_outcome = 'released' THEN greatest(attempts, 1) - 1 ELSE attempts END,
                last_error = coalesce(p_error, last_error),
                leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
          WHERE id = p_id;

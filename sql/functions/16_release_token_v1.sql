@@ -7,7 +7,7 @@ DECLARE
     v_count integer;
 BEGIN
     UPDATE jobs
-       SET state = 'queued', attempts = greatest(attempts - 1, 0),
+       SET state = 'queued', attempts = greatest(attempts, 1) - 1,
            leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
      WHERE state = 'processing' AND worker_id = p_worker AND lease_token = p_token;
     GET DIAGNOSTICS v_count = ROW_COUNT;

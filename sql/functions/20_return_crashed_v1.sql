@@ -14,7 +14,7 @@ AS $$
            SET state = CASE WHEN o.crashes >= 3 THEN 'failed' ELSE 'queued' END,
                run_at = CASE WHEN o.crashes = 1 THEN j.run_at
                              ELSE clock_timestamp() + make_interval(secs => 30 * (0.8 + 0.4 * random())) END,
-               attempts = greatest(o.attempts - 1, 0),
+               attempts = greatest(o.attempts, 1) - 1,
                crashes = o.crashes,
                last_error = CASE WHEN o.crashes >= 3 THEN 'poison: crash number ' || o.crashes || ': ' ELSE '' END || p_error,
                leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 from conftest import eventually
+from servers import debian_bindir
 
 EFFECTS = "CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, job bigint, pid bigint, attempt integer)"
 
@@ -333,6 +334,34 @@ def test_a_database_that_restarts_costs_no_attempt_and_loses_no_job(database, st
     assert worker.metric("shithub_worker_db_reconnects_total") >= 1
     assert worker.metric("shithub_worker_db_up") == 1
     assert worker.terminate() == 0
+
+
+def _freeze(database, name):
+    """SIGSTOP the backends of a connection name: a server that accepts and acknowledges, but never answers."""
+    pids = [
+        row[0]
+        for row in database.query(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()", name
+        )
+    ]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return pids
+
+
+@pytest.mark.skipif(os.geteuid() != 0 and debian_bindir() is not None, reason="the server is another user's")
+def test_a_frozen_control_connection_costs_neither_the_job_nor_its_lease(database, start_worker):
+    slow = enqueue(database, "test.transaction_less", seconds=6)
+    worker = start_worker()
+    running(database, slow)
+    frozen = _freeze(database, "shithubd-worker control")
+    try:
+        eventually(lambda: history(database, slow) == ["ok"], "renewed over another connection, and settled")
+        assert worker.terminate() == 0
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _descendants(pid):
