@@ -52,8 +52,8 @@ def short_lease(job, seconds=3600):
     time.sleep(seconds)
 
 
-@registry.handler("test.transaction_less", lease_timeout=5, max_runtime=60, max_attempts=5)
-def transaction_less(job, seconds=3600):
+@registry.handler("test.five_seconds", lease_timeout=5, max_runtime=60, max_attempts=5)
+def five_seconds(job, seconds=3600):
     time.sleep(seconds)
 
 

@@ -352,7 +352,7 @@ def _freeze(database, name):
 
 @pytest.mark.skipif(os.geteuid() != 0 and debian_bindir() is not None, reason="the server is another user's")
 def test_a_frozen_control_connection_costs_neither_the_job_nor_its_lease(database, start_worker):
-    slow = enqueue(database, "test.transaction_less", seconds=6)
+    slow = enqueue(database, "test.five_seconds", seconds=6)
     worker = start_worker()
     running(database, slow)
     frozen = _freeze(database, "shithubd-worker control")
