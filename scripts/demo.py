@@ -281,10 +281,10 @@ def main() -> int:
         with ExitStack() as cleanup:
             stage = Stage()
             cleanup.callback(stage.close)
-            cleanup.callback(_do_not_interrupt)
             secret = secrets.token_hex(16).encode()
             receiver = Receiver(secret)
             cleanup.callback(receiver.close)
+            cleanup.callback(_do_not_interrupt)
             Demo(stage, Repository(stage, os.environ.get("DEMO_REPO")), receiver, secret).play()
     except BadRepository as error:
         return _fail(error, 2)

@@ -119,6 +119,11 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
     Raises SchemaMismatch for a database that is newer than this release.
     """
     applied: list[str] = []
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+        raise SchemaMismatch(
+            f"database {connection.info.dbname!r} is encoded in {encoding}: the queue needs UTF8, or some errors and"
+            " payloads could not be stored"
+        )
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (MIGRATION_LOCK, schema))
         if connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone() == (None,):

@@ -11,7 +11,7 @@ import click
 from shithubd_worker import __version__
 from shithubd_worker.cli import holds, jobs, queue, run, status
 from shithubd_worker.cli.common import Shared, database_options
-from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, ShithubdError
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
 
 EPILOG = """
 \b
@@ -66,6 +66,9 @@ def main() -> None:
 
 
 def _main() -> int:
+    if stray := [word for word in sys.argv[1:] if any("\ud800" <= c <= "\udfff" for c in word)]:
+        click.echo(f"shithubd-worker: the argument {ascii(stray[0])} is not UTF-8", err=True)
+        return EXIT_USAGE
     try:
         code = cli.main(prog_name="shithubd-worker", standalone_mode=False)
         return code if isinstance(code, int) else 0

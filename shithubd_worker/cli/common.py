@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_DURATION = 100 * 366 * 86400.0  # beyond a century neither Python's nor PostgreSQL's times reach for sure
 
 
 @dataclass
@@ -107,7 +110,18 @@ def emit(data: object) -> None:
 
 def say(text: str) -> None:
     """Progress on stderr, so that stdout holds data alone."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """Text that came from the table, which anybody may write: no control character may steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+def fits(text: str) -> str:
+    """One line of text for people, folded to the width of the terminal, or to 80 columns."""
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(printable(text), width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _plain(value: object) -> object:
@@ -126,7 +140,10 @@ class Duration(click.ParamType[float, object]):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
         if not match:
             self.fail(f"{value!r} is not a duration: seconds, or a number with s, m, h or d, for example 90 or 15m")
-        return float(match[1]) * _UNITS[match[2] or "s"]
+        seconds = float(match[1]) * _UNITS[match[2] or "s"]
+        if seconds > _LONGEST_DURATION:
+            self.fail(f"{value!r} is longer than a century")
+        return seconds
 
 
 def moment(text: str) -> datetime | timedelta:
@@ -161,8 +178,11 @@ def completed(field: str) -> Callable[[click.Context, click.Parameter, str], lis
 
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
-            shared = ctx.find_object(Shared) or Shared(None, None)
-            status = shared.merged(ctx.params.get("database_url"), ctx.params.get("schema")).operations().status()
+            # A completion runs no command, so what was given before the command's name is only in its parameters.
+            shared, outer = Shared(None, None), ctx.find_root().params
+            for given in (outer, ctx.params):
+                shared = shared.merged(given.get("database_url"), given.get("schema"))
+            status = shared.operations().status()
         except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
             return []
         return sorted({name for name in names(status, field) if name.startswith(incomplete)})

@@ -14,6 +14,7 @@ from shithubd_worker.cli.common import (
     completed,
     emit,
     json_option,
+    printable,
     reason_option,
     say,
     until_moment,
@@ -117,7 +118,8 @@ def resume(
         emit({"ended": [_told(hold) for hold in ended]})
         return EXIT_OK
     for hold in ended:
-        click.echo(f"resumed {_name(hold)}, held by {hold.actor}" + (f": {hold.reason}" if hold.reason else ""))
+        why = f": {hold.reason}" if hold.reason else ""
+        click.echo(printable(f"resumed {_name(hold)}, held by {hold.actor}{why}"))
     if not ended:
         click.echo(f"nothing to resume: no drain of {scope}" if scope else "nothing to resume: no drain stands")
     return EXIT_OK
@@ -200,7 +202,7 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
         return EXIT_OK
     if hold:
         why = f": {hold.reason}" if hold.reason else ""
-        click.echo(f"resumed {kind}, paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}{why}")
+        click.echo(printable(f"resumed {kind}, paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}{why}"))
     else:
         click.echo(f"{kind} was not paused")
     click.echo(f"{flipped} paused job(s) back in the queue")
@@ -280,7 +282,7 @@ def _see_through(
 
         click.echo(f"{'timeout: ' if timed_out else ''}still running: {len(leases)}")
         for lease in leases[:10]:
-            click.echo(f"  {describe(lease)}")
+            click.echo(printable(f"  {describe(lease)}"))
     else:
         click.echo("drained: nothing of it is running")
     click.echo(f"undo: {undo}")

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shithubd_worker.cli.common import Shared, completed, emit, json_option, reason_option, with_database
+from shithubd_worker.cli.common import Shared, completed, emit, json_option, printable, reason_option, with_database
 from shithubd_worker.errors import EXIT_OK, NoSuchJob, Refused
 
 if TYPE_CHECKING:
     from shithubd_worker.operations import Operations
 
 PAGE = 1000
+LONGEST_LINE = 80  # the error is cut to fit; `jobs show` has all of it
 STATES = ("queued", "processing", "paused", "failed")
 
 _kind_option = click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
-_ids = click.argument("ids", nargs=-1, type=int, metavar="ID...", shell_complete=completed("job"))
+_id_type = click.IntRange(-(2**63), 2**63 - 1)
+_ids = click.argument("ids", nargs=-1, type=_id_type, metavar="ID...", shell_complete=completed("job"))
 _failed_option = click.option(
     "--failed",
     metavar="KIND",
@@ -49,11 +51,9 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
         emit(found)
         return EXIT_OK
     for job in found:
-        error = (job["last_error"] or "").split("\n")[0][:60]
-        line = (
-            f"{job['id']:>8} {job['state']:<10} {job['kind']}  run_at {job['run_at'][:19]}  attempts {job['attempts']}"
-        )
-        click.echo(f"{line}  {_printable(error)}".rstrip())
+        error = (job["last_error"] or "").split("\n")[0]
+        line = f"{job['id']:>8} {job['state']:<10} {job['run_at'][:19]} {job['attempts']:>3} {job['kind']}  {error}"
+        click.echo(printable(line)[:LONGEST_LINE].rstrip())
     if not found:
         click.echo("no such jobs")
     elif len(found) == limit:
@@ -63,7 +63,7 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
 
 @jobs.command()
 @with_database
-@click.argument("job", type=int, metavar="ID", shell_complete=completed("job"))
+@click.argument("job", type=_id_type, metavar="ID", shell_complete=completed("job"))
 @json_option
 def show(shared: Shared, job: int, *, as_json: bool) -> int:
     """Show one job, and how each of its leases ended.
@@ -80,11 +80,11 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
         return EXIT_OK
     for name, value in found.items():
         if name != "history" and value is not None:
-            click.echo(f"{name:<17}{_printable(str(value))}")
+            click.echo(f"{name:<17}{printable(str(value))}")
     for row in found["history"]:
         by = f" by {row['leased_by']}" if row["leased_by"] else ""
         error = f": {row['error'].splitlines()[0]}" if row["error"] else ""
-        click.echo(_printable(f"  {row['finished_at'][:19]} {row['outcome']} (attempt {row['attempts']}){by}{error}"))
+        click.echo(printable(f"  {row['finished_at'][:19]} {row['outcome']} (attempt {row['attempts']}){by}{error}"))
     return EXIT_OK
 
 
@@ -207,7 +207,3 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
 
 def _no_such(job: int) -> str:
     return f"no job {job}: neither in the queue nor in the history that is kept"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shithubd_worker.cli.common import Duration, Shared, emit, json_option, with_database
+from shithubd_worker.cli.common import Duration, Shared, emit, fits, json_option, printable, with_database
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def workers(shared: Shared, *, as_json: bool) -> int:
         return EXIT_OK
     _print(_workers_table(found))
     for worker in found:
-        click.echo(f"{worker['leased_by']}  uuid {worker['id']}  handles {', '.join(worker['kinds']) or 'nothing'}")
+        kinds = ", ".join(worker["kinds"]) or "nothing"
+        click.echo(fits(f"{worker['leased_by']}  uuid {worker['id']}  handles {kinds}"))
     return EXIT_OK
 
 
@@ -104,7 +105,8 @@ def _render(found: dict[str, Any]) -> None:
         what = "the fleet" if hold["scope"] == "fleet" else f"{hold['scope']} {hold['target']}"
         until = f" until {_time(hold['until'])}" if hold["until"] else ""
         why = f": {hold['reason']}" if hold["reason"] else ""
-        click.echo(f"hold: {what}, {hold['mode']} by {hold['actor']} since {_time(hold['created'])}{until}{why}")
+        text = f"hold: {what}, {hold['mode']} by {hold['actor']} since {_time(hold['created'])}{until}{why}"
+        click.echo(fits(text))
     _print(_kinds_table(found["kinds"]))
     _print(_leases_table(found["leases"]))
     _print(_workers_table(found["workers"]))
@@ -130,8 +132,8 @@ def _leases_table(leases: list[dict[str, Any]]) -> Table:
         table.add_row(
             str(lease["id"]),
             _clean(lease["kind"]),
-            lease["leased_by"],
-            lease["unit"] or "",
+            _clean(lease["leased_by"]),
+            _clean(lease["unit"] or ""),
             _seconds(lease["seconds"]),
             _time(lease["lease_expires_at"]),
         )
@@ -145,10 +147,10 @@ def _workers_table(workers: list[dict[str, Any]]) -> Table:
     for worker in workers:
         runs = f"{worker['job_kind']} {worker['job_id']}" if worker["job_id"] is not None else ""
         table.add_row(
-            worker["leased_by"],
-            worker["unit"] or "",
-            "silent" if worker["silent"] else worker["state"],
-            runs,
+            _clean(worker["leased_by"]),
+            _clean(worker["unit"] or ""),
+            "silent" if worker["silent"] else _clean(worker["state"]),
+            _clean(runs),
             f"{_seconds(worker['beat_seconds'])} ago",
             style="red" if worker["silent"] else None,
         )
@@ -189,4 +191,4 @@ def _clean(text: str) -> str:
     # A kind is whatever an INSERT said: neither rich's markup nor a terminal's.
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(text))
