@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 WIDTH = 78
 PATIENCE = 300.0  # seconds; a limit for faults, never a measure
+SILENCE = 5.0  # after so many seconds, say what is waited for
 GIT_CONFIG = """\
 [user]
     name = Demo
@@ -115,16 +116,20 @@ class Stage:
         tell_output(printed, lines)
         return printed
 
-    def until(self, what: str, condition: Callable[[], T]) -> T:
+    def until(self, what: str, condition: Callable[[], T], within: float = PATIENCE) -> T:
         """Wait until `condition()` is true, and return what it gave. A Fault if a service ended meanwhile."""
-        deadline = time.monotonic() + PATIENCE
+        began, told = time.monotonic(), False
         while not (found := condition()):
             for name, (process, log) in self.services.items():
                 if process.poll() is not None:
                     said = _gist(log.read_text(errors="replace"))
                     raise Fault(f"{name} ended by itself with status {process.returncode}: {said}")
-            if time.monotonic() > deadline:
-                raise Fault(f"waited {PATIENCE:.0f} s in vain for {what}")
+            waited = time.monotonic() - began
+            if waited > within:
+                raise Fault(f"waited {within:.0f} s in vain for {what}")
+            if waited > SILENCE and not told:
+                told = True
+                tell(f"(waiting for {what})")
             time.sleep(0.02)
         return found
 
@@ -265,7 +270,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=3)
+                process.wait(timeout=2)
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()

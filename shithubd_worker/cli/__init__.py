@@ -67,7 +67,7 @@ def main() -> None:
 
 def _main() -> int:
     if stray := [word for word in sys.argv[1:] if any("\ud800" <= c <= "\udfff" for c in word)]:
-        click.echo(f"shithubd-worker: the argument {ascii(stray[0])} is not UTF-8", err=True)
+        click.echo(f"shithubd-worker: the argument {stray[0]!a} is not UTF-8", err=True)
         return EXIT_USAGE
     try:
         code = cli.main(prog_name="shithubd-worker", standalone_mode=False)

@@ -573,8 +573,23 @@ def test_a_payload_of_50_megabytes_is_accepted_and_run(database, command, module
 # jobs.
 
 JOB_COLUMNS = set(
-    "id kind payload state priority run_at attempts max_attempts crashes leased_by leased_at lease_expires_at"
-    " lease_token last_error created_at".split()
+    [
+        "id",
+        "kind",
+        "payload",
+        "state",
+        "priority",
+        "run_at",
+        "attempts",
+        "max_attempts",
+        "crashes",
+        "leased_by",
+        "leased_at",
+        "lease_expires_at",
+        "lease_token",
+        "last_error",
+        "created_at",
+    ]
 )
 
 
