@@ -48,7 +48,7 @@ class Progress:
     attempt: Attempt | None = None
     database_up: bool = True
     ready: bool = False
-    jobs: int = 0
+    asleep: bool = False
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
 
@@ -87,7 +87,6 @@ class Control(threading.Thread):
         self._finished = False
         self._beat_at = 0.0
         self._shown: object = None
-        self._jobs_at_beat = 0
         self._pinged_at = 0.0
         self._retry_at = 0.0
         self._tries = 0
@@ -203,9 +202,8 @@ class Control(threading.Thread):
             running.lease.id if running else None,
             running.kind.name if running else None,
             now - running.started_at if running else None,
-            busy=self._progress.jobs != self._jobs_at_beat,
+            busy=not self._progress.asleep,
         )
-        self._jobs_at_beat = self._progress.jobs
         if holds is None:
             log.warning("this worker's row was gone: registering again")
             self._beat.register(self._identity, self._kinds)

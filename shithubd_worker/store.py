@@ -228,12 +228,17 @@ class Queue(Session):
         """Return jobs whose lease expired, of any kind: (id, kind, outcome) of each."""
         return [(job, kind, how) for job, kind, how in self.rows("sweep_v1")]
 
-    def housekeep(self) -> list[str]:
-        """Make the history's next days, drop those that are over, forget dead workers. Returns what was done.
+    def housekeep(self, *, drop: bool = True) -> list[str]:
+        """Make the history's next days, forget dead workers, and drop the days that are over. Returns what was done.
 
-        At most one worker at a time does this (an advisory lock of the session); each step gives up after a second
-        of waiting for a reader and is taken up the next time.
+        At most one worker at a time drops (an advisory lock of the session); each step gives up after a second of
+        waiting for a reader and is taken up the next time. `drop=False` behind a pooler, which shares sessions.
         """
+        self.value("ensure_history_v1")
+        self.value("forget_workers_v1")
+        return self._drop_expired() if drop else []
+
+    def _drop_expired(self) -> list[str]:
         connection = self.connection
         locked = "SELECT pg_try_advisory_lock(7302, hashtext(%s))"
         if connection.execute(locked, (self.schema,)).fetchone() != (True,):
@@ -241,8 +246,6 @@ class Queue(Session):
         done: list[str] = []
         try:
             connection.execute("SET lock_timeout = '1s'")
-            self.value("ensure_history_v1")
-            self.value("forget_workers_v1")
             for parent, partition, state in self.rows("expired_history_v1"):
                 self._drop(parent, partition, state)
                 done.append(f"dropped {partition}")

@@ -166,7 +166,6 @@ class Worker:
             return attempt.run()
         finally:
             self._progress.attempt = None
-            self._progress.jobs += 1
             self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
             self._ledger.tidy()
             self._metrics.ended(attempt.kind.name, time.monotonic() - attempt.started_at)
@@ -348,8 +347,10 @@ class Worker:
         sources: list[Any] = [self._wakeup]
         if listen and self._queue.opened:
             sources.append(self._queue.connection)
+        self._progress.asleep = listen
         if not select.select(sources, [], [], seconds)[0]:
             self._metrics.woken("poll")
+        self._progress.asleep = False
         self._wakeup.drain()
 
     def _sweep_if_due(self) -> None:
@@ -371,5 +372,5 @@ class Worker:
         now = time.monotonic()
         if now >= self._housekeep_at:
             self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
-            for done in self._queue.housekeep():
+            for done in self._queue.housekeep(drop=not self._config.poll_only):
                 log.info("history: %s", done)

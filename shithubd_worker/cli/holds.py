@@ -151,7 +151,7 @@ def pause_kind(
 
     \b
     Examples:
-      shithubd-worker pause-kind search.reindex --wait --reason "schema work on the index"
+      shithubd-worker pause-kind search.reindex --wait --reason "schema work"
       shithubd-worker pause-kind webhook.deliver --until 2h
     """
     from shithubd_worker.operations import Scope
@@ -202,7 +202,8 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
         return EXIT_OK
     if hold:
         why = f": {hold.reason}" if hold.reason else ""
-        click.echo(printable(f"resumed {kind}, paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}{why}"))
+        click.echo(printable(f"resumed {kind}{why}"))
+        click.echo(printable(f"it was paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}"))
     else:
         click.echo(f"{kind} was not paused")
     click.echo(f"{flipped} paused job(s) back in the queue")
@@ -284,7 +285,7 @@ def _see_through(
         for lease in leases[:10]:
             click.echo(printable(f"  {describe(lease)}"))
     else:
-        click.echo("drained: nothing of it is running")
+        click.echo("nothing of it is running" if hold.mode == "pause" else "drained: nothing of it is running")
     click.echo(f"undo: {undo}")
     return EXIT_TIMEOUT if timed_out else EXIT_OK
 

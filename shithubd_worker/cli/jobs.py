@@ -130,7 +130,7 @@ def retry(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str 
     \b
     Examples:
       shithubd-worker jobs retry 42 43
-      shithubd-worker jobs retry --failed webhook.deliver --reason "receiver is back"
+      shithubd-worker jobs retry --failed webhook.deliver --reason "it is back"
     """
     operations = shared.operations()
 

@@ -90,7 +90,7 @@ def enqueue(
     \b
     Examples:
       shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
-      shithubd-worker enqueue repo.maintenance '{"repo": "alice/site.git"}' --delay 2h
+      shithubd-worker enqueue repo.maintenance '{"repo": "site.git"}' --delay 2h
       generate-payload | shithubd-worker enqueue webhook.deliver -
     """
     from shithubd_worker.client import insert

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shithubd_worker.store import Connect
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -142,7 +143,7 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     faulthandler.enable()
     logs.configure(log_format, log_level, journal="JOURNAL_STREAM" in os.environ)
     _keep_passfile()
-    config, kinds = _load(raw)
+    config, kinds = _load(shared, raw)
     return _work(shared, config, kinds)
 
 
@@ -155,20 +156,9 @@ def check_config(shared: Shared, *, as_json: bool, **raw: object) -> int:
 
     \b
     Example:
-      shithubd-worker check-config --handlers myforge.jobs:registry && systemctl restart shithubd-worker
+      shithubd-worker check-config --handlers myforge.jobs:registry
     """
-    faults: list[str] = []
-    try:
-        shared.connect("check")
-        _ = shared.schema_name
-    except ConfigError as error:
-        faults.append(str(error))
-    try:
-        config, kinds = _load(raw)
-    except ConfigError as error:
-        raise ConfigError("\n".join([*faults, str(error)])) from error
-    if faults:
-        raise ConfigError("\n".join(faults))
+    config, kinds = _load(shared, raw)
     if as_json:
         settings = {name: getattr(config, name) for name in config.__slots__}
         emit({"config": settings, "schema": shared.schema_name, "kinds": [_limits(kind) for kind in kinds]})
@@ -221,37 +211,46 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
 COMMANDS = (run, check_config, release_dead)
 
 
-def _load(raw: dict[str, object]) -> tuple[Config, list[Kind]]:
-    """The configuration and the kinds to lease. Raises ConfigError with all faults of both."""
+def _load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
+    """The configuration and the kinds to lease. Raises ConfigError with all faults of both, and of the database's."""
     from shithubd_worker import registry
     from shithubd_worker.config import make_config
 
     if (here := str(Path.cwd())) not in sys.path[:1]:
         sys.path.insert(0, here)
     faults: list[str] = []
-    config = loaded = None
-    try:
-        config = make_config(raw)
-    except ConfigError as error:
-        faults.append(str(error))
-    try:
-        loaded = registry.load(raw.get("handlers") or ())  # type: ignore[arg-type]
-    except ConfigError as error:
-        faults.append(str(error))
-    if config is not None and loaded is not None:
-        for kind in (*config.kinds, *config.exclude_kinds):
-            if kind not in loaded:
-                faults.append(f"no handler for kind {kind!r}; there are {', '.join(sorted(loaded)) or 'none'}")
-        kinds = [
-            kind
-            for name, kind in loaded.items()
-            if (not config.kinds or name in config.kinds) and name not in config.exclude_kinds
-        ]
-        if not kinds:
-            faults.append("no kind to work on: --handlers, --kind and --exclude-kind leave none")
-        if not faults:
-            return config, kinds
-    raise ConfigError("\n".join(faults))
+
+    def told(step: Callable[[], T]) -> T | None:
+        try:
+            return step()
+        except ConfigError as error:
+            faults.append(str(error))
+            return None
+
+    told(lambda: shared.connect("check"))
+    told(lambda: shared.schema_name)
+    config = told(lambda: make_config(raw))
+    loaded = told(lambda: registry.load(raw.get("handlers") or ()))  # type: ignore[arg-type]
+    kinds = _chosen(config, loaded, faults) if config is not None and loaded is not None else []
+    if faults:
+        raise ConfigError("\n".join(faults))
+    assert config is not None  # noqa: S101 (else there was a fault)
+    return config, kinds
+
+
+def _chosen(config: Config, loaded: Mapping[str, Kind], faults: list[str]) -> list[Kind]:
+    """The kinds to lease, of those that have handlers."""
+    unknown = [kind for kind in (*config.kinds, *config.exclude_kinds) if kind not in loaded]
+    there_are = ", ".join(sorted(loaded)) or "none"
+    faults += [f"no handler for kind {kind!r}; there are {there_are}" for kind in unknown]
+    kinds = [
+        kind
+        for name, kind in loaded.items()
+        if (not config.kinds or name in config.kinds) and name not in config.exclude_kinds
+    ]
+    if not kinds and not unknown:
+        faults.append("no kind to work on: --handlers, --kind and --exclude-kind leave none")
+    return kinds
 
 
 def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:

@@ -105,8 +105,8 @@ def _render(found: dict[str, Any]) -> None:
         what = "the fleet" if hold["scope"] == "fleet" else f"{hold['scope']} {hold['target']}"
         until = f" until {_time(hold['until'])}" if hold["until"] else ""
         why = f": {hold['reason']}" if hold["reason"] else ""
-        text = f"hold: {what}, {hold['mode']} by {hold['actor']} since {_time(hold['created'])}{until}{why}"
-        click.echo(fits(text))
+        click.echo(fits(f"hold: {hold['mode']} of {what}{why}"))
+        click.echo(fits(f"      by {hold['actor']} since {_time(hold['created'])}{until}"))
     _print(_kinds_table(found["kinds"]))
     _print(_leases_table(found["leases"]))
     _print(_workers_table(found["workers"]))

@@ -1,7 +1,8 @@
 -- Trigger: any INSERT into jobs, by any program, is a complete enqueue. Once a statement, however many rows.
+-- With the rights of the tables' owner: who may INSERT into jobs needs no right on anything else to wake a worker.
 -- There is none on UPDATE, which every lease and settle is: a row flipped by hand is found by the next poll.
 CREATE OR REPLACE FUNCTION jobs_enqueued_v1() RETURNS trigger
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 BEGIN
     PERFORM wake_v1();

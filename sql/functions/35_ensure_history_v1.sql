@@ -13,6 +13,9 @@ DECLARE
     v_to    timestamptz;
     v_made  integer := 0;
 BEGIN
+    IF NOT pg_try_advisory_xact_lock(7302, schema_key_v1()) THEN
+        RETURN 0;  -- somebody else is making them
+    END IF;
     FOREACH v_class IN ARRAY ARRAY['7d', '90d'] LOOP
         FOR v_day IN SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date + n FROM generate_series(-1, p_days) AS n LOOP
             v_name := format('job_history_%s_%s', v_class, to_char(v_day, 'YYYYMMDD'));
