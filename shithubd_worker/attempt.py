@@ -26,7 +26,9 @@ from shithubd_worker.registry import Kind
 if TYPE_CHECKING:
     import psycopg
 
-LONGEST_ERROR = 8192
+LONGEST_ERROR = 8192  # bytes, as stored
+LONGEST_MESSAGE = 4096  # characters
+LONGEST_STACK = 2048
 # A handler that swallows the interrupt is interrupted again, until the control thread ends the process.
 INTERRUPT_AGAIN_SECONDS = 0.5
 OK = Outcome(How.OK)
@@ -140,6 +142,9 @@ class Attempt:
         if self.settled or self.unknown:
             raise RuntimeError("job.transaction() ends the job, so it can be used only once")
         connection = self._database.connection
+        if connection.info.transaction_status.name != "IDLE":
+            # Inside another transaction this would be a savepoint: the settle could still be rolled back.
+            raise RuntimeError("job.transaction() can't stand inside another transaction of job.connection")
         committing = False
         try:
             with connection.transaction():
@@ -220,7 +225,7 @@ class Attempt:
     def _outcome_of(self, error: BaseException) -> Outcome:
         if self.settled:
             return OK
-        if isinstance(error, Interrupted) and self._interrupted:
+        if self._interrupted and _came_from_interrupt(error):
             return self.interrupted_outcome(self._interrupted)
         if isinstance(error, LeaseLost):
             return Outcome(How.LEASE_LOST, _text(error))
@@ -244,15 +249,26 @@ class Attempt:
         return Outcome(How.RETRY, text, min(delay, 365 * 86400.0))
 
 
+def _came_from_interrupt(error: BaseException) -> bool:
+    """Is this our interrupt, or was it raised while a handler cleaned up after it?"""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, Interrupted):
+        seen = seen.__context__
+    return seen is not None
+
+
 def _text(error: BaseException, *, trace: bool = False) -> str:
-    """What was raised, as text that PostgreSQL can store: no NUL, no lone surrogate, at most 8 KiB, the end kept."""
+    """What was raised, as text that PostgreSQL can store: no NUL, no lone surrogate, at most 8 KiB.
+
+    Of a long message the beginning is kept, of a long stack the end.
+    """
     try:
         said = f"{type(error).__name__}: {error}" if not isinstance(error, (Permanent, RetryAfter)) else str(error)
     except Exception:  # noqa: BLE001 (a __str__ may raise too)
         said = type(error).__name__
-    said = said[:LONGEST_ERROR]
+    said = said[:LONGEST_MESSAGE]
     if trace:
         frames = traceback.format_tb(error.__traceback__)[1:]  # the first is this module's call of the handler
-        said = f"{said}\n{''.join(frames[-20:])}".rstrip()
+        said = f"{said}\n{''.join(frames)[-LONGEST_STACK:]}".rstrip()
     clean = said.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
     return clean.encode()[:LONGEST_ERROR].decode(errors="ignore")

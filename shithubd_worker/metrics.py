@@ -180,9 +180,9 @@ class QueueCollector(Collector):
                 self._asked_at = time.monotonic()
             yield from self._families
 
-    def fresh(self) -> bool:
-        """Did the last question get an answer? For /readyz."""
-        return any(f.name == "shithubd_queue_scrape_success" and f.samples[0].value for f in self.collect())
+    def close(self) -> None:
+        """Drop the connection."""
+        self._session.close()
 
     def _ask(self) -> Iterator[GaugeMetricFamily]:
         began = time.monotonic()

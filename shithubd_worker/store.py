@@ -52,9 +52,12 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """As psycopg's own, with an end; the connection can't be used any more then."""
+        limit = self.answer_seconds if timeout is None else timeout
         try:
-            return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
+            return super().wait(gen, interval, limit)
         except psycopg.errors._WaitTimeout as error:
+            if timeout is not None:  # psycopg's own, as of notifies(timeout=...)
+                raise
             self.pgconn.finish()
             raise psycopg.OperationalError(f"no answer from the server within {self.answer_seconds:g} s") from error
 
@@ -97,7 +100,9 @@ def explained(error: psycopg.Error) -> ShithubdError:
         return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
     if isinstance(error, LOST):
         return DatabaseUnavailable(f"the database can't be reached: {_last_reason(text)}")
-    if isinstance(error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable)):
+    if isinstance(
+        error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
+    ):
         return SchemaMismatch(f"the database's schema doesn't fit this release: {line}: run `shithubd-worker migrate`")
     return ShithubdError(f"the database says: {line}")
 

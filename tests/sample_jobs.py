@@ -42,6 +42,26 @@ def transaction(job, seconds=0, then=""):
         raise ValueError("after")
 
 
+@registry.handler("test.nested", max_attempts=1)
+def nested(job):
+    with job.connection.transaction(), job.transaction():
+        pass
+
+
+@registry.handler("test.listens", max_attempts=1)
+def listens(job):
+    job.connection.execute("LISTEN nothing")
+    list(job.connection.notifies(timeout=0.01))
+
+
+@registry.handler("test.fails_in_cleanup")
+def fails_in_cleanup(job):
+    try:
+        time.sleep(3600)
+    finally:
+        raise RuntimeError("cleanup failed")
+
+
 @registry.handler("test.sleep", lease_timeout=300)
 def sleep(job, seconds=3600):
     time.sleep(seconds)

@@ -303,6 +303,28 @@ def test_effects_in_the_jobs_transaction_happen_with_the_settle_or_not_at_all(da
     assert worker.terminate() == 0
 
 
+def test_a_transaction_that_ends_the_job_must_be_a_whole_one(database, start_worker):
+    nested = enqueue(database, "test.nested")
+    assert start_worker("--until-empty", ready=False).wait() == 0
+    assert job(database, nested)[0] == "failed"
+    assert "can't stand inside another transaction" in job(database, nested)[3]
+
+
+def test_a_handler_may_wait_for_notifications_with_a_limit(database, start_worker):
+    listener = enqueue(database, "test.listens")
+    assert start_worker("--until-empty", ready=False).wait() == 0
+    assert history(database, listener) == ["ok"]
+
+
+def test_a_cleanup_that_fails_does_not_hide_the_interrupt(database, start_worker):
+    slow = enqueue(database, "test.fails_in_cleanup")
+    worker = start_worker("--grace", "0")
+    running(database, slow)
+    assert worker.terminate() == 0
+    assert job(database, slow)[:3] == ("queued", 0, 0)
+    assert history(database, slow) == ["released"]
+
+
 def test_no_transaction_of_the_worker_is_open_while_a_handler_runs(database, start_worker):
     database.query(EFFECTS)
     for _ in range(20):

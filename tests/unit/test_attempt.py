@@ -17,6 +17,7 @@ import pytest
 from conftest import eventually
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.pq import TransactionStatus
 
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, LONGEST_ERROR, Attempt, lease_margin
 from shithubd_worker.config import Config
@@ -45,6 +46,7 @@ class HandlersDatabase:
     def __init__(self):
         self.schema = "public"
         self.connection = self
+        self.info = SimpleNamespace(transaction_status=TransactionStatus.IDLE)
         self.broken = False
         self.leased = True
         self.commit_fails = None

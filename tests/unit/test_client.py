@@ -47,6 +47,8 @@ def circular():
         ({"a": "x\x00y"}, "NUL"),
         ({"a": {"b": ["\x00"]}}, "NUL"),
         ({"\x00": 1}, "NUL"),
+        ({"a": "\\\x00"}, "NUL"),
+        ({"a": "\\\\\x00"}, "NUL"),
         ({"a": ("\x00",)}, "NUL"),
         ({"a": "\ud800"}, "lone surrogate"),
         ({"\udcff": 1}, "lone surrogate"),

@@ -1,0 +1,160 @@
+"""The metrics endpoint of a real worker: valid, true, cheap, and silent about a queue that it can't see."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+
+import psycopg
+import pytest
+from conftest import eventually
+
+from shithubd_worker import metrics
+from shithubd_worker.metrics import QueueCollector
+from shithubd_worker.store import connector
+
+
+@pytest.fixture
+def worker(start_worker):
+    return start_worker("--metrics", "127.0.0.1:0", "--kind", "test.ok", "--kind", "test.fails", "--kind", "test.sleep")
+
+
+def get(worker, path, **headers):
+    request = urllib.request.Request(worker.metrics_url + path, headers=headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def gauges(database):
+    """The queue's gauges of now, without the cache: {name: {labels: value}}."""
+    collector = QueueCollector(connector(database.url, "test"), database.schema)
+    found = {}
+    for family in collector.collect():
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[labels] = sample.value
+    collector.close()
+    return found
+
+
+def test_a_scrape_passes_promtool(database, worker):
+    if shutil.which("promtool") is None:
+        assert os.environ.get("CI") != "true", "promtool is missing (Debian: prometheus)"
+        pytest.skip("no promtool on this machine (Debian: prometheus)")
+    database.query("INSERT INTO jobs (kind) VALUES ('test.ok'), ('nobody.knows')")
+    database.query("SELECT pause_kind_v1('nobody.knows')")
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=worker.metrics(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_it_counts_what_happened(database, worker):
+    for kind, payload in (("test.ok", {}), ("test.ok", {}), ("test.fails", {}), ("test.fails", {"how": "permanent"})):
+        database.query("INSERT INTO jobs (kind, payload) VALUES (%s, %s)", kind, json.dumps(payload))
+    database.query("""INSERT INTO jobs (kind, payload) VALUES ('test.sleep', '{"x": 1}')""")
+    eventually(lambda: database.value("SELECT count(*) FROM job_history") == 5, "all ended")
+    counted = "SELECT kind, outcome, count(*) FROM job_history GROUP BY 1, 2"
+    for kind, outcome, count in database.query(counted):
+        sample = f'shithub_worker_jobs_processed_total{{kind="{kind}",outcome="{outcome}"}}'
+        assert eventually(lambda s=sample: worker.metric(s), sample) == count
+    assert worker.metric('shithub_worker_job_duration_seconds_count{kind="test.ok"}') == 2
+    assert worker.metric('shithub_worker_job_wait_seconds_count{kind="test.fails"}') == 2
+    assert worker.metric('shithub_worker_claims_total{result="job"}') == 5
+    assert worker.metric('shithub_worker_in_flight{kind="test.ok"}') == 0
+    assert worker.metric("shithub_worker_db_up") == 1
+    assert worker.metric("process_resident_memory_bytes") > 0
+    # Every pair of kind and outcome is there from the start, so that a rate is never missing its first event.
+    assert worker.metric('shithub_worker_jobs_processed_total{kind="test.sleep",outcome="crashed"}') == 0
+
+
+def test_it_shows_the_job_that_runs(database, worker):
+    database.query("INSERT INTO jobs (kind) VALUES ('test.sleep')")
+    eventually(lambda: worker.metric('shithub_worker_in_flight{kind="test.sleep"}') == 1, "in flight")
+    assert worker.metric('shithub_worker_job_started_timestamp_seconds{kind="test.sleep"}') > 1.7e9
+    eventually(lambda: worker.metric('shithub_worker_state{state="running"}') == 1, "running")
+    assert get(worker, "/readyz") == (200, b"running\n")
+
+
+def test_the_queues_gauges_say_what_the_table_holds(database):
+    database.query(
+        "INSERT INTO jobs (kind, run_at)"
+        " VALUES ('a', now() - interval '100 s'), ('a', now() + interval '1 h'), ('b', now())"
+    )
+    database.query("INSERT INTO jobs (kind, state) VALUES ('a', 'failed'), ('c', 'paused')")
+    database.query(
+        "INSERT INTO jobs (kind, state, leased_by, leased_at, lease_expires_at)"
+        " VALUES ('a', 'processing', 'h:1', now(), now() - interval '1 s')"
+    )
+    database.query("SELECT pause_kind_v1('b'), drain_v1('host', 'web1')")
+    found = gauges(database)
+    assert found["shithubd_job_queue_depth"] == {"kind=a": 1, "kind=b": 0, "kind=c": 0}
+    assert found["shithubd_jobs"]["kind=a,state=queued"] == 2
+    assert found["shithubd_jobs"]["kind=a,state=failed"] == 1
+    assert found["shithubd_jobs"]["kind=c,state=paused"] == 1
+    assert 100 <= found["shithubd_job_queue_oldest_age_seconds"]["kind=a"] < 200
+    assert found["shithubd_job_expired_leases"] == {"kind=a": 1, "kind=b": 0, "kind=c": 0}
+    assert found["shithubd_job_kind_unhandled"]["kind=a"] == 1
+    assert list(found["shithubd_job_kind_paused_timestamp_seconds"]) == ["kind=b"]
+    assert found["shithubd_holds"]["scope=host"] == found["shithubd_holds"]["scope=kind"] == 1
+    assert found["shithubd_workers"]["state=idle"] == 0
+    assert found["shithubd_history_ready_seconds"][""] == 14 * 86400
+    assert found["shithubd_queue_scrape_success"][""] == 1
+
+
+def test_the_queue_is_asked_once_for_many_scrapes(database, monkeypatch):
+    collector = QueueCollector(connector(database.url, "test"), database.schema)
+    before = [family.name for family in collector.collect()]
+    database.query("INSERT INTO jobs (kind) VALUES ('a')")
+    assert [family.name for family in collector.collect()] == before
+    assert not any(family.samples for family in collector.collect() if family.name == "shithubd_jobs")
+    monkeypatch.setattr(metrics, "CACHE_SECONDS", 0.0)
+    assert any(family.samples for family in collector.collect() if family.name == "shithubd_jobs")
+    collector.close()
+
+
+def test_without_an_answer_the_queues_gauges_are_absent_and_the_process_still_speaks(database, worker):
+    with psycopg.connect(database.server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS false')
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database.name,)
+        )
+        eventually(lambda: worker.metric("shithub_worker_db_up") == 0, "noticed")
+        assert worker.metric("shithubd_queue_scrape_success") == 0
+        assert "shithubd_jobs{" not in worker.metrics()
+        assert "shithubd_job_queue_depth{" not in worker.metrics()
+        eventually(lambda: get(worker, "/readyz") == (503, b"reconnecting\n"), "not ready")
+        assert get(worker, "/healthz") == (200, b"ok\n")
+        connection.execute(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS true')
+    eventually(lambda: worker.metric("shithub_worker_db_up") == 1, "back")
+    assert get(worker, "/readyz")[0] == 200
+
+
+def test_a_held_worker_is_ready(database, worker):
+    database.query("SELECT drain_v1()")
+    eventually(lambda: get(worker, "/readyz") == (200, b"held\n"), "held")
+
+
+def test_it_answers_compressed_too_and_says_what_it_has(worker):
+    status, body = get(worker, "/metrics", **{"Accept-Encoding": "gzip"})
+    assert status == 200
+    assert b"shithub_worker_build_info" in gzip.decompress(body)
+    assert get(worker, "/nothing")[0] == 404
+    assert get(worker, "/")[0] == 200
+
+
+def test_a_strangers_kinds_make_no_series_of_the_process(database, worker):
+    database.query(
+        "INSERT INTO jobs (kind, state, leased_by, leased_at) VALUES ('stranger', 'processing', 'h:1', now())"
+    )
+    eventually(lambda: worker.metric('shithub_worker_leases_recovered_total{kind="other"}') == 1, "swept")
+    assert not re.search(r'^shithub_worker.*kind="stranger"', worker.metrics(), re.MULTILINE)
