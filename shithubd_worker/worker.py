@@ -273,11 +273,12 @@ class Worker:
         self._control.start()
         self._metrics.database_up(up=True)
         log.info(
-            "ready: %s, schema %s, kinds %s",
+            "%s, schema %s, kinds %s",
             self._identity.leased_by,
             self._queue.schema,
             ", ".join(kind.name for kind in self._order) or "none",
         )
+        log.info("ready")
         self._progress.ready = True
         self._systemd.ready("held" if self._progress.holds else "idle")
         return True

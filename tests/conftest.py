@@ -207,7 +207,7 @@ def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., W
         worker = WorkerProcess(database, tmp_path, "--handlers", handlers, *given, env=env)
         started.append(worker)
         if ready:
-            worker.wait_for("ready: ")
+            worker.wait_for(" ready\n")
         return worker
 
     yield start
