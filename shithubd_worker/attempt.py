@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
+import math
 import random
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shithubd_worker.backoff import jittered
@@ -25,6 +28,8 @@ from shithubd_worker.registry import Kind
 
 if TYPE_CHECKING:
     import psycopg
+
+log = logging.getLogger(__name__)
 
 LONGEST_ERROR = 8192  # bytes, as stored
 LONGEST_MESSAGE = 4096  # characters
@@ -85,9 +90,11 @@ class Attempt:
         self.runtime_deadline = self.started_at + kind.max_runtime
         self.lease_deadline = lease.deadline  # moved by the control thread at each renewal
         self.lost = False  # set by the control thread when a renewal was refused
-        self.unreachable = False  # set by the control thread when the database didn't answer a renewal
+        self.unreachable = False  # set by the control thread while it can't reach the database
+        self.asked_at: float | None = None  # set by it while it waits for the answer to a renewal
         self.over = False  # the handler has returned; what is left is the main thread's settle
         self.settled = False  # job.transaction() has committed
+        self.connection_broke = False  # the handler failed, and its database connection with it
         self.unknown = False  # job.transaction() sent its COMMIT, and no answer came
         self._config = config
         self._database = database
@@ -126,8 +133,10 @@ class Attempt:
             self._alarm(0)
             self.children.end_all()
 
-    def extend(self, seconds: float | None) -> None:
+    def extend(self, seconds: float | timedelta | None) -> None:
         """Move the end of `max_runtime` to `seconds` from now."""
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
         self.runtime_deadline = self._clock() + (self.kind.max_runtime if seconds is None else float(seconds))
         if self._armed:
             self._arm()
@@ -174,13 +183,13 @@ class Attempt:
 
     @property
     def give_up_at(self) -> float:
-        """When the lease, not renewed, is too close to its end to go on."""
-        return self.lease_deadline - lease_margin(self.kind.lease_timeout)
+        """When the lease, not renewed, is too close to its end to go on; never once the job is settled."""
+        return math.inf if self.settled else self.lease_deadline - lease_margin(self.kind.lease_timeout)
 
     def why_end(self) -> str | None:
         """Why the handler must be interrupted now: lost, stop or runtime; None if it may go on."""
         now = self._clock()
-        if self.lost or now >= self.give_up_at:
+        if (self.lost and not self.settled) or now >= self.give_up_at:
             return "lost"
         if now >= self._stop.release_at:
             return "stop"
@@ -206,7 +215,9 @@ class Attempt:
             return Outcome(How.RELEASED, "released: the worker stops")
         if why == "lost" and self.lost:
             return Outcome(How.LEASE_LOST, "given up: the lease was lost")
-        if why == "lost" and self.unreachable:
+        # A control thread that was starved of the interpreter may have asked in the last moment before this.
+        waited = 0.0 if self.asked_at is None else self._clock() - self.asked_at
+        if why == "lost" and (self.unreachable or waited > self.kind.lease_timeout / 10):
             return Outcome(How.LEASE_LOST, "given up: the lease could not be renewed, the database is away")
         if why == "lost":
             # Nobody refused and nobody was asked: the control thread got no turn. That is the handler's doing, and
@@ -224,13 +235,13 @@ class Attempt:
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         if self.settled:
+            log.warning("job %d raised after it had settled itself as ok", self.lease.id, exc_info=error)
             return OK
         if self._interrupted and _came_from_interrupt(error):
             return self.interrupted_outcome(self._interrupted)
         if isinstance(error, LeaseLost):
             return Outcome(How.LEASE_LOST, _text(error))
-        if self._database.broken:
-            return Outcome(How.RELEASED, f"released: the database went away under the handler: {_text(error)}")
+        self.connection_broke = self._database.broken
         if isinstance(error, Permanent):
             return Outcome(How.FAILED, _text(error))
         if isinstance(error, RetryAfter):

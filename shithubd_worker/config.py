@@ -73,13 +73,12 @@ class _Reader:
         given = self._raw.get(name)
         if not given:
             return None
-        path = Path(str(given))
-        with suppress(RuntimeError):  # ~ of a user that isn't there
-            path = path.expanduser()
-        if not path.is_dir():
-            self.faults.append(f"{_spelled(name)}: {str(given)!r} is no directory")
-            return None
-        return path.resolve()
+        with suppress(RuntimeError, OSError, ValueError):  # ~ of nobody, a name too long, a NUL
+            path = Path(str(given)).expanduser()
+            if path.is_dir():
+                return path.resolve()
+        self.faults.append(f"{_spelled(name)}: {str(given)!r} is no directory")
+        return None
 
     def names(self, name: str) -> tuple[str, ...]:
         """Names, from an option that can be repeated."""

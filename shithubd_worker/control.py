@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff
-from shithubd_worker.attempt import Attempt, lease_margin
+from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt, lease_margin
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
 from shithubd_worker.model import Hold, Identity
@@ -37,6 +37,8 @@ ANSWER_SECONDS = 2.0
 # The main thread passes its loop once a poll, or waits for the database (worker.ANSWER_SECONDS at most).
 STALLED_SECONDS = 60.0
 PING_SECONDS = 10.0
+# When the main thread's own alarm should have rung by now, and must have got lost.
+LOST_ALARM_SECONDS = 0.25
 
 
 @dataclass
@@ -91,6 +93,7 @@ class Control(threading.Thread):
         self._retry_at = 0.0
         self._tries = 0
         self._stop_told = False
+        self._rang_at = 0.0
 
     def finish(self) -> None:
         """End the thread; returns when it is over."""
@@ -118,15 +121,24 @@ class Control(threading.Thread):
         if self._stop_wish.wanted and not self._stop_told:
             self._stop_told = True
             self._wake_main()
+            self._ring()
             self._beat_at = 0.0
+
+    def _ring(self) -> None:
+        """Have the main thread look at its deadlines now."""
+        signal.pthread_kill(self._main.ident or 0, signal.SIGALRM)
 
     def _keep_deadlines(self, now: float) -> None:
         attempt = self._progress.attempt
-        if attempt is None or attempt.over:
+        if attempt is None or attempt.over or attempt.settled:
             self._dead_man.stand_down()
             return
         timeout = attempt.kind.lease_timeout
         self._dead_man.put_off(attempt.lease_deadline - lease_margin(timeout) / 4)
+        late = now - attempt.end_at
+        if not attempt.shielded and late >= LOST_ALARM_SECONDS and now - self._rang_at >= INTERRUPT_AGAIN_SECONDS:
+            self._rang_at = now
+            self._ring()
         if now >= self._stop_wish.kill_at:
             self._end(attempt, EXIT_OK)
         elif not attempt.shielded and now >= attempt.end_at + PATIENCE_SECONDS and attempt.why_end() != "stop":
@@ -153,6 +165,8 @@ class Control(threading.Thread):
         end_process(code)
 
     def _speak_to_database(self, now: float) -> None:
+        if self._tries and (attempt := self._progress.attempt) is not None:
+            attempt.unreachable = True
         if now < self._retry_at:
             return
         try:
@@ -169,25 +183,22 @@ class Control(threading.Thread):
 
     def _renew(self, now: float) -> None:
         attempt = self._progress.attempt
-        if attempt is None or attempt.over or attempt.lost:
+        if attempt is None or attempt.over or attempt.lost or attempt.settled:
             return
         timeout = attempt.kind.lease_timeout
         if now < attempt.lease_deadline - timeout * 2 / 3:
             return
         sent_at = time.monotonic()
-        try:
-            renewed = self._beat.renew(attempt.lease, timeout)
-        except LOST:
-            attempt.unreachable = True
-            raise
+        attempt.asked_at = sent_at
+        renewed = self._beat.renew(attempt.lease, timeout)
+        attempt.asked_at, attempt.unreachable = None, False
         self._metrics.renewed(ok=renewed)
         if renewed:
-            attempt.unreachable = False
             attempt.lease_deadline = sent_at + timeout
         elif not attempt.over and not attempt.shielded:
             # Not if the main thread is just committing the settle: then the lease is gone because it was ended.
             attempt.lost = True
-            signal.pthread_kill(self._main.ident or 0, signal.SIGALRM)
+            self._ring()
 
     def _show(self, now: float) -> None:
         """Beat when it is due, and when what `status` should show has changed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 # Exit codes: sysexits(3) where it has one, small numbers where it has none. The README's table is made from these.
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -22,12 +24,14 @@ class Permanent(Exception):
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: try again after `seconds` (0 or more), in place of the kind's backoff.
+    """Raised by a handler: try again after `seconds` (0 or more, or a timedelta), in place of the kind's backoff.
 
     With None the backoff stays: an expected failure, whose `reason` is enough without a stack.
     """
 
-    def __init__(self, seconds: float | None, reason: str = "") -> None:
+    def __init__(self, seconds: float | timedelta | None, reason: str = "") -> None:
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
         when = "later" if seconds is None else f"after {seconds:g} s"
         super().__init__(reason or f"asked to be tried again {when}")
         self.seconds = None if seconds is None else max(0.0, float(seconds))

@@ -8,8 +8,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from shithubd_worker.model import Identity
 
 # After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
 PATIENCE_SECONDS = 2.0
+OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
 
 
 def identify() -> Identity:
@@ -166,6 +167,16 @@ def set_alarm(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0 if math.isinf(seconds) else seconds)
 
 
+@contextmanager
+def signals_elsewhere() -> Iterator[None]:
+    """Threads started inside take no signal of ours: one that such a thread took would not wake the main thread."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OUR_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class DeadMan:
     """Ends the process with its stacks on stderr unless it is put off in time: for a call that holds the GIL, where no
     signal handler and no thread of Python's gets a turn. faulthandler's timer is a thread of C.
@@ -185,7 +196,8 @@ class DeadMan:
 
     def put_off(self, until: float) -> None:
         """Let it fire at `until` and no earlier."""
-        faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True)
+        with signals_elsewhere():  # faulthandler's timer is a new thread each time
+            faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True)
         self._fires_at = until
 
     def stand_down(self, within: float = math.inf) -> None:

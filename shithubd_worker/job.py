@@ -6,6 +6,7 @@ import logging
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Running(Protocol):
 
     lease: Lease
 
-    def extend(self, seconds: float | None) -> None:
+    def extend(self, seconds: float | timedelta | None) -> None:
         """See Job.extend."""
 
     def connection(self) -> psycopg.Connection[Any]:
@@ -50,7 +51,7 @@ class Job:
         self.attempt = running.lease.attempt
         self.log = logging.LoggerAdapter(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
 
-    def extend(self, seconds: float | None = None) -> None:
+    def extend(self, seconds: float | timedelta | None = None) -> None:
         """Ask for more time: the handler may run for `seconds` from now (None: its kind's `max_runtime` again)."""
         self._running.extend(seconds)
 

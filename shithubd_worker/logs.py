@@ -7,6 +7,10 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from shithubd_worker.model import How, Lease, Outcome
+
+log = logging.getLogger(__name__)
+
 _FIELDS = ("job_id", "kind", "attempt", "outcome")
 
 
@@ -53,6 +57,30 @@ def configure(log_format: str, level: str, *, journal: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(journal=journal))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def report(lease: Lease, outcome: Outcome, seconds: float) -> None:
+    """The one line of a job that ended, with its fields."""
+    fine = outcome.how in (How.OK, How.RELEASED)
+    text = f": {outcome.error}" if outcome.error else ""
+    if outcome.how is How.RETRY:
+        text = f", again in {outcome.delay_seconds:.0f} s{text}"
+    log.log(
+        logging.INFO if fine else logging.WARNING,
+        "job %d %s %s after %.3f s (attempt %d)%s",
+        lease.id,
+        lease.kind,
+        outcome.how,
+        seconds,
+        lease.attempt,
+        text,
+        extra={
+            "job_id": lease.id,
+            "kind": lease.kind,
+            "attempt": lease.attempt,
+            "outcome": str(outcome.how),
+        },
+    )
 
 
 def _moment(record: logging.LogRecord) -> str:

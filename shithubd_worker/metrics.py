@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 
 from shithubd_worker import __version__
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.host import signals_elsewhere
 from shithubd_worker.model import How, Lease
 from shithubd_worker.schema import newest_version
 from shithubd_worker.store import Connect, Session
@@ -38,6 +39,8 @@ DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900,
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 STATES = ("starting", "idle", "running", "held", "reconnecting", "stopping")
 CACHE_SECONDS = 15.0
+MOST_STRANGERS = 100
+_NO_SUM = ("kind", "oldest_seconds")
 OTHER = "other"  # any kind that this worker doesn't know: a stranger's INSERT must not make series
 
 
@@ -92,7 +95,7 @@ class Metrics:
             self._wait.labels(kind)
             self._in_flight.labels(kind)
             self._started.labels(kind)
-        for result in ("job", "empty"):
+        for result in ("job", "empty", "error"):
             self._claims.labels(result)
         for result in ("ok", "lost"):
             self._renewals.labels(result)
@@ -110,6 +113,10 @@ class Metrics:
         self._claims.labels("empty" if lease is None else "job").inc()
         if lease is not None:
             self._wait.labels(lease.kind).observe(max(0.0, lease.waited_seconds))
+
+    def claim_failed(self) -> None:
+        """The database didn't answer, or refused."""
+        self._claims.labels("error").inc()
 
     def started(self, kind: str) -> None:
         """A handler starts."""
@@ -162,8 +169,9 @@ class Metrics:
 class QueueCollector(Collector):
     """The queue's gauges. Asked at most every 15 s, by one scrape at a time; absent, never stale, without an answer."""
 
-    def __init__(self, connect: Connect, schema: str) -> None:
+    def __init__(self, connect: Connect, schema: str, known: Collection[str] = ()) -> None:
         self._session = Session(connect, schema)
+        self._known = frozenset(known)
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
         self._families: list[GaugeMetricFamily] = []
@@ -183,6 +191,17 @@ class QueueCollector(Collector):
     def close(self) -> None:
         """Drop the connection."""
         self._session.close()
+
+    def _folded(self, kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The kinds, but of those that this worker doesn't know only so many by name: the rest are one, `other`."""
+        strangers = [kind for kind in kinds if kind["kind"] not in self._known]
+        if len(strangers) <= MOST_STRANGERS:
+            return kinds
+        rest = strangers[MOST_STRANGERS:]
+        other: dict[str, Any] = {name: sum(kind[name] for kind in rest) for name in rest[0] if name not in _NO_SUM}
+        ages = [kind["oldest_seconds"] for kind in rest if kind["oldest_seconds"] is not None]
+        other |= {"kind": OTHER, "oldest_seconds": max(ages, default=None)}
+        return [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS] + [other]
 
     def _ask(self) -> Iterator[GaugeMetricFamily]:
         began = time.monotonic()
@@ -207,7 +226,7 @@ class QueueCollector(Collector):
         )
         if answer is None:
             return
-        kinds = answer["kinds"]
+        kinds = self._folded(answer["kinds"])
         yield _family(
             "job_queue_depth",
             "Jobs that could run now.",
@@ -323,7 +342,8 @@ def serve(
             raise ConfigError(f"--metrics (SHITHUBD_WORKER_METRICS): can't listen on {host}:{port}: {error}") from error
         server = _listen(host, 0, app)
         log.warning("metrics: %s:%d is busy, using port %d instead", host, port, server.server_port)
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    with signals_elsewhere():
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return str(server.server_name), server.server_port
 
 

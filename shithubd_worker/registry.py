@@ -73,8 +73,6 @@ class Registry(Mapping[str, Kind]):
         Raises ValueError or TypeError at import for anything that can't work, a kind registered twice included.
         """
         check_kind(kind)
-        if kind in self._kinds:
-            raise ValueError(f"kind {kind!r} is registered twice")
         if retention not in RETENTIONS:
             raise ValueError(f"kind {kind!r}: retention is one of {', '.join(RETENTIONS)}, not {retention!r}")
         if not isinstance(max_attempts, int) or max_attempts < 1:
@@ -83,6 +81,8 @@ class Registry(Mapping[str, Kind]):
         runtime_seconds = lease_seconds if max_runtime is None else _seconds(kind, "max_runtime", max_runtime)
 
         def register(function: F) -> F:
+            if kind in self._kinds:
+                raise ValueError(f"kind {kind!r} is registered twice")
             self._kinds[kind] = Kind(
                 name=kind,
                 handler=function,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
 
 from shithubd_worker import __version__
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
@@ -41,6 +43,10 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
 }
 
 
+# The gate needs READ COMMITTED, and psycopg reads times in ISO style; a role's own defaults may say otherwise.
+_PINNED = "SET default_transaction_isolation = 'read committed'; SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'"
+
+
 class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose calls end with an OperationalError when no answer came within `answer_seconds`.
 
@@ -63,12 +69,14 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
 
 
 def connector(
-    database_url: str | None, name: str, *, prepare: bool = True, answer_seconds: float | None = None
+    database_url: str | None, name: str, *, pooled: bool = False, ours: bool = True, answer_seconds: float | None = None
 ) -> Connect:
     """A function that opens connections in autocommit mode to the database that libpq finds (URL, PG*, service).
 
-    `name` is shown in pg_stat_activity. `prepare=False` for a pooler in transaction mode. `answer_seconds`: how
-    long a call waits for the server; None for ever.
+    `name` is shown in pg_stat_activity. `pooled` for a pooler in transaction mode: no use of the session.
+    `ours`: pin what a role or database may have set otherwise; not for the handlers' own. `answer_seconds`: how long a
+    call waits for the server (None: for ever); a wait for a lock ends before that, in the server, so that no backend
+    is left waiting behind.
     """
     given = conninfo_to_dict(database_url or "")
     settings: dict[str, Any] = {
@@ -78,12 +86,19 @@ def connector(
     }
     if "application_name" not in given and "PGAPPNAME" not in os.environ:
         settings["application_name"] = name
+    pinned = _PINNED
+    if answer_seconds is not None:
+        pinned += f"; SET lock_timeout = {int(answer_seconds * 750)}"
 
     def connect() -> psycopg.Connection:
-        connection = ImpatientConnection.connect(database_url or "", autocommit=True, **settings)
+        connection = ImpatientConnection.connect(
+            database_url or "", autocommit=True, client_encoding="UTF8", **settings
+        )
         connection.answer_seconds = answer_seconds
-        if not prepare:
+        if pooled:
             connection.prepare_threshold = None
+        elif ours:
+            connection.execute(pinned.encode())
         return connection
 
     return connect
@@ -93,13 +108,14 @@ def explained(error: psycopg.Error) -> ShithubdError:
     """The error of psycopg as one line of ours, with the right exit code."""
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     text = str(error)
-    rights = ("password authentication failed", "no password supplied", "no pg_hba.conf entry", "role ")
+    rights = "password authentication failed|no password supplied|no pg_hba.conf entry|role .* (does not exist|is not)"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return RightsMissing(f"the database role lacks a right: {line}")
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and any(r in text for r in rights):
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and re.search(rights, text):
         return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
     if isinstance(error, LOST):
-        return DatabaseUnavailable(f"the database can't be reached: {_last_reason(text)}")
+        reason = error.diag.message_primary or _last_reason(text)
+        return DatabaseUnavailable(f"the database can't be reached: {reason}")
     if isinstance(
         error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
     ):
@@ -159,7 +175,9 @@ class Session:
             query = self._queries[key] = sql.SQL("SELECT * FROM {}({})").format(
                 sql.Identifier(self.schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
             )
-        return self.connection.execute(query, arguments).fetchall()
+        # On a handler's connection too, whose row factory may be another.
+        with self.connection.cursor(row_factory=tuple_row) as cursor:
+            return cursor.execute(query, arguments).fetchall()
 
     def value(self, function: str, *arguments: object) -> Any:
         """Call a function of the schema that returns one value (None if it returned no row)."""
@@ -173,7 +191,6 @@ class Queue(Session):
     def __init__(self, connect: Connect, schema: str, worker: UUID) -> None:
         super().__init__(connect, schema)
         self._worker = worker
-        self._unanswered: UUID | None = None
 
     def listen(self, on_notify: Callable[[], None]) -> None:
         """Be told, on this connection, when jobs were enqueued."""
@@ -186,7 +203,6 @@ class Queue(Session):
         """Lease the next job of these kinds, the first kind first; None if there is nothing to run."""
         token = uuid4()
         sent_at = time.monotonic()
-        self._unanswered = token
         rows = self.rows(
             "lease_v1",
             self._worker,
@@ -194,20 +210,11 @@ class Queue(Session):
             [kind.name for kind in kinds],
             [kind.lease_timeout for kind in kinds],
         )
-        self._unanswered = None
         if not rows:
             return None
         job, name, payload, attempt, max_attempts, crashes, waited = rows[0]
         timeout = next(kind.lease_timeout for kind in kinds if kind.name == name)
         return Lease(job, name, payload, attempt, max_attempts, crashes, waited, token, sent_at, sent_at + timeout)
-
-    def release_unanswered(self) -> int:
-        """After a reconnect: give back what a lease query took whose answer never came. Returns how many jobs."""
-        if self._unanswered is None:
-            return 0
-        count = int(self.value("release_token_v1", self._worker, self._unanswered))
-        self._unanswered = None
-        return count
 
     def start(self, lease: Lease, timeout: float) -> bool:
         """One more look at the holds for a lease older than 500 ms: may it start? Renews it for `timeout` seconds."""
@@ -217,9 +224,10 @@ class Queue(Session):
         """End a lease. False if it was lost: then nothing was written."""
         return settle(self, lease, outcome, retention)
 
-    def still_leased(self, lease: Lease) -> bool:
-        """Does the lease stand? The question after a COMMIT whose answer was lost."""
-        return bool(self.value("still_leased_v1", lease.id, lease.token))
+    def fate(self, lease: Lease) -> str | None:
+        """What became of a lease whose settle got no answer: leased, the outcome that ended it, or None if unknown."""
+        fate = self.value("lease_fate_v1", lease.id, lease.token)
+        return None if fate is None else str(fate)
 
     def lost(self, lease: Lease, error: str | None, retention: str) -> None:
         """Write into the history that this worker came too late."""
@@ -229,9 +237,9 @@ class Queue(Session):
         """The pauses of kinds that stand now."""
         return [Hold("kind", target, reason, actor) for target, reason, actor in self.rows("pauses_v1")]
 
-    def sweep(self) -> list[tuple[int, str, str]]:
-        """Return jobs whose lease expired, of any kind: (id, kind, outcome) of each."""
-        return [(job, kind, how) for job, kind, how in self.rows("sweep_v1")]
+    def sweep(self, *, expired: bool = True) -> list[tuple[int, str, str]]:
+        """Put right what nobody else will (sweep_v1), between two jobs: (id, kind, outcome) of each job touched."""
+        return [(job, kind, how) for job, kind, how in self.rows("sweep_v1", self._worker, expired)]
 
     def housekeep(self, *, drop: bool = True) -> list[str]:
         """Make the history's next days, forget dead workers, and drop the days that are over. Returns what was done.
@@ -239,9 +247,12 @@ class Queue(Session):
         At most one worker at a time drops (an advisory lock of the session); each step gives up after a second of
         waiting for a reader and is taken up the next time. `drop=False` behind a pooler, which shares sessions.
         """
-        self.value("ensure_history_v1")
-        self.value("forget_workers_v1")
-        return self._drop_expired() if drop else []
+        try:
+            self.value("ensure_history_v1")
+            self.value("forget_workers_v1")
+            return self._drop_expired() if drop else []
+        except psycopg.errors.LockNotAvailable:
+            return ["put off: a reader has the history"]
 
     def _drop_expired(self) -> list[str]:
         connection = self.connection
@@ -249,16 +260,17 @@ class Queue(Session):
         if connection.execute(locked, (self.schema,)).fetchone() != (True,):
             return []
         done: list[str] = []
+        (usual,) = connection.execute("SELECT current_setting('lock_timeout')").fetchone() or ("0",)
         try:
-            connection.execute("SET lock_timeout = '1s'")
+            connection.execute("SELECT set_config('lock_timeout', '1s', false)")
             for parent, partition, state in self.rows("expired_history_v1"):
                 self._drop(parent, partition, state)
                 done.append(f"dropped {partition}")
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.ObjectInUse):
-            done.append("put off: a reader has the history")
+        except psycopg.errors.ObjectInUse:
+            done.append("put off: somebody uses a day that is over")
         finally:
             if not connection.broken:
-                connection.execute("RESET lock_timeout")
+                connection.execute("SELECT set_config('lock_timeout', %s, false)", (usual,))
                 connection.execute("SELECT pg_advisory_unlock(7302, hashtext(%s))", (self.schema,))
         return done
 
@@ -322,16 +334,26 @@ class Beat(Session):
         self.rows("unregister_v1", worker)
 
 
+# A handlers' connection that was idle for longer is asked whether it lives before it is handed out.
+FRESH_SECONDS = 2.0
+
+
 class Ledger(Session):
     """The connection that handlers write with, opened when the first one asks for it."""
 
     def __init__(self, connect: Connect, schema: str) -> None:
         super().__init__(connect, schema)
         self._used = False
+        self._used_at = 0.0
 
     @property
     def connection(self) -> psycopg.Connection:
-        """The handlers' connection."""
+        """The handlers' connection, looked after: one that broke while nobody used it is no handler's fault."""
+        if self.opened and not self._used and time.monotonic() - self._used_at > FRESH_SECONDS:
+            try:
+                super().connection.execute("SELECT 1")
+            except psycopg.Error:
+                self.close()
         self._used = True
         return super().connection
 
@@ -349,9 +371,12 @@ class Ledger(Session):
         if self._connection is None or not self._used:
             return
         self._used = False
+        self._used_at = time.monotonic()
         try:
             self._connection.rollback()
             self._connection.autocommit = True
+            self._connection.row_factory = tuple_row
+            self._connection.cursor_factory = psycopg.Cursor
             self._connection.execute(_FORGET)
         except psycopg.Error:
             self.close()

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from shithubd_worker import backoff, control, schema
+from shithubd_worker import backoff, control, logs, schema
 from shithubd_worker.attempt import Attempt, lease_margin
 from shithubd_worker.config import Config
 from shithubd_worker.control import Control, Progress
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, DatabaseUnavailable
-from shithubd_worker.host import DeadMan, Stop, Systemd, Wakeup, identify, is_dead, set_alarm
+from shithubd_worker.host import DeadMan, Stop, Systemd, Wakeup, identify, is_dead, set_alarm, signals_elsewhere
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
 from shithubd_worker.store import LOST, Beat, Connect, Ledger, Queue, explained
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 # relies on it: change both or none.
 START_WITHIN_SECONDS = 0.5
 SWEEP_SECONDS = 1.0
+AMNESTY_SECONDS = 10.0
 # How long the loop waits for the database to answer before it reconnects.
 ANSWER_SECONDS = 30.0
 HOUSEKEEPING_SECONDS = 600.0
@@ -39,18 +40,22 @@ HOUSEKEEPING_SECONDS = 600.0
 STAND_DOWN_SECONDS = 5.0
 
 
+# The outcomes that only the lease's owner writes.
+_OURS = (How.OK, How.RETRY, How.FAILED, How.RELEASED)
+
+
 class Unsettled(Exception):
     """The database stayed away until the worker had to go: an outcome could not be written."""
 
 
 class Worker:
-    """One worker process. `run` returns its exit code. `connect` makes connectors, by name and answer_seconds."""
+    """One worker process. `run` returns its exit code. `connect` makes connectors, by name, answer_seconds and ours."""
 
     def __init__(
         self,
         config: Config,
         kinds: Sequence[Kind],
-        connect: Callable[[str, float | None], Connect],
+        connect: Callable[[str, float | None, bool], Connect],
         schema_name: str,
         metrics: Metrics,
     ) -> None:
@@ -59,9 +64,9 @@ class Worker:
         self._identity = identify()
         self._metrics = metrics
         self._systemd = Systemd()
-        self._queue = Queue(connect("shithubd-worker", ANSWER_SECONDS), schema_name, self._identity.id)
-        self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS), schema_name)
-        self._ledger = Ledger(connect("shithubd-worker handler", None), schema_name)
+        self._queue = Queue(connect("shithubd-worker", ANSWER_SECONDS, True), schema_name, self._identity.id)
+        self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
+        self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name)
         self._stop = Stop(config.grace)
         self._wakeup = Wakeup()
         self._ears = Wakeup()
@@ -69,6 +74,8 @@ class Worker:
         self._progress = Progress()
         self._notified = False
         self._sweep_at = 0.0
+        self._expired_at = 0.0
+        self._failures = 0  # calls in a row that the database didn't answer, or answered with a refusal
         self._housekeep_at = time.monotonic() + random.uniform(5, 60)  # noqa: S311
         self._control = Control(
             beat=self._beat,
@@ -111,15 +118,16 @@ class Worker:
             self._progress.ticked_at = time.monotonic()
             try:
                 self._sweep_if_due()
+                self._housekeep_if_due()
                 lease = self._lease()
                 if lease is not None:
                     self._process(lease)
                 elif self._config.until_empty:
                     return
                 elif not self._notified:
-                    self._housekeep_if_due()
                     self._wait(self._config.poll_interval)
             except LOST as error:
+                self._metrics.claim_failed()
                 self._reconnect(error)
 
     def _lease(self) -> Lease | None:
@@ -127,6 +135,7 @@ class Worker:
         asked_at = time.monotonic()
         lease = self._queue.lease(self._order)
         self._metrics.leased(lease, time.monotonic() - asked_at)
+        self._failures = 0
         if lease is not None:
             self._order.sort(key=lambda kind: kind.name == lease.kind)  # stable: only the served one moves
         return lease
@@ -142,7 +151,17 @@ class Worker:
                 self._settle(attempt, Outcome(How.RELEASED, "released: held before it started"))
                 return
             outcome = self._run(attempt)
+            if attempt.connection_broke and self._database_went_away():
+                outcome = Outcome(How.RELEASED, f"released: the database went away under it: {outcome.error}")
         self._settle(attempt, outcome)
+
+    def _database_went_away(self) -> bool:
+        """Was it the database, or only the handler's own connection? Ours has been idle since the lease."""
+        try:
+            self._queue.value("channel_v1")
+        except LOST:
+            return True
+        return False
 
     def _confirmed(self, attempt: Attempt) -> bool:
         """May the leased job still start? After 500 ms only the database can tell; see barrier_v1."""
@@ -176,21 +195,22 @@ class Worker:
         unanswered = attempt.unknown
         while not attempt.settled:
             try:
-                if unanswered and not self._queue.still_leased(lease):
-                    break  # the COMMIT whose answer was lost did happen
                 # A lease given up for want of the database may still be ours: then nobody ran the job meanwhile.
-                lost = outcome.how is How.LEASE_LOST
-                how = replace(outcome, how=How.RELEASED) if lost else outcome
-                if self._queue.settle(lease, how, kind.retention):
-                    outcome = how
-                elif not unanswered:
+                wish = replace(outcome, how=How.RELEASED) if outcome.how is How.LEASE_LOST else outcome
+                if self._write(lease, kind, wish):
+                    outcome = wish
+                    break
+                fate = self._queue.fate(lease) if unanswered else None
+                untold = unanswered and kind.retention == "none"
+                if untold:  # nobody wrote down what became of it; most likely that settle
+                    outcome = wish
+                elif fate in (*_OURS, wish.how):  # the settle whose answer was lost did happen
+                    outcome = replace(outcome, how=How(fate))
+                else:
                     self._queue.lost(lease, outcome.error, kind.retention)
                     self._metrics.fenced(kind.name)
                     outcome = Outcome(How.LEASE_LOST, f"the lease was lost before it could be settled as {outcome.how}")
                 break
-            except psycopg.errors.CheckViolation:
-                # No partition for today: every worker of the fleet was away for two weeks, or the clock leapt.
-                self._queue.value("ensure_history_v1")
             except LOST as error:
                 unanswered = True
                 if not self._reconnect(error, unsettled=True):
@@ -199,30 +219,15 @@ class Worker:
                         " it stays leased until its timeout"
                     ) from error
         self._metrics.processed(kind.name, outcome.how)
-        self._report(lease, outcome, time.monotonic() - attempt.started_at)
+        logs.report(lease, outcome, time.monotonic() - attempt.started_at)
 
-    @staticmethod
-    def _report(lease: Lease, outcome: Outcome, seconds: float) -> None:
-        fine = outcome.how in (How.OK, How.RELEASED)
-        text = f": {outcome.error}" if outcome.error else ""
-        if outcome.how is How.RETRY:
-            text = f", again in {outcome.delay_seconds:.0f} s{text}"
-        log.log(
-            logging.INFO if fine else logging.WARNING,
-            "job %d %s %s after %.3f s (attempt %d)%s",
-            lease.id,
-            lease.kind,
-            outcome.how,
-            seconds,
-            lease.attempt,
-            text,
-            extra={
-                "job_id": lease.id,
-                "kind": lease.kind,
-                "attempt": lease.attempt,
-                "outcome": str(outcome.how),
-            },
-        )
+    def _write(self, lease: Lease, kind: Kind, outcome: Outcome) -> bool:
+        try:
+            return self._queue.settle(lease, outcome, kind.retention)
+        except psycopg.errors.CheckViolation:
+            # No partition for today: every worker of the fleet was away for two weeks, or the clock leapt.
+            self._queue.value("ensure_history_v1")
+            return self._queue.settle(lease, outcome, kind.retention)
 
     # Coming and going.
 
@@ -270,7 +275,8 @@ class Worker:
         self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None, busy=True) or []
         for hold in (*self._progress.holds, *self._queue.kind_holds()):
             log.info("starting under a hold: %s", hold)
-        self._control.start()
+        with signals_elsewhere():
+            self._control.start()
         self._metrics.database_up(up=True)
         log.info(
             "%s, schema %s, kinds %s",
@@ -314,18 +320,24 @@ class Worker:
         log.warning("the database is away: %s", explained(error) if isinstance(error, psycopg.Error) else error)
         self._progress.database_up = False
         self._metrics.database_up(up=False)
-        tries = 0
-        while not (self._stop.wanted and (not unsettled or time.monotonic() >= self._stop.release_at)) or tries == 0:
-            tries += 1
+        first = True
+        while not (self._stop.wanted and (not unsettled or time.monotonic() >= self._stop.release_at)) or first:
+            first = False
+            self._failures += 1
             self._queue.close()
+            self._ledger.close()
             self._progress.ticked_at = time.monotonic()
-            self._wait(backoff.reconnect(tries, random.random()), listen=False)  # noqa: S311
+            self._wait(backoff.reconnect(self._failures, random.random()), listen=False)  # noqa: S311
             try:
                 self._connect()
-                released = self._queue.release_unanswered()
+                self._queue.value("channel_v1")
             except LOST:
                 continue
-            log.info("the database is back after %d tries, %d unanswered lease(s) given back", tries, released)
+            log.info("the database is back after %d tries", self._failures)
+            # The others lost it too: give them the time to renew before a lease of theirs counts as expired. What this
+            # worker may hold without knowing is given back at once.
+            self._expired_at = time.monotonic() + AMNESTY_SECONDS
+            self._sweep_at = 0.0
             self._progress.database_up = True
             self._metrics.database_up(up=True)
             self._metrics.reconnected()
@@ -359,9 +371,9 @@ class Worker:
         if now < self._sweep_at:
             return
         self._sweep_at = now + SWEEP_SECONDS
-        for job, kind, how in self._queue.sweep():
+        for job, kind, how in self._queue.sweep(expired=now >= self._expired_at):
             log.warning(
-                "job %d %s: its lease expired (%s)",
+                "job %d %s returned: %s",
                 job,
                 kind,
                 how,
@@ -373,5 +385,10 @@ class Worker:
         now = time.monotonic()
         if now >= self._housekeep_at:
             self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
-            for done in self._queue.housekeep(drop=not self._config.poll_only):
-                log.info("history: %s", done)
+            try:
+                for done in self._queue.housekeep(drop=not self._config.poll_only):
+                    log.info("history: %s", done)
+            except LOST:
+                raise
+            except psycopg.Error as error:  # a right that is missing must not end the worker
+                log.warning("history: %s", explained(error))

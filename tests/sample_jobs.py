@@ -8,7 +8,10 @@ import itertools
 import os
 import re
 import subprocess
+import threading
 import time
+
+import psycopg.rows
 
 from shithubd_worker import Permanent, Registry, RetryAfter
 
@@ -60,6 +63,32 @@ def fails_in_cleanup(job):
         time.sleep(3600)
     finally:
         raise RuntimeError("cleanup failed")
+
+
+@registry.handler("test.kills_its_backend", max_attempts=3, backoff=1000)
+def kills_its_backend(job):
+    job.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@registry.handler("test.leaves_a_thread")
+def leaves_a_thread(job):
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+
+
+@registry.handler("test.dict_rows")
+def dict_rows(job):
+    with job.transaction() as connection:
+        assert connection.execute("SELECT 1 AS one").fetchone() == (1,)
+        connection.row_factory = psycopg.rows.dict_row
+        assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
+
+
+@registry.handler("test.works_on", lease_timeout=3, max_runtime=60)
+def works_on(job, seconds):
+    with job.transaction():
+        pass
+    time.sleep(seconds)
+    job.log.info("worked on")
 
 
 @registry.handler("test.sleep", lease_timeout=300)

@@ -43,7 +43,9 @@ class Shared:
 
         return check_schema(self.schema or "public")
 
-    def connect(self, name: str, *, prepare: bool = True, answer_seconds: float | None = None) -> Connect:
+    def connect(
+        self, name: str, *, pooled: bool = False, ours: bool = True, answer_seconds: float | None = None
+    ) -> Connect:
         """How to open connections."""
         import psycopg
 
@@ -51,7 +53,7 @@ class Shared:
         from shithubd_worker.store import connector
 
         try:
-            return connector(self.database_url, name, prepare=prepare, answer_seconds=answer_seconds)
+            return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)
         except psycopg.ProgrammingError as error:
             raise ConfigError(f"--database-url (SHITHUBD_WORKER_DATABASE_URL): {str(error).strip()}") from error
 

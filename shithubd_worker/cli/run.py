@@ -144,7 +144,9 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     logs.configure(log_format, log_level, journal="JOURNAL_STREAM" in os.environ)
     _keep_passfile()
     config, kinds = _load(shared, raw)
-    return _work(shared, config, kinds)
+    code = _work(shared, config, kinds)
+    _leave_threads_behind(code)
+    return code
 
 
 @click.command("check-config")
@@ -259,13 +261,14 @@ def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:
     from shithubd_worker.metrics import Metrics, QueueCollector, serve
     from shithubd_worker.worker import Worker
 
-    def connect(name: str, answer_seconds: float | None) -> Connect:
-        return shared.connect(name, prepare=not config.poll_only, answer_seconds=answer_seconds)
+    def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:
+        return shared.connect(name, pooled=config.poll_only, ours=ours, answer_seconds=answer_seconds)
 
     metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
     worker = Worker(config, kinds, connect, shared.schema_name, metrics)
     if config.metrics_port is not None:
-        queue = QueueCollector(shared.connect("shithubd-worker metrics"), shared.schema_name)
+        asking = shared.connect("shithubd-worker metrics", pooled=config.poll_only, answer_seconds=3.0)
+        queue = QueueCollector(asking, shared.schema_name, [kind.name for kind in kinds])
         host, port = serve(
             metrics,
             queue,
@@ -276,6 +279,19 @@ def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:
         )
         log.info("metrics on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     return worker.run()
+
+
+def _leave_threads_behind(code: int) -> None:
+    """Threads that a handler left running must not keep a worker that is done from its exit."""
+    import threading
+
+    from shithubd_worker.host import end_process
+
+    left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    if left:
+        log.warning("leaving %d thread(s) of handlers behind: %s", len(left), ", ".join(left))
+        logging.shutdown()
+        end_process(code)
 
 
 def _kept_passfile() -> Path | None:

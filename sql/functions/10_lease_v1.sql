@@ -17,7 +17,7 @@ DECLARE
     v_now       timestamptz;
     v_held      text[];
     v_leased_by text;
-    v_priority  smallint;
+    v_priority  integer;
     v_ids       bigint[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -36,11 +36,11 @@ BEGIN
 
     FOR i IN 1 .. cardinality(p_kinds) LOOP
         CONTINUE WHEN p_kinds[i] = ANY (v_held);
-        v_priority := NULL;
+        v_priority := -32769;  -- below the least
         LOOP
             -- From priority to priority, so that scheduled jobs of one don't stand before due jobs of the next.
             SELECT min(j.priority) INTO v_priority FROM jobs j
-             WHERE j.state = 'queued' AND j.kind = p_kinds[i] AND (v_priority IS NULL OR j.priority > v_priority);
+             WHERE j.state = 'queued' AND j.kind = p_kinds[i] AND j.priority > v_priority;
             EXIT WHEN v_priority IS NULL;
 
             -- A job that crashed before is leased alone: if it kills its worker again, it takes no other along.

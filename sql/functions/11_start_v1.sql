@@ -8,6 +8,9 @@ AS $$
 DECLARE
     v_now timestamptz;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'start_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation');
+    END IF;
     PERFORM pg_advisory_xact_lock_shared(7301, schema_key_v1());
     v_now := clock_timestamp();
     UPDATE jobs SET leased_at = v_now, lease_expires_at = v_now + make_interval(secs => p_seconds)

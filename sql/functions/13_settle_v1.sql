@@ -36,9 +36,10 @@ BEGIN
          WHERE id = p_id;
     END IF;
     IF p_retention <> 'none' THEN
-        INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, payload, retention)
+        INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, payload,
+                                 lease_token, retention)
         VALUES (v_job.id, v_job.kind, p_outcome, v_job.attempts, v_job.leased_by, v_job.leased_at, clock_timestamp(),
-                p_error, CASE WHEN p_outcome = 'ok' THEN v_job.payload END, p_retention);
+                p_error, CASE WHEN p_outcome = 'ok' THEN v_job.payload END, p_token, p_retention);
     END IF;
     RETURN true;
 END $$;

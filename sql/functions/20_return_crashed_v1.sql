@@ -6,7 +6,7 @@ RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
     WITH owned AS (
-        SELECT j.id, j.kind, j.payload, j.attempts, j.leased_by, j.leased_at,
+        SELECT j.id, j.kind, j.payload, j.attempts, j.leased_by, j.leased_at, j.lease_token,
                least(greatest(j.crashes, 0), 1000000) + 1 AS crashes
           FROM jobs j WHERE j.id = ANY (p_ids) AND j.state = 'processing' FOR UPDATE
     ), returned AS (
@@ -21,9 +21,9 @@ AS $$
           FROM owned o
          WHERE j.id = o.id
     )
-    INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, retention)
+    INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, lease_token, retention)
     SELECT o.id, o.kind, CASE WHEN o.crashes >= 3 THEN 'poison' ELSE 'crashed' END, o.attempts, o.leased_by, o.leased_at,
-           clock_timestamp(), p_error, '7d'
+           clock_timestamp(), p_error, o.lease_token, '7d'
       FROM owned o
     RETURNING id, kind, outcome
 $$;

@@ -1,7 +1,9 @@
--- A worker leaves: its row goes, and the drain that named it. Called last of all, when it holds no lease.
+-- A worker leaves: its row goes, and the drain that named it. What it might still hold without
+-- knowing goes back into the queue. Called last of all.
 CREATE OR REPLACE FUNCTION unregister_v1(p_worker uuid) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
+    SELECT release_strays_v1(p_worker);
     DELETE FROM holds WHERE scope = 'worker' AND target = p_worker::text;
     DELETE FROM workers WHERE id = p_worker;
 $$;

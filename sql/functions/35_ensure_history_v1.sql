@@ -1,9 +1,10 @@
 -- Makes the day partitions of the history, from yesterday to p_days ahead, and returns how many it made. Each is made
 -- apart and then attached: that takes a lock which no reader or settle minds, where CREATE ... PARTITION OF would wait
 -- for every reader and make every settle wait behind it. Gives up after a second of waiting: there is time.
--- Called by migrate and, every few minutes, by one worker.
+-- With the rights of the tables' owner, so that a worker needs none to create. Called by migrate and, every few minutes, by one worker.
 CREATE OR REPLACE FUNCTION ensure_history_v1(p_days integer DEFAULT 14) RETURNS integer
-LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '1s'
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT SET lock_timeout = '1s' SET timezone = 'UTC' SET datestyle = 'ISO, YMD'
 AS $$
 DECLARE
     v_class text;

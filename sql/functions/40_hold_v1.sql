@@ -10,6 +10,8 @@ BEGIN
     IF p_until <= clock_timestamp() THEN
         RAISE EXCEPTION 'until lies in the past: %', p_until USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    -- One that reached its end is over, even if no sweep took it away yet.
+    DELETE FROM holds WHERE scope = p_scope AND target = p_target AND until <= clock_timestamp();
     INSERT INTO holds (scope, target, reason, until, actor)
     VALUES (p_scope, p_target, p_reason, p_until, p_actor)
     ON CONFLICT (scope, target) DO UPDATE

@@ -13,6 +13,9 @@ DECLARE
     v_holders  text[];
     v_young    interval;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'barrier_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation');
+    END IF;
     IF EXISTS (SELECT FROM holds WHERE xmin = pg_current_xact_id_if_assigned()::xid) THEN
         RAISE EXCEPTION 'the hold is not committed yet' USING HINT = 'Call barrier_v1 in a transaction of its own.';
     END IF;
@@ -31,7 +34,7 @@ BEGIN
     END LOOP;
     LOOP
         SELECT max(leased_at) + interval '500 milliseconds' - clock_timestamp() INTO v_young
-          FROM in_scope_v1(p_scope, p_target);
+          FROM in_scope_v1(p_scope, p_target) WHERE isfinite(leased_at);
         EXIT WHEN v_young IS NULL OR v_young <= interval '0';
         IF clock_timestamp() >= v_deadline THEN
             RETURN false;

@@ -51,6 +51,7 @@ CREATE TABLE job_history (
     finished_at timestamptz NOT NULL,
     error       text,
     payload     jsonb,               -- null while the job lives on in jobs
+    lease_token uuid,                -- of the lease that ended: tells its owner what became of it
     retention   text        NOT NULL,
 
     CONSTRAINT job_history_outcome_is_known CHECK (outcome IN

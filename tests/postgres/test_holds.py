@@ -216,6 +216,24 @@ def test_a_pause_covers_jobs_enqueued_retried_and_due_later(database, operations
     assert bare.lease() is not None
 
 
+def test_a_pause_that_ended_by_itself_gives_back_what_it_had_marked(database, operations, hire):
+    worker = hire()
+    database.query("INSERT INTO jobs (kind) VALUES ('k')")
+    hold = operations.pause_kind("k", "once", operations.now().replace(year=2100))
+    assert list(operations.mirror(hold)) == [1]
+    database.query("UPDATE holds SET until = now() - interval '1 second'")
+    worker.queue.sweep()
+    assert database.query("SELECT state FROM jobs") == [("queued",)]
+    assert database.value("SELECT count(*) FROM holds") == 0
+    assert database.value("SELECT action FROM audit ORDER BY id DESC LIMIT 1") == "expire"
+
+
+def test_a_hold_that_ended_is_not_continued_by_a_new_one(database, operations):
+    operations.drain(FLEET, "old", operations.now().replace(year=2100))
+    database.query("UPDATE holds SET until = now() - interval '1 second'")
+    assert operations.drain(FLEET, None, None).reason is None
+
+
 def test_a_pause_that_has_an_end_ends_by_itself(database, operations, hire):
     bare = hire()
     database.query("INSERT INTO jobs (kind) VALUES ('k')")

@@ -310,6 +310,65 @@ def test_a_transaction_that_ends_the_job_must_be_a_whole_one(database, start_wor
     assert "can't stand inside another transaction" in job(database, nested)[3]
 
 
+def test_a_handler_that_breaks_its_own_connection_loses_an_attempt(database, start_worker):
+    bad = enqueue(database, "test.kills_its_backend")
+    assert start_worker("--until-empty", ready=False).wait() == 0
+    assert job(database, bad)[:3] == ("queued", 1, 0)
+    assert history(database, bad) == ["retry"]
+
+
+def test_a_thread_that_a_handler_left_keeps_no_worker_from_its_exit(database, start_worker):
+    enqueue(database, "test.leaves_a_thread")
+    worker = start_worker("--until-empty", ready=False)
+    assert worker.wait() == 0
+    assert "leaving 1 thread(s) of handlers behind" in worker.log
+
+
+def test_a_handlers_row_factory_is_its_own(database, start_worker):
+    for _ in range(2):
+        enqueue(database, "test.dict_rows")
+    assert start_worker("--until-empty", ready=False).wait() == 0
+    assert database.query("SELECT kind, outcome FROM job_history") == [("test.dict_rows", "ok")] * 2
+
+
+def test_a_settled_handler_may_go_on_beyond_its_lease(database, start_worker):
+    settled = enqueue(database, "test.works_on", seconds=5)
+    worker = start_worker()
+    worker.wait_for("worked on")
+    assert history(database, settled) == ["ok"]
+    assert worker.terminate() == 0
+
+
+def test_leases_that_a_worker_never_heard_of_are_given_back(database, start_worker):
+    worker = start_worker()
+    # As if the answer to a lease query had been lost, and the lease had been committed after the reconnect.
+    stray = enqueue(database, "nobody.knows")
+    database.query(
+        "UPDATE jobs SET state = 'processing', attempts = 1, leased_by = 'x:1', leased_at = now(),"
+        " lease_token = gen_random_uuid(), lease_expires_at = now() + interval '1 hour',"
+        " worker_id = (SELECT id FROM workers)"
+    )
+    eventually(lambda: job(database, stray)[:3] == ("queued", 0, 0), "given back without a mark")
+    assert worker.terminate() == 0
+
+
+def test_a_role_with_odd_defaults_does_no_harm(database, start_worker, command):
+    with database.connect() as connection:
+        for setting in (
+            "default_transaction_isolation = 'repeatable read'",
+            "datestyle = 'German'",
+            "timezone = 'Asia/Kolkata'",
+        ):
+            connection.execute(f'ALTER DATABASE "{database.name}" SET {setting}')
+    fine = enqueue(database, "test.ok")
+    worker = start_worker()
+    eventually(lambda: history(database, fine) == ["ok"], "ran")
+    paused = command("pause-kind", "test.ok", "--wait")
+    assert (paused.returncode, paused.stderr) == (0, "")
+    assert "paused by" in command("resume-kind", "test.ok").stdout
+    assert worker.terminate() == 0
+
+
 def test_a_handler_may_wait_for_notifications_with_a_limit(database, start_worker):
     listener = enqueue(database, "test.listens")
     assert start_worker("--until-empty", ready=False).wait() == 0

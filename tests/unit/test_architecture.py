@@ -36,7 +36,7 @@ SPEAK_TO_THE_DATABASE = {"client", "schema", "store", "operations", "metrics", "
 # Pure rooms: nothing in them touches a socket, a process, a signal or a file.
 PURE = {
     "model": {"dataclasses", "enum", "uuid"},
-    "errors": set(),
+    "errors": {"datetime"},
     "backoff": set(),
 }
 LIBRARIES = {

@@ -271,11 +271,12 @@ def test_any_text_can_be_stored(text):
     assert outcome.error.encode().decode() == outcome.error
 
 
-def test_a_failure_while_the_handlers_connection_is_broken_is_the_databases_and_costs_no_attempt():
-    scene = Scene(raising(ValueError("server closed the connection")), attempt=10)
+def test_a_failure_while_the_handlers_connection_is_broken_leaves_the_worker_to_ask_whose_fault_it_is():
+    scene = Scene(raising(ValueError("server closed the connection")))
     scene.database.broken = True
     outcome = scene.run()
-    assert outcome.how is How.RELEASED
+    assert outcome.how is How.RETRY
+    assert scene.attempt.connection_broke
     assert "server closed the connection" in outcome.error
 
 
@@ -516,7 +517,8 @@ def test_a_commit_without_an_answer_is_neither_done_nor_undone():
     scene = Scene(handler)
     scene.database.commit_fails = ConnectionError("gone")
     scene.database.broken = True
-    assert scene.run().how is How.RELEASED
+    assert scene.run().how is How.RETRY
+    assert scene.attempt.connection_broke
     assert (scene.attempt.settled, scene.attempt.unknown) == (False, True)
 
 

@@ -93,7 +93,7 @@ def test_a_kind_registered_twice_is_refused_by_its_name():
     registry = Registry()
     registry.handler("some.kind")(lambda job: None)
     with pytest.raises(ValueError, match=r"'some\.kind' is registered twice"):
-        registry.handler("some.kind")
+        registry.handler("some.kind")(lambda job: None)
     other = Registry()
     other.handler("some.kind")(lambda job: None)
     with pytest.raises(ValueError, match=r"'some\.kind' is registered twice"):
