@@ -24,6 +24,9 @@ CREATE TABLE jobs (
         CHECK (char_length(kind) BETWEEN 1 AND 200 AND kind !~ '[[:cntrl:]]'),
     CONSTRAINT jobs_payload_is_an_object
         CHECK (jsonb_typeof(payload) = 'object'),
+    -- As text a payload can be six times as long, and no value of more than 1 GB can be sent: the lease would fail on it.
+    CONSTRAINT jobs_payload_can_be_sent
+        CHECK (pg_column_size(payload) <= 128 * 1024 * 1024),
     CONSTRAINT jobs_state_is_known
         CHECK (state IN ('queued', 'processing', 'paused', 'failed')),
     -- A job is leased by somebody, since some moment, exactly while it is processing. A leftover token or expiry

@@ -311,6 +311,10 @@ IMPOSSIBLE = [
     ("jobs_payload_is_an_object", f"{JOB} ('k', '[]', 'queued', NULL, NULL)"),
     ("jobs_payload_is_an_object", f"{JOB} ('k', 'null', 'queued', NULL, NULL)"),
     ("jobs_payload_is_an_object", f"{JOB} ('k', '7', 'queued', NULL, NULL)"),
+    (
+        "jobs_payload_can_be_sent",
+        f"{JOB} ('k', jsonb_build_object('a', repeat(E'\\x01', 130 * 1024 * 1024)), 'queued', NULL, NULL)",
+    ),
     ("jobs_state_is_known", f"{JOB} ('k', '{{}}', 'done', NULL, NULL)"),
     ("jobs_state_is_known", f"{JOB} ('k', '{{}}', 'QUEUED', NULL, NULL)"),
     ("jobs_leased_while_processing", f"{JOB} ('k', '{{}}', 'processing', NULL, NULL)"),
