@@ -148,7 +148,7 @@ class Worker:
         if outcome is None:
             started = self._confirmed(attempt)
             if not started:
-                self._settle(attempt, Outcome(How.RELEASED, "released: held before it started"))
+                self._settle(attempt, Outcome(How.RELEASED, "released before it started: the worker stops, or is held"))
                 return
             outcome = self._run(attempt)
             if attempt.connection_broke and self._database_went_away():
