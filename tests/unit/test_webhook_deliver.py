@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -288,7 +289,8 @@ def test_a_receiver_that_hangs_up_is_tried_again(config):
         outcome = deliver(config, f"http://127.0.0.1:{listening.getsockname()[1]}")
         thread.join()
     assert outcome.how is How.RETRY
-    assert "Remote end closed connection" in first_line(outcome)
+    # The one, or a reset if it hung up before it had read the whole request.
+    assert re.search("Remote end closed connection|Connection reset by peer", first_line(outcome))
 
 
 def test_a_receiver_that_never_answers_is_given_up(config, monkeypatch):
