@@ -105,11 +105,6 @@ class Stop:
         if max(self._heard) > 1 and self._now_since is None:
             self._now_since = self._clock()
 
-    def ask(self) -> None:
-        """Stop as if one signal had been heard."""
-        if self._since is None:
-            self._since = self._clock()
-
     @property
     def wanted(self) -> bool:
         """Must no further job be leased?"""

@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from shithubd_worker import __version__
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.host import signals_elsewhere
-from shithubd_worker.model import How, Lease
+from shithubd_worker.model import How, Lease, State
 from shithubd_worker.schema import newest_version
 from shithubd_worker.store import Connect, Session
 
@@ -233,7 +233,7 @@ class QueueCollector(Collector):
             ["kind"],
             {(k["kind"],): k["runnable"] for k in kinds},
         )
-        states = ("queued", "processing", "paused", "failed")
+        states = [state.value for state in State]
         yield _family(
             "jobs", "Jobs by state.", ["kind", "state"], {(k["kind"], s): k[s] for k in kinds for s in states}
         )

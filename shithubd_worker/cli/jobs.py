@@ -9,13 +9,14 @@ import click
 
 from shithubd_worker.cli.common import Shared, completed, emit, json_option, printable, reason_option, with_database
 from shithubd_worker.errors import EXIT_OK, NoSuchJob, Refused
+from shithubd_worker.model import State
 
 if TYPE_CHECKING:
     from shithubd_worker.operations import Operations
 
 PAGE = 1000
 LONGEST_LINE = 80  # the error is cut to fit; `jobs show` has all of it
-STATES = ("queued", "processing", "paused", "failed")
+STATES = [state.value for state in State]
 
 _kind_option = click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
 _id_type = click.IntRange(-(2**63), 2**63 - 1)

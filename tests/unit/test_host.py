@@ -97,15 +97,6 @@ def test_the_second_signal_counts_from_the_moment_that_it_came(stop, clock):
     assert stop.release_at == 110.0
 
 
-def test_asking_from_inside_is_one_signal(stop, clock):
-    stop.ask()
-    clock.now = 105.0
-    stop.ask()
-    assert (stop.wanted, stop.release_at) == (True, 125.0)
-    stop.hear(main=True)
-    assert stop.release_at == 125.0
-
-
 # The proof of death.
 
 
