@@ -107,7 +107,10 @@ class WorkerProcess:
 
     def wait(self) -> int:
         """Wait for its end; its exit code."""
-        return self.process.wait(timeout=PATIENCE)
+        try:
+            return self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the worker didn't end within {PATIENCE:g} s; its log:\n{self.log}")
 
     def terminate(self) -> int:
         """SIGTERM, and its exit code."""
