@@ -200,6 +200,23 @@ def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     yield from _database(request.getfixturevalue("server" if request.param == "debian" else "embedded_server"))
 
 
+class Door:
+    """What a job of tests/sample_jobs.py waits at, given the path: so it takes as long as the test does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def open(self) -> None:
+        """Let through whoever waits, and whoever comes."""
+        Path(self.path).touch()
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    """A closed door."""
+    return Door(tmp_path / "door")
+
+
 @pytest.fixture
 def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     """Start workers with the handlers of tests/sample_jobs.py; all are gone after the test."""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import psycopg.rows
 
@@ -19,27 +20,33 @@ from shithubd_worker import Permanent, Registry, RetryAfter
 registry = Registry()
 
 
+def wait_at(door):
+    """Until the test opens it, however long that takes (the fixture `door`). No door: none to wait at."""
+    while door and not Path(door).exists():
+        time.sleep(0.01)
+
+
 @registry.handler("test.ok")
 def ok(job, **members):
     job.log.info("ran with %s", members)
 
 
 @registry.handler("test.effect")
-def effect(job, seconds=0):
+def effect(job, door=None):
     """One row for each run that came to its end, written outside of the settle: external, so to say."""
-    time.sleep(seconds)
+    wait_at(door)
     job.connection.execute(
         "INSERT INTO effects (job, pid, attempt) VALUES (%s, %s, %s)", (job.id, os.getpid(), job.attempt)
     )
 
 
-@registry.handler("test.transaction", lease_timeout=2, max_runtime=60)
-def transaction(job, seconds=0, then=""):
+@registry.handler("test.transaction")
+def transaction(job, door=None, then=""):
     with job.transaction() as connection:
         connection.execute(
             "INSERT INTO effects (job, pid, attempt) VALUES (%s, %s, %s)", (job.id, os.getpid(), job.attempt)
         )
-        time.sleep(seconds)
+        wait_at(door)
         if then == "raise inside":
             raise ValueError("inside")
     if then == "raise after":
@@ -97,14 +104,24 @@ def sleep(job, seconds=3600):
     time.sleep(seconds)
 
 
+@registry.handler("test.waits", lease_timeout=300)
+def waits(job, door):
+    wait_at(door)
+
+
 @registry.handler("test.short_lease", lease_timeout=2, max_runtime=60, max_attempts=5)
 def short_lease(job, seconds=3600):
     time.sleep(seconds)
 
 
-@registry.handler("test.five_seconds", lease_timeout=5, max_runtime=60, max_attempts=5)
-def five_seconds(job, seconds=3600):
-    time.sleep(seconds)
+@registry.handler("test.five_seconds", lease_timeout=5, max_runtime=600)
+def five_seconds(job, door):
+    wait_at(door)
+
+
+@registry.handler("test.nine_seconds", lease_timeout=9, max_runtime=600)
+def nine_seconds(job, door):
+    wait_at(door)
 
 
 @registry.handler("test.fails", max_attempts=2, backoff=1000)
@@ -118,32 +135,29 @@ def fails(job, text="no", how="error"):
     raise RuntimeError(text * 1_000_000 if how == "megabytes" else text)
 
 
-@registry.handler("test.runtime", max_runtime=1, max_attempts=2, backoff=1000)
+@registry.handler("test.runtime", max_runtime=3, max_attempts=2, backoff=1000)
 def runtime(job, extend=0):
     if extend:
         job.extend(extend)
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(3.5)
+    else:
+        time.sleep(3600)
 
 
-@registry.handler("test.stubborn", max_runtime=1, max_attempts=2, backoff=1000)
-def stubborn(job, seconds=3600):
+@registry.handler("test.stubborn", max_attempts=2, backoff=1000)
+def stubborn(job, runtime=None):
     try:
-        time.sleep(seconds)
+        if runtime:
+            job.extend(runtime)  # here and not above: an interrupt that fell before the `try` would end it
+        time.sleep(3600)
     except KeyboardInterrupt:
         # From here on no alarm reaches it: one that fell outside of a `try` would end it after all.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
         job.log.info("interrupted, and going on")
-        time.sleep(seconds)
+        time.sleep(3600)
 
 
-@registry.handler("test.stubborn_long", lease_timeout=300)
-def stubborn_long(job, seconds=3600):
-    stubborn(job, seconds)
-
-
-@registry.handler("test.gil", lease_timeout=2, max_runtime=60)
+@registry.handler("test.gil", lease_timeout=5, max_runtime=60)
 def gil(job, how="regex"):
     if how == "regex":
         re.match(r"(a+)+$", "a" * 64 + "b")  # looks for signals now and then, and lets no other thread run
@@ -168,8 +182,9 @@ def exit_now(job):
 @registry.handler("test.children")
 def children(job, seconds=3600):
     job.popen(["sh", "-c", f"sleep {seconds} & sleep {seconds}"], stdout=subprocess.DEVNULL)
-    job.log.info("child started")
-    job.popen(["sleep", str(seconds)]).wait()
+    last = job.popen(["sleep", str(seconds)])
+    job.log.info("children started")  # both have left our session by now
+    last.wait()
 
 
 @registry.handler("test.marks", lease_timeout=60)
