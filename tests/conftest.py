@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -27,10 +27,15 @@ from shithubd_worker import schema
 from shithubd_worker.store import connector
 
 # The same examples in every run: a red run says something of the change, not of the dice.
-settings.register_profile("steady", derandomize=True, deadline=None)
+# Nor of the machine: drawing them may take its time.
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
-PATIENCE = 60.0  # seconds; a limit for faults, never a measure
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process of theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+PATIENCE = 120.0  # seconds; a limit for faults, never a measure
 
 
 def eventually(condition: Callable[[], Any], what: str = "the condition", within: float = PATIENCE) -> Any:
@@ -105,12 +110,12 @@ class WorkerProcess:
         """Send it a signal."""
         os.kill(self.pid, number)
 
-    def wait(self) -> int:
+    def wait(self, within: float = PATIENCE) -> int:
         """Wait for its end; its exit code."""
         try:
-            return self.process.wait(timeout=PATIENCE)
+            return self.process.wait(timeout=within)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"the worker didn't end within {PATIENCE:g} s; its log:\n{self.log}")
+            pytest.fail(f"the worker didn't end within {within:g} s; its log:\n{self.log}")
 
     def terminate(self) -> int:
         """SIGTERM, and its exit code."""

@@ -71,6 +71,7 @@ def hire(database):
         worker.close()
 
 
+@pytest.mark.timeout(900)
 def test_nothing_starts_after_the_barrier_in_a_thousand_races(database, start_worker, operations):
     database.query(STARTS)
     for _ in range(2):

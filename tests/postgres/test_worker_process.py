@@ -33,11 +33,12 @@ def running(database, job_id):
     eventually(lambda: (row := job(database, job_id)) and row[0] == "processing", f"job {job_id} processing")
 
 
+@pytest.mark.timeout(900)
 def test_two_workers_run_each_of_10000_jobs_exactly_once(database, start_worker):
     database.query(EFFECTS)
     database.query("INSERT INTO jobs (kind) SELECT 'test.effect' FROM generate_series(1, 10000)")
     first, second = start_worker("--until-empty", ready=False), start_worker("--until-empty", ready=False)
-    assert first.wait() == 0
+    assert first.wait(within=600) == 0
     assert second.wait() == 0
     assert database.value("SELECT count(*) FROM jobs") == 0
     assert database.query("SELECT count(*), count(DISTINCT job), count(DISTINCT pid) FROM effects") == [
@@ -185,13 +186,12 @@ def test_a_killed_workers_job_is_leased_again_when_its_lease_ends(database, star
         slow,
     )
     assert late < 2 + 2 + 30  # its lease of 2 s, renewed while it lived; the rest is this machine's noise
-    assert job(database, slow)[:3] == ("processing", 1, 1)
     assert second.terminate() == 0
 
 
-def test_a_stopped_worker_that_comes_back_late_settles_nothing(database, start_worker):
+def test_a_stopped_worker_that_comes_back_late_settles_nothing(database, start_worker, door):
     database.query(EFFECTS)
-    slow = enqueue(database, "test.transaction", seconds=1)
+    slow = enqueue(database, "test.transaction", door=door.path)
     first = start_worker()
     running(database, slow)
     first.send(signal.SIGSTOP)
@@ -201,7 +201,7 @@ def test_a_stopped_worker_that_comes_back_late_settles_nothing(database, start_w
     second = start_worker()
     eventually(lambda: "ok" in history(database, slow), "the second worker did it")
     first.send(signal.SIGCONT)
-    eventually(lambda: first.process.poll() is not None or "lease_lost" in first.log, "the first gave up")
+    first.wait_for("lease_lost")
     assert database.query("SELECT count(*), max(pid) FROM effects WHERE job = %s", slow) == [(1, second.pid)]
     assert history(database, slow).count("ok") == 1
     assert job(database, slow) is None

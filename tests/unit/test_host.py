@@ -320,15 +320,15 @@ def child(code):
 
 def test_the_dead_man_ends_a_process_whose_interpreter_is_held_and_shows_where():
     # PyDLL keeps the GIL: no thread and no signal handler of Python's gets a turn.
-    died = child("DeadMan().cover(time.monotonic() + 0.2)\ndef hog(): ctypes.PyDLL(None).sleep(3600)\nhog()")
+    died = child("def hog():\n    DeadMan().cover(time.monotonic() + 0.2)\n    ctypes.PyDLL(None).sleep(3600)\nhog()")
     assert died.returncode == 1
     assert "in hog" in died.stderr
 
 
 def test_the_dead_man_can_be_put_off_and_stood_down():
     lived = child(
-        "man = DeadMan()\nman.cover(time.monotonic() + 0.2)\nman.put_off(time.monotonic() + 3600)\n"
-        "time.sleep(0.5)\nman.cover(time.monotonic() + 0.2)\nman.stand_down()\ntime.sleep(0.5)\nprint('alive')"
+        "man = DeadMan()\nman.cover(time.monotonic() + 1)\nman.put_off(time.monotonic() + 3600)\n"
+        "time.sleep(1.5)\nman.cover(time.monotonic() + 1)\nman.stand_down()\ntime.sleep(1.5)\nprint('alive')"
     )
     assert (lived.returncode, lived.stdout) == (0, "alive\n")
 
