@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -504,12 +504,16 @@ def test_a_busy_metrics_port_ends_the_start_if_it_was_chosen(command):
 
 def test_a_busy_default_port_gives_way_with_a_warning(command):
     with socket.socket() as busy:
-        try:
-            busy.bind(("127.0.0.1", 8081))
-            busy.listen()
-        except OSError:
-            pass  # somebody else has it, which is just as good
-        log = command("run", "--until-empty").stderr
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a connection that is long closed keeps it
+
+        def told():
+            with suppress(OSError):  # we have it; or somebody else does, which is just as good while it lasts
+                busy.bind(("127.0.0.1", 8081))
+                busy.listen()
+            log = command("run", "--until-empty").stderr
+            return "8081 is busy" in log and log
+
+        log = eventually(told, "the port is busy")
     assert re.search(r"WARNING .*127\.0\.0\.1:8081 is busy, using port \d+", log)
     assert re.search(r"metrics on http://127\.0\.0\.1:(?!8081\b)\d+", log)
 
@@ -955,8 +959,9 @@ def test_a_lease_query_that_is_stuck_keeps_the_barrier_waiting_until_the_timeout
     assert "nothing of it starts any more" in command("drain", "--timeout", "30").stdout
 
 
-def test_wait_ends_when_the_last_job_does(database, command):
-    job = add_job(database, state="processing", worker=add_worker(database))
+@contextmanager
+def drain_that_waits(database):
+    """`drain --wait` as a process; whatever comes of it, it is gone afterwards."""
     waiting = subprocess.Popen(
         [sys.executable, "-m", "shithubd_worker", "drain", "--wait"],
         env=database.environment(),
@@ -965,22 +970,24 @@ def test_wait_ends_when_the_last_job_does(database, command):
         text=True,
     )
     with waiting:
+        try:
+            yield waiting
+        finally:
+            waiting.kill()
+
+
+def test_wait_ends_when_the_last_job_does(database):
+    job = add_job(database, state="processing", worker=add_worker(database))
+    with drain_that_waits(database) as waiting:
         assert f"k {job} by web1:1" in waiting.stderr.readline()
         database.query("DELETE FROM jobs")
         assert waiting.wait(PATIENCE) == 0
         assert "drained: nothing of it is running" in waiting.stdout.read()
 
 
-def test_an_interrupted_wait_leaves_the_hold_and_says_how_to_undo_it(database, command):
+def test_an_interrupted_wait_leaves_the_hold_and_says_how_to_undo_it(database):
     add_job(database, state="processing", worker=add_worker(database))
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "shithubd_worker", "drain", "--wait"],
-        env=database.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with waiting:
+    with drain_that_waits(database) as waiting:
         waiting.stderr.readline()
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(PATIENCE) == 130
