@@ -69,7 +69,8 @@ class Life(RuleBasedStateMachine):
         worker = uuid4()
         self.connection.execute(
             "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds) VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, %s)",
+            " schema_version, kinds, beat_at)"
+            " VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, %s, now() + interval '1 year')",
             (worker, list(KINDS)),
         )
         self.workers[worker] = Queue(connector(self.url, "life"), "public", worker)
@@ -145,7 +146,12 @@ class Life(RuleBasedStateMachine):
 
     # What goes wrong.
 
-    def crash(self, model):
+    def crash(self, job):
+        # From the second one on it postpones the job by half a minute, which must not pass by itself.
+        self.connection.execute(
+            "UPDATE jobs SET run_at = run_at + interval '1 year' WHERE id = %s AND crashes > 1", (job,)
+        )
+        model = self.jobs[job]
         model.crashes += 1
         model.attempts = max(model.attempts - 1, 0)
         model.owner = None
@@ -159,7 +165,7 @@ class Life(RuleBasedStateMachine):
             self.connection.execute("UPDATE jobs SET lease_expires_at = now() - interval '1 s' WHERE id = %s", (job,))
             # By a worker that holds nothing: one that does, and sweeps, is between two jobs, and gives back its own.
             assert [row[0] for row in self.sweeper.sweep()] == [job]
-            self.crash(self.jobs[job])
+            self.crash(job)
 
     @rule(data=st.data())
     def worker_dies(self, data):
@@ -167,7 +173,7 @@ class Life(RuleBasedStateMachine):
         held = {job for job, model in self.jobs.items() if model.owner == worker}
         assert {row[0] for row in self.beat.release_worker(worker, "dead")} == held
         for job in held:
-            self.crash(self.jobs[job])
+            self.crash(job)
         self.workers.pop(worker).close()
         self.hire()
 
