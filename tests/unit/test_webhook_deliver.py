@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from helpers_handlers import outcome_without_database
-from servers import free_port
+from servers import deaf_port
 
 from shithubd_worker.config import Config
 from shithubd_worker.handlers import webhook_deliver
@@ -189,9 +189,10 @@ def test_every_attempt_of_a_job_carries_the_same_delivery_and_every_job_another(
 
 
 def test_a_proxy_of_the_environment_is_not_used(receiver, config, monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    assert deliver(config, f"http://127.0.0.1:{receiver.port}").how is How.OK
+    with deaf_port() as port:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        assert deliver(config, f"http://127.0.0.1:{receiver.port}").how is How.OK
 
 
 def test_a_certificate_is_checked_by_the_name_of_the_url(secure_receiver, config, certificates, resolves, monkeypatch):
@@ -270,8 +271,8 @@ def test_a_retry_after_that_makes_no_sense_is_ignored(receiver, config, given):
 
 
 def test_a_receiver_that_is_down_is_tried_again(config):
-    port = free_port()
-    outcome = deliver(config, f"http://127.0.0.1:{port}")
+    with deaf_port() as port:
+        outcome = deliver(config, f"http://127.0.0.1:{port}")
     assert outcome.how is How.RETRY
     assert first_line(outcome) == f"http://127.0.0.1:{port} (127.0.0.1): [Errno 111] Connection refused"
 
@@ -422,13 +423,12 @@ def test_without_a_directory_of_secrets_systemds_credentials_are_used(receiver, 
 
 def test_no_secret_and_no_path_of_a_url_is_in_an_error(receiver, config):
     receiver.status, receiver.body = 500, b"broken"
-    for outcome in (
-        deliver(config, f"http://127.0.0.1:{receiver.port}/services/hidden?token=hidden"),
-        deliver(config, f"http://127.0.0.1:{free_port()}/services/hidden?token=hidden"),
-    ):
-        assert outcome.error
-        assert "hidden" not in outcome.error
-        assert KEY.decode() not in outcome.error
+    with deaf_port() as deaf:
+        for port in (receiver.port, deaf):
+            outcome = deliver(config, f"http://127.0.0.1:{port}/services/hidden?token=hidden")
+            assert outcome.error
+            assert "hidden" not in outcome.error
+            assert KEY.decode() not in outcome.error
 
 
 def test_importing_the_handlers_imports_none_of_their_libraries():
