@@ -568,8 +568,9 @@ def test_what_a_handler_started_is_gone_when_it_ends():
 
     assert Scene(handler).run().how is How.RETRY
     first, shell, grandchild = started
-    assert first.returncode == -signal.SIGKILL
-    assert shell.returncode == -signal.SIGKILL
+    for child in (first, shell):
+        eventually(lambda c=child: c.poll() is not None, "the child's end")
+        assert child.returncode == -signal.SIGKILL
     eventually(lambda: _gone(grandchild), "the grandchild's end")
 
 
