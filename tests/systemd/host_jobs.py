@@ -19,16 +19,17 @@ def touch(job, name):
     (STATE / name).touch()
 
 
-@registry.handler("test.sleep")
-def sleep(job, seconds):
-    """Take some time."""
-    time.sleep(seconds)
+@registry.handler("test.waits")
+def waits(job, door):
+    """Until the test opens the door: leaves a file behind, that is."""
+    while not (STATE / door).exists():
+        time.sleep(0.01)
 
 
 @registry.handler("test.child", max_attempts=1)
-def child(job, seconds):
-    """Take some time in a program, as git does. Fails for good if somebody kills it."""
-    process = job.popen(["sleep", str(seconds)])
+def child(job, door):
+    """The same in a program, as git does. Fails for good if somebody kills it."""
+    process = job.popen(["sh", "-c", 'until [ -e "$1" ]; do sleep 0.05; done', "sh", str(STATE / door)])
     if process.wait() != 0:
         raise RuntimeError(f"the child ended with {process.returncode}")
 

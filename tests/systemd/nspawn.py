@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount")
-BOOT_SECONDS = 60.0
+PATIENCE = 120.0  # seconds; a limit for faults, never a measure
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 # setpriv: the kernel ends it with us, even if we are killed. unshare: its end is the end of all that it started.
@@ -58,15 +58,15 @@ def why_not() -> str | None:
     return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
 
 
-def eventually(what: str, look: Callable[[], T], within: float, every: float = 0.05) -> T:
+def eventually(what: str, look: Callable[[], T]) -> T:
     """The first true answer of `look`, or an AssertionError that names what was waited for, and the last answer."""
-    until = time.monotonic() + within
+    until = time.monotonic() + PATIENCE
     while True:
         answer = look()
         if answer:
             return answer
-        assert time.monotonic() < until, f"not within {within:g} s: {what}; last seen: {answer!r}"
-        time.sleep(every)
+        assert time.monotonic() < until, f"not within {PATIENCE:g} s: {what}; last seen: {answer!r}"
+        time.sleep(0.05)
 
 
 class Host:
@@ -114,7 +114,7 @@ class Host:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        until = time.monotonic() + BOOT_SECONDS
+        until = time.monotonic() + PATIENCE
         state = "no process"
         while time.monotonic() < until and self._unshare.poll() is None:
             self._leader = self._leader or _find_child(self._unshare.pid, "systemd") or 0
@@ -134,7 +134,7 @@ class Host:
             **{"stdin": subprocess.DEVNULL, **options},
         )
 
-    def run(self, *command: str, check: bool = True, timeout: float = 60.0, stdin: str | None = None) -> str:
+    def run(self, *command: str, check: bool = True, timeout: float = PATIENCE, stdin: str | None = None) -> str:
         """Run a command in the host, as root; its stdout. Raises NspawnError with all that it said."""
         with self.popen(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             try:
@@ -210,4 +210,4 @@ def _remove_cgroup(cgroup: Path) -> None:
                 Path(directory).rmdir()
         return not cgroup.exists()
 
-    eventually(f"{cgroup} is empty", gone, within=10)
+    eventually(f"{cgroup} is empty", gone)
