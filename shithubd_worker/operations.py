@@ -119,8 +119,9 @@ class Operations(Session):
 
     def unpause(self, kind: str) -> Iterator[int]:
         """Flip the paused jobs of a kind back to queued, batch by batch; yields how many so far."""
-        total = 0
-        while flipped := self.value("unpause_v1", kind):
+        total, after = 0, -(2**63)
+        while rows := self.rows("unpause_v1", kind, after):
+            flipped, after = rows[0]
             total += flipped
             yield total
 

@@ -1,28 +1,31 @@
 -- queued → paused for the next p_limit jobs of a paused kind that waited when the pause began, in the order in which
 -- they would have run. The mirror of the pause in the table: the hold itself is what the lease obeys. Returns how many
--- were flipped and where to go on (p_after), or no row when all are flipped or the pause is over.
+-- were flipped and where to go on (p_after), or no row when all are flipped or the pause is over. A batch begins where
+-- the last one ended, so that it never walks again over what was flipped, cleaned away or not.
 -- Called again and again by pause-kind, each batch a transaction.
 CREATE OR REPLACE FUNCTION mirror_pause_v1(p_hold bigint, p_after jsonb DEFAULT NULL, p_limit integer DEFAULT 5000)
 RETURNS TABLE (flipped integer, after jsonb)
 LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
 AS $$
 DECLARE
-    v_hold  holds;
-    v_ids   bigint[];
-    v_after jsonb;
+    v_hold     holds;
+    v_ids      bigint[];
+    v_after    jsonb;
+    v_priority smallint    := coalesce((p_after->>'priority')::smallint, -32768);
+    v_run_at   timestamptz := coalesce((p_after->>'run_at')::timestamptz, '-infinity');
+    v_id       bigint      := coalesce((p_after->>'id')::bigint, -9223372036854775808);
 BEGIN
     -- Shared, so that a resume waits for this batch and then flips back what it flipped.
     SELECT * INTO v_hold FROM holds WHERE id = p_hold FOR SHARE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    p_after := coalesce(p_after, '{"priority": -32768, "run_at": "-infinity", "id": -9223372036854775808}');
     SELECT array_agg(w.id), (array_agg(jsonb_build_object('priority', w.priority, 'run_at', w.run_at, 'id', w.id)))[count(*)]
       INTO v_ids, v_after
       FROM (SELECT j.priority, j.run_at, j.id FROM jobs j
              WHERE j.state = 'queued' AND j.kind = v_hold.target
-               AND (j.priority, j.run_at, j.id) > ((p_after->>'priority')::smallint, (p_after->>'run_at')::timestamptz,
-                                                   (p_after->>'id')::bigint)
+               AND (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
                AND j.created_at <= v_hold.created
              ORDER BY j.priority, j.run_at, j.id
              LIMIT p_limit

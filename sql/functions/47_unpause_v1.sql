@@ -1,14 +1,25 @@
--- paused → queued for the next p_limit jobs of a kind, oldest first, those paused by hand too. Returns how many: 0 ends
--- the work. Called again and again by resume-kind, each batch a transaction.
-CREATE OR REPLACE FUNCTION unpause_v1(p_kind text, p_limit integer DEFAULT 5000) RETURNS integer
+-- paused → queued for the next p_limit jobs of a kind, oldest first, those paused by hand too. Returns how many were
+-- flipped and where to go on (p_after), or no row when all are. A batch begins where the last one ended, as in
+-- mirror_pause_v1. Called again and again by resume-kind, each batch a transaction.
+CREATE OR REPLACE FUNCTION unpause_v1(
+    p_kind text, p_after bigint DEFAULT -9223372036854775808, p_limit integer DEFAULT 5000
+) RETURNS TABLE (flipped integer, after bigint)
 LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
 AS $$
 DECLARE
-    v_count integer;
+    v_ids bigint[];
 BEGIN
-    UPDATE jobs SET state = 'queued'
-     WHERE id IN (SELECT id FROM jobs WHERE state = 'paused' AND kind = p_kind ORDER BY id LIMIT p_limit FOR UPDATE);
-    GET DIAGNOSTICS v_count = ROW_COUNT;
+    SELECT array_agg(w.id) INTO v_ids
+      FROM (SELECT j.id FROM jobs j
+             WHERE j.state = 'paused'  -- by the index of what is paused, not in the order of ids through all jobs
+               AND (j.kind, j.id) > (p_kind, p_after) AND (j.kind, j.id) <= (p_kind, 9223372036854775807)
+             ORDER BY j.kind, j.id LIMIT p_limit
+               FOR UPDATE) w;
+    IF v_ids IS NULL THEN
+        RETURN;
+    END IF;
+    UPDATE jobs SET state = 'queued' WHERE id = ANY (v_ids);
     PERFORM wake_v1();
-    RETURN v_count;
+    RETURN QUERY SELECT cardinality(v_ids), v_ids[cardinality(v_ids)];
 END $$;

@@ -1,6 +1,7 @@
--- The leases that a hold of this scope is about. Called by barrier_v1, and by drain and pause-kind --wait.
+-- The leases that a hold of this scope is about. Always by the index of the leases, whatever the planner's statistics
+-- say: the operator waits. Called by barrier_v1, and by drain and pause-kind --wait.
 CREATE OR REPLACE FUNCTION in_scope_v1(p_scope text, p_target text) RETURNS SETOF jobs
-LANGUAGE sql VOLATILE SET search_path FROM CURRENT
+LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
 AS $$
     SELECT j.*
       FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id

@@ -1,13 +1,42 @@
 -- Jobs in the order of their ids, one JSON object each; null for a state or a kind means any. The payload is text in
 -- it: one that a client can't read (too deep, too many digits) must not keep it from reading the list.
+-- What waits for an operator, and what runs, is few among many queued ones, maybe with the highest ids of all: it is
+-- looked up by its own index, kind by kind, and not by a walk over the table in the order of ids.
 CREATE OR REPLACE FUNCTION list_jobs_v1(p_state text, p_kind text, p_limit integer, p_after bigint DEFAULT NULL)
 RETURNS SETOF jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
+DECLARE
+    v_after bigint := coalesce(p_after, -9223372036854775808);
+    v_kind  text := coalesce(p_kind, '');  -- below the least
+    v_ids   bigint[] := '{}';
 BEGIN
+    IF p_state = 'processing' THEN
+        v_ids := ARRAY(SELECT j.id FROM jobs j WHERE j.state = 'processing');
+    ELSIF p_state IN ('paused', 'failed') THEN
+        LOOP
+            IF p_kind IS NULL THEN
+                SELECT min(j.kind) INTO v_kind FROM jobs j
+                 WHERE j.state = p_state AND j.state IN ('paused', 'failed') AND j.kind > v_kind;
+            END IF;
+            EXIT WHEN v_kind IS NULL;
+            v_ids := v_ids || ARRAY(SELECT j.id FROM jobs j
+                                     WHERE j.state = p_state AND j.state IN ('paused', 'failed')
+                                       AND (j.kind, j.id) > (v_kind, v_after)
+                                       AND (j.kind, j.id) <= (v_kind, 9223372036854775807)
+                                     ORDER BY j.kind, j.id LIMIT p_limit);
+            EXIT WHEN p_kind IS NOT NULL;
+        END LOOP;
+    ELSE
+        RETURN QUERY
+        SELECT to_jsonb(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j
+         WHERE (p_state IS NULL OR j.state = p_state) AND (p_kind IS NULL OR j.kind = p_kind) AND j.id > v_after
+         ORDER BY j.id LIMIT p_limit;
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT to_jsonb(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j
-     WHERE (p_state IS NULL OR j.state = p_state) AND (p_kind IS NULL OR j.kind = p_kind)
-       AND (p_after IS NULL OR j.id > p_after)
+     WHERE j.id = ANY (v_ids) AND j.id > v_after AND (p_kind IS NULL OR j.kind = p_kind)
      ORDER BY j.id LIMIT p_limit;
 END $$;

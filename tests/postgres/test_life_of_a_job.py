@@ -210,8 +210,9 @@ class Life(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(KINDS))
     def resume(self, kind):
         self.connection.execute("SELECT resume_kind_v1(%s)", (kind,))
-        while self.connection.execute("SELECT unpause_v1(%s, 2)", (kind,)).fetchone()[0]:
-            pass
+        after = -(2**63)
+        while found := self.connection.execute("SELECT * FROM unpause_v1(%s, %s, 2)", (kind, after)).fetchone():
+            after = found[1]
         self.paused.discard(kind)
         for model in self.jobs.values():
             if model.kind == kind and model.state == "paused":
