@@ -1,17 +1,15 @@
-"""The Prometheus endpoint: what this process does, counted here; and the queue, asked of the database when scraped."""
+"""The Prometheus endpoint: what this process does, counted here; the queue's gauges are served with it."""
 
 from __future__ import annotations
 
 import logging
 import socket
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import psycopg
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -22,15 +20,13 @@ from prometheus_client import (
     ProcessCollector,
     make_wsgi_app,
 )
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from shithubd_worker import __version__
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.host import signals_elsewhere
-from shithubd_worker.model import How, Lease, State
+from shithubd_worker.model import How, Lease
 from shithubd_worker.schema import newest_version
-from shithubd_worker.store import Connect, Session
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +34,6 @@ log = logging.getLogger(__name__)
 DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 STATES = ("starting", "idle", "running", "held", "reconnecting", "stopping")
-CACHE_SECONDS = 15.0
-MOST_STRANGERS = 100
-_NO_SUM = ("kind", "oldest_seconds")
 OTHER = "other"  # any kind that this worker doesn't know: a stranger's INSERT must not make series
 
 
@@ -166,130 +159,6 @@ class Metrics:
             self._state.labels(name).set(int(name == state))
 
 
-class QueueCollector(Collector):
-    """The queue's gauges. Asked at most every 15 s, by one scrape at a time; absent, never stale, without an answer."""
-
-    def __init__(self, connect: Connect, schema: str, known: Collection[str] = ()) -> None:
-        self._session = Session(connect, schema)
-        self._known = frozenset(known)
-        self._lock = threading.Lock()
-        self._asked_at = float("-inf")
-        self._families: list[GaugeMetricFamily] = []
-
-    def describe(self) -> Iterable[Any]:
-        """Nothing beforehand: registering must not need the database."""
-        return []
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges, fresh or at most 15 s old."""
-        with self._lock:
-            if time.monotonic() - self._asked_at >= CACHE_SECONDS:
-                self._families = list(self._ask())
-                self._asked_at = time.monotonic()
-            yield from self._families
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self._session.close()
-
-    def _folded(self, kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The kinds, but of those that this worker doesn't know only so many by name: the rest are one, `other`."""
-        strangers = [kind for kind in kinds if kind["kind"] not in self._known]
-        if len(strangers) <= MOST_STRANGERS:
-            return kinds
-        rest = strangers[MOST_STRANGERS:]
-        other: dict[str, Any] = {name: sum(kind[name] for kind in rest) for name in rest[0] if name not in _NO_SUM}
-        ages = [kind["oldest_seconds"] for kind in rest if kind["oldest_seconds"] is not None]
-        other |= {"kind": OTHER, "oldest_seconds": max(ages, default=None)}
-        return [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS] + [other]
-
-    def _ask(self) -> Iterator[GaugeMetricFamily]:
-        began = time.monotonic()
-        answer: dict[str, Any] | None = None
-        try:
-            if not self._session.opened:
-                # Its own limit: a slow count must fail here, and not pile up in the database.
-                self._session.connection.execute("SET statement_timeout = '2s'")
-            answer = self._session.value("queue_gauges_v1")
-        except psycopg.Error as error:
-            log.warning("the queue's metrics are left out: %s", str(error).strip().splitlines()[0])
-            self._session.close()
-        yield _family(
-            "queue_scrape_success",
-            "1 if the queue's gauges below are there.",
-            value=float(answer is not None),
-        )
-        yield _family(
-            "queue_scrape_duration_seconds",
-            "How long the database took for them.",
-            value=time.monotonic() - began,
-        )
-        if answer is None:
-            return
-        kinds = self._folded(answer["kinds"])
-        yield _family(
-            "job_queue_depth",
-            "Jobs that could run now.",
-            ["kind"],
-            {(k["kind"],): k["runnable"] for k in kinds},
-        )
-        states = [state.value for state in State]
-        yield _family(
-            "jobs", "Jobs by state.", ["kind", "state"], {(k["kind"], s): k[s] for k in kinds for s in states}
-        )
-        yield _family(
-            "job_queue_oldest_age_seconds",
-            "How long the oldest due job waits.",
-            ["kind"],
-            {(k["kind"],): k["oldest_seconds"] for k in kinds if k["oldest_seconds"] is not None},
-        )
-        yield _family(
-            "job_expired_leases",
-            "Leases past their end that nobody took back yet.",
-            ["kind"],
-            {(k["kind"],): answer["expired"].get(k["kind"], 0) for k in kinds},
-        )
-        yield _family(
-            "job_kind_unhandled",
-            "1 for a kind with jobs and no living worker.",
-            ["kind"],
-            {(k["kind"],): float(not k["workers"] and k["queued"] > 0) for k in kinds},
-        )
-        yield _family(
-            "job_kind_paused_timestamp_seconds",
-            "Since when a kind is paused.",
-            ["kind"],
-            {(kind,): since for kind, since in answer["paused"].items()},
-        )
-        scopes = ("fleet", "host", "unit", "worker", "kind")
-        yield _family("holds", "Holds that stand.", ["scope"], {(s,): answer["holds"].get(s, 0) for s in scopes})
-        yield _family(
-            "workers",
-            "Workers by state; silent if they didn't beat for 30 s.",
-            ["state"],
-            {(s,): answer["workers"].get(s, 0) for s in (*STATES, "silent")},
-        )
-        yield _family(
-            "history_ready_seconds",
-            "For how long from now the history has its partitions, in whole days.",
-            value=answer["history_days"] * 86400,
-        )
-
-
-def _family(
-    name: str,
-    text: str,
-    labels: Sequence[str] = (),
-    samples: dict[tuple[str, ...], float] | None = None,
-    *,
-    value: float | None = None,
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"shithubd_{name}", text, labels=labels)
-    for label_values, number in ({(): value} if value is not None else samples or {}).items():
-        family.add_metric(label_values, float(number))
-    return family
-
-
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
@@ -310,7 +179,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def serve(
-    metrics: Metrics, queue: QueueCollector, state: Callable[[], str], host: str, port: int, *, chosen: bool
+    metrics: Metrics, queue: Collector, state: Callable[[], str], host: str, port: int, *, chosen: bool
 ) -> tuple[str, int]:
     """Serve /metrics, /healthz and /readyz from a thread of their own; returns the address that was bound.
 

@@ -258,7 +258,8 @@ def _chosen(config: Config, loaded: Mapping[str, Kind], faults: list[str]) -> li
 def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:
     import socket
 
-    from shithubd_worker.metrics import Metrics, QueueCollector, serve
+    from shithubd_worker.metrics import Metrics, serve
+    from shithubd_worker.queue_gauges import QueueCollector
     from shithubd_worker.worker import Worker
 
     def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:

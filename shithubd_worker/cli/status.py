@@ -33,6 +33,9 @@ def status(shared: Shared, watch: float | None, *, drained: bool, as_json: bool)
 
     The first line sums it up: "running 1, held 499". To confirm a drain: running 0, or --drained.
 
+    What runs is all counted. Of what waits, counting stops at 100,000 a kind, to keep this quick: 100,000+ then, and
+    the figure is named in "capped" with --json.
+
     \b
     Examples:
       shithubd-worker status
@@ -90,9 +93,14 @@ def _say_drained(found: dict[str, Any], *, as_json: bool) -> int:
 
 
 def _summary(found: dict[str, Any]) -> str:
-    states = found["states"]
-    parts = [f"queued {states['queued']}", f"paused {states['paused']}", f"failed {states['failed']}"]
-    return f"running {found['running']}, held {found['held']} ({', '.join(parts)})"
+    figures = {**found["states"], "held": found["held"], "capped": found["capped"]}
+    parts = ", ".join(f"{name} {_figure(figures, name)}" for name in ("queued", "paused", "failed"))
+    return f"running {_figure(figures, 'processing')}, held {_figure(figures, 'held')} ({parts})"
+
+
+def _figure(figures: dict[str, Any], name: str) -> str:
+    """A number of jobs; with a + if there are more than were counted."""
+    return f"{figures[name]:,}{'+' if name in figures['capped'] else ''}"
 
 
 def _render(found: dict[str, Any]) -> None:
@@ -118,7 +126,7 @@ def _kinds_table(kinds: list[dict[str, Any]]) -> Table:
         unhandled = kind["queued"] and not kind["workers"]
         table.add_row(
             _clean(kind["kind"]),
-            *(str(kind[n]) for n in ("queued", "processing", "paused", "failed", "held")),
+            *(_figure(kind, name) for name in ("queued", "processing", "paused", "failed", "held")),
             _seconds(kind["oldest_seconds"]),
             "none" if unhandled else str(kind["workers"]),
             style="red" if kind["failed"] else "yellow" if kind["held"] or unhandled else None,

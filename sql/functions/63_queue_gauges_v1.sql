@@ -1,15 +1,16 @@
--- What the metrics endpoint shows of the queue, in one answer: each kind as in kinds_v1 with its expired leases, the
--- paused kinds with the start of their pause, the drains by scope, the workers by state, and the days of history ready.
+-- What the metrics endpoint shows of the queue, in one answer: each kind as in kinds_v1, by the counts of queue_counts
+-- (how old they are: `age`, in seconds; null if nobody counted yet); and, of this moment, the paused kinds with the
+-- start of their pause, the holds by scope, the workers by state, and the days of history ready. Reads no job.
 CREATE OR REPLACE FUNCTION queue_gauges_v1() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$
+    WITH counted AS MATERIALIZED (
+        SELECT counts, counted_at FROM queue_counts WHERE counts IS NOT NULL
+    )
     SELECT jsonb_build_object(
-        'kinds', (SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM kinds_v1() k),
-        'expired', (SELECT coalesce(jsonb_object_agg(kind, n), '{}')
-                      FROM (SELECT kind, count(*) AS n FROM jobs
-                             WHERE state = 'processing'
-                               AND coalesce(lease_expires_at, '-infinity'::timestamptz) <= clock_timestamp()
-                             GROUP BY kind) e),
+        'age', (SELECT greatest(0, extract(epoch FROM clock_timestamp() - counted_at)) FROM counted),
+        'counted_at', (SELECT extract(epoch FROM counted_at) FROM counted),
+        'kinds', (SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM kinds_v1(coalesce((SELECT counts FROM counted), '[]')) k),
         'paused', (SELECT coalesce(jsonb_object_agg(target, extract(epoch FROM created)), '{}')
                      FROM holds WHERE scope = 'kind' AND (until IS NULL OR until > clock_timestamp())),
         'holds', (SELECT coalesce(jsonb_object_agg(scope, n), '{}')

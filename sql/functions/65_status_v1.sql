@@ -1,4 +1,5 @@
--- The whole of `shithubd-worker status` in one answer.
+-- The whole of `shithubd-worker status` in one answer, of this moment. The leases are all there; counts may be capped
+-- (count_jobs_v1): `capped` names, for each kind and for the sums, the figures that are no more than a lower bound.
 CREATE OR REPLACE FUNCTION status_v1() RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
@@ -8,6 +9,7 @@ AS $$
                                              'paused', coalesce(sum(paused), 0), 'failed', coalesce(sum(failed), 0)) FROM k),
         'running', (SELECT coalesce(sum(processing), 0) FROM k),
         'held', (SELECT coalesce(sum(held), 0) FROM k),
+        'capped', (SELECT coalesce(jsonb_agg(DISTINCT f.figure), '[]') FROM k, unnest(k.capped) AS f (figure)),
         'kinds', (SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM k),
         'leases', (SELECT coalesce(jsonb_agg(l), '[]') FROM leases_v1() l),
         'holds', (SELECT coalesce(jsonb_agg(to_jsonb(h) ORDER BY h.created), '[]') FROM holds h

@@ -802,6 +802,20 @@ def test_the_status_says_what_runs_and_what_is_held(database, command):
     assert [row["leased_by"] for row in told["workers"]] == ["web1:1"]
 
 
+def test_what_waits_is_counted_up_to_a_hundred_thousand_and_more_is_said_to_be_more(database, command):
+    database.query("INSERT INTO jobs (kind, state) SELECT 'many', 'paused' FROM generate_series(1, 100001)")
+    for kind in ("many", "few"):
+        add_job(database, kind, "processing", worker=uuid4())
+    add_job(database, "few", "failed")
+    text = command("status").stdout
+    assert text.splitlines()[0] == "running 2, held 100,000+ (queued 0, paused 100,000+, failed 1)"
+    assert re.search(r"^many +0 +1 +100,000\+ +0 +100,000\+", text, re.MULTILINE)
+    told = command.json("status")
+    assert told["states"] == {"queued": 0, "processing": 2, "paused": 100000, "failed": 1}
+    assert sorted(told["capped"]) == ["held", "paused"]
+    assert {kind["kind"]: kind["capped"] for kind in told["kinds"]} == {"many": ["paused", "held"], "few": []}
+
+
 def test_queued_jobs_count_as_held_while_a_hold_covers_them(database, command):
     for kind in ("a", "a", "b"):
         add_job(database, kind)

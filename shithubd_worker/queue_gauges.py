@@ -1,0 +1,189 @@
+"""The queue's gauges for the Prometheus endpoint: read from one row that some worker of the fleet keeps fresh."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import psycopg
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from shithubd_worker.metrics import OTHER, STATES
+from shithubd_worker.model import State
+from shithubd_worker.store import Connect, Session
+
+log = logging.getLogger(__name__)
+
+# Counts younger than this are good enough. Below the usual 15 s between scrapes, so that each scrape finds new ones.
+FRESH_SECONDS = 10.0
+# Older ones are left out, rather than shown as if they were true. Two minutes is the longest usual scrape interval.
+STALE_SECONDS = 120.0
+# How long a scrape waits for a count: a short queue is counted in it, so that what is shown is of this moment.
+WAIT_SECONDS = 0.025
+# A count must end in the database too, and not pile up there.
+COUNT_TIMEOUT = "2s"
+MOST_STRANGERS = 100
+_SUMMED = ("queued", "processing", "paused", "failed", "runnable", "expired", "workers")
+
+
+class QueueCollector(Collector):
+    """The queue's gauges; absent, never stale, without an answer.
+
+    A scrape reads the counts that stand in the database, however long the queue. If they are no longer fresh, a thread
+    counts anew, unless another worker of the fleet is about it; the scrape waits for that only for a moment.
+    """
+
+    def __init__(self, connect: Connect, schema: str, known: Collection[str] = ()) -> None:
+        self._reader = Session(connect, schema)
+        self._counter = Session(connect, schema)  # the thread's: a connection has one question at a time
+        self._counting: threading.Thread | None = None
+        self._known = frozenset(known)
+        self._lock = threading.Lock()
+
+    def describe(self) -> Iterable[Any]:
+        """Nothing beforehand: registering must not need the database."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges; what was counted is at most STALE_SECONDS old."""
+        with self._lock:
+            began = time.monotonic()
+            answer = self._read()
+            if answer is not None and not _younger(answer, FRESH_SECONDS) and self._recounted():
+                answer = self._read()
+            seconds = time.monotonic() - began
+        counted = answer is not None and _younger(answer, STALE_SECONDS)
+        yield _family("queue_scrape_success", "1 if the queue's gauges below are there.", value=float(counted))
+        yield _family("queue_scrape_duration_seconds", "How long this scrape waited for them.", value=seconds)
+        if answer is not None:
+            yield from _of_this_moment(answer)
+        if answer is not None and counted:
+            yield from _as_counted(answer, self._folded(answer["kinds"]))
+
+    def close(self) -> None:
+        """Drop the connections."""
+        if self._counting is not None:
+            self._counting.join()
+        self._counter.close()
+        self._reader.close()
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            answer: dict[str, Any] = self._reader.value("queue_gauges_v1")
+        except psycopg.Error as error:
+            log.warning("the queue's metrics are left out: %s", str(error).strip().splitlines()[0])
+            self._reader.close()
+            return None
+        return answer
+
+    def _recounted(self) -> bool:
+        """Have the queue counted, if nobody else does. True if that ended within a moment."""
+        if self._counting is None or not self._counting.is_alive():
+            self._counting = threading.Thread(target=self._count, name="count", daemon=True)
+            self._counting.start()
+        self._counting.join(WAIT_SECONDS)
+        return not self._counting.is_alive()
+
+    def _count(self) -> None:
+        try:
+            if self._counter.value("claim_count_v1", FRESH_SECONDS):
+                with self._counter.connection.transaction():
+                    self._counter.connection.execute(f"SET LOCAL statement_timeout = '{COUNT_TIMEOUT}'")
+                    self._counter.value("recount_v1")
+        except psycopg.Error as error:
+            log.warning("the queue could not be counted: %s", str(error).strip().splitlines()[0])
+            self._counter.close()
+
+    def _folded(self, kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The kinds, but of those that this worker doesn't know only so many by name: the rest are one, `other`."""
+        strangers = [kind for kind in kinds if kind["kind"] not in self._known]
+        if len(strangers) <= MOST_STRANGERS:
+            return kinds
+        rest = strangers[MOST_STRANGERS:]
+        other: dict[str, Any] = {name: sum(kind[name] for kind in rest) for name in _SUMMED}
+        ages = [kind["oldest_seconds"] for kind in rest if kind["oldest_seconds"] is not None]
+        other |= {"kind": OTHER, "oldest_seconds": max(ages, default=None)}
+        other |= {"capped": [figure for kind in rest for figure in kind["capped"]]}
+        return [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS] + [other]
+
+
+def _younger(answer: dict[str, Any], seconds: float) -> bool:
+    return answer["age"] is not None and answer["age"] < seconds
+
+
+def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator[GaugeMetricFamily]:
+    """What was counted, maybe a while ago."""
+    yield _family("queue_counted_timestamp_seconds", "When the jobs were counted.", value=answer["counted_at"])
+    yield _family(
+        "job_queue_depth",
+        "Jobs that could run now.",
+        ["kind"],
+        {(k["kind"],): k["runnable"] for k in kinds},
+    )
+    states = [state.value for state in State]
+    yield _family("jobs", "Jobs by state.", ["kind", "state"], {(k["kind"], s): k[s] for k in kinds for s in states})
+    yield _family(
+        "job_counts_capped",
+        "1 for a kind of which there are more jobs than the two above say: counting stopped.",
+        ["kind"],
+        {(k["kind"],): float(bool(k["capped"])) for k in kinds},
+    )
+    yield _family(
+        "job_queue_oldest_age_seconds",
+        "How long the oldest due job waits.",
+        ["kind"],
+        {(k["kind"],): k["oldest_seconds"] for k in kinds if k["oldest_seconds"] is not None},
+    )
+    yield _family(
+        "job_expired_leases",
+        "Leases past their end that nobody took back yet.",
+        ["kind"],
+        {(k["kind"],): k["expired"] for k in kinds},
+    )
+    yield _family(
+        "job_kind_unhandled",
+        "1 for a kind with jobs and no living worker.",
+        ["kind"],
+        {(k["kind"],): float(not k["workers"] and k["queued"] > 0) for k in kinds},
+    )
+
+
+def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
+    """What is read anew by each scrape."""
+    yield _family(
+        "job_kind_paused_timestamp_seconds",
+        "Since when a kind is paused.",
+        ["kind"],
+        {(kind,): since for kind, since in answer["paused"].items()},
+    )
+    scopes = ("fleet", "host", "unit", "worker", "kind")
+    yield _family("holds", "Holds that stand.", ["scope"], {(s,): answer["holds"].get(s, 0) for s in scopes})
+    yield _family(
+        "workers",
+        "Workers by state; silent if they didn't beat for 30 s.",
+        ["state"],
+        {(s,): answer["workers"].get(s, 0) for s in (*STATES, "silent")},
+    )
+    yield _family(
+        "history_ready_seconds",
+        "For how long from now the history has its partitions, in whole days.",
+        value=answer["history_days"] * 86400,
+    )
+
+
+def _family(
+    name: str,
+    text: str,
+    labels: Sequence[str] = (),
+    samples: dict[tuple[str, ...], float] | None = None,
+    *,
+    value: float | None = None,
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"shithubd_{name}", text, labels=labels)
+    for label_values, number in ({(): value} if value is not None else samples or {}).items():
+        family.add_metric(label_values, float(number))
+    return family

@@ -1,0 +1,324 @@
+"""The queue's gauges: true, the same for all workers, and no dearer for a long queue than for a short one."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from conftest import PATIENCE, eventually
+
+from shithubd_worker import queue_gauges
+from shithubd_worker.queue_gauges import QueueCollector
+from shithubd_worker.store import connector
+
+STATES = ("queued", "processing", "paused", "failed")
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """A scrape waits for its count, however slow the machine."""
+    monkeypatch.setattr(queue_gauges, "WAIT_SECONDS", PATIENCE)
+
+
+@pytest.fixture
+def collector(database):
+    """Make collectors, as workers have them; all are closed after the test."""
+    made = []
+
+    def make(*known):
+        made.append(QueueCollector(connector(database.url, "test"), database.schema, known))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def scrape(collector):
+    """What a collector shows now: {name: {labels: value}}."""
+    found = {}
+    for family in collector.collect():
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            found.setdefault(sample.name, {})[labels] = sample.value
+    return found
+
+
+def age(database, *, counted="0 s", claimed="0 s"):
+    """As if so much time had passed since the last count, and since somebody began one."""
+    database.query(
+        "UPDATE queue_counts SET counted_at = counted_at - %s::interval, claimed_at = claimed_at - %s::interval",
+        counted,
+        claimed,
+    )
+
+
+def insert(database, kind, count, state="queued", **columns):
+    """So many jobs of a kind."""
+    values = {"kind": kind, "state": state, **columns}
+    if state == "processing":
+        values |= {"leased_by": "h:1", "leased_at": "now"}
+    names, marks = ", ".join(values), ", ".join(["%s"] * len(values))
+    database.query(f"INSERT INTO jobs ({names}) SELECT {marks} FROM generate_series(1, %s)", *values.values(), count)
+
+
+def test_they_say_what_the_table_holds(database, collector, patient):
+    database.query(
+        "INSERT INTO jobs (kind, run_at)"
+        " VALUES ('a', now() - interval '100 s'), ('a', now() + interval '1 h'), ('b', now())"
+    )
+    database.query("INSERT INTO jobs (kind, state) VALUES ('a', 'failed'), ('c', 'paused')")
+    database.query(
+        "INSERT INTO jobs (kind, state, leased_by, leased_at, lease_expires_at)"
+        " VALUES ('a', 'processing', 'h:1', now(), now() - interval '1 s')"
+    )
+    database.query("SELECT pause_kind_v1('b'), drain_v1('host', 'web1')")
+    found = scrape(collector())
+    assert found["shithubd_job_queue_depth"] == {"kind=a": 1, "kind=b": 0, "kind=c": 0}
+    assert found["shithubd_jobs"]["kind=a,state=queued"] == 2
+    assert found["shithubd_jobs"]["kind=a,state=processing"] == 1
+    assert found["shithubd_jobs"]["kind=a,state=failed"] == 1
+    assert found["shithubd_jobs"]["kind=c,state=paused"] == 1
+    assert found["shithubd_job_counts_capped"] == {"kind=a": 0, "kind=b": 0, "kind=c": 0}
+    assert 100 <= found["shithubd_job_queue_oldest_age_seconds"]["kind=a"] < 200
+    assert found["shithubd_job_expired_leases"] == {"kind=a": 1, "kind=b": 0, "kind=c": 0}
+    assert found["shithubd_job_kind_unhandled"]["kind=a"] == 1
+    assert list(found["shithubd_job_kind_paused_timestamp_seconds"]) == ["kind=b"]
+    assert found["shithubd_holds"]["scope=host"] == found["shithubd_holds"]["scope=kind"] == 1
+    assert found["shithubd_workers"]["state=idle"] == 0
+    assert found["shithubd_history_ready_seconds"][""] == 14 * 86400
+    assert found["shithubd_queue_counted_timestamp_seconds"][""] > 1.7e9
+    assert found["shithubd_queue_scrape_success"][""] == 1
+
+
+def test_one_count_serves_the_scrapes_of_all_workers_until_it_is_no_longer_fresh(
+    database, collector, patient, monkeypatch
+):
+    monkeypatch.setattr(queue_gauges, "FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(queue_gauges, "STALE_SECONDS", 3600.0)
+    first, second = collector(), collector()
+    insert(database, "a", 1)
+    assert scrape(first)["shithubd_jobs"]["kind=a,state=queued"] == 1
+    insert(database, "a", 1)
+    for one in (first, second, first):
+        assert scrape(one)["shithubd_jobs"]["kind=a,state=queued"] == 1
+    age(database, counted="2 min", claimed="2 min")
+    assert scrape(second)["shithubd_jobs"]["kind=a,state=queued"] == 2
+    assert scrape(first)["shithubd_jobs"]["kind=a,state=queued"] == 2
+
+
+def test_holds_and_workers_are_of_the_moment_all_the_same(database, collector, patient, monkeypatch):
+    monkeypatch.setattr(queue_gauges, "FRESH_SECONDS", 3600.0)
+    insert(database, "a", 3)
+    one = collector()
+    assert scrape(one)["shithubd_job_queue_depth"] == {"kind=a": 3}
+    database.query("SELECT drain_v1()")
+    found = scrape(one)
+    assert found["shithubd_job_queue_depth"] == {"kind=a": 0}  # what is held can't run now
+    assert found["shithubd_holds"]["scope=fleet"] == 1
+
+
+def test_a_scrape_does_not_wait_for_a_long_count(database, collector):
+    one = collector()
+    insert(database, "a", 1)
+    eventually(lambda: "shithubd_jobs" in scrape(one), "the first count")
+    insert(database, "a", 1)
+    age(database, counted="1 min", claimed="1 min")
+    with database.connect() as slow, slow.transaction():
+        slow.execute("SELECT FROM queue_counts FOR UPDATE")  # the count can't end
+        assert scrape(one)["shithubd_jobs"]["kind=a,state=queued"] == 1
+        assert scrape(one)["shithubd_queue_scrape_success"][""] == 1
+    eventually(lambda: scrape(one)["shithubd_jobs"]["kind=a,state=queued"] == 2, "counted in the background")
+
+
+def test_counts_that_are_stale_are_left_out(database, collector, patient):
+    insert(database, "a", 1)
+    one = collector()
+    assert scrape(one)["shithubd_queue_scrape_success"][""] == 1
+    age(database, counted="3 min", claimed="-1 h")  # somebody is about to count, and doesn't get through
+    found = scrape(one)
+    assert found["shithubd_queue_scrape_success"][""] == 0
+    assert not {"shithubd_jobs", "shithubd_job_queue_depth", "shithubd_job_queue_oldest_age_seconds"} & set(found)
+    assert "shithubd_holds" in found  # not counted, so not stale
+
+
+def test_a_count_that_takes_too_long_is_cancelled_and_tried_again_later(database, collector, patient, monkeypatch):
+    one = collector()
+    insert(database, "a", 1)
+    monkeypatch.setattr(queue_gauges, "COUNT_TIMEOUT", "50ms")
+    database.query("INSERT INTO queue_counts (claimed_at) VALUES (now() - interval '1 h')")
+    with database.connect() as slow, slow.transaction():
+        slow.execute("LOCK TABLE jobs")
+        assert scrape(one)["shithubd_queue_scrape_success"][""] == 0
+    monkeypatch.setattr(queue_gauges, "COUNT_TIMEOUT", "60s")
+    assert scrape(one)["shithubd_queue_scrape_success"][""] == 0  # claimed a moment ago
+    age(database, claimed="1 min")
+    assert scrape(one)["shithubd_jobs"]["kind=a,state=queued"] == 1
+
+
+def test_of_many_who_would_count_one_may(database):
+    assert [database.query("SELECT claim_count_v1(3600)")[0][0] for _ in range(3)] == [True, None, None]
+    age(database, claimed="2 h")
+    assert [database.query("SELECT claim_count_v1(3600)")[0][0] for _ in range(2)] == [True, None]
+
+
+def test_strangers_beyond_the_hundredth_are_one(database, collector, patient):
+    database.query("INSERT INTO jobs (kind) SELECT 'stranger ' || n FROM generate_series(1000, 1149) n")
+    insert(database, "a", 2)
+    found = scrape(collector("a"))["shithubd_job_queue_depth"]
+    assert len(found) == 102
+    assert (found["kind=a"], found["kind=stranger 1000"], found["kind=other"]) == (2, 1, 50)
+
+
+# What count_jobs_v1 says, and what it reads for that.
+
+
+def test_the_counts_are_those_of_the_table_itself(any_database):
+    chance = random.Random(1)
+    rows = []
+    for _ in range(3000):
+        state = chance.choice(STATES)
+        lease = ("h:1", "now") if state == "processing" else (None, None)
+        when = chance.choice(["now", "yesterday", "tomorrow", "-infinity", "infinity"])
+        expiry = chance.choice([None, "yesterday", "tomorrow"])
+        priority = chance.choice([-32768, -1, 0, 0, 0, 7, 32767])
+        rows.append(
+            (chance.choice(["a", "b", "b c", "ä", "z" * 200, "\U0001f600"]), state, *lease, when, expiry, priority)
+        )
+    with any_database.connect() as connection:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO jobs (kind, state, leased_by, leased_at, run_at, lease_expires_at, priority)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                rows,
+            )
+        counted = connection.execute(
+            "SELECT kind, queued, processing, paused, failed, runnable, expired, oldest_seconds IS NOT NULL, capped"
+            " FROM kinds_v1()"
+        ).fetchall()
+        expected = connection.execute(
+            "SELECT kind, count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'processing'),"
+            " count(*) FILTER (WHERE state = 'paused'), count(*) FILTER (WHERE state = 'failed'),"
+            " count(*) FILTER (WHERE state = 'queued' AND run_at <= now()),"
+            " count(*) FILTER (WHERE state = 'processing' AND coalesce(lease_expires_at, '-infinity') <= now()),"
+            " true, ARRAY[]::text[] FROM jobs GROUP BY kind"
+        ).fetchall()
+    assert sorted(counted) == sorted(expected)
+
+
+READ = """SELECT relname, pg_stat_get_xact_tuples_returned(oid) FROM pg_class WHERE oid = 'jobs'::regclass
+    OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'jobs'::regclass)"""
+
+
+def rows_read(connection, query):
+    """How many rows and index entries of jobs a query goes through, by relation: PostgreSQL's own counts."""
+    with connection.transaction():
+        before = Counter(dict(connection.execute(READ).fetchall()))
+        result = connection.execute(query).fetchall()
+        after = Counter(dict(connection.execute(READ).fetchall()))
+    return result, after - before
+
+
+def test_a_long_queue_is_counted_by_reading_a_short_part_of_it(any_database):
+    for kind in ("a", "b"):
+        insert(any_database, kind, 4000)
+        insert(any_database, kind, 4000, run_at="tomorrow")
+        insert(any_database, kind, 4000, state="failed")
+        insert(any_database, kind, 4000, state="paused")
+    insert(any_database, "c", 50)
+    insert(any_database, "a", 7, state="processing")
+    with any_database.connect() as connection:
+        found, read = rows_read(connection, "SELECT kind, part, jobs, capped FROM count_jobs_v1(100) ORDER BY 1, 2")
+        assert found == [
+            ("a", "due", 100, True),
+            ("a", "expired", 7, False),
+            ("a", "failed", 100, True),
+            ("a", "later", 100, True),
+            ("a", "paused", 100, True),
+            ("a", "processing", 7, False),
+            *[("b", part, 100, True) for part in ("due", "failed", "later", "paused")],
+            ("c", "due", 50, False),
+        ]
+        assert read["jobs"] == 0  # no walk over the table, though it was never analyzed
+        assert read.total() < 8 * 101 + 50 + 7 + 20
+        connection.execute("ANALYZE jobs")
+        connection.execute("INSERT INTO jobs (kind) SELECT 'a' FROM generate_series(1, 4000)")
+        assert rows_read(connection, "SELECT * FROM count_jobs_v1(100)")[1] == read
+
+
+def test_many_long_kinds_are_counted_less_far_once_enough_was_counted(database):
+    database.query("INSERT INTO jobs (kind) SELECT 'kind ' || n % 5 FROM generate_series(1, 10000) n")
+    found = database.query("SELECT jobs, capped FROM count_jobs_v1(1500, 4000) ORDER BY kind")
+    assert found == [(1500, True), (1500, True), (1000, True), (1000, True), (1000, True)]
+    assert database.query("SELECT count(*) FROM count_jobs_v1() WHERE jobs = 2000 AND NOT capped") == [(5,)]
+
+
+def test_what_is_no_more_than_a_lower_bound_is_named(database):
+    insert(database, "a", 20)
+    insert(database, "b", 20, run_at="tomorrow")
+    insert(database, "c", 20, state="paused")
+    insert(database, "d", 10)
+    database.query("SELECT pause_kind_v1('b')")
+    capped = "SELECT kind, capped FROM kinds_v1((SELECT jsonb_agg(to_jsonb(c)) FROM count_jobs_v1(10) c)) ORDER BY kind"
+    assert database.query(capped) == [
+        ("a", ["queued", "runnable"]),
+        ("b", ["queued", "held"]),
+        ("c", ["paused", "held"]),
+        ("d", []),
+    ]
+    database.query("SELECT drain_v1()")
+    assert dict(database.query(capped))["a"] == ["queued", "held"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT known_kind_v1('c')",
+        "SELECT known_kind_v1('zzz')",
+        "SELECT * FROM list_jobs_v1('failed', NULL, 3)",
+        "SELECT * FROM list_jobs_v1('paused', 'c', 3)",
+        "SELECT * FROM list_jobs_v1('processing', NULL, 3)",
+        "SELECT * FROM list_jobs_v1(NULL, NULL, 3)",
+        "SELECT barrier_v1('kind', 'c')",
+        "SELECT * FROM leases_v1()",
+        "SELECT * FROM unpause_v1('a')",
+        "SELECT * FROM unpause_v1('c')",
+    ],
+)
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_command_of_an_incident_reads_few_rows_of_a_long_queue(any_database, query, analyzed):
+    insert(any_database, "a", 5000)
+    insert(any_database, "b", 2, state="failed")
+    insert(any_database, "c", 2, state="paused")
+    insert(any_database, "c", 2, state="processing", lease_expires_at="tomorrow")
+    with any_database.connect() as connection:
+        if analyzed:
+            connection.execute("ANALYZE jobs")
+        _, read = rows_read(connection, query)
+    assert read.total() < 50
+
+
+def test_marking_what_waits_goes_on_where_it_stopped_and_so_does_the_way_back(any_database):
+    insert(any_database, "a", 5000)
+    insert(any_database, "b", 5000)
+    with any_database.connect() as held, held.transaction():
+        held.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        held.execute("SELECT count(*) FROM jobs")  # while this snapshot is held, nothing is cleaned away
+        with any_database.connect() as connection:
+            hold = connection.execute("SELECT id FROM pause_kind_v1('a')").fetchone()[0]
+            after, batches = "null", []
+            query = "SELECT flipped, after::text FROM mirror_pause_v1({}, {}, 500)"
+            while (found := rows_read(connection, query.format(hold, after)))[0]:
+                after = f"'{found[0][0][1]}'"
+                batches.append(found[1]["jobs_queue"])
+            assert len(batches) == 10
+            assert max(batches) <= 501
+            after, batches = -1, []
+            query = "SELECT flipped, after FROM unpause_v1('a', {}, 500)"
+            while (found := rows_read(connection, query.format(after)))[0]:
+                after = found[0][0][1]
+                batches.append(found[1]["jobs_parked"])
+            assert len(batches) == 10
+            assert max(batches) <= 501
+    assert any_database.query("SELECT state, count(*) FROM jobs GROUP BY 1") == [("queued", 10000)]
