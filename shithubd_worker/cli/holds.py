@@ -146,8 +146,9 @@ def pause_kind(
 ) -> int:
     """Stop one kind: its jobs of now, and those enqueued, retried or due later. Other kinds go on.
 
-    When it returns, nothing of the kind starts any more; running jobs are finished (--wait waits for them). The
-    waiting jobs are marked paused; later ones stay queued, and status counts them as held.
+    Once it says so, which takes a moment, nothing of the kind starts any more; running jobs are finished (--wait waits
+    for them). Then the waiting jobs are marked paused, the next to run first; later ones stay queued, and status counts
+    them as held.
 
     \b
     Examples:
@@ -195,18 +196,23 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
       shithubd-worker resume-kind search.reindex
     """
     operations = shared.operations()
+    tell = _teller(as_json=as_json)
     hold = operations.resume_kind(kind, reason)
-    flipped = _follow("put back", operations.unpause(kind))
-    if as_json:
-        emit({"kind": kind, "ended": _told(hold) if hold else None, "requeued": flipped})
-        return EXIT_OK
     if hold:
         why = f": {hold.reason}" if hold.reason else ""
-        click.echo(printable(f"resumed {kind}{why}"))
-        click.echo(printable(f"it was paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}"))
+        tell(f"resumed {kind}{why}")
+        tell(f"it was paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}")
     else:
-        click.echo(f"{kind} was not paused")
-    click.echo(f"{flipped} paused job(s) back in the queue")
+        tell(f"{kind} was not paused")
+    try:
+        flipped = _follow("put back", operations.unpause(kind))
+    except KeyboardInterrupt:
+        say(f"interrupted; some jobs are still marked paused: go on with shithubd-worker resume-kind {kind}")
+        return EXIT_DETACHED
+    if as_json:
+        emit({"kind": kind, "ended": _told(hold) if hold else None, "requeued": flipped})
+    else:
+        click.echo(f"{flipped} paused job(s) back in the queue")
     return EXIT_OK
 
 
@@ -246,9 +252,16 @@ def _see_through(
     """The barrier, the mirror of a pause, and the wait: what makes a hold certain, told as it goes."""
     began = time.monotonic()
     deadline = None if timeout is None else began + timeout
+    tell = _teller(as_json=as_json)
     mirrored = 0
     try:
         certain = operations.barrier(scope, deadline, say)
+        seconds = time.monotonic() - began
+        if not certain:
+            tell(f"{scope} is held, but after {seconds:.1f} s a lease query is still under way: not certain yet")
+        else:
+            until = f" until {hold.until:%Y-%m-%d %H:%M:%S%z}" if hold.until else ""
+            tell(f"{scope} is held{until}: nothing of it starts any more ({seconds:.1f} s)")
         if hold.scope == "kind":
             mirrored = _follow("marked paused", operations.mirror(hold))
         idle = certain and wait and operations.wait_until_idle(scope, deadline, say)
@@ -256,7 +269,6 @@ def _see_through(
     except KeyboardInterrupt:
         say(f"interrupted; the hold stays: undo with {undo}")
         return EXIT_DETACHED
-    seconds = time.monotonic() - began
     timed_out = not certain or (wait and not idle)
     if as_json:
         emit(
@@ -266,16 +278,11 @@ def _see_through(
                 "drained": not leases,
                 "running": leases,
                 "paused": mirrored,
-                "seconds": round(seconds, 3),
+                "seconds": round(time.monotonic() - began, 3),
                 "undo": undo,
             }
         )
         return EXIT_TIMEOUT if timed_out else EXIT_OK
-    if not certain:
-        click.echo(f"{scope} is held, but after {seconds:.1f} s a lease query is still under way: not certain yet")
-    else:
-        until = f" until {hold.until:%Y-%m-%d %H:%M:%S%z}" if hold.until else ""
-        click.echo(f"{scope} is held{until}: nothing of it starts any more ({seconds:.1f} s)")
     if hold.scope == "kind":
         click.echo(f"{mirrored} waiting job(s) marked paused; what comes later is held too")
     if leases:
@@ -288,6 +295,15 @@ def _see_through(
         click.echo("nothing of it is running" if hold.mode == "pause" else "drained: nothing of it is running")
     click.echo(f"undo: {undo}")
     return EXIT_TIMEOUT if timed_out else EXIT_OK
+
+
+def _teller(*, as_json: bool) -> Callable[[str], None]:
+    """How to tell what is true already, while the rest of a command goes on: on stdout, unless that is for data."""
+
+    def tell(text: str) -> None:
+        click.echo(printable(text), err=as_json)
+
+    return tell
 
 
 def _follow(verb: str, totals: Any) -> int:

@@ -1062,6 +1062,40 @@ def test_pause_and_resume_of_a_kind_can_be_repeated_and_flip_its_jobs(database, 
     ]
 
 
+@contextmanager
+def said_while_the_jobs_are_locked(database, *arguments):
+    """Start a command while no job can be changed: the first line that it prints then. It goes on afterwards."""
+    with database.connect() as locker, locker.transaction():
+        locker.execute("LOCK TABLE jobs IN SHARE MODE")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "shithubd_worker", *arguments],
+            env=database.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        yield process.stdout.readline()
+    with process:
+        assert process.wait(PATIENCE) == 0
+
+
+def test_a_pause_is_certain_before_any_job_is_marked_and_says_so(database):
+    job = add_job(database)
+    with said_while_the_jobs_are_locked(database, "pause-kind", "k") as line:
+        assert line.startswith("kind k is held: nothing of it starts any more")
+        assert state(database, job) == ("queued", 0)
+    assert state(database, job) == ("paused", 0)
+
+
+def test_a_pause_is_over_before_any_job_is_flipped_back_and_says_so(database, command):
+    job = add_job(database)
+    command("pause-kind", "k")
+    with said_while_the_jobs_are_locked(database, "resume-kind", "k") as line:
+        assert line == "resumed k\n"
+        assert holds(database) == []
+        assert state(database, job) == ("paused", 0)
+    assert state(database, job) == ("queued", 0)
+
+
 def test_jobs_that_were_paused_by_hand_alone_are_flipped_too(database, command):
     job = add_job(database, state="paused")
     told = command("resume-kind", "k").stdout
