@@ -1,12 +1,13 @@
--- May the caller count the queue? Only if nobody began to in the last p_seconds: true then, and for p_seconds for nobody
--- else. Nothing is locked while somebody counts, nobody waits, and one who dies over it, or whose count takes too long
--- and is cancelled, is followed by the next p_seconds later: so the fleet spends no more on it than one worker would.
--- Called by the metrics endpoint, as a transaction of its own, before recount_v1.
-CREATE OR REPLACE FUNCTION claim_count_v1(p_seconds double precision) RETURNS boolean
+-- May the caller count the queue, for at most p_limit seconds? True if nobody began to in the last p_seconds, or in 20
+-- times as long as it took last time: so the whole fleet spends no more than a twentieth of a core on it. Nothing is
+-- locked while somebody counts, and nobody waits. Who dies over it, or is cancelled at the limit, leaves that limit
+-- behind as the time that it took. Called by the metrics endpoint, as a transaction of its own, before recount_v1.
+CREATE OR REPLACE FUNCTION claim_count_v1(p_seconds double precision, p_limit double precision) RETURNS boolean
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
-    INSERT INTO queue_counts AS q (claimed_at) VALUES (clock_timestamp())
-    ON CONFLICT (only_row) DO UPDATE SET claimed_at = clock_timestamp()
-     WHERE q.claimed_at < clock_timestamp() - make_interval(secs => p_seconds)
+    SELECT set_config('synchronous_commit', 'off', true);  -- a count that a crash takes along is soon taken again
+    INSERT INTO queue_counts AS q (claimed_at, seconds) VALUES (clock_timestamp(), p_limit)
+    ON CONFLICT (only_row) DO UPDATE SET claimed_at = excluded.claimed_at, seconds = excluded.seconds
+     WHERE q.claimed_at < clock_timestamp() - make_interval(secs => greatest(p_seconds, 20 * q.seconds))
     RETURNING true
 $$;

@@ -7,6 +7,8 @@ DECLARE
     v_now    timestamptz := clock_timestamp();
     v_counts jsonb;
 BEGIN
+    SET LOCAL synchronous_commit = off;
     SELECT coalesce(jsonb_agg(to_jsonb(c)), '[]') INTO v_counts FROM count_jobs_v1(p_cap, p_total) c;
-    UPDATE queue_counts SET counts = v_counts, counted_at = v_now;
+    UPDATE queue_counts
+       SET counts = v_counts, counted_at = v_now, seconds = extract(epoch FROM clock_timestamp() - v_now);
 END $$;

@@ -115,14 +115,15 @@ CREATE TABLE audit (
     detail  jsonb       NOT NULL DEFAULT '{}'
 );
 
--- One row: how many jobs of each kind there are, for the metrics of all workers. Counting takes as long as the queue is
--- long (0.3 s at worst, more behind dead rows), and a hundred workers are scraped every 15 s: so one of them counts, in
--- the background (claim_count_v1, recount_v1), and all read what it wrote. Nothing but the metrics relies on it.
+-- One row: how many jobs of each kind there are, for the metrics of all workers. Counting a long queue can take 0.3 s,
+-- and seconds where a held snapshot keeps dead rows, and a hundred workers are scraped every 15 s: so one of them counts,
+-- in the background (claim_count_v1, recount_v1), and all read what it wrote. Nothing but the metrics relies on it.
 CREATE TABLE queue_counts (
-    only_row   boolean     PRIMARY KEY DEFAULT true CHECK (only_row),
-    claimed_at timestamptz NOT NULL,  -- when somebody last began to count
-    counted_at timestamptz,           -- when what stands here was true
-    counts     jsonb                  -- the rows of count_jobs_v1
+    only_row   boolean          PRIMARY KEY DEFAULT true CHECK (only_row),
+    claimed_at timestamptz      NOT NULL,  -- when somebody last began to count
+    seconds    double precision NOT NULL,  -- how long that took; until it is done, how long it may take
+    counted_at timestamptz,                -- when what stands here was true
+    counts     jsonb                       -- the rows of count_jobs_v1
 ) WITH (fillfactor = 50);
 
 -- One row: the last migration that was applied, and the digest of the functions that stand here.

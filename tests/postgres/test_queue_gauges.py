@@ -146,21 +146,32 @@ def test_counts_that_are_stale_are_left_out(database, collector, patient):
 def test_a_count_that_takes_too_long_is_cancelled_and_tried_again_later(database, collector, patient, monkeypatch):
     one = collector()
     insert(database, "a", 1)
-    monkeypatch.setattr(queue_gauges, "COUNT_TIMEOUT", "50ms")
-    database.query("INSERT INTO queue_counts (claimed_at) VALUES (now() - interval '1 h')")
+    monkeypatch.setattr(queue_gauges, "LIMIT_SECONDS", 0.05)
     with database.connect() as slow, slow.transaction():
         slow.execute("LOCK TABLE jobs")
         assert scrape(one)["shithubd_queue_scrape_success"][""] == 0
-    monkeypatch.setattr(queue_gauges, "COUNT_TIMEOUT", "60s")
+    monkeypatch.setattr(queue_gauges, "LIMIT_SECONDS", PATIENCE)
     assert scrape(one)["shithubd_queue_scrape_success"][""] == 0  # claimed a moment ago
     age(database, claimed="1 min")
     assert scrape(one)["shithubd_jobs"]["kind=a,state=queued"] == 1
 
 
 def test_of_many_who_would_count_one_may(database):
-    assert [database.query("SELECT claim_count_v1(3600)")[0][0] for _ in range(3)] == [True, None, None]
+    claim = "SELECT claim_count_v1(3600, 5)"
+    assert [database.value(claim) for _ in range(3)] == [True, None, None]
     age(database, claimed="2 h")
-    assert [database.query("SELECT claim_count_v1(3600)")[0][0] for _ in range(2)] == [True, None]
+    assert [database.value(claim) for _ in range(2)] == [True, None]
+
+
+def test_the_longer_a_count_took_the_longer_nobody_counts(database):
+    claim = "SELECT claim_count_v1(60, 300)"
+    assert database.value(claim)
+    age(database, claimed="1 h")
+    assert database.value(claim) is None  # its 300 seconds are not over, or it was cancelled: 20 times as long
+    database.query("SELECT recount_v1()")
+    assert database.value("SELECT seconds < 100 FROM queue_counts")
+    age(database, claimed="1 h")
+    assert database.value(claim)
 
 
 def test_strangers_beyond_the_hundredth_are_one(database, collector, patient):
