@@ -7,7 +7,7 @@
 -- Rows that are deleted, but can't be cleaned because somebody holds a snapshot, are walked over once, not for each
 -- figure: hence v_first. What is processing is all counted: that is what decides, and no more than workers lease.
 -- Called by kinds_v1 for an operator, and by recount_v1 for the metrics.
-CREATE OR REPLACE FUNCTION count_jobs_v1(p_cap integer DEFAULT 100000, p_total integer DEFAULT 500000)
+CREATE OR REPLACE FUNCTION count_jobs_v1(p_cap integer DEFAULT 100000, p_total integer DEFAULT 300000)
 RETURNS TABLE (kind text, part text, jobs bigint, oldest timestamptz, capped boolean)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
