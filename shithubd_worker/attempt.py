@@ -6,14 +6,13 @@ The one place that catches whatever a handler raises. The deadlines of a run liv
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import math
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +26,8 @@ from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
 
 if TYPE_CHECKING:
+    import subprocess
+
     import psycopg
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,7 @@ LONGEST_STACK = 2048
 # A handler that swallows the interrupt is interrupted again, until the control thread ends the process.
 INTERRUPT_AGAIN_SECONDS = 0.5
 OK = Outcome(How.OK)
-
-
-def lease_margin(timeout: float) -> float:
-    """How long before the end of its lease a run is given up, in seconds: time to stop before others may start."""
-    return min(10.0, 0.2 * timeout)
+_read_json = json.JSONDecoder().raw_decode  # what jsonb gives as text has nothing before it or after
 
 
 class HandlerDatabase(Protocol):
@@ -72,6 +69,32 @@ class Deadlines(Protocol):
 class Attempt:
     """One run of one handler. Times are on the monotonic clock."""
 
+    # One is made for each job, 40,000 times a second.
+    __slots__ = (
+        "_alarm",
+        "_armed",
+        "_clock",
+        "_config",
+        "_database",
+        "_interrupted",
+        "_job",
+        "_members",
+        "_stop",
+        "asked_at",
+        "children",
+        "connection_broke",
+        "kind",
+        "lease",
+        "lease_deadline",
+        "lost",
+        "over",
+        "runtime_deadline",
+        "settled",
+        "started_at",
+        "unknown",
+        "unreachable",
+    )
+
     def __init__(
         self,
         kind: Kind,
@@ -85,10 +108,10 @@ class Attempt:
     ) -> None:
         self.kind = kind
         self.lease = lease
-        self.children = Children()
+        self.children: Children | None = None  # made when the handler starts the first
         self.started_at = clock()
         self.runtime_deadline = self.started_at + kind.max_runtime
-        self.lease_deadline = lease.deadline  # moved by the control thread at each renewal
+        self.lease_deadline = lease.sent_at + kind.lease_timeout  # moved by the control thread at each renewal
         self.lost = False  # set by the control thread when a renewal was refused
         self.unreachable = False  # set by the control thread while it can't reach the database
         self.asked_at: float | None = None  # set by it while it waits for the answer to a renewal
@@ -103,14 +126,15 @@ class Attempt:
         self._clock = clock
         self._armed = False
         self._interrupted: str | None = None
-        self._bound: inspect.BoundArguments
+        self._job: Job
+        self._members: dict[str, object]
 
     def prepare(self) -> Outcome | None:
         """Read the payload and hold it against the handler's signature. An Outcome if it doesn't fit, else None."""
         try:
-            members = json.loads(self.lease.payload)
-            job = Job(self, self.children, self._config, self._database.schema)
-            self._bound = self.kind.signature.bind(job, **members)
+            self._members, _ = _read_json(self.lease.payload or "")
+            self._job = Job(self, self._config, self._database.schema)
+            self.kind.check(self._job, self._members)
         except (ValueError, TypeError, RecursionError, MemoryError) as error:
             self.over = True
             return Outcome(How.POISON, f"the payload doesn't fit the handler: {_text(error)}")
@@ -121,7 +145,7 @@ class Attempt:
         try:
             self._arm()
             try:
-                self.kind.handler(*self._bound.args, **self._bound.kwargs)
+                self.kind.handler(self._job, **self._members)
             finally:
                 self._armed = False
             return OK
@@ -130,8 +154,7 @@ class Attempt:
             return self._outcome_of(error)
         finally:
             self.over = True
-            self._alarm(0)
-            self.children.end_all()
+            self.end_children()
 
     def extend(self, seconds: float | timedelta | None) -> None:
         """Move the end of `max_runtime` to `seconds` from now."""
@@ -144,6 +167,17 @@ class Attempt:
     def connection(self) -> psycopg.Connection:
         """The handlers' connection."""
         return self._database.connection
+
+    def popen(self, command: Sequence[str], *, env: Mapping[str, str] | None, **options: Any) -> subprocess.Popen[Any]:
+        """See Job.popen."""
+        if self.children is None:
+            self.children = Children()
+        return self.children.popen(command, env=env, **options)
+
+    def end_children(self) -> None:
+        """Kill what the handler has started and left. Safe from any thread."""
+        if self.children is not None:
+            self.children.end_all()
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
@@ -184,7 +218,7 @@ class Attempt:
     @property
     def give_up_at(self) -> float:
         """When the lease, not renewed, is too close to its end to go on; never once the job is settled."""
-        return math.inf if self.settled else self.lease_deadline - lease_margin(self.kind.lease_timeout)
+        return math.inf if self.settled else self.lease_deadline - self.kind.margin
 
     def why_end(self) -> str | None:
         """Why the handler must be interrupted now: lost, stop or runtime; None if it may go on."""
@@ -206,7 +240,7 @@ class Attempt:
             self._arm()
             return
         self._interrupted = why
-        self._alarm(INTERRUPT_AGAIN_SECONDS)
+        self._alarm(self._clock() + INTERRUPT_AGAIN_SECONDS)
         raise Interrupted(why)
 
     def interrupted_outcome(self, why: str) -> Outcome:
@@ -231,7 +265,7 @@ class Attempt:
     def _arm(self) -> None:
         self._armed = True
         # Once interrupted, leave the handler some time to clean up before it is interrupted again.
-        self._alarm(INTERRUPT_AGAIN_SECONDS if self._interrupted else max(0.001, self.end_at - self._clock()))
+        self._alarm(self._clock() + INTERRUPT_AGAIN_SECONDS if self._interrupted else self.end_at)
 
     def _outcome_of(self, error: BaseException) -> Outcome:
         if self.settled:

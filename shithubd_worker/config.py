@@ -28,6 +28,7 @@ class Config:
     exclude_kinds: tuple[str, ...] = ()
     poll_interval: float = 1.0
     poll_only: bool = False
+    prefetch: float = 0.1
     grace: float = 25.0
     database_wait: float = 60.0
     until_empty: bool = False
@@ -117,6 +118,7 @@ def make_config(raw: Mapping[str, object]) -> Config:
         exclude_kinds=exclude_kinds,
         poll_interval=read.number("poll_interval", 1.0, 0.01),
         poll_only=read.flag("poll_only"),
+        prefetch=read.number("prefetch", 0.1, 0.0),
         grace=read.number("grace", 25.0, 0.0),
         database_wait=read.number("database_wait", 60.0, 0.0),
         until_empty=read.flag("until_empty"),

@@ -8,6 +8,7 @@ away it keeps the deadlines all the same.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import select
 import signal
@@ -18,11 +19,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff
-from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt, lease_margin
+from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
-from shithubd_worker.model import Hold, Identity
-from shithubd_worker.store import LOST, Beat
+from shithubd_worker.model import Finished, Hold, How, Identity, Outcome
+from shithubd_worker.session import LOST
+from shithubd_worker.settling import Settler
+from shithubd_worker.store import Beat
+from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:
     from shithubd_worker.metrics import Metrics
@@ -37,6 +41,12 @@ ANSWER_SECONDS = 2.0
 # The main thread passes its loop once a poll, or waits for the database (worker.ANSWER_SECONDS at most).
 STALLED_SECONDS = 60.0
 PING_SECONDS = 10.0
+# A handler that runs for longer doesn't keep the settles of those before it, nor the leases of those after it.
+SETTLE_AFTER_SECONDS = 0.05
+QUICK_TICK_SECONDS = 0.05
+# Above the 500 ms within which a leased job may start by itself, below the shortest lease's end.
+GIVE_BACK_AFTER_SECONDS = 0.6
+GIVEN_BACK = Outcome(How.RELEASED, "given back: the job before it took long")
 # When the main thread's own alarm should have rung by now, and must have got lost.
 LOST_ALARM_SECONDS = 0.25
 
@@ -53,6 +63,7 @@ class Progress:
     asleep: bool = False
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
+    watched: bool = False  # does it look at the tray often?
 
 
 class Control(threading.Thread):
@@ -72,6 +83,8 @@ class Control(threading.Thread):
         systemd: Systemd,
         dead_man: DeadMan,
         metrics: Metrics,
+        tray: Tray,
+        settler: Settler,
     ) -> None:
         super().__init__(name="control", daemon=True)
         self._beat = beat
@@ -85,6 +98,8 @@ class Control(threading.Thread):
         self._systemd = systemd
         self._dead_man = dead_man
         self._metrics = metrics
+        self._tray = tray
+        self._settler = settler
         self._main = threading.main_thread()
         self._finished = False
         self._beat_at = 0.0
@@ -94,6 +109,7 @@ class Control(threading.Thread):
         self._tries = 0
         self._stop_told = False
         self._rang_at = 0.0
+        self._late_since = math.inf
 
     def finish(self) -> None:
         """End the thread; returns when it is over."""
@@ -104,7 +120,9 @@ class Control(threading.Thread):
     def run(self) -> None:
         """Every tick: hear, keep deadlines, speak to the database, speak to systemd."""
         while not self._finished:
-            select.select([self._ears], [], [], self._tick)
+            # Quicker while there is something that a slow handler would keep.
+            self._progress.watched = self._tray.at_hand
+            select.select([self._ears], [], [], QUICK_TICK_SECONDS if self._progress.watched else self._tick)
             try:
                 self._hear()
                 self._keep_deadlines(time.monotonic())
@@ -132,17 +150,27 @@ class Control(threading.Thread):
         attempt = self._progress.attempt
         if attempt is None or attempt.over or attempt.settled:
             self._dead_man.stand_down()
+            self._late_since = math.inf
             return
-        timeout = attempt.kind.lease_timeout
-        self._dead_man.put_off(attempt.lease_deadline - lease_margin(timeout) / 4)
+        self._cover(attempt)
         late = now - attempt.end_at
+        if late < 0:
+            self._late_since = math.inf
+            return
+        # Counted from when this thread saw it: after a stall of the whole process the handler had no turn to obey.
+        self._late_since = min(now, self._late_since)
+        ignored = now - self._late_since >= PATIENCE_SECONDS
         if not attempt.shielded and late >= LOST_ALARM_SECONDS and now - self._rang_at >= INTERRUPT_AGAIN_SECONDS:
             self._rang_at = now
             self._ring()
-        if now >= self._stop_wish.kill_at:
+        if ignored and now >= self._stop_wish.kill_at:
             self._end(attempt, EXIT_OK)
-        elif not attempt.shielded and now >= attempt.end_at + PATIENCE_SECONDS and attempt.why_end() != "stop":
+        elif ignored and not attempt.shielded and attempt.why_end() != "stop":
             self._end(attempt, EXIT_FORCED)
+
+    def _cover(self, attempt: Attempt) -> None:
+        """Put off the dead man to the end of the lease."""
+        self._dead_man.put_off(attempt.lease_deadline - attempt.kind.margin / 4)
 
     def _end(self, attempt: Attempt, code: int) -> None:
         """The handler ignores its interrupt: settle for the main thread, and end the process."""
@@ -154,10 +182,13 @@ class Control(threading.Thread):
             why,
             extra={"job_id": attempt.lease.id, "kind": attempt.kind.name},
         )
-        attempt.children.end_all()
+        attempt.end_children()
         try:
             if why != "lost":
-                self._beat.settle(attempt.lease, attempt.interrupted_outcome(why), attempt.kind.retention)
+                outcome = attempt.interrupted_outcome(why)
+                self._tray.finished.append(Finished(attempt.lease, outcome, attempt.kind.retention, 0.0))
+            self._settle_finished()
+            if why != "lost":
                 self._beat.unregister(self._identity.id)
         except LOST as error:
             log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
@@ -170,6 +201,7 @@ class Control(threading.Thread):
         if now < self._retry_at:
             return
         try:
+            self._relieve(now)
             self._renew(now)
             self._show(now)
         except LOST as error:
@@ -195,10 +227,41 @@ class Control(threading.Thread):
         self._metrics.renewed(ok=renewed)
         if renewed:
             attempt.lease_deadline = sent_at + timeout
+            self._cover(attempt)  # at once: a handler that holds the interpreter may not let this thread run again
         elif not attempt.over and not attempt.shielded:
             # Not if the main thread is just committing the settle: then the lease is gone because it was ended.
             attempt.lost = True
             self._ring()
+
+    def _relieve(self, now: float) -> None:
+        """A handler turned slow: settle what was finished before it, and give back what was leased after it.
+
+        Only leases that are too old to start without another look at the holds are given back: start_v1 gives those
+        that may start another token, so none is both started and given back.
+        """
+        attempt = self._progress.attempt
+        if attempt is None or now - attempt.started_at < SETTLE_AFTER_SECONDS:
+            return
+        tray = self._tray
+        if tray.leased and now - tray.leased[0].sent_at >= GIVE_BACK_AFTER_SECONDS:
+            for lease in tray.take_leased():
+                tray.finished.append(Finished(lease, GIVEN_BACK, "none", 0.0))
+        self._settle_finished()
+        ahead = tray.ahead
+        if ahead is not None and now - ahead[1] >= GIVE_BACK_AFTER_SECONDS:
+            self._beat.release_strays(self._identity.id, ahead[0])
+            tray.ahead = None
+
+    def _settle_finished(self) -> None:
+        finished = self._tray.take_finished()
+        if not finished:
+            return
+        try:
+            lost = self._beat.settle(finished)
+        except BaseException:
+            self._tray.doubtful.extend(finished)
+            raise
+        self._settler.report(self._settler.answered(self._beat, finished, lost))
 
     def _show(self, now: float) -> None:
         """Beat when it is due, and when what `status` should show has changed."""

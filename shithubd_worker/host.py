@@ -157,9 +157,26 @@ class Wakeup:
         self._writer.close()
 
 
-def set_alarm(seconds: float) -> None:
-    """Deliver SIGALRM to this process after so many seconds; 0 takes it back. From the main thread only."""
-    signal.setitimer(signal.ITIMER_REAL, 0 if math.isinf(seconds) else seconds)
+class Alarm:
+    """SIGALRM to this process, for the main thread.
+
+    Setting it costs a call of the kernel, so one that rings earlier than asked is left as it is: who hears it finds
+    nothing due, and asks for the next.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._rings_at = math.inf
+
+    def __call__(self, rings_at: float) -> None:
+        """Ring at this moment of the monotonic clock, or earlier. From the main thread only."""
+        if rings_at < self._rings_at:
+            self._rings_at = rings_at
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, rings_at - self._clock()))
+
+    def rang(self) -> None:
+        """SIGALRM was heard: by this alarm, or because the control thread rang. Ask anew."""
+        self._rings_at = math.inf
 
 
 @contextmanager

@@ -7,12 +7,12 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import psycopg
 
-    from shithubd_worker.children import Children
     from shithubd_worker.config import Config
     from shithubd_worker.model import Lease
 
@@ -33,23 +33,27 @@ class Running(Protocol):
     def transaction(self) -> Any:
         """See Job.transaction."""
 
+    def popen(self, command: Sequence[str], *, env: Mapping[str, str] | None, **options: Any) -> subprocess.Popen[Any]:
+        """See Job.popen."""
+
 
 class Job:
     """One job, as its handler sees it.
 
-    `id`, `kind` and `attempt` (from 1) are those of the row. `log` is a logger whose lines carry them. `config` is
-    the worker's configuration, `schema` the name of the schema that the queue lives in.
+    `id`, `kind` and `attempt` (from 1) are those of the row. `config` is the worker's configuration, `schema` the name
+    of the schema that the queue lives in.
     """
 
-    def __init__(self, running: Running, children: Children, config: Config, schema: str) -> None:
+    def __init__(self, running: Running, config: Config, schema: str) -> None:
         self._running = running
-        self._children = children
         self.config = config
         self.schema = schema
-        self.id = running.lease.id
-        self.kind = running.lease.kind
-        self.attempt = running.lease.attempt
-        self.log = logging.LoggerAdapter(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
+        self.id, self.kind, self.attempt = running.lease.id, running.lease.kind, running.lease.attempt
+
+    @cached_property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose lines carry the job's id, kind and attempt."""
+        return logging.LoggerAdapter(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
 
     def extend(self, seconds: float | timedelta | None = None) -> None:
         """Ask for more time: the handler may run for `seconds` from now (None: its kind's `max_runtime` again)."""
@@ -77,4 +81,4 @@ class Job:
 
         What still runs when the handler ends is killed, its children included. `env` is added to the environment.
         """
-        return self._children.popen(command, env=env, **options)
+        return self._running.popen(command, env=env, **options)

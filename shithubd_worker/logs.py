@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from shithubd_worker.model import How, Lease, Outcome
+from shithubd_worker.model import Finished, How
 
 log = logging.getLogger(__name__)
 
@@ -59,19 +62,66 @@ def configure(log_format: str, level: str, *, journal: bool) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-def report(lease: Lease, outcome: Outcome, seconds: float) -> None:
-    """The one line of a job that ended, with its fields."""
-    fine = outcome.how in (How.OK, How.RELEASED)
+# Of jobs that ended well (or were given back) so many are logged each second by a line of their own, and the rest by
+# one line a kind: no journal keeps up with thousands a second, and each is in the history.
+FINE_LINES_PER_SECOND = 50
+_FINE = frozenset({How.OK, How.RELEASED})
+
+
+class _Crowd:
+    """Counts the lines of the second, and what was left out of it."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = 0
+        self._left_out: Counter[tuple[str, How]] = Counter()
+
+    def admit(self, finished: Sequence[Finished]) -> Sequence[Finished]:
+        """Those that may have a line of their own in this second; the others are counted."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self.flush()
+            self._second, self._lines = second, 0
+        room = max(0, FINE_LINES_PER_SECOND - self._lines)
+        self._lines += len(finished)
+        if len(finished) > room:
+            self._left_out.update([(each.lease.kind, each.outcome.how) for each in finished[room:]])
+        return finished[:room]
+
+    def flush(self) -> None:
+        """Report what was left out, if anything."""
+        left_out, self._left_out = self._left_out, Counter()
+        for (kind, how), count in sorted(left_out.items()):
+            log.info("%s: %d more jobs %s within a second", kind, count, how, extra={"kind": kind, "outcome": str(how)})
+
+
+_crowd = _Crowd()
+flush = _crowd.flush
+
+
+def report(finished: Sequence[Finished]) -> None:
+    """One line for each job that ended, with its fields."""
+    fine = [each for each in finished if each.outcome.how in _FINE]
+    for each in _crowd.admit(fine) if fine else ():
+        _report(each, logging.INFO)
+    if len(fine) < len(finished):
+        for each in finished:
+            if each.outcome.how not in _FINE:
+                _report(each, logging.WARNING)
+
+
+def _report(finished: Finished, level: int) -> None:
+    lease, outcome = finished.lease, finished.outcome
     text = f": {outcome.error}" if outcome.error else ""
     if outcome.how is How.RETRY:
         text = f", again in {outcome.delay_seconds:.0f} s{text}"
     log.log(
-        logging.INFO if fine else logging.WARNING,
+        level,
         "job %d %s %s after %.3f s (attempt %d)%s",
         lease.id,
         lease.kind,
         outcome.how,
-        seconds,
+        finished.seconds,
         lease.attempt,
         text,
         extra={

@@ -5,7 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
+from bisect import bisect_left
+from collections import Counter as CountOf
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import accumulate
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -20,6 +25,7 @@ from prometheus_client import (
     ProcessCollector,
     make_wsgi_app,
 )
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from shithubd_worker import __version__
@@ -61,13 +67,15 @@ class Metrics:
         self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
         self._reconnects = counter("db_reconnects", "Times the database went away and came back.")
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
-        self._duration = histogram("job_duration_seconds", "How long handlers ran.", DURATIONS, ["kind"])
-        self._wait = histogram(
-            "job_wait_seconds",
+        self._duration = BulkHistogram(ours + "job_duration_seconds", "How long handlers ran.", DURATIONS, kinds)
+        self._wait = BulkHistogram(
+            ours + "job_wait_seconds",
             "From the time a job could run to its lease, by the database's clock.",
             DURATIONS,
-            ["kind"],
+            kinds,
         )
+        self.registry.register(self._duration)
+        self.registry.register(self._wait)
         self._claim = histogram("claim_duration_seconds", "How long lease queries took.", LEASES)
         self._in_flight = gauge("in_flight", "Jobs whose handler runs now.", ["kind"])
         self._started = gauge("job_started_timestamp_seconds", "When the running job started; 0 if none.", ["kind"])
@@ -84,8 +92,6 @@ class Metrics:
             for how in How:
                 self._processed.labels(kind, how)
             self._fenced.labels(kind)
-            self._duration.labels(kind)
-            self._wait.labels(kind)
             self._in_flight.labels(kind)
             self._started.labels(kind)
         for result in ("job", "empty", "error"):
@@ -99,32 +105,44 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    def leased(self, lease: Lease | None, seconds: float) -> None:
+    def watch(self, running: Callable[[], tuple[str, float] | None]) -> None:
+        """Learn where to ask, at a scrape, which kind runs now and for how many seconds."""
+
+        def in_flight(kind: str) -> float:
+            now = running()
+            return float(now is not None and now[0] == kind)
+
+        def started(kind: str) -> float:
+            now = running()
+            return time.time() - now[1] if now is not None and now[0] == kind else 0.0
+
+        for kind in self._kinds:
+            self._in_flight.labels(kind).set_function(partial(in_flight, kind))
+            self._started.labels(kind).set_function(partial(started, kind))
+
+    def leased(self, leases: Sequence[Lease], seconds: float) -> None:
         """A lease query ended."""
         self._polled.set_to_current_time()
         self._claim.observe(seconds)
-        self._claims.labels("empty" if lease is None else "job").inc()
-        if lease is not None:
-            self._wait.labels(lease.kind).observe(max(0.0, lease.waited_seconds))
+        self._claims.labels("job" if leases else "empty").inc()
+        waits: dict[str, list[float]] = {}
+        for lease in leases:
+            waits.setdefault(lease.kind, []).append(lease.waited_seconds)
+        for kind, each in waits.items():
+            self._wait.observe(kind, each)
 
     def claim_failed(self) -> None:
         """The database didn't answer, or refused."""
         self._claims.labels("error").inc()
 
-    def started(self, kind: str) -> None:
-        """A handler starts."""
-        self._in_flight.labels(kind).set(1)
-        self._started.labels(kind).set_to_current_time()
+    def ran(self, kind: str, seconds: Sequence[float]) -> None:
+        """Handlers of a kind returned, or raised: how long each ran."""
+        self._duration.observe(kind, seconds)
 
-    def ended(self, kind: str, seconds: float) -> None:
-        """A handler returned, or raised."""
-        self._in_flight.labels(kind).set(0)
-        self._started.labels(kind).set(0)
-        self._duration.labels(kind).observe(seconds)
-
-    def processed(self, kind: str, how: str) -> None:
-        """An attempt was settled."""
-        self._processed.labels(kind, str(how)).inc()
+    def processed(self, ended: Iterable[tuple[str, str]]) -> None:
+        """Attempts were settled: kind and outcome of each."""
+        for (kind, how), count in CountOf(ended).items():
+            self._processed.labels(kind, how).inc(count)
 
     def recovered(self, kind: str, how: str) -> None:
         """A dead worker's job was returned."""
@@ -157,6 +175,35 @@ class Metrics:
         """What the worker is doing, in one word of STATES."""
         for name in STATES:
             self._state.labels(name).set(int(name == state))
+
+
+class BulkHistogram(Collector):
+    """A histogram by kind that takes hundreds of values at once: prometheus-client's own takes a lock or two for each.
+
+    Written by the main thread alone; a scrape may see some values of a batch and not yet the others.
+    """
+
+    def __init__(self, name: str, text: str, bounds: Sequence[float], kinds: Iterable[str]) -> None:
+        self._name = name
+        self._text = text
+        self._bounds = bounds
+        self._counts = {kind: [0] * (len(bounds) + 1) for kind in kinds}
+        self._sums = dict.fromkeys(self._counts, 0.0)
+
+    def observe(self, kind: str, values: Sequence[float]) -> None:
+        """Count values of a kind; one below 0 (a clock was set) counts as 0."""
+        counts, bounds = self._counts[kind], self._bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self._sums[kind] += sum(value for value in values if value > 0)
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """One family, cumulated as Prometheus wants it."""
+        family = HistogramMetricFamily(self._name, self._text, labels=["kind"])
+        edges = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        for kind, counts in self._counts.items():
+            family.add_metric([kind], list(zip(edges, accumulate(counts), strict=True)), self._sums[kind])
+        yield family
 
 
 class _Server(ThreadingMixIn, WSGIServer):

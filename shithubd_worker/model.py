@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
+from typing import NamedTuple
 from uuid import UUID
 
 
@@ -37,27 +39,60 @@ class Outcome:
     delay_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to run one job until `deadline`.
+class Batch(NamedTuple):
+    """What the leases of one query share.
+
+    `sent_at` is on this process's monotonic clock, from before the query was sent, so every end that is counted from
+    it lies before the database's own; `now` is the database's clock, in seconds since 1970.
+    """
+
+    token: str
+    sent_at: float
+    now: float
+
+
+class Lease(NamedTuple):
+    """The right to run one job, until its kind's lease timeout after `batch.sent_at`.
 
     `payload` is the JSON text as stored: it is parsed inside the attempt, so that a payload that Python can't
-    read is a fault of the job, not of the worker. `attempt` counts from 1. `max_attempts` is None for the kind's.
-    `sent_at` and `deadline` are on this process's monotonic clock, counted from before the lease query was sent,
-    so they lie before the database's own `leased_at` and `lease_expires_at`. `waited_seconds` is the time from
-    `run_at` to the lease, by the database's clock.
+    read is a fault of the job, not of the worker; None if it was left out of the lease's answer. `attempt` counts from
+    1. `max_attempts` is None for the kind's. `run_at` is in seconds since 1970.
     """
 
     id: int
     kind: str
-    payload: str
+    payload: str | None
     attempt: int
     max_attempts: int | None
-    crashes: int
-    waited_seconds: float
-    token: UUID
-    sent_at: float
-    deadline: float
+    crashes: int  # more than 0: leased alone
+    priority: int
+    run_at: float
+    batch: Batch
+
+    @property
+    def token(self) -> str:
+        """It fences every write of the lease's owner."""
+        return self.batch.token
+
+    @property
+    def sent_at(self) -> float:
+        """Before the lease query was sent, on the monotonic clock."""
+        return self.batch.sent_at
+
+    @property
+    def waited_seconds(self) -> float:
+        """From the time at which the job could run to its lease, by the database's clock."""
+        waited = self.batch.now - self.run_at
+        return waited if isfinite(waited) else 0.0
+
+
+class Finished(NamedTuple):
+    """A lease that is to be settled: how it ended, how long its class of the history keeps it, how long it ran."""
+
+    lease: Lease
+    outcome: Outcome
+    retention: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

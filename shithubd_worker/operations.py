@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from shithubd_worker.store import Connect, Session
+from shithubd_worker.session import Connect, Session
 
 # One question to barrier_v1 lasts at most this long, so that progress can be told.
 SLICE_SECONDS = 1.0

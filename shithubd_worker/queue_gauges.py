@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from shithubd_worker.metrics import OTHER, STATES
 from shithubd_worker.model import State
-from shithubd_worker.store import Connect, Session
+from shithubd_worker.session import Connect, Session
 
 log = logging.getLogger(__name__)
 

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
-import random
-import select
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import psycopg
 
-from shithubd_worker import backoff, control, logs, schema
-from shithubd_worker.attempt import Attempt, lease_margin
+from shithubd_worker import control, logs
+from shithubd_worker.attempt import Attempt
 from shithubd_worker.config import Config
 from shithubd_worker.control import Control, Progress
-from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, DatabaseUnavailable
-from shithubd_worker.host import DeadMan, Stop, Systemd, Wakeup, identify, is_dead, set_alarm, signals_elsewhere
-from shithubd_worker.model import How, Lease, Outcome
+from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK
+from shithubd_worker.frontier import Frontier
+from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
+from shithubd_worker.line import Line
+from shithubd_worker.model import Finished, How, Lease, Outcome
+from shithubd_worker.prefetch import Pace
 from shithubd_worker.registry import Kind
-from shithubd_worker.store import LOST, Beat, Connect, Ledger, Queue, explained
+from shithubd_worker.session import LOST, Connect, explained
+from shithubd_worker.settling import Settler
+from shithubd_worker.store import Beat, Ledger, Queue
+from shithubd_worker.tray import Tray
+from shithubd_worker.turns import Answer, Turn, Turns
+from shithubd_worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from shithubd_worker.metrics import Metrics
@@ -29,23 +37,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # A job starts within this time of the sending of its lease query, or after one more look at the holds. barrier_v1
-# relies on it: change both or none.
-START_WITHIN_SECONDS = 0.5
-SWEEP_SECONDS = 1.0
-AMNESTY_SECONDS = 10.0
+# relies on it, and waits 500 ms: the difference is for a process that stands still between its look at the clock and
+# the handler.
+START_WITHIN_SECONDS = 0.4
 # How long the loop waits for the database to answer before it reconnects.
 ANSWER_SECONDS = 30.0
-HOUSEKEEPING_SECONDS = 600.0
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
 
-
-# The outcomes that only the lease's owner writes.
-_OURS = (How.OK, How.RETRY, How.FAILED, How.RELEASED)
+_KIND = attrgetter("kind")
+NOT_STARTED = Outcome(How.RELEASED, "released before it started: the worker stops, or is held")
 
 
 class Unsettled(Exception):
-    """The database stayed away until the worker had to go: an outcome could not be written."""
+    """The database stayed away until the worker had to go: outcomes could not be written."""
 
 
 class Worker:
@@ -60,28 +65,46 @@ class Worker:
         metrics: Metrics,
     ) -> None:
         self._config = config
-        self._order = list(kinds)  # in turn: the kind that was served last comes last
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._order = list(self._kinds)  # in turn: the kinds that were served last come last
         self._identity = identify()
         self._metrics = metrics
         self._systemd = Systemd()
         self._queue = Queue(connect("shithubd-worker", ANSWER_SECONDS, True), schema_name, self._identity.id)
         self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
         self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name)
+        timeouts = {kind.name: kind.lease_timeout for kind in kinds}
+        self._turns = Turns(self._queue, self._identity.id, timeouts, pooled=config.poll_only)
+        self._upkeep = Upkeep(self._queue, metrics, drop=not config.poll_only)
+        self._tray = Tray()
+        self._settler = Settler(self._identity.id, self._tray, metrics)
+        self._frontier = Frontier()
+        self._pace = Pace(config.prefetch)
         self._stop = Stop(config.grace)
+        self._alarm = Alarm()
         self._wakeup = Wakeup()
         self._ears = Wakeup()
         self._dead_man = DeadMan()
         self._progress = Progress()
-        self._notified = False
-        self._sweep_at = 0.0
-        self._expired_at = 0.0
-        self._failures = 0  # calls in a row that the database didn't answer, or answered with a refusal
-        self._housekeep_at = time.monotonic() + random.uniform(5, 60)  # noqa: S311
+        self._line = Line(
+            config,
+            self._identity,
+            list(self._kinds),
+            queue=self._queue,
+            beat=self._beat,
+            ledger=self._ledger,
+            stop=self._stop,
+            wakeup=self._wakeup,
+            progress=self._progress,
+            systemd=self._systemd,
+            metrics=metrics,
+            on_anew=self._frontier.anew,
+        )
         self._control = Control(
             beat=self._beat,
             identity=self._identity,
-            kinds=[kind.name for kind in kinds],
-            shortest_lease=min((kind.lease_timeout for kind in kinds), default=300.0),
+            kinds=list(self._kinds),
+            shortest_lease=min(timeouts.values(), default=300.0),
             progress=self._progress,
             stop=self._stop,
             ears=self._ears,
@@ -89,7 +112,10 @@ class Worker:
             systemd=self._systemd,
             dead_man=self._dead_man,
             metrics=metrics,
+            tray=self._tray,
+            settler=self._settler,
         )
+        metrics.watch(self._running)
 
     def state(self) -> str:
         """What the worker is doing, in one word of metrics.STATES."""
@@ -98,11 +124,15 @@ class Worker:
     def run(self) -> int:
         """Work until somebody asks to stop, or until the queue is empty if that was asked for."""
         self._catch_signals()
-        if not self._enter():
+        if not self._line.enter():
             return EXIT_OK
+        with signals_elsewhere():
+            self._control.start()
+        self._line.ready()
         clean = False
         try:
             self._loop()
+            self._put_down()
             clean = True
         except Unsettled as error:
             log.error("%s", error)  # noqa: TRY400 (expected: its text says it all)
@@ -110,126 +140,11 @@ class Worker:
         except psycopg.Error as error:
             raise explained(error) from error
         finally:
-            self._leave(clean=clean)
+            logs.flush()
+            self._control.finish()
+            self._dead_man.stand_down()
+            self._line.leave(clean=clean)
         return EXIT_OK
-
-    def _loop(self) -> None:
-        while not self._stop.wanted:
-            self._progress.ticked_at = time.monotonic()
-            try:
-                self._sweep_if_due()
-                self._housekeep_if_due()
-                lease = self._lease()
-                if lease is not None:
-                    self._process(lease)
-                elif self._config.until_empty:
-                    return
-                elif not self._notified:
-                    self._wait(self._config.poll_interval)
-            except LOST as error:
-                self._metrics.claim_failed()
-                self._reconnect(error)
-
-    def _lease(self) -> Lease | None:
-        self._notified = False
-        asked_at = time.monotonic()
-        lease = self._queue.lease(self._order)
-        self._metrics.leased(lease, time.monotonic() - asked_at)
-        self._failures = 0
-        if lease is not None:
-            self._order.sort(key=lambda kind: kind.name == lease.kind)  # stable: only the served one moves
-        return lease
-
-    def _process(self, lease: Lease) -> None:
-        """One leased job, to its settle."""
-        kind = next(kind for kind in self._order if kind.name == lease.kind)
-        attempt = Attempt(kind, lease, config=self._config, database=self._ledger, stop=self._stop, alarm=set_alarm)
-        outcome = attempt.prepare()
-        if outcome is None:
-            started = self._confirmed(attempt)
-            if not started:
-                self._settle(attempt, Outcome(How.RELEASED, "released before it started: the worker stops, or is held"))
-                return
-            outcome = self._run(attempt)
-            if attempt.connection_broke and self._database_went_away():
-                outcome = Outcome(How.RELEASED, f"released: the database went away under it: {outcome.error}")
-        self._settle(attempt, outcome)
-
-    def _database_went_away(self) -> bool:
-        """Was it the database, or only the handler's own connection? Ours has been idle since the lease."""
-        try:
-            self._queue.value("channel_v1")
-        except LOST:
-            return True
-        return False
-
-    def _confirmed(self, attempt: Attempt) -> bool:
-        """May the leased job still start? After 500 ms only the database can tell; see barrier_v1."""
-        while True:
-            now = time.monotonic()
-            if self._stop.wanted:
-                return False
-            if now - attempt.lease.sent_at <= START_WITHIN_SECONDS:
-                return True
-            timeout = attempt.kind.lease_timeout
-            if not self._queue.start(attempt.lease, timeout):
-                return False
-            attempt.lease = replace(attempt.lease, sent_at=now, deadline=now + timeout)
-            attempt.lease_deadline = attempt.lease.deadline
-
-    def _run(self, attempt: Attempt) -> Outcome:
-        self._dead_man.cover(attempt.lease_deadline - lease_margin(attempt.kind.lease_timeout) / 4)
-        self._progress.attempt = attempt
-        self._metrics.started(attempt.kind.name)
-        try:
-            return attempt.run()
-        finally:
-            self._progress.attempt = None
-            self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
-            self._ledger.tidy()
-            self._metrics.ended(attempt.kind.name, time.monotonic() - attempt.started_at)
-
-    def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Write what came of it, through reconnects: a lease that nobody took meanwhile can still be settled."""
-        lease, kind = attempt.lease, attempt.kind
-        unanswered = attempt.unknown
-        while not attempt.settled:
-            try:
-                # A lease given up for want of the database may still be ours: then nobody ran the job meanwhile.
-                wish = replace(outcome, how=How.RELEASED) if outcome.how is How.LEASE_LOST else outcome
-                if self._write(lease, kind, wish):
-                    outcome = wish
-                    break
-                fate = self._queue.fate(lease) if unanswered else None
-                untold = unanswered and kind.retention == "none"
-                if untold:  # nobody wrote down what became of it; most likely that settle
-                    outcome = wish
-                elif fate in (*_OURS, wish.how):  # the settle whose answer was lost did happen
-                    outcome = replace(outcome, how=How(fate))
-                else:
-                    self._queue.lost(lease, outcome.error, kind.retention)
-                    self._metrics.fenced(kind.name)
-                    outcome = Outcome(How.LEASE_LOST, f"the lease was lost before it could be settled as {outcome.how}")
-                break
-            except LOST as error:
-                unanswered = True
-                if not self._reconnect(error, unsettled=True):
-                    raise Unsettled(
-                        f"job {lease.id} ({lease.kind}) ended as {outcome.how}, but the database is away:"
-                        " it stays leased until its timeout"
-                    ) from error
-        self._metrics.processed(kind.name, outcome.how)
-        logs.report(lease, outcome, time.monotonic() - attempt.started_at)
-
-    def _write(self, lease: Lease, kind: Kind, outcome: Outcome) -> bool:
-        try:
-            return self._queue.settle(lease, outcome, kind.retention)
-        except psycopg.errors.CheckViolation:
-            # No partition for today: every worker of the fleet was away for two weeks, or the clock leapt.
-            self._queue.value("ensure_history_v1")
-            return self._queue.settle(lease, outcome, kind.retention)
-
-    # Coming and going.
 
     def _catch_signals(self) -> None:
         """A signal sets a flag and wakes the loop. Only the alarm raises, and only in a handler's frame."""
@@ -244,151 +159,221 @@ class Worker:
         self._on_alarm(number, frame)  # a second one releases at once; the first sets the alarm to the grace's end
 
     def _on_alarm(self, number: int, frame: object) -> None:
+        self._alarm.rang()
         attempt = self._progress.attempt
         if attempt is not None:
             attempt.interrupt_if_due()
 
-    def _enter(self) -> bool:
-        """Reach the database, register, take back what dead workers of this host hold. False if stopped meanwhile."""
-        began = time.monotonic()
-        tries = 0
-        while True:
-            try:
-                schema.check(self._queue.connection, self._queue.schema)
-                self._beat.register(self._identity, [kind.name for kind in self._order])
-                self._connect()
-                break
-            except psycopg.Error as error:
-                self._queue.close()
-                reason = explained(error)
-                waited = time.monotonic() - began
-                if not isinstance(reason, DatabaseUnavailable) or waited >= self._config.database_wait:
-                    raise reason from error
-                log.log(logging.WARNING if tries == 0 else logging.DEBUG, "waiting for the database: %s", reason)
-                self._systemd.status(f"waiting for the database ({waited:.0f} s)")
-                self._systemd.extend(30.0)
-                tries += 1
-                self._wait(backoff.reconnect(tries, random.random()), listen=False)  # noqa: S311
-            if self._stop.wanted:
-                return False
-        self._take_back()
-        self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None, busy=True) or []
-        for hold in (*self._progress.holds, *self._queue.kind_holds()):
-            log.info("starting under a hold: %s", hold)
-        with signals_elsewhere():
-            self._control.start()
-        self._metrics.database_up(up=True)
-        log.info(
-            "%s, schema %s, kinds %s",
-            self._identity.leased_by,
-            self._queue.schema,
-            ", ".join(kind.name for kind in self._order) or "none",
-        )
-        log.info("ready")
-        self._progress.ready = True
-        self._systemd.ready("held" if self._progress.holds else "idle")
-        return True
-
-    def _take_back(self) -> None:
-        for other in self._beat.housemates(self._identity):
-            proof = is_dead(other, self._identity)
-            if proof is None:
-                continue
-            returned = self._beat.release_worker(other.id, f"its worker {other.leased_by} is dead: {proof}")
-            log.info("%s is dead (%s): %d job(s) returned", other.leased_by, proof, len(returned))
-            for _, kind, how in returned:
-                self._metrics.recovered(kind, how)
-
-    def _leave(self, *, clean: bool) -> None:
-        """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease."""
-        self._control.finish()
-        self._dead_man.stand_down()
-        self._systemd.stopping()
-        if clean:
-            try:
-                self._beat.unregister(self._identity.id)
-            except psycopg.Error as error:
-                log.warning("could not take the worker's row away: %s", explained(error))
-        for session in (self._queue, self._beat, self._ledger):
-            session.close()
-
-    # The database's absence, sleep, and the work between jobs.
-
-    def _reconnect(self, error: Exception, *, unsettled: bool = False) -> bool:
-        """Until the database answers again: True. False if the worker must go first: at once when it was asked to
-        stop and has nothing to settle, else at the end of the grace."""
-        log.warning("the database is away: %s", explained(error) if isinstance(error, psycopg.Error) else error)
-        self._progress.database_up = False
-        self._metrics.database_up(up=False)
-        first = True
-        while not (self._stop.wanted and (not unsettled or time.monotonic() >= self._stop.release_at)) or first:
-            first = False
-            self._failures += 1
-            self._queue.close()
-            self._ledger.close()
+    def _loop(self) -> None:
+        """A turn settles what is finished and leases what is next; where handlers are quick, the next turn is sent
+        before they run, so that the database works while they do."""
+        while not self._stop.wanted:
             self._progress.ticked_at = time.monotonic()
-            self._wait(backoff.reconnect(self._failures, random.random()), listen=False)  # noqa: S311
             try:
-                self._connect()
-                self._queue.value("channel_v1")
-            except LOST:
-                continue
-            log.info("the database is back after %d tries", self._failures)
-            # The others lost it too: give them the time to renew before a lease of theirs counts as expired. What this
-            # worker may hold without knowing is given back at once.
-            self._expired_at = time.monotonic() + AMNESTY_SECONDS
-            self._sweep_at = 0.0
-            self._progress.database_up = True
-            self._metrics.database_up(up=True)
-            self._metrics.reconnected()
+                again = self._turn(ahead=True)
+                if self._tray.leased:
+                    self._work()
+                elif again or self._tray.finished or self._tray.doubtful:
+                    pass  # another turn, at once
+                elif self._config.until_empty:
+                    return
+                elif not self._line.notified:
+                    logs.flush()
+                    self._line.rest(self._config.poll_interval)
+            except LOST as error:
+                self._metrics.claim_failed()
+                self._reconnect(error)
+            except psycopg.errors.CheckViolation:
+                # No partition for today: every worker of the fleet was away for two weeks, or the clock leapt.
+                if self._queue.value("ensure_history_v1") == 0:
+                    raise
+
+    def _turn(self, *, ahead: bool) -> bool:
+        """One turn, the one that was sent ahead or a new one: its leases are on the tray then.
+
+        With `ahead`, the next is sent if that is worth while. True if there may be more to lease at once, though this
+        one gave none.
+        """
+        asked_at = time.monotonic()
+        if self._turns.sent is None:
+            self._send()
+        try:
+            answer = self._turns.receive()
+        except BaseException:
+            self._give_up_turn()
+            raise
+        self._line.failures = 0
+        self._tray.ahead = None
+        self._tray.leased.extend(answer.leases)
+        again = self._learn(answer)
+        settled = self._settler.answered(self._queue, answer.turn.finished, answer.lost)
+        try:
+            if ahead:
+                self._settler.resolve(self._queue)
+                self._upkeep.do_what_is_due()
+                if self._worth_sending_ahead():
+                    self._send()
+        finally:
+            # While the database works already: it has what it needs of this turn.
+            self._settler.report(settled)
+            self._metrics.leased(answer.leases, answer.received_at - asked_at)
+        return again
+
+    def _learn(self, answer: Answer) -> bool:
+        """Where to look next, and whose turn it is. True if there may be more to lease though this answer has none."""
+        turn = answer.turn
+        if answer.now:
+            self._frontier.learn(turn.ranges[: answer.visited], answer.leases, answer.now)
+            if turn.full:
+                self._frontier.looked(answer.received_at, answer.received_at - turn.sent_at)
+        for kind, priority in answer.found:
+            self._frontier.found(kind, priority)
+        served = {lease.kind for lease in answer.leases}
+        self._order.sort(key=served.__contains__)  # stable: only those that were served move
+        if not answer.leases and not turn.full and self._config.until_empty:
+            self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
+            return True
+        return bool(answer.found)
+
+    def _send(self) -> None:
+        """Send a turn: settle what is finished, lease what is next."""
+        self._line.notified = False
+        ranges, full = self._frontier.scan(self._order, time.monotonic())
+        most = {kind: self._pace.most(kind) for kind in self._order}
+        turn = Turn(self._tray.take_finished(), ranges, [most[each.kind] for each in ranges], full)
+        self._tray.ahead = (turn.token, turn.sent_at)
+        try:
+            self._turns.send(turn)
+        except BaseException:
+            self._give_up_turn()
+            raise
+
+    def _worth_sending_ahead(self) -> bool:
+        """Is there work at hand, and so little that the next may be sent for? Never beside a job that is leased alone:
+        if it kills this process, it shall take no other along."""
+        leased = self._tray.leased
+        return bool(leased) and leased[0].crashes <= 0 and self._pace.worth_sending_ahead(Counter(map(_KIND, leased)))
+
+    def _work(self) -> None:
+        """Run the jobs on the tray."""
+        if self._tray.at_hand and not self._progress.watched:
+            self._ears.wake()  # the control thread shall look often
+        seconds: dict[str, list[float]] = {}
+        while not self._stop.wanted and (lease := self._tray.next()) is not None:
+            if lease.payload is None or time.monotonic() - lease.batch.sent_at > START_WITHIN_SECONDS:
+                self._look_again(lease)
+            else:
+                seconds.setdefault(lease.kind, []).append(self._process(lease))
+        for kind, each in seconds.items():
+            self._metrics.ran(kind, each)
+            self._pace.ran(kind, jobs=len(each), seconds=sum(each))
+
+    def _look_again(self, lease: Lease) -> None:
+        """Before a lease can start that is older than 500 ms, or whose payload was left out of the lease's answer.
+
+        Asks the database for another look at the holds, for all of its batch that waits, and puts back on the tray what
+        may start.
+        """
+        try:
+            if self._turns.sent is not None:
+                self._turn(ahead=False)  # the connection is busy with it
+            waiting = self._tray.take_leased()
+            batch = [lease, *(each for each in waiting if each.batch is lease.batch)]
+            self._tray.leased.extend(each for each in waiting if each.batch is not lease.batch)
+        except BaseException:
+            self._tray.leased.appendleft(lease)
+            raise
+        token = str(uuid4())
+        try:
+            started = self._queue.start(batch, token, [self._kinds[each.kind].lease_timeout for each in batch])
+            if started and started[0].payload is None:
+                started[0] = started[0]._replace(payload=self._queue.payload(started[0]) or "")
+        except BaseException:
+            self._upkeep.lost_answer(token)
+            self._tray.leased.extendleft(reversed(batch))
+            raise
+        may = {each.id for each in started}
+        self._tray.finished.extend(self._finished(each, NOT_STARTED) for each in batch if each.id not in may)
+        self._tray.leased.extendleft(reversed(started))
+
+    def _process(self, lease: Lease) -> float:
+        """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself."""
+        kind = self._kinds[lease.kind]
+        attempt = Attempt(kind, lease, config=self._config, database=self._ledger, stop=self._stop, alarm=self._alarm)
+        outcome = attempt.prepare() or self._run(attempt)
+        seconds = time.monotonic() - attempt.started_at
+        if attempt.connection_broke and self._database_went_away():
+            outcome = Outcome(How.RELEASED, f"released: the database went away under it: {outcome.error}")
+        if outcome.how is How.LEASE_LOST:
+            # Given up for want of the database, it may still be ours: then nobody ran the job meanwhile.
+            outcome = Outcome(How.RELEASED, outcome.error)
+        finished = Finished(lease, outcome, kind.retention, seconds)
+        if attempt.settled:
+            self._settler.report([finished])
+        elif attempt.unknown:
+            self._tray.doubtful.append(finished)
+        else:
+            self._tray.finished.append(finished)
+        return seconds
+
+    def _run(self, attempt: Attempt) -> Outcome:
+        self._dead_man.cover(attempt.lease_deadline - attempt.kind.margin / 4)
+        self._progress.attempt = attempt
+        try:
+            return attempt.run()
+        finally:
+            self._progress.attempt = None
+            self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
+            self._ledger.tidy()
+
+    def _database_went_away(self) -> bool:
+        """Was it the database, or only the handler's own connection?"""
+        try:
+            if self._turns.sent is not None:
+                self._turn(ahead=False)
+            self._queue.value("channel_v1")
+        except LOST:
             return True
         return False
 
-    def _connect(self) -> None:
-        # What was enqueued while nobody listened is found by the lease that follows.
-        if self._config.poll_only:
-            self._queue.value("channel_v1")  # any answer will do
-        else:
-            self._queue.listen(self._on_notify)
+    def _finished(self, lease: Lease, outcome: Outcome) -> Finished:
+        return Finished(lease, outcome, self._kinds[lease.kind].retention, 0.0)
 
-    def _on_notify(self) -> None:
-        self._notified = True
-        self._metrics.woken("notify")
+    def _running(self) -> tuple[str, float] | None:
+        """Which kind runs now, and for how many seconds: for a scrape, from another thread."""
+        attempt = self._progress.attempt
+        return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
 
-    def _wait(self, seconds: float, *, listen: bool = True) -> None:
-        """Sleep until a notification, a signal or the end of the time."""
-        sources: list[Any] = [self._wakeup]
-        if listen and self._queue.opened:
-            sources.append(self._queue.connection)
-        self._progress.asleep = listen
-        if not select.select(sources, [], [], seconds)[0]:
-            self._metrics.woken("poll")
-        self._progress.asleep = False
-        self._wakeup.drain()
+    def _give_up_turn(self) -> None:
+        """Nobody will answer the turn that was sent: its settles are in doubt, its leases are to be given back."""
+        turn = self._turns.forget()
+        self._tray.ahead = None
+        if turn is not None:
+            self._tray.doubtful.extend(turn.finished)
+            self._upkeep.lost_answer(turn.token)
 
-    def _sweep_if_due(self) -> None:
-        now = time.monotonic()
-        if now < self._sweep_at:
-            return
-        self._sweep_at = now + SWEEP_SECONDS
-        for job, kind, how in self._queue.sweep(expired=now >= self._expired_at):
-            log.warning(
-                "job %d %s returned: %s",
-                job,
-                kind,
-                how,
-                extra={"job_id": job, "kind": kind, "outcome": how},
-            )
-            self._metrics.recovered(kind, how)
-
-    def _housekeep_if_due(self) -> None:
-        now = time.monotonic()
-        if now >= self._housekeep_at:
-            self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
+    def _put_down(self) -> None:
+        """Before leaving: give back what is not started, settle what is finished, through reconnects."""
+        while True:
             try:
-                for done in self._queue.housekeep(drop=not self._config.poll_only):
-                    log.info("history: %s", done)
-            except LOST:
-                raise
-            except psycopg.Error as error:  # a right that is missing must not end the worker
-                log.warning("history: %s", explained(error))
+                if self._turns.sent is not None:
+                    self._turn(ahead=False)
+                self._tray.finished.extend(self._finished(each, NOT_STARTED) for each in self._tray.take_leased())
+                self._tray.doubtful.extend(self._tray.take_finished())
+                self._settler.resolve(self._queue)
+                return
+            except LOST as error:
+                if not self._reconnect(error):
+                    raise Unsettled(
+                        f"{len(self._tray.doubtful)} job(s) ended, but the database is away:"
+                        " they stay leased until their timeout"
+                    ) from error
+
+    def _reconnect(self, error: Exception) -> bool:
+        """Until the database answers again: True. False if the worker must go first."""
+        self._give_up_turn()
+        if not self._line.reconnect(error, unsettled=bool(self._tray.doubtful or self._tray.at_hand)):
+            return False
+        self._upkeep.database_is_back()
+        self._frontier.anew()
+        return True

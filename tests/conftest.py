@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from servers import Server, debian_bindir, embedded_bindir
 
 from shithubd_worker import schema
-from shithubd_worker.store import connector
+from shithubd_worker.session import connector
 
 # The same examples in every run: a red run says something of the change, not of the dice.
 # Nor of the machine: drawing them may take its time.

@@ -11,15 +11,17 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+from bare import BareWorker
 
 from shithubd_worker.attempt import Attempt
 from shithubd_worker.client import enqueue
 from shithubd_worker.config import Config
 from shithubd_worker.handlers import registry
 from shithubd_worker.host import identify
-from shithubd_worker.model import Lease, Outcome
+from shithubd_worker.model import Batch, Lease, Outcome
 from shithubd_worker.registry import Kind
-from shithubd_worker.store import Beat, Ledger, Queue, connector
+from shithubd_worker.session import connector
+from shithubd_worker.store import Beat, Ledger
 
 
 class Unhurried:
@@ -51,7 +53,7 @@ class Bench:
         self.connection = connector(url, "bench")()
         me = identify()
         with_connection = connector(url, "bench")
-        self._queue = Queue(with_connection, schema, me.id)
+        self._worker = BareWorker(url, schema, me.id)
         self._ledger = Ledger(with_connection, schema)
         self._beat = Beat(with_connection, schema)
         self._beat.register(me, list(registry))
@@ -61,14 +63,14 @@ class Bench:
         attempt = self.lease(kind, **members)
         outcome = attempt.prepare() or attempt.run()
         if not attempt.settled:
-            assert self._queue.settle(attempt.lease, outcome, attempt.kind.retention)
+            assert self._worker.settle(attempt.lease, outcome, attempt.kind.retention)
         self._ledger.tidy()
         return outcome
 
     def lease(self, kind: str, **members: object) -> Attempt:
         """Enqueue a job and lease it, no more: an Attempt that is ready to be prepared and run."""
         job = enqueue(self.connection, kind, schema=self.schema, **members)
-        lease = self._queue.lease([registry[kind]])
+        lease = self._worker.lease([registry[kind]])
         assert lease is not None
         assert lease.id == job
         return _attempt(registry[kind], lease, self._config, self._ledger)
@@ -76,14 +78,14 @@ class Bench:
     def close(self) -> None:
         """Drop the connections."""
         self.connection.close()
-        for session in (self._queue, self._ledger, self._beat):
+        for session in (self._worker, self._ledger, self._beat):
             session.close()
 
 
 def outcome_without_database(kind: str, config: Config, *, job: int = 1, **members: object) -> Outcome:
     """What comes of a handler that needs no database."""
     now = time.monotonic()
-    lease = Lease(job, kind, json.dumps(members), 1, None, 0, 0.0, uuid4(), now, now + 3600)
+    lease = Lease(job, kind, json.dumps(members), 1, None, 0, 0, 0.0, Batch(str(uuid4()), now, 0.0))
     attempt = _attempt(registry[kind], lease, config, NoDatabase())
     return attempt.prepare() or attempt.run()
 

@@ -203,9 +203,26 @@ def other(job):
 
 @registry.handler("test.looks")
 def looks(job):
-    """Are there transactions of this worker while a handler runs? Seen from inside."""
-    rows = job.connection.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shithubd-worker'"
-        " AND datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
-    ).fetchone()
+    """Are there transactions of this worker while a handler runs? Seen from inside. What the worker has sent ahead must
+    end by itself, while the handler goes on."""
+    deadline = time.monotonic() + 10
+    while True:
+        rows = job.connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shithubd-worker'"
+            " AND datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+        ).fetchone()
+        if rows == (0,) or time.monotonic() > deadline:
+            break
     job.connection.execute("INSERT INTO effects (job, pid, attempt) VALUES (%s, %s, 0)", (job.id, rows[0]))
+
+
+@registry.handler("test.notes", lease_timeout=60)
+def notes(job, path, door=None, then=None, pad=""):
+    """Write into a file that it began: external, and cheap enough to be leased by the hundred. Then do as told."""
+    with open(path, "a") as file:
+        file.write(f"{job.id} {len(pad)}\n")
+    wait_at(door)
+    if then == "segfault":
+        ctypes.string_at(0)
+    if then == "look":
+        looks(job)

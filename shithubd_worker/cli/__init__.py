@@ -91,7 +91,7 @@ def _main() -> int:
 
         if not isinstance(error, psycopg.Error):
             raise
-        from shithubd_worker.store import explained
+        from shithubd_worker.session import explained
 
         return _fail(explained(error))
 

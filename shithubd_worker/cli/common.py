@@ -17,7 +17,7 @@ from shithubd_worker.errors import Refused
 
 if TYPE_CHECKING:
     from shithubd_worker.operations import Operations
-    from shithubd_worker.store import Connect
+    from shithubd_worker.session import Connect
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,7 +50,7 @@ class Shared:
         import psycopg
 
         from shithubd_worker.errors import ConfigError
-        from shithubd_worker.store import connector
+        from shithubd_worker.session import connector
 
         try:
             return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)

@@ -18,7 +18,7 @@ from shithubd_worker.errors import EXIT_OK, ConfigError
 if TYPE_CHECKING:
     from shithubd_worker.config import Config
     from shithubd_worker.registry import Kind
-    from shithubd_worker.store import Connect
+    from shithubd_worker.session import Connect
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -56,6 +56,12 @@ _OPTIONS = (
         "poll_only",
         "No LISTEN and no prepared statements: for PgBouncer in transaction mode.",
         is_flag=True,
+    ),
+    _option(
+        "--prefetch",
+        "prefetch",
+        "Lease jobs of fast kinds ahead, for so long a time of work; 0: one job at a time.  [default: 0.1]",
+        metavar="SECONDS",
     ),
     _option(
         "--grace",

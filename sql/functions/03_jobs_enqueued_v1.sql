@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION jobs_enqueued_v1() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 BEGIN
-    PERFORM wake_v1();
+    PERFORM wake_v1(false);
     RETURN NULL;
 END $$;
 

@@ -1,24 +1,42 @@
--- queued → processing, for at most p_limit jobs of one kind: the first of p_kinds, in their order, that has a
--- runnable job; within the kind by priority, then run_at. p_seconds holds each kind's lease timeout.
--- Returns no rows when there is nothing to run, when a hold covers the worker, or when its row in workers is gone.
+-- queued → processing. Looks at ranges of the index jobs_queue, in the order in which the arrays list them: each is of
+-- one kind, its priorities p_low to p_high, from p_since on (seconds since 1970). The worker remembers where its last
+-- scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
+-- snapshot. See shithubd_worker/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
+-- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds.
+--
+-- Returns, told apart by what is null: jobs (leased; the payload is null where the answer would grow too long for the
+-- buffers of a socket that nobody reads: see payload_v1); rows of a kind and a priority without an id (there are jobs
+-- of that priority, none is due); and one row of nothing but run_at = now and attempts = how many ranges were looked
+-- at, unless a hold covers the worker or its row in workers is gone.
 --
 -- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
 -- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold
 -- waits for those who have the gate now (barrier_v1), after which nobody can have missed it. In one statement the
--- snapshot would be older than the lock. Called by the main thread of a worker, as a transaction of its own.
+-- snapshot would be older than the lock. Called by turn_v1, as the last thing of its transaction.
 CREATE OR REPLACE FUNCTION lease_v1(
-    p_worker uuid, p_token uuid, p_kinds text[], p_seconds double precision[], p_limit integer DEFAULT 1
+    p_worker uuid, p_token uuid,
+    p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[],
+    p_seconds double precision[], p_most integer[]
 ) RETURNS TABLE (id bigint, kind text, payload text, attempts integer, max_attempts integer, crashes integer,
-                 waited double precision)
+                 priority smallint, run_at double precision)
 LANGUAGE plpgsql SET search_path FROM CURRENT
+-- One plan for all backlogs, along jobs_queue: the planner's statistics of a queue are never up to date.
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
     v_now       timestamptz;
-    v_held      text[];
+    v_held      text[] := '{}';
     v_leased_by text;
-    v_priority  integer;
-    v_ids       bigint[];
+    v_range     record;
+    v_most      integer;
+    v_share     double precision := 1;  -- of the window, not yet filled
+    v_found     bigint[];
+    v_alone     boolean[];
+    v_ids       bigint[] := '{}';
+    v_expiries  timestamptz[] := '{}';
+    v_visited   integer := cardinality(p_kinds);
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'lease_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation')
@@ -27,46 +45,90 @@ BEGIN
     PERFORM pg_advisory_xact_lock_shared(7301, schema_key_v1());
 
     SELECT w.host || ':' || w.pid INTO v_leased_by FROM workers w WHERE w.id = p_worker;
-    IF NOT FOUND OR EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN
-        UPDATE workers w SET idle = true WHERE w.id = p_worker AND NOT w.idle;
+    IF NOT FOUND THEN
         RETURN;
     END IF;
-    v_held := held_kinds_v1();
+    IF EXISTS (SELECT FROM holds) THEN
+        IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN
+            UPDATE workers w SET idle = true WHERE w.id = p_worker AND NOT w.idle;
+            RETURN;
+        END IF;
+        v_held := held_kinds_v1();
+    END IF;
     v_now := clock_timestamp();
 
-    FOR i IN 1 .. cardinality(p_kinds) LOOP
-        CONTINUE WHEN p_kinds[i] = ANY (v_held);
-        v_priority := -32769;  -- below the least
-        LOOP
-            -- From priority to priority, so that scheduled jobs of one don't stand before due jobs of the next.
-            SELECT min(j.priority) INTO v_priority FROM jobs j
-             WHERE j.state = 'queued' AND j.kind = p_kinds[i] AND j.priority > v_priority;
-            EXIT WHEN v_priority IS NULL;
-
-            -- A job that crashed before is leased alone: if it kills its worker again, it takes no other along.
-            SELECT CASE WHEN (array_agg(c.crashes))[1] > 0 THEN (array_agg(c.id))[1:1]
-                        ELSE array_agg(c.id) FILTER (WHERE c.crashes <= 0) END
-              INTO v_ids
-              FROM (SELECT j.id, j.crashes FROM jobs j
-                     WHERE j.state = 'queued' AND j.kind = p_kinds[i] AND j.priority = v_priority AND j.run_at <= v_now
-                     ORDER BY j.run_at, j.id
-                     LIMIT p_limit
-                       FOR UPDATE SKIP LOCKED) c;
-            CONTINUE WHEN v_ids IS NULL;
-
-            RETURN QUERY
-            UPDATE jobs j
-               SET state = 'processing', leased_by = v_leased_by, leased_at = v_now, worker_id = p_worker,
-                   lease_token = p_token, lease_expires_at = v_now + make_interval(secs => p_seconds[i]),
-                   attempts = least(j.attempts, 2147483646) + 1  -- an odd row must not overflow here
-             WHERE j.id = ANY (v_ids)
-            RETURNING j.id, j.kind, j.payload::text, j.attempts, j.max_attempts, j.crashes,
-                      CASE WHEN isfinite(j.run_at)
-                           THEN extract(epoch FROM v_now)::double precision - extract(epoch FROM j.run_at)::double precision
-                           ELSE 0 END;
-            RETURN;
-        END LOOP;
+    FOR v_range IN
+        SELECT n.kind, n.most, n.at, first.priority, first.run_at,
+               CASE WHEN n.low = n.high THEN n.since ELSE '-infinity' END AS since,
+               v_now + make_interval(secs => n.seconds) AS expires
+          FROM (SELECT r.kind, r.low, r.high, to_timestamp(r.since) AS since, r.seconds, r.most, r.at
+                  FROM unnest(p_kinds, p_low, p_high, p_since, p_seconds, p_most) WITH ORDINALITY
+                       AS r (kind, low, high, since, seconds, most, at)
+                 WHERE r.kind <> ALL (v_held)) n,
+               LATERAL (SELECT j.priority, j.run_at FROM jobs j
+                         WHERE j.state = 'queued' AND j.kind = n.kind
+                           AND (j.priority, j.run_at) >= (n.low, n.since)
+                           -- Of a range of several priorities the worker shall hear of the first, due or not, so that
+                           -- from then on jobs not due of one priority don't stand before due ones of the next.
+                           AND (j.priority, j.run_at) <= (n.high, CASE WHEN n.low = n.high THEN v_now ELSE 'infinity' END)
+                         ORDER BY j.priority, j.run_at, j.id LIMIT 1) first
+         ORDER BY n.at
+    LOOP
+        IF v_range.run_at > v_now THEN
+            RETURN QUERY SELECT NULL::bigint, v_range.kind, NULL, NULL::integer, NULL::integer, NULL::integer,
+                                v_range.priority, NULL::double precision;
+            CONTINUE;
+        END IF;
+        v_most := floor(v_range.most * v_share);
+        IF v_most < 1 THEN
+            v_visited := v_range.at - 1;
+            EXIT;
+        END IF;
+        SELECT array_agg(c.id), array_agg(c.alone) INTO v_found, v_alone
+          FROM (SELECT j.id, j.alone OR j.crashes > 0 AS alone FROM jobs j
+                 WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority = v_range.priority
+                   AND j.run_at >= v_range.since AND j.run_at <= v_now
+                 ORDER BY j.run_at, j.id
+                 LIMIT v_most
+                   FOR UPDATE SKIP LOCKED) c;
+        IF v_alone[1] THEN
+            -- It crashed before, or was at hand when its worker died: if it kills its worker, it takes no other along.
+            IF v_ids <> '{}' THEN
+                v_visited := v_range.at - 1;
+                EXIT;
+            END IF;
+            v_found := v_found[1:1];
+            v_share := 0;
+        ELSIF true = ANY (v_alone) THEN
+            v_found := ARRAY(SELECT f.id FROM unnest(v_found, v_alone) f (id, alone) WHERE NOT f.alone);
+        END IF;
+        v_ids := v_ids || v_found;
+        v_expiries := v_expiries || array_fill(v_range.expires, ARRAY[coalesce(cardinality(v_found), 0)]);
+        v_share := v_share - coalesce(cardinality(v_found), 0)::double precision / v_range.most;
     END LOOP;
 
-    UPDATE workers w SET idle = true WHERE w.id = p_worker AND NOT w.idle;
+    IF v_ids = '{}' THEN
+        UPDATE workers w SET idle = true WHERE w.id = p_worker AND NOT w.idle;
+    ELSE
+        IF cardinality(v_ids) > 1 AND v_share < 0.01 THEN
+            UPDATE workers w SET idle = false WHERE w.id = p_worker AND w.idle;  -- there is more: it needs no waking
+        END IF;
+        RETURN QUERY
+        WITH leased AS (
+            UPDATE jobs j
+               SET state = 'processing', leased_by = v_leased_by, leased_at = v_now, worker_id = p_worker,
+                   lease_token = p_token, lease_expires_at = t.expires,
+                   attempts = least(j.attempts, 2147483646) + 1  -- an odd row must not overflow here
+              FROM unnest(v_ids, v_expiries) t (id, expires)
+             WHERE j.id = t.id
+            RETURNING j.id, j.kind, j.payload::text AS payload, j.attempts, j.max_attempts,
+                      CASE WHEN j.alone THEN greatest(j.crashes, 1) ELSE j.crashes END AS crashes,
+                      j.priority, date_part('epoch', j.run_at) AS run_at
+        )
+        SELECT id, kind, CASE WHEN sum(octet_length(payload)) OVER (ROWS UNBOUNDED PRECEDING) <= 32768 THEN payload END,
+               attempts, max_attempts, crashes, priority, run_at
+          FROM leased;
+    END IF;
+    RETURN QUERY SELECT NULL::bigint, NULL, NULL, v_visited, NULL::integer, NULL::integer, NULL::smallint,
+                        date_part('epoch', v_now);
 END $$;

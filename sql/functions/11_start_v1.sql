@@ -1,8 +1,10 @@
--- One more look at the holds for a leased job that could not start within 500 ms of its lease query: true and a fresh
--- lease if it may still start, false if a hold covers it by now or the lease is lost. Behind the gate like the lease
+-- One more look at the holds for leased jobs that could not start within 500 ms of their lease query. Returns the ids of
+-- those that may still start: they have a fresh lease, under a token of its own, so that whoever was about to give
+-- them back under the old one changes nothing. The others are held by now, or lost. Behind the gate like the lease
 -- itself, and with a new leased_at, so that barrier_v1 counts the 500 ms anew. Called by the main thread.
-CREATE OR REPLACE FUNCTION start_v1(p_worker uuid, p_id bigint, p_token uuid, p_seconds double precision)
-RETURNS boolean
+CREATE OR REPLACE FUNCTION start_v1(
+    p_worker uuid, p_ids bigint[], p_token uuid, p_new_token uuid, p_seconds double precision[]
+) RETURNS SETOF bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 DECLARE
@@ -12,10 +14,15 @@ BEGIN
         RAISE EXCEPTION 'start_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation');
     END IF;
     PERFORM pg_advisory_xact_lock_shared(7301, schema_key_v1());
+    IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN
+        RETURN;
+    END IF;
     v_now := clock_timestamp();
-    UPDATE jobs SET leased_at = v_now, lease_expires_at = v_now + make_interval(secs => p_seconds)
-     WHERE id = p_id AND lease_token = p_token AND state = 'processing'
-       AND NOT EXISTS (SELECT FROM covering_holds_v1(p_worker))
-       AND NOT kind = ANY (held_kinds_v1());
-    RETURN FOUND;
+    RETURN QUERY
+    UPDATE jobs j
+       SET leased_at = v_now, lease_expires_at = v_now + make_interval(secs => s.seconds), lease_token = p_new_token
+      FROM unnest(p_ids, p_seconds) s (id, seconds)
+     WHERE j.id = s.id AND j.lease_token = p_token AND j.state || '' = 'processing'  -- not by jobs_leases: see settle_v1
+       AND NOT j.kind = ANY (held_kinds_v1())
+    RETURNING j.id;
 END $$;

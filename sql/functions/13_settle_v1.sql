@@ -1,45 +1,75 @@
--- Ends a lease. Fenced: id, token and 'processing' must match, else nothing is written and the answer is false.
+-- Ends leases, one outcome each: the arrays run in parallel. Fenced: id, token and 'processing' must match, else
+-- nothing is written for that job. Returns the ids of those that were lost, so no row when all went well.
 --   ok               processing → gone
---   retry            processing → queued, p_delay seconds from now
+--   retry            processing → queued, so many seconds (p_delays) from now
 --   failed, poison   processing → failed
 --   released         processing → queued as it was; the attempt is given back
--- The row of the history goes with it, unless the kind keeps none. Commits synchronously, whatever the session says:
--- what was settled must survive a crash of the database. Called by the main thread, by job.transaction() on the
--- handler's own connection, and by the control thread when it ends the process.
+-- A row of the history goes with each, unless its kind keeps none. Commits synchronously, whatever the session says:
+-- what was settled must survive a crash of the database. Called by turn_v1 for the loop, by job.transaction() on the
+-- handler's own connection, and by the control thread.
 CREATE OR REPLACE FUNCTION settle_v1(
-    p_id bigint, p_token uuid, p_outcome text, p_delay double precision, p_error text, p_retention text
-) RETURNS boolean
+    p_ids bigint[], p_tokens uuid[], p_outcomes text[], p_delays double precision[], p_errors text[], p_retentions text[]
+) RETURNS SETOF bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
+-- One plan for all sizes, by the primary key: the planner's statistics of a queue are never up to date. Where the state
+-- is compared as an expression, it is to keep the planner from reading all leases by jobs_leases instead.
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 AS $$
+#variable_conflict use_column
 DECLARE
-    v_job jobs;
+    v_ok      bigint[];
+    v_settled bigint[];
 BEGIN
-    IF p_outcome NOT IN ('ok', 'retry', 'failed', 'poison', 'released') THEN
-        RAISE EXCEPTION 'a worker can''t settle a job as %', p_outcome;
+    IF NOT p_outcomes <@ ARRAY['ok', 'retry', 'failed', 'poison', 'released'] THEN
+        RAISE EXCEPTION 'a worker can''t settle a job as one of these: %', p_outcomes;
     END IF;
     SET LOCAL synchronous_commit = on;
-    SELECT * INTO v_job FROM jobs WHERE id = p_id AND lease_token = p_token AND state = 'processing' FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN false;
+
+    IF 'ok' = ANY (p_outcomes) THEN
+        WITH gone AS (
+            DELETE FROM jobs j
+             USING unnest(p_ids, p_tokens, p_outcomes, p_retentions) e (id, token, outcome, retention)
+             WHERE j.id = e.id AND j.lease_token = e.token AND j.state || '' = 'processing' AND e.outcome = 'ok'
+            RETURNING j.*, e.retention
+        ), recorded AS (
+            INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, payload, lease_token,
+                                     retention)
+            SELECT id, kind, 'ok', attempts, leased_by, leased_at, clock_timestamp(), payload, lease_token, retention
+              FROM gone WHERE retention <> 'none'
+        )
+        SELECT array_agg(id) INTO v_ok FROM gone;
     END IF;
 
-    IF p_outcome = 'ok' THEN
-        DELETE FROM jobs WHERE id = p_id;
-    ELSE
-        UPDATE jobs
-           SET state = CASE WHEN p_outcome IN ('failed', 'poison') THEN 'failed' ELSE 'queued' END,
-               run_at = CASE WHEN p_outcome = 'retry' THEN clock_timestamp() + make_interval(secs => p_delay)
-                             ELSE run_at END,
-               attempts = CASE WHEN p_outcome = 'released' THEN greatest(attempts, 1) - 1 ELSE attempts END,
-               last_error = coalesce(p_error, last_error),
-               leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
-         WHERE id = p_id;
+    IF 'ok' <> ANY (p_outcomes) THEN
+        WITH held AS MATERIALIZED (
+            SELECT j.id, j.kind, e.outcome, j.attempts, j.leased_by, j.leased_at, e.error, e.token, e.retention, e.delay
+              FROM unnest(p_ids, p_tokens, p_outcomes, p_delays, p_errors, p_retentions)
+                   e (id, token, outcome, delay, error, retention),
+                   jobs j
+             WHERE j.id = e.id AND j.lease_token = e.token AND j.state || '' = 'processing' AND e.outcome <> 'ok'
+               FOR UPDATE OF j
+        ), kept AS (
+            UPDATE jobs j
+               SET state = CASE WHEN h.outcome IN ('failed', 'poison') THEN 'failed' ELSE 'queued' END,
+                   run_at = CASE WHEN h.outcome = 'retry' THEN clock_timestamp() + make_interval(secs => h.delay)
+                                 ELSE j.run_at END,
+                   attempts = CASE WHEN h.outcome = 'released' THEN greatest(j.attempts, 1) - 1 ELSE j.attempts END,
+                   last_error = coalesce(h.error, j.last_error),
+                   alone = j.alone AND h.outcome = 'released',  -- a run that came to an end clears it of suspicion
+                   leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
+              FROM held h
+             WHERE j.id = h.id
+        ), recorded AS (
+            INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, lease_token,
+                                     retention)
+            SELECT id, kind, outcome, attempts, leased_by, leased_at, clock_timestamp(), error, token, retention
+              FROM held WHERE retention <> 'none'
+        )
+        SELECT array_agg(id) INTO v_settled FROM held;
     END IF;
-    IF p_retention <> 'none' THEN
-        INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, payload,
-                                 lease_token, retention)
-        VALUES (v_job.id, v_job.kind, p_outcome, v_job.attempts, v_job.leased_by, v_job.leased_at, clock_timestamp(),
-                p_error, CASE WHEN p_outcome = 'ok' THEN v_job.payload END, p_token, p_retention);
+
+    v_settled := v_settled || v_ok;
+    IF cardinality(v_settled) IS DISTINCT FROM cardinality(p_ids) THEN
+        RETURN QUERY SELECT unnest(p_ids) EXCEPT SELECT unnest(v_settled);
     END IF;
-    RETURN true;
 END $$;

@@ -1,29 +1,38 @@
--- processing → queued, or failed at the third crash, for jobs whose owner is gone. The attempt is given back and the
--- crash counted instead: at once runnable after the first, 30 s later (± 20 %) after the second. The caller has
--- locked the rows and knows why. Called by sweep_v1 and release_worker_v1.
+-- processing → queued, or failed at the third crash, for jobs whose owner is gone. The attempts are given back. If the
+-- owner held a single job, the crash is counted: at once runnable after the first, 30 s later (± 20 %) after the second.
+-- If it held several, nobody can say which of them was running: no crash is counted, but from now on each is leased
+-- alone, so that the culprit shows itself and takes no other along. The caller has locked all of a dead owner's rows,
+-- and knows why. Called by sweep_v1 and release_worker_v1.
 CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_error text)
 RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
-    WITH owned AS (
-        SELECT j.id, j.kind, j.payload, j.attempts, j.leased_by, j.leased_at, j.lease_token,
-               least(greatest(j.crashes, 0), 1000000) + 1 AS crashes
-          FROM jobs j WHERE j.id = ANY (p_ids) AND j.state = 'processing' FOR UPDATE
+    WITH locked AS (
+        SELECT j.* FROM jobs j WHERE j.id = ANY (p_ids) AND j.state = 'processing' FOR UPDATE
+    ), owned AS (
+        SELECT l.*, count(*) OVER owner AS held, least(greatest(l.crashes, 0), 1000000) + 1 AS crash
+          FROM locked l WINDOW owner AS (PARTITION BY coalesce(l.worker_id::text, l.id::text))
+    ), judged AS (
+        SELECT o.*, o.held = 1 AND o.crash >= 3 AS poison,
+               p_error || CASE WHEN o.held > 1 THEN format('; it held %s jobs, so each is leased alone now', o.held)
+                               ELSE '' END AS error
+          FROM owned o
     ), returned AS (
         UPDATE jobs j
-           SET state = CASE WHEN o.crashes >= 3 THEN 'failed' ELSE 'queued' END,
-               run_at = CASE WHEN o.crashes = 1 THEN j.run_at
+           SET state = CASE WHEN o.poison THEN 'failed' ELSE 'queued' END,
+               run_at = CASE WHEN o.held > 1 OR o.crash = 1 THEN j.run_at
                              ELSE clock_timestamp() + make_interval(secs => 30 * (0.8 + 0.4 * random())) END,
                attempts = greatest(o.attempts, 1) - 1,
-               crashes = o.crashes,
-               last_error = CASE WHEN o.crashes >= 3 THEN 'poison: crash number ' || o.crashes || ': ' ELSE '' END || p_error,
+               crashes = CASE WHEN o.held > 1 THEN j.crashes ELSE o.crash END,
+               alone = true,
+               last_error = CASE WHEN o.poison THEN format('poison: crash number %s: ', o.crash) ELSE '' END || o.error,
                leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
-          FROM owned o
+          FROM judged o
          WHERE j.id = o.id
     )
     INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, lease_token, retention)
-    SELECT o.id, o.kind, CASE WHEN o.crashes >= 3 THEN 'poison' ELSE 'crashed' END, o.attempts, o.leased_by, o.leased_at,
-           clock_timestamp(), p_error, o.lease_token, '7d'
-      FROM owned o
+    SELECT o.id, o.kind, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.attempts, o.leased_by, o.leased_at,
+           clock_timestamp(), o.error, o.lease_token, '7d'
+      FROM judged o
     RETURNING id, kind, outcome
 $$;

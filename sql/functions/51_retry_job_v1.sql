@@ -16,7 +16,8 @@ BEGIN
     UPDATE jobs
        SET state = 'queued', run_at = least(run_at, clock_timestamp()),
            attempts = CASE WHEN v_job.state = 'failed' THEN 0 ELSE attempts END,
-           crashes = CASE WHEN v_job.state = 'failed' THEN 0 ELSE crashes END
+           crashes = CASE WHEN v_job.state = 'failed' THEN 0 ELSE crashes END,
+           alone = alone AND v_job.state <> 'failed'
      WHERE id = p_id;
     INSERT INTO audit (actor, action, target, reason, job_ids, detail)
     VALUES (p_actor, 'retry', 'job ' || p_id, p_reason, ARRAY[p_id],

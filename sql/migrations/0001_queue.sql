@@ -12,6 +12,7 @@ CREATE TABLE jobs (
     attempts         integer     NOT NULL DEFAULT 0,      -- counted when leased; given back by a release or a crash
     max_attempts     integer,                             -- null: the kind's own limit
     crashes          integer     NOT NULL DEFAULT 0,      -- leases that ended with the death of their owner
+    alone            boolean     NOT NULL DEFAULT false,  -- its owner died and held others too: leased alone from now on
     leased_by        text,                                -- <host>:<pid>, for people
     leased_at        timestamptz,
     lease_expires_at timestamptz,                         -- null counts as expired

@@ -9,16 +9,23 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from bare import BareWorker
 from conftest import eventually
 
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.operations import Operations, Scope
 from shithubd_worker.registry import Registry
-from shithubd_worker.store import Beat, Queue, connector
+from shithubd_worker.session import connector
+from shithubd_worker.store import Beat
 
 RACES = 1000
 STARTS = "CREATE TABLE starts (job bigint, kind text, at timestamptz)"
 FLEET = Scope("fleet")
+
+LEASE = (
+    "SELECT * FROM lease_v1(%s, %s, %s, %s::smallint[], %s::smallint[], %s::float8[], %s::float8[], %s::int[])"
+    " WHERE id IS NOT NULL"
+)
 
 
 @pytest.fixture
@@ -47,11 +54,12 @@ class Bare:
             host,
             unit,
         )
-        self.queue = Queue(connector(database.url, "bare"), database.schema, self.id)
+        self.worker = BareWorker(database.url, database.schema, self.id)
+        self.queue = self.worker.queue
         self.kinds = make_kinds("k")
 
     def lease(self):
-        return self.queue.lease(self.kinds)
+        return self.worker.lease(self.kinds)
 
     def close(self):
         self.queue.close()
@@ -123,8 +131,8 @@ def test_the_barrier_waits_for_a_lease_that_has_the_gate(database, operations, h
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     with database.connect() as slow:
         slow.autocommit = False
-        arguments = (bare.id, uuid4(), ["k"], [60.0])
-        slow.execute("SELECT * FROM lease_v1(%s, %s, %s, %s)", arguments)
+        arguments = (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [60.0], [1])
+        slow.execute(LEASE, arguments)
         operations.pause_kind("k", None, None)
         assert not operations.barrier(Scope("kind", "k"), time.monotonic() + 0.3, lambda text: None)
         slow.commit()
@@ -141,7 +149,7 @@ def test_a_lease_that_began_before_the_hold_but_asks_for_the_gate_after_it_sees_
         old.execute("SELECT 1")
         operations.pause_kind("k", None, None)
         assert operations.barrier(Scope("kind", "k"), None, lambda text: None)
-        rows = old.execute("SELECT * FROM lease_v1(%s, %s, %s, %s)", (bare.id, uuid4(), ["k"], [60.0])).fetchall()
+        rows = old.execute(LEASE, (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [60.0], [1])).fetchall()
     assert rows == []
 
 
@@ -151,7 +159,7 @@ def test_the_lease_refuses_a_snapshot_older_than_the_gate(database, level, hire)
     with database.connect() as connection, connection.transaction():
         connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
         with pytest.raises(psycopg.errors.RaiseException, match="READ COMMITTED"), connection.transaction():
-            connection.execute("SELECT * FROM lease_v1(%s, %s, %s, %s)", (bare.id, uuid4(), ["k"], [60.0]))
+            connection.execute(LEASE, (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [60.0], [1]))
 
 
 def test_a_job_leased_before_a_pause_may_not_start_after_500_ms(database, operations, hire):
@@ -159,11 +167,13 @@ def test_a_job_leased_before_a_pause_may_not_start_after_500_ms(database, operat
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     lease = bare.lease()
     operations.pause_kind("k", None, None)
-    assert not bare.queue.start(lease, 60)
-    assert bare.queue.settle(lease, Outcome(How.RELEASED), "7d")
+    assert bare.queue.start([lease], str(uuid4()), [60]) == []
+    assert bare.worker.settle(lease, Outcome(How.RELEASED))
     operations.resume_kind("k", None)
     lease = bare.lease()
-    assert bare.queue.start(lease, 60)
+    (started,) = bare.queue.start([lease], str(uuid4()), [60])
+    assert (started.id, started.token != lease.token) == (lease.id, True)
+    assert not bare.worker.settle(lease, Outcome(How.RELEASED))  # under the old token nothing is given back any more
 
 
 def test_the_barrier_refuses_to_speak_of_a_hold_that_is_not_committed(database):
@@ -209,7 +219,7 @@ def test_a_pause_covers_jobs_enqueued_retried_and_due_later(database, operations
     hold = operations.pause_kind("k", None, None)
     assert list(operations.mirror(hold)) == [1]
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
-    assert bare.queue.settle(running, Outcome(How.RETRY, "again", 0.0), "7d")
+    assert bare.worker.settle(running, Outcome(How.RETRY, "again", 0.0))
     assert bare.lease() is None
     assert {(k["queued"], k["paused"], k["held"]) for k in operations.status()["kinds"]} == {(2, 1, 3)}
     operations.resume_kind("k", None)

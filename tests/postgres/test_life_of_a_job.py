@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from bare import BareWorker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,9 +20,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shithubd_worker.model import How, Outcome
+from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.registry import Registry
-from shithubd_worker.store import Beat, Queue, connector
+from shithubd_worker.session import connector
+from shithubd_worker.store import Beat, Queue
 
 KINDS = ("a", "b")
 LONG = 10**6  # seconds: time passes only where a rule moves it
@@ -43,6 +45,7 @@ class Model:
     attempts: int = 0
     crashes: int = 0
     due: bool = True
+    alone: bool = False
     owner: UUID | None = None
     leases: list = field(default_factory=list)  # all that were ever given, the last may be in force
     ended: list = field(default_factory=list)  # outcomes in the history
@@ -58,7 +61,7 @@ class Life(RuleBasedStateMachine):
         self.jobs: dict[int, Model] = {}
         self.paused: set[str] = set()
         self.drained = False
-        self.workers: dict[UUID, Queue] = {}
+        self.workers: dict[UUID, BareWorker] = {}
         self.beat = Beat(connector(self.url, "life"), "public")
         self.sweeper = Queue(connector(self.url, "life"), "public", uuid4())
         self.kinds = kinds()
@@ -73,7 +76,7 @@ class Life(RuleBasedStateMachine):
             " VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, %s, now() + interval '1 year')",
             (worker, list(KINDS)),
         )
-        self.workers[worker] = Queue(connector(self.url, "life"), "public", worker)
+        self.workers[worker] = BareWorker(self.url, "public", worker, "life")
 
     def teardown(self):
         if hasattr(self, "connection"):
@@ -112,7 +115,7 @@ class Life(RuleBasedStateMachine):
         model.state, model.owner = "processing", worker
         model.attempts += 1
         model.leases.append(lease)
-        assert (lease.attempt, lease.crashes) == (model.attempts, model.crashes)
+        assert (lease.attempt, lease.crashes) == (model.attempts, max(model.crashes, model.alone))
 
     @rule(data=st.data(), how=st.sampled_from(["ok", "retry", "failed", "poison", "released"]), late=st.booleans())
     def settle(self, data, how, late):
@@ -123,11 +126,13 @@ class Life(RuleBasedStateMachine):
         model = self.jobs[job]
         standing = model.state == "processing" and model.leases[-1] is lease
         delay = 10**7 if late else 0.0
-        assert self.beat.settle(lease, Outcome(How(how), "e", delay), "7d") is standing
+        lost = self.beat.settle([Finished(lease, Outcome(How(how), "e", delay), "7d", 0.0)])
+        assert lost == (set() if standing else {job})
         if not standing:
             return  # fenced: the invariants see that nothing changed
         model.ended.append(how)
         model.owner = None
+        model.alone = model.alone and how == "released"
         if how == "ok":
             model.state = "gone"
         elif how in ("failed", "poison"):
@@ -146,12 +151,18 @@ class Life(RuleBasedStateMachine):
 
     # What goes wrong.
 
-    def crash(self, job):
+    def crash(self, job, *, one_of_several=False):
         # From the second one on it postpones the job by half a minute, which must not pass by itself.
         self.connection.execute(
-            "UPDATE jobs SET run_at = run_at + interval '1 year' WHERE id = %s AND crashes > 1", (job,)
+            "UPDATE jobs SET run_at = run_at + interval '1 year' WHERE id = %s AND crashes > 1 AND run_at > now()",
+            (job,),
         )
         model = self.jobs[job]
+        model.alone = True
+        if one_of_several:  # nobody can say which of them it was
+            model.attempts, model.owner, model.state = max(model.attempts - 1, 0), None, "queued"
+            model.ended.append("crashed")
+            return
         model.crashes += 1
         model.attempts = max(model.attempts - 1, 0)
         model.owner = None
@@ -173,7 +184,7 @@ class Life(RuleBasedStateMachine):
         held = {job for job, model in self.jobs.items() if model.owner == worker}
         assert {row[0] for row in self.beat.release_worker(worker, "dead")} == held
         for job in held:
-            self.crash(job)
+            self.crash(job, one_of_several=len(held) > 1)
         self.workers.pop(worker).close()
         self.hire()
 
@@ -253,6 +264,7 @@ class Life(RuleBasedStateMachine):
             assert (said == "retried") == (model.state in ("failed", "queued"))
             if model.state == "failed":
                 model.attempts = model.crashes = 0
+                model.alone = False
             if said == "retried":
                 model.state, model.due = "queued", True
 
@@ -273,10 +285,10 @@ class Life(RuleBasedStateMachine):
         if not hasattr(self, "connection"):
             return
         rows = self.connection.execute(
-            "SELECT id, kind, state, attempts, crashes, leased_by IS NULL FROM jobs"
+            "SELECT id, kind, state, attempts, crashes, alone, leased_by IS NULL FROM jobs"
         ).fetchall()
         expected = [
-            (job, m.kind, m.state, m.attempts, m.crashes, m.state != "processing")
+            (job, m.kind, m.state, m.attempts, m.crashes, m.alone, m.state != "processing")
             for job, m in self.jobs.items()
             if m.state != "gone"
         ]
@@ -350,15 +362,15 @@ def odd(database):
     registry = Registry()
     for name in ("a", "good", "ü" * 200, "x y", "%s", "'; --"):
         registry.handler(name)(lambda job: None)
-    queue = Queue(connector(database.url, "odd"), "public", worker)
+    worker = BareWorker(database.url, "public", worker, "odd")
     with database.connect() as connection:
         connection.execute(
             "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
             " schema_version, kinds) VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, '{}')",
-            (worker,),
+            (worker.id,),
         )
-        yield connection, queue, list(registry.values())
-    queue.close()
+        yield connection, worker, list(registry.values())
+    worker.close()
 
 
 @settings(
@@ -369,7 +381,8 @@ def odd(database):
 )
 @given(changes=columns, state=leased)
 def test_no_row_that_an_update_can_make_stops_the_lease(odd, changes, state):
-    connection, queue, all_kinds = odd
+    connection, worker, all_kinds = odd
+    queue = worker.queue
     connection.execute("TRUNCATE jobs, job_history")
     connection.execute("INSERT INTO jobs (kind) VALUES ('a'), ('good')")
     values = dict(changes)
@@ -380,10 +393,10 @@ def test_no_row_that_an_update_can_make_stops_the_lease(odd, changes, state):
         connection.execute(f"UPDATE jobs SET {sets} WHERE kind = 'a'", [value for _, value in values.values()])
     queue.sweep()
     seen = []
-    while lease := queue.lease(all_kinds):
+    while lease := worker.lease(all_kinds):
         seen.append(lease.kind)
         assert lease.waited_seconds < float("inf")
-        assert queue.settle(lease, Outcome(How.OK), "7d")
+        assert worker.settle(lease, Outcome(How.OK))
         assert len(seen) <= 2
     assert "good" in seen
     connection.execute("SELECT status_v1(), queue_gauges_v1()")

@@ -50,7 +50,7 @@ def test_it_counts_what_happened(database, worker):
     counted = "SELECT kind, outcome, count(*) FROM job_history GROUP BY 1, 2"
     for kind, outcome, count in database.query(counted):
         sample = f'shithub_worker_jobs_processed_total{{kind="{kind}",outcome="{outcome}"}}'
-        assert eventually(lambda s=sample: worker.metric(s), sample) == count
+        eventually(lambda s=sample, n=count: worker.metric(s) == n, f"{sample} {count}")
     assert worker.metric('shithub_worker_job_duration_seconds_count{kind="test.ok"}') == 2
     assert worker.metric('shithub_worker_job_wait_seconds_count{kind="test.fails"}') == 2
     assert worker.metric('shithub_worker_claims_total{result="job"}') == 5
@@ -64,7 +64,8 @@ def test_it_counts_what_happened(database, worker):
 def test_it_shows_the_job_that_runs(database, worker):
     database.query("INSERT INTO jobs (kind) VALUES ('test.sleep')")
     eventually(lambda: worker.metric('shithub_worker_in_flight{kind="test.sleep"}') == 1, "in flight")
-    assert worker.metric('shithub_worker_job_started_timestamp_seconds{kind="test.sleep"}') > 1.7e9
+    since = 'shithub_worker_job_started_timestamp_seconds{kind="test.sleep"}'
+    eventually(lambda: worker.metric(since) > 1.7e9, "since when")
     eventually(lambda: worker.metric('shithub_worker_state{state="running"}') == 1, "running")
     assert get(worker, "/readyz") == (200, b"running\n")
 

@@ -10,7 +10,7 @@ from conftest import PATIENCE, eventually
 
 from shithubd_worker import queue_gauges
 from shithubd_worker.queue_gauges import QueueCollector
-from shithubd_worker.store import connector
+from shithubd_worker.session import connector
 
 STATES = ("queued", "processing", "paused", "failed")
 

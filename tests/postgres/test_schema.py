@@ -10,15 +10,17 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from bare import BareWorker
 from conftest import Database, eventually
 
 from shithubd_worker import schema
 from shithubd_worker.client import enqueue
 from shithubd_worker.errors import EXIT_SCHEMA, SchemaMismatch
 from shithubd_worker.host import identify
-from shithubd_worker.model import How, Outcome
+from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.registry import Registry
-from shithubd_worker.store import Beat, Queue, connector
+from shithubd_worker.session import connector
+from shithubd_worker.store import Beat, Queue, record_lost
 
 SERVERS = ["debian", "embedded"]
 NAMES = [migration.name for migration in schema.migrations()]
@@ -210,8 +212,8 @@ def test_a_role_that_owns_a_schema_and_no_more_can_migrate_and_work(blank):
             job = enqueue(connection, "k", schema="queue")
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 schema.migrate(connection, "public")
-        with Bare(connect, "queue") as bare:
-            lease = bare.queue.lease(bare.kinds)
+        with Bare(blank.url.replace("postgres@", f"{role}@"), "queue") as bare:
+            lease = bare.worker.lease(bare.kinds)
             assert lease.id == job
             assert bare.settle(lease)
             bare.queue.housekeep()
@@ -228,8 +230,8 @@ def test_a_schema_may_have_any_name_and_is_made_if_it_is_missing(blank, name):
     with blank.connect() as connection:
         assert schema.check(connection, name).version == schema.newest_version()
         job = enqueue(connection, "k", schema=name)
-    with Bare(blank.connect, name) as bare:
-        lease = bare.queue.lease(bare.kinds)
+    with Bare(blank.url, name) as bare:
+        lease = bare.worker.lease(bare.kinds)
         assert lease.id == job
         assert bare.settle(lease)
     assert blank.value("SELECT to_regclass('public.jobs')") is None
@@ -266,6 +268,7 @@ def test_a_kind_and_a_payload_are_a_complete_job(contract):
         "state": "queued",
         "priority": 0,
         "attempts": 0,
+        "alone": False,
         "max_attempts": None,
         "crashes": 0,
         "leased_by": None,
@@ -402,11 +405,11 @@ ODD = [
 
 @pytest.mark.parametrize("odd", ODD)
 def test_whatever_row_an_update_can_make_can_be_leased_and_settled(contract, odd):
-    with Bare(contract.connect, "public") as bare:
+    with Bare(contract.url, "public") as bare:
         for how in (How.OK, How.RETRY, How.FAILED, How.RELEASED):
             bare.queue.connection.execute("INSERT INTO jobs (kind) VALUES ('k')")
             bare.queue.connection.execute(f"UPDATE jobs SET {odd}")
-            lease = bare.queue.lease(bare.kinds)
+            lease = bare.worker.lease(bare.kinds)
             assert lease is not None
             assert bare.settle(lease, how)
             bare.queue.connection.execute("DELETE FROM jobs")
@@ -418,7 +421,8 @@ def test_whatever_row_an_update_can_make_can_be_leased_and_settled(contract, odd
 class Bare:
     """A worker without a process: its row and its queue, driven by hand."""
 
-    def __init__(self, connect, name):
+    def __init__(self, url, name):
+        connect = connector(url, "bare")
         registry = Registry()
         registry.handler("k")(lambda job: None)
         self.kinds = list(registry.values())
@@ -426,10 +430,11 @@ class Bare:
         self.beat = Beat(connect, name)
         self.beat.register(me, ["k"])
         self.me = me
-        self.queue = Queue(connect, name, me.id)
+        self.worker = BareWorker(url, name, me.id)
+        self.queue = self.worker.queue
 
     def settle(self, lease, how=How.OK, retention="7d"):
-        return self.queue.settle(lease, Outcome(how, "why", 5.0), retention)
+        return self.worker.settle(lease, Outcome(how, "why", 5.0), retention)
 
     def __enter__(self):
         return self
@@ -442,7 +447,7 @@ class Bare:
 @pytest.fixture
 def bare(any_database):
     any_database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 5)")
-    with Bare(any_database.connect, "public") as bare:
+    with Bare(any_database.url, "public") as bare:
         yield bare
 
 
@@ -520,9 +525,9 @@ def test_a_row_finds_its_place_on_every_day_that_is_ready(contract):
 def test_the_days_are_days_of_utc_whatever_the_session_thinks(blank, zone):
     blank.query(f"ALTER DATABASE \"{blank.name}\" SET timezone = '{zone}'")
     migrate(blank)
-    with Bare(blank.connect, "public") as bare:
+    with Bare(blank.url, "public") as bare:
         blank.query("INSERT INTO jobs (kind) VALUES ('k')")
-        assert bare.settle(bare.queue.lease(bare.kinds))
+        assert bare.settle(bare.worker.lease(bare.kinds))
     place, moment = blank.query("SELECT tableoid::regclass::text, finished_at FROM job_history")[0]
     assert place == name_of("7d", moment.astimezone(datetime.UTC))
 
@@ -530,9 +535,9 @@ def test_the_days_are_days_of_utc_whatever_the_session_thinks(blank, zone):
 @pytest.mark.parametrize("retention", ["7d", "90d"])
 @pytest.mark.parametrize("how", [How.OK, How.RETRY, How.FAILED, How.POISON, How.RELEASED])
 def test_a_settle_leaves_one_row_in_its_class(contract, retention, how):
-    with Bare(contract.connect, "public") as bare:
+    with Bare(contract.url, "public") as bare:
         contract.query("INSERT INTO jobs (kind, payload) VALUES ('k', '{\"a\": 1}')")
-        lease = bare.queue.lease(bare.kinds)
+        lease = bare.worker.lease(bare.kinds)
         assert bare.settle(lease, how, retention)
         contract.query("DELETE FROM jobs")
     rows = contract.query(
@@ -542,16 +547,17 @@ def test_a_settle_leaves_one_row_in_its_class(contract, retention, how):
     )
     # The payload stays in jobs while the job lives on there.
     payload = {"a": 1} if how is How.OK else None
-    assert rows == [(how, 1, bare.me.leased_by, True, "why", payload, retention)]
+    error = None if how is How.OK else "why"
+    assert rows == [(how, 1, bare.me.leased_by, True, error, payload, retention)]
 
 
 def test_a_kind_without_retention_leaves_nothing(contract):
-    with Bare(contract.connect, "public") as bare:
+    with Bare(contract.url, "public") as bare:
         contract.query("INSERT INTO jobs (kind) VALUES ('k'), ('k')")
-        first, second = bare.queue.lease(bare.kinds), bare.queue.lease(bare.kinds)
+        first, second = bare.worker.lease(bare.kinds), bare.worker.lease(bare.kinds)
         assert bare.settle(first, How.OK, "none")
         assert bare.settle(second, How.FAILED, "none")
-        bare.queue.lost(second, "too late", "none")
+        record_lost(bare.queue, bare.me.id, Finished(second, Outcome(How.LEASE_LOST, "too late"), "none", 0.0))
         contract.query("DELETE FROM jobs")
     assert contract.value("SELECT count(*) FROM job_history WHERE id IN (%s, %s)", first.id, second.id) == 0
 
@@ -602,7 +608,7 @@ def test_a_long_reader_blocks_neither_a_settle_nor_new_days_while_housekeeping_w
         try:
             while thread.is_alive():  # for as long as it works, and waits for the reader, settles go on
                 bare.queue.connection.execute("INSERT INTO jobs (kind) VALUES ('k')")
-                assert bare.settle(bare.queue.lease(bare.kinds))
+                assert bare.settle(bare.worker.lease(bare.kinds))
         finally:
             thread.join()
         # It gave up after a second of waiting, in which there was no end of settles.
@@ -657,7 +663,7 @@ def test_dead_workers_are_forgotten_after_a_day_unless_they_hold_a_lease(any_dat
 def test_two_schemas_in_one_database_keep_house_apart(blank):
     for name in ("public", "beside"):
         migrate(blank, name)
-    with blank.connect() as other, Bare(blank.connect, "beside") as bare:
+    with blank.connect() as other, Bare(blank.url, "beside") as bare:
         other.execute("SELECT pg_advisory_lock(7302, public.schema_key_v1())")
         old = "job_history_7d_20200101"
         blank.query(f"CREATE TABLE beside.{old} (id int)")

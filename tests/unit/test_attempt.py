@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from conftest import eventually
@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 
-from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, LONGEST_ERROR, Attempt, lease_margin
+from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, LONGEST_ERROR, Attempt
 from shithubd_worker.config import Config
 from shithubd_worker.errors import Interrupted, LeaseLost, Permanent, RetryAfter
-from shithubd_worker.host import set_alarm
-from shithubd_worker.model import How, Lease
+from shithubd_worker.host import Alarm
+from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry
 
 NOW = 5000.0
@@ -87,10 +87,9 @@ class Scene:
             attempt=attempt,
             max_attempts=max_attempts,
             crashes=crashes,
-            waited_seconds=0.0,
-            token=uuid4(),
-            sent_at=NOW,
-            deadline=NOW + kind.lease_timeout,
+            priority=0,
+            run_at=0.0,
+            batch=Batch(str(uuid4()), NOW, 0.0),
         )
         self.attempt = Attempt(
             kind,
@@ -98,7 +97,7 @@ class Scene:
             config=Config(),
             database=self.database,
             stop=self.stop,
-            alarm=self.alarms.append,
+            alarm=lambda at: self.alarms.append(round(at - self.clock.now, 6)),
             clock=self.clock,
         )
 
@@ -290,19 +289,21 @@ def test_a_handler_that_finds_its_lease_lost_says_so():
 def test_the_alarm_is_set_to_the_first_deadline_and_taken_back_at_the_end():
     scene = Scene(lease_timeout=300, max_runtime=40)
     assert scene.run().how is How.OK
-    assert scene.alarms == [40, 0]
+    assert scene.alarms == [40]
     scene = Scene(lease_timeout=300, max_runtime=3600)
     scene.run()
-    assert scene.alarms == [290, 0]  # the lease, less the time to give it up in
+    assert scene.alarms == [290]  # the lease, less the time to give it up in
     scene = Scene(lease_timeout=300)
     scene.stop.release_at = NOW + 5
     scene.run()
-    assert scene.alarms == [5, 0]
+    assert scene.alarms == [5]
 
 
 @pytest.mark.parametrize(("timeout", "margin"), [(1, 0.2), (10, 2), (50, 10), (300, 10), (86400, 10)])
 def test_a_lease_is_given_up_a_fifth_before_its_end_at_most_ten_seconds(timeout, margin):
-    assert lease_margin(timeout) == pytest.approx(margin)
+    registry = Registry()
+    registry.handler("k", lease_timeout=timeout)(lambda job: None)
+    assert registry["k"].margin == pytest.approx(margin)
 
 
 def interrupted_at(seconds, scene_of=lambda scene: None, **limits):
@@ -321,7 +322,7 @@ def test_the_end_of_max_runtime_is_a_failed_attempt():
     scene, outcome = interrupted_at(40, lease_timeout=300, max_runtime=40, backoff=100)
     assert outcome.how is How.RETRY
     assert outcome.error == "interrupted after 40.0 s: longer than max_runtime (40 s)"
-    assert scene.alarms == [40, INTERRUPT_AGAIN_SECONDS, 0]
+    assert scene.alarms == [40, INTERRUPT_AGAIN_SECONDS]
     _, outcome = interrupted_at(40, max_runtime=40, max_attempts=1)
     assert outcome.how is How.FAILED
 
@@ -329,7 +330,7 @@ def test_the_end_of_max_runtime_is_a_failed_attempt():
 def test_an_alarm_that_rings_too_early_is_set_again():
     scene, outcome = interrupted_at(39, lease_timeout=300, max_runtime=40)
     assert outcome.how is How.OK
-    assert scene.alarms == [40, 1, 0]
+    assert scene.alarms == [40, 1]
 
 
 def test_a_stop_releases_the_job():
@@ -355,7 +356,7 @@ def test_a_lease_that_could_not_be_renewed_is_given_up_before_others_can_take_it
 
     scene, outcome = interrupted_at(290, away, lease_timeout=300, max_runtime=3600)
     assert outcome.how is How.LEASE_LOST
-    assert scene.clock.now < scene.attempt.lease.deadline
+    assert scene.clock.now < NOW + 300
 
 
 def test_a_renewal_moves_the_end():
@@ -364,7 +365,7 @@ def test_a_renewal_moves_the_end():
 
     scene, outcome = interrupted_at(400, renewed, lease_timeout=300, max_runtime=3600)
     assert outcome.how is How.OK
-    assert scene.alarms == [590, 190, 0]
+    assert scene.alarms == [590, 190]
 
 
 def test_extend_moves_the_end_of_max_runtime_and_sets_the_alarm():
@@ -382,7 +383,7 @@ def test_extend_moves_the_end_of_max_runtime_and_sets_the_alarm():
     scene = Scene(handler, lease_timeout=3600, max_runtime=40)
     outcome = scene.run()
     assert outcome.error.startswith("interrupted after 169.0 s")
-    assert scene.alarms == [40, 100, 1, 40, 1, INTERRUPT_AGAIN_SECONDS, 0]
+    assert scene.alarms == [40, 100, 1, 40, 1, INTERRUPT_AGAIN_SECONDS]
 
 
 def test_a_handler_that_swallows_its_interrupt_is_interrupted_again_and_may_still_succeed():
@@ -415,24 +416,24 @@ def test_a_real_alarm_ends_a_real_sleep():
     """With the process's own clock, timer and signal, as the worker wires them."""
     registry = Registry()
     registry.handler("some.kind", max_runtime=1, backoff=1000)(lambda job: time.sleep(3600))
-    lease = Lease(1, "some.kind", "{}", 1, None, 0, 0.0, UUID(int=0), time.monotonic(), time.monotonic() + 300)
+    lease = Lease(1, "some.kind", "{}", 1, None, 0, 0, 0.0, Batch("t", time.monotonic(), 0.0))
+    alarm = Alarm()
     attempt = Attempt(
         registry["some.kind"],
         lease,
         config=Config(),
         database=HandlersDatabase(),
         stop=SimpleNamespace(release_at=math.inf),
-        alarm=set_alarm,
+        alarm=alarm,
     )
     attempt.runtime_deadline = attempt.started_at + 0.05
-    before = signal.signal(signal.SIGALRM, lambda number, frame: attempt.interrupt_if_due())
+    before = signal.signal(signal.SIGALRM, lambda number, frame: (alarm.rang(), attempt.interrupt_if_due()))
     try:
         outcome = attempt.prepare() or attempt.run()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert outcome.how is How.RETRY
     assert "longer than max_runtime" in outcome.error
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 # The transaction that ends the job.

@@ -152,6 +152,7 @@ VALUES = {
     "exclude_kinds": ("two",),
     "poll_interval": "0.25",
     "poll_only": True,
+    "prefetch": "0.5",
     "grace": "7",
     "database_wait": "3",
     "until_empty": True,

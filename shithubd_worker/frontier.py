@@ -1,0 +1,100 @@
+"""Where the next scan of the queue starts: where the last one ended. Pure arithmetic.
+
+The index of queued jobs keeps an entry for each job that was leased until vacuum takes it away, which it can't while
+any session holds a snapshot. A scan from the start would walk over all of them, each time. So a scan goes on where the
+last one of the kind and priority ended. What lies behind that point is found by a look from the start: rows whose
+transaction began earlier and ended later, rows flipped by hand, leases that were given back. It follows after a second
+at the latest, or 20 times as long as the last one took, so that it can't be the disease again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import NamedTuple
+
+from shithubd_worker.model import Lease
+
+# A little before the end of the last scan: most transactions that overtook each other did so by less.
+LOOK_BACK_SECONDS = 0.1
+RESCAN_SECONDS = 1.0
+RESCAN_COST = 20
+LEAST_PRIORITY, GREATEST_PRIORITY = -32768, 32767
+
+
+class Throttle:
+    """When to look at everything again: after a second, or 20 times as long as the last look took."""
+
+    def __init__(self) -> None:
+        self._due_at = -inf
+
+    def due(self, now: float) -> bool:
+        """Is it time?"""
+        return now >= self._due_at
+
+    def looked(self, now: float, cost: float) -> None:
+        """A look at everything ended at `now`; it took `cost` seconds."""
+        self._due_at = now + max(RESCAN_SECONDS, RESCAN_COST * cost)
+
+    def hurry(self) -> None:
+        """Something asks for a look at once."""
+        self._due_at = -inf
+
+
+class Range(NamedTuple):
+    """One range of the index: a kind, priorities from `low` to `high`, jobs due since `since` (seconds since 1970)."""
+
+    kind: str
+    low: int
+    high: int
+    since: float
+
+
+class Frontier:
+    """The points at which the last scans ended, by kind and priority."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, dict[int, float]] = {}
+        self._again = Throttle()
+
+    def anew(self) -> None:
+        """Look from the start next time: something became runnable that may lie behind."""
+        self._again.hurry()
+
+    def scan(self, kinds: Iterable[str], now: float) -> tuple[list[Range], bool]:
+        """The ranges to look at next, and whether that is a look at everything. `now` is on the monotonic clock."""
+        full = self._again.due(now)
+        return [each for kind in kinds for each in self._ranges(kind, full=full)], full
+
+    def _ranges(self, kind: str, *, full: bool) -> Iterable[Range]:
+        """The known priorities from their points on, and the gaps between them."""
+        after = LEAST_PRIORITY
+        for priority, point in sorted(self._points.get(kind, {}).items()):
+            if priority > after:
+                yield Range(kind, after, priority - 1, -inf)
+            yield Range(kind, priority, priority, -inf if full else point - LOOK_BACK_SECONDS)
+            after = priority + 1
+        if after <= GREATEST_PRIORITY:
+            yield Range(kind, after, GREATEST_PRIORITY, -inf)
+
+    def looked(self, now: float, cost: float) -> None:
+        """A look at everything ended at `now` (monotonic) and took `cost` seconds."""
+        self._again.looked(now, cost)
+
+    def learn(self, ranges: Sequence[Range], leases: Sequence[Lease], now: float) -> None:
+        """`ranges` were looked at, by the database's clock at `now`; `leases` is what was due in them.
+
+        The point of a range goes to the last job that it gave, even back: then there may be more behind that one.
+        One that gave none has nothing before `now`.
+        """
+        ends = {(each.kind, each.low): now for each in ranges if each.low == each.high}
+        seen: dict[tuple[str, int], float] = {}
+        for lease in leases:
+            where = (lease.kind, lease.priority)
+            seen[where] = max(lease.run_at, seen.get(where, -inf))
+        for (kind, priority), point in (ends | seen).items():
+            self._points.setdefault(kind, {})[priority] = point
+
+    def found(self, kind: str, priority: int) -> None:
+        """There are jobs of this priority, none of them due."""
+        self._points.setdefault(kind, {})[priority] = -inf

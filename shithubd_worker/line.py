@@ -1,0 +1,175 @@
+"""The worker's line to the database: reaching it, waiting for it, sleeping on it, leaving it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from shithubd_worker import backoff, schema
+from shithubd_worker.config import Config
+from shithubd_worker.control import Progress
+from shithubd_worker.errors import DatabaseUnavailable
+from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
+from shithubd_worker.model import Identity
+from shithubd_worker.session import LOST, explained
+from shithubd_worker.store import Beat, Ledger, Queue
+
+if TYPE_CHECKING:
+    from shithubd_worker.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class Line:
+    """For the main thread. `on_anew` is called when something became runnable that may lie behind the last scan."""
+
+    def __init__(
+        self,
+        config: Config,
+        identity: Identity,
+        kinds: Sequence[str],
+        *,
+        queue: Queue,
+        beat: Beat,
+        ledger: Ledger,
+        stop: Stop,
+        wakeup: Wakeup,
+        progress: Progress,
+        systemd: Systemd,
+        metrics: Metrics,
+        on_anew: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._kinds = kinds
+        self._queue = queue
+        self._beat = beat
+        self._ledger = ledger
+        self._stop = stop
+        self._wakeup = wakeup
+        self._progress = progress
+        self._systemd = systemd
+        self._metrics = metrics
+        self._on_anew = on_anew
+        self.notified = False
+        self.failures = 0  # calls in a row that the database didn't answer, or answered with a refusal
+
+    def enter(self) -> bool:
+        """Reach the database, register, take back what dead workers of this host hold. False if stopped meanwhile."""
+        began = time.monotonic()
+        tries = 0
+        while True:
+            try:
+                schema.check(self._queue.connection, self._queue.schema)
+                self._beat.register(self._identity, self._kinds)
+                self._connect()
+                break
+            except psycopg.Error as error:
+                self._queue.close()
+                reason = explained(error)
+                waited = time.monotonic() - began
+                if not isinstance(reason, DatabaseUnavailable) or waited >= self._config.database_wait:
+                    raise reason from error
+                log.log(logging.WARNING if tries == 0 else logging.DEBUG, "waiting for the database: %s", reason)
+                self._systemd.status(f"waiting for the database ({waited:.0f} s)")
+                self._systemd.extend(30.0)
+                tries += 1
+                self._sleep(backoff.reconnect(tries, random.random()), listen=False)  # noqa: S311
+            if self._stop.wanted:
+                return False
+        self._take_back()
+        self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None, busy=True) or []
+        for hold in (*self._progress.holds, *self._queue.kind_holds()):
+            log.info("starting under a hold: %s", hold)
+        return True
+
+    def ready(self) -> None:
+        """From now on the worker leases: say so."""
+        self._metrics.database_up(up=True)
+        log.info(
+            "%s, schema %s, kinds %s", self._identity.leased_by, self._queue.schema, ", ".join(self._kinds) or "none"
+        )
+        log.info("ready")
+        self._progress.ready = True
+        self._systemd.ready("held" if self._progress.holds else "idle")
+
+    def _take_back(self) -> None:
+        for other in self._beat.housemates(self._identity):
+            proof = is_dead(other, self._identity)
+            if proof is None:
+                continue
+            returned = self._beat.release_worker(other.id, f"its worker {other.leased_by} is dead: {proof}")
+            log.info("%s is dead (%s): %d job(s) returned", other.leased_by, proof, len(returned))
+            for _, kind, how in returned:
+                self._metrics.recovered(kind, how)
+
+    def leave(self, *, clean: bool) -> None:
+        """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease."""
+        self._systemd.stopping()
+        if clean:
+            try:
+                self._beat.unregister(self._identity.id)
+            except psycopg.Error as error:
+                log.warning("could not take the worker's row away: %s", explained(error))
+        for session in (self._queue, self._beat, self._ledger):
+            session.close()
+
+    def reconnect(self, error: Exception, *, unsettled: bool) -> bool:
+        """Until the database answers again: True. False if the worker must go first: at once when it was asked to
+        stop and has nothing to settle, else at the end of the grace."""
+        log.warning("the database is away: %s", explained(error) if isinstance(error, psycopg.Error) else error)
+        self._progress.database_up = False
+        self._metrics.database_up(up=False)
+        first = True
+        while not (self._stop.wanted and (not unsettled or time.monotonic() >= self._stop.release_at)) or first:
+            first = False
+            self.failures += 1
+            self._queue.close()
+            self._ledger.close()
+            self._progress.ticked_at = time.monotonic()
+            self._sleep(backoff.reconnect(self.failures, random.random()), listen=False)  # noqa: S311
+            try:
+                self._connect()
+                self._queue.value("channel_v1")
+            except LOST:
+                continue
+            log.info("the database is back after %d tries", self.failures)
+            self._progress.database_up = True
+            self._metrics.database_up(up=True)
+            self._metrics.reconnected()
+            return True
+        return False
+
+    def rest(self, seconds: float) -> None:
+        """Sleep until something became runnable, a signal came, or the time is over."""
+        self._sleep(seconds, listen=True)
+        self._queue.heed()
+
+    def _connect(self) -> None:
+        # What was enqueued while nobody listened is found by the lease that follows.
+        if self._config.poll_only:
+            self._queue.value("channel_v1")  # any answer will do
+        else:
+            self._queue.listen(self._on_notify)
+
+    def _on_notify(self, payload: str) -> None:
+        self.notified = True
+        self._metrics.woken("notify")
+        if payload == "anew":
+            self._on_anew()
+
+    def _sleep(self, seconds: float, *, listen: bool) -> None:
+        sources: list[Any] = [self._wakeup]
+        if listen and self._queue.opened:
+            sources.append(self._queue.connection)
+        self._progress.asleep = listen
+        if not select.select(sources, [], [], seconds)[0]:
+            self._metrics.woken("poll")
+        self._progress.asleep = False
+        self._wakeup.drain()

@@ -1,0 +1,171 @@
+"""A connection to the database that calls functions of one schema, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
+
+from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+RV = TypeVar("RV")
+
+# What tells "the connection is gone, or this server can't write now" from "this statement is wrong".
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+
+Connect = Callable[[], psycopg.Connection]
+
+# libpq's own defaults would wait minutes for a host that is gone. A URL or a PG* variable overrides each of these;
+# the variable is named where libpq has one.
+_SETTINGS: dict[str, tuple[str | None, int]] = {
+    "connect_timeout": ("PGCONNECT_TIMEOUT", 2),
+    "keepalives_idle": (None, 10),
+    "keepalives_interval": (None, 5),
+    "keepalives_count": (None, 3),
+    "tcp_user_timeout": (None, 15_000),  # milliseconds
+}
+
+
+# The gate needs READ COMMITTED, and psycopg reads times in ISO style; a role's own defaults may say otherwise.
+_PINNED = "SET default_transaction_isolation = 'read committed'; SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'"
+
+
+class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose calls end with an OperationalError when no answer came within `answer_seconds`.
+
+    For a server that is frozen: its kernel still acknowledges, so that no keepalive notices, and no timeout of the
+    server's own runs.
+    """
+
+    answer_seconds: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """As psycopg's own, with an end; the connection can't be used any more then."""
+        limit = self.answer_seconds if timeout is None else timeout
+        try:
+            return super().wait(gen, interval, limit)
+        except psycopg.errors._WaitTimeout as error:
+            if timeout is not None:  # psycopg's own, as of notifies(timeout=...)
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"no answer from the server within {self.answer_seconds:g} s") from error
+
+
+def connector(
+    database_url: str | None, name: str, *, pooled: bool = False, ours: bool = True, answer_seconds: float | None = None
+) -> Connect:
+    """A function that opens connections in autocommit mode to the database that libpq finds (URL, PG*, service).
+
+    `name` is shown in pg_stat_activity. `pooled` for a pooler in transaction mode: no use of the session.
+    `ours`: pin what a role or database may have set otherwise; not for the handlers' own. `answer_seconds`: how long a
+    call waits for the server (None: for ever); a wait for a lock ends before that, in the server, so that no backend
+    is left waiting behind.
+    """
+    given = conninfo_to_dict(database_url or "")
+    settings: dict[str, Any] = {
+        key: value
+        for key, (variable, value) in _SETTINGS.items()
+        if key not in given and not (variable and variable in os.environ)
+    }
+    if "application_name" not in given and "PGAPPNAME" not in os.environ:
+        settings["application_name"] = name
+    pinned = _PINNED
+    if answer_seconds is not None:
+        pinned += f"; SET lock_timeout = {int(answer_seconds * 750)}"
+
+    def connect() -> psycopg.Connection:
+        connection = ImpatientConnection.connect(
+            database_url or "", autocommit=True, client_encoding="UTF8", **settings
+        )
+        connection.answer_seconds = answer_seconds
+        if pooled:
+            connection.prepare_threshold = None
+        elif ours:
+            connection.execute(pinned.encode())
+        return connection
+
+    return connect
+
+
+def explained(error: psycopg.Error) -> ShithubdError:
+    """The error of psycopg as one line of ours, with the right exit code."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = str(error)
+    rights = "password authentication failed|no password supplied|no pg_hba.conf entry|role .* (does not exist|is not)"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return RightsMissing(f"the database role lacks a right: {line}")
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and re.search(rights, text):
+        return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
+    if isinstance(error, LOST):
+        reason = error.diag.message_primary or _last_reason(text)
+        return DatabaseUnavailable(f"the database can't be reached: {reason}")
+    if isinstance(
+        error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
+    ):
+        return SchemaMismatch(f"the database's schema doesn't fit this release: {line}: run `shithubd-worker migrate`")
+    return ShithubdError(f"the database says: {line}")
+
+
+def _last_reason(text: str) -> str:
+    # libpq lists every address that it tried, and psycopg repeats them; the last line that names a reason is enough.
+    lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
+    return next(
+        (line for line in reversed(lines) if "FATAL" in line or "failed" in line),
+        lines[-1] if lines else text,
+    )
+
+
+class Session:
+    """One connection that calls functions of one schema. For one thread."""
+
+    def __init__(self, connect: Connect, schema: str) -> None:
+        self.schema = schema
+        self._connect = connect
+        self._connection: psycopg.Connection | None = None
+        self._queries: dict[tuple[str, int], sql.Composed] = {}
+
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The connection, opened if need be. Raises psycopg.OperationalError."""
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return self._connection
+
+    @property
+    def opened(self) -> bool:
+        """Is there a connection that was not found broken?"""
+        return self._connection is not None and not self._connection.closed
+
+    def close(self) -> None:
+        """Drop the connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def rows(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Call a function of the schema and return its rows."""
+        key = (function, len(arguments))
+        query = self._queries.get(key)
+        if query is None:
+            query = self._queries[key] = sql.SQL("SELECT * FROM {}({})").format(
+                sql.Identifier(self.schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
+            )
+        # On a handler's connection too, whose row factory may be another.
+        with self.connection.cursor(row_factory=tuple_row) as cursor:
+            return cursor.execute(query, arguments).fetchall()
+
+    def value(self, function: str, *arguments: object) -> Any:
+        """Call a function of the schema that returns one value (None if it returned no row)."""
+        rows = self.rows(function, *arguments)
+        return rows[0][0] if rows else None

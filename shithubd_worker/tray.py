@@ -1,0 +1,61 @@
+"""The jobs at hand: leased and not started, finished and not settled. What the two threads share of the hot path.
+
+The main thread takes the next job from the one end and puts what came of it on the other. While a handler turns slow
+the control thread takes the rest: it settles what is finished and gives back what is not started. Each job is taken by
+one of them only: a deque's popleft is atomic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeVar
+
+from shithubd_worker.model import Finished, Lease
+
+T = TypeVar("T")
+
+
+class Tray:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.leased: deque[Lease] = deque()
+        self.finished: deque[Finished] = deque()
+        # Sent to the database and not answered: perhaps settled, perhaps not.
+        self.doubtful: deque[Finished] = deque()
+        # The token of the lease that was sent ahead and when, until its answer is read.
+        self.ahead: tuple[str, float] | None = None
+
+    @property
+    def at_hand(self) -> bool:
+        """Is there anything that a slow handler would keep from others?"""
+        return bool(self.leased or self.finished or self.ahead)
+
+    def next(self) -> Lease | None:
+        """Take the job whose turn it is."""
+        try:
+            return self.leased.popleft()
+        except IndexError:
+            return None
+
+    def take_leased(self) -> list[Lease]:
+        """Take all that is not started."""
+        return _drain(self.leased)
+
+    def take_finished(self) -> list[Finished]:
+        """Take all that is to be settled."""
+        return _drain(self.finished)
+
+    def take_doubtful(self) -> list[Finished]:
+        """Take all whose settle got no answer."""
+        return _drain(self.doubtful)
+
+
+def _drain(items: deque[T]) -> list[T]:
+    taken = []
+    while items:
+        try:
+            taken.append(items.popleft())
+        except IndexError:  # the other thread had the last one
+            break
+    return taken

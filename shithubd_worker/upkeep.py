@@ -1,0 +1,86 @@
+"""What a worker puts right between two batches: leases of the dead, holds that reached their end, the history."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from shithubd_worker.frontier import Throttle
+from shithubd_worker.session import LOST, explained
+from shithubd_worker.store import Queue
+
+if TYPE_CHECKING:
+    from shithubd_worker.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 2.0
+# Leases that expired since the last look, and a little more: a clock that was set back, a sweep that took long.
+LOOK_BACK_SECONDS = 5.0
+AMNESTY_SECONDS = 10.0
+HOUSEKEEPING_SECONDS = 600.0
+# A lease whose answer was lost may still commit: it is looked for that long.
+STRAY_SECONDS = 120.0
+
+
+class Upkeep:
+    """Calls the sweep and the housekeeping when they are due. `drop`: may it drop old days of the history?"""
+
+    def __init__(self, queue: Queue, metrics: Metrics, *, drop: bool) -> None:
+        self._queue = queue
+        self._metrics = metrics
+        self._drop = drop
+        self._strays: dict[str, float] = {}
+        self._swept_at = 0.0
+        self._sweep_at = 0.0
+        self._expired_at = 0.0
+        self._everything = Throttle()
+        self._housekeep_at = time.monotonic() + random.uniform(5, 60)  # noqa: S311
+
+    def lost_answer(self, token: str) -> None:
+        """A lease query got no answer: what it may have leased is given back, whenever it shows up."""
+        self._strays[token] = time.monotonic() + STRAY_SECONDS
+
+    def database_is_back(self) -> None:
+        """The others lost it too: give them the time to renew before a lease of theirs counts as expired. What this
+        worker may hold without knowing is given back at once."""
+        self._expired_at = time.monotonic() + AMNESTY_SECONDS
+        self._sweep_at = 0.0
+        self._everything.hurry()
+
+    def do_what_is_due(self) -> None:
+        """Raises what psycopg raises when the database is away."""
+        now = time.monotonic()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_SECONDS
+            self._sweep(now)
+        if now >= self._housekeep_at:
+            self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
+            self._housekeep()
+
+    def _sweep(self, now: float) -> None:
+        everything = self._everything.due(now)
+        back = None if everything else now - self._swept_at + LOOK_BACK_SECONDS
+        if now < self._expired_at:
+            back = 0.0
+        self._strays = {token: until for token, until in self._strays.items() if now < until}
+        for job, kind, how in self._queue.sweep(back=back, strays=list(self._strays)):
+            log.warning("job %d %s returned: %s", job, kind, how, extra={"job_id": job, "kind": kind, "outcome": how})
+            self._metrics.recovered(kind, how)
+        if back is None:
+            ended = time.monotonic()
+            self._everything.looked(ended, ended - now)
+        self._swept_at = now
+
+    def _housekeep(self) -> None:
+        try:
+            for done in self._queue.housekeep(drop=self._drop):
+                log.info("history: %s", done)
+        except LOST:
+            raise
+        except psycopg.Error as error:  # a right that is missing must not end the worker
+            log.warning("history: %s", explained(error))
