@@ -243,7 +243,8 @@ class Control(threading.Thread):
         if attempt is None or now - attempt.started_at < SETTLE_AFTER_SECONDS:
             return
         tray = self._tray
-        if tray.leased and now - tray.leased[0].sent_at >= GIVE_BACK_AFTER_SECONDS:
+        leased_at = tray.leased_at()
+        if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
             for lease in tray.take_leased():
                 tray.finished.append(Finished(lease, GIVEN_BACK, "none", 0.0))
         self._settle_finished()

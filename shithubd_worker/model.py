@@ -87,7 +87,8 @@ class Lease(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A lease that is to be settled: how it ended, how long its class of the history keeps it, how long it ran."""
+    """A lease that is to be settled: how it ended, how long its class of the history keeps it, how long it ran (0: it
+    never started)."""
 
     lease: Lease
     outcome: Outcome

@@ -16,7 +16,7 @@ import importlib
 import inspect
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ ENTRY_POINTS = "shithubd_worker.handlers"
 RETENTIONS = ("none", "7d", "90d")
 LONGEST_KIND = 200
 LONGEST_SECONDS = 365 * 86_400
+MOST_FITTING = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,17 @@ class Kind:
     max_attempts: int
     backoff: Backoff
     retention: str
-    required: frozenset[str]  # members that the payload must have
-    accepted: frozenset[str] | None  # members that it may have; None: only the signature can tell
+    fitting: set[tuple[str, ...]] = field(default_factory=set)  # names of members that were found to fit before
 
     def check(self, job: object, members: object) -> None:
         """Raise TypeError if the handler can't be called with this job and these members of a payload."""
         if not isinstance(members, dict):
             raise TypeError(f"the payload is a {type(members).__name__}, not an object")
-        names = members.keys()
-        if self.accepted is None or not (self.required <= names <= self.accepted):
-            self.signature.bind(job, **members)  # slower, and says what is wrong
+        names = tuple(members)
+        if names not in self.fitting:  # asking the signature is slow, and the answer depends on the names alone
+            self.signature.bind(job, **members)
+            if len(self.fitting) < MOST_FITTING:
+                self.fitting.add(names)
 
 
 class Registry(Mapping[str, Kind]):
@@ -94,14 +96,10 @@ class Registry(Mapping[str, Kind]):
         def register(function: F) -> F:
             if kind in self._kinds:
                 raise ValueError(f"kind {kind!r} is registered twice")
-            signature = _signature(kind, function)
-            required, accepted = _members(signature)
             self._kinds[kind] = Kind(
                 name=kind,
                 handler=function,
-                signature=signature,
-                required=required,
-                accepted=accepted,
+                signature=_signature(kind, function),
                 lease_timeout=lease_seconds,
                 margin=min(10.0, 0.2 * lease_seconds),
                 max_runtime=runtime_seconds,
@@ -195,16 +193,6 @@ def _signature(kind: str, function: Handler) -> inspect.Signature:
     if first is None or first.kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
         raise TypeError(f"kind {kind!r}: the handler's first argument is the job: def f(job, ...)")
     return signature
-
-
-def _members(signature: inspect.Signature) -> tuple[frozenset[str], frozenset[str] | None]:
-    """The members that a payload must and may have; None where it isn't as simple as two sets of names."""
-    members = list(signature.parameters.values())[1:]
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    if any(member.kind not in named for member in members):
-        return frozenset(), None
-    required = frozenset(member.name for member in members if member.default is inspect.Parameter.empty)
-    return required, frozenset(member.name for member in members)
 
 
 def _backoff(kind: str, backoff: float | Backoff | None) -> Backoff:

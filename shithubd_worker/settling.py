@@ -32,6 +32,8 @@ class Settler:
         """What each came to, now that the database has answered: somebody else had ended the leases of `lost` (ids)."""
         if not lost:
             return finished
+        # One that never started, and that somebody else gave back as well, is nobody's loss.
+        finished = [each for each in finished if each.seconds > 0 or each.lease.id not in lost]
         for each in [each for each in finished if each.lease.id in lost]:
             record_lost(session, self._worker, each)
             self._metrics.fenced(each.lease.kind)

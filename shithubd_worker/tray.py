@@ -31,6 +31,13 @@ class Tray:
         """Is there anything that a slow handler would keep from others?"""
         return bool(self.leased or self.finished or self.ahead)
 
+    def leased_at(self) -> float | None:
+        """When the lease of the job whose turn it is was sent; None if there is none."""
+        try:
+            return self.leased[0].sent_at
+        except IndexError:  # the other thread has just taken it
+            return None
+
     def next(self) -> Lease | None:
         """Take the job whose turn it is."""
         try:

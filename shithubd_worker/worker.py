@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import time
@@ -129,10 +130,13 @@ class Worker:
         with signals_elsewhere():
             self._control.start()
         self._line.ready()
+        gc.freeze()  # what is loaded now stays: the collector need not look through it again and again
         clean = False
         try:
             self._loop()
             self._put_down()
+            self._control.finish()
+            self._put_down()  # what the control thread had in hand
             clean = True
         except Unsettled as error:
             log.error("%s", error)  # noqa: TRY400 (expected: its text says it all)
@@ -251,7 +255,7 @@ class Worker:
     def _worth_sending_ahead(self) -> bool:
         """Is there work at hand, and so little that the next may be sent for? Never beside a job that is leased alone:
         if it kills this process, it shall take no other along."""
-        leased = self._tray.leased
+        leased = tuple(self._tray.leased)  # the control thread may just be giving them back
         return bool(leased) and leased[0].crashes <= 0 and self._pace.worth_sending_ahead(Counter(map(_KIND, leased)))
 
     def _work(self) -> None:
