@@ -47,6 +47,8 @@ QUICK_TICK_SECONDS = 0.05
 # Above the 500 ms within which a leased job may start by itself, below the shortest lease's end.
 GIVE_BACK_AFTER_SECONDS = 0.6
 GIVEN_BACK = Outcome(How.RELEASED, "given back: the job before it took long")
+# A lease's dead man that is further away than this is left for the next job to use.
+STAND_DOWN_SECONDS = 5.0
 # When the main thread's own alarm should have rung by now, and must have got lost.
 LOST_ALARM_SECONDS = 0.25
 
@@ -149,7 +151,7 @@ class Control(threading.Thread):
     def _keep_deadlines(self, now: float) -> None:
         attempt = self._progress.attempt
         if attempt is None or attempt.over or attempt.settled:
-            self._dead_man.stand_down()
+            self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
             self._late_since = math.inf
             return
         self._cover(attempt)

@@ -15,17 +15,20 @@ from typing import NamedTuple
 
 from shithubd_worker.model import Lease
 
-# A little before the end of the last scan: most transactions that overtook each other did so by less.
+# At the end of the queue, a little before it: most transactions that overtook each other did so by less.
 LOOK_BACK_SECONDS = 0.1
+LEAST_ID = -(2**63)
+START = (-inf, LEAST_ID)
 RESCAN_SECONDS = 1.0
 RESCAN_COST = 20
 LEAST_PRIORITY, GREATEST_PRIORITY = -32768, 32767
 
 
 class Throttle:
-    """When to look at everything again: after a second, or 20 times as long as the last look took."""
+    """When to look at everything again: after a second, or so many times as long as the last look took."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: float = RESCAN_COST) -> None:
+        self._times = times
         self._due_at = -inf
 
     def due(self, now: float) -> bool:
@@ -34,7 +37,7 @@ class Throttle:
 
     def looked(self, now: float, cost: float) -> None:
         """A look at everything ended at `now`; it took `cost` seconds."""
-        self._due_at = now + max(RESCAN_SECONDS, RESCAN_COST * cost)
+        self._due_at = now + max(RESCAN_SECONDS, self._times * cost)
 
     def hurry(self) -> None:
         """Something asks for a look at once."""
@@ -42,19 +45,21 @@ class Throttle:
 
 
 class Range(NamedTuple):
-    """One range of the index: a kind, priorities from `low` to `high`, jobs due since `since` (seconds since 1970)."""
+    """One range of the index: a kind, priorities from `low` to `high`, jobs behind `since` (seconds since 1970) and, of
+    those due at just that moment, behind the id `after`."""
 
     kind: str
     low: int
     high: int
     since: float
+    after: int
 
 
 class Frontier:
     """The points at which the last scans ended, by kind and priority."""
 
     def __init__(self) -> None:
-        self._points: dict[str, dict[int, float]] = {}
+        self._points: dict[str, dict[int, tuple[float, int]]] = {}
         self._again = Throttle()
 
     def anew(self) -> None:
@@ -71,30 +76,33 @@ class Frontier:
         after = LEAST_PRIORITY
         for priority, point in sorted(self._points.get(kind, {}).items()):
             if priority > after:
-                yield Range(kind, after, priority - 1, -inf)
-            yield Range(kind, priority, priority, -inf if full else point - LOOK_BACK_SECONDS)
+                yield Range(kind, after, priority - 1, *START)
+            yield Range(kind, priority, priority, *(START if full else point))
             after = priority + 1
         if after <= GREATEST_PRIORITY:
-            yield Range(kind, after, GREATEST_PRIORITY, -inf)
+            yield Range(kind, after, GREATEST_PRIORITY, *START)
 
     def looked(self, now: float, cost: float) -> None:
         """A look at everything ended at `now` (monotonic) and took `cost` seconds."""
         self._again.looked(now, cost)
 
     def learn(self, ranges: Sequence[Range], leases: Sequence[Lease], now: float) -> None:
-        """`ranges` were looked at, by the database's clock at `now`; `leases` is what was due in them.
+        """`ranges` were looked at to their end, by the database's clock at `now`; `leases` is what that and one range
+        more gave.
 
-        The point of a range goes to the last job that it gave, even back: then there may be more behind that one.
-        One that gave none has nothing before `now`.
+        At its end nothing lies before `now`. The point of the one that was not looked at to its end goes to the last
+        job that it gave, even back: then there may be more behind that one.
         """
-        ends = {(each.kind, each.low): now for each in ranges if each.low == each.high}
-        seen: dict[tuple[str, int], float] = {}
-        for lease in leases:
-            where = (lease.kind, lease.priority)
-            seen[where] = max(lease.run_at, seen.get(where, -inf))
-        for (kind, priority), point in (ends | seen).items():
-            self._points.setdefault(kind, {})[priority] = point
+        for lease in leases:  # in the order in which they were found
+            self._points.setdefault(lease.kind, {})[lease.priority] = (lease.run_at, lease.id)
+        end = (now - LOOK_BACK_SECONDS, LEAST_ID)
+        for each in ranges:
+            points = self._points.setdefault(each.kind, {})
+            if each.low == each.high:
+                points[each.low] = end
+            else:
+                points.update((priority, end) for priority in points if each.low <= priority <= each.high)
 
     def found(self, kind: str, priority: int) -> None:
         """There are jobs of this priority, none of them due."""
-        self._points.setdefault(kind, {})[priority] = -inf
+        self._points.setdefault(kind, {})[priority] = START

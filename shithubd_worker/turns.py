@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _TYPES = [
     *("bigint[]", "uuid[]", "text[]", "float8[]", "text[]", "text[]"),
     *("uuid", "uuid"),
-    *("text[]", "smallint[]", "smallint[]", "float8[]", "float8[]", "integer[]"),
+    *("text[]", "smallint[]", "smallint[]", "float8[]", "bigint[]", "float8[]", "integer[]"),
 ]
 
 
@@ -55,7 +55,7 @@ class Answer:
     lost: set[int] = field(default_factory=set)  # of the settled: the ids of those whose lease was lost
     leases: list[Lease] = field(default_factory=list)
     found: list[tuple[str, int]] = field(default_factory=list)  # kinds and priorities of which no job is due
-    visited: int = 0  # how many of the ranges were looked at
+    visited: int = 0  # how many of the ranges were looked at to their end
     now: float = 0.0  # the database's clock
     received_at: float = 0.0  # the monotonic clock
 
@@ -87,6 +87,7 @@ class Turns:
             as_array([str(each.low) for each in ranges]),
             as_array([str(each.high) for each in ranges]),
             as_array([repr(each.since) for each in ranges]),
+            as_array([str(each.after) for each in ranges]),
             as_array([str(self._timeouts[each.kind]) for each in ranges]),
             as_array([str(count) for count in turn.most]),
         )

@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 START_WITHIN_SECONDS = 0.4
 # How long the loop waits for the database to answer before it reconnects.
 ANSWER_SECONDS = 30.0
-# A lease's dead man that is further away than this is left for the next job to use.
-STAND_DOWN_SECONDS = 5.0
 
 _KIND = attrgetter("kind")
 NOT_STARTED = Outcome(How.RELEASED, "released before it started: the worker stops, or is held")
@@ -260,7 +258,7 @@ class Worker:
 
     def _work(self) -> None:
         """Run the jobs on the tray."""
-        if self._tray.at_hand and not self._progress.watched:
+        if (len(self._tray.leased) > 1 or self._tray.ahead) and not self._progress.watched:
             self._ears.wake()  # the control thread shall look often
         seconds: dict[str, list[float]] = {}
         while not self._stop.wanted and (lease := self._tray.next()) is not None:
@@ -327,7 +325,7 @@ class Worker:
             return attempt.run()
         finally:
             self._progress.attempt = None
-            self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
+            self._dead_man.stand_down(within=control.STAND_DOWN_SECONDS)
             self._ledger.tidy()
 
     def _database_went_away(self) -> bool:

@@ -1,13 +1,13 @@
 -- queued → processing. Looks at ranges of the index jobs_queue, in the order in which the arrays list them: each is of
--- one kind, its priorities p_low to p_high, from p_since on (seconds since 1970). The worker remembers where its last
--- scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
+-- one kind, its priorities p_low to p_high, from p_since (seconds since 1970) and p_after (an id) on. The worker remembers
+-- where its last scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
 -- snapshot. See shithubd_worker/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
 -- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds.
 --
 -- Returns, told apart by what is null: jobs (leased; the payload is null where the answer would grow too long for the
 -- buffers of a socket that nobody reads: see payload_v1); rows of a kind and a priority without an id (there are jobs
 -- of that priority, none is due); and one row of nothing but run_at = now and attempts = how many ranges were looked
--- at, unless a hold covers the worker or its row in workers is gone.
+-- at to their end, unless a hold covers the worker or its row in workers is gone.
 --
 -- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
 -- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold
@@ -15,7 +15,7 @@
 -- snapshot would be older than the lock. Called by turn_v1, as the last thing of its transaction.
 CREATE OR REPLACE FUNCTION lease_v1(
     p_worker uuid, p_token uuid,
-    p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[],
+    p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[], p_after bigint[],
     p_seconds double precision[], p_most integer[]
 ) RETURNS TABLE (id bigint, kind text, payload text, attempts integer, max_attempts integer, crashes integer,
                  priority smallint, run_at double precision)
@@ -34,6 +34,7 @@ DECLARE
     v_share     double precision := 1;  -- of the window, not yet filled
     v_found     bigint[];
     v_alone     boolean[];
+    v_full      boolean := false;  -- there may be more in the last range
     v_ids       bigint[] := '{}';
     v_expiries  timestamptz[] := '{}';
     v_visited   integer := cardinality(p_kinds);
@@ -59,15 +60,15 @@ BEGIN
 
     FOR v_range IN
         SELECT n.kind, n.most, n.at, first.priority, first.run_at,
-               CASE WHEN n.low = n.high THEN n.since ELSE '-infinity' END AS since,
+               CASE WHEN n.low = n.high THEN n.since ELSE '-infinity' END AS since, n.after,
                v_now + make_interval(secs => n.seconds) AS expires
-          FROM (SELECT r.kind, r.low, r.high, to_timestamp(r.since) AS since, r.seconds, r.most, r.at
-                  FROM unnest(p_kinds, p_low, p_high, p_since, p_seconds, p_most) WITH ORDINALITY
-                       AS r (kind, low, high, since, seconds, most, at)
+          FROM (SELECT r.kind, r.low, r.high, to_timestamp(r.since) AS since, r.after, r.seconds, r.most, r.at
+                  FROM unnest(p_kinds, p_low, p_high, p_since, p_after, p_seconds, p_most) WITH ORDINALITY
+                       AS r (kind, low, high, since, after, seconds, most, at)
                  WHERE r.kind <> ALL (v_held)) n,
                LATERAL (SELECT j.priority, j.run_at FROM jobs j
                          WHERE j.state = 'queued' AND j.kind = n.kind
-                           AND (j.priority, j.run_at) >= (n.low, n.since)
+                           AND (j.priority, j.run_at, j.id) > (n.low, n.since, n.after)
                            -- Of a range of several priorities the worker shall hear of the first, due or not, so that
                            -- from then on jobs not due of one priority don't stand before due ones of the next.
                            AND (j.priority, j.run_at) <= (n.high, CASE WHEN n.low = n.high THEN v_now ELSE 'infinity' END)
@@ -79,38 +80,36 @@ BEGIN
                                 v_range.priority, NULL::double precision;
             CONTINUE;
         END IF;
+        v_visited := v_range.at - 1;
         v_most := floor(v_range.most * v_share);
-        IF v_most < 1 THEN
-            v_visited := v_range.at - 1;
-            EXIT;
-        END IF;
+        EXIT WHEN v_most < 1;
         SELECT array_agg(c.id), array_agg(c.alone) INTO v_found, v_alone
           FROM (SELECT j.id, j.alone OR j.crashes > 0 AS alone FROM jobs j
                  WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority = v_range.priority
-                   AND j.run_at >= v_range.since AND j.run_at <= v_now
+                   AND (j.run_at, j.id) > (v_range.since, v_range.after) AND j.run_at <= v_now
                  ORDER BY j.run_at, j.id
                  LIMIT v_most
                    FOR UPDATE SKIP LOCKED) c;
+        v_full := cardinality(v_alone) = v_most;
         IF v_alone[1] THEN
             -- It crashed before, or was at hand when its worker died: if it kills its worker, it takes no other along.
-            IF v_ids <> '{}' THEN
-                v_visited := v_range.at - 1;
-                EXIT;
-            END IF;
+            EXIT WHEN v_ids <> '{}';
             v_found := v_found[1:1];
-            v_share := 0;
+            v_full := true;
         ELSIF true = ANY (v_alone) THEN
             v_found := ARRAY(SELECT f.id FROM unnest(v_found, v_alone) f (id, alone) WHERE NOT f.alone);
         END IF;
         v_ids := v_ids || v_found;
         v_expiries := v_expiries || array_fill(v_range.expires, ARRAY[coalesce(cardinality(v_found), 0)]);
         v_share := v_share - coalesce(cardinality(v_found), 0)::double precision / v_range.most;
+        EXIT WHEN v_full;
+        v_visited := cardinality(p_kinds);
     END LOOP;
 
     IF v_ids = '{}' THEN
         UPDATE workers w SET idle = true WHERE w.id = p_worker AND NOT w.idle;
     ELSE
-        IF cardinality(v_ids) > 1 AND v_share < 0.01 THEN
+        IF v_full AND cardinality(v_ids) > 1 THEN
             UPDATE workers w SET idle = false WHERE w.id = p_worker AND w.idle;  -- there is more: it needs no waking
         END IF;
         RETURN QUERY

@@ -5,7 +5,7 @@
 CREATE OR REPLACE FUNCTION turn_v1(
     p_ids bigint[], p_tokens uuid[], p_outcomes text[], p_delays double precision[], p_errors text[], p_retentions text[],
     p_worker uuid, p_token uuid,
-    p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[],
+    p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[], p_after bigint[],
     p_seconds double precision[], p_most integer[]
 ) RETURNS TABLE (id bigint, kind text, payload text, attempts integer, max_attempts integer, crashes integer,
                  priority smallint, run_at double precision)
@@ -19,5 +19,5 @@ BEGIN
     ELSE
         SET LOCAL synchronous_commit = off;  -- a lease that a crash of the database loses is leased again
     END IF;
-    RETURN QUERY SELECT * FROM lease_v1(p_worker, p_token, p_kinds, p_low, p_high, p_since, p_seconds, p_most);
+    RETURN QUERY SELECT * FROM lease_v1(p_worker, p_token, p_kinds, p_low, p_high, p_since, p_after, p_seconds, p_most);
 END $$;

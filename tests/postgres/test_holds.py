@@ -23,8 +23,8 @@ STARTS = "CREATE TABLE starts (job bigint, kind text, at timestamptz)"
 FLEET = Scope("fleet")
 
 LEASE = (
-    "SELECT * FROM lease_v1(%s, %s, %s, %s::smallint[], %s::smallint[], %s::float8[], %s::float8[], %s::int[])"
-    " WHERE id IS NOT NULL"
+    "SELECT * FROM lease_v1(%s, %s, %s, %s::smallint[], %s::smallint[], %s::float8[], %s::bigint[], %s::float8[],"
+    " %s::int[]) WHERE id IS NOT NULL"
 )
 
 
@@ -131,7 +131,7 @@ def test_the_barrier_waits_for_a_lease_that_has_the_gate(database, operations, h
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     with database.connect() as slow:
         slow.autocommit = False
-        arguments = (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [60.0], [1])
+        arguments = (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [0], [60.0], [1])
         slow.execute(LEASE, arguments)
         operations.pause_kind("k", None, None)
         assert not operations.barrier(Scope("kind", "k"), time.monotonic() + 0.3, lambda text: None)
@@ -149,7 +149,7 @@ def test_a_lease_that_began_before_the_hold_but_asks_for_the_gate_after_it_sees_
         old.execute("SELECT 1")
         operations.pause_kind("k", None, None)
         assert operations.barrier(Scope("kind", "k"), None, lambda text: None)
-        rows = old.execute(LEASE, (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [60.0], [1])).fetchall()
+        rows = old.execute(LEASE, (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [0], [60.0], [1])).fetchall()
     assert rows == []
 
 
@@ -159,7 +159,7 @@ def test_the_lease_refuses_a_snapshot_older_than_the_gate(database, level, hire)
     with database.connect() as connection, connection.transaction():
         connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
         with pytest.raises(psycopg.errors.RaiseException, match="READ COMMITTED"), connection.transaction():
-            connection.execute(LEASE, (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [60.0], [1]))
+            connection.execute(LEASE, (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [0], [60.0], [1]))
 
 
 def test_a_job_leased_before_a_pause_may_not_start_after_500_ms(database, operations, hire):
