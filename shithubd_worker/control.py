@@ -305,6 +305,11 @@ class Control(threading.Thread):
             return "running"
         return "held" if self._progress.holds else "idle"
 
+    def running(self) -> tuple[str, float] | None:
+        """Which kind runs now, and for how many seconds: for a scrape."""
+        attempt = self._progress.attempt
+        return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
+
     def _speak_to_systemd(self, now: float) -> None:
         self._metrics.state(self.state)
         if not self._progress.ready:

@@ -35,6 +35,10 @@ class Throttle:
         """Is it time?"""
         return now >= self._due_at
 
+    def due_in(self, now: float) -> float:
+        """In how many seconds it is time; 0 or less: it is."""
+        return self._due_at - now
+
     def looked(self, now: float, cost: float) -> None:
         """A look at everything ended at `now`; it took `cost` seconds."""
         self._due_at = now + max(RESCAN_SECONDS, self._times * cost)
@@ -61,14 +65,20 @@ class Frontier:
     def __init__(self) -> None:
         self._points: dict[str, dict[int, tuple[float, int]]] = {}
         self._again = Throttle()
+        self._full = False  # was the last scan a look at everything?
 
     def anew(self) -> None:
         """Look from the start next time: something became runnable that may lie behind."""
         self._again.hurry()
 
+    def patience(self, now: float, at_most: float) -> float:
+        """How long to sleep if nothing wakes us: what may lie behind the last scan waits for the next look at
+        everything, not for a poll that may be long."""
+        return at_most if self._full else max(0.0, min(at_most, self._again.due_in(now)))
+
     def scan(self, kinds: Iterable[str], now: float) -> tuple[list[Range], bool]:
         """The ranges to look at next, and whether that is a look at everything. `now` is on the monotonic clock."""
-        full = self._again.due(now)
+        full = self._full = self._again.due(now)
         return [each for kind in kinds for each in self._ranges(kind, full=full)], full
 
     def _ranges(self, kind: str, *, full: bool) -> Iterable[Range]:

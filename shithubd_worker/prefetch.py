@@ -26,7 +26,7 @@ class Pace:
         (1, None, 400)
         """
         seconds = self._seconds.get(kind)
-        if seconds is None:
+        if seconds is None or not self._half:
             return 1
         fit = self._half / seconds if seconds > 0 else MOST_AT_ONCE
         # Step by step: the first jobs of a kind may be its quick ones.
@@ -45,4 +45,4 @@ class Pace:
 
     def worth_sending_ahead(self, counts: dict[str, int]) -> bool:
         """Is a batch, as jobs by kind, so short that the next one may be sent for before it runs?"""
-        return sum(self.expected(kind, jobs) for kind, jobs in counts.items()) <= self._half
+        return sum(self.expected(kind, jobs) for kind, jobs in counts.items()) <= self._half > 0

@@ -131,7 +131,6 @@ class Turns:
     def forget(self) -> Turn | None:
         """The turn that was sent has failed, or nobody will answer it: take it back."""
         turn, self.sent = self.sent, None
-        self._prepared = None
         return turn
 
     def _prepare(self, connection: psycopg.Connection) -> None:
@@ -163,10 +162,13 @@ class Turns:
         if values and values[-1][0] is None and values[-1][1] is None:
             answer.visited, answer.now = values[-1][3], values[-1][7]
             batch = batch._replace(now=answer.now)
+        kinds = [each.kind for each in answer.turn.ranges]
         for row in values:
-            if row[1] is not None and row[0] is not None:
-                answer.leases.append(Lease._make((*row, batch)))
-            elif row[1] is not None:
-                answer.found.append((row[1], row[6]))
-            elif row[0] is not None:
-                answer.lost.add(row[0])
+            job, at, *rest = row
+            if at is None:
+                if job is not None:
+                    answer.lost.add(job)
+            elif job is None:
+                answer.found.append((kinds[at - 1], row[6]))
+            else:
+                answer.leases.append(Lease._make((job, kinds[at - 1], *rest, batch)))

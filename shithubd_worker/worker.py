@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -77,13 +77,9 @@ class Worker:
         self._upkeep = Upkeep(self._queue, metrics, drop=not config.poll_only)
         self._tray = Tray()
         self._settler = Settler(self._identity.id, self._tray, metrics)
-        self._frontier = Frontier()
-        self._pace = Pace(config.prefetch)
-        self._stop = Stop(config.grace)
-        self._alarm = Alarm()
-        self._wakeup = Wakeup()
-        self._ears = Wakeup()
-        self._dead_man = DeadMan()
+        self._frontier, self._pace = Frontier(), Pace(config.prefetch)
+        self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
+        self._wakeup, self._ears = Wakeup(), Wakeup()
         self._progress = Progress()
         self._line = Line(
             config,
@@ -114,7 +110,7 @@ class Worker:
             tray=self._tray,
             settler=self._settler,
         )
-        metrics.watch(self._running)
+        metrics.watch(self._control.running)
 
     def state(self) -> str:
         """What the worker is doing, in one word of metrics.STATES."""
@@ -181,7 +177,7 @@ class Worker:
                     return
                 elif not self._line.notified:
                     logs.flush()
-                    self._line.rest(self._config.poll_interval)
+                    self._line.rest(self._frontier.patience(time.monotonic(), self._config.poll_interval))
             except LOST as error:
                 self._metrics.claim_failed()
                 self._reconnect(error)
@@ -216,7 +212,6 @@ class Worker:
                 if self._worth_sending_ahead():
                     self._send()
         finally:
-            # While the database works already: it has what it needs of this turn.
             self._settler.report(settled)
             self._metrics.leased(answer.leases, answer.received_at - asked_at)
         return again
@@ -262,8 +257,12 @@ class Worker:
             self._ears.wake()  # the control thread shall look often
         seconds: dict[str, list[float]] = {}
         while not self._stop.wanted and (lease := self._tray.next()) is not None:
-            if lease.payload is None or time.monotonic() - lease.batch.sent_at > START_WITHIN_SECONDS:
+            if lease.crashes > 0:
+                self._clear(lease)
+            if time.monotonic() - lease.batch.sent_at > START_WITHIN_SECONDS:
                 self._look_again(lease)
+            elif lease.payload is None:
+                self._fetch(lease)
             else:
                 seconds.setdefault(lease.kind, []).append(self._process(lease))
         for kind, each in seconds.items():
@@ -271,32 +270,60 @@ class Worker:
             self._pace.ran(kind, jobs=len(each), seconds=sum(each))
 
     def _look_again(self, lease: Lease) -> None:
-        """Before a lease can start that is older than 500 ms, or whose payload was left out of the lease's answer.
-
-        Asks the database for another look at the holds, for all of its batch that waits, and puts back on the tray what
-        may start.
-        """
-        try:
-            if self._turns.sent is not None:
-                self._turn(ahead=False)  # the connection is busy with it
-            waiting = self._tray.take_leased()
-            batch = [lease, *(each for each in waiting if each.batch is lease.batch)]
-            self._tray.leased.extend(each for each in waiting if each.batch is not lease.batch)
-        except BaseException:
-            self._tray.leased.appendleft(lease)
-            raise
+        """For a lease that is too old to start by itself: ask for another look at the holds, for all of its batch that
+        waits. What may start is put back on the tray."""
+        self._read_answer(lease)
+        waiting = self._tray.take_leased()
+        batch = [lease, *(each for each in waiting if each.batch is lease.batch)]
+        self._tray.leased.extend(each for each in waiting if each.batch is not lease.batch)
         token = str(uuid4())
         try:
             started = self._queue.start(batch, token, [self._kinds[each.kind].lease_timeout for each in batch])
-            if started and started[0].payload is None:
-                started[0] = started[0]._replace(payload=self._queue.payload(started[0]) or "")
         except BaseException:
             self._upkeep.lost_answer(token)
             self._tray.leased.extendleft(reversed(batch))
             raise
         may = {each.id for each in started}
-        self._tray.finished.extend(self._finished(each, NOT_STARTED) for each in batch if each.id not in may)
+        self._give_back(each for each in batch if each.id not in may)
         self._tray.leased.extendleft(reversed(started))
+
+    def _fetch(self, lease: Lease) -> None:
+        """For a lease whose payload was left out of the answer: ask for it, and put the lease back on the tray."""
+        self._read_answer(lease)
+        try:
+            payload = self._queue.payload(lease)
+        except BaseException:
+            self._tray.leased.appendleft(lease)
+            raise
+        if payload is None:
+            self._give_back([lease])
+        else:
+            self._tray.leased.appendleft(lease._replace(payload=payload))
+
+    def _read_answer(self, lease: Lease) -> None:
+        """Before anything else can be asked: the connection is busy with the turn that was sent ahead."""
+        try:
+            if self._turns.sent is not None:
+                self._turn(ahead=False)
+        except BaseException:
+            self._tray.leased.appendleft(lease)
+            raise
+
+    def _clear(self, lease: Lease) -> None:
+        """For a job that is leased alone: if it kills this process, it shall take no other along."""
+        self._read_answer(lease)
+        self._give_back(self._tray.take_leased())
+        self._tray.doubtful.extend(self._tray.take_finished())
+        try:
+            self._settler.resolve(self._queue)
+        except BaseException:
+            self._tray.leased.appendleft(lease)
+            raise
+
+    def _give_back(self, leases: Iterable[Lease]) -> None:
+        """Release what was not started, with the next turn."""
+        for each in leases:
+            self._tray.finished.append(Finished(each, NOT_STARTED, self._kinds[each.kind].retention, 0.0))
 
     def _process(self, lease: Lease) -> float:
         """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself."""
@@ -338,14 +365,6 @@ class Worker:
             return True
         return False
 
-    def _finished(self, lease: Lease, outcome: Outcome) -> Finished:
-        return Finished(lease, outcome, self._kinds[lease.kind].retention, 0.0)
-
-    def _running(self) -> tuple[str, float] | None:
-        """Which kind runs now, and for how many seconds: for a scrape, from another thread."""
-        attempt = self._progress.attempt
-        return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
-
     def _give_up_turn(self) -> None:
         """Nobody will answer the turn that was sent: its settles are in doubt, its leases are to be given back."""
         turn = self._turns.forget()
@@ -360,7 +379,7 @@ class Worker:
             try:
                 if self._turns.sent is not None:
                     self._turn(ahead=False)
-                self._tray.finished.extend(self._finished(each, NOT_STARTED) for each in self._tray.take_leased())
+                self._give_back(self._tray.take_leased())
                 self._tray.doubtful.extend(self._tray.take_finished())
                 self._settler.resolve(self._queue)
                 return

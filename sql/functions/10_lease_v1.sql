@@ -4,9 +4,9 @@
 -- snapshot. See shithubd_worker/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
 -- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds.
 --
--- Returns, told apart by what is null: jobs (leased; the payload is null where the answer would grow too long for the
--- buffers of a socket that nobody reads: see payload_v1); rows of a kind and a priority without an id (there are jobs
--- of that priority, none is due); and one row of nothing but run_at = now and attempts = how many ranges were looked
+-- Returns, told apart by what is null: jobs (leased; with the number of their range from 1, which stands for the kind; the
+-- payload is null where the answer would grow too long for the buffers of a socket that nobody reads: see payload_v1);
+-- rows of a range and a priority without an id (there are jobs of that priority, none is due); and one row of nothing but run_at = now and attempts = how many ranges were looked
 -- at to their end, unless a hold covers the worker or its row in workers is gone.
 --
 -- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
@@ -17,7 +17,7 @@ CREATE OR REPLACE FUNCTION lease_v1(
     p_worker uuid, p_token uuid,
     p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[], p_after bigint[],
     p_seconds double precision[], p_most integer[]
-) RETURNS TABLE (id bigint, kind text, payload text, attempts integer, max_attempts integer, crashes integer,
+) RETURNS TABLE (id bigint, "range" integer, payload text, attempts integer, max_attempts integer, crashes integer,
                  priority smallint, run_at double precision)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 -- One plan for all backlogs, along jobs_queue: the planner's statistics of a queue are never up to date.
@@ -36,6 +36,7 @@ DECLARE
     v_alone     boolean[];
     v_full      boolean := false;  -- there may be more in the last range
     v_ids       bigint[] := '{}';
+    v_ranges    integer[] := '{}';
     v_expiries  timestamptz[] := '{}';
     v_visited   integer := cardinality(p_kinds);
 BEGIN
@@ -76,7 +77,7 @@ BEGIN
          ORDER BY n.at
     LOOP
         IF v_range.run_at > v_now THEN
-            RETURN QUERY SELECT NULL::bigint, v_range.kind, NULL, NULL::integer, NULL::integer, NULL::integer,
+            RETURN QUERY SELECT NULL::bigint, v_range.at::integer, NULL, NULL::integer, NULL::integer, NULL::integer,
                                 v_range.priority, NULL::double precision;
             CONTINUE;
         END IF;
@@ -100,6 +101,7 @@ BEGIN
             v_found := ARRAY(SELECT f.id FROM unnest(v_found, v_alone) f (id, alone) WHERE NOT f.alone);
         END IF;
         v_ids := v_ids || v_found;
+        v_ranges := v_ranges || array_fill(v_range.at::integer, ARRAY[coalesce(cardinality(v_found), 0)]);
         v_expiries := v_expiries || array_fill(v_range.expires, ARRAY[coalesce(cardinality(v_found), 0)]);
         v_share := v_share - coalesce(cardinality(v_found), 0)::double precision / v_range.most;
         EXIT WHEN v_full;
@@ -118,16 +120,16 @@ BEGIN
                SET state = 'processing', leased_by = v_leased_by, leased_at = v_now, worker_id = p_worker,
                    lease_token = p_token, lease_expires_at = t.expires,
                    attempts = least(j.attempts, 2147483646) + 1  -- an odd row must not overflow here
-              FROM unnest(v_ids, v_expiries) t (id, expires)
+              FROM unnest(v_ids, v_expiries, v_ranges) t (id, expires, "range")
              WHERE j.id = t.id
-            RETURNING j.id, j.kind, j.payload::text AS payload, j.attempts, j.max_attempts,
+            RETURNING j.id, t."range", j.payload::text AS payload, j.attempts, j.max_attempts,
                       CASE WHEN j.alone THEN greatest(j.crashes, 1) ELSE j.crashes END AS crashes,
                       j.priority, date_part('epoch', j.run_at) AS run_at
         )
-        SELECT id, kind, CASE WHEN sum(octet_length(payload)) OVER (ROWS UNBOUNDED PRECEDING) <= 32768 THEN payload END,
+        SELECT id, "range", CASE WHEN sum(octet_length(payload)) OVER (ROWS UNBOUNDED PRECEDING) <= 32768 THEN payload END,
                attempts, max_attempts, crashes, priority, run_at
           FROM leased;
     END IF;
-    RETURN QUERY SELECT NULL::bigint, NULL, NULL, v_visited, NULL::integer, NULL::integer, NULL::smallint,
+    RETURN QUERY SELECT NULL::bigint, NULL::integer, NULL, v_visited, NULL::integer, NULL::integer, NULL::smallint,
                         date_part('epoch', v_now);
 END $$;

@@ -9,9 +9,13 @@ LANGUAGE sql SET search_path FROM CURRENT
 AS $$
     WITH locked AS (
         SELECT j.* FROM jobs j WHERE j.id = ANY (p_ids) AND j.state = 'processing' FOR UPDATE
+    ), others AS (  -- that the same owner still holds: of another kind, with a longer lease
+        SELECT j.worker_id, count(*) AS held FROM jobs j
+         WHERE j.state = 'processing' AND j.id <> ALL (p_ids) GROUP BY j.worker_id
     ), owned AS (
-        SELECT l.*, count(*) OVER owner AS held, least(greatest(l.crashes, 0), 1000000) + 1 AS crash
-          FROM locked l WINDOW owner AS (PARTITION BY coalesce(l.worker_id::text, l.id::text))
+        SELECT l.*, count(*) OVER owner + coalesce(o.held, 0) AS held, least(greatest(l.crashes, 0), 1000000) + 1 AS crash
+          FROM locked l LEFT JOIN others o USING (worker_id)
+        WINDOW owner AS (PARTITION BY coalesce(l.worker_id::text, l.id::text))
     ), judged AS (
         SELECT o.*, o.held = 1 AND o.crash >= 3 AS poison,
                p_error || CASE WHEN o.held > 1 THEN format('; it held %s jobs, so each is leased alone now', o.held)

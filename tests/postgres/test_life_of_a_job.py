@@ -176,7 +176,8 @@ class Life(RuleBasedStateMachine):
             self.connection.execute("UPDATE jobs SET lease_expires_at = now() - interval '1 s' WHERE id = %s", (job,))
             # By a worker that holds nothing: one that does, and sweeps, is between two jobs, and gives back its own.
             assert [row[0] for row in self.sweeper.sweep()] == [job]
-            self.crash(job)
+            owner = self.jobs[job].owner
+            self.crash(job, one_of_several=sum(model.owner == owner for model in self.jobs.values()) > 1)
 
     @rule(data=st.data())
     def worker_dies(self, data):

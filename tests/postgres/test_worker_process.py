@@ -354,7 +354,7 @@ def test_a_settled_handler_may_go_on_beyond_its_lease(database, start_worker):
 
 @pytest.mark.skipif(os.geteuid() != 0 and debian_bindir() is not None, reason="the server is another user's")
 def test_leases_that_a_worker_never_heard_of_are_given_back(database, start_worker):
-    """The server stands still when it is asked for a lease, until the worker gives up the connection; then it leases."""
+    """The server stands still when it is asked for a lease, until the worker gives it up; then it leases."""
     worker = start_worker()
     frozen = _freeze(database, "shithubd-worker")
     stray = enqueue(database, "test.ok")

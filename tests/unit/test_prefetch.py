@@ -1,0 +1,112 @@
+"""How many jobs are leased at once: bounds, growth and the window, for any durations."""
+
+from __future__ import annotations
+
+import doctest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shithubd_worker import prefetch
+from shithubd_worker.prefetch import GROWTH, MOST_AT_ONCE, Pace
+
+durations = st.floats(min_value=0, max_value=1e6)
+batches = st.lists(st.tuples(st.integers(min_value=1, max_value=MOST_AT_ONCE), durations), max_size=20)
+windows = st.floats(min_value=0, max_value=1e5)
+
+
+def taught(window, history):
+    pace = Pace(window)
+    for jobs, seconds in history:
+        pace.ran("k", jobs=jobs, seconds=seconds)
+    return pace
+
+
+def test_the_examples_in_its_text_are_true():
+    found = doctest.testmod(prefetch)
+    assert found.attempted >= 2
+    assert found.failed == 0
+
+
+@given(windows, batches)
+def test_at_least_one_and_at_most_the_limit_are_leased_at_once(window, history):
+    most = taught(window, history).most("k")
+    assert isinstance(most, int)
+    assert 1 <= most <= MOST_AT_ONCE
+
+
+@given(windows)
+def test_a_kind_that_is_not_known_is_leased_one_by_one_and_nothing_is_sent_ahead_of_it(window):
+    pace = Pace(window)
+    assert pace.most("k") == 1
+    assert not pace.worth_sending_ahead({"k": 1})
+
+
+@given(batches)
+def test_without_a_window_every_kind_is_leased_one_by_one(history):
+    pace = taught(0.0, history)
+    assert pace.most("k") == 1
+    assert not pace.worth_sending_ahead({"k": 1})
+
+
+@given(windows, batches)
+def test_a_batch_grows_no_faster_than_by_its_factor(window, history):
+    pace, last = Pace(window), 1
+    for _, seconds in history:
+        most = pace.most("k")
+        assert most <= GROWTH * last
+        last = most
+        pace.ran("k", jobs=most, seconds=seconds)
+
+
+@given(windows, st.integers(min_value=1, max_value=MOST_AT_ONCE), st.floats(min_value=1e-6, max_value=1e3))
+def test_a_batch_fits_into_half_a_window_if_its_jobs_take_as_long_as_before(window, jobs, mean):
+    pace = Pace(window)
+    for _ in range(10):
+        pace.ran("k", jobs=jobs, seconds=jobs * mean)
+    most = pace.most("k")
+    assert most == 1 or pace.expected("k", most) <= window / 2 * (1 + 1e-9)
+
+
+@given(st.floats(min_value=0.01, max_value=10), st.floats(min_value=1e-6, max_value=5e-6))
+def test_a_kind_that_turns_slow_is_leased_one_by_one_at_once(window, quick):
+    pace = Pace(window)
+    for jobs in (1, 4, 16, 64, 256, 500):
+        pace.ran("k", jobs=jobs, seconds=jobs * quick)
+    assert pace.most("k") == MOST_AT_ONCE
+    pace.ran("k", jobs=1, seconds=window)
+    assert pace.most("k") == 1
+    assert not pace.worth_sending_ahead({"k": 1})
+
+
+def test_a_kind_that_turns_quick_again_is_believed_by_and_by():
+    pace = Pace(0.1)
+    pace.ran("k", jobs=1, seconds=10.0)
+    tries = 0
+    while pace.most("k") < MOST_AT_ONCE:
+        most = pace.most("k")
+        pace.ran("k", jobs=most, seconds=most * 1e-6)
+        tries += 1
+    assert 5 < tries < 40
+
+
+@given(batches, batches)
+def test_kinds_learn_apart(one, other):
+    pace = taught(0.1, one)
+    for jobs, seconds in other:
+        pace.ran("other", jobs=jobs, seconds=seconds)
+    assert pace.most("k") == taught(0.1, one).most("k")
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.integers(min_value=1, max_value=500), min_size=1))
+def test_a_batch_is_worth_it_only_if_all_its_kinds_are_known_and_it_is_short(counts):
+    pace = Pace(0.1)
+    for kind in "ab":
+        pace.ran(kind, jobs=1, seconds=0.0001)
+    short = sum(counts.values()) * 0.0001 <= 0.05
+    assert pace.worth_sending_ahead(counts) == ("c" not in counts and short)
+
+
+@given(windows)
+def test_an_empty_tray_takes_no_time(window):
+    assert Pace(window).worth_sending_ahead({}) == (window / 2 > 0)
