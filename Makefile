@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-quick lint format units wheel clean help
+.PHONY: demo test test-quick bench bench-quick lint format units wheel clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -19,6 +19,12 @@ test: setup lint ## all tests, with coverage
 
 test-quick: $(STAMP)  ## the tests that need no systemd host
 	$(RUN)/python -m pytest tests/unit tests/postgres -q
+
+bench: $(STAMP)  ## the worker beside its peers and the limit: about 40 minutes, see benchmarks/README.md
+	@$(RUN)/python -m benchmarks --output benchmarks/results
+
+bench-quick: $(STAMP)  ## the same, small: under 3 minutes
+	@$(RUN)/python -m benchmarks --quick --output build/bench-quick
 
 lint: $(STAMP)   ## ruff and mypy --strict
 	$(RUN)/ruff check .
