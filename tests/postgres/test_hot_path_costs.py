@@ -346,12 +346,10 @@ def test_a_big_payload_costs_its_job_two_more_questions_and_its_neighbours_nothi
     [
         ("k", "{}"),
         ("k", '{"pad": "%s"}' % ("x" * 8000)),
-        ("k", '{"pad": "%s"}' % ("ü" * 300)),
-        ("k" * 60, '{"pad": "%s"}' % ("x" * 300)),
         ("k" * 200, '{"pad": "%s"}' % ("x" * 300)),
         ("\U0001f41b" * 200, '{"pad": "%s"}' % ("x" * 300)),
     ],
-    ids=["small", "8 kB", "600 bytes", "a long kind", "a kind of 200 letters", "a kind of 200 emoji"],
+    ids=["small", "8 kB", "a kind of 200 letters", "a kind of 200 emoji"],
 )
 def test_the_answer_of_a_lease_fits_into_the_sockets_buffers(any_database, kind, payload, via):
     """The transaction ends though nobody reads its answer."""
@@ -368,7 +366,11 @@ def test_the_answer_of_a_lease_fits_into_the_sockets_buffers(any_database, kind,
             "the end of the transaction",
             within=10,
         )
-        assert not database.query("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND xact_start IS NOT NULL", pid)
+        eventually(
+            lambda: database.query("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND xact_start IS NULL", pid),
+            "the transaction's end as others see it",
+            within=10,
+        )
         answer = driver.receive()
     finally:
         driver.queue.close()
@@ -553,19 +555,17 @@ def test_a_turn_leaves_the_connection_usable_whatever_it_met(database, hire, poo
     assert database.value("SELECT count(*) FROM job_history") == 2
 
 
-def test_leases_of_a_dead_worker_that_end_one_after_another_mark_none_of_them(database, hire):
+@pytest.mark.parametrize("longer", [2, 5])
+def test_leases_of_a_dead_worker_that_end_one_after_another_mark_none_of_them(database, hire, longer):
     """A batch of two kinds, one of them with a shorter lease: it is not held against the first that expires."""
     driver = hire("short", "long")
     enqueue(database, 1, kind="short")
-    enqueue(database, 5, kind="long")
-    assert len(driver.lease()) == 6
+    enqueue(database, longer, kind="long")
+    assert len(driver.lease()) == 1 + longer
     sweeper = hire()
     for kind in ("short", "long"):
         database.query("UPDATE jobs SET lease_expires_at = now() WHERE kind = %s AND state = 'processing'", kind)
         sweeper.queue.sweep()
     assert database.query(
         "SELECT kind, state, attempts, crashes, count(*) FROM jobs GROUP BY 1, 2, 3, 4 ORDER BY 1"
-    ) == [
-        ("long", "queued", 0, 0, 5),
-        ("short", "queued", 0, 0, 1),
-    ]
+    ) == [("long", "queued", 0, 0, longer), ("short", "queued", 0, 0, 1)]

@@ -179,6 +179,28 @@ def test_anew_asks_for_one_look_from_the_start():
     assert not frontier.scan(["k"], 100.5)[1]
 
 
+@given(st.floats(0, 2), st.floats(0, 100), st.floats(0.01, 3600))
+def test_an_idle_worker_sleeps_no_longer_than_to_the_next_look_from_the_start(asleep_at, cost, poll):
+    frontier = Frontier()
+    frontier.scan(["k"], 0.0)
+    settled(frontier)
+    assert frontier.patience(asleep_at, poll) == poll  # that was one
+    frontier.looked(0.0, cost)
+    _, full = frontier.scan(["k"], asleep_at)
+    patience = frontier.patience(asleep_at, poll)
+    assert 0 <= patience <= poll
+    if not full:
+        assert patience <= max(RESCAN_SECONDS, RESCAN_COST * cost) - asleep_at
+        assert patience == poll or frontier.scan(["k"], asleep_at + patience + 1e-6)[1]
+
+
+def test_what_asked_for_a_look_from_the_start_is_not_slept_over():
+    frontier = settled(Frontier())
+    frontier.scan(["k"], 0.5)
+    frontier.anew()
+    assert frontier.patience(0.5, 60.0) == 0.0
+
+
 @given(jobs)
 def test_kinds_are_listed_in_the_order_that_was_asked_for(found):
     frontier = Frontier()
