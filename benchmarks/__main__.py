@@ -91,7 +91,8 @@ def main(
     plan = [w for w in workloads.ALL if w.name in chosen_workloads]
     field = [c for c in contenders if c.name in chosen]
     size, rounds = (QUICK, 1) if quick else (Size(scale, seconds), rounds)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_INTERRUPTED))
+    for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell's background job begins with it ignored
+        signal.signal(number, signal.default_int_handler)
     output.mkdir(parents=True, exist_ok=True)
     install(field)
     with ended_at_the_end(), running_cluster() as cluster:
@@ -100,7 +101,7 @@ def main(
             command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
             scale=size.scale,
             rounds=rounds,
-            contenders={c.name: {"title": c.title, "settings": c.settings} for c in contenders},
+            contenders={c.name: _description(c) for c in contenders},
             began=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         began = time.monotonic()
@@ -114,6 +115,10 @@ def main(
     report.write(results, output)
     _say(f"{results.seconds:.0f} s; see {output / 'results.md'}")
     return EXIT_ERROR if any(r.error for r in results.runs) else 0
+
+
+def _description(contender: Contender) -> dict[str, str | bool]:
+    return {name: getattr(contender, name) for name in ("title", "settings", "one_at_a_time")}
 
 
 def _draw(output: Path) -> None:

@@ -42,6 +42,8 @@ STYLE = {
     "savefig.transparent": True,
 }
 BARS = (("w1", "W1 drain"), ("w3", "W3 backlog of 1 M"), ("w5", "W5 two processes"))
+# The rest lies along the bottom.
+SNAPSHOT = ("ours", "limit-plain", "graphile", "graphile-large", "pgboss", "pgqueuer")
 LATENCY_RATES = (1, 10, 100, 1000)
 GROWTH = {
     "backlog": "jobs queued",
@@ -87,7 +89,7 @@ def _snapshot(results: Results, path: Path) -> None:
     lines = [
         (name, runs[len(runs) // 2].lines.get("rate", []))
         for name in results.contenders
-        if (runs := results.of("w4", name)) and "single" not in name and "own" not in name
+        if (runs := results.of("w4", name)) and name in SNAPSHOT
     ]
     if not lines:
         return

@@ -77,7 +77,7 @@ def rate_between(moments: Sequence[float], begin: float, end: float) -> float:
     return (bisect_left(moments, end) - bisect_left(moments, begin)) / (end - begin)
 
 
-def rates_over_time(moments: Sequence[float], points: int = 60) -> list[tuple[float, float]]:
+def rates_over_time(moments: Sequence[float], points: int = 30) -> list[tuple[float, float]]:
     """Seconds since the first start, and starts a second around then."""
     span = moments[-1] - moments[0]
     if span <= 0:

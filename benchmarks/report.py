@@ -61,7 +61,7 @@ def _workload(results: Results, workload: Workload) -> Iterator[str]:
     if len(workload.contenders) == 1:
         yield from _table(("", "shithubd-worker"), _own_rows(results, workload))
     else:
-        yield from _table(_heading(workload), _contender_rows(results, workload))
+        yield from _table(_heading(results, workload), _contender_rows(results, workload))
     for run in results.runs:
         if run.workload == workload.name and run.error:
             yield f"- {results.contenders[run.contender]['title']}, round {run.round}: {run.error}"
@@ -70,10 +70,17 @@ def _workload(results: Results, workload: Workload) -> Iterator[str]:
         yield from _growth(results)
 
 
-def _heading(workload: Workload) -> list[str]:
+def _heading(results: Results, workload: Workload) -> list[str]:
     way = "its ÷ {}" if workload.less_is_better else "{} ÷ it"
     of = f" ({workload.columns[workload.figure]})" if len(workload.columns) > 1 else ""
-    return ["contender", *workload.columns.values(), way.format("ours") + of, way.format("ours, one at a time") + of]
+    bases = [way.format(words) + of for _, words in _bases(results, workload)]
+    return ["contender", *workload.columns.values(), *bases]
+
+
+def _bases(results: Results, workload: Workload) -> list[tuple[str, str]]:
+    """Whom the others are compared with."""
+    bases = (OURS, "ours"), (OURS_SINGLE, "ours, one at a time")
+    return [(name, words) for name, words in bases if results.of(workload.name, name)]
 
 
 def _contender_rows(results: Results, workload: Workload) -> Iterator[list[str]]:
@@ -82,11 +89,13 @@ def _contender_rows(results: Results, workload: Workload) -> Iterator[list[str]]
             continue
         row = [f"**{contender['title']}**" if name.startswith(OURS) else contender["title"]]
         row += [_cell(list(by_round(results, workload.name, name, figure).values())) for figure in workload.columns]
-        for base in (OURS, OURS_SINGLE):
-            theirs = by_round(results, workload.name, name, workload.figure)
+        theirs = by_round(results, workload.name, name, workload.figure)
+        for base, _ in _bases(results, workload):
             ours = by_round(results, workload.name, base, workload.figure)
+            # One job at a time is compared with the same only.
+            like = base == OURS or contender["one_at_a_time"]
             pair = (theirs, ours) if workload.less_is_better else (ours, theirs)
-            row.append("" if name == base else _cell(ratios(*pair)))
+            row.append(_cell(ratios(*pair)) if like and name != base else "")
         yield row
 
 

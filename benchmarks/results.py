@@ -32,7 +32,7 @@ class Results:
     command: str
     scale: float
     rounds: int
-    contenders: dict[str, dict[str, str]]  # by name: title and settings
+    contenders: dict[str, dict[str, Any]]  # by name: title, settings, one_at_a_time
     runs: list[Run] = field(default_factory=list)
     began: str = ""
     seconds: float = 0.0

@@ -30,6 +30,8 @@ class Contender:
     churn: Sequence[str] = ()
     # What it did in a drain here, roughly, in jobs a second: only to load no more than it can get through.
     expected: int = 1000
+    # Does it lease and settle its jobs one by one?
+    one_at_a_time: bool = False
     # May it be stopped with jobs unsettled that ran?
     may_forget: bool = False
     # Which system it is, where several contenders are one system with other settings; they share the schema.

@@ -52,5 +52,6 @@ GRAPHILE_DEFAULTS = replace(
     title="Graphile Worker, defaults",
     settings="defaults",
     work={},
+    one_at_a_time=True,
     expected=1_450,
 )

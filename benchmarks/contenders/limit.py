@@ -39,6 +39,7 @@ def limits(ours: Ours) -> tuple[Limit, ...]:
             unsettled=ours.unsettled,
             expected=expected,
             system=ours.system,
+            one_at_a_time=batch == 1,
             ours=ours,
         )
 

@@ -63,6 +63,7 @@ def ours(checkout: Path = REPOSITORY) -> tuple[Ours, Ours]:
         title="shithubd-worker, one job at a time",
         settings=" ".join(ONE_AT_A_TIME),
         arguments=ONE_AT_A_TIME,
+        one_at_a_time=True,
         expected=2_000,
     )
     return defaults, single

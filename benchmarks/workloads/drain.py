@@ -7,6 +7,7 @@ not in it. Who isn't done after a time is stopped; its rate is then that of the 
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from benchmarks import recordings
@@ -36,34 +37,43 @@ OF_ALL = (
 
 @dataclass(frozen=True)
 class Drain:
-    """How a drain went: what ran, when the last job was settled (None: it was stopped before), what was checked."""
+    """How a drain went: what ran, when the last job was settled or the time was over, what was checked."""
 
     recordings: list[Recording]
-    settled_at: float | None
+    ended_at: float
     checked: str
+
+    def moments(self) -> list[float]:
+        """When jobs began, up to the end: who is stopped may begin some more."""
+        found = recordings.starts(self.recordings)
+        return found[: bisect_right(found, self.ended_at)]
 
     def rate(self) -> float:
         """Jobs a second, from when the last of the processes had begun to work."""
         began = max(recording.moments[0] for recording in self.recordings)
-        moments = recordings.starts(self.recordings)
-        return recordings.rate_between(moments, began, self.settled_at or moments[-1])
+        return recordings.rate_between(self.moments(), began, self.ended_at)
 
 
 def watch(stage: Stage, jobs: int, seconds: float, *, already: int = 0) -> Drain:
     """Workers were started and `jobs` wait: until all ran, or for so many seconds from the first start."""
     stage.wait_for_progress(already + 1, START_SECONDS)
     ends = time.monotonic() + seconds
-    settled_at = None
+    ended_at = None
     while time.monotonic() < ends:
         if stage.progress() >= already + jobs:
-            settled_at = stage.settled()
+            ended_at = stage.settled()
             break
         stage.check_alive()
         time.sleep(0.002)
-    recorded = stage.end_workers()
-    left = 0 if settled_at else stage.count_unsettled()
+    left = 0
+    if ended_at is None:
+        ended_at = time.time()
+        recorded = stage.end_workers()
+        left = stage.count_unsettled()
+    else:
+        recorded = stage.end_workers()
     checked = recordings.check_once(recorded, jobs, left, may_forget=stage.contender.may_forget)
-    return Drain(recorded, settled_at, checked)
+    return Drain(recorded, ended_at, checked)
 
 
 def drain(

@@ -120,7 +120,7 @@ def _beside(cluster: Cluster, contender: Contender, size: Size) -> Outcome:
                 connection.execute("ALTER SYSTEM RESET autovacuum")
                 connection.execute("SELECT pg_reload_conf()")
     figures["no_vacuum"] = done.rate()
-    first, last = first_and_last(recordings.starts(done.recordings))
+    first, last = first_and_last(done.moments())
     figures |= {"no_vacuum_first": first, "no_vacuum_last": last, "no_vacuum_last_of_first": last / first}
     return Outcome(figures, done.checked)
 

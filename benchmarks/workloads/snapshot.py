@@ -45,7 +45,7 @@ def _w4(cluster: Cluster, contender: Contender, size: Size) -> Outcome:
     with staged(cluster, contender, jobs) as stage, held_snapshot(stage):
         stage.start_worker()
         done = watch(stage, jobs, size.span(W4_SECONDS, 3))
-    moments = recordings.starts(done.recordings)
+    moments = done.moments()
     first, last = first_and_last(moments)
     figures = {"first": first, "last": last, "last_of_first": last / first, "rate": done.rate()}
     return Outcome(figures, done.checked, {"rate": recordings.rates_over_time(moments)})
