@@ -9,13 +9,14 @@ import sys
 import click
 
 from shithubd_worker import __version__
-from shithubd_worker.cli import holds, jobs, queue, run, status
+from shithubd_worker.cli import holds, host_env, jobs, queue, run, runbook, status, units
 from shithubd_worker.cli.common import Shared, database_options
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
 
 EPILOG = """
 \b
-Start here, with the database named as for psql (PGHOST, PGDATABASE, ... or --database-url):
+Start here, with the database named as for psql (PGHOST, PGDATABASE, ... or --database-url), or, on a host of workers,
+as its units name it (/etc/shithub/worker.env):
   shithubd-worker migrate                            make the tables
   shithubd-worker run --handlers myforge.jobs:registry
   shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
@@ -27,6 +28,7 @@ In an incident:
   shithubd-worker pause-kind search.reindex          stop one kind, whoever enqueues it
   shithubd-worker drain --wait                       stop everything, and wait until it has stopped
   shithubd-worker resume                             undo the drain
+  shithubd-worker runbook                            what to do, step by step
 
 \b
 Exit codes: 0 done; 2 usage; 3 a check says no; 4 timeout; 5 refused; 70 a handler had to be ended;
@@ -56,7 +58,8 @@ def cli(ctx: click.Context, database_url: str | None, schema: str | None) -> Non
     ctx.obj = Shared(database_url, schema)
 
 
-for command in (*run.COMMANDS, *queue.COMMANDS, *status.COMMANDS, *holds.COMMANDS, *jobs.COMMANDS):
+ROOMS = (run, queue, status, holds, jobs, units, runbook)
+for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 
 
@@ -69,6 +72,7 @@ def _main() -> int:
     if stray := [word for word in sys.argv[1:] if any("\ud800" <= c <= "\udfff" for c in word)]:
         click.echo(f"shithubd-worker: the argument {stray[0]!a} is not UTF-8", err=True)
         return EXIT_USAGE
+    host_env.adopt(sys.argv[1:])
     try:
         code = cli.main(prog_name="shithubd-worker", standalone_mode=False)
         return code if isinstance(code, int) else 0

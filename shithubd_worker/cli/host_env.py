@@ -1,0 +1,62 @@
+"""The database of this host's workers, for the commands of whoever is logged in there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# What the units read: EnvironmentFile= and LoadCredential=.
+ENV_FILE = Path("/etc/shithub/worker.env")
+PASSFILE = Path("/etc/shithub/pgpass")
+DATABASE_URL, SCHEMA = "SHITHUBD_WORKER_DATABASE_URL", "SHITHUBD_WORKER_SCHEMA"
+NAMING = (DATABASE_URL, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
+
+
+def adopt(arguments: Sequence[str]) -> None:
+    """Take the database's variables from the units' own file, if nobody has named one otherwise.
+
+    So that `shithubd-worker status`, typed on a host at night, asks the database that the host's workers use. What only
+    `run` needs is left out. A file that isn't there, or isn't for our eyes, changes nothing.
+    """
+    if _names_a_database(os.environ) or any(word.startswith("--database-url") for word in arguments):
+        return
+    try:
+        variables = parse(ENV_FILE.read_text())
+    except (OSError, UnicodeDecodeError):
+        return
+    wanted = {name: value for name, value in variables.items() if _is_of_the_database(name) or name == SCHEMA}
+    if wanted and "PGPASSFILE" not in wanted and os.access(PASSFILE, os.R_OK):
+        wanted["PGPASSFILE"] = str(PASSFILE)
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
+def parse(text: str) -> dict[str, str]:
+    """A file as systemd.exec(5) describes EnvironmentFile=: NAME=value lines, in quotes or not, # and ; for comments.
+
+    >>> parse("# here" + chr(10) + 'PGHOST="db 1"' + chr(10) + "PGUSER=a b")
+    {'PGHOST': 'db 1', 'PGUSER': 'a b'}
+    """
+    variables = {}
+    for line in text.replace("\\\n", "").splitlines():
+        name, equals, value = line.strip().partition("=")
+        if not equals or name.startswith(("#", ";")):
+            continue
+        value = value.strip()
+        if value[:1] in ("'", '"'):
+            try:
+                value = "".join(shlex.split(value))
+            except ValueError:  # a quote that doesn't end: systemd leaves the line out
+                continue
+        variables[name.strip()] = value
+    return variables
+
+
+def _names_a_database(environment: Mapping[str, str]) -> bool:
+    return any(name in environment for name in NAMING)
+
+
+def _is_of_the_database(name: str) -> bool:
+    return name == DATABASE_URL or name.startswith("PG")

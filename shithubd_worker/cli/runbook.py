@@ -1,0 +1,73 @@
+"""runbook: the pages of runbooks/, on the host where they are needed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from shithubd_worker.cli.common import emit, json_option
+from shithubd_worker.errors import EXIT_OK, Refused
+
+
+def directory() -> Path:
+    """Where the pages are: inside the package when it was installed, beside it in a checkout."""
+    installed = Path(__file__).parents[1] / "runbooks"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "runbooks"
+
+
+def pages() -> dict[str, Path]:
+    """The pages by name: tasks first, then alerts."""
+    found = [path for kind in ("tasks", "alerts") for path in sorted((directory() / kind).glob("*.md"))]
+    return {path.stem: path for path in found}
+
+
+def _complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in pages() if name.lower().startswith(incomplete.lower())]
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=_complete)
+@json_option
+def runbook(name: str | None, *, as_json: bool) -> int:
+    """List the runbooks, or show one: a task, or the page of an alert. Needs neither database nor network.
+
+    \b
+    Examples:
+      shithubd-worker runbook
+      shithubd-worker runbook drain-workers
+      shithubd-worker runbook WorkerDown | less
+    """
+    if name is None:
+        found = [{"name": page, "of": path.parent.name, "about": _about(path)} for page, path in pages().items()]
+        if as_json:
+            emit(found)
+            return EXIT_OK
+        width = max(len(row["name"]) for row in found)
+        for row in found:
+            click.echo(f"{row['name']:<{width}}  {row['about']}")
+        return EXIT_OK
+    path = next((path for page, path in pages().items() if page.lower() == name.lower()), None)
+    if path is None:
+        raise Refused(f"there is no runbook {name!r}: `shithubd-worker runbook` lists them")
+    text = _for_readers(path.read_text())
+    if as_json:
+        emit({"name": path.stem, "of": path.parent.name, "text": text})
+    else:
+        click.echo(text, nl=False)
+    return EXIT_OK
+
+
+COMMANDS = (runbook,)
+
+
+def _about(path: Path) -> str:
+    """One line: a task's title, or the first sentence about an alert."""
+    lines = [line for line in path.read_text().splitlines() if line]
+    return lines[0].removeprefix("# ") if path.parent.name == "tasks" else lines[1].split(". ")[0].rstrip(".")
+
+
+def _for_readers(text: str) -> str:
+    """Without what only the tests need to know."""
+    return re.sub(r"^<!--.*?-->\n", "", text, flags=re.MULTILINE | re.DOTALL)

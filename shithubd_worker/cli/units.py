@@ -1,0 +1,222 @@
+"""units install, diff, uninstall: the systemd units of a host."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from shithubd_worker import units
+from shithubd_worker.cli.common import emit, json_option, say
+from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, Refused, RightsMissing
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _root_option(function: F) -> F:
+    return click.option(
+        "--root",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        default=Path("/"),
+        metavar="DIR",
+        help="Of an image or a package that is being made: nothing is started, no user is made.",
+    )(function)
+
+
+def _program_option(function: F) -> F:
+    return click.option(
+        "--program",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="What the units shall start.  [default: this very program]",
+    )(function)
+
+
+_dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+
+
+@click.group("units", no_args_is_help=True)
+def group() -> None:
+    """Install, compare or take away the systemd units of this host.
+
+    They go to /usr/local/lib: `systemctl edit`, which writes to /etc, wins over them, and is the way to change them.
+
+    \b
+    Examples:
+      shithubd-worker units install --dry-run
+      sudo shithubd-worker units install
+      shithubd-worker units diff
+    """
+
+
+@group.command()
+@_program_option
+@_root_option
+@_dry_run_option
+@json_option
+def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -> int:
+    """Write the units, the user, the directories and the presets, and have systemd read them.
+
+    Nothing is started, and nothing that was enabled or disabled by hand is changed. Can be repeated: after an upgrade
+    it writes what has changed; running workers go on until they are restarted.
+
+    \b
+    Example:
+      sudo shithubd-worker units install
+      sudo systemctl enable --now shithubd-worker
+    """
+    files = _plan(program, root)
+    fresh = not any(file.found for file in files)
+    changed = [file for file in files if file.change != "unchanged"]
+    steps = _after_install(files, root, fresh=fresh) if changed else []
+    if not dry_run:
+        _need_systemd(root)
+        for file in changed:
+            _write(file)
+        for step in steps:
+            _run(step)
+    _tell(as_json, [(file.change, file.path) for file in files], steps, dry_run=dry_run)
+    if not as_json and not dry_run and root == Path("/"):
+        say("next: the database in /etc/shithub/worker.env, `shithubd-worker migrate`, and")
+        say("      systemctl enable --now shithubd-worker")
+        say(f"drop-ins for long drains, webhooks and more: {units.directory() / 'drop-ins'}")
+    return EXIT_OK
+
+
+@group.command()
+@_program_option
+@_root_option
+@json_option
+def diff(program: Path | None, root: Path, *, as_json: bool) -> int:
+    """Show what `install` would change. Exit 0 if nothing, else 3.
+
+    Drop-ins are not compared: `systemctl cat shithubd-worker` shows them.
+
+    \b
+    Example:
+      shithubd-worker units diff || sudo shithubd-worker units install
+    """
+    files = _plan(program, root)
+    if as_json:
+        emit([{"path": str(file.path), "change": file.change} for file in files])
+    else:
+        for line in (line for file in files for line in file.diff()):
+            click.echo(line)
+    return EXIT_OK if all(file.change == "unchanged" for file in files) else EXIT_CHECK_SAYS_NO
+
+
+@group.command()
+@_root_option
+@_dry_run_option
+@json_option
+def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
+    """Disable the units and take them away. Refused (exit 5) while one of them is active.
+
+    What is yours stays: /etc/shithub, /var/lib/shithub, the user, the database, and drop-ins in /etc/systemd/system.
+
+    \b
+    Example:
+      sudo systemctl stop 'shithubd-worker*'
+      sudo shithubd-worker units uninstall
+    """
+    files = [file for file in units.plan(Path(units.PROGRAM), root) if file.found is not None]
+    steps: list[list[str]] = []
+    if files and root == Path("/"):
+        if not dry_run:
+            _need_systemd(root)
+        if running := _running():
+            raise Refused(f"still active: {', '.join(running)}. First: systemctl stop 'shithubd-worker*'")
+        steps = [["systemctl", "disable", "--quiet", *units.names(files)]]
+    if not dry_run:
+        for step in steps:
+            _run(step)
+        for file in files:
+            try:
+                file.path.unlink()
+            except PermissionError as error:
+                raise RightsMissing(f"can't remove {file.path}: {error.strerror}. Run it as root") from error
+    if steps:
+        steps.append(["systemctl", "daemon-reload"])
+        if not dry_run:
+            _run(steps[-1])
+    _tell(as_json, [("removed", file.path) for file in files], steps, dry_run=dry_run)
+    return EXIT_OK
+
+
+COMMANDS = (group,)
+
+
+def _plan(program: Path | None, root: Path) -> list[units.File]:
+    if program is None:
+        called = shutil.which(sys.argv[0]) or shutil.which("shithubd-worker")
+        if called is None or called.endswith(".py"):
+            raise Refused("can't tell which program this is: name the installed one with --program")
+        program = Path(called)
+    return units.plan(units.check_program(program), root)
+
+
+def _after_install(files: Sequence[units.File], root: Path, *, fresh: bool) -> list[list[str]]:
+    """The commands that make the written files count."""
+    if root != Path("/"):
+        return []
+    steps = [
+        ["systemd-sysusers", "shithubd-worker.conf"],
+        ["systemd-tmpfiles", "--create", "shithubd-worker.conf"],
+        ["journalctl", "--update-catalog"],
+        ["systemctl", "daemon-reload"],
+    ]
+    # Only once: an operator's enable and disable outlive an upgrade.
+    return [*steps, ["systemctl", "preset", "--quiet", *units.names(files, ending=".target")]] if fresh else steps
+
+
+def _need_systemd(root: Path) -> None:
+    if root == Path("/") and not Path("/run/systemd/system").is_dir():
+        raise Refused("systemd doesn't run here; for an image or a package: --root DIR")
+
+
+def _write(file: units.File) -> None:
+    try:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.write_text(file.wanted)
+        file.path.chmod(0o644)
+    except PermissionError as error:
+        raise RightsMissing(f"can't write {file.path}: {error.strerror}. Run it as root") from error
+
+
+def _run(step: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(step, capture_output=True, text=True, check=False)  # noqa: S603 (the steps are ours)
+    except FileNotFoundError as error:
+        raise Refused(f"{step[0]} is not installed (Debian: systemd)") from error
+    if done.returncode:
+        raise Refused(f"`{' '.join(step)}` failed ({done.returncode}): {done.stderr.strip() or done.stdout.strip()}")
+
+
+def _running() -> list[str]:
+    states = "active,activating,deactivating,reloading"
+    command = ["systemctl", "list-units", "--no-legend", "--plain", f"--state={states}", "shithubd-worker*.service"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return [line.split()[0] for line in done.stdout.splitlines() if line.split()]
+
+
+def _tell(as_json: bool, files: Sequence[tuple[str, Path]], steps: Sequence[Sequence[str]], *, dry_run: bool) -> None:
+    if as_json:
+        emit(
+            {
+                "dry_run": dry_run,
+                "files": [{"path": str(path), "change": change} for change, path in files],
+                "commands": [list(step) for step in steps],
+            }
+        )
+        return
+    for change, path in files:
+        click.echo(f"{'would be ' if dry_run and change != 'unchanged' else ''}{change}: {path}")
+    for step in steps:
+        click.echo(f"{'would run' if dry_run else 'ran'}: {' '.join(step)}")
+    if not files:
+        click.echo("nothing to do")

@@ -1,0 +1,91 @@
+"""How the commands find the database of the host that they are typed on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shithubd_worker.cli import host_env
+
+TEXT = "# ours\nPGHOST=/run/postgresql\nPGUSER='shithub'\nSHITHUBD_WORKER_GRACE=5\nSHITHUBD_WORKER_SCHEMA=forge\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host whose units read these files, and nobody's variables."""
+    for name in list(host_env.os.environ):
+        if name.startswith(("PG", "SHITHUBD_WORKER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(host_env, "ENV_FILE", tmp_path / "worker.env")
+    monkeypatch.setattr(host_env, "PASSFILE", tmp_path / "pgpass")
+    # What adopt sets is taken back at the end of the test.
+    monkeypatch.setattr(host_env.os, "environ", dict(host_env.os.environ))
+    (tmp_path / "worker.env").write_text(TEXT)
+    return tmp_path
+
+
+def adopted(*arguments: str) -> dict[str, str]:
+    before = dict(host_env.os.environ)
+    host_env.adopt(arguments)
+    return {name: value for name, value in host_env.os.environ.items() if before.get(name) != value}
+
+
+def test_the_database_comes_from_the_file_of_the_units_and_nothing_else_does(files: Path) -> None:
+    wanted = {"PGHOST": "/run/postgresql", "PGUSER": "shithub", "SHITHUBD_WORKER_SCHEMA": "forge"}
+    assert adopted("status") == wanted
+
+
+def test_a_password_that_may_be_read_is_used(files: Path) -> None:
+    (files / "pgpass").touch()
+    assert adopted("status")["PGPASSFILE"] == str(files / "pgpass")
+
+
+@pytest.mark.parametrize("name", host_env.NAMING)
+def test_whoever_names_a_database_gets_that_one(files: Path, name: str) -> None:
+    host_env.os.environ[name] = "mine"
+    assert adopted("status") == {}
+
+
+@pytest.mark.parametrize("flag", [["--database-url", "dbname=x"], ["--database-url=dbname=x"]])
+def test_a_database_named_by_its_flag_is_not_mixed_with_the_file(files: Path, flag: list[str]) -> None:
+    assert adopted("status", *flag) == {}
+
+
+def test_what_is_set_already_wins(files: Path) -> None:
+    host_env.os.environ["PGUSER"] = "me"
+    assert "PGUSER" not in adopted("status")
+
+
+def test_without_the_file_nothing_changes(files: Path) -> None:
+    (files / "worker.env").unlink()
+    assert adopted("status") == {}
+    (files / "worker.env").write_bytes(b"PGHOST=\xff\n")
+    assert adopted("status") == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "variables"),
+    [
+        ("A=b", {"A": "b"}),
+        (" A = b c ", {"A": "b c"}),
+        ('A="b c"', {"A": "b c"}),
+        ("A='b \"c'", {"A": 'b "c'}),
+        ("A=b\\\nc", {"A": "bc"}),
+        ("A=", {"A": ""}),
+        ("A=b=c", {"A": "b=c"}),
+        ("; A=b", {}),
+        ("#A=b", {}),
+        ("A", {}),
+        ('A="b', {}),
+    ],
+)
+def test_the_file_is_read_as_systemd_reads_it(line: str, variables: dict[str, str]) -> None:
+    assert host_env.parse(line) == variables
+
+
+@given(st.text())
+def test_no_file_is_too_odd_to_read(text: str) -> None:
+    host_env.parse(text)

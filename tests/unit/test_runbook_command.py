@@ -1,0 +1,43 @@
+"""`shithubd-worker runbook`: the pages where they are needed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from shithubd_worker.cli import cli, runbook
+from shithubd_worker.errors import Refused
+
+
+def output(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, ["runbook", *arguments], standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_it_lists_every_page_with_a_line_about_it() -> None:
+    lines = output().splitlines()
+    assert [line.split()[0] for line in lines] == list(runbook.pages())
+    assert "drain-workers" in runbook.pages()
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+    assert [row["name"] for row in json.loads(output("--json"))] == list(runbook.pages())
+
+
+@pytest.mark.parametrize("name", runbook.pages())
+def test_it_shows_a_page_without_what_is_meant_for_the_tests(name: str) -> None:
+    shown = output(name.upper())
+    assert shown.startswith("# ")
+    assert "<!--" not in shown
+    assert json.loads(output(name, "--json"))["text"] == shown
+
+
+def test_an_unknown_page_is_one_clear_line() -> None:
+    with pytest.raises(Refused, match="`shithubd-worker runbook` lists them"):
+        output("nothing")
+
+
+def test_names_are_completed_without_a_database() -> None:
+    assert runbook._complete(None, None, "Drain") == ["drain-workers"]
