@@ -1,14 +1,16 @@
-"""Log lines on stderr: text for people and the journal, JSON for collectors."""
+"""Log lines: text for people, entries with fields for the systemd journal, JSON for collectors."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TextIO
 
 from shithubd_worker.model import Finished, How
 
@@ -16,26 +18,28 @@ log = logging.getLogger(__name__)
 
 _FIELDS = ("job_id", "kind", "attempt", "outcome")
 
+# What the journal knows an event by, whatever its words: `extra={"event": …}`. units/shithubd-worker.catalog says what
+# each means and where its runbook is: `journalctl -x`.
+JOB_FAILED = "14582a87720a4110b4ee85da0b3f504c"
+JOB_CRASHED = "8fb9de6734d447189a6cf02d9267990b"
+LEASE_LOST = "f853e5658a4a44cb8c43d779dae57186"
+DATABASE_AWAY = "8e5e21bb854c44a8ba3acf4f6c0939f7"
+HELD = "b9fcd194afc2499d8d89b3174602da85"
+HANDLER_ENDED = "34d2cc2f4d124006b07ef717d24c78a2"
+_OUTCOMES = {
+    How.FAILED: JOB_FAILED,
+    How.POISON: JOB_FAILED,
+    How.CRASHED: JOB_CRASHED,
+    How.LEASE_LOST: LEASE_LOST,
+}
+
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22T18:41:00Z INFO text`; under systemd, which knows the time itself, `<6>text` on every line."""
-
-    def __init__(self, *, journal: bool) -> None:
-        super().__init__()
-        self._journal = journal
+    """`2026-11-22T18:41:00Z INFO text`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record; a traceback follows on lines of its own."""
-        text = record.getMessage()
-        if record.name == "shithubd_worker.job":
-            text = f"job {getattr(record, 'job_id', '?')} {getattr(record, 'kind', '?')}: {text}"
-        if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
-        text = _printable(text)
-        if self._journal:
-            # Each line needs its priority: the journal splits at line ends.
-            return "\n".join(f"<{_priority(record.levelno)}>{line}" for line in text.splitlines())
-        return f"{_moment(record)} {record.levelname} {text}"
+        return f"{_moment(record)} {record.levelname} {_text(self, record)}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -55,10 +59,54 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-def configure(log_format: str, level: str, *, journal: bool) -> None:
-    """Send all log lines to stderr; `journal` when stderr is the systemd journal."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(journal=journal))
+class JournalHandler(logging.Handler):
+    """Native entries of the systemd journal: one a record, whatever its lines, with the job's fields."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from cysystemd.journal import send
+
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one entry."""
+        try:
+            self._send(**journal_fields(record))
+        except Exception:  # noqa: BLE001 (as logging's own handlers: a log line must not end a worker)
+            self.handleError(record)
+
+
+def journal_fields(record: logging.LogRecord) -> dict[str, str]:
+    """The fields of a journal entry: `journalctl SHITHUB_JOB_ID=42`, `SHITHUB_KIND=search.reindex`, …"""
+    fields = {
+        "MESSAGE": _text(logging.Formatter(), record),
+        "PRIORITY": str(_priority(record.levelno)),
+        "SYSLOG_IDENTIFIER": "shithubd-worker",
+        "SHITHUB_LOGGER": record.name,
+    }
+    fields |= {f"SHITHUB_{name.upper()}": str(getattr(record, name)) for name in _FIELDS if hasattr(record, name)}
+    if event := getattr(record, "event", None):
+        fields["MESSAGE_ID"] = event
+    # What isn't text, a surrogate in a kind, can't be written.
+    return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in fields.items()}
+
+
+def is_the_journal(stream: TextIO) -> bool:
+    """Is this what systemd connected to its journal, and not a file or a pipe that took its place?"""
+    try:
+        known = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{known.st_dev}:{known.st_ino}"
+
+
+def configure(log_format: str, level: str) -> None:
+    """Send all log lines to stderr; as text, with their fields, if that is the systemd journal."""
+    if log_format == "text" and is_the_journal(sys.stderr):
+        handler: logging.Handler = JournalHandler()
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
@@ -76,21 +124,31 @@ class _Crowd:
         self._lines = 0
         self._left_out: Counter[tuple[str, How]] = Counter()
 
-    def admit(self, finished: Sequence[Finished]) -> Sequence[Finished]:
-        """Those that may have a line of their own in this second; the others are counted."""
+    def admit(self, finished: Sequence[Finished], ended: Counter[tuple[str, How]]) -> Sequence[Finished]:
+        """Those that have a line of their own: what didn't end well, and the others as long as there is room in this
+        second; after that they are counted."""
         second = int(time.monotonic())
         if second != self._second:
             self.flush()
             self._second, self._lines = second, 0
         room = max(0, FINE_LINES_PER_SECOND - self._lines)
-        self._lines += len(finished)
-        if len(finished) > room:
-            self._left_out.update([(each.lease.kind, each.outcome.how) for each in finished[room:]])
-        return finished[:room]
+        well = {key: count for key, count in ended.items() if key[1] in _FINE}
+        self._lines += sum(well.values())
+        own: list[Finished] = []
+        if room or len(well) < len(ended):
+            for each in finished:
+                if each.outcome.how not in _FINE:
+                    own.append(each)
+                elif room:
+                    own.append(each)
+                    room -= 1
+                    well[each.lease.kind, each.outcome.how] -= 1
+        self._left_out.update(well)
+        return own
 
     def flush(self) -> None:
         """Report what was left out, if anything."""
-        left_out, self._left_out = self._left_out, Counter()
+        left_out, self._left_out = +self._left_out, Counter()  # without zeros
         for (kind, how), count in sorted(left_out.items()):
             log.info("%s: %d more jobs %s within a second", kind, count, how, extra={"kind": kind, "outcome": str(how)})
 
@@ -99,15 +157,21 @@ _crowd = _Crowd()
 flush = _crowd.flush
 
 
-def report(finished: Sequence[Finished]) -> None:
-    """One line for each job that ended, with its fields."""
-    fine = [each for each in finished if each.outcome.how in _FINE]
-    for each in _crowd.admit(fine) if fine else ():
-        _report(each, logging.INFO)
-    if len(fine) < len(finished):
-        for each in finished:
-            if each.outcome.how not in _FINE:
-                _report(each, logging.WARNING)
+def report(finished: Sequence[Finished], ended: Counter[tuple[str, How]]) -> None:
+    """One line for each job that ended, with its fields. `ended`: how many, by kind and outcome."""
+    for each in _crowd.admit(finished, ended):
+        _report(each, logging.INFO if each.outcome.how in _FINE else logging.WARNING)
+
+
+def returned(job: int, kind: str, how: str) -> None:
+    """A dead worker's job came back to the queue, or is poison."""
+    log.warning(
+        "job %d %s returned: %s",
+        job,
+        kind,
+        how,
+        extra={"job_id": job, "kind": kind, "outcome": how, "event": _OUTCOMES.get(How(how))},
+    )
 
 
 def _report(finished: Finished, level: int) -> None:
@@ -129,8 +193,18 @@ def _report(finished: Finished, level: int) -> None:
             "kind": lease.kind,
             "attempt": lease.attempt,
             "outcome": str(outcome.how),
+            "event": _OUTCOMES.get(outcome.how),
         },
     )
+
+
+def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.name == "shithubd_worker.job":
+        text = f"job {getattr(record, 'job_id', '?')} {getattr(record, 'kind', '?')}: {text}"
+    if record.exc_info:
+        text = f"{text}\n{formatter.formatException(record.exc_info)}"
+    return _printable(text)
 
 
 def _moment(record: logging.LogRecord) -> str:

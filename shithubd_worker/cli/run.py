@@ -147,7 +147,7 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     from shithubd_worker import logs
 
     faulthandler.enable()
-    logs.configure(log_format, log_level, journal="JOURNAL_STREAM" in os.environ)
+    logs.configure(log_format, log_level)
     _keep_passfile()
     config, kinds = _load(shared, raw)
     code = _work(shared, config, kinds)
@@ -196,6 +196,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     Example, in a unit:
       ExecStopPost=-/usr/bin/shithubd-worker release-dead
     """
+    from shithubd_worker import logs
     from shithubd_worker.store import Beat
 
     if not invocation_id:
@@ -209,8 +210,13 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     if as_json:
         emit([{"id": job, "kind": kind, "outcome": how} for job, kind, how in returned])
     else:
+        if in_journal := logs.is_the_journal(sys.stderr):
+            logs.configure("text", "info")
         for job, kind, how in returned:
-            click.echo(f"job {job} {kind}: {how}")
+            if in_journal:
+                logs.returned(job, kind, how)
+            else:
+                click.echo(f"job {job} {kind}: {how}")
         if returned or result != "success":  # not at each clean stop
             click.echo(f"{len(returned)} lease(s) of {invocation_id} returned")
     return EXIT_OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.logs import JsonFormatter, TextFormatter
+from shithubd_worker import logs, units
+from shithubd_worker.cli import runbook
+from shithubd_worker.logs import JsonFormatter, TextFormatter, journal_fields
 
 
 def record(message, *arguments, level=logging.INFO, name="shithubd_worker.worker", error=None, **extra):
@@ -27,8 +30,7 @@ def record(message, *arguments, level=logging.INFO, name="shithubd_worker.worker
     return made
 
 
-TEXT = TextFormatter(journal=False)
-JOURNAL = TextFormatter(journal=True)
+TEXT = TextFormatter()
 
 
 def test_a_line_of_text_has_its_time_and_level():
@@ -43,30 +45,51 @@ def test_a_line_that_a_handler_wrote_says_for_which_job():
 @pytest.mark.parametrize(
     ("level", "priority"),
     [
-        (logging.DEBUG, 7),
-        (logging.INFO, 6),
-        (logging.WARNING, 4),
-        (logging.ERROR, 3),
-        (logging.CRITICAL, 2),
+        (logging.DEBUG, "7"),
+        (logging.INFO, "6"),
+        (logging.WARNING, "4"),
+        (logging.ERROR, "3"),
+        (logging.CRITICAL, "2"),
     ],
 )
-def test_the_journal_learns_the_priority_of_every_line(level, priority):
-    lines = JOURNAL.format(record("first\nsecond", level=level, error=ValueError("third\nfourth"))).splitlines()
-    assert len(lines) > 4
-    assert all(line.startswith(f"<{priority}>") for line in lines)
-    assert lines[:2] == [f"<{priority}>first", f"<{priority}>second"]
-    assert f"<{priority}>fourth" in lines
+def test_the_journal_gets_one_entry_with_the_whole_stack_and_its_priority(level, priority):
+    fields = journal_fields(record("first\nsecond", level=level, error=ValueError("third\nfourth")))
+    assert fields["PRIORITY"] == priority
+    assert fields["MESSAGE"].splitlines()[:2] == ["first", "second"]
+    assert fields["MESSAGE"].endswith("ValueError: third\nfourth")
 
 
-def journal_lines(text):
-    # What the journal splits at is a line feed alone.
-    return text.split("\n")
+def test_the_journal_can_be_asked_for_a_job_and_for_a_kind():
+    made = record("x", job_id=7, kind="search.reindex", attempt=2, outcome="failed", event=logs.JOB_FAILED)
+    assert journal_fields(made) == {
+        "MESSAGE": "x",
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "shithubd-worker",
+        "SHITHUB_LOGGER": "shithubd_worker.worker",
+        "SHITHUB_JOB_ID": "7",
+        "SHITHUB_KIND": "search.reindex",
+        "SHITHUB_ATTEMPT": "2",
+        "SHITHUB_OUTCOME": "failed",
+        "MESSAGE_ID": logs.JOB_FAILED,
+    }
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",))))
-def test_no_text_smuggles_a_line_of_another_priority_into_the_journal(text):
-    for line in journal_lines(JOURNAL.format(record("%s", text))):
-        assert line == "" or line.startswith("<6>")
+@given(st.text(), st.text())
+def test_whatever_a_line_says_the_journal_can_store_it(text, kind):
+    for value in journal_fields(record("%s", text, kind=kind)).values():
+        value.encode()
+
+
+def test_every_event_is_explained_by_the_catalog_and_leads_to_a_runbook():
+    catalog = (units.directory() / "shithubd-worker.catalog").read_text()
+    events = {
+        value for name, value in vars(logs).items() if name.isupper() and re.fullmatch("[0-9a-f]{32}", str(value))
+    }
+    explained = dict(re.findall(r"^-- ([0-9a-f]{32})$(.*?)(?=^-- |\Z)", catalog, re.MULTILINE | re.DOTALL))
+    assert set(explained) == events
+    for text in explained.values():
+        (name,) = re.findall(r"shithubd-worker runbook ([\w-]+)", text)
+        assert name in runbook.pages()
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",))))
@@ -75,9 +98,9 @@ def test_control_characters_do_not_reach_a_terminal(text):
     assert all(c.isprintable() or c in "\n\t" for c in told)
 
 
-@pytest.mark.parametrize("journal", [True, False])
-def test_the_text_of_an_exception_steers_no_terminal_either(journal):
-    told = TextFormatter(journal=journal).format(record("failed", error=ValueError("\x1b[2J\x07\x9b1m")))
+@pytest.mark.parametrize("told_by", [TEXT.format, lambda made: journal_fields(made)["MESSAGE"]])
+def test_the_text_of_an_exception_steers_no_terminal_either(told_by):
+    told = told_by(record("failed", error=ValueError("\x1b[2J\x07\x9b1m")))
     assert "ValueError" in told
     assert not {"\x1b", "\x07", "\x9b"} & set(told)
 
@@ -109,16 +132,15 @@ def test_json_has_no_more_members_than_it_needs():
 @pytest.mark.parametrize(
     ("arguments", "seen"),
     [
-        (("text", "info", False), "INFO shown"),
-        (("text", "info", True), "<6>shown"),
-        (("json", "info", False), '"message": "shown"'),
+        (("text", "info"), "INFO shown"),
+        (("json", "info"), '"message": "shown"'),
     ],
 )
 def test_log_lines_go_to_stderr_from_the_chosen_level_on(arguments, seen):
-    log_format, level, journal = arguments
+    log_format, level = arguments
     code = (
         "import logging; from shithubd_worker import logs;"
-        f"logs.configure({log_format!r}, {level!r}, journal={journal});"
+        f"logs.configure({log_format!r}, {level!r});"
         "logging.getLogger('x').info('shown'); logging.getLogger('x').debug('hidden')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
