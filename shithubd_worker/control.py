@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shithubd_worker import backoff
+from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
@@ -62,7 +62,6 @@ class Progress:
     attempt: Attempt | None = None
     database_up: bool = True
     ready: bool = False
-    asleep: bool = False
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
     watched: bool = False  # does it look at the tray often?
@@ -182,7 +181,7 @@ class Control(threading.Thread):
             attempt.lease.id,
             attempt.kind.name,
             why,
-            extra={"job_id": attempt.lease.id, "kind": attempt.kind.name},
+            extra={"job_id": attempt.lease.id, "kind": attempt.kind.name, "event": logs.HANDLER_ENDED},
         )
         attempt.end_children()
         try:
@@ -279,7 +278,6 @@ class Control(threading.Thread):
             running.lease.id if running else None,
             running.kind.name if running else None,
             now - running.started_at if running else None,
-            busy=not self._progress.asleep,
         )
         if holds is None:
             log.warning("this worker's row was gone: registering again")
@@ -287,7 +285,7 @@ class Control(threading.Thread):
             holds = []
         if holds != self._progress.holds:
             for hold in holds:
-                log.info("held: %s", hold)
+                log.info("held: %s", hold, extra={"event": logs.HELD})
             if not holds:
                 log.info("no longer held")
         self._progress.holds = holds

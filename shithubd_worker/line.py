@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from shithubd_worker import backoff, schema
+from shithubd_worker import backoff, logs, schema
 from shithubd_worker.config import Config
 from shithubd_worker.control import Progress
 from shithubd_worker.errors import DatabaseUnavailable
@@ -19,6 +19,7 @@ from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
 from shithubd_worker.model import Identity
 from shithubd_worker.session import LOST, explained
 from shithubd_worker.store import Beat, Ledger, Queue
+from shithubd_worker.wakeups import Wakeups
 
 if TYPE_CHECKING:
     from shithubd_worker.metrics import Metrics
@@ -57,7 +58,9 @@ class Line:
         self._systemd = systemd
         self._metrics = metrics
         self._on_anew = on_anew
-        self.notified = False
+        self._wakeups = Wakeups()
+        self._notified = False
+        self._nap = 0.0  # seconds; not 0: nobody shall wake us
         self.failures = 0  # calls in a row that the database didn't answer, or answered with a refusal
 
     def enter(self) -> bool:
@@ -84,9 +87,9 @@ class Line:
             if self._stop.wanted:
                 return False
         self._take_back()
-        self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None, busy=True) or []
+        self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
         for hold in (*self._progress.holds, *self._queue.kind_holds()):
-            log.info("starting under a hold: %s", hold)
+            log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
         return True
 
     def ready(self) -> None:
@@ -106,7 +109,8 @@ class Line:
                 continue
             returned = self._beat.release_worker(other.id, f"its worker {other.leased_by} is dead: {proof}")
             log.info("%s is dead (%s): %d job(s) returned", other.leased_by, proof, len(returned))
-            for _, kind, how in returned:
+            for job, kind, how in returned:
+                logs.returned(job, kind, how)
                 self._metrics.recovered(kind, how)
 
     def leave(self, *, clean: bool) -> None:
@@ -123,7 +127,8 @@ class Line:
     def reconnect(self, error: Exception, *, unsettled: bool) -> bool:
         """Until the database answers again: True. False if the worker must go first: at once when it was asked to
         stop and has nothing to settle, else at the end of the grace."""
-        log.warning("the database is away: %s", explained(error) if isinstance(error, psycopg.Error) else error)
+        why = explained(error) if isinstance(error, psycopg.Error) else error
+        log.warning("the database is away: %s", why, extra={"event": logs.DATABASE_AWAY})
         self._progress.database_up = False
         self._metrics.database_up(up=False)
         first = True
@@ -146,10 +151,31 @@ class Line:
             return True
         return False
 
+    @property
+    def called(self) -> bool:
+        """Did something become runnable since the last turn was sent, that is worth another one at once?"""
+        return self._notified and not self._nap
+
+    def take_wakeup(self) -> tuple[bool, bool]:
+        """For the turn that is sent now: is it the answer to a wake-up, and shall the next enqueue wake us?"""
+        woken, self._notified = self._notified, False
+        self._nap = self._wakeups.nap(time.monotonic()) if woken else 0.0
+        return woken, not self._nap
+
+    def woke(self, *, leased: bool) -> None:
+        """What came of a wake-up."""
+        self._wakeups.woke(time.monotonic(), leased=leased)
+
     def rest(self, seconds: float) -> None:
         """Sleep until something became runnable, a signal came, or the time is over."""
-        self._sleep(seconds, listen=True)
-        self._queue.heed()
+        if not self._nap:
+            self._sleep(seconds, listen=True)
+            self._queue.heed()
+        else:
+            self._sleep(min(seconds, self._nap), listen=False)
+            self._queue.heed()
+            # By those who had not seen yet that we can't be woken. The turn that follows sees what they enqueued.
+            self._notified = False
 
     def _connect(self) -> None:
         # What was enqueued while nobody listened is found by the lease that follows.
@@ -159,7 +185,7 @@ class Line:
             self._queue.listen(self._on_notify)
 
     def _on_notify(self, payload: str) -> None:
-        self.notified = True
+        self._notified = True
         self._metrics.woken("notify")
         if payload == "anew":
             self._on_anew()
@@ -168,8 +194,6 @@ class Line:
         sources: list[Any] = [self._wakeup]
         if listen and self._queue.opened:
             sources.append(self._queue.connection)
-        self._progress.asleep = listen
         if not select.select(sources, [], [], seconds)[0]:
             self._metrics.woken("poll")
-        self._progress.asleep = False
         self._wakeup.drain()

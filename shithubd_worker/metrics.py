@@ -7,10 +7,11 @@ import socket
 import threading
 import time
 from bisect import bisect_left
-from collections import Counter as CountOf
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
+from math import inf
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -125,9 +126,10 @@ class Metrics:
         self._polled.set_to_current_time()
         self._claim.observe(seconds)
         self._claims.labels("job" if leases else "empty").inc()
-        waits: dict[str, list[float]] = {}
+        waits: defaultdict[str, list[float]] = defaultdict(list)
+        now = leases[0].batch.now if leases else 0.0
         for lease in leases:
-            waits.setdefault(lease.kind, []).append(lease.waited_seconds)
+            waits[lease.kind].append(now - lease.run_at if lease.run_at > -inf else 0.0)
         for kind, each in waits.items():
             self._wait.observe(kind, each)
 
@@ -139,9 +141,9 @@ class Metrics:
         """Handlers of a kind returned, or raised: how long each ran."""
         self._duration.observe(kind, seconds)
 
-    def processed(self, ended: Iterable[tuple[str, str]]) -> None:
-        """Attempts were settled: kind and outcome of each."""
-        for (kind, how), count in CountOf(ended).items():
+    def processed(self, ended: Mapping[tuple[str, How], int]) -> None:
+        """Attempts were settled: how many, by kind and outcome."""
+        for (kind, how), count in ended.items():
             self._processed.labels(kind, how).inc(count)
 
     def recovered(self, kind: str, how: str) -> None:
@@ -191,11 +193,11 @@ class BulkHistogram(Collector):
         self._sums = dict.fromkeys(self._counts, 0.0)
 
     def observe(self, kind: str, values: Sequence[float]) -> None:
-        """Count values of a kind; one below 0 (a clock was set) counts as 0."""
+        """Count values of a kind. One below 0 (a clock was set) counts as 0."""
         counts, bounds = self._counts[kind], self._bounds
         for value in values:
             counts[bisect_left(bounds, value)] += 1
-        self._sums[kind] += sum(value for value in values if value > 0)
+        self._sums[kind] += sum([value for value in values if value > 0.0])
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """One family, cumulated as Prometheus wants it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isfinite
 from typing import NamedTuple
 from uuid import UUID
 
@@ -78,12 +77,6 @@ class Lease(NamedTuple):
     def sent_at(self) -> float:
         """Before the lease query was sent, on the monotonic clock."""
         return self.batch.sent_at
-
-    @property
-    def waited_seconds(self) -> float:
-        """From the time at which the job could run to its lease, by the database's clock."""
-        waited = self.batch.now - self.run_at
-        return waited if isfinite(waited) else 0.0
 
 
 class Finished(NamedTuple):

@@ -106,6 +106,8 @@ def explained(error: psycopg.Error) -> ShithubdError:
         return RightsMissing(f"the database role lacks a right: {line}")
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and re.search(rights, text):
         return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return DatabaseUnavailable(f"somebody holds a lock on the queue (see pg_stat_activity): {line}")
     if isinstance(error, LOST):
         reason = error.diag.message_primary or _last_reason(text)
         return DatabaseUnavailable(f"the database can't be reached: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,9 @@ class Settler:
 
     def report(self, settled: Sequence[Finished]) -> None:
         """Count and log what is settled. Asks nothing of the database, so that it may work on something else."""
-        self._metrics.processed([(each.lease.kind, each.outcome.how) for each in settled])
-        logs.report(settled)
+        ended = Counter([(each.lease.kind, each.outcome.how) for each in settled])
+        self._metrics.processed(ended)
+        logs.report(settled, ended)
 
     def resolve(self, queue: Queue) -> None:
         """Settle again what got no answer.

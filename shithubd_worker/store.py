@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from shithubd_worker import __version__
+from shithubd_worker.arrays import as_array, settle_arguments
 from shithubd_worker.model import Finished, Hold, Identity, Lease, Outcome
 from shithubd_worker.schema import newest_version
 from shithubd_worker.session import Connect, Session
@@ -56,10 +57,10 @@ class Queue(Session):
         batch = leases[0].batch._replace(token=token, sent_at=sent_at)
         return [lease._replace(batch=batch) for lease in leases if lease.id in granted]
 
-    def payload(self, lease: Lease) -> str | None:
-        """The payload that was left out of the lease's answer; None if the lease is lost."""
-        payload = self.value("payload_v1", lease.id, lease.token)
-        return None if payload is None else str(payload)
+    def payloads(self, leases: Sequence[Lease]) -> dict[int, str]:
+        """The payloads, by job, that were left out of the answer to the lease of one batch: the first job's unless its
+        lease is lost, and as many more as are worth their memory."""
+        return dict(self.rows("payloads_v1", as_array([str(lease.id) for lease in leases]), leases[0].token))
 
     def settle(self, finished: Sequence[Finished]) -> set[int]:
         """End leases. The ids of those that were lost: for them nothing was written."""
@@ -133,17 +134,10 @@ class Beat(Session):
         self.rows("register_v1", *who.values(), __version__, newest_version(), list(kinds))
 
     def beat(
-        self,
-        worker: UUID,
-        state: str,
-        job: int | None,
-        kind: str | None,
-        running: float | None,
-        *,
-        busy: bool,
+        self, worker: UUID, state: str, job: int | None, kind: str | None, running: float | None
     ) -> list[Hold] | None:
         """Say that the worker lives; learn which drains cover it. None if its row is gone."""
-        holds = self.value("beat_v1", worker, state, job, kind, running, busy)
+        holds = self.value("beat_v1", worker, state, job, kind, running)
         return None if holds is None else [Hold(**hold) for hold in holds]
 
     def renew(self, lease: Lease, timeout: float) -> bool:
@@ -233,32 +227,3 @@ def record_lost(session: Session, worker: UUID, finished: Finished) -> None:
     """Write into the history that this worker came too late."""
     lease = finished.lease
     session.rows("lost_v1", worker, lease.id, lease.kind, lease.attempt, finished.outcome.error, finished.retention)
-
-
-def settle_arguments(finished: Sequence[Finished]) -> tuple[str, ...]:
-    """The first six arguments of settle_v1 and turn_v1."""
-    return (
-        as_array([str(each.lease.id) for each in finished]),
-        as_array([each.lease.batch.token for each in finished]),
-        as_array([each.outcome.how for each in finished]),
-        as_array([str(each.outcome.delay_seconds) for each in finished]),
-        as_quoted_array([each.outcome.error for each in finished]),
-        as_array([each.retention for each in finished]),
-    )
-
-
-def as_array(items: Sequence[str]) -> str:
-    """An array as PostgreSQL writes it, of items that need no quotes: ids, words. Ten times as fast as psycopg's way,
-    which asks the type of each."""
-    return f"{{{','.join(items)}}}"
-
-
-def as_quoted_array(items: Sequence[str | None]) -> str:
-    """An array of any texts and nulls."""
-    return as_array(["NULL" if item is None else quoted(item) for item in items])
-
-
-def quoted(item: str) -> str:
-    """One item of an array, whatever it holds."""
-    escaped = item.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

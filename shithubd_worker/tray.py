@@ -8,11 +8,25 @@ one of them only: a deque's popleft is atomic.
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
+from shithubd_worker.arrays import settle_arguments
 from shithubd_worker.model import Finished, Lease
 
 T = TypeVar("T")
+
+
+class Settles(NamedTuple):
+    """What is to be settled, and how a query says it."""
+
+    finished: Sequence[Finished]
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def of(cls, finished: Sequence[Finished]) -> Settles:
+        """Write them out."""
+        return cls(finished, settle_arguments(finished))
 
 
 class Tray:
@@ -21,6 +35,7 @@ class Tray:
     def __init__(self) -> None:
         self.leased: deque[Lease] = deque()
         self.finished: deque[Finished] = deque()
+        self._written: deque[Settles] = deque()  # of those some, written out for a query; one at most
         # Sent to the database and not answered: perhaps settled, perhaps not.
         self.doubtful: deque[Finished] = deque()
         # The token of the lease that was sent ahead and when, until its answer is read.
@@ -29,7 +44,12 @@ class Tray:
     @property
     def at_hand(self) -> bool:
         """Is there anything that a slow handler would keep from others?"""
-        return bool(self.leased or self.finished or self.ahead)
+        return bool(self.leased or self.unsettled or self.ahead)
+
+    @property
+    def unsettled(self) -> bool:
+        """Is there anything to be settled?"""
+        return bool(self.finished or self._written)
 
     def leased_at(self) -> float | None:
         """When the lease of the job whose turn it is was sent; None if there is none."""
@@ -51,7 +71,23 @@ class Tray:
 
     def take_finished(self) -> list[Finished]:
         """Take all that is to be settled."""
-        return _drain(self.finished)
+        return [*(each for written in _drain(self._written) for each in written.finished), *_drain(self.finished)]
+
+    def write_out(self) -> None:
+        """Write out what is to be settled ahead of `take_settles`: while the database is still busy with the query
+        before, so that it needn't wait for this afterwards."""
+        finished = self.take_finished()
+        if finished:
+            self._written.append(Settles.of(finished))
+
+    def take_settles(self) -> Settles:
+        """Take all that is to be settled, written out."""
+        if self.finished:
+            self.write_out()
+        try:
+            return self._written.popleft()
+        except IndexError:  # there is none, or the other thread has just taken it
+            return Settles.of(())
 
     def take_doubtful(self) -> list[Finished]:
         """Take all whose settle got no answer."""

@@ -1,7 +1,8 @@
 """One round trip of the loop: settle what is finished, lease what is next. It may be sent ahead of handlers.
 
 psycopg's own calls wait for their answer, and its pipeline keeps the transaction open until the next sync. So a turn is
-sent as libpq sends it, a single statement: the server runs it to its end and commits, whoever reads the answer when.
+sent by libpq's own means, two statements and the sync that ends their transaction: the server runs it all and commits,
+whoever reads the answer when.
 The answer of a lease is bounded (lease_v1), so that it fits into the buffers of a socket that nobody reads: else the
 server would wait in the midst of its transaction.
 """
@@ -12,37 +13,46 @@ import select
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import sql
 from psycopg.adapt import Transformer
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format
 
+from shithubd_worker.arrays import as_array, as_quoted_array
 from shithubd_worker.frontier import Range
-from shithubd_worker.model import Batch, Finished, Lease
-from shithubd_worker.store import as_array, as_quoted_array, settle_arguments
+from shithubd_worker.model import Batch, Lease
+from shithubd_worker.tray import Settles
 
 if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn, PGresult
+
     from shithubd_worker.store import Queue
 
-# Of turn_v1's parameters: what to settle, who leases with which token, where to look.
-_TYPES = [
-    *("bigint[]", "uuid[]", "text[]", "float8[]", "text[]", "text[]"),
-    *("uuid", "uuid"),
-    *("text[]", "smallint[]", "smallint[]", "float8[]", "bigint[]", "float8[]", "integer[]"),
-]
+# The functions that a turn calls, and the types of their parameters.
+_SETTLE = "settle_v1"
+_LEASE = "lease_v1"
+TYPES = {
+    _SETTLE: ("bigint[]", "uuid[]", "text[]", "float8[]", "text[]", "text[]"),
+    _LEASE: (
+        *("uuid", "uuid", "text[]", "smallint[]", "smallint[]", "float8[]", "bigint[]", "float8[]", "integer[]"),
+        "boolean",
+    ),
+}
 
 
 @dataclass(slots=True)
 class Turn:
     """What to do in one turn: settle what is finished, and lease from ranges, at most so many jobs of each."""
 
-    finished: Sequence[Finished]
+    settles: Settles
     ranges: Sequence[Range]
     most: Sequence[int]
     full: bool  # do the ranges reach back to the start?
+    woken: bool = False  # is it the answer to a wake-up?
+    wakeable: bool = True  # shall the next enqueue wake this worker, if this turn leases nothing?
     token: str = field(default_factory=lambda: str(uuid4()))
     sent_at: float = field(default_factory=time.monotonic)  # before it is sent
 
@@ -56,8 +66,13 @@ class Answer:
     leases: list[Lease] = field(default_factory=list)
     found: list[tuple[str, int]] = field(default_factory=list)  # kinds and priorities of which no job is due
     visited: int = 0  # how many of the ranges were looked at to their end
-    now: float = 0.0  # the database's clock
+    now: float = 0.0  # the database's clock; 0: held, so nothing was looked at
     received_at: float = 0.0  # the monotonic clock
+
+    @property
+    def more(self) -> bool:
+        """May there be more to lease where it looked?"""
+        return self.visited < len(self.turn.ranges)
 
 
 class Turns:
@@ -69,11 +84,11 @@ class Turns:
 
     def __init__(self, queue: Queue, worker: UUID, timeouts: dict[str, float], *, pooled: bool) -> None:
         self._queue = queue
-        self._worker = str(worker).encode()
+        self._worker = str(worker)
         self._timeouts = timeouts
         self._pooled = pooled
         self._prepared: psycopg.Connection | None = None
-        self._query = b""
+        self._calls: dict[str, bytes] = {}
         self.sent: Turn | None = None
 
     def send(self, turn: Turn) -> None:
@@ -81,8 +96,15 @@ class Turns:
         self.sent, ranges = turn, turn.ranges
         connection = self._queue.connection
         self._prepare(connection)
-        arguments = (
-            *settle_arguments(turn.finished),
+        pgconn = connection.pgconn
+        pgconn.enter_pipeline_mode()
+        if turn.settles.finished:
+            self._send_call(pgconn, _SETTLE, *turn.settles.arguments)
+        self._send_call(
+            pgconn,
+            _LEASE,
+            self._worker,
+            turn.token,
             as_quoted_array([each.kind for each in ranges]),
             as_array([str(each.low) for each in ranges]),
             as_array([str(each.high) for each in ranges]),
@@ -90,14 +112,9 @@ class Turns:
             as_array([str(each.after) for each in ranges]),
             as_array([str(self._timeouts[each.kind]) for each in ranges]),
             as_array([str(count) for count in turn.most]),
+            str(turn.wakeable),
         )
-        encoded: list[bytes | None] = [argument.encode() for argument in arguments]
-        encoded[6:6] = [self._worker, turn.token.encode()]
-        pgconn = connection.pgconn
-        if self._pooled:
-            pgconn.send_query_params(self._query, encoded, result_format=Format.BINARY)
-        else:
-            pgconn.send_query_prepared(b"shithubd_turn", encoded, result_format=Format.BINARY)
+        pgconn.pipeline_sync()
         while pgconn.flush():
             self._await(connection, sending=True)
             pgconn.consume_input()
@@ -108,25 +125,29 @@ class Turns:
         assert turn is not None  # noqa: S101
         connection = self._queue.connection
         pgconn = connection.pgconn
-        answer = Answer(turn)
+        results: list[PGresult] = []
         failed: psycopg.Error | None = None
         while True:
             while pgconn.is_busy():
                 self._await(connection, sending=False)
                 pgconn.consume_input()
             result = pgconn.get_result()
-            if result is None:
+            if result is None:  # the end of one statement's answer
+                continue
+            if result.status == ExecStatus.PIPELINE_SYNC:
                 break
             if result.status == ExecStatus.TUPLES_OK:
-                self._read(connection, result, answer)
-            else:
+                results.append(result)
+            elif result.status != ExecStatus.PIPELINE_ABORTED:
                 failed = psycopg.errors.error_from_result(result, encoding="utf-8")
+                if pgconn.status != ConnStatus.OK:
+                    raise failed
+        pgconn.exit_pipeline_mode()
         self._queue.heed()
         if failed is not None:
             raise failed
         self.sent = None
-        answer.received_at = time.monotonic()
-        return answer
+        return self._read(connection, turn, *reversed(results))
 
     def forget(self) -> Turn | None:
         """The turn that was sent has failed, or nobody will answer it: take it back."""
@@ -136,14 +157,22 @@ class Turns:
     def _prepare(self, connection: psycopg.Connection) -> None:
         if self._prepared is connection:
             return
-        call = sql.SQL("SELECT * FROM {}({})").format(
-            sql.Identifier(self._queue.schema, "turn_v1"),
-            sql.SQL(", ".join(f"${n}::{name}" for n, name in enumerate(_TYPES, start=1))),
-        )
-        self._query = call.as_string(connection).encode()
-        if not self._pooled:
-            connection.execute(sql.SQL("PREPARE shithubd_turn AS {}").format(call))
+        for name, types in TYPES.items():
+            call = sql.SQL("SELECT * FROM {}({})").format(
+                sql.Identifier(self._queue.schema, name),
+                sql.SQL(", ".join(f"${n}::{each}" for n, each in enumerate(types, start=1))),
+            )
+            self._calls[name] = call.as_string(connection).encode()
+            if not self._pooled:
+                connection.execute(sql.SQL("PREPARE {} AS {}").format(sql.Identifier(name), call))
         self._prepared = connection
+
+    def _send_call(self, pgconn: PGconn, name: str, *arguments: str) -> None:
+        encoded: list[bytes | None] = [argument.encode() for argument in arguments]
+        if self._pooled:
+            pgconn.send_query_params(self._calls[name], encoded, result_format=Format.BINARY)
+        else:
+            pgconn.send_query_prepared(name.encode(), encoded, result_format=Format.BINARY)
 
     def _await(self, connection: psycopg.Connection, *, sending: bool) -> None:
         """Wait for the socket, at most as long as the connection waits for any answer."""
@@ -153,22 +182,27 @@ class Turns:
             connection.pgconn.finish()
             raise psycopg.OperationalError(f"no answer from the server within {limit:g} s")
 
-    def _read(self, connection: psycopg.Connection, result: Any, answer: Answer) -> None:
+    def _read(
+        self, connection: psycopg.Connection, turn: Turn, leased: PGresult, settled: PGresult | None = None
+    ) -> Answer:
+        answer = Answer(turn, received_at=time.monotonic())
         rows = Transformer(connection)
-        rows.set_pgresult(result)
-        batch = Batch(answer.turn.token, answer.turn.sent_at, 0.0)
-        # The last row of a lease says when it was, by the database's clock; the jobs come before it.
-        values = rows.load_rows(0, result.ntuples, tuple)
-        if values and values[-1][0] is None and values[-1][1] is None:
-            answer.visited, answer.now = values[-1][3], values[-1][7]
-            batch = batch._replace(now=answer.now)
-        kinds = [each.kind for each in answer.turn.ranges]
-        for row in values:
-            job, at, *rest = row
-            if at is None:
-                if job is not None:
-                    answer.lost.add(job)
-            elif job is None:
-                answer.found.append((kinds[at - 1], row[6]))
+        if settled is not None and settled.ntuples:
+            rows.set_pgresult(settled)
+            answer.lost = {job for (job,) in rows.load_rows(0, settled.ntuples, tuple)}
+        rows.set_pgresult(leased)
+        values = rows.load_rows(0, leased.ntuples, tuple)
+        if not values:  # held
+            return answer
+        # The last row says when it was, by the database's clock; the jobs come before it.
+        answer.visited, answer.now = values[-1][3], values[-1][7]
+        batch = Batch(turn.token, turn.sent_at, answer.now)
+        kinds = [each.kind for each in turn.ranges]
+        for job, at, payload, attempt, max_attempts, crashes, priority, run_at in values[:-1]:
+            if job is None:
+                answer.found.append((kinds[at - 1], priority))
             else:
-                answer.leases.append(Lease._make((job, kinds[at - 1], *rest, batch)))
+                answer.leases.append(
+                    Lease(job, kinds[at - 1], payload, attempt, max_attempts, crashes, priority, run_at, batch)
+                )
+        return answer

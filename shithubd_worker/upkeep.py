@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from shithubd_worker import logs
 from shithubd_worker.frontier import Throttle
 from shithubd_worker.session import LOST, explained
 from shithubd_worker.store import Queue
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 2.0
+# Sooner where there is nothing else to do: so that no job need wait for a sweep.
+SOONER_SECONDS = 0.5
 # Leases that expired since the last look, and a little more: a clock that was set back, a sweep that took long.
 LOOK_BACK_SECONDS = 5.0
 AMNESTY_SECONDS = 10.0
@@ -52,10 +55,10 @@ class Upkeep:
         self._sweep_at = 0.0
         self._everything.hurry()
 
-    def do_what_is_due(self) -> None:
-        """Raises what psycopg raises when the database is away."""
+    def do_what_is_due(self, *, idle: bool) -> None:
+        """Raises what psycopg raises when the database is away. `idle`: is no job at hand?"""
         now = time.monotonic()
-        if now >= self._sweep_at:
+        if now >= self._sweep_at - (SOONER_SECONDS if idle else 0.0):
             self._sweep_at = now + SWEEP_SECONDS
             self._sweep(now)
         if now >= self._housekeep_at:
@@ -69,7 +72,7 @@ class Upkeep:
             back = 0.0
         self._strays = {token: until for token, until in self._strays.items() if now < until}
         for job, kind, how in self._queue.sweep(back=back, strays=list(self._strays)):
-            log.warning("job %d %s returned: %s", job, kind, how, extra={"job_id": job, "kind": kind, "outcome": how})
+            logs.returned(job, kind, how)
             self._metrics.recovered(kind, how)
         if back is None:
             ended = time.monotonic()

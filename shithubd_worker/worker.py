@@ -6,9 +6,7 @@ import gc
 import logging
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,6 +17,7 @@ from shithubd_worker.attempt import Attempt
 from shithubd_worker.config import Config
 from shithubd_worker.control import Control, Progress
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK
+from shithubd_worker.exchange import Exchange
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
 from shithubd_worker.line import Line
@@ -29,7 +28,7 @@ from shithubd_worker.session import LOST, Connect, explained
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Beat, Ledger, Queue
 from shithubd_worker.tray import Tray
-from shithubd_worker.turns import Answer, Turn, Turns
+from shithubd_worker.turns import Turns
 from shithubd_worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ START_WITHIN_SECONDS = 0.4
 # How long the loop waits for the database to answer before it reconnects.
 ANSWER_SECONDS = 30.0
 
-_KIND = attrgetter("kind")
 NOT_STARTED = Outcome(How.RELEASED, "released before it started: the worker stops, or is held")
 
 
@@ -65,7 +63,6 @@ class Worker:
     ) -> None:
         self._config = config
         self._kinds = {kind.name: kind for kind in kinds}
-        self._order = list(self._kinds)  # in turn: the kinds that were served last come last
         self._identity = identify()
         self._metrics = metrics
         self._systemd = Systemd()
@@ -73,7 +70,6 @@ class Worker:
         self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
         self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name)
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
-        self._turns = Turns(self._queue, self._identity.id, timeouts, pooled=config.poll_only)
         self._upkeep = Upkeep(self._queue, metrics, drop=not config.poll_only)
         self._tray = Tray()
         self._settler = Settler(self._identity.id, self._tray, metrics)
@@ -94,6 +90,19 @@ class Worker:
             systemd=self._systemd,
             metrics=metrics,
             on_anew=self._frontier.anew,
+        )
+        self._exchange = Exchange(
+            list(self._kinds),
+            queue=self._queue,
+            turns=Turns(self._queue, self._identity.id, timeouts, pooled=config.poll_only),
+            tray=self._tray,
+            frontier=self._frontier,
+            pace=self._pace,
+            settler=self._settler,
+            upkeep=self._upkeep,
+            line=self._line,
+            metrics=metrics,
+            until_empty=config.until_empty,
         )
         self._control = Control(
             beat=self._beat,
@@ -158,8 +167,7 @@ class Worker:
 
     def _on_alarm(self, number: int, frame: object) -> None:
         self._alarm.rang()
-        attempt = self._progress.attempt
-        if attempt is not None:
+        if (attempt := self._progress.attempt) is not None:
             attempt.interrupt_if_due()
 
     def _loop(self) -> None:
@@ -168,14 +176,14 @@ class Worker:
         while not self._stop.wanted:
             self._progress.ticked_at = time.monotonic()
             try:
-                again = self._turn(ahead=True)
+                again = self._exchange.turn(ahead=True)
                 if self._tray.leased:
                     self._work()
-                elif again or self._tray.finished or self._tray.doubtful:
+                elif again or self._tray.unsettled or self._tray.doubtful:
                     pass  # another turn, at once
                 elif self._config.until_empty:
                     return
-                elif not self._line.notified:
+                elif not self._line.called:
                     logs.flush()
                     self._line.rest(self._frontier.patience(time.monotonic(), self._config.poll_interval))
             except LOST as error:
@@ -185,71 +193,6 @@ class Worker:
                 # No partition for today: every worker of the fleet was away for two weeks, or the clock leapt.
                 if self._queue.value("ensure_history_v1") == 0:
                     raise
-
-    def _turn(self, *, ahead: bool) -> bool:
-        """One turn, the one that was sent ahead or a new one: its leases are on the tray then.
-
-        With `ahead`, the next is sent if that is worth while. True if there may be more to lease at once, though this
-        one gave none.
-        """
-        asked_at = time.monotonic()
-        if self._turns.sent is None:
-            self._send()
-        try:
-            answer = self._turns.receive()
-        except BaseException:
-            self._give_up_turn()
-            raise
-        self._line.failures = 0
-        self._tray.ahead = None
-        self._tray.leased.extend(answer.leases)
-        again = self._learn(answer)
-        settled = self._settler.answered(self._queue, answer.turn.finished, answer.lost)
-        try:
-            if ahead:
-                self._settler.resolve(self._queue)
-                self._upkeep.do_what_is_due()
-                if self._worth_sending_ahead():
-                    self._send()
-        finally:
-            self._settler.report(settled)
-            self._metrics.leased(answer.leases, answer.received_at - asked_at)
-        return again
-
-    def _learn(self, answer: Answer) -> bool:
-        """Where to look next, and whose turn it is. True if there may be more to lease though this answer has none."""
-        turn = answer.turn
-        if answer.now:
-            self._frontier.learn(turn.ranges[: answer.visited], answer.leases, answer.now)
-            if turn.full:
-                self._frontier.looked(answer.received_at, answer.received_at - turn.sent_at)
-        for kind, priority in answer.found:
-            self._frontier.found(kind, priority)
-        served = {lease.kind for lease in answer.leases}
-        self._order.sort(key=served.__contains__)  # stable: only those that were served move
-        if not answer.leases and not turn.full and self._config.until_empty:
-            self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
-            return True
-        return bool(answer.found)
-
-    def _send(self) -> None:
-        """Send a turn: settle what is finished, lease what is next."""
-        self._line.notified = False
-        ranges, full = self._frontier.scan(self._order, time.monotonic())
-        most = {kind: self._pace.most(kind) for kind in self._order}
-        turn = Turn(self._tray.take_finished(), ranges, [most[each.kind] for each in ranges], full)
-        self._tray.ahead = (turn.token, turn.sent_at)
-        try:
-            self._turns.send(turn)
-        except BaseException:
-            self._give_up_turn()
-            raise
-
-    def _worth_sending_ahead(self) -> bool:
-        """Is there work at hand, and so little that the next may be sent for? Never beside a job that is leased alone:
-        if it kills this process, it shall take no other along."""
-        leased = tuple(self._tray.leased)  # the control thread may just be giving them back
-        return bool(leased) and leased[0].crashes <= 0 and self._pace.worth_sending_ahead(Counter(map(_KIND, leased)))
 
     def _work(self) -> None:
         """Run the jobs on the tray."""
@@ -288,23 +231,23 @@ class Worker:
         self._tray.leased.extendleft(reversed(started))
 
     def _fetch(self, lease: Lease) -> None:
-        """For a lease whose payload was left out of the answer: ask for it, and put the lease back on the tray."""
+        """For a lease whose payload was left out of the answer: ask for it and for more, and put all back."""
         self._read_answer(lease)
+        waiting = [lease, *self._tray.take_leased()]
         try:
-            payload = self._queue.payload(lease)
+            payloads = self._queue.payloads([e for e in waiting if e.payload is None and e.batch is lease.batch])
         except BaseException:
-            self._tray.leased.appendleft(lease)
+            self._tray.leased.extendleft(reversed(waiting))
             raise
-        if payload is None:
-            self._give_back([lease])
-        else:
-            self._tray.leased.appendleft(lease._replace(payload=payload))
+        if lease.id not in payloads:  # it is lost
+            self._give_back([waiting.pop(0)])
+        for each in reversed(waiting):
+            self._tray.leased.appendleft(each._replace(payload=payloads.get(each.id, each.payload)))
 
     def _read_answer(self, lease: Lease) -> None:
         """Before anything else can be asked: the connection is busy with the turn that was sent ahead."""
         try:
-            if self._turns.sent is not None:
-                self._turn(ahead=False)
+            self._exchange.finish()
         except BaseException:
             self._tray.leased.appendleft(lease)
             raise
@@ -358,27 +301,17 @@ class Worker:
     def _database_went_away(self) -> bool:
         """Was it the database, or only the handler's own connection?"""
         try:
-            if self._turns.sent is not None:
-                self._turn(ahead=False)
+            self._exchange.finish()
             self._queue.value("channel_v1")
         except LOST:
             return True
         return False
 
-    def _give_up_turn(self) -> None:
-        """Nobody will answer the turn that was sent: its settles are in doubt, its leases are to be given back."""
-        turn = self._turns.forget()
-        self._tray.ahead = None
-        if turn is not None:
-            self._tray.doubtful.extend(turn.finished)
-            self._upkeep.lost_answer(turn.token)
-
     def _put_down(self) -> None:
         """Before leaving: give back what is not started, settle what is finished, through reconnects."""
         while True:
             try:
-                if self._turns.sent is not None:
-                    self._turn(ahead=False)
+                self._exchange.finish()
                 self._give_back(self._tray.take_leased())
                 self._tray.doubtful.extend(self._tray.take_finished())
                 self._settler.resolve(self._queue)
@@ -392,7 +325,7 @@ class Worker:
 
     def _reconnect(self, error: Exception) -> bool:
         """Until the database answers again: True. False if the worker must go first."""
-        self._give_up_turn()
+        self._exchange.give_up()
         if not self._line.reconnect(error, unsettled=bool(self._tray.doubtful or self._tray.at_hand)):
             return False
         self._upkeep.database_is_back()

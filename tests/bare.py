@@ -10,6 +10,7 @@ from shithubd_worker.model import Finished, Lease, Outcome
 from shithubd_worker.registry import Kind
 from shithubd_worker.session import connector
 from shithubd_worker.store import Queue
+from shithubd_worker.tray import Settles
 from shithubd_worker.turns import Turn, Turns
 
 
@@ -26,7 +27,7 @@ class BareWorker:
         frontier = Frontier()
         while True:
             ranges, full = frontier.scan([kind.name for kind in kinds], 0.0)
-            turns.send(Turn([], ranges, [most] * len(ranges), full))
+            turns.send(Turn(Settles.of([]), ranges, [most] * len(ranges), full))
             answer = turns.receive()
             for kind, priority in answer.found:
                 frontier.found(kind, priority)

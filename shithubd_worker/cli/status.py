@@ -72,6 +72,8 @@ def workers(shared: Shared, *, as_json: bool) -> int:
     if as_json:
         emit(found)
         return EXIT_OK
+    if not found:
+        click.echo("no workers: none runs, and none has left a lease behind")
     _print(_workers_table(found))
     for worker in found:
         kinds = ", ".join(worker["kinds"]) or "nothing"

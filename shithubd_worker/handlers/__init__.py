@@ -17,5 +17,5 @@ registry = Registry()
 registry.handler("search.reindex", lease_timeout=120, max_runtime=3600)(reindex)
 # Its own time limit for git (TIME_LIMIT) lies inside this, so that git is asked to go before it is killed.
 registry.handler("repo.maintenance", lease_timeout=300, max_runtime=3600, max_attempts=5)(maintain)
-# Twelve attempts with the usual backoff are about seventeen hours: a receiver may be down for a night.
-registry.handler("webhook.deliver", lease_timeout=60, max_runtime=30, max_attempts=12)(deliver)
+# With the usual backoff these are about seventeen hours: a receiver may be down for a night.
+registry.handler("webhook.deliver", lease_timeout=60, max_runtime=30, max_attempts=24)(deliver)

@@ -5,7 +5,10 @@ CREATE OR REPLACE FUNCTION jobs_enqueued_v1() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 BEGIN
-    PERFORM wake_v1(false);
+    -- wake_v1 asks this too. Here it spares each INSERT of a busy time the call: a third of what the trigger costs.
+    IF EXISTS (SELECT FROM workers WHERE idle) THEN
+        PERFORM wake_v1(false);
+    END IF;
     RETURN NULL;
 END $$;
 

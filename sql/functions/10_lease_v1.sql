@@ -2,21 +2,23 @@
 -- one kind, its priorities p_low to p_high, from p_since (seconds since 1970) and p_after (an id) on. The worker remembers
 -- where its last scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
 -- snapshot. See shithubd_worker/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
--- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds.
+-- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds. A worker that gets none is idle, and woken by the
+-- next enqueue, if it is p_wakeable: see shithubd_worker/wakeups.py.
 --
 -- Returns, told apart by what is null: jobs (leased; with the number of their range from 1, which stands for the kind; the
--- payload is null where the answer would grow too long for the buffers of a socket that nobody reads: see payload_v1);
+-- payload is null where the answer would grow too long for the buffers of a socket that nobody reads: see payloads_v1);
 -- rows of a range and a priority without an id (there are jobs of that priority, none is due); and one row of nothing but run_at = now and attempts = how many ranges were looked
 -- at to their end, unless a hold covers the worker or its row in workers is gone.
 --
 -- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
 -- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold
 -- waits for those who have the gate now (barrier_v1), after which nobody can have missed it. In one statement the
--- snapshot would be older than the lock. Called by turn_v1, as the last thing of its transaction.
+-- snapshot would be older than the lock. Called by the main thread of a worker, also ahead, while handlers run: its
+-- transaction, with the settle_v1 of the same turn if there is one, ends by itself, whoever reads the answer when.
 CREATE OR REPLACE FUNCTION lease_v1(
     p_worker uuid, p_token uuid,
     p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[], p_after bigint[],
-    p_seconds double precision[], p_most integer[]
+    p_seconds double precision[], p_most integer[], p_wakeable boolean DEFAULT true
 ) RETURNS TABLE (id bigint, "range" integer, payload text, attempts integer, max_attempts integer, crashes integer,
                  priority smallint, run_at double precision)
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -29,6 +31,7 @@ DECLARE
     v_now       timestamptz;
     v_held      text[] := '{}';
     v_leased_by text;
+    v_holds     boolean;
     v_range     record;
     v_most      integer;
     v_share     double precision := 1;  -- of the window, not yet filled
@@ -44,15 +47,18 @@ BEGIN
         RAISE EXCEPTION 'lease_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation')
             USING HINT = 'Under a snapshot older than the gate a lease could slip past a hold.';
     END IF;
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        SET LOCAL synchronous_commit = off;  -- nothing is settled before it: a lease that a crash loses is leased again
+    END IF;
     PERFORM pg_advisory_xact_lock_shared(7301, schema_key_v1());
 
-    SELECT w.host || ':' || w.pid INTO v_leased_by FROM workers w WHERE w.id = p_worker;
+    SELECT w.host || ':' || w.pid, EXISTS (SELECT FROM holds) INTO v_leased_by, v_holds FROM workers w WHERE w.id = p_worker;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    IF EXISTS (SELECT FROM holds) THEN
+    IF v_holds THEN
         IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN
-            UPDATE workers w SET idle = true WHERE w.id = p_worker AND NOT w.idle;
+            UPDATE workers w SET idle = p_wakeable WHERE w.id = p_worker AND w.idle <> p_wakeable;
             RETURN;
         END IF;
         v_held := held_kinds_v1();
@@ -77,8 +83,9 @@ BEGIN
          ORDER BY n.at
     LOOP
         IF v_range.run_at > v_now THEN
-            RETURN QUERY SELECT NULL::bigint, v_range.at::integer, NULL, NULL::integer, NULL::integer, NULL::integer,
-                                v_range.priority, NULL::double precision;
+            "range" := v_range.at;
+            priority := v_range.priority;
+            RETURN NEXT;
             CONTINUE;
         END IF;
         v_visited := v_range.at - 1;
@@ -109,7 +116,7 @@ BEGIN
     END LOOP;
 
     IF v_ids = '{}' THEN
-        UPDATE workers w SET idle = true WHERE w.id = p_worker AND NOT w.idle;
+        UPDATE workers w SET idle = p_wakeable WHERE w.id = p_worker AND w.idle <> p_wakeable;
     ELSE
         IF v_full AND cardinality(v_ids) > 1 THEN
             UPDATE workers w SET idle = false WHERE w.id = p_worker AND w.idle;  -- there is more: it needs no waking
@@ -122,7 +129,8 @@ BEGIN
                    attempts = least(j.attempts, 2147483646) + 1  -- an odd row must not overflow here
               FROM unnest(v_ids, v_expiries, v_ranges) t (id, expires, "range")
              WHERE j.id = t.id
-            RETURNING j.id, t."range", j.payload::text AS payload, j.attempts, j.max_attempts,
+            RETURNING j.id, t."range", CASE WHEN pg_column_size(j.payload) <= 32768 THEN j.payload::text END AS payload,
+                      j.attempts, j.max_attempts,
                       CASE WHEN j.alone THEN greatest(j.crashes, 1) ELSE j.crashes END AS crashes,
                       j.priority, date_part('epoch', j.run_at) AS run_at
         )
@@ -130,6 +138,9 @@ BEGIN
                attempts, max_attempts, crashes, priority, run_at
           FROM leased;
     END IF;
-    RETURN QUERY SELECT NULL::bigint, NULL::integer, NULL, v_visited, NULL::integer, NULL::integer, NULL::smallint,
-                        date_part('epoch', v_now);
+    "range" := NULL;
+    priority := NULL;
+    attempts := v_visited;
+    run_at := date_part('epoch', v_now);
+    RETURN NEXT;
 END $$;

@@ -1,12 +1,13 @@
--- Ends leases, one outcome each: the arrays run in parallel. Fenced: id, token and 'processing' must match, else
--- nothing is written for that job. Returns the ids of those that were lost, so no row when all went well.
+-- Ends leases, one outcome each: the arrays run in parallel, and one of a single item holds for all ids. Fenced: id, token
+-- and 'processing' must match, else nothing is written for that job. Returns the ids of those that were lost, so no row
+-- when all went well.
 --   ok               processing → gone
 --   retry            processing → queued, so many seconds (p_delays) from now
 --   failed, poison   processing → failed
 --   released         processing → queued as it was; the attempt is given back
 -- A row of the history goes with each, unless its kind keeps none. Commits synchronously, whatever the session says:
--- what was settled must survive a crash of the database. Called by turn_v1 for the loop, by job.transaction() on the
--- handler's own connection, and by the control thread.
+-- what was settled must survive a crash of the database. Called by the main thread behind its lease, by job.transaction()
+-- on the handler's own connection, and by the control thread.
 CREATE OR REPLACE FUNCTION settle_v1(
     p_ids bigint[], p_tokens uuid[], p_outcomes text[], p_delays double precision[], p_errors text[], p_retentions text[]
 ) RETURNS SETOF bigint
@@ -17,11 +18,19 @@ SET plan_cache_mode = force_generic_plan SET jit = off SET enable_hashjoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
+    v_count   integer := cardinality(p_ids);
     v_ok      bigint[];
     v_settled bigint[];
 BEGIN
     IF NOT p_outcomes <@ ARRAY['ok', 'retry', 'failed', 'poison', 'released'] THEN
         RAISE EXCEPTION 'a worker can''t settle a job as one of these: %', p_outcomes;
+    END IF;
+    IF v_count > 1 THEN
+        IF cardinality(p_tokens) = 1 THEN p_tokens := array_fill(p_tokens[1], ARRAY[v_count]); END IF;
+        IF cardinality(p_outcomes) = 1 THEN p_outcomes := array_fill(p_outcomes[1], ARRAY[v_count]); END IF;
+        IF cardinality(p_delays) = 1 THEN p_delays := array_fill(p_delays[1], ARRAY[v_count]); END IF;
+        IF cardinality(p_errors) = 1 THEN p_errors := array_fill(p_errors[1], ARRAY[v_count]); END IF;
+        IF cardinality(p_retentions) = 1 THEN p_retentions := array_fill(p_retentions[1], ARRAY[v_count]); END IF;
     END IF;
     SET LOCAL synchronous_commit = on;
 
@@ -69,7 +78,7 @@ BEGIN
     END IF;
 
     v_settled := v_settled || v_ok;
-    IF cardinality(v_settled) IS DISTINCT FROM cardinality(p_ids) THEN
+    IF cardinality(v_settled) IS DISTINCT FROM v_count THEN
         RETURN QUERY SELECT unnest(p_ids) EXCEPT SELECT unnest(v_settled);
     END IF;
 END $$;

@@ -184,14 +184,18 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     if path != ("jobs",):
         example = told.partition("Example")[2]
         assert f"shithubd-worker {' '.join(path)}" in example
-    if path not in {("jobs",), ("run",)}:
+    if path not in {("jobs",), ("units",), ("run",)}:
         assert "--json" in told
 
 
 def test_there_is_a_command_for_each_step():
-    steps = "run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
+    steps = (
+        "run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
+        " runbook jobs units"
+    )
     jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
-    assert set(COMMANDS) == {*((name,) for name in steps.split()), ("jobs",), *jobs}
+    host = [("units", name) for name in ("install", "diff", "uninstall")]
+    assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host}
 
 
 def test_the_help_shows_how_to_start_and_the_exit_codes(command):

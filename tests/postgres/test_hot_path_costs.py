@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
+import string
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +16,13 @@ from conftest import eventually
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shithubd_worker.arrays import as_quoted_array, settle_arguments
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.session import connector
-from shithubd_worker.store import Queue, as_quoted_array, settle_arguments
-from shithubd_worker.turns import _TYPES as TYPES
-from shithubd_worker.turns import Turn, Turns
+from shithubd_worker.store import Queue
+from shithubd_worker.tray import Settles
+from shithubd_worker.turns import TYPES, Turn, Turns
 
 OK = Outcome(How.OK)
 NASTY = [
@@ -54,7 +58,7 @@ class Driver:
 
     def send(self, finished=(), most=500):
         ranges, full = self.frontier.scan(self.kinds, 0.0)
-        self.turns.send(Turn(list(finished), ranges, [most] * len(ranges), full))
+        self.turns.send(Turn(Settles.of(list(finished)), ranges, [most] * len(ranges), full))
 
     def receive(self):
         answer = self.turns.receive()
@@ -146,7 +150,7 @@ def held_snapshot(database):
         holder.execute("ROLLBACK")
 
 
-def test_a_turn_is_one_round_trip_and_one_statement(database, hire):
+def test_a_turn_is_one_round_trip_and_two_statements(database, hire):
     driver = hire(url=talkative(database))
     enqueue(database, 5000)
     driver.turn(most=1)  # connects and prepares
@@ -157,7 +161,8 @@ def test_a_turn_is_one_round_trip_and_one_statement(database, hire):
         turns, jobs, finished = turns + 1, jobs + len(leases), done(leases)
     assert (turns, jobs) == (10, 4999)
     said = spoken(log_of(database)[before:], pid)
-    assert [text.split(" AS ")[0] for text in said] == ["PREPARE shithubd_turn"] * 11
+    settle, lease = 'PREPARE "settle_v1"', 'PREPARE "lease_v1"'
+    assert [text.split(" AS ")[0] for text in said] == [lease, *[settle, lease] * 10]
 
 
 def test_leases_and_settles_read_what_they_take_and_nothing_else(database, hire):
@@ -258,9 +263,10 @@ def test_a_job_touches_few_buffers_and_writes_little_wal(database, hire):
     enqueue(database, 6000)
     leases, buffers, wal = driver.lease(), 0, 0
     for _ in range(10):
-        plan, token = _explained(driver, done(leases))
-        buffers += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-        wal += plan["WAL Bytes"] - 8192 * plan.get("WAL FPI", 0)
+        plans, token = _explained(driver, done(leases))
+        for plan in plans:
+            buffers += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            wal += plan["WAL Bytes"] - 8192 * plan.get("WAL FPI", 0)
         rows = database.query("SELECT id FROM jobs WHERE lease_token = %s", token)
         leases = [leases[0]._replace(id=job, batch=leases[0].batch._replace(token=token)) for (job,) in rows]
         assert len(leases) == 500
@@ -269,14 +275,23 @@ def test_a_job_touches_few_buffers_and_writes_little_wal(database, hire):
 
 
 def _explained(driver, finished):
-    """What one turn costs: the plan's first node. It leases, and its jobs are settled by the next."""
+    """What the two statements of a turn cost: the first node of each plan. The leased are settled by the next turn."""
     ranges, _ = driver.frontier.scan(driver.kinds, 0.0)
     token = str(uuid4())
     where, count = map(list, zip(*ranges, strict=True)), len(ranges)
-    arguments = (*settle_arguments(finished), driver.id, token, *where, [60.0] * count, [500] * count)
-    call = f"SELECT * FROM turn_v1({', '.join(f'%s::{name}' for name in TYPES)})"
-    explained = driver.queue.connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, WAL, FORMAT JSON) {call}", arguments)
-    return explained.fetchone()[0][0]["Plan"], token
+    arguments = {
+        "settle_v1": settle_arguments(finished),
+        "lease_v1": (driver.id, token, *where, [60.0] * count, [500] * count),
+    }
+    plans = []
+    with driver.queue.connection.transaction():
+        for name, types in TYPES.items():
+            call = f"SELECT * FROM {name}({', '.join(f'%s::{each}' for each in types)})"
+            explained = driver.queue.connection.execute(
+                f"EXPLAIN (ANALYZE, BUFFERS, WAL, FORMAT JSON) {call}", arguments[name]
+            )
+            plans.append(explained.fetchone()[0][0]["Plan"])
+    return plans, token
 
 
 def test_a_worker_that_is_idle_asks_once_a_poll(database, start_worker):
@@ -305,7 +320,7 @@ def test_a_worker_that_is_idle_asks_once_a_poll(database, start_worker):
     said = spoken(log_of(database)[start:], *pids)
     seconds = time.monotonic() - began
     last = worker.metric('shithub_worker_claims_total{result="empty"}')
-    turns = [text for text in said if "turn_v1" in text]
+    turns = [text for text in said if "lease_v1" in text]
     assert len(turns) >= 49
     assert len(turns) <= last - first + 1
     # Besides, what has a clock of its own: a sweep every 2 s, a beat every 5 s.
@@ -319,7 +334,7 @@ def test_a_worker_at_full_speed_asks_once_for_hundreds_of_jobs(database, start_w
         "--prefetch", "3600", "--until-empty", ready=False, env={"SHITHUBD_WORKER_DATABASE_URL": talkative(database)}
     )
     assert worker.wait() == 0
-    turns = [text for text in spoken(log_of(database)[start:]) if "turn_v1" in text]
+    turns = [text for text in spoken(log_of(database)[start:]) if "lease_v1" in text]
     # 1, 4, 4, 16, 16, 64, 64, 256, 256, and then 500 at a time; and some that find nothing.
     assert len(turns) <= 40
     assert len(spoken(log_of(database)[start:])) <= 200
@@ -384,9 +399,23 @@ def test_a_lease_tells_how_much_of_a_payload_it_left_out(database, hire):
         enqueue(database, 1, payload='{"pad": "%s"}' % ("x" * size))
     leases = driver.lease()
     assert [lease.payload is None for lease in leases] == [False, True, True]
-    assert len(driver.queue.payload(leases[1])) == 40_000 + len('{"pad": ""}')
+    assert {job: len(payload) for job, payload in driver.queue.payloads(leases[1:]).items()} == {
+        leases[1].id: 40_000 + len('{"pad": ""}'),
+        leases[2].id: 20 + len('{"pad": ""}'),
+    }
     driver.queue.settle(done(leases[1:2]))
-    assert driver.queue.payload(leases[1]) is None
+    assert list(driver.queue.payloads(leases[1:])) == [leases[2].id]
+
+
+def test_payloads_that_were_left_out_are_fetched_together_as_far_as_memory_is_worth_it(database, hire):
+    driver = hire()
+    for kilobytes in (600, 400, 600, 0):
+        pad = "".join(random.choices(string.ascii_letters, k=kilobytes * 1024))
+        enqueue(database, 1, payload=json.dumps({"pad": pad}))
+    leases = driver.lease()
+    assert [lease.payload is None for lease in leases] == [True, True, True, False]
+    assert list(driver.queue.payloads(leases[:3])) == [lease.id for lease in leases[:2]]
+    assert list(driver.queue.payloads(leases[1:3])) == [lease.id for lease in leases[1:3]]
 
 
 def test_a_job_behind_the_frontier_is_found_by_the_look_from_the_start_and_not_before(database, hire):
@@ -550,7 +579,7 @@ def test_a_turn_leaves_the_connection_usable_whatever_it_met(database, hire, poo
     driver.send(done([lease], Outcome("crashed")))
     with pytest.raises(Exception, match="a worker can't settle a job as one of these"):
         driver.receive()
-    assert driver.turns.forget().finished[0].lease.id == lease.id
+    assert driver.turns.forget().settles.finished[0].lease.id == lease.id
     assert driver.turn(done([lease, other])).lost == set()
     assert database.value("SELECT count(*) FROM job_history") == 2
 

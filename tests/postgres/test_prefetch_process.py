@@ -424,6 +424,21 @@ def test_a_batch_whose_answer_never_came_is_given_back_without_a_mark(database, 
     assert worker.terminate() == 0
 
 
+def test_a_worker_makes_the_history_of_today_when_it_is_missing_and_loses_nothing(database, start_worker, notes):
+    worker = start_worker(*WIDE)
+    days = database.query(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'job_history_7d'::regclass"
+    )
+    with database.connect() as connection, connection.transaction():
+        for (day,) in days:
+            connection.execute(f"DROP TABLE {day}")
+    jobs = notes.enqueue(1000)
+    all_done(database)
+    assert notes.began == jobs
+    assert outcomes(database) == {"ok": 1000}
+    assert worker.terminate() == 0
+
+
 def _states(database):
     return database.query("SELECT state FROM jobs")
 

@@ -30,7 +30,8 @@ def history(database, job_id):
 
 
 def running(database, job_id):
-    eventually(lambda: (row := job(database, job_id)) and row[0] == "processing", f"job {job_id} processing")
+    # Not by `processing`: a leased job that has not started yet is given back by a signal, at once.
+    eventually(lambda: database.query("SELECT 1 FROM workers WHERE job_id = %s", job_id), f"job {job_id}'s handler")
 
 
 @pytest.mark.timeout(900)
@@ -270,6 +271,20 @@ def test_an_enqueue_wakes_an_idle_worker(database, start_worker):
     woken = enqueue(database, "test.ok")
     eventually(lambda: history(database, woken) == ["ok"], "woken")
     assert worker.metric('shithub_worker_wakeups_total{source="notify"}') >= 1
+    assert worker.terminate() == 0
+
+
+def test_a_flood_of_a_paused_kind_wakes_an_idle_worker_now_and_then(database, start_worker):
+    database.query("SELECT pause_kind_v1('test.sleep', 'flood')")
+    worker = start_worker("--poll-interval", "3600", "--metrics", "127.0.0.1:0")
+    eventually(lambda: database.value("SELECT idle FROM workers"), "idle")
+    with database.connect() as connection:
+        for _ in range(3000):
+            connection.execute("INSERT INTO jobs (kind) VALUES ('test.sleep')")
+    assert worker.metric('shithub_worker_wakeups_total{source="notify"}') < 1000
+    eventually(lambda: database.value("SELECT idle FROM workers"), "it wants to be woken again")
+    woken = enqueue(database, "test.ok")
+    eventually(lambda: history(database, woken) == ["ok"], "woken")
     assert worker.terminate() == 0
 
 

@@ -1,0 +1,140 @@
+"""What goes to and fro between the loop and the database: the turns, and what is learnt from their answers."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from shithubd_worker.frontier import Frontier
+from shithubd_worker.prefetch import Pace
+from shithubd_worker.settling import Settler
+from shithubd_worker.store import Queue
+from shithubd_worker.tray import Tray
+from shithubd_worker.turns import Answer, Turn, Turns
+from shithubd_worker.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from shithubd_worker.line import Line
+    from shithubd_worker.metrics import Metrics
+
+_KIND = attrgetter("kind")
+
+
+class Exchange:
+    """One turn after the other: what is finished goes from the tray to the database, what is leased comes onto it.
+
+    `until_empty`: look for more from the start before believing that there is none.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        *,
+        queue: Queue,
+        turns: Turns,
+        tray: Tray,
+        frontier: Frontier,
+        pace: Pace,
+        settler: Settler,
+        upkeep: Upkeep,
+        line: Line,
+        metrics: Metrics,
+        until_empty: bool,
+    ) -> None:
+        self._order = list(kinds)  # in turn: the kinds that were served last come last
+        self._queue = queue
+        self._turns = turns
+        self._tray = tray
+        self._frontier = frontier
+        self._pace = pace
+        self._settler = settler
+        self._upkeep = upkeep
+        self._line = line
+        self._metrics = metrics
+        self._until_empty = until_empty
+
+    def turn(self, *, ahead: bool) -> bool:
+        """One turn, the one that was sent ahead or a new one: its leases are on the tray then.
+
+        With `ahead`, the next is sent if that is worth while. True if there may be more to lease at once, though this
+        one gave none.
+        """
+        asked_at = time.monotonic()
+        if self._turns.sent is None:
+            self._send()
+        self._tray.write_out()  # while the database is still at work
+        try:
+            answer = self._turns.receive()
+        except BaseException:
+            self.give_up()
+            raise
+        self._line.failures = 0
+        self._tray.ahead = None
+        self._tray.leased.extend(answer.leases)
+        again = self._learn(answer)
+        settled = self._settler.answered(self._queue, answer.turn.settles.finished, answer.lost)
+        try:
+            if ahead:
+                self._settler.resolve(self._queue)
+                self._upkeep.do_what_is_due(idle=not self._tray.leased)
+                if self._worth_sending_ahead(answer):
+                    self._send()
+        finally:
+            self._settler.report(settled)
+            self._metrics.leased(answer.leases, answer.received_at - asked_at)
+        return again
+
+    def finish(self) -> None:
+        """Before anything else can be asked: read the answer to the turn that was sent ahead, if one was."""
+        if self._turns.sent is not None:
+            self.turn(ahead=False)
+
+    def give_up(self) -> None:
+        """Nobody will answer the turn that was sent: its settles are in doubt, its leases are to be given back."""
+        turn = self._turns.forget()
+        self._tray.ahead = None
+        if turn is not None:
+            self._tray.doubtful.extend(turn.settles.finished)
+            self._upkeep.lost_answer(turn.token)
+
+    def _learn(self, answer: Answer) -> bool:
+        """Where to look next, and whose turn it is. True if there may be more to lease though this answer has none."""
+        turn = answer.turn
+        if answer.now:
+            self._frontier.learn(turn.ranges[: answer.visited], answer.leases, answer.now)
+            if turn.full:
+                self._frontier.looked(answer.received_at, answer.received_at - turn.sent_at)
+        if turn.woken:
+            self._line.woke(leased=bool(answer.leases))
+        for kind, priority in answer.found:
+            self._frontier.found(kind, priority)
+        served = {lease.kind for lease in answer.leases}
+        self._order.sort(key=served.__contains__)  # stable: only those that were served move
+        if not answer.leases and not turn.full and self._until_empty:
+            self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
+            return True
+        return bool(answer.found)
+
+    def _send(self) -> None:
+        """Send a turn: settle what is finished, lease what is next."""
+        woken, wakeable = self._line.take_wakeup()
+        ranges, full = self._frontier.scan(self._order, time.monotonic())
+        most = {kind: self._pace.most(kind) for kind in self._order}
+        turn = Turn(self._tray.take_settles(), ranges, [most[each.kind] for each in ranges], full, woken, wakeable)
+        self._tray.ahead = (turn.token, turn.sent_at)
+        try:
+            self._turns.send(turn)
+        except BaseException:
+            self.give_up()
+            raise
+
+    def _worth_sending_ahead(self, answer: Answer) -> bool:
+        """Is there more to lease, and so little work at hand that it may be sent for? Never beside a job that is leased
+        alone: if it kills this process, it shall take no other along."""
+        leased = tuple(self._tray.leased)  # the control thread may just be giving them back
+        if not leased or leased[0].crashes > 0 or not answer.more:
+            return False
+        return self._pace.worth_sending_ahead(Counter(map(_KIND, leased)))
