@@ -73,6 +73,20 @@ class Cluster:
         while self._templates:
             self.drop(self._templates.popitem()[1])
 
+    @contextmanager
+    def without_autovacuum(self) -> Iterator[None]:
+        """While the block runs, no database is vacuumed by itself."""
+        self._configure("SET autovacuum = off")
+        try:
+            yield
+        finally:
+            self._configure("RESET autovacuum")
+
+    def _configure(self, change: str) -> None:
+        with self.connect() as connection:
+            connection.execute(f"ALTER SYSTEM {change}")
+            connection.execute("SELECT pg_reload_conf()")
+
     def cpu_seconds(self) -> float:
         """CPU time of the whole server so far."""
         return tree_cpu_seconds(self.process.pid)

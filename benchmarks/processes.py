@@ -94,6 +94,9 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, patience
             process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
             asked = False
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                process.send_signal(signal.SIGABRT)  # ours leaves its stacks in its log
+                process.wait(timeout=2)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()

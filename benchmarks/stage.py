@@ -154,7 +154,8 @@ class Stage:
             ask_to_end(worker)
         for worker in self.workers:
             if not end(worker):
-                raise BenchmarkError(f"{self.contender.name} did not end within 20 s of SIGTERM")
+                said = self.log.read_text(errors="replace")[-4000:]
+                raise BenchmarkError(f"{self.contender.name} did not end within 20 s of SIGTERM; it said:\n{said}")
         return recordings.read(self.directory, len(self.workers))
 
 

@@ -25,7 +25,12 @@ class Ours(Contender):
         """A command of shithubd-worker."""
         # The checkout's own Python comes first in its virtual environment; the benchmark's handlers by PYTHONPATH.
         python = self.checkout / ".venv" / "bin" / "python"
-        env = {"SHITHUBD_WORKER_DATABASE_URL": url, "PYTHONPATH": str(REPOSITORY), **variables}
+        env = {
+            "SHITHUBD_WORKER_DATABASE_URL": url,
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONFAULTHANDLER": "1",  # as in the unit
+            **variables,
+        }
         return Command([python if python.exists() else OWN_PYTHON, "-m", "shithubd_worker", *words], env, self.checkout)
 
     def migrate_command(self, url: str) -> Command:
