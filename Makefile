@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-quick bench bench-quick lint format units wheel clean help
+.PHONY: demo test test-quick test-long bench bench-quick host lint format units wheel clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -17,6 +17,10 @@ test: setup lint ## all tests, with coverage
 	$(RUN)/coverage erase
 	$(RUN)/python -m pytest --cov --cov-report=term:skip-covered
 
+test-long: setup ## what takes longer: every page of an alert on a booted host, and the mutants (about an hour)
+	$(RUN)/python -m pytest -m long
+	$(RUN)/python tests/runbooks/mutants.py
+
 test-quick: $(STAMP)  ## the tests that need no systemd host
 	$(RUN)/python -m pytest tests/unit tests/postgres -q
 
@@ -25,6 +29,9 @@ bench: $(STAMP)  ## the worker beside its peers and the limit: about 40 minutes,
 
 bench-quick: $(STAMP)  ## the same, small: under 3 minutes
 	@$(RUN)/python -m benchmarks --quick --output build/bench-quick
+
+host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
+	@$(RUN)/python tests/systemd/host_shell.py
 
 lint: $(STAMP)   ## ruff and mypy --strict
 	$(RUN)/ruff check .

@@ -18,10 +18,8 @@ from typing import Any
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from servers import Server, debian_bindir, embedded_bindir
+from worker_host import booted, host, wheels  # noqa: F401 (fixtures)
 
 from shithubd_worker import schema
 from shithubd_worker.session import connector

@@ -34,6 +34,12 @@ def child(job, door):
         raise RuntimeError(f"the child ended with {process.returncode}")
 
 
+@registry.handler("test.fails", max_attempts=1)
+def fails(job):
+    """With a message of two lines."""
+    raise RuntimeError("it can't work:\nthere is a reason")
+
+
 @registry.handler("test.probe", max_attempts=1)
 def probe(job):
     """What a job can do inside the unit, and what it can't, as one JSON object in probe.json."""

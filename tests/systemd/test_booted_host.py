@@ -1,182 +1,33 @@
-"""The worker on a real systemd host: installed as a user would, against Debian's PostgreSQL under its own unit.
-
-One host is booted for the module. Each test leaves the workers stopped.
-"""
+"""The worker's units by their effect, on a real systemd host."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import nspawn
 import pytest
 from nspawn import Host, eventually
+from worker_host import (
+    PROGRAM,
+    UNIT,
+    UNITS,
+    drop_in,
+    enqueue,
+    in_flight,
+    job,
+    open_door,
+    outcomes,
+    runs,
+    state,
+    status_text,
+    stopping,
+)
 
-REPOSITORY = Path(__file__).parents[2]
-UNITS = REPOSITORY / "units"
-PYTHON = "/usr/bin/python3"  # the service's user can't read a Python in somebody's home
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
-UNIT = "shithubd-worker.service"
 SECOND = "shithubd-worker@second.service"
 TARGET = "shithubd-worker.target"
-PASSWORD = "correct horse: battery"
-DOOR = "/var/lib/shithub/door"  # at which jobs of the tests wait, so that they take as long as the test does
-WORKER_ENV = """
-PGHOST=127.0.0.1
-PGUSER=shithub
-PGDATABASE=shithub
-PYTHONPATH=/srv/forge
-SHITHUBD_WORKER_HANDLERS=host_jobs:registry
-"""
-
-
-def _why_not() -> str | None:
-    if reason := nspawn.why_not():
-        return reason
-    if shutil.which("pg_lsclusters") is None:
-        return "pg_lsclusters is missing (Debian: postgresql)"
-    clusters = [line.split() for line in _output("pg_lsclusters", "-h").splitlines()]
-    if not clusters:
-        return "there is no PostgreSQL cluster on this machine (pg_createcluster 15 main)"
-    if any(cluster[3] != "down" for cluster in clusters):
-        return "a PostgreSQL cluster runs on this machine: its files can't be shared with a second server"
-    if subprocess.run([PYTHON, "-c", "import venv, ensurepip"], check=False, capture_output=True).returncode:
-        return f"{PYTHON} has no venv module (Debian: python3-venv)"
-    return None
-
-
-def _output(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with our wheel and those that it depends on, for the host's Python."""
-    if reason := _why_not():
-        assert os.environ.get("CI") != "true", reason
-        pytest.skip(reason)
-    directory = tmp_path_factory.mktemp("wheels")
-    tool = tmp_path_factory.mktemp("pip")
-    _output(PYTHON, "-m", "venv", tool)
-    _output(tool / "bin/pip", "wheel", "--quiet", "--wheel-dir", directory, REPOSITORY)
-    shutil.rmtree(tool)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def host(wheels: Path) -> Iterator[Host]:
-    """The booted host with the worker installed, its configuration written and its database migrated."""
-    with Host("shw-host", bind_ro={wheels: "/mnt/wheels"}) as host:
-        _install(host)
-        _configure(host)
-        yield host
-
-
-def _install(host: Host) -> None:
-    host.run(PYTHON, "-m", "venv", "/opt/shithubd-worker")
-    pip = "/opt/shithubd-worker/bin/pip install --quiet --no-index --find-links=/mnt/wheels"
-    host.run(*pip.split(), "shithubd-worker")
-    host.run("ln", "-s", "/opt/shithubd-worker/bin/shithubd-worker", "/usr/bin/shithubd-worker")
-    for unit in UNITS.iterdir():
-        if unit.suffix in (".service", ".target", ".slice"):
-            host.write(f"/usr/lib/systemd/system/{unit.name}", unit.read_text())
-    host.write("/usr/lib/sysusers.d/shithubd-worker.conf", (UNITS / "shithubd-worker.sysusers.conf").read_text())
-    host.write("/usr/lib/tmpfiles.d/shithubd-worker.conf", (UNITS / "shithubd-worker.tmpfiles.conf").read_text())
-    preset = "80-shithubd-worker.preset"
-    host.write(f"/usr/lib/systemd/system-preset/{preset}", (UNITS / preset).read_text())
-    host.run("systemd-sysusers", "shithubd-worker.conf")
-    host.run("systemd-tmpfiles", "--create", "shithubd-worker.conf")
-    # Enabled, it stays loaded after a stop, so that systemd remembers how it ended.
-    host.run("systemctl", "enable", "--quiet", UNIT)
-
-
-def _configure(host: Host) -> None:
-    cluster = host.run("pg_lsclusters", "-h").split()
-    host.run("systemctl", "start", f"postgresql@{cluster[0]}-{cluster[1]}.service")
-    host.psql("postgres", f"CREATE ROLE shithub LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE shithub OWNER shithub")
-    host.write("/srv/forge/host_jobs.py", Path(__file__).with_name("host_jobs.py").read_text())
-    host.write("/etc/shithub/worker.env", WORKER_ENV, "0640")
-    host.run("chgrp", "shithub", "/etc/shithub/worker.env")
-    host.write("/etc/shithub/pgpass", f"127.0.0.1:*:shithub:shithub:{PASSWORD.replace(':', chr(92) + ':')}\n", "0600")
-    cli(host, "migrate")
-
-
-@pytest.fixture(autouse=True)
-def stopped(host: Host) -> Iterator[None]:
-    """Afterwards no worker runs, no job is left, and nothing of a test's own configuration."""
-    began = time.time()
-    yield
-    print(host.journal("shithubd-worker*", began))  # shown for a test that failed
-    host.run("systemctl", "stop", "shithubd-worker*", check=False)
-    host.run("systemctl", "reset-failed", check=False)
-    host.run("sh", "-c", "rm -rf /etc/systemd/system/shithubd-worker*.d")
-    host.run("systemctl", "daemon-reload")
-    host.psql("shithub", "TRUNCATE jobs, job_history, workers, holds")
-    host.run("rm", "-f", DOOR)
-
-
-def cli(host: Host, *arguments: str) -> str:
-    """A command of the operator's, as the forge's user over the unix socket: no password."""
-    as_the_forge = "runuser -u shithub -- env PGHOST=/run/postgresql PGDATABASE=shithub"
-    return host.run(*as_the_forge.split(), "/usr/bin/shithubd-worker", *arguments)
-
-
-def enqueue(host: Host, kind: str, **payload: object) -> int:
-    return int(cli(host, "enqueue", kind, json.dumps(payload)))
-
-
-def job(host: Host, number: int) -> dict[str, Any] | None:
-    return next(iter(host.sql("shithub", f"SELECT * FROM jobs WHERE id = {number}")), None)
-
-
-def state(host: Host, number: int) -> str | None:
-    row = job(host, number)
-    return row and row["state"]
-
-
-def outcomes(host: Host, number: int) -> list[str]:
-    rows = host.sql("shithub", f"SELECT outcome FROM job_history WHERE id = {number} ORDER BY finished_at")
-    return [row["outcome"] for row in rows]
-
-
-def in_flight(host: Host, kind: str, **payload: object) -> int:
-    """The id of a new job, once it runs."""
-    number = enqueue(host, kind, **payload)
-    eventually(f"job {number} runs", lambda: state(host, number) == "processing")
-    return number
-
-
-def open_door(host: Host) -> None:
-    """Let the jobs that wait finish, and those that come."""
-    host.run("touch", DOOR)
-
-
-@contextmanager
-def stopping(host: Host, unit: str) -> Iterator[None]:
-    """`systemctl stop`, under way in the block, and over without a fault after it."""
-    with host.popen("systemctl", "stop", unit) as stop:
-        eventually("the stop is heard", lambda: host.show(unit, "ActiveState")["ActiveState"] == "deactivating")
-        yield
-        assert stop.wait(nspawn.PATIENCE) == 0
-
-
-def status_text(host: Host) -> str:
-    """What the worker told systemd last."""
-    return host.show(UNIT, "StatusText")["StatusText"]
-
-
-def drop_in(host: Host, unit: str, text: str) -> None:
-    host.write(f"/etc/systemd/system/{unit}.d/test.conf", text)
-    host.run("systemctl", "daemon-reload")
 
 
 def test_start_returns_when_the_worker_can_lease(host: Host) -> None:
@@ -257,7 +108,7 @@ def test_a_killed_worker_gives_its_job_back_at_once(host: Host) -> None:
     assert row["attempts"] == 1
     assert "systemd says signal" in row["error"]  # so ExecStopPost= did it, and not the worker that came next
 
-    eventually("the job runs again", lambda: state(host, number) == "processing")
+    eventually("the job runs again", lambda: runs(host, number))
     alive = host.show(UNIT, "MainPID", "InvocationID", "NRestarts")
     assert alive["NRestarts"] == "1"
     assert alive["InvocationID"] != dead["InvocationID"]
@@ -351,3 +202,55 @@ def test_shared_repositories_take_a_drop_in(host: Host) -> None:
     drop_in(host, UNIT, (UNITS / "drop-ins/shared-repos.conf").read_text())
     host.run("systemctl", "start", UNIT)
     assert probed(host)["git init --shared"] == 0
+
+
+def test_the_journal_can_be_asked_for_a_job_and_says_where_its_runbook_is(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    number = enqueue(host, "test.fails")
+
+    def entries(*what: str) -> list[dict[str, Any]]:
+        lines = host.run("journalctl", "--output=json", "--no-pager", f"SHITHUB_JOB_ID={number}", *what).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    [entry] = eventually("the journal tells of the job", entries)
+    assert "it can't work:\nthere is a reason" in entry["MESSAGE"]
+    assert "in fails" in entry["MESSAGE"], "the stack is in the same entry"
+    assert (entry["SHITHUB_KIND"], entry["SHITHUB_OUTCOME"], entry["PRIORITY"]) == ("test.fails", "failed", "4")
+    assert (entry["_SYSTEMD_UNIT"], entry["SYSLOG_IDENTIFIER"]) == (UNIT, "shithubd-worker")
+    assert entries("SHITHUB_KIND=test.fails") == [entry]
+    assert entries("SHITHUB_KIND=test.touch") == []
+    told = host.run("journalctl", "--catalog", "--no-pager", f"SHITHUB_JOB_ID={number}")
+    assert f"shithubd-worker jobs show {number}" in told
+    assert "shithubd-worker runbook failed-jobs" in told
+
+
+def test_the_journal_tells_that_a_job_came_back_from_a_dead_worker(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    number = in_flight(host, "test.waits", door="door")
+    host.run("systemctl", "kill", "--signal=KILL", UNIT)
+
+    def story() -> str:
+        return host.run("journalctl", "--output=cat", "--no-pager", f"SHITHUB_JOB_ID={number}", check=False)
+
+    eventually("the crash is told", lambda: "returned: crashed" in story())
+    open_door(host)
+    eventually("and then the end", lambda: " ok after " in story())
+
+
+def test_the_units_are_as_shipped_until_somebody_changes_them_and_go_only_while_nothing_runs(host: Host) -> None:
+    assert host.run("shithubd-worker", "units", "diff") == ""
+    assert "unchanged" in host.run("shithubd-worker", "units", "install")
+    assert f"ExecStart={PROGRAM} run" in host.run("systemctl", "cat", UNIT)
+    host.run("systemctl", "start", UNIT)
+    with pytest.raises(nspawn.NspawnError, match="exit code 5") as refused:
+        host.run("shithubd-worker", "units", "uninstall")
+    assert f"still active: {UNIT}. First: systemctl stop" in str(refused.value)
+    host.run("systemctl", "stop", UNIT)
+    try:
+        assert "systemctl disable" in host.run("shithubd-worker", "units", "uninstall")
+        assert host.show(UNIT, "LoadState") == {"LoadState": "not-found"}
+        assert host.run("find", "/etc/systemd/system", "-name", "shithubd-worker*", "-type", "l") == ""
+        assert host.run("ls", "/etc/shithub") != ""
+    finally:
+        host.run("shithubd-worker", "units", "install")
+        host.run("systemctl", "enable", "--quiet", UNIT)

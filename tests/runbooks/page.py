@@ -1,0 +1,127 @@
+"""A runbook page as the tests see it: its blocks, what prepares them, and what they print. See runbooks/README.md."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+RUNBOOKS = Path(__file__).parents[2] / "runbooks"
+PAGES = sorted([*RUNBOOKS.glob("tasks/*.md"), *RUNBOOKS.glob("alerts/*.md")])
+# What a block may be written in; text is what the block before it prints.
+RUNNABLE = ("sh", "sql", "promql")
+
+_FENCE = re.compile(r"^```(\w*)$")
+_COMMENT = re.compile(r"^<!-- (scene|run|manual:) ?(.*?) *-->$")
+_PLACEHOLDER = re.compile(r"<([a-z]+(?:-[a-z]+)*)>")
+
+
+@dataclass
+class Block:
+    """One fenced block, and what the comments above it say."""
+
+    page: Path
+    line: int  # of its first line of text, from 1
+    language: str
+    text: str
+    scenes: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+    manual: str | None = None
+    prints: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(RUNBOOKS)}:{self.line}"
+
+    @property
+    def placeholders(self) -> set[str]:
+        """The names in it that a scene must know."""
+        return set(_PLACEHOLDER.findall(self.text + (self.prints or "")))
+
+
+class Page:
+    """One page. Raises ValueError for what can't be understood: a test must not pass over it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = path.read_text()
+        self.blocks = list(_blocks(path, self.text.splitlines()))
+
+    @cached_property
+    def prose(self) -> str:
+        """All but the blocks and the comments."""
+        without = re.sub(r"^```.*?^```$", "", self.text, flags=re.DOTALL | re.MULTILINE)
+        return re.sub(r"<!--.*?-->", "", without, flags=re.DOTALL)
+
+
+def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
+    last: Block | None = None
+    numbers = iter(range(len(lines)))
+    for number in numbers:
+        fence = _FENCE.match(lines[number])
+        if not fence:
+            if lines[number].startswith("```"):
+                raise ValueError(f"{path.name}:{number + 1}: a fence that isn't understood: {lines[number]}")
+            if lines[number].strip():
+                last = None
+            continue
+        end = next((n for n in range(number + 1, len(lines)) if lines[n] == "```"), None)
+        if end is None:
+            raise ValueError(f"{path.name}:{number + 1}: the block has no end")
+        text = "\n".join(lines[number + 1 : end])
+        block = Block(path, number + 2, fence[1], text)
+        if block.language == "text":
+            if last is None or last.prints is not None:
+                raise ValueError(f"{path.name}:{number + 1}: text that no block right before it prints")
+            last.prints = text
+        else:
+            _heed(block, lines[:number])
+            yield block
+            last = block
+        while next(numbers) < end:
+            pass
+
+
+def _heed(block: Block, above: list[str]) -> None:
+    """The comments on the lines right above a block."""
+    for line in reversed(above):
+        comment = _COMMENT.match(line)
+        if not comment:
+            if line.startswith("<!--"):
+                raise ValueError(f"{block}: a comment that isn't understood: {line}")
+            return
+        words = shlex.split(comment[2]) if comment[1] != "manual:" else []
+        if comment[1] == "scene":
+            block.scenes.insert(0, (words[0], dict(word.split("=", 1) for word in words[1:])))
+        elif comment[1] == "run":
+            block.options |= dict(word.split("=", 1) for word in words)
+        else:
+            block.manual = comment[2]
+
+
+def filled(text: str, values: dict[str, str]) -> str:
+    """With the scene's values in place of <job-id> and the like."""
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
+
+
+def prints(expected: str, found: str) -> bool:
+    """Does a command print what its page shows?"""
+    lines = "".join(f"{line.rstrip()}\n" for line in found.rstrip().splitlines())
+    return re.fullmatch(pattern(expected), lines) is not None
+
+
+def pattern(expected: str) -> str:
+    """A regular expression for what a page shows: `...` is anything in a line, a line of it any lines. Columns may be
+    wider than shown."""
+    parts = []
+    for line in expected.rstrip().splitlines():
+        if line.strip() == "...":
+            parts.append(r"(?:[^\n]*\n)*?")
+            continue
+        literal = r"[^\n]*?".join(re.escape(piece) for piece in line.rstrip().split("..."))
+        literal = re.sub(r"(?:\\ ){2,}", r"\\ +", literal)
+        literal = re.sub(r"^\\ ", r"\\ *", literal)
+        parts.append(re.sub(r"(?:\\-){3,}", r"-+", literal) + r"\n")
+    return "".join(parts)

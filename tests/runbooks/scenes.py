@@ -1,0 +1,250 @@
+"""What a runbook page starts from: incidents, made for real on the booted host. Named in the pages' comments."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+from nspawn import Host, eventually
+from worker_host import DOOR, UNIT, cli, enqueue, in_flight, open_door, start_postgresql, state
+
+Scene = Callable[..., dict[str, str] | None]
+_SCENES: dict[str, tuple[Scene, set[str]]] = {}
+RECEIVER = "/var/lib/shithub/receiver"
+# Lets running jobs finish soon after somebody asked for a stop or set a hold, and not before: so a page shows the same
+# on a slow machine as on a fast one.
+OPENER = f"""
+until systemctl show 'shithubd-worker*.service' --property=ActiveState | grep -q deactivating ||
+      [ "$(runuser -u postgres -- psql -XAtqd shithub -c 'SELECT count(*) FROM holds')" != 0 ]
+do sleep 0.1; done
+sleep 0.3
+touch {DOOR}
+"""
+
+
+def scene(*, gives: set[str] | None = None) -> Callable[[Scene], Scene]:
+    """Make a function a scene; `gives`: the placeholders that it fills in."""
+
+    def register(function: Scene) -> Scene:
+        _SCENES[function.__name__] = (function, gives or set())
+        return function
+
+    return register
+
+
+def gives(name: str) -> set[str]:
+    """The placeholders that a scene fills in. Raises KeyError for one that isn't there."""
+    return _SCENES[name][1]
+
+
+def play(name: str, host: Host, arguments: dict[str, str]) -> dict[str, str]:
+    """Set a scene; the values of its placeholders."""
+    return _SCENES[name][0](host, **arguments) or {}
+
+
+def _empty(host: Host) -> None:
+    open_door(host)
+    host.run("systemctl", "stop", UNIT)
+    host.psql("shithub", "TRUNCATE jobs, job_history, workers, holds")
+    host.run("rm", "-f", DOOR, RECEIVER)
+
+
+def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str) -> None:
+    """Lease a job to a worker of another host that was not heard of for ten minutes."""
+    host.psql(
+        "shithub",
+        "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version, schema_version,"
+        f" kinds, state, beat_at) VALUES (gen_random_uuid(), '{on}', 4711, 'other', 'other', 1, 1, '0.1.0', 2,"
+        f" '{{{kind}}}', 'running', now() - interval '10 minutes')",
+        "UPDATE jobs SET state = 'processing', leased_by = w.host || ':' || w.pid, worker_id = w.id, attempts = 1,"
+        f" leased_at = now() - interval '10 minutes', lease_expires_at = {expires},"
+        f" lease_token = gen_random_uuid() FROM workers w WHERE w.host = '{on}' AND jobs.id = {number}",
+    )
+
+
+@scene()
+def at_work(host: Host, kind: str, waiting: str) -> None:
+    """A worker runs a job, and more of them wait. It finishes when somebody wants to stop it."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    in_flight(host, kind, until="door")
+    for _ in range(int(waiting)):
+        enqueue(host, kind, until="door")
+    host.run("sh", "-c", 'setsid sh -c "$1" >/dev/null 2>&1 &', "sh", OPENER)
+
+
+@scene()
+def never_ends(host: Host, kind: str) -> None:
+    """A worker runs a job that doesn't come to an end."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    in_flight(host, kind, until="door")
+
+
+@scene()
+def queued(host: Host, kind: str, count: str) -> None:
+    """Jobs wait, and no worker is there."""
+    _empty(host)
+    for _ in range(int(count)):
+        enqueue(host, kind)
+
+
+@scene(gives={"job-id"})
+def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
+    """A job is leased by a worker on another host, which was not heard of for ten minutes."""
+    _empty(host)
+    number = enqueue(host, kind)
+    _lease_to_the_dead(host, number, kind, on, "now() + interval '4 minutes'")
+    return {"job-id": str(number)}
+
+
+@scene(gives={"job-id"})
+def failed(host: Host, kind: str, count: str) -> dict[str, str]:
+    """Jobs have failed for good; what made them fail is over now."""
+    _empty(host)
+    numbers = [enqueue(host, kind) for _ in range(int(count))]
+    host.run("systemctl", "start", UNIT)
+    counted = f"SELECT count(*) AS n FROM jobs WHERE state = 'failed' AND kind = '{kind}'"
+    eventually("all failed", lambda: host.sql("shithub", counted)[0]["n"] == len(numbers))
+    host.run("touch", RECEIVER)
+    return {"job-id": str(numbers[0])}
+
+
+@scene(gives={"job-id"})
+def crashing(host: Host, kind: str) -> dict[str, str]:
+    """A job has killed its worker three times, and was taken out of the queue for it."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    number = int(cli(host, "enqueue", kind, '{"crash": true}'))
+    eventually(
+        "it is poison", lambda: host.sql("shithub", f"SELECT FROM jobs WHERE id = {number} AND state = 'failed'")
+    )
+    eventually("the worker is back", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active")
+    return {"job-id": str(number)}
+
+
+@scene()
+def misconfigured(host: Host) -> None:
+    """The worker's unit has failed with exit code 78: a setting in worker.env can't be read."""
+    _empty(host)
+    host.run("sh", "-c", "echo SHITHUBD_WORKER_GRACE=soon >> /etc/shithub/worker.env")
+    host.run("systemctl", "start", UNIT, check=False)
+    eventually("it has failed", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "failed")
+
+
+@scene(gives={"pid"})
+def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
+    """A worker is up and jobs wait, but a session that is idle in its transaction has locked a table."""
+    _empty(host)
+    for _ in range(3):
+        enqueue(host, kind)
+    if table != "jobs":
+        host.run("systemctl", "start", UNIT)
+    psql = ("runuser", "-u", "postgres", "--", "psql", "-XAtq", "-d", "shithub")
+    session = host.popen(*psql, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert session.stdin is not None
+    session.stdin.write(f"BEGIN; LOCK TABLE {table} IN {mode} MODE;\n")
+    session.stdin.flush()
+    held = (
+        "SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        f" WHERE l.granted AND a.state = 'idle in transaction' AND l.relation = '{table}'::regclass"
+        " AND l.mode IN ('ShareLock', 'AccessExclusiveLock')"
+    )
+    [row] = eventually("it is locked", lambda: host.sql("shithub", held))
+    if table == "jobs":
+        host.run("systemctl", "start", UNIT)
+        waits = (
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND application_name LIKE 'shithubd-worker%'"
+        )
+        eventually("a lease waits for it", lambda: host.sql("shithub", waits))
+    return {"pid": str(row["pid"])}
+
+
+@scene(gives={"job-id"})
+def unhandled(host: Host, kind: str, count: str) -> dict[str, str]:
+    """A worker is up, and jobs wait of a kind that it doesn't know."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    first, *_ = [enqueue(host, kind) for _ in range(int(count))]
+    return {"job-id": str(first)}
+
+
+@scene(gives={"job-id"})
+def expired(host: Host, kind: str, on: str) -> dict[str, str]:
+    """A job's lease has ended, its worker on another host is gone, and this host's worker is inside a long job."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    in_flight(host, kind, until="door")
+    number = enqueue(host, kind)
+    _lease_to_the_dead(host, number, kind, on, "now() - interval '5 minutes'")
+    return {"job-id": str(number)}
+
+
+@scene(gives={"job-id"})
+def poison(host: Host, kind: str) -> dict[str, str]:
+    """A job's payload doesn't fit its handler."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    number = enqueue(host, kind, nobody_knows="this")
+    eventually("it is poison", lambda: state(host, number) == "failed")
+    return {"job-id": str(number)}
+
+
+@scene(gives={"job-id"})
+def fenced(host: Host, kind: str) -> dict[str, str]:
+    """A job was given back by force while its worker ran it; both runs came to their end."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    number = in_flight(host, kind, until="door")
+    cli(host, "jobs", "release", str(number), "--force", "--reason", "a try")
+    open_door(host)
+    fenced = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'lease_lost'"
+    eventually("the first run was refused", lambda: host.sql("shithub", fenced))
+    eventually("the second one is through", lambda: state(host, number) is None)
+    return {"job-id": str(number)}
+
+
+@scene()
+def paused(host: Host, kind: str, count: str, reason: str) -> None:
+    """A kind was paused four hours ago, and jobs of it wait."""
+    _empty(host)
+    for _ in range(int(count)):
+        enqueue(host, kind)
+    cli(host, "pause-kind", kind, "--reason", reason)
+    host.psql("shithub", "UPDATE holds SET created = created - interval '4 hours'")
+    host.run("systemctl", "start", UNIT)
+
+
+@scene()
+def drained(host: Host, kind: str, count: str, reason: str) -> None:
+    """The fleet is drained, and jobs wait."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    cli(host, "drain", "--reason", reason)
+    for _ in range(int(count)):
+        enqueue(host, kind)
+
+
+@scene()
+def database_down(host: Host) -> None:
+    """A worker is up, and PostgreSQL on its host isn't."""
+    _empty(host)
+    start_postgresql(host)
+    host.run("systemctl", "start", UNIT)
+    cluster = host.run("pg_lsclusters", "-h").split()
+    host.run("systemctl", "stop", f"postgresql@{cluster[0]}-{cluster[1]}.service")
+    noticed = "curl -sS http://127.0.0.1:8081/metrics | grep '^shithub_worker_db_up 0'"
+    eventually("the worker has noticed", lambda: host.run("sh", "-c", noticed, check=False))
+
+
+@scene()
+def history_short(host: Host, days: str) -> None:
+    """No worker is up, and the history's tables were not made for days: there are so many days left."""
+    _empty(host)
+    later = (  # by the names of the tables
+        "SELECT format('DROP TABLE %I', c.relname) AS drop FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent IN ('job_history_7d'::regclass, 'job_history_90d'::regclass)"
+        f" AND right(c.relname, 8) > to_char((now() AT TIME ZONE 'UTC')::date + {int(days)}, 'YYYYMMDD')"
+    )
+    host.psql("shithub", *(row["drop"] for row in host.sql("shithub", later)))

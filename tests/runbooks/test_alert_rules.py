@@ -1,0 +1,256 @@
+"""The alerts against their own tests, their pages, and what a worker really exports. Needs no server."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page import RUNBOOKS, Page
+
+from shithubd_worker.metrics import Metrics
+from shithubd_worker.queue_gauges import QueueCollector
+
+RULES = RUNBOOKS / "alerts.rules.yml"
+TESTS = RUNBOOKS / "alerts.test.yml"
+PAGES = {path.stem: path for path in sorted((RUNBOOKS / "alerts").glob("*.md"))}
+HEADINGS = ["Meaning", "Is it real?", "Diagnosis", "Mitigation", "Fixed?"]
+
+# The two files are written in one plain shape, so that reading them needs no library. What doesn't have that shape is
+# noticed: promtool counts the rules too.
+_RULE = re.compile(
+    r"(?P<comment>(?:^ {6}#.*\n)*)"
+    r"^ {6}- alert: (?P<name>\w+)\n"
+    r"^ {8}expr: \|\n(?P<expr>(?:^ {10}.*\n)+)"
+    r"^ {8}for: (?P<wait>\w+)\n"
+    r"^ {8}labels:\n^ {10}severity: (?P<severity>\w+)\n"
+    r"^ {8}annotations:\n(?P<annotations>(?:^ {10}\w+: .*\n)+)",
+    re.MULTILINE,
+)
+_CASE = re.compile(r'^  - name: "(?P<name>.*)"\n(?P<rest>(?:^(?!  - ).*\n)*)', re.MULTILINE)
+_LOOK = re.compile(
+    r"eval_time: (?P<minute>\d+)m\n +alertname: (?P<alert>\w+)\n +exp_alerts:(?P<silent> \[\])?$", re.MULTILINE
+)
+
+# PromQL's own words, of those that the rules use.
+WORDS = {"and", "or", "unless", "offset", "sum", "max", "min", "count"}
+WORDS |= {"changes", "increase", "last_over_time", "max_over_time", "time", "vector"}
+# What Prometheus adds to what it scrapes.
+THEIRS = {"job", "instance"}
+
+# What queue_gauges_v1 answers, for one kind that has everything.
+ANSWER: dict[str, Any] = {
+    "age": 1.0,
+    "counted_at": time.time(),
+    "kinds": [
+        {
+            "kind": "search.reindex",
+            **dict.fromkeys(("queued", "processing", "paused", "failed", "runnable", "held", "expired", "workers"), 1),
+            "oldest_seconds": 1.0,
+            "capped": [],
+        }
+    ],
+    "paused": {"search.reindex": time.time()},
+    "holds": {"fleet": 1},
+    "workers": {"idle": 1},
+    "history_days": 14,
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One alert of the rules."""
+
+    name: str
+    comment: str
+    expr: str
+    wait: str
+    severity: str
+    annotations: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of the rules' tests: what it says of itself, and for each alert when it fires, in the order of time."""
+
+    name: str
+    fires: dict[str, list[bool]]
+
+
+def read_rules() -> dict[str, Rule]:
+    found = {}
+    for match in _RULE.finditer(RULES.read_text()):
+        annotations = dict(line.strip().split(": ", 1) for line in match["annotations"].splitlines())
+        annotations = {name: text.strip('"') for name, text in annotations.items()}
+        expr = textwrap.dedent(match["expr"]).strip()
+        found[match["name"]] = Rule(
+            match["name"], match["comment"], expr, match["wait"], match["severity"], annotations
+        )
+    return found
+
+
+def read_cases() -> list[Case]:
+    found = []
+    for match in _CASE.finditer(TESTS.read_text()):
+        fires: dict[str, list[bool]] = {}
+        minutes = []
+        for look in _LOOK.finditer(match["rest"]):
+            minutes.append(int(look["minute"]))
+            fires.setdefault(look["alert"], []).append(look["silent"] is None)
+        assert minutes == sorted(minutes), f"{match['name']}: not in the order of time"
+        found.append(Case(match["name"], fires))
+    return found
+
+
+ALERTS = read_rules()
+CASES = read_cases()
+every_alert = pytest.mark.parametrize("rule", ALERTS.values(), ids=list(ALERTS))
+
+
+def promtool(*arguments: str | Path) -> tuple[int, str]:
+    """Its exit code, and all that it says."""
+    tool = shutil.which("promtool")
+    if tool is None:
+        assert os.environ.get("CI") != "true", "promtool is missing (Debian: prometheus)"
+        pytest.skip("no promtool on this machine (Debian: prometheus)")
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def cases_of(rule: Rule) -> list[Case]:
+    return [case for case in CASES if rule.name in case.fires]
+
+
+def test_promtool_finds_no_fault_in_the_rules() -> None:
+    code, said = promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
+    assert code == 0, said
+    assert f"SUCCESS: {len(ALERTS)} rules found" in said  # so none has escaped the tests below
+
+
+def test_the_rules_do_what_their_tests_say() -> None:
+    code, said = promtool("test", "rules", TESTS)
+    assert code == 0, said
+    assert TESTS.read_text().count("- name: ") == len(CASES)
+
+
+def test_their_tests_would_notice_alerts_that_fire_a_minute_later(tmp_path: Path) -> None:
+    def later(match: re.Match[str]) -> str:
+        return f"for: {int(match[1]) * (60 if match[2] == 'h' else 1) + 1}m\n"
+
+    (tmp_path / RULES.name).write_text(re.sub(r"for: (\d+)([mh])\n", later, RULES.read_text()))
+    shutil.copy(TESTS, tmp_path)
+    code, said = promtool("test", "rules", tmp_path / TESTS.name)
+    assert code == 1
+    assert set(re.findall(r"alertname: (\w+), time:", said)) == set(ALERTS)
+
+
+def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
+    assert set(PAGES) == set(ALERTS)
+
+
+@every_alert
+def test_it_says_what_it_is_about_and_where_its_page_is(rule: Rule) -> None:
+    assert rule.severity in ("page", "ticket")
+    assert rule.comment, "a comment above it says why this expression, and why this threshold"
+    assert set(rule.annotations) == {"summary", "description", "runbook_url"}
+    summary = rule.annotations["summary"]
+    assert "$value" in summary
+    assert summary.endswith(".")
+    assert ". " not in summary, "one sentence"
+    assert rule.annotations["description"].endswith(".")
+    assert rule.annotations["runbook_url"].endswith(f"/runbooks/alerts/{rule.name}.md")
+
+
+@every_alert
+def test_it_is_tested_for_firing_for_not_firing_and_for_resolving(rule: Rule) -> None:
+    looks = [case.fires[rule.name] for case in cases_of(rule)]
+    assert any(True in fires for fires in looks), "fires"
+    assert any(True not in fires for fires in looks), "doesn't fire: a near miss"
+    assert any(True in fires and not fires[-1] for fires in looks), "fires, and resolves"
+    assert all(case.name.startswith(f"{rule.name} ") for case in cases_of(rule))
+
+
+def test_the_tests_name_no_alert_that_is_not_there() -> None:
+    assert {name for case in CASES for name in case.fires} == set(ALERTS)
+
+
+@every_alert
+def test_whoever_drains_or_pauses_is_not_woken_by_it(rule: Rule) -> None:
+    if rule.severity == "page":
+        quiet = [case.name for case in cases_of(rule) if "doesn't fire" in case.name]
+        assert any(word in name for name in quiet for word in ("drained", "paused")), quiet
+
+
+@every_alert
+def test_its_page_shows_its_expression(rule: Rule) -> None:
+    assert [b.text for b in Page(PAGES[rule.name]).blocks if b.language == "promql"] == [rule.expr]
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=list(PAGES))
+def test_every_page_has_the_shape_that_its_reader_knows(path: Path) -> None:
+    title, _, users, first, wake, gap = path.read_text().splitlines()[:6]
+    assert title == f"# {path.stem}"
+    assert users.endswith(".")
+    assert first.startswith("First: ")
+    assert wake.startswith("Wake ")
+    assert gap == ""
+    assert re.findall(r"^## (.*)$", path.read_text(), re.MULTILINE) == HEADINGS
+    diagnosis = path.read_text().split("## Diagnosis")[1].split("## Mitigation")[0]
+    assert len(re.findall(r"^- If ", diagnosis, re.MULTILINE)) >= 2, "branches"
+
+
+@pytest.fixture(scope="module")
+def exported() -> dict[str, list[dict[str, str]]]:
+    """What a worker's endpoint shows: the labels of each of its samples, by name."""
+
+    class Answered(QueueCollector):
+        def _read(self) -> dict[str, Any]:
+            return ANSWER
+
+    def no_database() -> Any:
+        raise AssertionError("nobody asks the database here")
+
+    registry = Metrics(["search.reindex"], "web1:4711").registry
+    registry.register(Answered(no_database, "public", ["search.reindex"]))
+    found: dict[str, list[dict[str, str]]] = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append(sample.labels)
+    return found
+
+
+def metrics_of(expr: str) -> set[str]:
+    """The names in an expression that are neither PromQL's nor labels."""
+    bare = re.sub(r"\b(?:by|on)\s*\([^)]*\)", " ", expr)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
+    return set(re.findall(r"\b[a-z_]\w*", bare)) - WORDS
+
+
+@every_alert
+def test_a_worker_exports_every_metric_that_it_uses(rule: Rule, exported: dict[str, list[dict[str, str]]]) -> None:
+    used = metrics_of(rule.expr)
+    assert used
+    assert used - set(exported) <= {"up"}
+
+
+@every_alert
+def test_a_worker_exports_every_label_that_it_selects(rule: Rule, exported: dict[str, list[dict[str, str]]]) -> None:
+    for metric, matchers in re.findall(r"\b([a-z_]\w*)\{([^}]*)\}", rule.expr):
+        for label, values in re.findall(r'(\w+)[=!]~?"([^"]*)"', matchers):
+            if label not in THEIRS:
+                assert set(values.split("|")) <= {labels.get(label) for labels in exported[metric]}, (metric, label)
+    known = {label for metric in metrics_of(rule.expr) - {"up"} for labels in exported[metric] for label in labels}
+    grouped = set(re.findall(r"\w+", " ".join(re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", rule.expr))))
+    assert grouped <= known | THEIRS
+
+
+def test_a_metric_that_is_not_there_would_be_noticed() -> None:
+    expr = 'max by (kind) (no_such_metric{state="held"}) > 5 unless on (job) up{job="x"} == 0'
+    assert metrics_of(expr) == {"no_such_metric", "up"}

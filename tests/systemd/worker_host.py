@@ -1,0 +1,193 @@
+"""The worker on a booted host: installed as a user would, against Debian's PostgreSQL under its own unit.
+
+One host is booted for all tests that want one; each gets it with its workers stopped and its queue empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nspawn
+import pytest
+from nspawn import Host, eventually
+
+REPOSITORY = Path(__file__).parents[2]
+UNITS = REPOSITORY / "units"
+PYTHON = "/usr/bin/python3"  # the service's user can't read a Python in somebody's home
+PROGRAM = "/opt/shithubd-worker/bin/shithubd-worker"
+UNIT = "shithubd-worker.service"
+PASSWORD = "correct horse: battery"
+DOOR = "/var/lib/shithub/door"  # at which jobs of the tests wait, so that they take as long as the test does
+WORKER_ENV = """
+PGHOST=127.0.0.1
+PGUSER=shithub
+PGDATABASE=shithub
+PYTHONPATH=/srv/forge
+SHITHUBD_WORKER_HANDLERS=host_jobs:registry
+"""
+
+
+def _why_not() -> str | None:
+    if reason := nspawn.why_not():
+        return reason
+    if shutil.which("pg_lsclusters") is None:
+        return "pg_lsclusters is missing (Debian: postgresql)"
+    clusters = [line.split() for line in _output("pg_lsclusters", "-h").splitlines()]
+    if not clusters:
+        return "there is no PostgreSQL cluster on this machine (pg_createcluster 15 main)"
+    if any(cluster[3] != "down" for cluster in clusters):
+        return "a PostgreSQL cluster runs on this machine: its files can't be shared with a second server"
+    if subprocess.run([PYTHON, "-c", "import venv, ensurepip"], check=False, capture_output=True).returncode:
+        return f"{PYTHON} has no venv module (Debian: python3-venv)"
+    return None
+
+
+def _output(*command: str | Path) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with our wheel and those that it depends on, for the host's Python."""
+    if reason := _why_not():
+        assert os.environ.get("CI") != "true", reason
+        pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("wheels")
+    build_wheels(directory, tmp_path_factory.mktemp("pip"))
+    return directory
+
+
+def build_wheels(directory: Path, tool: Path) -> None:
+    """Our wheel and those that it depends on; `tool` is for a virtual environment that does it."""
+    _output(PYTHON, "-m", "venv", tool)
+    _output(tool / "bin/pip", "wheel", "--quiet", "--wheel-dir", directory, REPOSITORY)
+    shutil.rmtree(tool)
+
+
+@pytest.fixture(scope="session")
+def booted(wheels: Path) -> Iterator[Host]:
+    """The booted host with the worker installed, its database made and migrated."""
+    with Host("shw-host", bind_ro={wheels: "/mnt/wheels"}) as host:
+        install(host)
+        make_database(host)
+        yield host
+
+
+@pytest.fixture
+def host(booted: Host) -> Iterator[Host]:
+    """The same for one test: configured as at first; afterwards no worker runs and no job is left."""
+    began = time.time()
+    configure(booted)
+    yield booted
+    print(booted.journal("shithubd-worker*", began))  # shown for a test that failed
+    open_door(booted)
+    booted.run("systemctl", "stop", "shithubd-worker*", check=False)
+    booted.run("systemctl", "reset-failed", check=False)
+    booted.run("sh", "-c", "rm -rf /etc/systemd/system/shithubd-worker*.d /etc/shithub/shithubd-worker*.env")
+    booted.run("systemctl", "daemon-reload")
+    booted.psql("shithub", "TRUNCATE jobs, job_history, workers, holds, audit")
+    booted.run("rm", "-f", DOOR)
+
+
+def install(host: Host) -> None:
+    """The worker, from its wheel, as on a user's machine."""
+    host.run(PYTHON, "-m", "venv", "/opt/shithubd-worker")
+    pip = "/opt/shithubd-worker/bin/pip install --quiet --no-index --find-links=/mnt/wheels"
+    host.run(*pip.split(), "shithubd-worker")
+    host.run("ln", "-s", PROGRAM, "/usr/bin/shithubd-worker")
+    host.run("shithubd-worker", "units", "install")
+    # Enabled, it stays loaded after a stop, so that systemd remembers how it ended.
+    host.run("systemctl", "enable", "--quiet", UNIT)
+
+
+def start_postgresql(host: Host) -> None:
+    """Debian's cluster, by its unit."""
+    cluster = host.run("pg_lsclusters", "-h").split()
+    host.run("systemctl", "start", f"postgresql@{cluster[0]}-{cluster[1]}.service")
+
+
+def make_database(host: Host) -> None:
+    """PostgreSQL, the role, the database and its schema; and the tests' own handlers."""
+    start_postgresql(host)
+    host.psql("postgres", "CREATE ROLE shithub LOGIN", "CREATE DATABASE shithub OWNER shithub")
+    for module in (Path(__file__).with_name("host_jobs.py"), REPOSITORY / "tests/runbooks/page_jobs.py"):
+        host.write(f"/srv/forge/{module.name}", module.read_text())
+    cli(host, "migrate")
+
+
+def configure(host: Host, handlers: str = "host_jobs:registry") -> None:
+    """What the units read: the environment and the password."""
+    host.write("/etc/shithub/worker.env", WORKER_ENV.replace("host_jobs:registry", handlers), "0640")
+    host.run("chgrp", "shithub", "/etc/shithub/worker.env")
+    host.psql("postgres", f"ALTER ROLE shithub PASSWORD '{PASSWORD}'")
+    host.write("/etc/shithub/pgpass", f"127.0.0.1:*:shithub:shithub:{PASSWORD.replace(':', chr(92) + ':')}\n", "0600")
+
+
+def cli(host: Host, *arguments: str) -> str:
+    """A command of the operator's, as the forge's user over the unix socket: no password."""
+    as_the_forge = "runuser -u shithub -- env PGHOST=/run/postgresql PGDATABASE=shithub"
+    return host.run(*as_the_forge.split(), "/usr/bin/shithubd-worker", *arguments)
+
+
+def enqueue(host: Host, kind: str, **payload: object) -> int:
+    return int(cli(host, "enqueue", kind, json.dumps(payload)))
+
+
+def job(host: Host, number: int) -> dict[str, Any] | None:
+    return next(iter(host.sql("shithub", f"SELECT * FROM jobs WHERE id = {number}")), None)
+
+
+def state(host: Host, number: int) -> str | None:
+    row = job(host, number)
+    return row and row["state"]
+
+
+def runs(host: Host, number: int) -> bool:
+    """Does its handler run? A job that is leased but hasn't started yet is given back by a stop."""
+    return bool(host.sql("shithub", f"SELECT 1 FROM workers WHERE job_id = {number}"))
+
+
+def outcomes(host: Host, number: int) -> list[str]:
+    rows = host.sql("shithub", f"SELECT outcome FROM job_history WHERE id = {number} ORDER BY finished_at")
+    return [row["outcome"] for row in rows]
+
+
+def in_flight(host: Host, kind: str, **payload: object) -> int:
+    """The id of a new job, once it runs."""
+    number = enqueue(host, kind, **payload)
+    eventually(f"job {number} runs", lambda: runs(host, number))
+    return number
+
+
+def open_door(host: Host) -> None:
+    """Let the jobs that wait finish, and those that come."""
+    host.run("sh", "-c", f"mkdir -p {Path(DOOR).parent} && touch {DOOR}")
+
+
+@contextmanager
+def stopping(host: Host, unit: str) -> Iterator[None]:
+    """`systemctl stop`, under way in the block, and over without a fault after it."""
+    with host.popen("systemctl", "stop", unit) as stop:
+        eventually("the stop is heard", lambda: host.show(unit, "ActiveState")["ActiveState"] == "deactivating")
+        yield
+        assert stop.wait(nspawn.PATIENCE) == 0
+
+
+def status_text(host: Host) -> str:
+    """What the worker told systemd last."""
+    return host.show(UNIT, "StatusText")["StatusText"]
+
+
+def drop_in(host: Host, unit: str, text: str) -> None:
+    host.write(f"/etc/systemd/system/{unit}.d/test.conf", text)
+    host.run("systemctl", "daemon-reload")
