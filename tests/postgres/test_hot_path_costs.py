@@ -281,7 +281,7 @@ def _explained(driver, finished):
     where, count = map(list, zip(*ranges, strict=True)), len(ranges)
     arguments = {
         "settle_v1": settle_arguments(finished),
-        "lease_v1": (driver.id, token, *where, [60.0] * count, [500] * count),
+        "lease_v1": (driver.id, token, *where, [60.0] * count, [500] * count, True),
     }
     plans = []
     with driver.queue.connection.transaction():
