@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -137,4 +136,4 @@ class Exchange:
         leased = tuple(self._tray.leased)  # the control thread may just be giving them back
         if not leased or leased[0].crashes > 0 or not answer.more:
             return False
-        return self._pace.worth_sending_ahead(Counter(map(_KIND, leased)))
+        return self._pace.worth_sending_ahead(map(_KIND, leased))

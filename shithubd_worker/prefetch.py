@@ -6,6 +6,9 @@ for at most one window. Nothing is tuned: a slow kind is leased one by one, a fa
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 MOST_AT_ONCE = 500
 GROWTH = 4
 
@@ -43,6 +46,8 @@ class Pace:
         """How long so many jobs of the kind will take, in seconds; infinity if it is not known yet."""
         return self._seconds.get(kind, float("inf")) * jobs
 
-    def worth_sending_ahead(self, counts: dict[str, int]) -> bool:
-        """Is a batch, as jobs by kind, so short that the next one may be sent for before it runs?"""
-        return sum(self.expected(kind, jobs) for kind, jobs in counts.items()) <= self._half > 0
+    def worth_sending_ahead(self, kinds: Iterable[str]) -> bool:
+        """Is a batch, named by the kinds of its jobs, so short that the next one may be sent for before it runs?"""
+        if not self._half:
+            return False
+        return sum(self.expected(kind, jobs) for kind, jobs in Counter(kinds).items()) <= self._half
