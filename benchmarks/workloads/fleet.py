@@ -34,7 +34,7 @@ def _fleet(cluster: Cluster, contender: Contender, size: Size) -> Outcome:
     with cluster.without_autovacuum(), staged(cluster, contender) as stage:  # whose transactions would be counted too
         one = [_idle_worker(stage, contender)]
         _wait_for_beats(stage, 1)
-        figures |= {f"one_{name}": value for name, value in _idle_cost(stage, one, size.span(20, 5)).items()}
+        figures |= {f"one_{name}": value for name, value in _idle_cost(stage, one, size.span(60, 5)).items()}
         figures["one_rss_mib"] = resident_bytes(one[0].pid) / MIB
         workers, fleet = one, size.jobs(WORKERS, 5)
         while len(workers) < fleet:
@@ -121,7 +121,7 @@ def _time_to_ready(stage: Stage, contender: Ours) -> float:
 FLEET = Workload(
     "fleet",
     "An idle worker, and an idle fleet of 100",
-    "nothing to do for 20 s; percent of one core, transactions a second of all together, memory",
+    "nothing to do, for 60 s and for 20 s; percent of one core, transactions a second of all together, memory",
     _fleet,
     contenders=("ours",),
     columns={
