@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-quick test-long bench bench-quick host lint format units wheel clean help
+.PHONY: demo test test-quick test-long bench bench-quick host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -43,6 +43,10 @@ format: $(STAMP) ## ruff format
 
 wheel: $(STAMP)  ## dist/*.whl
 	$(RUN)/python -m build --wheel --outdir dist .
+
+deb:             ## dist/*.deb, for the Debian that it is built on
+	@scripts/setup packaging
+	@mkdir -p dist && scripts/deb dist
 
 .PHONY: setup
 setup: $(STAMP)  ## what the tests need beyond Python packages: Debian's, when root

@@ -23,6 +23,8 @@ PLACES = {
     ".sysusers.conf": "sysusers.d",
     ".tmpfiles.conf": "tmpfiles.d",
 }
+# Where a package of the distribution has them: its own upgrades bring them up to date.
+PACKAGED = Path("/usr/lib/systemd/system/shithubd-worker.service")
 # What the shipped units name; a package has it there.
 PROGRAM = "/usr/bin/shithubd-worker"
 # The units can't reach these: ProtectHome=, PrivateTmp=.
@@ -60,6 +62,11 @@ def directory() -> Path:
     """Where the shipped units are: inside the package when it was installed, beside it in a checkout."""
     installed = Path(__file__).parent / "units"
     return installed if installed.is_dir() else Path(__file__).parent.parent / "units"
+
+
+def packaged(root: Path) -> bool:
+    """Has a package of the distribution brought the units?"""
+    return below(root, PACKAGED).is_file()
 
 
 def check_program(program: Path) -> Path:

@@ -45,6 +45,7 @@ def group() -> None:
     """Install, compare or take away the systemd units of this host.
 
     They go to /usr/local/lib: `systemctl edit`, which writes to /etc, wins over them, and is the way to change them.
+    The Debian package has brought its own; beside them `install` and `diff` are refused (exit 5).
 
     \b
     Examples:
@@ -118,6 +119,7 @@ def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
     """Disable the units and take them away. Refused (exit 5) while one of them is active.
 
     What is yours stays: /etc/shithub, /var/lib/shithub, the user, the database, and drop-ins in /etc/systemd/system.
+    So do the units of the Debian package, and what is enabled of them.
 
     \b
     Example:
@@ -131,16 +133,14 @@ def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
             _need_systemd(root)
         if running := _running():
             raise Refused(f"still active: {', '.join(running)}. First: systemctl stop 'shithubd-worker*'")
-        steps = [["systemctl", "disable", "--quiet", *units.names(files)]]
+        if not units.packaged(root):
+            steps = [["systemctl", "disable", "--quiet", *units.names(files)]]
     if not dry_run:
         for step in steps:
             _run(step)
         for file in files:
-            try:
-                file.path.unlink()
-            except PermissionError as error:
-                raise RightsMissing(f"can't remove {file.path}: {error.strerror}. Run it as root") from error
-    if steps:
+            _remove(file)
+    if files and root == Path("/"):
         steps.append(["systemctl", "daemon-reload"])
         if not dry_run:
             _run(steps[-1])
@@ -152,6 +152,11 @@ COMMANDS = (group,)
 
 
 def _plan(program: Path | None, root: Path) -> list[units.File]:
+    if units.packaged(root):
+        raise Refused(
+            f"a package has brought the units ({units.PACKAGED}) and keeps them up to date: nothing to install."
+            " To have them start another program, first: apt remove shithubd-worker"
+        )
     if program is None:
         called = shutil.which(sys.argv[0]) or shutil.which("shithubd-worker")
         if called is None or called.endswith(".py"):
@@ -186,6 +191,13 @@ def _write(file: units.File) -> None:
         file.path.chmod(0o644)
     except PermissionError as error:
         raise RightsMissing(f"can't write {file.path}: {error.strerror}. Run it as root") from error
+
+
+def _remove(file: units.File) -> None:
+    try:
+        file.path.unlink()
+    except PermissionError as error:
+        raise RightsMissing(f"can't remove {file.path}: {error.strerror}. Run it as root") from error
 
 
 def _run(step: Sequence[str]) -> None:

@@ -90,13 +90,18 @@ def host(booted: Host) -> Iterator[Host]:
     configure(booted)
     yield booted
     print(booted.journal("shithubd-worker*", began))  # shown for a test that failed
-    open_door(booted)
-    booted.run("systemctl", "stop", "shithubd-worker*", check=False)
-    booted.run("systemctl", "reset-failed", check=False)
-    booted.run("sh", "-c", "rm -rf /etc/systemd/system/shithubd-worker*.d /etc/shithub/shithubd-worker*.env")
-    booted.run("systemctl", "daemon-reload")
-    booted.psql("shithub", "TRUNCATE jobs, job_history, workers, holds, audit")
-    booted.run("rm", "-f", DOOR)
+    reset(booted)
+
+
+def reset(host: Host) -> None:
+    """No worker runs, no job is left, and nothing is configured for single units."""
+    open_door(host)
+    host.run("systemctl", "stop", "shithubd-worker*", check=False)
+    host.run("systemctl", "reset-failed", check=False)
+    host.run("sh", "-c", "rm -rf /etc/systemd/system/shithubd-worker*.d /etc/shithub/shithubd-worker*.env")
+    host.run("systemctl", "daemon-reload")
+    host.psql("shithub", "TRUNCATE jobs, job_history, workers, holds, audit")
+    host.run("rm", "-f", DOOR)
 
 
 def install(host: Host) -> None:

@@ -79,6 +79,20 @@ def test_uninstall_takes_away_what_install_wrote_and_nothing_else(tmp_path: Path
     assert "nothing to do" in run("uninstall", "--root", tmp_path).output
 
 
+def test_beside_the_units_of_a_package_nothing_is_installed_and_a_former_install_can_be_taken_away(
+    tmp_path: Path,
+) -> None:
+    install(tmp_path)
+    packaged = units.below(tmp_path, units.PACKAGED)
+    packaged.parent.mkdir(parents=True)
+    packaged.touch()
+    for command in ("install", "diff"):
+        with pytest.raises(Refused, match="a package has brought the units"):
+            run(command, "--root", tmp_path, "--program", PROGRAM)
+    assert run("uninstall", "--root", tmp_path).output.count("removed: ") == 8
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [packaged]
+
+
 @pytest.mark.parametrize("hidden", ["/tmp/here", "/root/bin/x", "/home/ada/x"])
 def test_a_program_that_the_units_can_not_reach_is_refused(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "is_file", lambda _: True)
