@@ -96,7 +96,7 @@ def host(new_host: Host) -> Iterator[Host]:
     configure(new_host)
     began = time.time()
     yield new_host
-    print(new_host.journal(f"{NAME}*", began))  # shown for a test that failed
+    print(new_host.run("journalctl", f"--since=@{began:.6f}", "--no-pager"))  # shown for a test that failed
     reset(new_host)
 
 
