@@ -313,7 +313,7 @@ def child(code):
         [sys.executable, "-c", f"from shithubd_worker.host import DeadMan\nimport math, time, ctypes\n{code}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

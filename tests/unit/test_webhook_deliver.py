@@ -249,7 +249,9 @@ def test_what_may_pass_is_tried_again_by_the_kinds_backoff(receiver, config, sta
         ("120", 120, 120),
         ("0", 1, 1),
         ("99999999999999999999", 86400, 86400),
-        (format_datetime(datetime.now(UTC) + timedelta(hours=6), usegmt=True), 5 * 3600, 6 * 3600),
+        pytest.param(
+            format_datetime(datetime.now(UTC) + timedelta(hours=6), usegmt=True), 5 * 3600, 6 * 3600, id="in six hours"
+        ),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 1, 1),
         ("Fri, 31 Dec 9999 23:59:59 GMT", 86400, 86400),
     ],
