@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import textwrap
 import time
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 from page import RUNBOOKS, Page
+from promtool import promtool
 
 from shithubd_worker.metrics import Metrics
 from shithubd_worker.queue_gauges import QueueCollector
@@ -112,16 +111,6 @@ def read_cases() -> list[Case]:
 ALERTS = read_rules()
 CASES = read_cases()
 every_alert = pytest.mark.parametrize("rule", ALERTS.values(), ids=list(ALERTS))
-
-
-def promtool(*arguments: str | Path) -> tuple[int, str]:
-    """Its exit code, and all that it says."""
-    tool = shutil.which("promtool")
-    if tool is None:
-        assert os.environ.get("CI") != "true", "promtool is missing (Debian: prometheus)"
-        pytest.skip("no promtool on this machine (Debian: prometheus)")
-    done = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=120, check=False)
-    return done.returncode, done.stdout + done.stderr
 
 
 def cases_of(rule: Rule) -> list[Case]:

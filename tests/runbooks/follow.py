@@ -1,0 +1,55 @@
+"""Doing what a page says, word by word, on a booted host, and holding what it prints against what it shows."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import scenes
+from nspawn import Host
+from page import Block, Page, filled, prints
+
+# How each language is run. What the operator types is read from stdin, so that nothing quotes it once more.
+RUN = {
+    "sh": ("bash", "-eu"),
+    "sql": ("psql", "-X", "-d", "shithub", "-v", "ON_ERROR_STOP=1"),
+}
+USERS = {"sh": "root", "sql": "postgres"}
+
+
+def follow(host: Host, path: Path) -> None:
+    """Do what a page says, from its first block to its last."""
+    values: dict[str, str] = {}
+    for block in steps(path):
+        set_scene(host, block, values)
+        do(host, block, values)
+
+
+def steps(path: Path) -> list[Block]:
+    """A page's blocks, but for those that people do, and promql, which test_alert_rules.py holds against the rules."""
+    return [block for block in Page(path).blocks if block.manual is None and block.language in RUN]
+
+
+def set_scene(host: Host, block: Block, values: dict[str, str]) -> None:
+    """Prepare the host for a block; what its placeholders stand for is added to `values`."""
+    for name, arguments in block.scenes:
+        values |= arguments | scenes.play(name, host, arguments)
+
+
+def do(host: Host, block: Block, values: dict[str, str]) -> None:
+    """Run one block. Fails if it ends or prints otherwise than the page says."""
+    said = _run(host, block, filled(block.text, values))
+    if block.prints is not None:
+        shown = filled(block.prints, values)
+        assert prints(shown, said), f"{block} shows\n{shown}\nbut\n{block.text}\nprints\n{said}"
+
+
+def _run(host: Host, block: Block, text: str) -> str:
+    user = block.options.get("as", USERS[block.language])
+    command = RUN[block.language] if user == "root" else ("runuser", "-u", user, "--", *RUN[block.language])
+    with host.popen(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
+    ) as process:
+        said, _ = process.communicate(f"{text}\n", timeout=float(block.options.get("timeout", "120")))
+    assert process.returncode == int(block.options.get("rc", "0")), f"{block}\n{text}\n{said}"
+    return said
