@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 
 from nspawn import Host, eventually
@@ -11,6 +10,7 @@ from worker_host import DOOR, UNIT, cli, enqueue, in_flight, open_door, start_po
 Scene = Callable[..., dict[str, str] | None]
 _SCENES: dict[str, tuple[Scene, set[str]]] = {}
 RECEIVER = "/var/lib/shithub/receiver"
+SESSION = "forgotten-session.service"  # that somebody left idle in a transaction
 # Lets running jobs finish soon after somebody asked for a stop or set a hold, and not before: so a page shows the same
 # on a slow machine as on a fast one.
 OPENER = f"""
@@ -44,9 +44,16 @@ def play(name: str, host: Host, arguments: dict[str, str]) -> dict[str, str]:
 
 def _empty(host: Host) -> None:
     open_door(host)
+    host.run("systemctl", "stop", SESSION, check=False)  # its transaction may be in the way
     host.run("systemctl", "stop", UNIT)
     host.psql("shithub", "TRUNCATE jobs, job_history, workers, holds")
     host.run("rm", "-f", DOOR, RECEIVER)
+
+
+def _insert(host: Host, kind: str, count: int) -> list[int]:
+    """Many jobs at once, as any program may enqueue them; their ids."""
+    host.psql("shithub", f"INSERT INTO jobs (kind) SELECT '{kind}' FROM generate_series(1, {count})")
+    return [row["id"] for row in host.sql("shithub", f"SELECT id FROM jobs WHERE kind = '{kind}' ORDER BY id")]
 
 
 def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str) -> None:
@@ -71,6 +78,13 @@ def at_work(host: Host, kind: str, waiting: str) -> None:
     for _ in range(int(waiting)):
         enqueue(host, kind, until="door")
     host.run("sh", "-c", 'setsid sh -c "$1" >/dev/null 2>&1 &', "sh", OPENER)
+
+
+@scene()
+def stuck_behind(host: Host, kind: str, waiting: str) -> None:
+    """A worker runs a job that doesn't come to an end, and others, which take no time, wait behind it."""
+    never_ends(host, kind)
+    _insert(host, kind, int(waiting))
 
 
 @scene()
@@ -102,7 +116,7 @@ def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
 def failed(host: Host, kind: str, count: str) -> dict[str, str]:
     """Jobs have failed for good; what made them fail is over now."""
     _empty(host)
-    numbers = [enqueue(host, kind) for _ in range(int(count))]
+    numbers = _insert(host, kind, int(count))
     host.run("systemctl", "start", UNIT)
     counted = f"SELECT count(*) AS n FROM jobs WHERE state = 'failed' AND kind = '{kind}'"
     eventually("all failed", lambda: host.sql("shithub", counted)[0]["n"] == len(numbers))
@@ -140,11 +154,8 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
         enqueue(host, kind)
     if table != "jobs":
         host.run("systemctl", "start", UNIT)
-    psql = ("runuser", "-u", "postgres", "--", "psql", "-XAtq", "-d", "shithub")
-    session = host.popen(*psql, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert session.stdin is not None
-    session.stdin.write(f"BEGIN; LOCK TABLE {table} IN {mode} MODE;\n")
-    session.stdin.flush()
+    forgotten = f"(echo 'BEGIN; LOCK TABLE {table} IN {mode} MODE;'; sleep infinity) | psql -XAtqd shithub"
+    host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={SESSION}", "sh", "-c", forgotten)
     held = (
         "SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         f" WHERE l.granted AND a.state = 'idle in transaction' AND l.relation = '{table}'::regclass"
@@ -161,13 +172,12 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
     return {"pid": str(row["pid"])}
 
 
-@scene(gives={"job-id"})
+@scene(gives={"job-ids"})
 def unhandled(host: Host, kind: str, count: str) -> dict[str, str]:
     """A worker is up, and jobs wait of a kind that it doesn't know."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
-    first, *_ = [enqueue(host, kind) for _ in range(int(count))]
-    return {"job-id": str(first)}
+    return {"job-ids": " ".join(map(str, _insert(host, kind, int(count))))}
 
 
 @scene(gives={"job-id"})
