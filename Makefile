@@ -17,8 +17,8 @@ test: setup lint ## all tests, with coverage
 	$(RUN)/coverage erase
 	$(RUN)/python -m pytest --cov --cov-report=term:skip-covered
 
-test-long: setup ## what takes longer: every page of an alert on a booted host, and the mutants (about an hour)
-	$(RUN)/python -m pytest -m long
+test-long: setup ## what takes longer: every page of an alert, all loops of alerts, and the mutants (about an hour)
+	$(RUN)/python -m pytest -m 'long or loop'
 	$(RUN)/python tests/runbooks/mutants.py
 
 test-quick: $(STAMP)  ## the tests that need no systemd host

@@ -24,6 +24,7 @@ class Block:
     """One fenced block, and what the comments above it say."""
 
     page: Path
+    section: str  # the heading that it stands under; empty above the first one
     line: int  # of its first line of text, from 1
     language: str
     text: str
@@ -58,6 +59,7 @@ class Page:
 
 def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
     last: Block | None = None
+    section = ""
     numbers = iter(range(len(lines)))
     for number in numbers:
         fence = _FENCE.match(lines[number])
@@ -66,12 +68,13 @@ def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
                 raise ValueError(f"{path.name}:{number + 1}: a fence that isn't understood: {lines[number]}")
             if lines[number].strip():
                 last = None
+            section = lines[number].removeprefix("## ") if lines[number].startswith("## ") else section
             continue
         end = next((n for n in range(number + 1, len(lines)) if lines[n] == "```"), None)
         if end is None:
             raise ValueError(f"{path.name}:{number + 1}: the block has no end")
         text = "\n".join(lines[number + 1 : end])
-        block = Block(path, number + 2, fence[1], text)
+        block = Block(path, section, number + 2, fence[1], text)
         if block.language == "text":
             if last is None or last.prints is not None:
                 raise ValueError(f"{path.name}:{number + 1}: text that no block right before it prints")

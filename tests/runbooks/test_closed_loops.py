@@ -1,0 +1,109 @@
+"""From a fault to its alert, to the page that the alert names, and by what that page says to the alert's end.
+
+On a booted host, with a real Prometheus and Alertmanager. The rules run at sixty times their speed, but a worker at its
+own: figures of the queue, which it counts every 10 s, are as late here as if it did so every 10 minutes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from follow import do, set_scene, steps
+from monitoring import Monitoring
+from nspawn import Host, eventually
+from page import RUNBOOKS
+from worker_host import UNIT, configure, start_postgresql
+
+# The first one boots the host and installs everything.
+pytestmark = [pytest.mark.loop, pytest.mark.timeout(900)]
+
+# Three that wake somebody: the workers, the database, and what is between them.
+ALWAYS = ("WorkerAbsent", "PostgresUnreachable", "LeasingStalled")
+# Those that look half a minute back at the same kind's attempts are apart from each other.
+LONG = (
+    "WorkerDown",
+    "KindPausedTooLong",
+    "FleetHoldTooLong",
+    "KindOnlyFails",
+    "QueueOldestAgeHigh",
+    "QueueNotDraining",
+    "JobBacklogGrowing",
+    "KindUnhandled",
+    "ExpiredLeases",
+    "JobFailureRatioHigh",
+    "PoisonJobs",
+    "FencedWrites",
+)
+LOOPS = [*ALWAYS, *(pytest.param(alert, marks=pytest.mark.long) for alert in LONG)]
+
+
+@pytest.fixture(scope="module")
+def monitoring(booted: Host) -> Iterator[Monitoring]:
+    with Monitoring(booted) as both:
+        yield both
+
+
+def all_is_well(host: Host, monitoring: Monitoring, alert: str) -> None:
+    """A worker is up, Prometheus has seen this very process, and the alert doesn't fire."""
+    host.run("systemctl", "start", UNIT)
+    this = f'shithub_worker_info{{leased_by="{host.name}:{host.show(UNIT, "MainPID")["MainPID"]}"}}'
+    eventually("Prometheus sees the worker", lambda: monitoring.query(this))
+    eventually(f"{alert} doesn't fire", lambda: not monitoring.firing(alert))
+
+
+def check_what_it_says(fired: dict[str, Any], rule: dict[str, Any], kind: str | None) -> None:
+    """Does whoever is on call learn from it what the rule has to say?"""
+    labels, annotations = fired["labels"], fired["annotations"]
+    assert labels["severity"] == rule["labels"]["severity"]
+    assert labels.get("kind") in (None, kind)
+    parts = re.split(r"(\{\{.*?\}\})", rule["annotations"]["summary"])
+    filled = [r".*\d.*" if "$value" in part else ".+" if part.startswith("{{") else re.escape(part) for part in parts]
+    assert re.fullmatch("".join(filled), annotations["summary"]), annotations["summary"]
+    assert annotations["runbook_url"].endswith(f"/runbooks/alerts/{rule['name']}.md")
+
+
+def is_over(alert: str, monitoring: Monitoring) -> bool:
+    """Has it resolved, and not because Prometheus sees nothing or can't evaluate the rule?"""
+    rule = monitoring.rule(alert)
+    assert rule["health"] == "ok", rule
+    seen = monitoring.query('up{job="shithubd-worker"} == 1')
+    return rule["state"] == "inactive" and bool(seen) and not monitoring.firing(alert)
+
+
+@pytest.mark.parametrize("alert", LOOPS)
+def test_it_fires_leads_to_its_page_and_resolves_by_what_that_says(
+    alert: str, host: Host, monitoring: Monitoring, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(host, "page_jobs:registry")
+    all_is_well(host, monitoring, alert)
+    values: dict[str, str] = {}
+    first = steps(RUNBOOKS / f"alerts/{alert}.md")[0]
+    try:
+        set_scene(host, first, values)
+        began = time.monotonic()
+        fired = eventually(f"{alert} fires", lambda: monitoring.firing(alert))[0]
+        firing = time.monotonic() - began
+        check_what_it_says(fired, monitoring.rule(alert), values.get("kind"))
+
+        told = steps(RUNBOOKS.parent / fired["annotations"]["runbook_url"].partition("/blob/main/")[2])
+        assert told[0] == first
+        told[0].scenes.clear()  # it is set already
+        look = [block for block in told if block.section in ("Is it real?", "Diagnosis")]
+        for block in look:
+            set_scene(host, block, values)
+            do(host, block, values)
+        eventually(f"{alert} fires until something is done", lambda: monitoring.firing(alert))
+        for block in told[len(look) :]:
+            set_scene(host, block, values)
+            do(host, block, values)
+        followed = time.monotonic() - began
+        eventually(f"{alert} resolves", lambda: is_over(alert, monitoring))
+        over = time.monotonic() - began
+    finally:
+        start_postgresql(host)  # a page may have failed while it was down
+    with capsys.disabled():
+        print(f"\n{alert}: fires {firing:.1f} s after the fault, is dealt with at {followed:.1f}, over at {over:.1f}")
