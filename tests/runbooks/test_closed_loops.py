@@ -6,7 +6,9 @@ own: figures of the queue, which it counts every 10 s, are as late here as if it
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -43,6 +45,10 @@ LOOPS = [*ALWAYS, *(pytest.param(alert, marks=pytest.mark.long) for alert in LON
 
 @pytest.fixture(scope="module")
 def monitoring(booted: Host) -> Iterator[Monitoring]:
+    for tool in ("prometheus", "prometheus-alertmanager"):
+        if shutil.which(tool) is None:
+            assert os.environ.get("CI") != "true", f"{tool} is missing (Debian: {tool})"
+            pytest.skip(f"no {tool} on this machine (Debian: {tool})")
     with Monitoring(booted) as both:
         yield both
 
