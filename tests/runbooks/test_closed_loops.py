@@ -112,4 +112,4 @@ def test_it_fires_leads_to_its_page_and_resolves_by_what_that_says(
     finally:
         start_postgresql(host)  # a page may have failed while it was down
     with capsys.disabled():
-        print(f"\n{alert}: fires {firing:.1f} s after the fault, is dealt with at {followed:.1f}, over at {over:.1f}")
+        print(f"\n{alert}: fires {firing:.1f} s after its scene is set, dealt with: {followed:.1f}, over: {over:.1f}")
