@@ -1,0 +1,58 @@
+"""Several workers on one host, and the units themselves."""
+
+from __future__ import annotations
+
+import nspawn
+import pytest
+from nspawn import Host, eventually
+from worker_host import PROGRAM, UNIT, UNITS, drop_in, in_flight, open_door, outcomes
+
+pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+SECOND = "shithubd-worker@second.service"
+TARGET = "shithubd-worker.target"
+
+
+def test_stopping_the_target_returns_when_all_workers_are_down(host: Host) -> None:
+    drop_in(host, SECOND, "[Service]\nEnvironment=SHITHUBD_WORKER_METRICS=127.0.0.1:8082\n")
+    host.run("systemctl", "enable", "--quiet", SECOND)
+    try:
+        host.run("systemctl", "start", TARGET)
+        eventually("both are up", lambda: len(host.sql("shithub", "SELECT id FROM workers WHERE idle")) == 2)
+        numbers = [in_flight(host, "test.waits", door="door"), in_flight(host, "test.waits", door="door")]
+        assert len({row["leased_by"] for row in host.sql("shithub", "SELECT leased_by FROM jobs")}) == 2
+        with host.popen("systemctl", "stop", TARGET) as stop:
+            for unit in (UNIT, SECOND):
+                eventually(f"{unit} stops", lambda u=unit: host.show(u, "ActiveState")["ActiveState"] == "deactivating")
+            open_door(host)
+            assert stop.wait(nspawn.PATIENCE) == 0
+        for unit in (UNIT, SECOND):
+            assert host.show(unit, "ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
+        assert [outcomes(host, number) for number in numbers] == [["ok"], ["ok"]]
+    finally:
+        host.run("systemctl", "disable", "--quiet", SECOND)
+
+
+def test_the_instance_for_webhooks(host: Host) -> None:
+    unit = "shithubd-worker@webhooks.service"
+    drop_in(host, unit, (UNITS / "drop-ins/webhooks.conf").read_text())
+    host.run("systemctl", "start", unit)
+    assert host.sql("shithub", "SELECT unit, kinds FROM workers") == [{"unit": unit, "kinds": ["webhook.deliver"]}]
+
+
+def test_the_units_are_as_shipped_until_somebody_changes_them_and_go_only_while_nothing_runs(host: Host) -> None:
+    assert host.run("shithubd-worker", "units", "diff") == ""
+    assert "unchanged" in host.run("shithubd-worker", "units", "install")
+    assert f"ExecStart={PROGRAM} run" in host.run("systemctl", "cat", UNIT)
+    host.run("systemctl", "start", UNIT)
+    with pytest.raises(nspawn.NspawnError, match="exit code 5") as refused:
+        host.run("shithubd-worker", "units", "uninstall")
+    assert f"still active: {UNIT}. First: systemctl stop" in str(refused.value)
+    host.run("systemctl", "stop", UNIT)
+    try:
+        assert "systemctl disable" in host.run("shithubd-worker", "units", "uninstall")
+        assert host.show(UNIT, "LoadState") == {"LoadState": "not-found"}
+        assert host.run("find", "/etc/systemd/system", "-name", "shithubd-worker*", "-type", "l") == ""
+        assert host.run("ls", "/etc/shithub") != ""
+    finally:
+        host.run("shithubd-worker", "units", "install")
+        host.run("systemctl", "enable", "--quiet", UNIT)

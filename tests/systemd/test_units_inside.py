@@ -1,0 +1,64 @@
+"""What a job can do inside the unit, and what it can't."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from nspawn import Host, eventually
+from worker_host import UNIT, UNITS, drop_in, enqueue, in_flight, open_door, outcomes
+
+pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+
+
+def probed(host: Host) -> dict[str, Any]:
+    """What a job found out about the unit that it runs in."""
+    number = enqueue(host, "test.probe")
+    eventually("the probe is done", lambda: outcomes(host, number) == ["ok"])
+    return dict(json.loads(host.run("cat", "/var/lib/shithub/probe.json")))
+
+
+def test_what_a_job_can_do_inside_the_unit(host: Host) -> None:
+    """The hardening is in force, and git works all the same."""
+    host.run("systemctl", "start", UNIT)
+    found = probed(host)
+    assert (found["git init"], found["git gc"]) == (0, 0)
+    assert found["git init --shared"] != 0
+    assert found["writable"] == {
+        "/etc/probe": "OSError",
+        "/opt/probe": "OSError",
+        "/home/probe": "PermissionError",
+        "/root/probe": "PermissionError",
+        "/tmp/probe": True,
+    }
+    assert host.run("sh", "-c", "ls /tmp").split().count("probe") == 0
+    assert (found["no_new_privs"], found["capabilities"], found["seccomp"]) == ("1", 0, "2")
+    for private in ("PGPASSFILE", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "INVOCATION_ID", "SHITHUBD_WORKER_"):
+        assert private not in found["environment"]
+    # The password is nowhere that others can read.
+    told = host.run("systemctl", "show", UNIT) + host.journal(UNIT)
+    assert "battery" not in told
+    assert host.run("stat", "--format=%U %a", "/run/shithubd-worker/pgpass").split() == ["shithub", "600"]
+
+
+def test_shared_repositories_take_a_drop_in(host: Host) -> None:
+    drop_in(host, UNIT, (UNITS / "drop-ins/shared-repos.conf").read_text())
+    host.run("systemctl", "start", UNIT)
+    assert probed(host)["git init --shared"] == 0
+
+
+def test_a_host_without_a_secret(host: Host) -> None:
+    """Peer authentication by unix socket, with no network at all: drop-ins/offline.conf, and no pgpass."""
+    host.run("mv", "/etc/shithub/pgpass", "/etc/shithub/pgpass.away")
+    host.write("/etc/shithub/shithubd-worker.env", "PGHOST=/run/postgresql\n")
+    drop_in(host, UNIT, (UNITS / "drop-ins/offline.conf").read_text())
+    try:
+        host.run("systemctl", "start", UNIT)
+        number = in_flight(host, "test.waits", door="door")
+        host.run("systemctl", "kill", "--signal=KILL", UNIT)
+        open_door(host)
+        eventually("the job is done", lambda: outcomes(host, number) == ["crashed", "ok"])
+    finally:
+        host.run("mv", "/etc/shithub/pgpass.away", "/etc/shithub/pgpass")
+        host.run("rm", "/etc/shithub/shithubd-worker.env")

@@ -1,0 +1,45 @@
+"""What the journal of a real systemd host tells."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from nspawn import Host, eventually
+from worker_host import UNIT, enqueue, in_flight, open_door
+
+pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+
+
+def test_the_journal_can_be_asked_for_a_job_and_says_where_its_runbook_is(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    number = enqueue(host, "test.fails")
+
+    def entries(*what: str) -> list[dict[str, Any]]:
+        lines = host.run("journalctl", "--output=json", "--no-pager", f"SHITHUB_JOB_ID={number}", *what).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    [entry] = eventually("the journal tells of the job", entries)
+    assert "it can't work:\nthere is a reason" in entry["MESSAGE"]
+    assert "in fails" in entry["MESSAGE"], "the stack is in the same entry"
+    assert (entry["SHITHUB_KIND"], entry["SHITHUB_OUTCOME"], entry["PRIORITY"]) == ("test.fails", "failed", "4")
+    assert (entry["_SYSTEMD_UNIT"], entry["SYSLOG_IDENTIFIER"]) == (UNIT, "shithubd-worker")
+    assert entries("SHITHUB_KIND=test.fails") == [entry]
+    assert entries("SHITHUB_KIND=test.touch") == []
+    told = host.run("journalctl", "--catalog", "--no-pager", f"SHITHUB_JOB_ID={number}")
+    assert f"shithubd-worker jobs show {number}" in told
+    assert "shithubd-worker runbook failed-jobs" in told
+
+
+def test_the_journal_tells_that_a_job_came_back_from_a_dead_worker(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    number = in_flight(host, "test.waits", door="door")
+    host.run("systemctl", "kill", "--signal=KILL", UNIT)
+
+    def story() -> str:
+        return host.run("journalctl", "--output=cat", "--no-pager", f"SHITHUB_JOB_ID={number}", check=False)
+
+    eventually("the crash is told", lambda: "returned: crashed" in story())
+    open_door(host)
+    eventually("and then the end", lambda: " ok after " in story())
