@@ -41,13 +41,14 @@ def identify() -> Identity:
 def is_dead(other: Identity, me: Identity) -> str | None:
     """Proof that another worker's process is dead, or None if there is none. Both must be of this machine.
 
-    A unit runs one process at a time, so an earlier invocation of our own unit is over. Else the pid must be gone, or
-    belong to a process that started at another time, seen from the same boot and the same pid namespace. A missing
-    /proc entry proves nothing (ProtectProc= hides the living): the kernel is asked by a signal that is none.
+    A unit runs one process at a time, so an earlier invocation of our own unit is over; the host's name must be the
+    same, because machines are cloned together with their id. Else the pid must be gone, or belong to a process that
+    started at another time, seen from the same boot and the same pid namespace. A missing /proc entry proves nothing
+    (ProtectProc= hides the living): the kernel is asked by a signal that is none.
     """
     if not me.machine_id or other.machine_id != me.machine_id:
         return None
-    if me.unit and me.invocation_id and other.unit == me.unit and other.invocation_id:
+    if me.unit and me.invocation_id and (other.host, other.unit) == (me.host, me.unit) and other.invocation_id:
         return None if other.invocation_id == me.invocation_id else f"unit {me.unit} was started anew"
     if (other.boot_id, other.pid_namespace) != (me.boot_id, me.pid_namespace) or not me.boot_id:
         return None

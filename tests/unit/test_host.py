@@ -234,6 +234,12 @@ def test_the_same_unit_on_another_machine_says_nothing(me, living):
     assert is_dead(worker(me, living, invocation_id="old", machine_id="another machine"), me) is None
 
 
+def test_the_same_unit_on_a_clone_of_this_machine_says_nothing(me, living):
+    me = dataclasses.replace(me, unit="w@1.service", invocation_id="new")
+    clone = worker(me, living, invocation_id="old", host="another host", boot_id="another boot")
+    assert is_dead(clone, me) is None
+
+
 def test_a_process_that_may_not_be_signalled_lives(me):
     init = dataclasses.replace(me, id=uuid4(), pid=1, start_ticks=0)
     child = os.fork()
