@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -32,6 +35,54 @@ def child(job, door):
     process = job.popen(["sh", "-c", 'until [ -e "$1" ]; do sleep 0.05; done', "sh", str(STATE / door)])
     if process.wait() != 0:
         raise RuntimeError(f"the child ended with {process.returncode}")
+
+
+def _segfault():
+    ctypes.string_at(0)
+
+
+DEATHS = {
+    "by a segfault": _segfault,
+    "by os._exit(3)": lambda: os._exit(3),
+    "by os._exit(0)": lambda: os._exit(0),
+}
+
+
+@registry.handler("test.litters")
+def litters(job, door):
+    """Leave two children behind, one of them in a session of its own, when the door is open."""
+    child = job.popen(["sh", "-c", "setsid sleep infinity & echo here; exec sleep infinity"], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    waits(job, door)
+
+
+@registry.handler("test.dies")
+def dies(job, how, door):
+    """The same, and take the worker down."""
+    litters(job, door)
+    DEATHS[how]()
+
+
+@registry.handler("test.hoards")
+def hoards(job, door):
+    """Take 400 MB at once, when the door is open."""
+    waits(job, door)
+    bytearray(b"x") * 400_000_000
+
+
+@registry.handler("test.hangs", lease_timeout=3)
+def hangs(job):
+    """In a call of C that keeps the interpreter, for longer than anybody waits."""
+    sum(range(10**18))
+
+
+@registry.handler("test.deaf", max_attempts=1)
+def deaf(job, may_run):
+    """Hears no signal, and doesn't come to an end, however long it may run."""
+    job.extend(may_run)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while True:
+        time.sleep(3600)
 
 
 @registry.handler("test.fails", max_attempts=1)

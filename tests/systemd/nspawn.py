@@ -13,13 +13,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount")
+_MEMORY = Path("/sys/fs/cgroup/memory")  # of cgroups version 1
 PATIENCE = 120.0  # seconds; a limit for faults, never a measure
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
@@ -145,6 +146,32 @@ class Host:
         if check and process.returncode:
             raise NspawnError(f"{' '.join(command)}: exit code {process.returncode}\n{out}{err}")
         return str(out)
+
+    @contextmanager
+    def memory_limit(self, pid: str, size: int) -> Iterator[None]:
+        """Let a process of the host have no more than `size` bytes from now on. From outside, and not by MemoryMax=:
+        inside, a cgroup of version 1 can't be limited, so systemd's own limits have no effect here."""
+        cgroup = _MEMORY / self._directory.name
+        cgroup.mkdir()
+        try:
+            (cgroup / "memory.limit_in_bytes").write_text(str(size))
+            (cgroup / "cgroup.procs").write_text(str(self._outside(pid)))
+            yield
+        finally:
+            _remove_cgroup(cgroup)
+
+    def _outside(self, pid: str) -> int:
+        """Our pid of a process of the host."""
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with suppress(OSError):
+                ids = next(line for line in status.read_text().splitlines() if line.startswith("NSpid:")).split()
+                if ids[-1] == pid and (status.parent / "ns/pid").readlink() == self._pid_namespace:
+                    return int(status.parent.name)
+        raise NspawnError(f"{self.name} has no process {pid}")
+
+    @property
+    def _pid_namespace(self) -> Path:
+        return Path(f"/proc/{self._leader}/ns/pid").readlink()
 
     def write(self, path: str, text: str, mode: str = "0644") -> None:
         """Make a file, and the directories above it."""

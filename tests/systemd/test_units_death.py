@@ -1,27 +1,137 @@
-"""Every way to die, on a real systemd host."""
+"""Every way to die, on a real systemd host: what systemd says of it, the lease back at once, nothing left behind."""
 
 from __future__ import annotations
 
 import pytest
 from nspawn import Host, eventually
-from worker_host import UNIT, in_flight, open_door, outcomes, runs
+from worker_host import (
+    UNIT,
+    death,
+    drop_in,
+    ended,
+    enqueue,
+    in_flight,
+    job,
+    open_door,
+    outcomes,
+    processes,
+    runs,
+    state,
+)
 
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
 
 
-def test_a_killed_worker_gives_its_job_back_at_once(host: Host) -> None:
-    host.run("systemctl", "start", UNIT)
-    number = in_flight(host, "test.waits", door="door")
-    dead = host.show(UNIT, "MainPID", "InvocationID")
-    host.run("kill", "-KILL", dead["MainPID"])
-    crashed = f"SELECT attempts, error FROM job_history WHERE id = {number} AND outcome = 'crashed'"
-    [row] = eventually("the lease is returned", lambda: host.sql("shithub", crashed))
-    assert row["attempts"] == 1
-    assert "systemd says signal" in row["error"]  # so ExecStopPost= did it, and not the worker that came next
+class Running:
+    """A worker that runs a job, just before something happens to it."""
 
-    eventually("the job runs again", lambda: runs(host, number))
-    alive = host.show(UNIT, "MainPID", "InvocationID", "NRestarts")
-    assert alive["NRestarts"] == "1"
-    assert alive["InvocationID"] != dead["InvocationID"]
+    def __init__(self, host: Host, kind: str, **payload: object) -> None:
+        host.run("systemctl", "start", UNIT)
+        self._host = host
+        self.number = enqueue(host, kind, **payload) if kind == "test.hangs" else in_flight(host, kind, **payload)
+        known = host.show(UNIT, "MainPID", "InvocationID")
+        self.pid, self.invocation = known["MainPID"], known["InvocationID"]
+
+    def died(self, results: set[str], code: set[str], status: str) -> None:
+        """Its death is told as it was, and its job is back: by ExecStopPost=, and not by the worker that came next."""
+        found = death(self._host, self.invocation)
+        assert found.result in results
+        assert (found.code in code, found.status) == (True, status)
+        row = ended(self._host, self.number)
+        assert (row["outcome"], row["attempts"]) == ("crashed", 1)
+        assert f"systemd says {found.result}, " in row["error"]
+        print(f"{found.result}, {found.code} {found.status}: the lease was back {row['at'] - found.at:.3f} s later")
+        restarted(self._host, self.invocation)
+
+    def job(self) -> tuple[str, int, int]:
+        """Its state, its attempts and its crashes."""
+        row = job(self._host, self.number)
+        assert row
+        return row["state"], row["attempts"], row["crashes"]
+
+
+def restarted(host: Host, dead: str) -> None:
+    """Another worker is up in its place, and of the dead one no process is left, in whatever session."""
+
+    def alone() -> bool:
+        known = host.show(UNIT, "ActiveState", "InvocationID", "MainPID")
+        up = known["ActiveState"] == "active" and known["InvocationID"] != dead
+        return up and processes(host) == [known["MainPID"]]
+
+    eventually("another worker is up, alone", alone)
+
+
+def test_a_killed_worker_gives_its_job_back_at_once(host: Host) -> None:
+    worker = Running(host, "test.waits", door="door")
+    host.run("kill", "-KILL", worker.pid)
+    worker.died({"signal"}, {"killed"}, "9")
+    eventually("the job runs again", lambda: runs(host, worker.number))
+    assert host.show(UNIT, "NRestarts") == {"NRestarts": "1"}
     open_door(host)
-    eventually("the job is done", lambda: outcomes(host, number) == ["crashed", "ok"])
+    eventually("the job is done", lambda: outcomes(host, worker.number) == ["crashed", "ok"])
+
+
+def test_a_job_that_segfaults_crashes_three_times_and_is_poison(host: Host) -> None:
+    worker = Running(host, "test.dies", how="by a segfault", door="door")
+    open_door(host)
+    worker.died({"signal", "core-dump"}, {"killed", "dumped"}, "11")
+    ended(host, worker.number, times=2)
+    assert worker.job() == ("queued", 0, 2)
+    host.psql("shithub", "UPDATE jobs SET run_at = now()")  # half a minute early
+    last = ended(host, worker.number, times=3)
+    assert worker.job() == ("failed", 0, 3)
+    assert outcomes(host, worker.number) == ["crashed", "crashed", "poison"]
+    assert "systemd says" in last["error"]
+    other = enqueue(host, "test.touch", name="after the poison")
+    eventually("the next worker works", lambda: outcomes(host, other) == ["ok"])
+
+
+@pytest.mark.long
+def test_a_job_that_ends_the_process_is_a_crash(host: Host) -> None:
+    worker = Running(host, "test.dies", how="by os._exit(3)", door="door")
+    open_door(host)
+    worker.died({"exit-code"}, {"exited"}, "3")
+
+
+def test_a_job_that_ends_the_process_with_exit_code_0_is_a_crash_all_the_same(host: Host) -> None:
+    worker = Running(host, "test.dies", how="by os._exit(0)", door="door")
+    open_door(host)
+    row = ended(host, worker.number)
+    assert (row["outcome"], row["attempts"]) == ("crashed", 1)
+    assert "systemd says success, status 0" in row["error"]
+    restarted(host, worker.invocation)
+
+
+def test_a_job_that_takes_too_much_memory_is_a_crash(host: Host) -> None:
+    worker = Running(host, "test.hoards", door="door")
+    with host.memory_limit(worker.pid, 150_000_000):
+        open_door(host)
+        # Where systemd can read the cgroup that was short of memory, it says so.
+        worker.died({"signal", "oom-kill"}, {"killed"}, "9")
+    eventually("without a limit it gets through", lambda: outcomes(host, worker.number) == ["crashed", "ok"])
+
+
+def test_a_worker_that_stands_still_is_killed_by_the_watchdog(host: Host) -> None:
+    drop_in(host, UNIT, "[Service]\nWatchdogSec=2\n")
+    worker = Running(host, "test.waits", door="door")
+    host.run("kill", "-STOP", worker.pid)
+    worker.died({"watchdog"}, {"killed", "dumped"}, "6")  # systemd wakes it to hear its SIGABRT
+    eventually("the journal shows where", lambda: "Fatal Python error: Aborted" in host.journal(UNIT))
+
+
+def test_a_job_that_holds_the_interpreter_is_ended_before_its_lease_and_its_stack_is_told(host: Host) -> None:
+    worker = Running(host, "test.hangs")
+    worker.died({"exit-code"}, {"exited"}, "1")
+    eventually("the journal shows where", lambda: "host_jobs.py" in host.journal(UNIT))
+    assert "in hangs" in host.journal(UNIT)
+
+
+@pytest.mark.long
+def test_a_job_that_hears_nothing_is_ended_with_its_worker_and_its_attempt_counts(host: Host) -> None:
+    worker = Running(host, "test.deaf", may_run=1)
+    found = death(host, worker.invocation)
+    assert (found.result, found.code, found.status) == ("exit-code", "exited", "70")
+    row = ended(host, worker.number)
+    assert (row["outcome"], "longer than max_runtime" in row["error"]) == ("failed", True)
+    restarted(host, worker.invocation)
+    assert state(host, worker.number) == "failed"

@@ -6,7 +6,20 @@ import time
 
 import pytest
 from nspawn import Host, eventually
-from worker_host import UNIT, UNITS, drop_in, enqueue, in_flight, job, open_door, outcomes, state, status_text, stopping
+from worker_host import (
+    UNIT,
+    UNITS,
+    drop_in,
+    enqueue,
+    in_flight,
+    job,
+    open_door,
+    outcomes,
+    processes,
+    state,
+    status_text,
+    stopping,
+)
 
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
 
@@ -77,3 +90,25 @@ def test_a_long_drain_outlasts_the_stop_timeout(host: Host) -> None:
         open_door(host)
     assert host.show(UNIT, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
     assert outcomes(host, number) == ["ok"]
+
+
+def test_a_stop_ends_a_job_that_hears_nothing_and_gives_it_back(host: Host) -> None:
+    drop_in(host, UNIT, "[Service]\nEnvironment=SHITHUBD_WORKER_GRACE=0\n")
+    host.run("systemctl", "start", UNIT)
+    number = in_flight(host, "test.deaf", may_run=3600)
+    host.run("systemctl", "stop", UNIT)
+    assert host.show(UNIT, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
+    assert outcomes(host, number) == ["released"]
+
+
+def test_a_stop_leaves_no_process_behind_not_even_one_that_left_the_session(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    number = in_flight(host, "test.litters", door="door")
+    open_door(host)
+    eventually("the job is done", lambda: outcomes(host, number) == ["ok"])
+    pid = host.show(UNIT, "MainPID")["MainPID"]
+    eventually("of its children one is left", lambda: len(processes(host)) == 2)
+    assert pid in processes(host)
+    host.run("systemctl", "stop", UNIT)
+    assert processes(host) == []
+    assert host.show(UNIT, "Result") == {"Result": "success"}

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nspawn
 import pytest
@@ -172,6 +172,48 @@ def in_flight(host: Host, kind: str, **payload: object) -> int:
     number = enqueue(host, kind, **payload)
     eventually(f"job {number} runs", lambda: runs(host, number))
     return number
+
+
+class Death(NamedTuple):
+    """How a worker ended, in systemd's words, and when, in seconds of the host's clock."""
+
+    result: str
+    code: str
+    status: str
+    at: float
+
+
+def death(host: Host, invocation: str) -> Death:
+    """What the journal says of the end of a unit's invocation, once it has said all; of exit code 0 nothing."""
+    exited, failed = "98e322203f7a4ed290d09fe03c09fe15", "d9b373ed55a64feb8242e02dbe79a49c"  # of systemd's own catalog
+
+    def told(message: str, *more: str) -> dict[str, str]:
+        command = ("journalctl", "--output=json", "--no-pager", f"INVOCATION_ID={invocation}", f"MESSAGE_ID={message}")
+        return next((json.loads(line) for line in host.run(*command, *more).splitlines() if line.startswith("{")), {})
+
+    end = eventually("its end is told", lambda: told(exited, "COMMAND=ExecStart"))
+    at = int(end["_SOURCE_REALTIME_TIMESTAMP"]) / 1e6
+    result = eventually("the result is told", lambda: told(failed))["UNIT_RESULT"]
+    return Death(result, end["EXIT_CODE"], end["EXIT_STATUS"], at)
+
+
+def ended(host: Host, number: int, times: int = 1) -> dict[str, Any]:
+    """The last of the rows that so many leases of a job left behind; `at`: when, in seconds of the database's clock."""
+    query = (
+        "SELECT outcome, attempts, error, extract(epoch FROM finished_at)::float AS at FROM job_history"
+        f" WHERE id = {number} ORDER BY finished_at"
+    )
+
+    def rows() -> list[dict[str, Any]] | None:
+        found = host.sql("shithub", query)
+        return found if len(found) >= times else None
+
+    return eventually(f"lease {times} of job {number} is over", rows)[-1]
+
+
+def processes(host: Host) -> list[str]:
+    """The pids of everything that runs as the forge's user."""
+    return host.run("pgrep", "--euid", "shithub", check=False).split()
 
 
 def open_door(host: Host) -> None:
