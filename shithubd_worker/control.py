@@ -120,6 +120,8 @@ class Control(threading.Thread):
 
     def run(self) -> None:
         """Every tick: hear, keep deadlines, speak to the database, speak to systemd."""
+        # A handler may have blocked all signals in its thread: then a stop is taken by this one, or by none.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         while not self._finished:
             # Quicker while there is something that a slow handler would keep.
             self._progress.watched = self._tray.at_hand
