@@ -19,6 +19,10 @@ LONGEST_SCHEMA = 48
 HIGHEST_PORT = 65_535
 
 
+# What a running worker can take over; the rest of Config is for its start.
+LIVE = ("poll_interval", "prefetch", "grace", "repo_root", "secrets_dir", "webhook_allow_private")
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The configuration of one worker process; durations in seconds, paths absolute."""

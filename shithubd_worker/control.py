@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
-from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
+from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
 from shithubd_worker.model import Finished, Hold, How, Identity, Outcome
 from shithubd_worker.session import LOST
@@ -81,6 +81,7 @@ class Control(threading.Thread):
         stop: Stop,
         ears: Wakeup,
         wake_main: Callable[[], None],
+        reload: Callable[[], None],
         systemd: Systemd,
         dead_man: DeadMan,
         metrics: Metrics,
@@ -96,6 +97,8 @@ class Control(threading.Thread):
         self._stop_wish = stop
         self._ears = ears
         self._wake_main = wake_main
+        self._reload = reload
+        self._refused = ""
         self._systemd = systemd
         self._dead_man = dead_man
         self._metrics = metrics
@@ -136,14 +139,30 @@ class Control(threading.Thread):
                 end_process(EXIT_FORCED)
 
     def _hear(self) -> None:
-        for number in self._ears.drain():
+        heard = self._ears.drain()
+        for number in heard:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop_wish.hear(main=False)
+        if signal.SIGHUP in heard:
+            self._take_over()
         if self._stop_wish.wanted and not self._stop_told:
             self._stop_told = True
             self._wake_main()
             self._ring()
             self._beat_at = 0.0
+
+    def _take_over(self) -> None:
+        """Somebody has changed the configuration."""
+        self._systemd.reloading()
+        self._refused = ""
+        try:
+            self._reload()
+            self._wake_main()  # it may sleep for the old interval
+        except ConfigError as error:
+            faults = str(error).splitlines()
+            self._refused = f"; not reloaded: {faults[0]}"
+            log.error("not reloaded, all stays as it was: %s", "; ".join(faults))  # noqa: TRY400 (its text is enough)
+        self._systemd.ready(self._status_line(time.monotonic()))
 
     def _ring(self) -> None:
         """Have the main thread look at its deadlines now."""
@@ -329,6 +348,9 @@ class Control(threading.Thread):
             self._systemd.extend(min(15.0, self._stop_wish.kill_at - now + 5.0))
 
     def _status_line(self, now: float) -> str:
+        return f"{self._doing(now)}{self._refused}"
+
+    def _doing(self, now: float) -> str:
         attempt = self._progress.attempt
         held = f"; held: {self._progress.holds[0]}" if self._progress.holds else ""
         if attempt is not None and not attempt.over:

@@ -92,7 +92,7 @@ class Stop:
     """
 
     def __init__(self, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._grace = grace
+        self.grace = grace
         self._clock = clock
         self._heard = [0, 0]
         self._since: float | None = None
@@ -116,7 +116,7 @@ class Stop:
         """When a running job is to be interrupted and released."""
         if self._now_since is not None:
             return self._now_since
-        return math.inf if self._since is None else self._since + self._grace
+        return math.inf if self._since is None else self._since + self.grace
 
     @property
     def kill_at(self) -> float:
@@ -246,6 +246,10 @@ class Systemd:
         if text != self._status:
             self._status = text
             self._send(f"STATUS={_ascii(text)}")
+
+    def reloading(self) -> None:
+        """RELOADING=1: the configuration is read again; `ready` ends it."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def watchdog(self) -> None:
         """WATCHDOG=1: there is progress."""

@@ -17,7 +17,7 @@ class Pace:
     """Learns how long the jobs of each kind take. `window` in seconds; 0: one job at a time."""
 
     def __init__(self, window: float) -> None:
-        self._half = window / 2
+        self.window = window
         self._seconds: dict[str, float] = {}  # one job of the kind
         self._last: dict[str, int] = {}  # jobs of its last batch
 
@@ -29,9 +29,9 @@ class Pace:
         (1, None, 400)
         """
         seconds = self._seconds.get(kind)
-        if seconds is None or not self._half:
+        if seconds is None or not self.window:
             return 1
-        fit = self._half / seconds if seconds > 0 else MOST_AT_ONCE
+        fit = self.window / 2 / seconds if seconds > 0 else MOST_AT_ONCE
         # Step by step: the first jobs of a kind may be its quick ones.
         return int(max(1.0, min(fit, MOST_AT_ONCE, GROWTH * self._last[kind])))
 
@@ -48,6 +48,6 @@ class Pace:
 
     def worth_sending_ahead(self, kinds: Iterable[str]) -> bool:
         """Is a batch, named by the kinds of its jobs, so short that the next one may be sent for before it runs?"""
-        if not self._half:
+        if not self.window:
             return False
-        return sum(self.expected(kind, jobs) for kind, jobs in Counter(kinds).items()) <= self._half
+        return sum(self.expected(kind, jobs) for kind, jobs in Counter(kinds).items()) <= self.window / 2

@@ -7,6 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ import psycopg
 
 from shithubd_worker import control, logs
 from shithubd_worker.attempt import Attempt
-from shithubd_worker.config import Config
+from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control, Progress
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK
 from shithubd_worker.exchange import Exchange
@@ -51,7 +52,8 @@ class Unsettled(Exception):
 
 
 class Worker:
-    """One worker process. `run` returns its exit code. `connect` makes connectors, by name, answer_seconds and ours."""
+    """One worker process. `run` returns its exit code. `connect` makes connectors, by name, answer_seconds and ours.
+    `reread` answers a SIGHUP with the configuration as it is now; without it the signal is left as it is."""
 
     def __init__(
         self,
@@ -60,8 +62,10 @@ class Worker:
         connect: Callable[[str, float | None, bool], Connect],
         schema_name: str,
         metrics: Metrics,
+        reread: Callable[[], Config] | None = None,
     ) -> None:
         self._config = config
+        self._reread = reread
         self._kinds = {kind.name: kind for kind in kinds}
         self._identity = identify()
         self._metrics = metrics
@@ -113,6 +117,7 @@ class Worker:
             stop=self._stop,
             ears=self._ears,
             wake_main=self._wakeup.wake,
+            reload=self._reload,
             systemd=self._systemd,
             dead_man=self._dead_man,
             metrics=metrics,
@@ -159,6 +164,8 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGALRM, self._on_alarm)
+        if self._reread is not None:
+            signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # the control thread hears it
 
     def _on_stop(self, number: int, frame: object) -> None:
         self._stop.hear(main=True)
@@ -169,6 +176,13 @@ class Worker:
         self._alarm.rang()
         if (attempt := self._progress.attempt) is not None:
             attempt.interrupt_if_due()
+
+    def _reload(self) -> None:
+        """In the control thread, also while a handler runs. Raises ConfigError, and then nothing has changed."""
+        if self._reread is not None:
+            new = self._reread()
+            self._config = replace(self._config, **{name: getattr(new, name) for name in LIVE})
+            self._stop.grace, self._pace.window = new.grace, new.prefetch
 
     def _loop(self) -> None:
         """A turn settles what is finished and leases what is next; where handlers are quick, the next turn is sent

@@ -33,6 +33,11 @@ def adopt(arguments: Sequence[str]) -> None:
         os.environ.setdefault(name, value)
 
 
+def files_of(unit: str) -> tuple[Path, Path]:
+    """What a unit reads, as EnvironmentFile= names it: the file of all, and the one of its own, which wins."""
+    return ENV_FILE, ENV_FILE.with_name(f"{unit.removesuffix('.service')}.env")
+
+
 def parse(text: str) -> dict[str, str]:
     """A file as systemd.exec(5) describes EnvironmentFile=: NAME=value lines, in quotes or not, # and ; for comments.
 

@@ -6,108 +6,22 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from shithubd_worker.cli.common import Shared, emit, json_option, with_database
-from shithubd_worker.errors import EXIT_OK, ConfigError
+from shithubd_worker.cli.reload import Reload
+from shithubd_worker.cli.settings import DEFAULT_LEVEL, config_options, load
+from shithubd_worker.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from shithubd_worker.config import Config
     from shithubd_worker.registry import Kind
     from shithubd_worker.session import Connect
 
-F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-def variable(flag: str) -> str:
-    """The variable that stands for a flag: --poll-interval is SHITHUBD_WORKER_POLL_INTERVAL."""
-    return f"SHITHUBD_WORKER_{flag.strip('-').replace('-', '_').upper()}"
-
-
-def _option(flag: str, name: str, text: str, **settings: Any) -> Callable[[F], F]:
-    return click.option(flag, name, envvar=variable(flag), show_envvar=True, help=text, **settings)
-
-
-# All values are taken as text here and checked together by make_config, so that all faults are told at once.
-_OPTIONS = (
-    _option(
-        "--handlers",
-        "handlers",
-        "A registry to load; repeatable. The current directory is first on sys.path.",
-        multiple=True,
-        metavar="MODULE:REGISTRY",
-    ),
-    _option("--kind", "kinds", "Lease only this kind; repeatable.", multiple=True, metavar="KIND"),
-    _option("--exclude-kind", "exclude_kinds", "Don't lease this kind; repeatable.", multiple=True, metavar="KIND"),
-    _option(
-        "--poll-interval",
-        "poll_interval",
-        "How often an idle worker looks, whether woken or not.  [default: 1]",
-        metavar="SECONDS",
-    ),
-    _option(
-        "--poll-only",
-        "poll_only",
-        "No LISTEN and no prepared statements: for PgBouncer in transaction mode.",
-        is_flag=True,
-    ),
-    _option(
-        "--prefetch",
-        "prefetch",
-        "Lease jobs of fast kinds ahead, for so long a time of work; 0: one job at a time.  [default: 0.1]",
-        metavar="SECONDS",
-    ),
-    _option(
-        "--grace",
-        "grace",
-        "How long a job may go on after SIGTERM before it is released.  [default: 25]",
-        metavar="SECONDS",
-    ),
-    _option(
-        "--database-wait",
-        "database_wait",
-        "How long to wait for the database at the start.  [default: 60]",
-        metavar="SECONDS",
-    ),
-    _option(
-        "--until-empty",
-        "until_empty",
-        "Exit 0 when no job can run, instead of waiting for more.",
-        is_flag=True,
-    ),
-    _option(
-        "--metrics",
-        "metrics",
-        "Where to serve /metrics, /healthz, /readyz.  [default: 127.0.0.1:8081]",
-        metavar="HOST:PORT|off",
-    ),
-    _option("--repo-root", "repo_root", "The directory that repositories of jobs must lie in.", metavar="DIR"),
-    _option(
-        "--secrets-dir",
-        "secrets_dir",
-        "Where secret_ref names a file.  [default: the unit's credentials]",
-        metavar="DIR",
-    ),
-    _option(
-        "--webhook-allow-private",
-        "webhook_allow_private",
-        "Let webhooks go to private addresses and plain HTTP.",
-        is_flag=True,
-    ),
-)
-
-
-def config_options(function: F) -> F:
-    """The options of `run`, which check-config has too."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
 
 
 @click.command()
@@ -125,7 +39,7 @@ def config_options(function: F) -> F:
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default="info",
+    default=DEFAULT_LEVEL,
     show_default=True,
     envvar="SHITHUBD_WORKER_LOG_LEVEL",
     show_envvar=True,
@@ -135,6 +49,11 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     """Run a worker in the foreground: lease, run, settle, until SIGTERM or Ctrl-C.
 
     The first signal stops leasing and lets the running job finish (--grace); a second one releases it at once.
+
+    Under its unit, SIGHUP (systemctl reload) reads /etc/shithub/worker.env and the unit's own file again, and takes
+    over --grace, --poll-interval, --prefetch, --log-level, --repo-root, --secrets-dir and --webhook-allow-private.
+    The log names what only a restart changes. If anything is wrong there, nothing is taken over, and log and status
+    say so.
 
     \b
     Examples:
@@ -149,8 +68,9 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     faulthandler.enable()
     logs.configure(log_format, log_level)
     _keep_passfile()
-    config, kinds = _load(shared, raw)
-    code = _work(shared, config, kinds)
+    config, kinds = load(shared, raw)
+    unit = os.environ.get("SHITHUBD_WORKER_UNIT")
+    code = _work(shared, config, kinds, Reload(click.get_current_context(), unit) if unit else None)
     _leave_threads_behind(code)
     return code
 
@@ -166,7 +86,7 @@ def check_config(shared: Shared, *, as_json: bool, **raw: object) -> int:
     Example:
       shithubd-worker check-config --handlers myforge.jobs:registry
     """
-    config, kinds = _load(shared, raw)
+    config, kinds = load(shared, raw)
     if as_json:
         settings = {name: getattr(config, name) for name in config.__slots__}
         emit({"config": settings, "schema": shared.schema_name, "kinds": [_limits(kind) for kind in kinds]})
@@ -225,49 +145,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
 COMMANDS = (run, check_config, release_dead)
 
 
-def _load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
-    """The configuration and the kinds to lease. Raises ConfigError with all faults of both, and of the database's."""
-    from shithubd_worker import registry
-    from shithubd_worker.config import make_config
-
-    if (here := str(Path.cwd())) not in sys.path[:1]:
-        sys.path.insert(0, here)
-    faults: list[str] = []
-
-    def told(step: Callable[[], T]) -> T | None:
-        try:
-            return step()
-        except ConfigError as error:
-            faults.append(str(error))
-            return None
-
-    told(lambda: shared.connect("check"))
-    told(lambda: shared.schema_name)
-    config = told(lambda: make_config(raw))
-    loaded = told(lambda: registry.load(raw.get("handlers") or ()))  # type: ignore[arg-type]
-    kinds = _chosen(config, loaded, faults) if config is not None and loaded is not None else []
-    if faults:
-        raise ConfigError("\n".join(faults))
-    assert config is not None  # noqa: S101 (else there was a fault)
-    return config, kinds
-
-
-def _chosen(config: Config, loaded: Mapping[str, Kind], faults: list[str]) -> list[Kind]:
-    """The kinds to lease, of those that have handlers."""
-    unknown = [kind for kind in (*config.kinds, *config.exclude_kinds) if kind not in loaded]
-    there_are = ", ".join(sorted(loaded)) or "none"
-    faults += [f"no handler for kind {kind!r}; there are {there_are}" for kind in unknown]
-    kinds = [
-        kind
-        for name, kind in loaded.items()
-        if (not config.kinds or name in config.kinds) and name not in config.exclude_kinds
-    ]
-    if not kinds and not unknown:
-        faults.append("no kind to work on: --handlers, --kind and --exclude-kind leave none")
-    return kinds
-
-
-def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:
+def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | None) -> int:
     import socket
 
     from shithubd_worker.metrics import Metrics, serve
@@ -278,7 +156,7 @@ def _work(shared: Shared, config: Config, kinds: list[Kind]) -> int:
         return shared.connect(name, pooled=config.poll_only, ours=ours, answer_seconds=answer_seconds)
 
     metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
-    worker = Worker(config, kinds, connect, shared.schema_name, metrics)
+    worker = Worker(config, kinds, connect, shared.schema_name, metrics, reread)
     if config.metrics_port is not None:
         asking = shared.connect("shithubd-worker metrics", pooled=config.poll_only, answer_seconds=3.0)
         queue = QueueCollector(asking, shared.schema_name, [kind.name for kind in kinds])

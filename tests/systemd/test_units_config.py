@@ -5,7 +5,7 @@ from __future__ import annotations
 import nspawn
 import pytest
 from nspawn import Host, eventually
-from worker_host import UNIT, drop_in
+from worker_host import UNIT, drop_in, enqueue, in_flight, outcomes, runs, status_text
 
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
 
@@ -17,3 +17,38 @@ def test_a_wrong_configuration_fails_once(host: Host) -> None:
     shown = host.show(UNIT, "ActiveState", "ExecMainStatus", "NRestarts")
     assert shown == {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0"}
     eventually("the journal says why", lambda: "SHITHUBD_WORKER_GRACE" in host.journal(UNIT))
+
+
+def reload(host: Host, *lines: str) -> None:
+    """`systemctl reload`, with a file of the unit's own that says this."""
+    host.write("/etc/shithub/shithubd-worker.env", "".join(f"{line}\n" for line in lines))
+    host.run("systemctl", "reload", UNIT)
+
+
+def test_a_reload_changes_a_worker_while_it_runs_a_job(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    pid = host.show(UNIT, "MainPID")
+    number = in_flight(host, "test.waits", door="never opened")
+    reload(host, "SHITHUBD_WORKER_GRACE=0", "PGPORT=5433")
+    eventually("it is told", lambda: "reloaded: SHITHUBD_WORKER_GRACE=0" in host.journal(UNIT))
+    eventually("and what is not", lambda: "only a restart changes PGPORT" in host.journal(UNIT))
+    eventually("the reload is over", lambda: host.show(UNIT, "SubState") == {"SubState": "running"})
+    assert host.show(UNIT, "MainPID") == pid
+    assert runs(host, number)
+    host.run("systemctl", "stop", UNIT)
+    assert outcomes(host, number) == ["released"]  # though the job would have had 25 s by what the worker started with
+
+
+def test_a_reload_of_a_wrong_configuration_changes_nothing_and_says_so(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    pid = host.show(UNIT, "MainPID")
+    reload(host, "SHITHUBD_WORKER_LOG_LEVEL=debug", "SHITHUBD_WORKER_GRACE=soon")
+    fault = "--grace (SHITHUBD_WORKER_GRACE): 'soon' is not a number of seconds"
+    eventually("the status says so", lambda: status_text(host).startswith(f"idle; not reloaded: {fault}"))
+    eventually("the journal too", lambda: f"not reloaded, all stays as it was: {fault}" in host.journal(UNIT))
+    assert host.show(UNIT, "MainPID", "ActiveState") == {**pid, "ActiveState": "active"}
+    number = enqueue(host, "test.touch", name="worked on")
+    eventually("it works on", lambda: outcomes(host, number) == ["ok"])
+    reload(host, "SHITHUBD_WORKER_GRACE=5")
+    eventually("the next one is taken", lambda: status_text(host) == "idle")
+    assert "reloaded: SHITHUBD_WORKER_GRACE=5" in host.journal(UNIT)

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.cli.run import config_options
+from shithubd_worker.cli.settings import config_options
 from shithubd_worker.config import LONGEST_SCHEMA, LONGEST_SECONDS, Config, check_schema, make_config
 from shithubd_worker.errors import EXIT_CONFIG, ConfigError
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -386,6 +387,11 @@ def test_systemd_is_told_in_its_own_words(systemd, systemd_socket):
     assert systemd_socket.recv(4096) == b"WATCHDOG=1"
     systemd.extend(30.5)
     assert systemd_socket.recv(4096) == b"EXTEND_TIMEOUT_USEC=30500000"
+    before = time.monotonic_ns() // 1000
+    systemd.reloading()
+    told, moment = systemd_socket.recv(4096).decode().split("\nMONOTONIC_USEC=")
+    assert told == "RELOADING=1"
+    assert before <= int(moment) <= time.monotonic_ns() // 1000
     systemd.stopping()
     assert systemd_socket.recv(4096) == b"STOPPING=1"
 

@@ -1,0 +1,99 @@
+"""A reload: a running worker's settings, read again from the files that its unit reads, and checked whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+
+import click
+from click.core import ParameterSource
+
+from shithubd_worker.cli import host_env
+from shithubd_worker.cli.common import Shared
+from shithubd_worker.cli.settings import DEFAULT_LEVEL, load, variable
+from shithubd_worker.config import LIVE, Config
+from shithubd_worker.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_LIVE_VARIABLES = {variable(name) for name in (*LIVE, "log_level")}
+# Nobody imports another module into a worker that runs; what the kinds are held against comes with the handlers.
+_WITH_HANDLERS = ("handlers", "kinds", "exclude_kinds")
+
+
+class Reload:
+    """Made at the start by the command `run`; called for each reload."""
+
+    def __init__(self, ctx: click.Context, unit: str) -> None:
+        self._ctx = ctx
+        self._files = host_env.files_of(unit)
+        self._options = {str(option.envvar): option for option in ctx.command.params if option.envvar}
+        self._by_flag = {
+            name
+            for name, option in self._options.items()
+            if ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        }
+        self._now = dict(os.environ)
+        said: dict[str, str] = {}
+        with suppress(ConfigError):  # it is told when somebody asks for a reload
+            said = self._said()
+        self._beneath = {name: value for name, value in self._now.items() if said.get(name) != value}
+
+    def __call__(self) -> Config:
+        """The configuration that a worker started now would have; what of it this one can take over is config.LIVE.
+
+        Sets the log level, and logs what has changed. Raises ConfigError with the faults; then nothing was changed.
+        """
+        wanted = self._beneath | self._said()
+        raw = self._raw(wanted)
+        config = self._checked(raw)
+        changed = {name for name in self._now.keys() | wanted.keys() if self._now.get(name) != wanted.get(name)}
+        live, later = changed & _LIVE_VARIABLES - self._by_flag, changed - _LIVE_VARIABLES - self._by_flag
+        logging.getLogger().setLevel(str(raw.get("log_level", DEFAULT_LEVEL)).upper())
+        for name in live:
+            self._now.pop(name, None)
+            self._now |= {name: wanted[name]} if name in wanted else {}
+        told = [f"{name}={wanted[name]}" if name in wanted else f"{name} by default" for name in sorted(live)]
+        log.info("reloaded: %s", ", ".join(told) or "nothing that changes a running worker")
+        if later:
+            log.warning("only a restart changes %s", ", ".join(sorted(later)))
+        return config
+
+    def _said(self) -> dict[str, str]:
+        """What the unit's files say now; a later one wins, as for systemd."""
+        said: dict[str, str] = {}
+        for path in self._files:
+            try:
+                said |= host_env.parse(path.read_text())
+            except FileNotFoundError:
+                continue
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{path} can't be read: {error}") from error
+        return said
+
+    def _raw(self, environment: Mapping[str, str]) -> dict[str, object]:
+        """The options by their names, as click gives them to the command: a flag wins over its variable."""
+        raw: dict[str, object] = {}
+        for name, option in self._options.items():
+            text = environment.get(name)
+            if name in self._by_flag:
+                raw[option.name or ""] = self._ctx.params[option.name or ""]
+            elif text:
+                try:
+                    value = option.type.split_envvar_value(text) if option.multiple else text
+                    raw[option.name or ""] = option.type_cast_value(self._ctx, value)
+                except click.BadParameter as error:
+                    raise ConfigError(f"{option.opts[0]} ({name}): {error.message}") from error
+        return raw
+
+    def _checked(self, raw: dict[str, object]) -> Config:
+        started = self._ctx.params
+        if raw.get("handlers", ()) != started["handlers"]:
+            raw = raw | {name: started[name] for name in _WITH_HANDLERS}
+        shared = self._ctx.find_object(Shared) or Shared(None, None)
+        given = [raw.get(name) for name in ("database_url", "schema")]
+        url, schema = (str(value) if value else None for value in given)
+        config, _ = load(shared.merged(url, schema), raw)
+        return config

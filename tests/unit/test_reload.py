@@ -1,0 +1,115 @@
+"""What a reload reads, what it takes over, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from shithubd_worker.cli import cli, host_env
+from shithubd_worker.cli.reload import Reload
+from shithubd_worker.errors import ConfigError
+
+UNIT = "shithubd-worker@2.service"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A host whose units read these files, and nobody's variables."""
+    for name in list(host_env.os.environ):
+        if name.startswith(("PG", "SHITHUBD_WORKER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(host_env, "ENV_FILE", tmp_path / "worker.env")
+    level = logging.getLogger().level
+    yield tmp_path
+    logging.getLogger().setLevel(level)
+
+
+@pytest.fixture
+def start(files: Path, monkeypatch: pytest.MonkeyPatch):
+    """A process as systemd starts it: Environment= first, and what the files say over it."""
+
+    def start(*flags: str, environment: dict[str, str] | None = None, said: str = "") -> Reload:
+        (files / "worker.env").write_text(said)
+        for name, value in {**(environment or {}), **host_env.parse(said)}.items():
+            monkeypatch.setenv(name, value)
+        with click.Context(cli) as above:
+            return Reload(cli.commands["run"].make_context("run", list(flags), parent=above), UNIT)
+
+    return start
+
+
+def test_what_the_files_say_now_is_taken_over_and_the_units_own_file_wins(start, files, caplog):
+    caplog.set_level(logging.INFO)
+    reload = start(said="SHITHUBD_WORKER_GRACE=5\nSHITHUBD_WORKER_PREFETCH=0\n")
+    assert (reload().grace, reload().prefetch) == (5.0, 0.0)
+    (files / "worker.env").write_text("SHITHUBD_WORKER_GRACE=6\nSHITHUBD_WORKER_LOG_LEVEL=WARNING\n")
+    (files / "shithubd-worker@2.env").write_text("SHITHUBD_WORKER_GRACE=7\n")
+    caplog.clear()
+    config = reload()
+    assert (config.grace, config.prefetch) == (7.0, 0.1)
+    assert logging.getLogger().level == logging.WARNING
+
+
+def test_what_has_changed_is_told_once_and_what_takes_a_restart_each_time(start, files, caplog):
+    caplog.set_level(logging.INFO)
+    reload = start(said="SHITHUBD_WORKER_PREFETCH=0\nPGHOST=one\n")
+    (files / "worker.env").write_text("SHITHUBD_WORKER_GRACE=6\nPGHOST=two\nPGPASSWORD=hush\n")
+    later = "only a restart changes PGHOST, PGPASSWORD"
+    reload()
+    assert caplog.messages == [
+        "reloaded: SHITHUBD_WORKER_GRACE=6, SHITHUBD_WORKER_PREFETCH by default",
+        later,
+    ]
+    caplog.clear()
+    reload()
+    assert caplog.messages == ["reloaded: nothing that changes a running worker", later]
+
+
+def test_what_the_unit_itself_sets_stays_and_a_flag_wins(start, files):
+    reload = start("--prefetch", "0.5", environment={"SHITHUBD_WORKER_GRACE": "9"}, said="SHITHUBD_WORKER_PREFETCH=1\n")
+    (files / "worker.env").write_text("SHITHUBD_WORKER_PREFETCH=2\n")
+    config = reload()
+    assert (config.grace, config.prefetch) == (9.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("SHITHUBD_WORKER_GRACE=soon", "--grace .SHITHUBD_WORKER_GRACE.: 'soon' is not a number"),
+        ("SHITHUBD_WORKER_LOG_LEVEL=loud", "--log-level .SHITHUBD_WORKER_LOG_LEVEL.: 'loud' is not one of"),
+        ("SHITHUBD_WORKER_POLL_ONLY=perhaps", "SHITHUBD_WORKER_POLL_ONLY"),
+        ("SHITHUBD_WORKER_KIND=no.such", "no handler for kind 'no.such'"),
+        ("SHITHUBD_WORKER_SCHEMA=100%", "schema '100%'"),
+        ("SHITHUBD_WORKER_DATABASE_URL=nonsense://", "SHITHUBD_WORKER_DATABASE_URL"),
+        ("SHITHUBD_WORKER_REPO_ROOT=/nowhere", "SHITHUBD_WORKER_REPO_ROOT.: '/nowhere' is no directory"),
+    ],
+)
+def test_a_fault_anywhere_refuses_all_of_it(start, files, said, fault):
+    reload = start()
+    level = logging.getLogger().level
+    (files / "worker.env").write_text(f"SHITHUBD_WORKER_LOG_LEVEL=error\n{said}\n")
+    with pytest.raises(ConfigError, match=fault):
+        reload()
+    assert logging.getLogger().level == level
+    (files / "worker.env").write_text("SHITHUBD_WORKER_GRACE=3\n")
+    assert reload().grace == 3.0
+
+
+def test_a_file_that_is_gone_says_nothing_and_one_that_cannot_be_read_is_a_fault(start, files):
+    reload = start(said="SHITHUBD_WORKER_GRACE=5\n")
+    (files / "worker.env").unlink()
+    assert reload().grace == 25.0
+    (files / "worker.env").write_bytes(b"\xff=\xff\n")
+    with pytest.raises(ConfigError, match=r"worker\.env can't be read"):
+        reload()
+
+
+def test_other_handlers_are_not_loaded_into_a_worker_that_runs(start, files, caplog):
+    reload = start()
+    (files / "worker.env").write_text("SHITHUBD_WORKER_HANDLERS=no_such:registry\nSHITHUBD_WORKER_KIND=its.own\n")
+    reload()
+    assert "only a restart changes SHITHUBD_WORKER_HANDLERS, SHITHUBD_WORKER_KIND" in caplog.text
