@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nspawn import Host, eventually
-from worker_host import DOOR, UNIT, cli, enqueue, in_flight, open_door, start_postgresql, state
+from worker_host import DOOR, UNIT, cli, enqueue, in_flight, open_door, postgresql, start_postgresql, state
 
 Scene = Callable[..., dict[str, str] | None]
 _SCENES: dict[str, tuple[Scene, set[str]]] = {}
@@ -242,8 +242,7 @@ def database_down(host: Host) -> None:
     _empty(host)
     start_postgresql(host)
     host.run("systemctl", "start", UNIT)
-    cluster = host.run("pg_lsclusters", "-h").split()
-    host.run("systemctl", "stop", f"postgresql@{cluster[0]}-{cluster[1]}.service")
+    host.run("systemctl", "stop", postgresql(host))
     noticed = "curl -sS http://127.0.0.1:8081/metrics | grep '^shithub_worker_db_up 0'"
     eventually("the worker has noticed", lambda: host.run("sh", "-c", noticed, check=False))
 

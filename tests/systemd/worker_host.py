@@ -115,10 +115,15 @@ def install(host: Host) -> None:
     host.run("systemctl", "enable", "--quiet", UNIT)
 
 
+def postgresql(host: Host) -> str:
+    """The unit of Debian's cluster."""
+    version, name, *_ = host.run("pg_lsclusters", "-h").split()
+    return f"postgresql@{version}-{name}.service"
+
+
 def start_postgresql(host: Host) -> None:
-    """Debian's cluster, by its unit."""
-    cluster = host.run("pg_lsclusters", "-h").split()
-    host.run("systemctl", "start", f"postgresql@{cluster[0]}-{cluster[1]}.service")
+    """And wait until it answers, as the unit does."""
+    host.run("systemctl", "start", postgresql(host))
 
 
 def make_database(host: Host) -> None:
