@@ -32,6 +32,44 @@ def test_stopping_the_target_returns_when_all_workers_are_down(host: Host) -> No
         host.run("systemctl", "disable", "--quiet", SECOND)
 
 
+def test_each_instance_has_its_own_environment_metrics_port_and_limits_in_one_slice(host: Host) -> None:
+    units = {"shithubd-worker@two.service": "8082", "shithubd-worker@three.service": "8083"}
+    for unit, port in units.items():
+        host.write(f"/etc/shithub/{unit.removesuffix('.service')}.env", f"SHITHUBD_WORKER_METRICS=127.0.0.1:{port}\n")
+    drop_in(host, "shithubd-worker@two.service", "[Service]\nMemoryMax=300M\nLimitNOFILE=777\n")
+    host.run("systemctl", "enable", "--quiet", *units)
+    try:
+        host.run("systemctl", "start", TARGET)
+        three = {UNIT: "8081", **units}
+        for unit, port in three.items():
+            eventually(f"{unit} is up", lambda u=unit: host.show(u, "ActiveState") == {"ActiveState": "active"})
+            pid = host.show(unit, "MainPID")["MainPID"]
+            assert f'leased_by="{host.name}:{pid}"' in host.run("curl", "-sS", f"http://127.0.0.1:{port}/metrics")
+            group = host.show(unit, "ControlGroup")["ControlGroup"]
+            assert group.startswith("/shithubd.slice/shithubd-worker.slice/")
+            assert group.endswith(f"/{unit}")
+        shown = [host.show(unit, "MemoryMax", "LimitNOFILE") for unit in units]
+        assert shown[0] == {"MemoryMax": str(300 * 1024**2), "LimitNOFILE": "777"}
+        assert shown[1]["MemoryMax"] == str(2 * 1024**3)
+        pid = host.show("shithubd-worker@two.service", "MainPID")["MainPID"]
+        assert "777" in host.run("grep", "Max open files", f"/proc/{pid}/limits")
+        listed = host.run("systemctl", "list-dependencies", "--plain", TARGET).split()
+        assert set(three) <= set(listed)
+    finally:
+        host.run("systemctl", "disable", "--quiet", *units)
+
+
+def test_the_preset_enables_the_target_and_no_worker(host: Host) -> None:
+    host.run("systemctl", "disable", "--quiet", UNIT, TARGET)
+    try:
+        host.run("systemctl", "preset", "--quiet", UNIT, SECOND, TARGET)
+        assert host.run("systemctl", "is-enabled", TARGET) == "enabled\n"
+        for unit in (UNIT, SECOND):
+            assert host.run("systemctl", "is-enabled", unit, check=False) == "disabled\n"
+    finally:
+        host.run("systemctl", "enable", "--quiet", UNIT, TARGET)
+
+
 def test_the_instance_for_webhooks(host: Host) -> None:
     unit = "shithubd-worker@webhooks.service"
     drop_in(host, unit, (UNITS / "drop-ins/webhooks.conf").read_text())
