@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ def touch(job, name):
 
 
 @registry.handler("test.waits")
+@registry.handler("test.waits.briefly-leased", lease_timeout=5)
 def waits(job, door):
     """Until the test opens the door: leaves a file behind, that is."""
     while not (STATE / door).exists():
@@ -91,6 +94,36 @@ def fails(job):
     raise RuntimeError("it can't work:\nthere is a reason")
 
 
+def _new_user_namespace(job):
+    if job.popen(["unshare", "--user", "true"], stderr=subprocess.DEVNULL).wait():
+        raise PermissionError("unshare")
+
+
+def _other_personality(job):
+    no_random_addresses = 0x0040000  # of <sys/personality.h>
+    if ctypes.CDLL(None).personality(no_random_addresses) == -1:
+        raise PermissionError("personality")
+
+
+def _set_user_id(job):
+    file = STATE / "set-user-id"
+    file.touch()
+    file.chmod(0o4755)
+
+
+# What anybody may do, unless somebody forbids it.
+FORBIDDEN = {
+    "a new user namespace": _new_user_namespace,
+    "another personality": _other_personality,
+    "a file that sets the user id": _set_user_id,
+    "memory to write and execute": lambda job: mmap.mmap(
+        -1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+    ),
+    "a netlink socket": lambda job: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
+    "to see the processes of others": lambda job: Path("/proc/1/status").read_text(),
+}
+
+
 @registry.handler("test.probe", max_attempts=1)
 def probe(job):
     """What a job can do inside the unit, and what it can't, as one JSON object in probe.json."""
@@ -101,9 +134,9 @@ def probe(job):
         run = job.popen(["git", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return [run.communicate()[0], run.returncode]
 
-    def writable(path):
+    def tried(action, *arguments):
         try:
-            Path(path).touch()
+            action(*arguments)
         except OSError as error:
             return type(error).__name__
         return True
@@ -118,7 +151,9 @@ def probe(job):
         "capabilities": int(status["CapBnd"].strip(), 16),
         "seccomp": status["Seccomp"].strip(),
         "writable": {
-            path: writable(path) for path in ("/etc/probe", "/opt/probe", "/home/probe", "/root/probe", "/tmp/probe")
+            path: tried(Path(path).touch)
+            for path in ("/etc/probe", "/opt/probe", "/home/probe", "/root/probe", "/tmp/probe")
         },
+        "forbidden": {name: tried(action, job) for name, action in FORBIDDEN.items()},
     }
     (STATE / "probe.json").write_text(json.dumps(found))

@@ -91,9 +91,7 @@ class Host:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._unshare is not None:
-            self._unshare.kill()  # its --kill-child takes the host along; the host has nothing that is worth a poweroff
-            self._unshare.wait()
+        self.pull_the_plug()
         for cgroup in self._cgroups:
             _remove_cgroup(cgroup)
         # Not rmtree, ever: the machine's own root was mounted below this, if only in another namespace.
@@ -102,6 +100,17 @@ class Host:
                 file.unlink()
         (self._directory / "root").rmdir()
         self._directory.rmdir()
+
+    def pull_the_plug(self) -> None:
+        """The end of the host, without a word to anybody."""
+        if self._unshare is not None:
+            self._unshare.kill()  # its --kill-child takes the host along; the host has nothing that is worth a poweroff
+            self._unshare.wait()
+
+    @property
+    def is_up(self) -> bool:
+        """Was it booted, and not ended since?"""
+        return self._unshare is not None and self._unshare.poll() is None
 
     def _boot(self) -> None:
         where, console = self._directory / "root", self._directory / "console"
@@ -125,6 +134,18 @@ class Host:
                     return
             time.sleep(0.1)
         raise NspawnError(f"{self.name} did not boot ({state}):\n{console.read_text(errors='replace')[-4000:]}")
+
+    def cable(self, address: str, other: Host, others_address: str) -> None:
+        """A network between two hosts, IPv4 /24, that goes with either of them."""
+        ends = [(self, address), (other, others_address)]
+        pids = [str(host._leader) for host, _ in ends]
+        subprocess.run(
+            ["ip", "link", "add", "lan", "netns", pids[0], "type", "veth", "peer", "name", "lan", "netns", pids[1]],
+            check=True,
+        )
+        for host, own in ends:
+            host.run("ip", "address", "add", f"{own}/24", "dev", "lan")
+            host.run("ip", "link", "set", "lan", "up")
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command in the host, as root."""

@@ -17,6 +17,7 @@ from worker_host import (
     UNIT,
     cli,
     configure,
+    empty,
     enqueue,
     in_flight,
     make_database,
@@ -98,6 +99,7 @@ def host(new_host: Host) -> Iterator[Host]:
     yield new_host
     print(new_host.run("journalctl", f"--since=@{began:.6f}", "--no-pager"))  # shown for a test that failed
     reset(new_host)
+    empty(new_host)
 
 
 def apt(host: Host, *arguments: str) -> str:

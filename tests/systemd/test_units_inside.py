@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from nspawn import Host, eventually
-from worker_host import UNIT, UNITS, drop_in, enqueue, in_flight, open_door, outcomes
+from worker_host import UNIT, UNITS, drop_in, enqueue, in_flight, open_door, outcomes, processes
 
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
 
@@ -36,9 +36,29 @@ def test_what_a_job_can_do_inside_the_unit(host: Host) -> None:
     assert (found["no_new_privs"], found["capabilities"], found["seccomp"]) == ("1", 0, "2")
     for private in ("PGPASSFILE", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "INVOCATION_ID", "SHITHUBD_WORKER_"):
         assert private not in found["environment"]
-    # The password is nowhere that others can read.
-    told = host.run("systemctl", "show", UNIT) + host.journal(UNIT)
+    assert [what for what, came in found["forbidden"].items() if came is True] == []
+
+
+def test_without_the_hardening_a_job_could_do_what_it_forbids(host: Host) -> None:
+    """So that it is the unit's settings that the test above has seen."""
+    soft = ["RestrictNamespaces", "LockPersonality", "RestrictSUIDSGID", "MemoryDenyWriteExecute", "RestrictRealtime"]
+    lines = [f"{setting}=no" for setting in soft]
+    lines += ["RestrictAddressFamilies=", "SystemCallFilter=", "ProtectProc=default"]
+    drop_in(host, UNIT, "\n".join(["[Service]", *lines]))
+    host.run("systemctl", "start", UNIT)
+    assert {what: came for what, came in probed(host)["forbidden"].items() if came is not True} == {}
+
+
+def test_the_password_is_nowhere_that_others_can_read(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    in_flight(host, "test.child", door="door")
+    eventually("the child runs", lambda: len(processes(host)) > 1)
+    # Not all are there any more: the child has children that come and go.
+    environments = [host.run("cat", f"/proc/{pid}/environ", check=False) for pid in processes(host)]
+    told = "".join([host.run("systemctl", "show", UNIT), host.journal(UNIT), *environments])
+    assert "SHITHUBD_WORKER_UNIT" in told
     assert "battery" not in told
+    assert sum("SHITHUBD_WORKER_UNIT" in environment for environment in environments) == 1, "the worker's own"
     assert host.run("stat", "--format=%U %a", "/run/shithubd-worker/pgpass").split() == ["shithub", "600"]
 
 

@@ -27,11 +27,11 @@ UNIT = "shithubd-worker.service"
 PASSWORD = "correct horse: battery"
 DOOR = "/var/lib/shithub/door"  # at which jobs of the tests wait, so that they take as long as the test does
 WORKER_ENV = """
-PGHOST=127.0.0.1
+PGHOST={database}
 PGUSER=shithub
 PGDATABASE=shithub
 PYTHONPATH=/srv/forge
-SHITHUBD_WORKER_HANDLERS=host_jobs:registry
+SHITHUBD_WORKER_HANDLERS={handlers}
 """
 
 
@@ -91,16 +91,21 @@ def host(booted: Host) -> Iterator[Host]:
     yield booted
     print(booted.journal("shithubd-worker*", began))  # shown for a test that failed
     reset(booted)
+    empty(booted)
+
+
+def empty(host: Host) -> None:
+    """Its database has no job, no history, no worker and no hold."""
+    host.psql("shithub", "TRUNCATE jobs, job_history, workers, holds, audit")
 
 
 def reset(host: Host) -> None:
-    """No worker runs, no job is left, and nothing is configured for single units."""
+    """No worker runs on it, and its units are as shipped."""
     open_door(host)
     host.run("systemctl", "stop", "shithubd-worker*", check=False)
     host.run("systemctl", "reset-failed", check=False)
     host.run("sh", "-c", "rm -rf /etc/systemd/system/shithubd-worker*.d /etc/shithub/shithubd-worker*.env")
     host.run("systemctl", "daemon-reload")
-    host.psql("shithub", "TRUNCATE jobs, job_history, workers, holds, audit")
     host.run("rm", "-f", DOOR)
 
 
@@ -130,17 +135,27 @@ def make_database(host: Host) -> None:
     """PostgreSQL, the role, the database and its schema; and the tests' own handlers."""
     start_postgresql(host)
     host.psql("postgres", "CREATE ROLE shithub LOGIN", "CREATE DATABASE shithub OWNER shithub")
-    for module in (Path(__file__).with_name("host_jobs.py"), REPOSITORY / "tests/runbooks/page_jobs.py"):
-        host.write(f"/srv/forge/{module.name}", module.read_text())
+    bring_handlers(host)
     cli(host, "migrate")
 
 
+def bring_handlers(host: Host) -> None:
+    """The modules that the tests' workers load."""
+    for module in (Path(__file__).with_name("host_jobs.py"), REPOSITORY / "tests/runbooks/page_jobs.py"):
+        host.write(f"/srv/forge/{module.name}", module.read_text())
+
+
 def configure(host: Host, handlers: str = "host_jobs:registry") -> None:
-    """What the units read: the environment and the password."""
-    host.write("/etc/shithub/worker.env", WORKER_ENV.replace("host_jobs:registry", handlers), "0640")
-    host.run("chgrp", "shithub", "/etc/shithub/worker.env")
+    """A host with the database on it: the role's password, and what the units read."""
     host.psql("postgres", f"ALTER ROLE shithub PASSWORD '{PASSWORD}'")
-    host.write("/etc/shithub/pgpass", f"127.0.0.1:*:shithub:shithub:{PASSWORD.replace(':', chr(92) + ':')}\n", "0600")
+    tell_units(host, "127.0.0.1", handlers)
+
+
+def tell_units(host: Host, database: str, handlers: str = "host_jobs:registry") -> None:
+    """What the units of a host read: the environment, with the address of the database, and the password."""
+    host.write("/etc/shithub/worker.env", WORKER_ENV.format(database=database, handlers=handlers), "0640")
+    host.run("chgrp", "shithub", "/etc/shithub/worker.env")
+    host.write("/etc/shithub/pgpass", f"{database}:*:shithub:shithub:{PASSWORD.replace(':', chr(92) + ':')}\n", "0600")
 
 
 def cli(host: Host, *arguments: str) -> str:

@@ -1,0 +1,141 @@
+"""Two hosts on one network, with one database on the first of them.
+
+They are clones of one machine, machine id included, as virtual machines often are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nspawn import Host, eventually
+from worker_host import (
+    UNIT,
+    bring_handlers,
+    ended,
+    enqueue,
+    in_flight,
+    install,
+    job,
+    open_door,
+    outcomes,
+    postgresql,
+    reset,
+    runs,
+    state,
+    tell_units,
+)
+
+pytestmark = pytest.mark.timeout(900)  # the first one boots the hosts and installs everything
+FIRST, SECOND = "10.77.0.1", "10.77.0.2"
+
+
+@pytest.fixture(scope="module")
+def neighbour(booted: Host, wheels: Path) -> Iterator[Host]:
+    """A second host, with the worker installed, on a network with the first, which lets it in to its database."""
+    with Host("shw-second", bind_ro={wheels: "/mnt/wheels"}) as second:
+        booted.cable(FIRST, second, SECOND)
+        booted.psql("postgres", f"ALTER SYSTEM SET listen_addresses = 'localhost, {FIRST}'")
+        rules = booted.psql("postgres", "SHOW hba_file").strip()
+        booted.run("sh", "-c", f"echo 'host shithub shithub {SECOND}/32 scram-sha-256' >> {rules}")
+        booted.run("systemctl", "restart", postgresql(booted))
+        install(second)
+        bring_handlers(second)
+        yield second
+    booted.psql("postgres", "ALTER SYSTEM RESET listen_addresses")
+    booted.run("systemctl", "restart", postgresql(booted))
+
+
+@pytest.fixture
+def second(host: Host, neighbour: Host) -> Iterator[Host]:
+    """The same for one test; it comes and goes together with the first one."""
+    tell_units(neighbour, FIRST)
+    yield neighbour
+    if neighbour.is_up:
+        print(neighbour.journal("shithubd-worker*"))  # shown for a test that failed
+        reset(neighbour)
+
+
+def owner(host: Host, number: int) -> str | None:
+    """The host whose worker has leased a job."""
+    row = job(host, number)
+    return row and row["leased_by"] and row["leased_by"].partition(":")[0]
+
+
+def test_a_worker_that_starts_on_a_clone_leaves_the_others_jobs_alone_and_each_lease_names_its_host(
+    host: Host, second: Host
+) -> None:
+    machine_id = host.run("cat", "/etc/machine-id")
+    assert machine_id == second.run("cat", "/etc/machine-id")
+    host.run("systemctl", "start", UNIT)
+    one = in_flight(host, "test.waits", door="door")
+    second.run("systemctl", "start", UNIT)
+    two = in_flight(host, "test.waits", door="door")
+    assert (owner(host, one), owner(host, two)) == ("shw-host", "shw-second")
+    open_door(second)
+    eventually("the second one's is done", lambda: outcomes(host, two) == ["ok"])
+    assert state(host, one) == "processing"
+    open_door(host)
+    eventually("the first one's is done, in one run", lambda: outcomes(host, one) == ["ok"])
+
+
+def test_a_host_is_evacuated_while_the_other_works_on(host: Host, second: Host) -> None:
+    """runbooks/tasks/evacuate-host.md, on the host without the database."""
+    second.run("systemctl", "start", UNIT)
+    leaving = in_flight(host, "test.waits", door="door")
+    drain = 'shithubd-worker drain --host "$(hostname)" --wait --timeout 5m --reason "disk replacement"'
+    with second.popen("sh", "-c", drain) as draining:
+        eventually("it is held", lambda: host.sql("shithub", "SELECT FROM holds"))
+        host.run("systemctl", "start", UNIT)
+        number = enqueue(host, "test.touch", name="meanwhile")
+        eventually("the other one works", lambda: outcomes(host, number) == ["ok"])
+        assert draining.poll() is None
+        open_door(second)
+        assert draining.wait(120) == 0
+    assert outcomes(host, leaving) == ["ok"]
+    assert second.show(UNIT, "StatusText")["StatusText"].startswith("held: ")
+
+    second.run("systemctl", "restart", UNIT)
+    number = in_flight(host, "test.waits", door="door")
+    waiting = enqueue(host, "test.waits", door="door")
+    assert owner(host, number) == "shw-host"
+    second.run("systemctl", "disable", "--now", "--quiet", UNIT)
+    listed = second.run("shithubd-worker", "workers")
+    assert "shw-host" in listed
+    assert "shw-second" not in listed
+
+    second.run("systemctl", "enable", "--now", "--quiet", UNIT)
+    assert state(host, waiting) == "queued"
+    second.run("sh", "-c", 'shithubd-worker resume --host "$(hostname)"')
+    eventually("it works again", lambda: outcomes(host, waiting) == ["ok"])
+    [row] = host.sql("shithub", f"SELECT leased_by FROM job_history WHERE id = {waiting}")
+    assert row["leased_by"].startswith("shw-second:")
+
+
+def test_a_kind_that_is_paused_on_one_host_is_paused_on_the_other(host: Host, second: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    second.run("shithubd-worker", "pause-kind", "test.touch", "--reason", "a try")
+    paused = enqueue(host, "test.touch", name="paused")
+    other = enqueue(host, "test.waits", door="door")
+    open_door(host)
+    eventually("the other kind is done", lambda: outcomes(host, other) == ["ok"])
+    assert state(host, paused) == "queued"
+    second.run("shithubd-worker", "resume-kind", "test.touch")
+    eventually("the paused one is done", lambda: outcomes(host, paused) == ["ok"])
+
+
+def test_what_a_host_ran_that_lost_its_power_runs_on_the_other_when_the_lease_is_over(host: Host, second: Host) -> None:
+    """The last test of this file: the second host doesn't come back."""
+    second.run("systemctl", "start", UNIT)
+    number = in_flight(host, "test.waits.briefly-leased", door="door")
+    host.run("systemctl", "start", UNIT)
+    [row] = host.sql("shithub", "SELECT extract(epoch FROM clock_timestamp())::float AS now")
+    second.pull_the_plug()
+    back = ended(host, number)
+    assert back["outcome"] == "crashed"
+    print(f"the lease was back {back['at'] - row['now']:.1f} s after the host was gone, of a lease of 5 s")
+    eventually("the other one runs it", lambda: runs(host, number))
+    assert owner(host, number) == "shw-host"
+    open_door(host)
+    eventually("the job is done", lambda: outcomes(host, number) == ["crashed", "ok"])
