@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount")
+TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount", "ip")
 _MEMORY = Path("/sys/fs/cgroup/memory")  # of cgroups version 1
 PATIENCE = 120.0  # seconds; a limit for faults, never a measure
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -52,7 +52,7 @@ def why_not() -> str | None:
         return "booting a systemd host takes root"
     for tool in TOOLS:
         if shutil.which(tool) is None:
-            return f"{tool} is missing (Debian: systemd-container, util-linux)"
+            return f"{tool} is missing (Debian: systemd-container, util-linux, iproute2)"
     tried = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True, check=False, timeout=10
     )
@@ -170,8 +170,14 @@ class Host:
 
     @contextmanager
     def memory_limit(self, pid: str, size: int) -> Iterator[None]:
-        """Let a process of the host have no more than `size` bytes from now on. From outside, and not by MemoryMax=:
-        inside, a cgroup of version 1 can't be limited, so systemd's own limits have no effect here."""
+        """Let a process of the host have no more than `size` bytes from now on.
+
+        From outside: with cgroups of version 1 a host can't limit itself, so that MemoryMax= has no effect in it. With
+        version 2 it has, and this does nothing.
+        """
+        if not _MEMORY.is_dir():
+            yield
+            return
         cgroup = _MEMORY / self._directory.name
         cgroup.mkdir()
         try:

@@ -94,7 +94,7 @@ def test_a_host_is_evacuated_while_the_other_works_on(host: Host, second: Host) 
         open_door(second)
         assert draining.wait(120) == 0
     assert outcomes(host, leaving) == ["ok"]
-    assert second.show(UNIT, "StatusText")["StatusText"].startswith("held: ")
+    eventually("its status says so", lambda: second.show(UNIT, "StatusText")["StatusText"].startswith("held: "))
 
     second.run("systemctl", "restart", UNIT)
     number = in_flight(host, "test.waits", door="door")

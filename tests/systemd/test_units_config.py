@@ -51,4 +51,4 @@ def test_a_reload_of_a_wrong_configuration_changes_nothing_and_says_so(host: Hos
     eventually("it works on", lambda: outcomes(host, number) == ["ok"])
     reload(host, "SHITHUBD_WORKER_GRACE=5")
     eventually("the next one is taken", lambda: status_text(host) == "idle")
-    assert "reloaded: SHITHUBD_WORKER_GRACE=5" in host.journal(UNIT)
+    eventually("the journal says so", lambda: "reloaded: SHITHUBD_WORKER_GRACE=5" in host.journal(UNIT))

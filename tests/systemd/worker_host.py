@@ -218,7 +218,7 @@ def death(host: Host, invocation: str) -> Death:
 
 
 def ended(host: Host, number: int, times: int = 1) -> dict[str, Any]:
-    """The last of the rows that so many leases of a job left behind; `at`: when, in seconds of the database's clock."""
+    """How the first, second, … lease of a job ended, once it has; `at`: when, in seconds of the database's clock."""
     query = (
         "SELECT outcome, attempts, error, extract(epoch FROM finished_at)::float AS at FROM job_history"
         f" WHERE id = {number} ORDER BY finished_at"
@@ -228,7 +228,7 @@ def ended(host: Host, number: int, times: int = 1) -> dict[str, Any]:
         found = host.sql("shithub", query)
         return found if len(found) >= times else None
 
-    return eventually(f"lease {times} of job {number} is over", rows)[-1]
+    return eventually(f"lease {times} of job {number} is over", rows)[times - 1]
 
 
 def processes(host: Host) -> list[str]:
