@@ -80,6 +80,7 @@ def test_a_worker_that_starts_on_a_clone_leaves_the_others_jobs_alone_and_each_l
     eventually("the first one's is done, in one run", lambda: outcomes(host, one) == ["ok"])
 
 
+@pytest.mark.long
 def test_a_host_is_evacuated_while_the_other_works_on(host: Host, second: Host) -> None:
     """runbooks/tasks/evacuate-host.md, on the host without the database."""
     second.run("systemctl", "start", UNIT)

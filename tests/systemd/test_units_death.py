@@ -103,6 +103,7 @@ def test_a_job_that_ends_the_process_with_exit_code_0_is_a_crash_all_the_same(ho
     restarted(host, worker.invocation)
 
 
+@pytest.mark.long
 def test_a_job_that_takes_too_much_memory_is_a_crash(host: Host) -> None:
     drop_in(host, UNIT, "[Service]\nMemoryMax=150M\nMemorySwapMax=0\n")
     worker = Running(host, "test.hoards", door="door")
@@ -120,6 +121,7 @@ def test_a_worker_that_stands_still_is_killed_by_the_watchdog(host: Host) -> Non
     eventually("the journal shows where", lambda: "Fatal Python error: Aborted" in host.journal(UNIT))
 
 
+@pytest.mark.long
 def test_a_job_that_holds_the_interpreter_is_ended_before_its_lease_and_its_stack_is_told(host: Host) -> None:
     worker = Running(host, "test.hangs")
     worker.died({"exit-code"}, {"exited"}, "1")

@@ -68,9 +68,10 @@ def root(tmp_path: Path) -> Path:
             shutil.copy(unit, system)
     for unit in THEIRS:
         (system / unit).write_text("[Unit]\n")  # an empty file would mean: masked
-    program = tmp_path / "usr/bin/shithubd-worker"
-    program.parent.mkdir(parents=True)
-    program.touch(mode=0o755)
+    for name in ("usr/bin/shithubd-worker", "bin/kill"):
+        program = tmp_path / name
+        program.parent.mkdir(parents=True)
+        program.touch(mode=0o755)
     return tmp_path
 
 

@@ -101,6 +101,7 @@ def test_a_stop_ends_a_job_that_hears_nothing_and_gives_it_back(host: Host) -> N
     assert outcomes(host, number) == ["released"]
 
 
+@pytest.mark.long
 def test_a_stop_leaves_no_process_behind_not_even_one_that_left_the_session(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, "test.litters", door="door")
