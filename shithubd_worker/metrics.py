@@ -86,6 +86,7 @@ class Metrics:
         gauge("build_info", "1; the release and the schema that it brings.", ["version", "schema"]).labels(
             __version__, str(newest_version())
         ).set(1)
+        gauge("schema_version", "The version of the schema that this release brings.").set(newest_version())
         gauge("info", "1; this process as jobs.leased_by names it.", ["leased_by"]).labels(leased_by).set(1)
         for kind in (*kinds, OTHER):
             self._recovered.labels(kind)

@@ -174,6 +174,13 @@ def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
         "For how long from now the history has its partitions, in whole days.",
         value=answer["history_days"] * 86400,
     )
+    yield _family("schema_version", "The version of the database's schema.", value=answer["schema"])
+    yield _family(
+        "dead_rows",
+        "Rows that are gone, but that no vacuum has removed yet, as PostgreSQL's statistics have them.",
+        ["table"],
+        {("jobs",): answer["dead_rows"]},
+    )
 
 
 def _family(

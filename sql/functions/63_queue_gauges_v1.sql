@@ -1,6 +1,7 @@
 -- What the metrics endpoint shows of the queue, in one answer: each kind as in kinds_v1, by the counts of queue_counts
 -- (how old they are: `age`, in seconds; null if nobody counted yet); and, of this moment, the paused kinds with the
--- start of their pause, the holds by scope, the workers by state, and the days of history ready. Reads no job.
+-- start of their pause, the holds by scope, the workers by state, the days of history ready, the version of the schema, and
+-- the dead rows of jobs that no vacuum has removed yet, as PostgreSQL's statistics have them. Reads no job.
 CREATE OR REPLACE FUNCTION queue_gauges_v1() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$
@@ -20,5 +21,7 @@ AS $$
                       FROM (SELECT CASE WHEN beat_at > clock_timestamp() - interval '30 seconds' THEN state
                                         ELSE 'silent' END AS state, count(*) AS n
                               FROM workers GROUP BY 1) w),
-        'history_days', history_days_ready_v1())
+        'history_days', history_days_ready_v1(),
+        'schema', (SELECT version FROM worker_schema),
+        'dead_rows', pg_stat_get_dead_tuples('jobs'::regclass))
 $$;

@@ -57,6 +57,7 @@ def test_it_counts_what_happened(database, worker):
     assert worker.metric('shithub_worker_in_flight{kind="test.ok"}') == 0
     assert worker.metric("shithub_worker_db_up") == 1
     assert worker.metric("process_resident_memory_bytes") > 0
+    assert worker.metric("shithub_worker_schema_version") == worker.metric("shithubd_schema_version")
     # Every pair of kind and outcome is there from the start, so that a rate is never missing its first event.
     assert worker.metric('shithub_worker_jobs_processed_total{kind="test.sleep",outcome="crashed"}') == 0
 

@@ -10,6 +10,7 @@ from conftest import PATIENCE, eventually
 
 from shithubd_worker import queue_gauges
 from shithubd_worker.queue_gauges import QueueCollector
+from shithubd_worker.schema import newest_version
 from shithubd_worker.session import connector
 
 STATES = ("queued", "processing", "paused", "failed")
@@ -88,6 +89,7 @@ def test_they_say_what_the_table_holds(database, collector, patient):
     assert found["shithubd_holds"]["scope=host"] == found["shithubd_holds"]["scope=kind"] == 1
     assert found["shithubd_workers"]["state=idle"] == 0
     assert found["shithubd_history_ready_seconds"][""] == 14 * 86400
+    assert found["shithubd_schema_version"][""] == newest_version()
     assert found["shithubd_queue_counted_timestamp_seconds"][""] > 1.7e9
     assert found["shithubd_queue_scrape_success"][""] == 1
 
@@ -172,6 +174,24 @@ def test_the_longer_a_count_took_the_longer_nobody_counts(database):
     assert database.value("SELECT seconds < 100 FROM queue_counts")
     age(database, claimed="1 h")
     assert database.value(claim)
+
+
+def test_dead_rows_are_those_that_no_vacuum_could_remove(any_database, patient):
+    one = QueueCollector(connector(any_database.url, "test"), any_database.schema)
+
+    def dead_rows():
+        return scrape(one)["shithubd_dead_rows"]["table=jobs"]
+
+    insert(any_database, "a", 50)
+    with any_database.connect() as old, old.transaction():
+        old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT FROM jobs")
+        any_database.query("DELETE FROM jobs")
+        any_database.query("VACUUM jobs")
+        eventually(lambda: dead_rows() == 50, "its snapshot keeps them")
+    any_database.query("VACUUM jobs")
+    eventually(lambda: dead_rows() == 0, "removed")
+    one.close()
 
 
 def test_strangers_beyond_the_hundredth_are_one(database, collector, patient):
