@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from nspawn import Host, eventually
-from worker_host import DOOR, UNIT, cli, enqueue, in_flight, open_door, postgresql, start_postgresql, state
+from worker_host import DOOR, PROGRAM, UNIT, cli, enqueue, in_flight, open_door, postgresql, start_postgresql, state
 
 Scene = Callable[..., dict[str, str] | None]
 _SCENES: dict[str, tuple[Scene, set[str]]] = {}
@@ -54,6 +55,12 @@ def _insert(host: Host, kind: str, count: int) -> list[int]:
     """Many jobs at once, as any program may enqueue them; their ids."""
     host.psql("shithub", f"INSERT INTO jobs (kind) SELECT '{kind}' FROM generate_series(1, {count})")
     return [row["id"] for row in host.sql("shithub", f"SELECT id FROM jobs WHERE kind = '{kind}' ORDER BY id")]
+
+
+def _begin(host: Host, statements: str) -> None:
+    """A session of the database's superuser that begins a transaction, and then idles in it until somebody ends it."""
+    forgotten = f"(echo '{statements}'; exec sleep infinity) | psql -XAtqd shithub"
+    host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={SESSION}", "sh", "-c", forgotten)
 
 
 def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str) -> None:
@@ -154,8 +161,7 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
         enqueue(host, kind)
     if table != "jobs":
         host.run("systemctl", "start", UNIT)
-    forgotten = f"(echo 'BEGIN; LOCK TABLE {table} IN {mode} MODE;'; sleep infinity) | psql -XAtqd shithub"
-    host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={SESSION}", "sh", "-c", forgotten)
+    _begin(host, f"BEGIN; LOCK TABLE {table} IN {mode} MODE;")
     held = (
         "SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         f" WHERE l.granted AND a.state = 'idle in transaction' AND l.relation = '{table}'::regclass"
@@ -170,6 +176,31 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
         )
         eventually("a lease waits for it", lambda: host.sql("shithub", waits))
     return {"pid": str(row["pid"])}
+
+
+@scene(gives={"pid"})
+def snapshot(host: Host, kind: str, count: str) -> dict[str, str]:
+    """Jobs have run, and a session that is idle in its transaction may still have to see their rows."""
+    _empty(host)
+    _begin(host, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM jobs;")
+    idle = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction' AND backend_xmin IS NOT NULL"
+    [row] = eventually("it has its snapshot", lambda: host.sql("shithub", idle))
+    host.run("systemctl", "start", UNIT)
+    for _ in range(int(count)):
+        enqueue(host, kind)
+    eventually("they have run", lambda: not host.sql("shithub", "SELECT FROM jobs"))
+    return {"pid": str(row["pid"])}
+
+
+@scene()
+def left_behind(host: Host) -> None:
+    """A new release was installed, and has migrated, but the worker still runs the one before."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    look = "from shithubd_worker import schema; print(schema.sql_directory(), schema.newest_version())"
+    directory, newest = host.run(str(Path(PROGRAM).with_name("python")), "-c", look).split()
+    host.write(f"{directory}/migrations/{int(newest) + 1:04}_nothing.sql", "-- expand\n")
+    cli(host, "migrate")
 
 
 @scene(gives={"job-ids"})

@@ -44,6 +44,12 @@ WORDS |= {"changes", "increase", "last_over_time", "max_over_time", "time", "vec
 # What Prometheus adds to what it scrapes.
 THEIRS = {"job", "instance"}
 
+# What no worker can export, and the one rule that needs it: node_exporter's sample of a unit that systemd gave up on.
+# tests/systemd/test_booted_host.py holds it against a real one.
+OF_OTHERS = {
+    "WorkerUnitFailed": {"node_systemd_unit_state": [{"name": "shithubd-worker.service", "state": "failed"}]},
+}
+
 # What queue_gauges_v1 answers, for one kind that has everything.
 ANSWER: dict[str, Any] = {
     "age": 1.0,
@@ -60,6 +66,8 @@ ANSWER: dict[str, Any] = {
     "holds": {"fleet": 1},
     "workers": {"idle": 1},
     "history_days": 14,
+    "schema": 2,
+    "dead_rows": 1,
 }
 
 
@@ -226,16 +234,19 @@ def metrics_of(expr: str) -> set[str]:
 def test_a_worker_exports_every_metric_that_it_uses(rule: Rule, exported: dict[str, list[dict[str, str]]]) -> None:
     used = metrics_of(rule.expr)
     assert used
-    assert used - set(exported) <= {"up"}
+    assert used - set(exported) - set(OF_OTHERS.get(rule.name, {})) <= {"up"}
 
 
 @every_alert
 def test_a_worker_exports_every_label_that_it_selects(rule: Rule, exported: dict[str, list[dict[str, str]]]) -> None:
+    shown = exported | OF_OTHERS.get(rule.name, {})
     for metric, matchers in re.findall(r"\b([a-z_]\w*)\{([^}]*)\}", rule.expr):
         for label, values in re.findall(r'(\w+)[=!]~?"([^"]*)"', matchers):
             if label not in THEIRS:
-                assert set(values.split("|")) <= {labels.get(label) for labels in exported[metric]}, (metric, label)
-    known = {label for metric in metrics_of(rule.expr) - {"up"} for labels in exported[metric] for label in labels}
+                found = [labels.get(label, "") for labels in shown[metric]]
+                for value in values.split("|"):
+                    assert any(re.fullmatch(value, each) for each in found), (metric, label, value)
+    known = {label for metric in metrics_of(rule.expr) - {"up"} for labels in shown[metric] for label in labels}
     grouped = set(re.findall(r"\w+", " ".join(re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", rule.expr))))
     assert grouped <= known | THEIRS
 

@@ -82,9 +82,14 @@ def test_every_command_and_flag_exists(path: Path) -> None:
             pytest.fail(f"{path.name}: shithubd-worker {' '.join(words)}: {error.format_message()}")
 
 
+def _can_be_prepared(statement: str) -> bool:
+    """A VACUUM can't; it is only executed."""
+    return bool(statement.strip()) and not statement.strip().startswith("VACUUM")
+
+
 @pytest.mark.parametrize("block", blocks("sql"), ids=str)
 def test_every_statement_is_understood_by_the_schema(block: Block, database) -> None:
-    for number, statement in enumerate(filter(str.strip, block.text.split(";"))):
+    for number, statement in enumerate(filter(_can_be_prepared, block.text.split(";"))):
         text = re.sub(r"<[a-z-]+>", ANY, statement)
         database.query(f"PREPARE statement_{number} AS {text}")
 

@@ -19,6 +19,15 @@ def test_a_wrong_configuration_fails_once(host: Host) -> None:
     eventually("the journal says why", lambda: "SHITHUBD_WORKER_GRACE" in host.journal(UNIT))
 
 
+def test_a_unit_that_systemd_gave_up_on_shows_in_node_exporter(host: Host) -> None:
+    """As the alert WorkerUnitFailed has it, and with the settings of Debian's package."""
+    host.run("systemctl", "start", "prometheus-node-exporter")
+    drop_in(host, UNIT, "[Service]\nEnvironment=SHITHUBD_WORKER_GRACE=soon\n")
+    host.run("systemctl", "start", UNIT, check=False)
+    sample = f'node_systemd_unit_state{{name="{UNIT}",state="failed",type="notify"}} 1\n'
+    eventually("it is failed", lambda: sample in host.run("curl", "-sS", "http://127.0.0.1:9100/metrics", check=False))
+
+
 def reload(host: Host, *lines: str) -> None:
     """`systemctl reload`, with a file of the unit's own that says this."""
     host.write("/etc/shithub/shithubd-worker.env", "".join(f"{line}\n" for line in lines))
