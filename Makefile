@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-quick test-long bench bench-quick host lint format units wheel deb clean help
+.PHONY: demo test test-quick test-long bench bench-quick dashboard host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -29,6 +29,9 @@ bench: $(STAMP)  ## the worker beside its peers and the limit: about 40 minutes,
 
 bench-quick: $(STAMP)  ## the same, small: under 3 minutes
 	@$(RUN)/python -m benchmarks --quick --output build/bench-quick
+
+dashboard: $(STAMP)  ## runbooks/dashboard.json, from scripts/dashboard_panels.py
+	@$(RUN)/python scripts/dashboard.py
 
 host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
 	@$(RUN)/python tests/systemd/host_shell.py

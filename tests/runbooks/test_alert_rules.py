@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from page import RUNBOOKS, Page
+from promql import metrics_of, selections_of
 from promtool import promtool
 
 from shithubd_worker.metrics import Metrics
@@ -38,9 +39,6 @@ _LOOK = re.compile(
     r"eval_time: (?P<minute>\d+)m\n +alertname: (?P<alert>\w+)\n +exp_alerts:(?P<silent> \[\])?$", re.MULTILINE
 )
 
-# PromQL's own words, of those that the rules use.
-WORDS = {"and", "or", "unless", "offset", "sum", "max", "min", "count"}
-WORDS |= {"changes", "increase", "last_over_time", "max_over_time", "time", "vector"}
 # What Prometheus adds to what it scrapes.
 THEIRS = {"job", "instance"}
 
@@ -223,13 +221,6 @@ def exported() -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def metrics_of(expr: str) -> set[str]:
-    """The names in an expression that are neither PromQL's nor labels."""
-    bare = re.sub(r"\b(?:by|on)\s*\([^)]*\)", " ", expr)
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
-    return set(re.findall(r"\b[a-z_]\w*", bare)) - WORDS
-
-
 @every_alert
 def test_a_worker_exports_every_metric_that_it_uses(rule: Rule, exported: dict[str, list[dict[str, str]]]) -> None:
     used = metrics_of(rule.expr)
@@ -240,12 +231,9 @@ def test_a_worker_exports_every_metric_that_it_uses(rule: Rule, exported: dict[s
 @every_alert
 def test_a_worker_exports_every_label_that_it_selects(rule: Rule, exported: dict[str, list[dict[str, str]]]) -> None:
     shown = exported | OF_OTHERS.get(rule.name, {})
-    for metric, matchers in re.findall(r"\b([a-z_]\w*)\{([^}]*)\}", rule.expr):
-        for label, values in re.findall(r'(\w+)[=!]~?"([^"]*)"', matchers):
-            if label not in THEIRS:
-                found = [labels.get(label, "") for labels in shown[metric]]
-                for value in values.split("|"):
-                    assert any(re.fullmatch(value, each) for each in found), (metric, label, value)
+    for metric, label, value in selections_of(rule.expr):
+        if label not in THEIRS:
+            assert any(re.fullmatch(value, labels.get(label, "")) for labels in shown[metric]), (metric, label, value)
     known = {label for metric in metrics_of(rule.expr) - {"up"} for labels in shown[metric] for label in labels}
     grouped = set(re.findall(r"\w+", " ".join(re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", rule.expr))))
     assert grouped <= known | THEIRS
