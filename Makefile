@@ -30,8 +30,12 @@ bench: $(STAMP)  ## the worker beside its peers and the limit: about 40 minutes,
 bench-quick: $(STAMP)  ## the same, small: under 3 minutes
 	@$(RUN)/python -m benchmarks --quick --output build/bench-quick
 
-dashboard: $(STAMP)  ## runbooks/dashboard.json, from scripts/dashboard_panels.py
+dashboard: $(STAMP)  ## runbooks/dashboard.json, from scripts/dashboard_panels.py; PICTURE=1: and its picture (5 minutes)
 	@$(RUN)/python scripts/dashboard.py
+ifdef PICTURE
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --group picture
+	@PYTHONPATH=.:tests:tests/systemd:tests/runbooks $(RUN)/python tests/runbooks/dashboard_picture.py
+endif
 
 host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
 	@$(RUN)/python tests/systemd/host_shell.py

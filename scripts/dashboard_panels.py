@@ -1,7 +1,8 @@
 """What the dashboard asks, one row for each question of somebody who was woken by an alert.
 
 Queries about the queue take `max by`, for all workers say the same of it, and heed $kind alone; what a worker says of
-itself heeds $instance too.
+itself heeds $instance too. Of the states of workers, which change from one scrape to the next, the mean is taken: else
+their sum would be more than there are.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "As the database has them: silent ones have given no sign of life for 30 s.",
             "short",
             ("WorkerDown", "WorkerMemoryHigh"),
-            (Line("max by (state) (shithubd_workers)", "{{state}}"),),
+            (Line("avg by (state) (shithubd_workers)", "{{state}}"),),
             stacked=True,
         ),
         Panel(
@@ -162,14 +163,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             (
                 Line(
                     f'sum(changes(process_start_time_seconds{{job="shithubd-worker", {WORKER}}}{RECENTLY}))',
-                    "starts of workers",
+                    "worker starts",
                 ),
                 Line(
                     f"sum(increase(shithub_worker_leases_recovered_total{{{WORKER}}}{RECENTLY}))",
-                    "leases taken back from the dead",
+                    "leases taken back",
                 ),
                 Line(f"sum(increase(shithub_worker_fenced_writes_total{{{BOTH}}}{RECENTLY}))", "leases lost"),
-                Line(f"sum(max by (kind) (shithubd_job_expired_leases{{{QUEUE}}}))", "expired, and not taken back yet"),
+                Line(f"sum(max by (kind) (shithubd_job_expired_leases{{{QUEUE}}}))", "leases expired"),
             ),
         ),
         Panel(

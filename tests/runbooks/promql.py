@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 # Its own words, of those that we use.
-WORDS = {"and", "or", "unless", "offset", "sum", "max", "min", "count"}
+WORDS = {"and", "or", "unless", "offset", "sum", "max", "min", "avg", "count"}
 WORDS |= {"changes", "increase", "last_over_time", "max_over_time", "time", "vector"}
 WORDS |= {"clamp_min", "deriv", "histogram_quantile", "rate"}
 
