@@ -44,7 +44,7 @@ SPEAK_TO_THE_DATABASE = {
 PURE = {
     "model": {"dataclasses", "enum", "math", "typing", "uuid"},
     "frontier": {"collections", "math", "typing"},
-    "prefetch": set(),
+    "prefetch": {"collections"},
     "wakeups": {"collections", "math"},
     "arrays": {"collections", "typing"},
     "tray": {"collections", "typing"},
