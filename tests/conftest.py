@@ -182,7 +182,8 @@ def pytest_report_header() -> str:
     return f"PostgreSQL: {bindir or 'the embedded one alone (no server of Debian here; make test as root installs it)'}"
 
 
-def _database(server: Server) -> Iterator[Database]:
+def new_database(server: Server) -> Iterator[Database]:
+    """A fresh, migrated database, for as long as the generator is held open."""
     name = f"t{time.monotonic_ns()}"
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template_worker')  # type: ignore[arg-type]
@@ -194,13 +195,13 @@ def _database(server: Server) -> Iterator[Database]:
 @pytest.fixture
 def database(server: Server) -> Iterator[Database]:
     """A fresh, migrated database."""
-    yield from _database(server)
+    yield from new_database(server)
 
 
 @pytest.fixture(params=["debian", "embedded"])
 def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A fresh, migrated database on each of the servers: for the contract of the schema."""
-    yield from _database(request.getfixturevalue("server" if request.param == "debian" else "embedded_server"))
+    yield from new_database(request.getfixturevalue("server" if request.param == "debian" else "embedded_server"))
 
 
 class Door:

@@ -52,9 +52,9 @@ class Page:
 
     @cached_property
     def prose(self) -> str:
-        """All but the blocks and the comments."""
-        without = re.sub(r"^```.*?^```$", "", self.text, flags=re.DOTALL | re.MULTILINE)
-        return re.sub(r"<!--.*?-->", "", without, flags=re.DOTALL)
+        """All but the blocks and the comments, each line at its number."""
+        either = re.compile(r"^```.*?^```$|<!--.*?-->", re.DOTALL | re.MULTILINE)
+        return either.sub(lambda match: "\n" * match[0].count("\n"), self.text)
 
 
 def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:

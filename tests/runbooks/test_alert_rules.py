@@ -43,7 +43,7 @@ _LOOK = re.compile(
 THEIRS = {"job", "instance"}
 
 # What no worker can export, and the one rule that needs it: node_exporter's sample of a unit that systemd gave up on.
-# tests/systemd/test_booted_host.py holds it against a real one.
+# tests/systemd/test_units_config.py holds it against a real one.
 OF_OTHERS = {
     "WorkerUnitFailed": {"node_systemd_unit_state": [{"name": "shithubd-worker.service", "state": "failed"}]},
 }
@@ -201,8 +201,7 @@ def test_every_page_has_the_shape_that_its_reader_knows(path: Path) -> None:
     assert len(re.findall(r"^- If ", diagnosis, re.MULTILINE)) >= 2, "branches"
 
 
-@pytest.fixture(scope="module")
-def exported() -> dict[str, list[dict[str, str]]]:
+def samples() -> dict[str, list[dict[str, str]]]:
     """What a worker's endpoint shows: the labels of each of its samples, by name."""
 
     class Answered(QueueCollector):
@@ -219,6 +218,11 @@ def exported() -> dict[str, list[dict[str, str]]]:
         for sample in family.samples:
             found.setdefault(sample.name, []).append(sample.labels)
     return found
+
+
+@pytest.fixture(scope="module")
+def exported() -> dict[str, list[dict[str, str]]]:
+    return samples()
 
 
 @every_alert

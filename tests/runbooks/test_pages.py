@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
+import claims
 import page
+import products
 import pytest
 import scenes
+from claims import CHECKS, Check
+from conftest import Database, new_database
 from page import PAGES, RUNBOOKS, RUNNABLE, Block, Page
+from products import Product
+from servers import Server
 
-from shithubd_worker import units
-from shithubd_worker.cli import cli
-
-# What stands for a placeholder where only the form counts.
-ANY = "1"
-BEFORE_A_COMMAND = {"--", "do", "then", "else", "if", "while", "until", "!", "sudo"}
-UNIT = re.compile(r"shithubd-worker(?:@[\w*-]*)?\.(?:service|target|slice|timer)")
-PATH = re.compile(r"/(?:etc|run|var/lib|usr)/[\w./@-]+\w")
 MOST_MANUAL = 0.05
+# What leads to the pages.
+STUBS = (RUNBOOKS / "README.md",)
 
 every_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
@@ -30,87 +28,27 @@ def blocks(language: str | None = None) -> list[Block]:
     return [block for path in PAGES for block in Page(path).blocks if language in (None, block.language)]
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """The words of each call of shithubd-worker in shell text, without its name."""
-    for line in re.sub(r"<[a-z-]+>", ANY, text.replace("\\\n", " ")).splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.whitespace_split = True
-        call: list[str] | None = None
-        before = ";"
-        for word in [*lexer, ";"]:
-            if set(word) <= set("();<>|&"):
-                if call is not None:
-                    yield call
-                call = None
-            elif call is not None:
-                call.append(word)
-            elif word == "shithubd-worker" and (before in BEFORE_A_COMMAND or set(before) <= set("();|&")):
-                call = []
-            before = word
+@pytest.fixture(scope="module")
+def ours() -> Product:
+    return products.ours()
 
 
-def check_command(words: list[str]) -> None:
-    """Raises click.UsageError for a command, an option or an argument that doesn't exist."""
-    command: click.Command = cli
-    context = click.Context(cli, info_name="shithubd-worker")
-    while isinstance(command, click.Group):
-        assert words, f"{command.name} needs a command behind it"
-        name, words = words[0], words[1:]
-        found = command.get_command(context, name)
-        assert found is not None, f"there is no command {name}"
-        command = found
-        context = click.Context(command, parent=context, info_name=name)
-    with command.make_context(command.name, words, parent=context.parent):
-        pass
-
-
-def sentences(path: Path) -> Iterator[str]:
-    """What stands in backquotes in the text, if it is a command of ours."""
-    for quoted in re.findall(r"`([^`\n]+)`", Page(path).prose):
-        if quoted.startswith("shithubd-worker "):
-            yield quoted
+@pytest.fixture(scope="module")
+def schema(server: Server) -> Iterator[Database]:
+    """A database of our schema for all pages: nothing that is checked here leaves a trace."""
+    yield from new_database(server)
 
 
 @every_page
-def test_every_command_and_flag_exists(path: Path) -> None:
-    text = [block.text for block in Page(path).blocks if block.language == "sh"]
-    for words in [words for each in (*text, *sentences(path)) for words in commands(each.replace("…", ""))]:
-        given = [re.sub(r"\$\([^)]*\)", ANY, word) for word in words]
-        try:
-            check_command(given)
-        except click.ClickException as error:
-            pytest.fail(f"{path.name}: shithubd-worker {' '.join(words)}: {error.format_message()}")
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_what_a_page_says_is_so(check: Check, path: Path, ours: Product, schema: Database) -> None:
+    faults = [f"{path.name}:{fault.line}: {fault.text}" for fault in check(Page(path), ours, schema)]
+    assert not faults, "\n".join(faults)
 
 
-def _can_be_prepared(statement: str) -> bool:
-    """A VACUUM can't; it is only executed."""
-    return bool(statement.strip()) and not statement.strip().startswith("VACUUM")
-
-
-@pytest.mark.parametrize("block", blocks("sql"), ids=str)
-def test_every_statement_is_understood_by_the_schema(block: Block, database) -> None:
-    for number, statement in enumerate(filter(_can_be_prepared, block.text.split(";"))):
-        text = re.sub(r"<[a-z-]+>", ANY, statement)
-        database.query(f"PREPARE statement_{number} AS {text}")
-
-
-@every_page
-def test_every_unit_and_path_exists(path: Path) -> None:
-    text = Page(path).text
-    shipped = {file.name for file in units.directory().iterdir()}
-    for unit in UNIT.findall(text):
-        assert re.sub(r"@[\w*-]+", "@", unit) in shipped, unit
-    for drop_in in re.findall(r"drop-in `([\w.-]+)`", text):
-        assert (units.directory() / "drop-ins" / drop_in).is_file(), drop_in
-    known = "\n".join(file.read_text() for file in units.directory().rglob("*.*"))
-    for place in PATH.findall(text):
-        if place.startswith(("/etc/shithub/", "/run/shithub")):
-            assert re.sub(r"shithubd-worker(@\w*)?\.env", "%N.env", place) in known, place
-
-
-@every_page
+@pytest.mark.parametrize("path", [*PAGES, *STUBS], ids=lambda path: path.stem)
 def test_every_link_leads_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", Page(path).text):
+    for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
         if not target.startswith("https://"):
             name, _, anchor = target.partition("#")
             other = (path.parent / name).resolve() if name else path
@@ -184,4 +122,28 @@ def test_a_page_that_is_not_understood_is_a_fault(tmp_path: Path, text: str, fau
 
 
 def test_the_runbooks_directory_holds_nothing_that_no_test_reads() -> None:
-    assert set(RUNBOOKS.rglob("*.md")) == {*PAGES, RUNBOOKS / "README.md"}
+    assert set(RUNBOOKS.rglob("*.md")) == {*PAGES, *STUBS}
+
+
+# For each check a sentence that isn't so.
+LIES: dict[Check, str] = {
+    claims.commands_and_flags: "`shithubd-worker drain --everything`",
+    claims.sql: "`SELECT locked_by FROM jobs`",
+    claims.values: "Look for `state = 'running'`.",
+    claims.units_and_paths: "`systemctl stop shithubd-workers`",
+    claims.kinds: "`pause-kind search.index`",
+    claims.words: "`locked_by` names the process.",
+    claims.metrics: "`shithubd_job_queue_length` grows.",
+    claims.alerts: "The alert `JobsWait` tells.",
+    claims.variables: "Set `SHITHUBD_WORKER_PATIENCE`.",
+    claims.directives: "After `TimeoutStopSec=90` it is ended.",
+    claims.exit_codes: "It ends with exit code 78: the database is away.",
+    claims.claims: "<!-- claim late=written -->",
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_each_check_reports_what_is_not_so(check: Check, tmp_path: Path, ours: Product, schema: Database) -> None:
+    (tmp_path / "x.md").write_text(f"# x\n\n{LIES[check]}\n")
+    [fault] = check(Page(tmp_path / "x.md"), ours, schema)
+    assert fault.line == 3

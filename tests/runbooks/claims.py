@@ -1,0 +1,327 @@
+"""The static layer: what a page says, held against the facts of a product. No process of the product is started.
+
+Each check yields the faults of one page. What a page claims of leases, and no other check can see, it says in a
+comment, as in `<!-- claim late=refused -->`; the probes at the end ask the product's own database what is so.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import click
+import psycopg
+from conftest import Database
+from page import Page
+from products import Product, is_exception
+from test_alert_rules import metrics_of
+
+
+class Fault(NamedTuple):
+    """What isn't so, and the line of the page that says it."""
+
+    line: int
+    text: str
+
+
+Check = Callable[[Page, Product, Database], Iterator[Fault]]
+
+ANY = "1"  # what stands for a placeholder where only the form counts
+BEFORE_A_COMMAND = {"--", "do", "then", "else", "if", "while", "until", "!", "sudo"}
+BETWEEN_COMMANDS = set("();<>|&\n")
+UNIT = re.compile(
+    r"(?:systemctl|journalctl -u)\b[^\n`]*|\bshithub[\w-]*(?:@[\w*-]*)?\.(?:service|target|slice|timer)\b"
+)
+PATH = re.compile(r"/(?:etc|run|var/lib|usr)/[\w./@-]+\w")
+STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b")
+# Properties of a unit that tell how it is, not what its file says.
+OF_THE_MOMENT = {"ExecMainStatus", "NRestarts", "SubState", "ActiveState", "Result", "StatusText", "MainPID"}
+KIND = re.compile(r"(?:\bkind(?: =|=)? ?['`]?|(?:pause|resume)-kind |enqueue |--kind |--failed )(\w+[.:]\w+)(?!\w*=)")
+CLAIM = re.compile(r"<!-- claim (.*?) -->")
+
+
+def found(pattern: str | re.Pattern[str], text: str) -> Iterator[tuple[int, re.Match[str]]]:
+    """Each match, with its line from 1."""
+    for match in re.finditer(pattern, text):
+        yield text.count("\n", 0, match.start()) + 1, match
+
+
+def quoted(page: Page) -> Iterator[tuple[int, str]]:
+    """What stands in backquotes in the text, with its line."""
+    for line, match in found(r"`([^`\n]+)`", page.prose):
+        yield line, match[1]
+
+
+# Commands, and statements of SQL.
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each call of shithubd-worker in shell text, without its name."""
+    joined = re.sub(r"^\s*#.*$", "", text.replace("\\\n", " "), flags=re.MULTILINE)
+    lexer = shlex.shlex(re.sub(r"<[a-z-]+>", ANY, joined), posix=True, punctuation_chars="();<>|&\n")
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
+    call: list[str] | None = None
+    before = ";"
+    for word in [*lexer, ";"]:
+        if set(word) <= BETWEEN_COMMANDS:
+            if call is not None:
+                yield call
+            call = None
+        elif call is not None:
+            call.append(word)
+        elif word == "shithubd-worker" and (before in BEFORE_A_COMMAND or set(before) <= BETWEEN_COMMANDS):
+            call = []
+        before = word
+
+
+def check_command(program: click.Group, words: list[str]) -> None:
+    """Raises click.UsageError for a command, an option or an argument that doesn't exist."""
+    command: click.Command = program
+    context = click.Context(program, info_name="shithubd-worker")
+    while isinstance(command, click.Group):
+        name, words = (*words, "")[0], words[1:]
+        known = command.get_command(context, name)
+        if known is None:
+            raise click.UsageError(f"there is no command {name!r}")
+        command = known
+        context = click.Context(command, parent=context, info_name=name)
+    with command.make_context(command.name, words, parent=context.parent):
+        pass
+
+
+def commands_and_flags(page: Page, product: Product, _: Database) -> Iterator[Fault]:
+    """Every command and every flag exists."""
+    calls = [(block.line, block.text) for block in page.blocks if block.language == "sh"]
+    calls += [(line, text) for line, text in quoted(page) if text.startswith("shithubd-worker ")]
+    for line, text in calls:
+        for words in commands(text.replace("…", "")):
+            given = [re.sub(r"\$\([^)]*\)", ANY, word) for word in words]
+            try:
+                if product.program is None:
+                    raise click.UsageError("there is no such program")
+                check_command(product.program, given)
+            except click.ClickException as error:
+                yield Fault(line, f"shithubd-worker {' '.join(words)}: {error.format_message()}")
+
+
+def statements(page: Page) -> Iterator[tuple[int, str]]:
+    """Each statement of SQL: of a block of its own, of a call of psql, and in backquotes."""
+    texts = [(block.line, block.text) for block in page.blocks if block.language == "sql"]
+    for block in page.blocks:
+        if block.language == "sh":
+            texts += [(block.line + line - 1, match[1]) for line, match in found(r'psql [^"]*-c "([^"]*)"', block.text)]
+    texts += quoted(page)
+    for line, text in texts:
+        yield from ((line, each.strip()) for each in text.split(";") if STATEMENT.match(each) and "…" not in each)
+
+
+def sql(page: Page, product: Product, database: Database) -> Iterator[Fault]:
+    """Every statement is understood by the schema."""
+    with database.connect() as connection:
+        for line, text in statements(page):
+            try:
+                connection.execute("DEALLOCATE ALL")
+                connection.execute(f"PREPARE statement AS {re.sub(r'<[a-z-]+>', ANY, text)}")  # type: ignore[arg-type]
+            except psycopg.Error as error:
+                yield Fault(line, f"{text}: {error.diag.message_primary}")
+
+
+def values(page: Page, product: Product, database: Database) -> Iterator[Fault]:
+    """Every state, outcome and scope that a column is compared with is one that the column can have."""
+    checks = [
+        row[0] for row in database.query("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c'")
+    ]
+    for line, match in found(r"(?<![\w.])(state|outcome|scope) ?= ?'(\w+)'", page.text):
+        if not any(match[1] in check and f"'{match[2]}'" in check for check in checks):
+            yield Fault(line, f"no {match[1]} is ever {match[2]!r}")
+
+
+# Names.
+
+
+def units_and_paths(page: Page, product: Product, _: Database) -> Iterator[Fault]:
+    """Every unit, drop-in, and path below /etc/shithub or /run/shithub* is one that it ships or reads."""
+    for line, match in found(UNIT, page.text):
+        for name in re.findall(r"(?<![/\w])shithub[\w@*.-]*", match[0]):
+            unit = re.sub(r"@[\w-]+", "@", name if "." in name else f"{name}.service")
+            if not fnmatch.filter(product.units, unit):
+                yield Fault(line, f"there is no unit {name}")
+    for line, match in found(r"drop-in `([\w.-]+)`", page.text):
+        if match[1] not in product.units:
+            yield Fault(line, f"there is no drop-in {match[1]}")
+    for line, match in found(PATH, page.text):
+        place = match[0]
+        known = re.sub(r"shithubd-worker(@\w*)?\.env", "%N.env", place) in product.files
+        if place.startswith(("/etc/shithub/", "/run/shithub")) and not known:
+            yield Fault(line, f"nothing reads {place}")
+
+
+def kinds(page: Page, product: Product, _: Database) -> Iterator[Fault]:
+    """Every kind has a handler, unless the page is about one that has none."""
+    strangers = {given["kind"] for block in page.blocks for name, given in block.scenes if name == "unhandled"}
+    for line, match in found(KIND, page.text):
+        if match[1] not in product.kinds | strangers:
+            yield Fault(line, f"no handler is registered for kind {match[1]}")
+
+
+def words(page: Page, product: Product, database: Database) -> Iterator[Fault]:
+    """A name in backquotes, if it has an underscore, is a column, an outcome, a kind's limit, a metric or a setting."""
+    columns = {row[0] for row in database.query("SELECT column_name FROM information_schema.columns")}
+    settings = {row[0] for row in database.query("SELECT name FROM pg_settings")}
+    for line, text in quoted(page):
+        if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) and text not in columns | settings | product.words | product.metrics:
+            yield Fault(line, f"nothing is called {text}")
+
+
+def metrics(page: Page, product: Product, _: Database) -> Iterator[Fault]:
+    """Every metric is exported."""
+    named = [(line, match[0]) for line, match in found(r"\bshithub(?:d|_worker)_[a-z_]+", page.text)]
+    named += [(b.line, name) for b in page.blocks if b.language == "promql" for name in metrics_of(b.text)]
+    for line, name in named:
+        if name not in product.metrics:
+            yield Fault(line, f"no worker exports {name}")
+
+
+def alerts(page: Page, product: Product, _: Database) -> Iterator[Fault]:
+    """Every alert is in the rules."""
+    for line, match in found(r"\balert `(\w+)`", page.prose):
+        if match[1] not in product.alerts:
+            yield Fault(line, f"no rule has the alert {match[1]}")
+
+
+def variables(page: Page, product: Product, _: Database) -> Iterator[Fault]:
+    """Every variable is read by a command."""
+    for line, match in found(r"_?SHITHUBD_WORKER_[A-Z_]+", page.text):
+        if match[0] not in product.variables:
+            yield Fault(line, f"nothing reads {match[0]}")
+
+
+# What the unit says, and how commands end.
+
+
+def plain(name: str, value: str) -> tuple[str, str]:
+    """A directive as its file has it and as `systemctl show` has it, in one form: seconds, bytes."""
+    if name.endswith("Sec"):
+        return name.replace("USec", "Sec"), re.sub(r"^(\d+)(?:s|sec)?$", r"\1", value)
+    if size := re.fullmatch(r"(\d+)([KMG])", value):
+        return name, str(int(size[1]) * 1024 ** ("KMG".index(size[2]) + 1))
+    return name, value
+
+
+def directives(page: Page, product: Product, _: Database) -> Iterator[Fault]:
+    """Every directive that the page names is in the unit, with the value that it says."""
+    known = {plain(name, value) for name, values in product.directives.items() for value in values}
+    names = {name for name, _ in known}
+    for line, match in found(r"\b([A-Z][a-z]+[A-Za-z]*)=([^\s`'\",;)]+)", page.text):
+        name, value = plain(match[1], match[2])
+        if name not in OF_THE_MOMENT and (name, value) not in known:
+            yield Fault(
+                line, f"{match[0]}: the unit says {sorted(v for n, v in known if n == name) or 'nothing of it'}"
+            )
+    for line, text in quoted(page):
+        camel = re.fullmatch(r"([A-Z][a-z]+){2,}", text)
+        if camel and text not in names | product.alerts and not is_exception(text):
+            yield Fault(line, f"neither the unit nor the rules have {text}")
+
+
+def exit_codes(page: Page, product: Product, _: Database) -> Iterator[Fault]:
+    """Every exit code is one that a command or a worker ends with, and stands beside a word of its meaning."""
+    for line, match in found(r"\b(?:exit code|status=)\s?(\d+)(?!/|\w)", re.sub("Exit code", "exit code", page.prose)):
+        meaning = product.exit_codes.get(int(match[1]))
+        start = page.prose.rfind("\n\n", 0, match.start())
+        end = page.prose.find("\n\n", match.end())
+        if meaning is None:
+            yield Fault(line, f"nothing ends with {match[1]}")
+        elif not re.search(meaning, page.prose[max(start, 0) : end if end > 0 else None], re.IGNORECASE):
+            yield Fault(line, f"{match[1]} means {meaning}, of which nothing is said here")
+
+
+# What only the database can tell.
+
+
+class Scene:
+    """One job, and two workers that handle its kind."""
+
+    def __init__(self, product: Product, database: Database) -> None:
+        self._product, self._database = product, database
+        database.query("DELETE FROM jobs")
+        database.query("INSERT INTO jobs (kind) VALUES ('search.reindex')")
+        self.one, self.other = product.hire(database), product.hire(database)
+
+    def age(self, seconds: int) -> None:
+        """All leases become older."""
+        self._database.query(self._product.age.format(seconds))
+
+    def pause(self) -> None:
+        """By the SQL of the page pause-kind."""
+        self._database.query("UPDATE jobs SET state = 'paused' WHERE state = 'queued' AND kind = 'search.reindex'")
+
+    def close(self) -> None:
+        self.one.close()
+        self.other.close()
+
+
+def _expired(scene: Scene) -> str:
+    """What becomes of a job whose lease has ended?"""
+    scene.one.lease(300)
+    scene.age(400)
+    return "again" if scene.other.lease(300) is not None else "left"
+
+
+def _late(scene: Scene) -> str:
+    """What becomes of the result of a worker that has lost its lease?"""
+    lease = scene.one.lease(300)
+    scene.age(400)
+    scene.other.lease(300)
+    return "written" if scene.one.finish(lease) else "refused"
+
+
+def _timeout(scene: Scene) -> str:
+    """Does a lease end when its kind says?"""
+    scene.one.lease(60)
+    scene.age(120)
+    return "per-kind" if scene.other.lease(60) is not None else "one-for-all"
+
+
+def _paused(scene: Scene) -> str:
+    """Is a job leased that was marked paused by hand?"""
+    try:
+        scene.pause()
+    except psycopg.errors.UndefinedColumn:
+        return "impossible"
+    return "waits" if scene.one.lease(300) is None else "leased"
+
+
+PROBES = {"expired": _expired, "late": _late, "timeout": _timeout, "paused": _paused}
+
+
+def claims(page: Page, product: Product, database: Database) -> Iterator[Fault]:
+    """What the page claims of leases is what the database does."""
+    for line, match in found(CLAIM, page.text):
+        for name, claimed in (word.split("=", 1) for word in match[1].split()):
+            scene = Scene(product, database)
+            try:
+                answer = PROBES[name](scene)
+            finally:
+                scene.close()
+            if answer != claimed:
+                yield Fault(line, f"{name} is {answer}, not {claimed}")
+
+
+CHECKS: tuple[Check, ...] = (
+    commands_and_flags,
+    sql,
+    values,
+    units_and_paths,
+    kinds,
+    words,
+    metrics,
+    alerts,
+    variables,
+    directives,
+    exit_codes,
+    claims,
+)

@@ -1,0 +1,180 @@
+"""What the static layer holds pages against: a product as facts. Ours, and the one of upstream/ to prove the layer."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import click
+import page_jobs
+from bare import BareWorker
+from conftest import Database
+from test_alert_rules import ALERTS, samples
+
+from shithubd_worker import errors, handlers, units
+from shithubd_worker.cli import cli
+from shithubd_worker.model import How, Outcome
+from shithubd_worker.registry import Registry
+
+UPSTREAM = Path(__file__).with_name("upstream")
+
+
+class Worker(Protocol):
+    """A worker by hand, to ask the database what its leases are worth."""
+
+    def lease(self, seconds: float) -> Any:
+        """A job, of a kind with this lease timeout; None if there is none for it."""
+
+    def finish(self, lease: Any) -> bool:
+        """Was it written that the job is done?"""
+
+    def close(self) -> None:
+        """Drop its connections."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a page may name."""
+
+    program: click.Group | None  # its command line, if a page may use one
+    units: frozenset[str]
+    service: str  # the text of the worker's unit
+    files: str  # the text of all that it ships for a host
+    kinds: frozenset[str]
+    words: frozenset[str]  # of its handlers' registry and of its jobs' ends
+    metrics: frozenset[str]
+    alerts: frozenset[str]  # that a Prometheus with its rules knows
+    variables: frozenset[str]
+    exit_codes: Mapping[int, str]  # a pattern of the words of which one stands where a page names the code
+    hire: Callable[[Database], Worker]
+    age: str  # makes all leases {0} seconds older
+
+    @property
+    def directives(self) -> dict[str, list[str]]:
+        """What the worker's unit says, by name."""
+        found: dict[str, list[str]] = {}
+        for name, value in re.findall(r"^(\w+)=(.*)$", self.service, re.MULTILINE):
+            found.setdefault(name, []).append(value)
+        return found
+
+
+class OurWorker:
+    """A row in workers, and the queue as the process uses it."""
+
+    def __init__(self, database: Database) -> None:
+        worker = uuid4()
+        database.query(
+            "SELECT register_v1(%s, 'web1', 4711, 'm', 'b', 1, 1, NULL, NULL, '0', 1, '{search.reindex}')", worker
+        )
+        self._bare = BareWorker(database.url, database.schema, worker)
+
+    def lease(self, seconds: float) -> Any:
+        self._bare.queue.sweep()  # as each worker does, between its jobs
+        registry = Registry()
+        registry.handler("search.reindex", lease_timeout=seconds)(lambda job: None)
+        return self._bare.lease(list(registry.values()))
+
+    def finish(self, lease: Any) -> bool:
+        return self._bare.settle(lease, Outcome(How.OK))
+
+    def close(self) -> None:
+        self._bare.close()
+
+
+class UpstreamWorker:
+    """Its two statements: a lease ends after five minutes, whatever the kind; a job is finished by its id alone."""
+
+    LEASE = """
+        UPDATE jobs SET locked_by = %s, locked_at = now(), attempts = attempts + 1
+         WHERE id = (SELECT id FROM jobs
+                      WHERE kind = 'search.reindex' AND completed_at IS NULL AND failed_at IS NULL AND run_at <= now()
+                        AND (locked_by IS NULL OR locked_at < now() - interval '5 minutes')
+                      ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING id
+    """
+    FINISH = "UPDATE jobs SET completed_at = now(), locked_by = NULL, locked_at = NULL WHERE id = %s RETURNING id"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lease(self, seconds: float) -> Any:
+        leased = self._database.query(self.LEASE, f"web1:{id(self)}")
+        return leased[0][0] if leased else None
+
+    def finish(self, lease: Any) -> bool:
+        return bool(self._database.query(self.FINISH, lease))
+
+    def close(self) -> None:
+        pass
+
+
+def ours() -> Product:
+    """The checkout that these tests are in."""
+    shipped = [path for path in units.directory().rglob("*") if path.is_file()]
+    limits = inspect.signature(Registry.handler).parameters
+    options = [option for command in cli.commands.values() for option in (*cli.params, *command.params)]
+    variables = {str(option.envvar) for option in options if getattr(option, "envvar", None)}
+    return Product(
+        program=cli,
+        units=frozenset(path.name for path in shipped),
+        service=next(path.read_text() for path in sorted(shipped) if path.suffix == ".service"),
+        files="\n".join(path.read_text() for path in shipped),
+        kinds=frozenset(handlers.registry) | frozenset(page_jobs.registry),
+        words=frozenset(limits) | frozenset(How),
+        metrics=frozenset(samples()) | {"up"},
+        alerts=frozenset(ALERTS),
+        variables=frozenset(variables) | {"_SHITHUBD_WORKER_COMPLETE"},
+        exit_codes={
+            errors.EXIT_OK: "nothing|drained",
+            errors.EXIT_ERROR: "error|fault",
+            errors.EXIT_USAGE: "usage",
+            errors.EXIT_CHECK_SAYS_NO: "drained|runs|running",
+            errors.EXIT_TIMEOUT: "time",
+            errors.EXIT_REFUSED: "refuse",
+            errors.EXIT_FORCED: "interrupt|handler",
+            errors.EXIT_DATABASE: "database",
+            errors.EXIT_SCHEMA: "schema",
+            errors.EXIT_RIGHTS: "password|login|right",
+            errors.EXIT_CONFIG: "configuration|setting|variable",
+        },
+        hire=OurWorker,
+        age="UPDATE jobs SET leased_at = leased_at - interval '{0} s',"
+        " lease_expires_at = lease_expires_at - interval '{0} s'",
+    )
+
+
+def upstream() -> Product:
+    """The forge's own worker as it was when its pages were written; see upstream/page.md."""
+    service = (UPSTREAM / "shithubd-worker.service").read_text()
+    return Product(
+        program=None,
+        units=frozenset({"shithubd-worker.service"}),
+        service=service,
+        files=service,
+        kinds=frozenset({"push:process", "repo:size_recalc", "repo:index_code", "pr:mergeability", "notify:fanout"}),
+        words=frozenset({"ok", "retry", "failed", "poison"}),
+        metrics=frozenset(
+            {
+                "shithub_worker_jobs_processed_total",
+                "shithub_worker_job_duration_seconds_bucket",
+                "shithub_worker_in_flight",
+                "up",
+            }
+        ),
+        alerts=frozenset(),  # its file of rules is loaded by no Prometheus
+        variables=frozenset(),
+        exit_codes={0: "ok|exit"},
+        hire=UpstreamWorker,
+        age="UPDATE jobs SET locked_at = locked_at - interval '{0} s'",
+    )
+
+
+def is_exception(name: str) -> bool:
+    """Python's own name of an error, as a log shows it."""
+    return isinstance(getattr(builtins, name, None), type)
