@@ -1,7 +1,7 @@
 """The static layer: what a page says, held against the facts of a product. No process of the product is started.
 
-Each check yields the faults of one page. What a page claims of leases, and no other check can see, it says in a
-comment, as in `<!-- claim late=refused -->`; the probes at the end ask the product's own database what is so.
+Each check yields the faults of one page. What a page claims of leases and of seconds, and no other check can see, it
+says in a comment, as in `<!-- claim late=refused grace=25 -->`; the probes at the end ask the product's own database.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def check_command(program: click.Group, words: list[str]) -> None:
     context = click.Context(program, info_name="shithubd-worker")
     while isinstance(command, click.Group):
         name, words = (*words, "")[0], words[1:]
+        if any(name in option.opts for option in command.params):
+            return  # as in `shithubd-worker --version`
         known = command.get_command(context, name)
         if known is None:
             raise click.UsageError(f"there is no command {name!r}")
@@ -131,11 +133,9 @@ def sql(page: Page, product: Product, database: Database) -> Iterator[Fault]:
 
 def values(page: Page, product: Product, database: Database) -> Iterator[Fault]:
     """Every state, outcome and scope that a column is compared with is one that the column can have."""
-    checks = [
-        row[0] for row in database.query("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c'")
-    ]
+    rows = database.query("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c'")
     for line, match in found(r"(?<![\w.])(state|outcome|scope) ?= ?'(\w+)'", page.text):
-        if not any(match[1] in check and f"'{match[2]}'" in check for check in checks):
+        if not any(match[1] in check and f"'{match[2]}'" in check for (check,) in rows):
             yield Fault(line, f"no {match[1]} is ever {match[2]!r}")
 
 
@@ -218,9 +218,8 @@ def directives(page: Page, product: Product, _: Database) -> Iterator[Fault]:
     for line, match in found(r"\b([A-Z][a-z]+[A-Za-z]*)=([^\s`'\",;)]+)", page.text):
         name, value = plain(match[1], match[2])
         if name not in OF_THE_MOMENT and (name, value) not in known:
-            yield Fault(
-                line, f"{match[0]}: the unit says {sorted(v for n, v in known if n == name) or 'nothing of it'}"
-            )
+            said = [each_value for each_name, each_value in known if each_name == name]
+            yield Fault(line, f"{match[0]}: the unit says {' and '.join(said) or 'nothing of it'}")
     for line, text in quoted(page):
         camel = re.fullmatch(r"([A-Z][a-z]+){2,}", text)
         if camel and text not in names | product.alerts and not is_exception(text):
@@ -298,16 +297,23 @@ def _paused(scene: Scene) -> str:
 PROBES = {"expired": _expired, "late": _late, "timeout": _timeout, "paused": _paused}
 
 
+def answer_to(name: str, product: Product, database: Database) -> str:
+    """What is so. Raises KeyError for a claim that is neither a figure nor a question to the database."""
+    if name in product.figures:
+        return product.figures[name]
+    probe = PROBES[name]
+    scene = Scene(product, database)
+    try:
+        return probe(scene)
+    finally:
+        scene.close()
+
+
 def claims(page: Page, product: Product, database: Database) -> Iterator[Fault]:
-    """What the page claims of leases is what the database does."""
+    """What the page claims of leases and of seconds is so."""
     for line, match in found(CLAIM, page.text):
         for name, claimed in (word.split("=", 1) for word in match[1].split()):
-            scene = Scene(product, database)
-            try:
-                answer = PROBES[name](scene)
-            finally:
-                scene.close()
-            if answer != claimed:
+            if (answer := answer_to(name, product, database)) != claimed:
                 yield Fault(line, f"{name} is {answer}, not {claimed}")
 
 

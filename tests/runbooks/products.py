@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import click
-import page_jobs
 from bare import BareWorker
 from conftest import Database
 from test_alert_rules import ALERTS, samples
 
 from shithubd_worker import errors, handlers, units
 from shithubd_worker.cli import cli
+from shithubd_worker.config import make_config
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
 
@@ -52,6 +52,7 @@ class Product:
     alerts: frozenset[str]  # that a Prometheus with its rules knows
     variables: frozenset[str]
     exit_codes: Mapping[int, str]  # a pattern of the words of which one stands where a page names the code
+    figures: Mapping[str, str]  # seconds, by the names that a claim gives them
     hire: Callable[[Database], Worker]
     age: str  # makes all leases {0} seconds older
 
@@ -125,7 +126,7 @@ def ours() -> Product:
         units=frozenset(path.name for path in shipped),
         service=next(path.read_text() for path in sorted(shipped) if path.suffix == ".service"),
         files="\n".join(path.read_text() for path in shipped),
-        kinds=frozenset(handlers.registry) | frozenset(page_jobs.registry),
+        kinds=frozenset(handlers.registry),
         words=frozenset(limits) | frozenset(How),
         metrics=frozenset(samples()) | {"up"},
         alerts=frozenset(ALERTS),
@@ -143,6 +144,7 @@ def ours() -> Product:
             errors.EXIT_RIGHTS: "password|login|right",
             errors.EXIT_CONFIG: "configuration|setting|variable",
         },
+        figures={"grace": f"{make_config({}).grace:g}", "lease": str(limits["lease_timeout"].default)},
         hire=OurWorker,
         age="UPDATE jobs SET leased_at = leased_at - interval '{0} s',"
         " lease_expires_at = lease_expires_at - interval '{0} s'",
@@ -170,6 +172,7 @@ def upstream() -> Product:
         alerts=frozenset(),  # its file of rules is loaded by no Prometheus
         variables=frozenset(),
         exit_codes={0: "ok|exit"},
+        figures={"lease": "300"},
         hire=UpstreamWorker,
         age="UPDATE jobs SET locked_at = locked_at - interval '{0} s'",
     )

@@ -12,6 +12,7 @@ Scene = Callable[..., dict[str, str] | None]
 _SCENES: dict[str, tuple[Scene, set[str]]] = {}
 RECEIVER = "/var/lib/shithub/receiver"
 SESSION = "forgotten-session.service"  # that somebody left idle in a transaction
+AHEAD = 1000  # so many versions later is the schema of a release that nobody has written yet
 # Lets running jobs finish soon after somebody asked for a stop or set a hold, and not before: so a page shows the same
 # on a slow machine as on a fast one.
 OPENER = f"""
@@ -47,7 +48,11 @@ def _empty(host: Host) -> None:
     open_door(host)
     host.run("systemctl", "stop", SESSION, check=False)  # its transaction may be in the way
     host.run("systemctl", "stop", UNIT)
-    host.psql("shithub", "TRUNCATE jobs, job_history, workers, holds")
+    host.psql(
+        "shithub",
+        "TRUNCATE jobs, job_history, workers, holds",
+        f"UPDATE worker_schema SET version = version % {AHEAD}",
+    )
     host.run("rm", "-f", DOOR, RECEIVER)
 
 
@@ -151,6 +156,24 @@ def misconfigured(host: Host) -> None:
     host.run("sh", "-c", "echo SHITHUBD_WORKER_GRACE=soon >> /etc/shithub/worker.env")
     host.run("systemctl", "start", UNIT, check=False)
     eventually("it has failed", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "failed")
+
+
+@scene()
+def outdated(host: Host) -> None:
+    """A worker is up, on the tables of an earlier release; pip finds this one."""
+    _empty(host)
+    host.write("/etc/pip.conf", "[install]\nno-index = yes\nfind-links = /mnt/wheels\n")  # in place of PyPI
+    host.run("systemctl", "start", UNIT)
+    drop = "DROP TABLE search_files, search_repos, repo_maintenance"
+    host.psql("shithub", drop, "UPDATE worker_schema SET version = 1")
+
+
+@scene()
+def ahead(host: Host) -> None:
+    """A worker is up, and somebody has migrated the database for a later release."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    host.psql("shithub", f"UPDATE worker_schema SET version = version + {AHEAD}")
 
 
 @scene(gives={"pid"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import products
 import pytest
@@ -13,12 +12,21 @@ from conftest import Database
 from page import Page
 from products import UPSTREAM, Product
 
-# A worker that runs must be stopped to see these: that a job is finished at SIGTERM, that its result is written, and
-# that an interrupted one runs again at once. test_executed.py sees them, on the page drain-workers.
-TAKE_A_PROCESS = {3, 4, 5}
-# Of our worker the last one isn't true either: it does lease again what another has lost.
-NOT_TRUE_OF_OURS = {13}
-ALL = set(range(1, 14))
+# What is reported of each statement. Three are missing, because a worker must be stopped to see them: 3, the job is
+# finished at SIGTERM; 4, its result is written; 5, an interrupted one runs again soon. On a booted host they are seen, by
+# the page drain-workers and by tests/systemd.
+REPORTED = {
+    1: "Type=notify: the unit says simple",
+    2: "TimeoutStopSec=30: the unit says nothing of it",
+    6: 'column "state" does not exist',
+    7: 'column "leased_by" does not exist',
+    8: "paused is impossible, not waits",
+    9: "no handler is registered for kind search.reindex",
+    10: "timeout is one-for-all, not per-kind",
+    11: "late is written, not refused",
+    12: "no worker exports shithubd_job_queue_depth",
+    13: "expired is again, not left",
+}
 
 
 @pytest.fixture
@@ -30,28 +38,31 @@ def theirs(database: Database) -> Iterator[Database]:
     return database
 
 
-def reported(page: Page, product: Product, database: Database) -> set[int]:
-    """The numbers of the statements in which a check finds a fault."""
+def reported(page: Page, product: Product, database: Database) -> dict[int, str]:
+    """All that the checks say, by the number of the statement."""
     headings = [
         (number, int(match[1]))
         for number, line in enumerate(page.text.splitlines(), 1)
         if (match := re.match(r"## (\d+)\.", line))
     ]
-    faults = [fault for check in CHECKS for fault in check(page, product, database)]
-    print(*faults, sep="\n")
-    return {max(number for start, number in headings if start <= fault.line) for fault in faults}
+    said: dict[int, str] = {}
+    for fault in (fault for check in CHECKS for fault in check(page, product, database)):
+        number = max(number for start, number in headings if start <= fault.line)
+        said[number] = f"{said.get(number, '')}{fault.text}\n"
+    return said
 
 
-def test_all_statements_are_reported_but_those_that_take_a_process(theirs: Database) -> None:
-    page = Page(UPSTREAM / "page.md")
-    assert reported(page, products.upstream(), theirs) == ALL - TAKE_A_PROCESS
+def test_ten_of_thirteen_statements_are_reported_each_for_its_own_reason(theirs: Database) -> None:
+    said = reported(Page(UPSTREAM / "page.md"), products.upstream(), theirs)
+    assert set(said) == set(REPORTED)
+    assert all(reason in said[number] for number, reason in REPORTED.items()), said
 
 
-def test_of_our_worker_the_same_statements_are_true_but_one(database: Database) -> None:
-    assert reported(Page(UPSTREAM / "page.md"), products.ours(), database) == NOT_TRUE_OF_OURS
+def test_of_our_worker_all_are_true_but_that_nobody_takes_over(database: Database) -> None:
+    assert reported(Page(UPSTREAM / "page.md"), products.ours(), database) == {13: f"{REPORTED[13]}\n"}
 
 
-def test_a_claim_that_was_set_right_is_not_reported(database: Database, tmp_path: Path) -> None:
+def test_a_claim_that_was_set_right_is_not_reported(database: Database) -> None:
     page = Page(UPSTREAM / "page.md")
     page.text = page.text.replace("expired=left", "expired=again")
     assert not reported(page, products.ours(), database)
