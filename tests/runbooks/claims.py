@@ -168,11 +168,11 @@ def kinds(page: Page, product: Product, _: Database) -> Iterator[Fault]:
 
 
 def words(page: Page, product: Product, database: Database) -> Iterator[Fault]:
-    """A name in backquotes, if it has an underscore, is a column, an outcome, a kind's limit, a metric or a setting."""
-    columns = {row[0] for row in database.query("SELECT column_name FROM information_schema.columns")}
-    settings = {row[0] for row in database.query("SELECT name FROM pg_settings")}
+    """A name in backquotes, if it has an underscore, is one of the database, of the handlers' registry, or a metric."""
+    columns = database.query("SELECT table_name, column_name FROM information_schema.columns")
+    known = {name for row in (*columns, *database.query("SELECT name FROM pg_settings")) for name in row}
     for line, text in quoted(page):
-        if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) and text not in columns | settings | product.words | product.metrics:
+        if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) and text not in known | product.words | product.metrics:
             yield Fault(line, f"nothing is called {text}")
 
 
@@ -215,7 +215,7 @@ def directives(page: Page, product: Product, _: Database) -> Iterator[Fault]:
     """Every directive that the page names is in the unit, with the value that it says."""
     known = {plain(name, value) for name, values in product.directives.items() for value in values}
     names = {name for name, _ in known}
-    for line, match in found(r"\b([A-Z][a-z]+[A-Za-z]*)=([^\s`'\",;)]+)", page.text):
+    for line, match in found(r"(?:(?<=\n)|(?<=`))([A-Z][a-z]\w+)=([^`\n]+)", page.text):
         name, value = plain(match[1], match[2])
         if name not in OF_THE_MOMENT and (name, value) not in known:
             said = [each_value for each_name, each_value in known if each_name == name]
@@ -246,19 +246,20 @@ class Scene:
 
     def __init__(self, product: Product, database: Database) -> None:
         self._product, self._database = product, database
-        database.query("DELETE FROM jobs")
-        database.query("INSERT INTO jobs (kind) VALUES ('search.reindex')")
+        self.do(product.empty)
+        self.do("INSERT INTO jobs (kind) VALUES ('search.reindex')")
         self.one, self.other = product.hire(database), product.hire(database)
+
+    def do(self, statement: str) -> None:
+        """Ask the database to."""
+        self._database.query(statement)
 
     def age(self, seconds: int) -> None:
         """All leases become older."""
-        self._database.query(self._product.age.format(seconds))
-
-    def pause(self) -> None:
-        """By the SQL of the page pause-kind."""
-        self._database.query("UPDATE jobs SET state = 'paused' WHERE state = 'queued' AND kind = 'search.reindex'")
+        self.do(self._product.age.format(seconds))
 
     def close(self) -> None:
+        """The workers go."""
         self.one.close()
         self.other.close()
 
@@ -285,16 +286,27 @@ def _timeout(scene: Scene) -> str:
     return "per-kind" if scene.other.lease(60) is not None else "one-for-all"
 
 
-def _paused(scene: Scene) -> str:
-    """Is a job leased that was marked paused by hand?"""
-    try:
-        scene.pause()
-    except psycopg.errors.UndefinedColumn:
-        return "impossible"
-    return "waits" if scene.one.lease(300) is None else "leased"
+def _held(statement: str) -> Callable[[Scene], str]:
+    """What becomes of a waiting job once an operator has said this?"""
+
+    def probe(scene: Scene) -> str:
+        try:
+            scene.do(statement)
+        except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction):
+            return "impossible"
+        return "waits" if scene.one.lease(300) is None else "leased"
+
+    return probe
 
 
-PROBES = {"expired": _expired, "late": _late, "timeout": _timeout, "paused": _paused}
+PROBES = {
+    "expired": _expired,
+    "late": _late,
+    "timeout": _timeout,
+    "marked": _held("UPDATE jobs SET state = 'paused' WHERE state = 'queued' AND kind = 'search.reindex'"),
+    "paused": _held("SELECT pause_kind_v1('search.reindex')"),
+    "drained": _held("SELECT drain_v1()"),
+}
 
 
 def answer_to(name: str, product: Product, database: Database) -> str:

@@ -53,8 +53,9 @@ class Product:
     variables: frozenset[str]
     exit_codes: Mapping[int, str]  # a pattern of the words of which one stands where a page names the code
     figures: Mapping[str, str]  # seconds, by the names that a claim gives them
-    hire: Callable[[Database], Worker]
-    age: str  # makes all leases {0} seconds older
+    hire: Callable[[Database], Worker]  # and for the jobs that a worker by hand leases:
+    empty: str  # takes all of them away, and what holds them
+    age: str  # makes their leases {0} seconds older
 
     @property
     def directives(self) -> dict[str, list[str]]:
@@ -146,6 +147,7 @@ def ours() -> Product:
         },
         figures={"grace": f"{make_config({}).grace:g}", "lease": str(limits["lease_timeout"].default)},
         hire=OurWorker,
+        empty="TRUNCATE jobs, job_history, workers, holds",
         age="UPDATE jobs SET leased_at = leased_at - interval '{0} s',"
         " lease_expires_at = lease_expires_at - interval '{0} s'",
     )
@@ -174,6 +176,7 @@ def upstream() -> Product:
         exit_codes={0: "ok|exit"},
         figures={"lease": "300"},
         hire=UpstreamWorker,
+        empty="TRUNCATE jobs",
         age="UPDATE jobs SET locked_at = locked_at - interval '{0} s'",
     )
 

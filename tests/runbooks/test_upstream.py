@@ -13,14 +13,14 @@ from page import Page
 from products import UPSTREAM, Product
 
 # What is reported of each statement. Three are missing, because a worker must be stopped to see them: 3, the job is
-# finished at SIGTERM; 4, its result is written; 5, an interrupted one runs again soon. On a booted host they are seen, by
-# the page drain-workers and by tests/systemd.
+# finished at SIGTERM; 4, its result is written; 5, an interrupted one runs again soon. On a booted host they are seen,
+# by the page drain-workers and by tests/systemd.
 REPORTED = {
     1: "Type=notify: the unit says simple",
     2: "TimeoutStopSec=30: the unit says nothing of it",
     6: 'column "state" does not exist',
     7: 'column "leased_by" does not exist',
-    8: "paused is impossible, not waits",
+    8: "marked is impossible, not waits",
     9: "no handler is registered for kind search.reindex",
     10: "timeout is one-for-all, not per-kind",
     11: "late is written, not refused",
