@@ -17,7 +17,7 @@ import psycopg
 from conftest import Database
 from page import Page
 from products import Product, is_exception
-from test_alert_rules import metrics_of
+from promql import metrics_of
 
 
 class Fault(NamedTuple):
@@ -170,7 +170,8 @@ def kinds(page: Page, product: Product, _: Database) -> Iterator[Fault]:
 def words(page: Page, product: Product, database: Database) -> Iterator[Fault]:
     """A name in backquotes, if it has an underscore, is one of the database, of the handlers' registry, or a metric."""
     columns = database.query("SELECT table_name, column_name FROM information_schema.columns")
-    known = {name for row in (*columns, *database.query("SELECT name FROM pg_settings")) for name in row}
+    others = database.query("SELECT name FROM pg_settings UNION SELECT proname FROM pg_proc")
+    known = {name for row in (*columns, *others) for name in row}
     for line, text in quoted(page):
         if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) and text not in known | product.words | product.metrics:
             yield Fault(line, f"nothing is called {text}")

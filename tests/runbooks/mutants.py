@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant("jobs discard is called jobs drop", f"{CLI}/jobs.py", "def discard(", "def drop("),
     Mutant("units diff is called units compare", f"{CLI}/units.py", "def diff(", "def compare("),
     Mutant("check-config is called verify", f"{CLI}/run.py", '"check-config"', '"verify"'),
-    Mutant("--metrics, and its variable, are called --listen", f"{CLI}/run.py", '"--metrics"', '"--listen"'),
+    Mutant("--metrics, and its variable, are called --listen", f"{CLI}/*.py", '"--metrics"', '"--listen"'),
     Mutant("search.reindex is called search.index", PYTHON, '"search.reindex"', '"search.index"'),
     Mutant("a page has another name", "runbooks/tasks/*.md", "stuck-job", "held-job"),
     Mutant("an anchor has another name", "runbooks/tasks/stuck-job.md", "## Give it back now", "## Release it"),

@@ -14,7 +14,7 @@ from uuid import uuid4
 import click
 from bare import BareWorker
 from conftest import Database
-from test_alert_rules import ALERTS, samples
+from test_alert_rules import ALERTS, OF_OTHERS, samples
 
 from shithubd_worker import errors, handlers, units
 from shithubd_worker.cli import cli
@@ -129,7 +129,7 @@ def ours() -> Product:
         files="\n".join(path.read_text() for path in shipped),
         kinds=frozenset(handlers.registry),
         words=frozenset(limits) | frozenset(How),
-        metrics=frozenset(samples()) | {"up"},
+        metrics=frozenset(samples()) | {"up"} | {name for shown in OF_OTHERS.values() for name in shown},
         alerts=frozenset(ALERTS),
         variables=frozenset(variables) | {"_SHITHUBD_WORKER_COMPLETE"},
         exit_codes={
