@@ -15,7 +15,7 @@ demo: $(STAMP)   ## the main job on a real repository, by itself, in under a min
 
 test: setup lint ## all tests, with coverage
 	$(RUN)/coverage erase
-	$(RUN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(RUN)/python -m pytest --numprocesses=2 --dist=loadgroup --cov --cov-report=term:skip-covered
 
 test-long: setup ## what takes longer: every page of an alert, all loops of alerts, and the mutants (about an hour)
 	$(RUN)/python -m pytest -m 'long or loop'

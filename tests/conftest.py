@@ -36,6 +36,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 PATIENCE = 120.0  # seconds; a limit for faults, never a measure
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests (Makefile). What wants the booted host goes to one of them: it is booted once."""
+    for item in items:
+        if "wheels" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("host"))
+
+
 def eventually(condition: Callable[[], Any], what: str = "the condition", within: float = PATIENCE) -> Any:
     """Wait until `condition()` is true, and return what it gave. Fails after `within` seconds."""
     deadline = time.monotonic() + within
