@@ -18,7 +18,7 @@ from uuid import uuid4
 import click
 import psycopg
 import pytest
-from conftest import PATIENCE, Database, _database, eventually
+from conftest import PATIENCE, Database, eventually, new_database
 
 from shithubd_worker import __version__, enqueue, schema
 from shithubd_worker.cli import cli as root
@@ -32,7 +32,7 @@ WITHIN = 5.0  # how soon a command must say that there is no database
 @pytest.fixture(scope="module")
 def one_database(server):
     """One database for all of these tests; each finds its tables empty."""
-    yield from _database(server)
+    yield from new_database(server)
 
 
 @pytest.fixture
