@@ -47,7 +47,7 @@ def _w6_ours(cluster: Cluster, contender: Contender, size: Size) -> Outcome:
                 stage.start_worker()
                 stage.warm_up()
             kind = HELD_KIND if worker == "idle" else KIND
-            for way, rates in _beside_plain(stage, kind, size.span(1, 0.5)).items():
+            for way, rates in _beside_plain(stage, kind, size.span(2, 0.5)).items():
                 figures |= {f"{name}_{way}_{worker}": rate for name, rate in rates.items()}
                 figures[f"ratio_{way}_{worker}"] = rates["ours"] / rates["plain"]
             if worker != "alone":
