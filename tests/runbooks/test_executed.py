@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from follow import follow
 from nspawn import Host
 from page import PAGES, RUNBOOKS
-from worker_host import configure, start_postgresql
+from worker_host import UNIT, configure, start_postgresql
 
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
 
+README = RUNBOOKS.parent / "README.md"
 NEW_HOST = RUNBOOKS / "tasks/day-one.md"
 TASKS = [path for path in PAGES if path.parent.name == "tasks" and path != NEW_HOST]
 ALERTS = [path for path in PAGES if path.parent.name == "alerts"]
@@ -33,8 +36,20 @@ def test_the_page_of_an_alert_is_true(path: Path, host: Host) -> None:
         start_postgresql(host)  # a page may have failed while it was down
 
 
-def test_day_one_is_true_on_a_host_that_knows_nothing_of_the_worker(wheels: Path) -> None:
+@pytest.fixture
+def new_host(wheels: Path) -> Iterator[Host]:
+    """A host with PostgreSQL, that knows nothing of the worker."""
     with Host("shw-new", bind_ro={wheels: "/mnt/wheels"}) as host:
         host.write("/etc/pip.conf", "[install]\nno-index = yes\nfind-links = /mnt/wheels\n")  # in place of PyPI
         start_postgresql(host)
-        follow(host, NEW_HOST)
+        yield host
+
+
+def test_day_one_is_true(new_host: Host) -> None:
+    follow(new_host, NEW_HOST)
+
+
+def test_what_the_readme_says_of_a_host_is_true(new_host: Host) -> None:
+    [commands] = re.findall(r"^## On a host\n\n```sh\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    new_host.run("bash", "-eu", stdin=f"cd /mnt/wheels\n{commands}")
+    assert new_host.show(UNIT, "ActiveState", "StatusText") == {"ActiveState": "active", "StatusText": "idle"}
