@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shithubd_worker.errors import ConfigError
+
 # What the units read: EnvironmentFile= and LoadCredential=.
 ENV_FILE = Path("/etc/shithub/worker.env")
 PASSFILE = Path("/etc/shithub/pgpass")
@@ -33,9 +35,20 @@ def adopt(arguments: Sequence[str]) -> None:
         os.environ.setdefault(name, value)
 
 
-def files_of(unit: str) -> tuple[Path, Path]:
-    """What a unit reads, as EnvironmentFile= names it: the file of all, and the one of its own, which wins."""
-    return ENV_FILE, ENV_FILE.with_name(f"{unit.removesuffix('.service')}.env")
+def told_to(unit: str) -> dict[str, str]:
+    """What the files of a unit say, as EnvironmentFile= names them: the file of all units, and its own, which wins.
+
+    Raises ConfigError for one that can't be read; one that isn't there says nothing.
+    """
+    variables: dict[str, str] = {}
+    for path in (ENV_FILE, ENV_FILE.with_name(f"{unit.removesuffix('.service')}.env")):
+        try:
+            variables |= parse(path.read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} can't be read: {error}") from error
+    return variables
 
 
 def parse(text: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ class Reload:
 
     def __init__(self, ctx: click.Context, unit: str) -> None:
         self._ctx = ctx
-        self._files = host_env.files_of(unit)
+        self._unit = unit
         self._options = {str(option.envvar): option for option in ctx.command.params if option.envvar}
         self._by_flag = {
             name
@@ -38,7 +38,7 @@ class Reload:
         self._now = dict(os.environ)
         said: dict[str, str] = {}
         with suppress(ConfigError):  # it is told when somebody asks for a reload
-            said = self._said()
+            said = host_env.told_to(self._unit)
         self._beneath = {name: value for name, value in self._now.items() if said.get(name) != value}
 
     def __call__(self) -> Config:
@@ -46,7 +46,7 @@ class Reload:
 
         Sets the log level, and logs what has changed. Raises ConfigError with the faults; then nothing was changed.
         """
-        wanted = self._beneath | self._said()
+        wanted = self._beneath | host_env.told_to(self._unit)
         raw = self._raw(wanted)
         config = self._checked(raw)
         changed = {name for name in self._now.keys() | wanted.keys() if self._now.get(name) != wanted.get(name)}
@@ -60,18 +60,6 @@ class Reload:
         if later:
             log.warning("only a restart changes %s", ", ".join(sorted(later)))
         return config
-
-    def _said(self) -> dict[str, str]:
-        """What the unit's files say now; a later one wins, as for systemd."""
-        said: dict[str, str] = {}
-        for path in self._files:
-            try:
-                said |= host_env.parse(path.read_text())
-            except FileNotFoundError:
-                continue
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{path} can't be read: {error}") from error
-        return said
 
     def _raw(self, environment: Mapping[str, str]) -> dict[str, object]:
         """The options by their names, as click gives them to the command: a flag wins over its variable."""

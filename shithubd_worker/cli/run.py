@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shithubd_worker.cli import host_env
 from shithubd_worker.cli.common import Shared, emit, json_option, with_database
 from shithubd_worker.cli.reload import Reload
 from shithubd_worker.cli.settings import DEFAULT_LEVEL, config_options, load
@@ -75,7 +76,23 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     return code
 
 
+def _take_the_place_of(_ctx: click.Context, _parameter: click.Parameter, unit: str | None) -> None:
+    """Before the other options look for their variables: set those that the unit's files set, PYTHONPATH too."""
+    if unit:
+        variables = host_env.told_to(unit)
+        os.environ.update(variables)
+        sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
+
+
 @click.command("check-config")
+@click.option(
+    "--unit",
+    is_eager=True,
+    expose_value=False,
+    callback=_take_the_place_of,
+    metavar="UNIT",
+    help="What this unit would be given: as /etc/shithub/worker.env and the unit's own file have it.",
+)
 @with_database
 @config_options
 @json_option
@@ -83,8 +100,9 @@ def check_config(shared: Shared, *, as_json: bool, **raw: object) -> int:
     """Check what `run` would be given, without a database: values, directories, handlers. All faults at once.
 
     \b
-    Example:
+    Examples:
       shithubd-worker check-config --handlers myforge.jobs:registry
+      shithubd-worker check-config --unit shithubd-worker@2
     """
     config, kinds = load(shared, raw)
     if as_json:

@@ -19,6 +19,14 @@ def test_a_wrong_configuration_fails_once(host: Host) -> None:
     eventually("the journal says why", lambda: "SHITHUBD_WORKER_GRACE" in host.journal(UNIT))
 
 
+def test_check_config_finds_what_a_unit_would_fail_of(host: Host) -> None:
+    assert "configuration is good" in host.run("shithubd-worker", "check-config", "--unit", UNIT)
+    host.write("/etc/shithub/shithubd-worker.env", "SHITHUBD_WORKER_GRACE=soon\n")
+    with pytest.raises(nspawn.NspawnError, match="exit code 78") as fault:
+        host.run("shithubd-worker", "check-config", "--unit", UNIT)
+    assert "--grace (SHITHUBD_WORKER_GRACE): 'soon' is not a number of seconds" in str(fault.value)
+
+
 def test_a_unit_that_systemd_gave_up_on_shows_in_node_exporter(host: Host) -> None:
     """As the alert WorkerUnitFailed has it, and with the settings of Debian's package."""
     host.run("systemctl", "start", "prometheus-node-exporter")
