@@ -43,6 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("host"))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CI=true a test that was skipped, for whatever reason, is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def eventually(condition: Callable[[], Any], what: str = "the condition", within: float = PATIENCE) -> Any:
     """Wait until `condition()` is true, and return what it gave. Fails after `within` seconds."""
     deadline = time.monotonic() + within

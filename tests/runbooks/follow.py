@@ -50,6 +50,10 @@ def _run(host: Host, block: Block, text: str) -> str:
     with host.popen(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
     ) as process:
-        said, _ = process.communicate(f"{text}\n", timeout=float(block.options.get("timeout", "120")))
+        try:
+            said, _ = process.communicate(f"{text}\n", timeout=float(block.options.get("timeout", "120")))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert process.returncode == int(block.options.get("rc", "0")), f"{block}\n{text}\n{said}"
     return said

@@ -27,12 +27,13 @@ def test_only_an_assertion_of_a_test_finds_a_mutant(tmp_path: Path) -> None:
         "def test_notices():\n    assert 'the page' == 'the product'\n"
         "def test_says_so():\n    pytest.fail('the page lies')\n"
         "def test_stumbles():\n    {}['page']\n"
+        "@pytest.mark.timeout(0.1)\ndef test_hangs():\n    import time\n    time.sleep(60)\n"
         "def test_has_no_fixture(broken):\n    pass\n"
         "def test_is_content():\n    pass\n"
     )
     found, stumbled = mutants.run(tmp_path / "tree", "static")
     assert found == ["test_notices", "test_says_so"]
-    assert [line.split(":")[0] for line in stumbled] == ["test_stumbles", "test_has_no_fixture"]
+    assert [line.split(":")[0] for line in stumbled] == ["test_stumbles", "test_hangs", "test_has_no_fixture"]
     test.write_text("import no_such_module\n")
     found, stumbled = mutants.run(tmp_path / "tree", "static")
     assert not found

@@ -92,6 +92,16 @@ def test_a_long_drain_outlasts_the_stop_timeout(host: Host) -> None:
     assert outcomes(host, number) == ["ok"]
 
 
+def test_a_long_drain_has_an_end(host: Host) -> None:
+    """The same up to its limit: systemd waits for longer than TimeoutStopSec=, but not for ever."""
+    drop_in(host, UNIT, "[Service]\nEnvironment=SHITHUBD_WORKER_GRACE=4\nTimeoutStopSec=2\n")
+    host.run("systemctl", "start", UNIT)
+    number = in_flight(host, "test.waits", door="never opened")
+    host.run("systemctl", "stop", UNIT)
+    assert host.show(UNIT, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
+    assert outcomes(host, number) == ["released"]
+
+
 def test_a_stop_ends_a_job_that_hears_nothing_and_gives_it_back(host: Host) -> None:
     drop_in(host, UNIT, "[Service]\nEnvironment=SHITHUBD_WORKER_GRACE=0\n")
     host.run("systemctl", "start", UNIT)
