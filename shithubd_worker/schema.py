@@ -52,8 +52,15 @@ def functions() -> str:
 
 
 @cache
+def function_names() -> tuple[str, ...]:
+    """The functions that this release calls. Once released, neither what one takes nor what it means changes: that is
+    another function, `_v2`. So where they all stand this release can work, also with bodies of another one."""
+    return tuple(path.stem[3:] for path in sorted((sql_directory() / "functions").glob("*.sql")))
+
+
+@cache
 def functions_digest() -> str:
-    """What the text of the functions comes to: a database with another digest needs `migrate`."""
+    """What the text of the functions comes to: `migrate` replaces those of a database with another digest."""
     return hashlib.sha256(functions().encode()).hexdigest()[:16]
 
 
@@ -109,6 +116,10 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
             f"the database is at schema version {found.version}, this release needs {newest_version()}:"
             " run `shithubd-worker migrate`"
         )
+    if found.functions != functions_digest() and (missing := _missing_functions(connection, schema)):
+        raise SchemaMismatch(
+            f"the database lacks functions of this release ({', '.join(missing)}): run `shithubd-worker migrate`"
+        )
     return found
 
 
@@ -156,6 +167,15 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
 def _run_file(connection: psycopg.Connection, text: str) -> None:
     # Bytes, because psycopg takes text from nowhere else; without parameters a % stays a %.
     connection.execute(text.encode())
+
+
+def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT name FROM unnest(%s::text[]) name WHERE NOT EXISTS (SELECT FROM pg_proc"
+        " WHERE proname = name AND pronamespace = to_regnamespace(quote_ident(%s)))",
+        (list(function_names()), schema),
+    )
+    return [name for (name,) in rows]
 
 
 def _relation(connection: psycopg.Connection, schema: str, name: str) -> object:

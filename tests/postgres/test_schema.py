@@ -136,6 +136,16 @@ def test_other_functions_than_this_releases_are_replaced(blank):
     assert migrate(blank) == []
 
 
+def test_a_database_with_other_functions_will_do_if_it_has_all_of_ours(blank):
+    migrate(blank)
+    blank.query("UPDATE worker_schema SET functions = 'another digest'")
+    with blank.connect() as connection:
+        schema.check(connection, "public")
+        blank.query("DROP FUNCTION channel_v1()")
+        with pytest.raises(SchemaMismatch, match=r"lacks functions of this release \(channel_v1\).* migrate"):
+            schema.check(connection, "public")
+
+
 def test_the_digest_is_of_the_text_of_all_functions():
     digest = schema.functions_digest()
     assert len(digest) == 16
