@@ -30,13 +30,28 @@ class Queue(Session):
     def __init__(self, connect: Connect, schema: str, worker: UUID) -> None:
         super().__init__(connect, schema)
         self._worker = worker
+        self._on_notify: Callable[[str], None] | None = None
+
+    @property
+    def connection(self) -> psycopg.Connection:
+        """The connection; one that is opened anew, whoever noticed that the last one broke, listens too."""
+        opened = self.opened
+        connection = super().connection
+        if not opened:
+            self._listen(connection)
+        return connection
 
     def listen(self, on_notify: Callable[[str], None]) -> None:
-        """Be told, on this connection, when jobs became runnable: `anew` if a scan from the start may be needed."""
-        connection = self.connection
-        channel = self.value("channel_v1")
-        connection.add_notify_handler(lambda notify: on_notify(notify.payload))
-        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        """Be told, from now on, when jobs became runnable: `anew` if a scan from the start may be needed."""
+        self._on_notify = on_notify
+        self.close()
+        self.value("channel_v1")  # any call opens it
+
+    def _listen(self, connection: psycopg.Connection) -> None:
+        if (on_notify := self._on_notify) is not None:
+            channel = self.value("channel_v1")
+            connection.add_notify_handler(lambda notify: on_notify(notify.payload))
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
     def heed(self) -> None:
         """Hear what was notified meanwhile, without asking for anything."""

@@ -367,6 +367,22 @@ def test_a_settled_handler_may_go_on_beyond_its_lease(database, start_worker):
     assert worker.terminate() == 0
 
 
+def test_a_worker_listens_again_whoever_noticed_that_its_connections_broke(database, start_worker, door):
+    database.query(EFFECTS)
+    worker = start_worker("--poll-interval", "3600", "--metrics", "127.0.0.1:0")
+    broken = enqueue(database, "test.transaction", door=door.path)
+    running(database, broken)
+    ours = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"
+    database.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+    door.open()
+    eventually(lambda: job(database, broken) is None, "it has run again")
+    eventually(lambda: database.query("SELECT 1 FROM workers WHERE idle"), "nothing is left to do")
+    notified = 'shithub_worker_wakeups_total{source="notify"}'
+    before = worker.metric(notified)
+    enqueue(database, "test.ok")
+    eventually(lambda: worker.metric(notified) > before, "it was woken")
+
+
 @pytest.mark.skipif(os.geteuid() != 0 and debian_bindir() is not None, reason="the server is another user's")
 def test_leases_that_a_worker_never_heard_of_are_given_back(database, start_worker):
     """The server stands still when it is asked for a lease, until the worker gives it up; then it leases."""
