@@ -12,15 +12,13 @@ from click.core import ParameterSource
 
 from shithubd_worker.cli import host_env
 from shithubd_worker.cli.common import Shared
-from shithubd_worker.cli.settings import DEFAULT_LEVEL, load, variable
+from shithubd_worker.cli.settings import DEFAULT_LEVEL, values, variable
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 _LIVE_VARIABLES = {variable(name) for name in (*LIVE, "log_level")}
-# Nobody imports another module into a worker that runs; what the kinds are held against comes with the handlers.
-_WITH_HANDLERS = ("handlers", "kinds", "exclude_kinds")
 
 
 class Reload:
@@ -36,27 +34,29 @@ class Reload:
             if ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         }
         self._now = dict(os.environ)
-        said: dict[str, str] = {}
+        self._told: dict[str, str] = {}  # all that the files have ever said
         with suppress(ConfigError):  # it is told when somebody asks for a reload
-            said = host_env.told_to(self._unit)
-        self._beneath = {name: value for name, value in self._now.items() if said.get(name) != value}
+            self._told = host_env.told_to(unit)
 
     def __call__(self) -> Config:
-        """The configuration that a worker started now would have; what of it this one can take over is config.LIVE.
+        """The configuration with what the files say now; what of it a running worker can take over is config.LIVE.
 
+        A variable that they don't name any more stays as it is: what the unit itself says of it, only a restart tells.
         Sets the log level, and logs what has changed. Raises ConfigError with the faults; then nothing was changed.
         """
-        wanted = self._beneath | host_env.told_to(self._unit)
-        raw = self._raw(wanted)
+        told = host_env.told_to(self._unit)
+        raw = self._raw(self._now | told)
         config = self._checked(raw)
-        changed = {name for name in self._now.keys() | wanted.keys() if self._now.get(name) != wanted.get(name)}
-        live, later = changed & _LIVE_VARIABLES - self._by_flag, changed - _LIVE_VARIABLES - self._by_flag
+        changed = {name for name, value in told.items() if self._now.get(name) != value} - self._by_flag
+        gone = self._told.keys() - told.keys() - self._by_flag
+        live, later = changed & _LIVE_VARIABLES, changed - _LIVE_VARIABLES | gone
         logging.getLogger().setLevel(str(raw.get("log_level", DEFAULT_LEVEL)).upper())
-        for name in live:
-            self._now.pop(name, None)
-            self._now |= {name: wanted[name]} if name in wanted else {}
-        told = [f"{name}={wanted[name]}" if name in wanted else f"{name} by default" for name in sorted(live)]
-        log.info("reloaded: %s", ", ".join(told) or "nothing that changes a running worker")
+        self._told |= told
+        self._now |= {name: told[name] for name in live}
+        log.info(
+            "reloaded: %s",
+            ", ".join(f"{name}={told[name]}" for name in sorted(live)) or "nothing that changes a running worker",
+        )
         if later:
             log.warning("only a restart changes %s", ", ".join(sorted(later)))
         return config
@@ -77,11 +77,8 @@ class Reload:
         return raw
 
     def _checked(self, raw: dict[str, object]) -> Config:
-        started = self._ctx.params
-        if raw.get("handlers", ()) != started["handlers"]:
-            raw = raw | {name: started[name] for name in _WITH_HANDLERS}
+        """Without the handlers: nobody imports another module into a worker that runs."""
         shared = self._ctx.find_object(Shared) or Shared(None, None)
         given = [raw.get(name) for name in ("database_url", "schema")]
         url, schema = (str(value) if value else None for value in given)
-        config, _ = load(shared.merged(url, schema), raw)
-        return config
+        return values(shared.merged(url, schema), raw)

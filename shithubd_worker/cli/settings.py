@@ -111,28 +111,41 @@ def config_options(function: F) -> F:
 def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
     """The configuration and the kinds to lease. Raises ConfigError with all faults of both, and of the database's."""
     from shithubd_worker import registry
-    from shithubd_worker.config import make_config
 
     if (here := str(Path.cwd())) not in sys.path[:1]:
         sys.path.insert(0, here)
     faults: list[str] = []
-
-    def told(step: Callable[[], T]) -> T | None:
-        try:
-            return step()
-        except ConfigError as error:
-            faults.append(str(error))
-            return None
-
-    told(lambda: shared.connect("check"))
-    told(lambda: shared.schema_name)
-    config = told(lambda: make_config(raw))
-    loaded = told(lambda: registry.load(raw.get("handlers") or ()))  # type: ignore[arg-type]
+    config = _values(shared, raw, faults)
+    loaded = _told(lambda: registry.load(raw.get("handlers") or ()), faults)  # type: ignore[arg-type]
     kinds = _chosen(config, loaded, faults) if config is not None and loaded is not None else []
-    if faults:
+    if faults or config is None:
         raise ConfigError("\n".join(faults))
-    assert config is not None  # noqa: S101 (else there was a fault)
     return config, kinds
+
+
+def values(shared: Shared, raw: dict[str, object]) -> Config:
+    """The configuration, without a look at any handler. Raises ConfigError with all faults, and of the database's."""
+    faults: list[str] = []
+    config = _values(shared, raw, faults)
+    if faults or config is None:
+        raise ConfigError("\n".join(faults))
+    return config
+
+
+def _values(shared: Shared, raw: dict[str, object], faults: list[str]) -> Config | None:
+    from shithubd_worker.config import make_config
+
+    _told(lambda: shared.connect("check"), faults)
+    _told(lambda: shared.schema_name, faults)
+    return _told(lambda: make_config(raw), faults)
+
+
+def _told(step: Callable[[], T], faults: list[str]) -> T | None:
+    try:
+        return step()
+    except ConfigError as error:
+        faults.append(str(error))
+        return None
 
 
 def _chosen(config: Config, loaded: Mapping[str, Kind], faults: list[str]) -> list[Kind]:
