@@ -55,7 +55,9 @@ class Shared:
         try:
             return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)
         except psycopg.ProgrammingError as error:
-            raise ConfigError(f"--database-url (SHITHUBD_WORKER_DATABASE_URL): {str(error).strip()}") from error
+            # libpq quotes what it can't read, with the password that may stand in it.
+            reason = re.sub(r'"[^"]{2}.*"', '"..."', str(error).strip(), flags=re.DOTALL)
+            raise ConfigError(f"--database-url (SHITHUBD_WORKER_DATABASE_URL): {reason}") from None
 
     def operations(self) -> Operations:
         """A connection for an operator's command, its schema checked."""
