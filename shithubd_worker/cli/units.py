@@ -74,7 +74,7 @@ def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -
     files = _plan(program, root)
     fresh = not any(file.found for file in files)
     changed = [file for file in files if file.change != "unchanged"]
-    steps = _after_install(files, root, fresh=fresh) if changed else []
+    steps = _after_install(files, root, fresh=fresh)
     if not dry_run:
         _need_systemd(root)
         for file in changed:
