@@ -46,6 +46,9 @@ SETTLE_AFTER_SECONDS = 0.05
 QUICK_TICK_SECONDS = 0.05
 # Above the 500 ms within which a leased job may start by itself, below the shortest lease's end.
 GIVE_BACK_AFTER_SECONDS = 0.6
+# A lease that was sent ahead and isn't committed when it is to be given back: looked for again so often, and so long.
+LOOK_AGAIN_SECONDS = 1.0
+ANSWERED_WITHIN_SECONDS = 30.0
 GIVEN_BACK = Outcome(How.RELEASED, "given back: the job before it took long")
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
@@ -113,6 +116,7 @@ class Control(threading.Thread):
         self._tries = 0
         self._stop_told = False
         self._rang_at = 0.0
+        self._strays_at = 0.0
         self._late_since = math.inf
 
     def finish(self) -> None:
@@ -162,6 +166,9 @@ class Control(threading.Thread):
             faults = str(error).splitlines()
             self._refused = f"; not reloaded: {faults[0]}"
             log.error("not reloaded, all stays as it was: %s", "; ".join(faults))  # noqa: TRY400 (its text is enough)
+        except Exception:  # whatever is wrong with a file, the job that runs must not end of it
+            self._refused = "; not reloaded: see the journal"
+            log.exception("not reloaded, all stays as it was")
         self._systemd.ready(self._status_line(time.monotonic()))
 
     def _ring(self) -> None:
@@ -271,9 +278,12 @@ class Control(threading.Thread):
                 tray.finished.append(Finished(lease, GIVEN_BACK, "none", 0.0))
         self._settle_finished()
         ahead = tray.ahead
-        if ahead is not None and now - ahead[1] >= GIVE_BACK_AFTER_SECONDS:
-            self._beat.release_strays(self._identity.id, ahead[0])
-            tray.ahead = None
+        if ahead is not None and now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
+            # Nothing found: it may not have been committed yet, so look again, for a while.
+            self._strays_at = now + LOOK_AGAIN_SECONDS
+            found = self._beat.release_strays(self._identity.id, ahead[0])
+            if (found or now - ahead[1] >= ANSWERED_WITHIN_SECONDS) and tray.ahead is ahead:
+                tray.ahead = None
 
     def _settle_finished(self) -> None:
         finished = self._tray.take_finished()

@@ -148,8 +148,8 @@ class _Crowd:
 
     def flush(self) -> None:
         """Report what was left out, if anything."""
-        left_out, self._left_out = +self._left_out, Counter()  # without zeros
-        for (kind, how), count in sorted(left_out.items()):
+        left_out, self._left_out = self._left_out, Counter()  # at once: both threads write here
+        for (kind, how), count in sorted((+left_out).items()):
             log.info("%s: %d more jobs %s within a second", kind, count, how, extra={"kind": kind, "outcome": str(how)})
 
 

@@ -7,6 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -150,6 +151,8 @@ class Worker:
             log.error("%s", error)  # noqa: TRY400 (expected: its text says it all)
             return EXIT_DATABASE
         except psycopg.Error as error:
+            with suppress(psycopg.Error, Unsettled):
+                self._put_down()  # what is finished may well be settled though nothing can be leased
             raise explained(error) from error
         finally:
             logs.flush()
@@ -318,6 +321,8 @@ class Worker:
             self._exchange.finish()
             self._queue.value("channel_v1")
         except LOST:
+            self._upkeep.database_is_back()
+            self._frontier.anew()
             return True
         return False
 
