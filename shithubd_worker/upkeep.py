@@ -41,7 +41,7 @@ class Upkeep:
         self._swept_at = 0.0
         self._sweep_at = 0.0
         self._expired_at = 0.0
-        self._everything = Throttle(times=100)  # what expired was found by the looks back already
+        self._everything = Throttle(times=1000)  # what expired was found by the looks back already
         self._housekeep_at = time.monotonic() + random.uniform(5, 60)  # noqa: S311
 
     def lost_answer(self, token: str) -> None:
