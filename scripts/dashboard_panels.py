@@ -46,7 +46,9 @@ def _quantile(histogram: str, labels: str, by: str = "le") -> str:
 
 
 def _ended(outcomes: str, by: str) -> str:
-    return f"sum by ({by}) (rate({ENDED}{{{BOTH}, outcome{outcomes}}}{RECENTLY}))"
+    """Attempts that ended: by the word of the worker, or with its death, of which all workers say the same."""
+    died = f"max by (kind, outcome) (rate(shithubd_leases_returned_total{{{QUEUE}}}{RECENTLY}))"
+    return f"sum by ({by}) (rate({ENDED}{{{BOTH}, outcome{outcomes}}}{RECENTLY}) or {died})"
 
 
 ROWS: dict[str, tuple[Panel, ...]] = {
@@ -114,9 +116,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ("JobFailureRatioHigh", "KindOnlyFails"),
             (
                 Line(
-                    _ended('=~"retry|failed|poison|crashed"', "kind")
-                    + " / "
-                    + _ended('!~"released|lease_lost"', "kind"),
+                    _ended('=~"retry|failed|poison"', "kind") + " / " + _ended('!~"released|lease_lost"', "kind"),
                     "{{kind}}",
                 ),
             ),
@@ -166,7 +166,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                     "worker starts",
                 ),
                 Line(
-                    f"sum(increase(shithub_worker_leases_recovered_total{{{WORKER}}}{RECENTLY}))",
+                    f"sum(max by (kind, outcome) (increase(shithubd_leases_returned_total{{{QUEUE}}}{RECENTLY})))",
                     "leases taken back",
                 ),
                 Line(f"sum(increase(shithub_worker_fenced_writes_total{{{BOTH}}}{RECENTLY}))", "leases lost"),

@@ -111,7 +111,6 @@ class Line:
             log.info("%s is dead (%s): %d job(s) returned", other.leased_by, proof, len(returned))
             for job, kind, how in returned:
                 logs.returned(job, kind, how)
-                self._metrics.recovered(kind, how)
 
     def leave(self, *, clean: bool) -> None:
         """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease."""

@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 STATES = ("starting", "idle", "running", "held", "reconnecting", "stopping")
-OTHER = "other"  # any kind that this worker doesn't know: a stranger's INSERT must not make series
 
 
 class Metrics:
@@ -64,7 +63,6 @@ class Metrics:
         self._processed = counter("jobs_processed", "Attempts that ended, by outcome.", ["kind", "outcome"])
         self._claims = counter("claims", "Lease queries, by result.", ["result"])
         self._renewals = counter("lease_renewals", "Renewals of the running job's lease, by result.", ["result"])
-        self._recovered = counter("leases_recovered", "Jobs that this worker took back from dead ones.", ["kind"])
         self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
         self._reconnects = counter("db_reconnects", "Times the database went away and came back.")
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
@@ -88,11 +86,10 @@ class Metrics:
         ).set(1)
         gauge("schema_version", "The version of the schema that this release brings.").set(newest_version())
         gauge("info", "1; this process as jobs.leased_by names it.", ["leased_by"]).labels(leased_by).set(1)
-        for kind in (*kinds, OTHER):
-            self._recovered.labels(kind)
         for kind in kinds:
             for how in How:
-                self._processed.labels(kind, how)
+                if how != How.CRASHED:  # that is told by others, and counted in the database: queue_gauges.py
+                    self._processed.labels(kind, how)
             self._fenced.labels(kind)
             self._in_flight.labels(kind)
             self._started.labels(kind)
@@ -146,13 +143,6 @@ class Metrics:
         """Attempts were settled: how many, by kind and outcome."""
         for (kind, how), count in ended.items():
             self._processed.labels(kind, how).inc(count)
-
-    def recovered(self, kind: str, how: str) -> None:
-        """A dead worker's job was returned."""
-        known = kind if kind in self._kinds else OTHER
-        self._recovered.labels(known).inc()
-        if known != OTHER:
-            self._processed.labels(known, how).inc()
 
     def fenced(self, kind: str) -> None:
         """A settle was refused."""

@@ -1,19 +1,20 @@
-"""The queue's gauges for the Prometheus endpoint: read from one row that some worker of the fleet keeps fresh."""
+"""What the Prometheus endpoint says of the queue, mostly from one row that some worker of the fleet keeps fresh."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from shithubd_worker.metrics import OTHER, STATES
-from shithubd_worker.model import State
+from shithubd_worker.metrics import STATES
+from shithubd_worker.model import How, State
 from shithubd_worker.session import Connect, Session
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ WAIT_SECONDS = 0.01
 # (claim_count_v1), which comes before this one is stale. Less than the connection itself waits for an answer.
 LIMIT_SECONDS = 2.5
 MOST_STRANGERS = 100
+OTHER = "other"  # all others that this worker doesn't know: a stranger's INSERTs must not make series without an end
 _SUMMED = ("queued", "processing", "paused", "failed", "runnable", "expired", "workers")
 
 
@@ -49,8 +51,8 @@ class QueueCollector(Collector):
         """Nothing beforehand: registering must not need the database."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges; what was counted is at most STALE_SECONDS old."""
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """The gauges, and one counter; what was counted in the queue is at most STALE_SECONDS old."""
         with self._lock:
             began = time.monotonic()
             answer = self._read()
@@ -62,6 +64,7 @@ class QueueCollector(Collector):
         yield _family("queue_scrape_duration_seconds", "How long this scrape waited for them.", value=seconds)
         if answer is not None:
             yield from _of_this_moment(answer)
+            yield self._returned(answer["returned"])
         if answer is not None and counted:
             yield from _as_counted(answer, self._folded(answer["kinds"]))
 
@@ -110,6 +113,25 @@ class QueueCollector(Collector):
         other |= {"kind": OTHER, "oldest_seconds": max(ages, default=None)}
         other |= {"capped": [figure for kind in rest for figure in kind["capped"]]}
         return [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS] + [other]
+
+    def _returned(self, kinds: list[dict[str, Any]]) -> CounterMetricFamily:
+        """Leases returned from the dead, by kinds in the order of their first. Those that this worker knows are there
+        from the start, at 0, so that increase() sees the first; of the rest the same hundred keep their names."""
+        sums = {kind: Counter[str]() for kind in self._known}
+        for row in kinds:
+            named = row["kind"] in self._known or len(sums) < len(self._known) + MOST_STRANGERS
+            sums.setdefault(row["kind"] if named else OTHER, Counter()).update(
+                {how: row[how] for how in (How.CRASHED, How.POISON)}
+            )
+        family = CounterMetricFamily(
+            "shithubd_leases_returned",
+            "Leases taken from owners that died or let them expire; poison: the job was failed for it.",
+            labels=["kind", "outcome"],
+        )
+        for kind, found in sums.items():
+            for how in (How.CRASHED, How.POISON):
+                family.add_metric([kind, how], found[how])
+        return family
 
 
 def _younger(answer: dict[str, Any], seconds: float) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -13,9 +12,6 @@ from shithubd_worker import logs
 from shithubd_worker.frontier import Throttle
 from shithubd_worker.session import LOST, explained
 from shithubd_worker.store import Queue
-
-if TYPE_CHECKING:
-    from shithubd_worker.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +29,8 @@ STRAY_SECONDS = 120.0
 class Upkeep:
     """Calls the sweep and the housekeeping when they are due. `drop`: may it drop old days of the history?"""
 
-    def __init__(self, queue: Queue, metrics: Metrics, *, drop: bool) -> None:
+    def __init__(self, queue: Queue, *, drop: bool) -> None:
         self._queue = queue
-        self._metrics = metrics
         self._drop = drop
         self._strays: dict[str, float] = {}
         self._swept_at = 0.0
@@ -73,7 +68,6 @@ class Upkeep:
         self._strays = {token: until for token, until in self._strays.items() if now < until}
         for job, kind, how in self._queue.sweep(back=back, strays=list(self._strays)):
             logs.returned(job, kind, how)
-            self._metrics.recovered(kind, how)
         if back is None:
             ended = time.monotonic()
             self._everything.looked(ended, ended - now)

@@ -75,7 +75,7 @@ class Worker:
         self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
         self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name)
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
-        self._upkeep = Upkeep(self._queue, metrics, drop=not config.poll_only)
+        self._upkeep = Upkeep(self._queue, drop=not config.poll_only)
         self._tray = Tray()
         self._settler = Settler(self._identity.id, self._tray, metrics)
         self._frontier, self._pace = Frontier(), Pace(config.prefetch)

@@ -1,8 +1,8 @@
 -- processing → queued, or failed at the third crash, for jobs whose owner is gone. The attempts are given back. If the
 -- owner held a single job, the crash is counted: at once runnable after the first, 30 s later (± 20 %) after the second.
 -- If it held several, nobody can say which of them was running: no crash is counted, but from now on each is leased
--- alone, so that the culprit shows itself and takes no other along. The caller has locked all of a dead owner's rows,
--- and knows why. Called by sweep_v1 and release_worker_v1.
+-- alone, so that the culprit shows itself and takes no other along. Each is counted for the metrics (leases_returned).
+-- The caller has locked all of a dead owner's rows, and knows why. Called by sweep_v1 and release_worker_v1.
 CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_error text)
 RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE sql SET search_path FROM CURRENT
@@ -33,6 +33,11 @@ AS $$
                leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
           FROM judged o
          WHERE j.id = o.id
+    ), counted AS (
+        INSERT INTO leases_returned AS r (kind, crashed, poison)
+        SELECT o.kind, count(*) FILTER (WHERE NOT o.poison), count(*) FILTER (WHERE o.poison)
+          FROM judged o GROUP BY o.kind ORDER BY o.kind  -- two at once, in the same order: no deadlock
+        ON CONFLICT (kind) DO UPDATE SET crashed = r.crashed + excluded.crashed, poison = r.poison + excluded.poison
     )
     INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, lease_token, retention)
     SELECT o.id, o.kind, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.attempts, o.leased_by, o.leased_at,

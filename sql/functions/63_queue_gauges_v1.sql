@@ -1,7 +1,8 @@
 -- What the metrics endpoint shows of the queue, in one answer: each kind as in kinds_v1, by the counts of queue_counts
 -- (how old they are: `age`, in seconds; null if nobody counted yet); and, of this moment, the paused kinds with the
 -- start of their pause, the holds by scope, the workers by state, the days of history ready, the version of the schema, and
--- the dead rows of jobs that no vacuum has removed yet, as PostgreSQL's statistics have them. Reads no job.
+-- the dead rows of jobs that no vacuum has removed yet, as PostgreSQL's statistics have them; and, of all time, the leases
+-- returned from the dead, the kinds in the order of their first. Reads no job.
 CREATE OR REPLACE FUNCTION queue_gauges_v1() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$
@@ -23,5 +24,6 @@ AS $$
                               FROM workers GROUP BY 1) w),
         'history_days', history_days_ready_v1(),
         'schema', (SELECT version FROM worker_schema),
-        'dead_rows', pg_stat_get_dead_tuples('jobs'::regclass))
+        'dead_rows', pg_stat_get_dead_tuples('jobs'::regclass),
+        'returned', (SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY since, kind), '[]') FROM leases_returned r))
 $$;

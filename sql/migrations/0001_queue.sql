@@ -127,6 +127,16 @@ CREATE TABLE queue_counts (
     counts     jsonb                       -- the rows of count_jobs_v1
 ) WITH (fillfactor = 50);
 
+-- A row for each kind of which a lease's owner ever died, or let it expire: how many were returned, by what became of
+-- the job. Mostly by somebody whom no scrape sees (release-dead, a worker that starts); so they are counted here, for
+-- the metrics of all workers (return_crashed_v1, queue_gauges_v1).
+CREATE TABLE leases_returned (
+    kind    text        PRIMARY KEY,
+    crashed bigint      NOT NULL,  -- it runs again
+    poison  bigint      NOT NULL,  -- the third crash: it has failed
+    since   timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- One row: the last migration that was applied, and the digest of the functions that stand here.
 CREATE TABLE worker_schema (
     only_row   boolean     PRIMARY KEY DEFAULT true CHECK (only_row),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -57,7 +58,7 @@ class Life(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.connection = psycopg.connect(self.url, autocommit=True)
-        self.connection.execute("TRUNCATE jobs, job_history, workers, holds, audit")
+        self.connection.execute("TRUNCATE jobs, job_history, workers, holds, audit, leases_returned")
         self.jobs: dict[int, Model] = {}
         self.paused: set[str] = set()
         self.drained = False
@@ -302,6 +303,14 @@ class Life(RuleBasedStateMachine):
         for job, model in self.jobs.items():
             assert sorted(outcome for found, outcome in rows if found == job) == sorted(model.ended)
             assert model.ended.count("ok") <= 1
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "jobs"))
+    def each_lease_returned_from_the_dead_is_counted_once(self):
+        died = Counter((model.kind, how) for model in self.jobs.values() for how in model.ended)
+        for kind, *counted in self.connection.execute("SELECT kind, crashed, poison FROM leases_returned"):
+            assert counted == [died.pop((kind, how), 0) for how in ("crashed", "poison")]
+        assert not {"crashed", "poison"} & {how for _, how in died}
 
 
 def test_the_life_of_a_job(any_database):

@@ -59,7 +59,8 @@ def test_it_counts_what_happened(database, worker):
     assert worker.metric("process_resident_memory_bytes") > 0
     assert worker.metric("shithub_worker_schema_version") == worker.metric("shithubd_schema_version")
     # Every pair of kind and outcome is there from the start, so that a rate is never missing its first event.
-    assert worker.metric('shithub_worker_jobs_processed_total{kind="test.sleep",outcome="crashed"}') == 0
+    assert worker.metric('shithub_worker_jobs_processed_total{kind="test.sleep",outcome="lease_lost"}') == 0
+    assert worker.metric('shithubd_leases_returned_total{kind="test.sleep",outcome="poison"}') == 0
 
 
 def test_it_shows_the_job_that_runs(database, worker):
@@ -105,5 +106,5 @@ def test_a_strangers_kinds_make_no_series_of_the_process(database, worker):
     database.query(
         "INSERT INTO jobs (kind, state, leased_by, leased_at) VALUES ('stranger', 'processing', 'h:1', now())"
     )
-    eventually(lambda: worker.metric('shithub_worker_leases_recovered_total{kind="other"}') == 1, "swept")
+    eventually(lambda: worker.metric('shithubd_leases_returned_total{kind="stranger",outcome="crashed"}') == 1, "swept")
     assert not re.search(r'^shithub_worker.*kind="stranger"', worker.metrics(), re.MULTILINE)

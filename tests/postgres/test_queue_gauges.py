@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 from conftest import PATIENCE, eventually
@@ -200,6 +201,55 @@ def test_strangers_beyond_the_hundredth_are_one(database, collector, patient):
     found = scrape(collector("a"))["shithubd_job_queue_depth"]
     assert len(found) == 102
     assert (found["kind=a"], found["kind=stranger 1000"], found["kind=other"]) == (2, 1, 50)
+
+
+RETURNED = "shithubd_leases_returned_total"
+
+
+def dies(database, kind, *, jobs=1, crashes=0, said_by="systemd"):
+    """An owner of jobs dies with all of them, and somebody returns them: systemd, a starting worker, or a sweep."""
+    worker = uuid4()
+    database.query("SELECT register_v1(%s, 'web1', 4711, 'm', 'b', 1, 1, NULL, %s, '0', 1, '{}')", worker, worker.hex)
+    lease = {"worker_id": worker, "crashes": crashes}
+    insert(database, kind, jobs, state="processing", **lease, lease_expires_at="tomorrow")
+    if said_by == "a sweep":
+        database.query("UPDATE jobs SET lease_expires_at = now() WHERE worker_id = %s", worker)
+        database.query("SELECT * FROM sweep_v1(NULL)")
+    elif said_by == "a starting worker":
+        database.query("SELECT * FROM release_worker_v1(%s, 'its pid is gone')", worker)
+    else:
+        database.query("SELECT * FROM release_invocation_v1(%s, 'killed')", worker.hex)
+
+
+@pytest.mark.parametrize("said_by", ["systemd", "a starting worker", "a sweep"])
+def test_a_lease_is_counted_once_whoever_returns_it_from_the_dead(database, collector, said_by):
+    one, other = collector("a"), collector("a", "b")
+    assert scrape(one)[RETURNED] == {"kind=a,outcome=crashed": 0, "kind=a,outcome=poison": 0}
+    dies(database, "a", said_by=said_by)
+    dies(database, "a", jobs=3, said_by=said_by)
+    dies(database, "a", crashes=2, said_by=said_by)
+    assert scrape(one)[RETURNED] == {"kind=a,outcome=crashed": 4, "kind=a,outcome=poison": 1}
+    known_to_the_other = {"kind=b,outcome=crashed": 0, "kind=b,outcome=poison": 0}
+    assert scrape(other)[RETURNED] == scrape(one)[RETURNED] | known_to_the_other
+
+
+def test_of_the_strangers_whose_owners_died_the_first_hundred_keep_their_names_and_no_counter_goes_down(
+    database, collector
+):
+    one = collector("a")
+    before = {}
+    for kinds in ("m", "b", "z"):  # whatever their names, in the order of their deaths
+        database.query(
+            "INSERT INTO jobs (kind, state, leased_by, leased_at)"
+            " SELECT %s || ' ' || n, 'processing', 'h:1', now() FROM generate_series(1, 60) n",
+            kinds,
+        )
+        database.query("SELECT * FROM sweep_v1(NULL)")
+        now = scrape(one)[RETURNED]
+        assert all(now[labels] >= count for labels, count in before.items())
+        before = now
+    assert len(before) == 2 * (1 + 100 + 1)
+    assert before["kind=other,outcome=crashed"] == 3 * 60 - 100
 
 
 # What count_jobs_v1 says, and what it reads for that.

@@ -66,6 +66,7 @@ ANSWER: dict[str, Any] = {
     "history_days": 14,
     "schema": 2,
     "dead_rows": 1,
+    "returned": [],
 }
 
 
