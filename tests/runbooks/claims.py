@@ -300,6 +300,14 @@ def _held(statement: str) -> Callable[[Scene], str]:
     return probe
 
 
+def _unit(scene: Scene) -> str:
+    """Whose workers does the drain of a unit hold, if two hosts have one of that name?"""
+    scene.do("UPDATE workers SET host = id::text, unit = 'shithubd-worker.service'")
+    scene.do("SELECT drain_v1('unit', 'shithubd-worker.service')")
+    leased = [worker.lease(300) for worker in (scene.one, scene.other)]
+    return "all-hosts" if leased == [None, None] else "one-host"
+
+
 PROBES = {
     "expired": _expired,
     "late": _late,
@@ -307,6 +315,7 @@ PROBES = {
     "marked": _held("UPDATE jobs SET state = 'paused' WHERE state = 'queued' AND kind = 'search.reindex'"),
     "paused": _held("SELECT pause_kind_v1('search.reindex')"),
     "drained": _held("SELECT drain_v1()"),
+    "unit": _unit,
 }
 
 
