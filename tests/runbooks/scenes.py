@@ -92,6 +92,24 @@ def at_work(host: Host, kind: str, waiting: str) -> None:
     host.run("sh", "-c", 'setsid sh -c "$1" >/dev/null 2>&1 &', "sh", OPENER)
 
 
+@scene(gives={"day"})
+def fills_up(host: Host, kind: str, slot: str) -> dict[str, str]:
+    """A worker is at work, a standby that is gone has left its slot, and the history has a table of five days ago."""
+    at_work(host, kind, waiting="1")
+    [day] = host.sql("shithub", "SELECT d - 5 AS first, d - 4 AS next FROM date(now() AT TIME ZONE 'UTC') AS d")
+    name = day["first"].replace("-", "")
+    table = f"job_history_7d_{name}"
+    host.psql(
+        "shithub",
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots",
+        f"SELECT pg_create_physical_replication_slot('{slot}', true)",
+        f"DROP TABLE IF EXISTS {table}",
+        f"CREATE TABLE {table} PARTITION OF job_history_7d"
+        f" FOR VALUES FROM ('{day['first']} 00:00Z') TO ('{day['next']} 00:00Z')",
+    )
+    return {"day": name}
+
+
 @scene()
 def stuck_behind(host: Host, kind: str, waiting: str) -> None:
     """A worker runs a job that doesn't come to an end, and others, which take no time, wait behind it."""
