@@ -78,6 +78,12 @@ def test_hardly_any_block_is_left_to_people() -> None:
 
 
 @every_page
+def test_what_a_page_shows_could_be_wrong(path: Path) -> None:
+    for block in Page(path).blocks:
+        assert block.prints is None or set(block.prints) - set(". \n"), f"{block} shows nothing but dots"
+
+
+@every_page
 def test_a_page_has_a_title_and_something_to_do(path: Path) -> None:
     found = Page(path)
     assert found.text.startswith("# ")
