@@ -33,7 +33,7 @@ _TELL_EVERY = 100_000
 def _scope_options(function: F) -> F:
     for flag, text in (
         ("--worker", "Only this worker: its <host>:<pid>, or its uuid."),
-        ("--unit", "Only the workers of this systemd unit."),
+        ("--unit", "Only the workers of this systemd unit, on all hosts."),
         ("--host", "Only the workers of this host."),
     ):
         field = {"--worker": "leased_by", "--unit": "unit", "--host": "host"}[flag]
