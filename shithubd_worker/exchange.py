@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from shithubd_worker.frontier import Frontier
+from shithubd_worker.host import Stop
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Queue
@@ -41,6 +42,7 @@ class Exchange:
         upkeep: Upkeep,
         line: Line,
         metrics: Metrics,
+        stop: Stop,
         until_empty: bool,
     ) -> None:
         self._order = list(kinds)  # in turn: the kinds that were served last come last
@@ -53,6 +55,7 @@ class Exchange:
         self._upkeep = upkeep
         self._line = line
         self._metrics = metrics
+        self._stop = stop
         self._until_empty = until_empty
 
     def turn(self, *, ahead: bool) -> bool:
@@ -131,9 +134,9 @@ class Exchange:
             raise
 
     def _worth_sending_ahead(self, answer: Answer) -> bool:
-        """Is there more to lease, and so little work at hand that it may be sent for? Never beside a job that is leased
-        alone: if it kills this process, it shall take no other along."""
+        """Is there more to lease, and so little work at hand that it may be sent for? Never once a stop is wanted, nor
+        beside a job that is leased alone: if it kills this process, it shall take no other along."""
         leased = tuple(self._tray.leased)  # the control thread may just be giving them back
-        if not leased or leased[0].crashes > 0 or not answer.more:
+        if not leased or leased[0].crashes > 0 or not answer.more or self._stop.wanted:
             return False
         return self._pace.worth_sending_ahead(map(_KIND, leased))

@@ -107,6 +107,7 @@ class Worker:
             upkeep=self._upkeep,
             line=self._line,
             metrics=metrics,
+            stop=self._stop,
             until_empty=config.until_empty,
         )
         self._control = Control(
