@@ -17,7 +17,7 @@ test: setup lint ## all tests, with coverage
 	$(RUN)/coverage erase
 	$(RUN)/python -m pytest --numprocesses=2 --dist=loadgroup --cov --cov-report=term:skip-covered
 
-test-long: setup ## what takes longer: every page of an alert, all loops of alerts, and the mutants (about an hour)
+test-long: setup ## what takes longer: alerts' pages and loops, 20 minutes of torture on each server, mutants (2 hours)
 	$(RUN)/python -m pytest -m 'long or loop'
 	$(RUN)/python tests/runbooks/mutants.py
 

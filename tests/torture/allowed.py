@@ -1,0 +1,87 @@
+"""What the checker allows, and why. Pure.
+
+* A run that returned may come again if its worker was lost within WINDOW of its return. The product promises to settle
+  within 0.1 s what a handler finished; the rest of WINDOW is for the machine, and for the moment at which a death is
+  seen. Time in which the worker could not settle doesn't count: while the database or the way to it was away and until
+  the worker was BACK, while the run had stopped the process, and while there was no processor for anybody.
+* A lease is committed asynchronously, so that a crash of the database may forget it (ARCHITECTURE.md, "The hot path").
+  Then the job is leased again though it started, and the history has no row of the first time. Only for runs that began
+  at most FORGOTTEN before the database went down, or START after that.
+* A start behind a barrier is allowed if the run had stopped that process for longer than RESERVE, over the moment of
+  the barrier: no look at the holds can hold for a process that stands still for as long as somebody likes. RESERVE is
+  what the product keeps for a process that stands still between its last look and the handler.
+* A lease of the dead is returned STUCK after its end at the latest. A worker that found the database again returns none
+  for AMNESTY, because the others lost it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torture.evidence import Ended, Evidence, Process, Run
+
+WINDOW = 1.0
+PROMISED_WINDOW = 0.1
+BACK = 6.0  # the longest wait between two tries to reconnect is 5 s
+AMNESTY = 10.0
+STUCK = 10.0
+FORGOTTEN = 2.0  # PostgreSQL says: up to three times wal_writer_delay, which is 0.2 s
+START = 1.0
+RESERVE = 0.1
+RECOVERED = 1.0  # after a process could go on, or had a processor again
+CLOCKS = 0.05  # how exactly the database's moments are known on the monotonic clock
+
+
+class Allowed:
+    """Answers for one run."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._troubles = evidence.troubles
+        self._proxied = evidence.proxied
+
+    def untroubled(self, process: Process | None, since: float, until: float, after: float) -> float:
+        """How much of the time from `since` to `until` was without trouble for this process (None: for any); a trouble
+        of the database is taken to last `after` seconds longer."""
+        spans = [
+            (trouble.since, trouble.until + (RECOVERED if trouble.sort in ("late", "burn") else after))
+            for trouble in self._troubles
+            if not trouble.proxied or process is None or process.slot in self._proxied
+        ]
+        if process is not None:
+            spans += [(begin, end + RECOVERED) for begin, end in process.stops]
+        return uncovered(since, until, spans)
+
+    def unsettled(self, run: Run, row: Ended) -> float:
+        """For how long this run had been over, and could have been settled, when its lease ended otherwise."""
+        return self.untroubled(run.process, run.ended, min(row.at, run.process.exited), BACK)
+
+    def forgotten(self, run: Run) -> bool:
+        """May a crash of the database have forgotten the lease of this run?"""
+        return any(
+            trouble.since - FORGOTTEN <= run.started <= trouble.since + START
+            for trouble in self._troubles
+            if trouble.sort in ("down kill", "down immediate")
+        )
+
+
+def stood_still(run: Run, barrier_since: float) -> bool:
+    """Had the torture run stopped the process for longer than the reserve, over the barrier's moment, just before?"""
+    return any(
+        end - begin > RESERVE and begin < barrier_since and begin < run.started < end + RECOVERED
+        for begin, end in run.process.stops
+    )
+
+
+def uncovered(since: float, until: float, spans: Iterable[tuple[float, float]]) -> float:
+    """How much of an interval lies in none of the spans.
+
+    >>> uncovered(0, 10, [(2, 4), (3, 5), (9, 20)])
+    6.0
+    """
+    left, at = 0.0, since
+    for begin, end in sorted(spans):
+        if begin >= until:
+            break
+        left += max(0.0, begin - at)
+        at = max(at, end)
+    return left + max(0.0, until - at)

@@ -1,0 +1,157 @@
+"""Was each job kept, and did it run as often as the history can explain? Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torture.allowed import CLOCKS, PROMISED_WINDOW, WINDOW, Allowed
+from torture.evidence import Ended, Evidence, Run
+from torture.verdict import Violation
+
+UNTOLD = "torture.untold"  # its history is kept nowhere
+EFFECTS = ("torture.effect", "torture.works_on", "torture.slow.effect", UNTOLD)
+FAILS = "torture.permanent"
+
+
+class Jobs:
+    """The promises about jobs, held against one run. `explained` is counted up."""
+
+    def __init__(self, evidence: Evidence, explained: Counter[str]) -> None:
+        self._evidence = evidence
+        self._explained = explained
+        self._allowed = Allowed(evidence)
+        self._runs: dict[int, list[Run]] = defaultdict(list)
+        for run in evidence.runs:
+            self._runs[run.job].append(run)
+        self._ended: dict[int, list[Ended]] = defaultdict(list)
+        for row in evidence.ended:
+            self._ended[row.job].append(row)
+        self._asked = {asked.key: asked for asked in evidence.asked}
+
+    def nothing(self) -> Iterator[Violation]:
+        """A run without jobs would be clean, and prove nothing."""
+        if not any(asked.answered for asked in self._evidence.asked):
+            yield Violation("nothing", "no job was enqueued")
+        if not any(run.how == "ok" for run in self._evidence.runs):
+            yield Violation("nothing", "no handler returned")
+
+    def lost(self) -> Iterator[Violation]:
+        """An enqueue that was answered is in the queue, or in the history, or (without one) left its effect."""
+        known = {row.key for row in self._evidence.live} | {row.key for row in self._evidence.ended}
+        # Of a kind without a history: its effect was committed together with its end.
+        known |= {key for key, _, _ in self._evidence.effects}
+        known |= {run.key for run in self._evidence.runs if run.kind == UNTOLD and run.how == "ok"}
+        for asked in self._evidence.asked:
+            if asked.answered and asked.key not in known:
+                yield Violation("lost", f"{asked.kind} {asked.key}, enqueued by {asked.way} at {asked.at:.3f}")
+
+    def rolled_back(self) -> Iterator[Violation]:
+        """What was rolled back, or never asked for, is nowhere."""
+        seen = {run.key: f"ran at {run.started:.3f}" for run in self._evidence.runs}
+        seen |= {row.key: "is in the history" for row in self._evidence.ended if row.key}
+        seen |= {row.key: f"is {row.state}" for row in self._evidence.live if row.key}
+        for key, where in seen.items():
+            asked = self._asked.get(key)
+            if asked is None:
+                yield Violation("rolled back", f"{key} {where}, and nobody asked for it")
+            elif asked.way == "rollback":
+                yield Violation("rolled back", f"{asked.kind} {key} {where}, and was rolled back")
+
+    def effects(self) -> Iterator[Violation]:
+        """Exactly one where the job is ok, none where it is not."""
+        found = Counter(key for key, _, _ in self._evidence.effects)
+        for key, count in found.items():
+            if count > 1:
+                yield Violation("effects", f"{key} has {count} effects")
+        ok = {row.key: row.kind for row in self._evidence.ended if row.outcome == "ok"}
+        # Of a kind without a history the handler's own word counts; it says so after its transaction.
+        ok |= {run.key: run.kind for run in self._evidence.runs if run.kind == UNTOLD and run.how == "ok"}
+        for key, kind in ok.items():
+            if kind in EFFECTS and key not in found:
+                yield Violation("effects", f"{kind} {key} is ok and has no effect")
+        not_ok = {row.key for row in self._evidence.ended if row.outcome == "discarded"}
+        not_ok |= {row.key for row in self._evidence.live}
+        for key in found:
+            asked = self._asked.get(key)
+            untold = asked is not None and asked.kind == UNTOLD  # its run may have been cut off behind its transaction
+            if key in not_ok or (key not in ok and not untold):
+                yield Violation("effects", f"{key} has an effect, and its job is not ok")
+
+    def second_runs(self) -> Iterator[Violation]:
+        """Of every run that was not the last of its job the history says how it ended; none begins after the end."""
+        retried = {o["job"] for o in self._evidence.orders if o["order"] == "retry"}
+        living = {row.job for row in self._evidence.live}
+        for job, runs in self._runs.items():
+            last = [row for row in self._ended[job] if row.outcome in ("ok", "discarded")]
+            if len(last) > 1 or (last and job in living):
+                yield Violation("second runs", f"job {job} came to an end {len(last)} times, or lives on after it")
+            for run in runs:
+                if last and run.started > last[0].at + CLOCKS:
+                    late = run.started - last[0].at
+                    yield Violation("second runs", f"{run} began {late:.3f} s after its job was {last[0].outcome}")
+            for run, following in pairwise(runs):
+                yield from self._second_run(run, following, retried=job in retried)
+
+    def _second_run(self, run: Run, following: Run, *, retried: bool) -> Iterator[Violation]:
+        row = next((each for each in self._ended[run.job] if each.token == run.token), None)
+        if row is None:
+            yield from self._without_row(run)
+        elif row.outcome in ("failed", "poison") and not retried:
+            yield Violation("second runs", f"{run} was {row.outcome}, nobody retried it, and it ran again")
+        elif row.outcome == "ok":
+            yield Violation("second runs", f"{run} was ok, and it ran again")
+        elif run.how == "ok" and (gap := self._allowed.unsettled(run, row)) > WINDOW:
+            what = f"{run} returned; {gap:.3f} s later it was {row.outcome} ({row.error}), and it ran again"
+            yield Violation("second runs", what)
+        else:
+            after = ""
+            if run.how == "ok":
+                late = self._allowed.unsettled(run, row) > PROMISED_WINDOW
+                after = " after it had returned" + (", more than 0.1 s before" if late else "")
+            self._explained[f"second run: {row.outcome}{after}"] += 1
+            yield from self._at_once(run, following, row)
+
+    def _without_row(self, run: Run) -> Iterator[Violation]:
+        if run.kind == UNTOLD:
+            self._explained["second run: of a kind without a history"] += 1
+        elif self._allowed.forgotten(run):
+            self._explained["second run: its lease was lost with the database"] += 1
+        else:
+            yield Violation("second runs", f"{run} has no row in the history, and it ran again")
+
+    def _at_once(self, run: Run, following: Run, row: Ended) -> Iterator[Violation]:
+        end = min(run.ended, run.process.exited)
+        if following.started >= end:
+            return
+        by_hand = (row.error or "").startswith("released by ")
+        if row.outcome == "crashed" or by_hand:
+            self._explained[f"twice at once: {'an operator said so' if by_hand else 'the lease expired'}"] += 1
+        else:
+            over = end - following.started
+            yield Violation(
+                "at once", f"{run} went on for {over:.3f} s after the next run began, and was {row.outcome}"
+            )
+
+    def ends(self) -> Iterator[Violation]:
+        """At the end nothing is left but what failed, and that for a reason."""
+        for row in self._evidence.live:
+            history = self._ended[row.job]
+            if row.state != "failed":
+                yield Violation("end", f"{row.kind} job {row.job} is still {row.state}; its history: {_story(history)}")
+            elif row.kind == FAILS:
+                self._explained["failed: as planned"] += 1
+            elif _poisoned(history):
+                self._explained["failed: the third crash"] += 1
+            else:
+                yield Violation("end", f"{row.kind} job {row.job} failed: {row.last_error}; {_story(history)}")
+
+
+def _poisoned(history: list[Ended]) -> bool:
+    crashes = [row.outcome for row in history if row.outcome in ("crashed", "poison")]
+    return len(crashes) >= 3 and "poison" in crashes
+
+
+def _story(history: list[Ended]) -> str:
+    return "; ".join(f"{row.outcome} {row.error or ''}".strip()[:120] for row in history[-4:]) or "none"

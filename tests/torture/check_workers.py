@@ -1,0 +1,136 @@
+"""Did the workers obey holds, return what the dead held, and leave as documented? Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from torture.allowed import AMNESTY, BACK, STUCK, Allowed, stood_still
+from torture.evidence import Barrier, Ended, Evidence, Process, Run
+from torture.verdict import Violation
+
+# Of the README's table, those that a command may end with here.
+COMMAND_CODES = {0, 3, 4, 5, 75}
+NO_SUCH_JOB = "no job "  # exit 1, as documented; a kind without a history leaves nothing behind
+
+
+class Workers:
+    """The promises about workers, held against one run. `explained` is counted up."""
+
+    def __init__(self, evidence: Evidence, explained: Counter[str]) -> None:
+        self._evidence = evidence
+        self._explained = explained
+        self._allowed = Allowed(evidence)
+        # When anything happened to a job.
+        self._moments: dict[int, list[float]] = defaultdict(list)
+        for run in evidence.runs:
+            self._moments[run.job].append(run.started)
+        for row in evidence.ended:
+            self._moments[row.job].append(row.at)
+
+    def barriers(self) -> Iterator[Violation]:
+        """Nothing of a scope starts while its barrier stands."""
+        runs = self._evidence.runs
+        starts = [run.started for run in runs]
+        for barrier in self._evidence.barriers:
+            for run in runs[bisect_right(starts, barrier.since) : bisect_left(starts, barrier.until)]:
+                if not _covers(barrier, run):
+                    continue
+                if stood_still(run, barrier.since):
+                    self._explained[
+                        "start behind a barrier: we had stopped the process for longer than its reserve"
+                    ] += 1
+                    continue
+                behind = (run.started - barrier.since) * 1000
+                scope = f"{barrier.scope} {barrier.target}".rstrip()
+                yield Violation("barrier", f"{run} began {behind:.1f} ms behind the barrier of {scope}")
+
+    def stuck(self) -> Iterator[Violation]:
+        """The leases of the dead are returned in time; what can run is leased while somebody is idle."""
+        for row, process in crashes(self._evidence):
+            waited = self._allowed.untroubled(None, process.exited, row.at, AMNESTY + BACK)
+            if waited > self._evidence.leases.get(row.kind, 300.0) + STUCK:
+                what = f"{row.kind} job {row.job} was returned {waited:.1f} s after its worker's death ({row.error})"
+                yield Violation("stuck", what)
+        told: set[int] = set()
+        since: dict[int, float] = {}
+        for sample in self._evidence.samples:
+            for job, over in sample.expired.items():
+                if job not in told and self._untroubled(sample.at - over, sample.at, AMNESTY + BACK) > STUCK:
+                    told.add(job)
+                    yield Violation("stuck", f"job {job} was still leased {over:.1f} s after its lease had expired")
+            since = {job: since.get(job, sample.at) for job in sample.due} if sample.idle else {}
+            for job, begin in since.items():
+                if job not in told and self._ignored(job, begin, sample.at):
+                    told.add(job)
+                    what = f"job {job} could run for {sample.at - begin:.1f} s, and workers were idle"
+                    yield Violation("stuck", what)
+
+    def _untroubled(self, since: float, until: float, after: float) -> float:
+        return self._allowed.untroubled(None, since, until, after)
+
+    def _ignored(self, job: int, since: float, until: float) -> bool:
+        if until - since <= STUCK or self._untroubled(since, until, BACK) <= STUCK:
+            return False
+        return not any(since <= at <= until for at in self._moments[job])
+
+    def exits(self) -> Iterator[Violation]:
+        """Each worker ended as it was told to, with the code that is documented for it."""
+        for process in self._evidence.processes:
+            if wrong := self._wrong_exit(process):
+                signals = ", ".join(name for _, name in process.signals[-4:]) or "nothing"
+                words = " | ".join(process.last_words.strip().splitlines()[-3:])
+                yield Violation("exit codes", f"{process}: {wrong}; it was sent {signals}; its last words: {words}")
+        for command, code, said in self._evidence.commands:
+            if code not in COMMAND_CODES and not (code == 1 and NO_SUCH_JOB in said):
+                yield Violation("exit codes", f"shithubd-worker {command} ended with {code}: {said.strip()[-300:]}")
+
+    def _wrong_exit(self, process: Process) -> str | None:
+        code, asked = process.code, process.sent("SIGTERM")
+        if code is None:
+            return "it never ended"
+        if code == -9:
+            return None if process.sent("SIGKILL") else "killed, and not by this run"
+        if code == 0:
+            return None if asked is not None else "it left, and nobody had asked it to"
+        if why := self._excuse(process):
+            self._explained[f"exit {code}: {why}"] += 1
+            return None
+        return f"exit code {code}" + ("" if asked is None else " after SIGTERM")
+
+    def _excuse(self, process: Process) -> str | None:
+        """What the README and ARCHITECTURE.md say of a code other than 0, if it was so."""
+        asked, exited = process.sent("SIGTERM"), process.exited
+        # At its start it waits for the database for 60 s; at a stop it may have an outcome that it can tell nobody.
+        since = exited - 60 if asked is None else asked
+        if process.code == 75 and self._allowed.untroubled(process, since, exited, BACK) < 1.0:
+            return "the database was away"
+        stopped = any(end - begin >= 1.0 and exited - end < 5.0 for begin, end in process.stops)
+        if process.code == 1 and "Timeout (" in process.last_words and stopped:
+            return "the dead man's timer, after a stop that outlasted the lease"
+        if process.code == 70 and self._allowed.untroubled(process, exited - 5.0, exited, 1.0) < 4.0:
+            return "a handler had no turn to obey its interrupt"
+        return None
+
+
+def crashes(evidence: Evidence) -> Iterator[tuple[Ended, Process]]:
+    """The leases that were returned after their owner's death, with that owner."""
+    by_name = defaultdict(list)
+    for process in evidence.processes:
+        by_name[f"{process.host}:{process.pid}"].append(process)
+    for row in evidence.ended:
+        if row.outcome in ("crashed", "poison"):
+            for process in by_name.get(row.leased_by or "", ()):
+                if process.started < process.exited < row.at:
+                    yield row, process
+
+
+def _covers(barrier: Barrier, run: Run) -> bool:
+    return {
+        "fleet": True,
+        "kind": run.kind == barrier.target,
+        "host": run.process.host == barrier.target,
+        "unit": run.process.unit == barrier.target,
+        "worker": run.process.pid == barrier.pid,
+    }[barrier.scope]

@@ -1,0 +1,28 @@
+"""The verdict: evidence in, violations out. Pure. What it allows, and why, stands in allowed.py."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from torture.check_jobs import Jobs
+from torture.check_workers import Workers
+from torture.evidence import Evidence
+from torture.verdict import Verdict
+
+
+def check(evidence: Evidence) -> Verdict:
+    """Hold a run against all promises."""
+    explained: Counter[str] = Counter()
+    jobs, workers = Jobs(evidence, explained), Workers(evidence, explained)
+    violations = [
+        *jobs.nothing(),
+        *jobs.lost(),
+        *jobs.rolled_back(),
+        *jobs.effects(),
+        *jobs.second_runs(),
+        *jobs.ends(),
+        *workers.barriers(),
+        *workers.stuck(),
+        *workers.exits(),
+    ]
+    return Verdict(violations, explained)

@@ -1,0 +1,185 @@
+"""A process that adds jobs, in every way there is, and writes down what it asked for and what was answered.
+
+    python -m torture.enqueuers URL LOGS SEED NUMBER LIMIT
+
+It goes on until SIGTERM. It slows down while more than LIMIT jobs wait, so that a slow machine gets fewer jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from shithubd_worker import enqueue
+from torture.records import AWAY, Log, die_with_parent
+
+# How often each kind is drawn, of the jobs that are enqueued one by one.
+WEIGHTS = {
+    "torture.quick.a": 6,
+    "torture.external": 10,
+    "torture.effect": 12,
+    "torture.untold": 6,
+    "torture.works_on": 4,
+    "torture.slow": 1.5,
+    "torture.slow.effect": 1,
+    "torture.asks": 5,
+    "torture.flaky": 4,
+    "torture.later": 3,
+    "torture.permanent": 2,
+    "torture.big": 4,
+    "torture.child": 3,
+}
+BULKS = ("torture.quick.a", "torture.quick.b", "torture.effect", "torture.untold", "torture.external")
+PAUSE_SECONDS = 0.03
+
+
+class Enqueuer:
+    """One connection, opened again whenever it breaks."""
+
+    def __init__(self, url: str, log: Log, seed: int, number: int, limit: int) -> None:
+        self._url = url
+        self._log = log
+        self._dice = random.Random(f"{seed} enqueuer {number}")
+        self._number = number
+        self._limit = limit
+        self._count = 0
+        self._connection: psycopg.Connection[Any] | None = None
+        self.wanted = True
+
+    def run(self) -> None:
+        """Until `wanted` is taken back."""
+        ways: list[Callable[[], None]] = [self._call, self._insert, self._bulk, self._roll_back, self._hang_up]
+        while self.wanted:
+            try:
+                if self._waiting() < self._limit:
+                    self._dice.choices(ways, (30, 20, 6, 4, 3))[0]()
+                    time.sleep(self._dice.uniform(0, 2 * PAUSE_SECONDS))
+                else:
+                    time.sleep(0.2)
+            except AWAY:
+                # What was asked for and not answered stands in the log as such: it may be there or not.
+                self._close()
+                time.sleep(0.1)
+        self._close()
+
+    @property
+    def _open(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with suppress(*AWAY):
+                self._connection.close()
+            self._connection = None
+
+    def _waiting(self) -> int:
+        query = "SELECT count(*) FROM (SELECT FROM jobs WHERE state <> 'failed' LIMIT %s) waiting"
+        row = self._open.execute(query, (self._limit,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _key(self) -> str:
+        self._count += 1
+        return f"{self._number}-{self._count}"
+
+    def _draw(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """A kind, the members of its payload, and the arguments of the enqueue."""
+        dice = self._dice
+        kind = dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        members: dict[str, Any] = {}
+        if kind in ("torture.slow", "torture.slow.effect"):
+            members["seconds"] = round(dice.uniform(3.5, 6), 2)
+        elif kind == "torture.effect":
+            members["seconds"] = dice.choice([0, 0, 0.01, 0.2])
+        elif kind in ("torture.flaky", "torture.later"):
+            members["times"] = dice.randint(1, 3)
+        elif kind == "torture.big":
+            members["text"] = "".join(dice.choices('abcdefgh\n"é', k=64)) * dice.randint(100, 8000)
+            members["digest"] = hashlib.md5(members["text"].encode()).hexdigest()
+        how: dict[str, Any] = {}
+        if dice.random() < 0.3:
+            how["delay"] = round(dice.uniform(0.1, 4), 2)
+        if dice.random() < 0.3:
+            how["priority"] = dice.randint(-3, 3)
+        return kind, members, how
+
+    def _asked(self, way: str, kind: str, *keys: str) -> None:
+        self._log("asked", way=way, kind=kind, keys=keys)
+
+    def _call(self) -> None:
+        """enqueue(): the transaction is the statement."""
+        kind, members, how = self._draw()
+        connection, key = self._open, self._key()
+        self._asked("call", kind, key)
+        self._log("committed", keys=[key], jobs=[enqueue(connection, kind, **how, key=key, **members)])
+
+    def _insert(self) -> None:
+        """What any program can do."""
+        kind, members, _ = self._draw()
+        connection, key = self._open, self._key()
+        self._asked("insert", kind, key)
+        payload = json.dumps({"key": key, **members})
+        row = connection.execute(
+            "INSERT INTO jobs (kind, payload) VALUES (%s, %s) RETURNING id", (kind, payload)
+        ).fetchone()
+        self._log("committed", keys=[key], jobs=row)
+
+    def _bulk(self) -> None:
+        """Hundreds by one statement."""
+        kind, connection = self._dice.choice(BULKS), self._open
+        keys = [self._key() for _ in range(self._dice.randint(20, 200))]
+        self._asked("bulk", kind, *keys)
+        rows = connection.execute(
+            "INSERT INTO jobs (kind, payload) SELECT %s, jsonb_build_object('key', key) FROM unnest(%s::text[]) key"
+            " RETURNING id",
+            (kind, keys),
+        ).fetchall()
+        self._log("committed", keys=keys, jobs=[job for (job,) in rows])
+
+    def _roll_back(self) -> None:
+        """A transaction that thinks better of it: these must never run."""
+        kind, members, how = self._draw()
+        connection, keys = self._open, [self._key() for _ in range(3)]
+        self._asked("rollback", kind, *keys)
+        with connection.transaction(force_rollback=True):
+            for key in keys:
+                enqueue(connection, kind, **how, key=key, **members)
+
+    def _hang_up(self) -> None:
+        """COMMIT is sent, and its answer not waited for: perhaps they are there, perhaps not."""
+        kind, members, how = self._draw()
+        connection, keys = self._open, [self._key() for _ in range(2)]
+        self._asked("hang up", kind, *keys)
+        connection.execute("BEGIN")
+        for key in keys:
+            enqueue(connection, kind, **how, key=key, **members)
+        connection.pgconn.send_query(b"COMMIT")
+        connection.pgconn.flush()
+        connection.pgconn.finish()
+
+
+def main(url: str, logs: str, seed: str, number: str, limit: str) -> None:
+    """Enqueue until SIGTERM."""
+    die_with_parent()
+    enqueuer = Enqueuer(url, Log(Path(logs), "enqueuer"), int(seed), int(number), int(limit))
+
+    def stop(_number: int, _frame: object) -> None:
+        enqueuer.wanted = False
+
+    signal.signal(signal.SIGTERM, stop)
+    enqueuer.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,197 @@
+"""Carries out the faults that schedule.py drew, and writes down each with its beginning and its end."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+from servers import Server
+
+from torture.proxy import Proxy
+from torture.records import AWAY, Log
+from torture.schedule import Fault
+from torture.supervisor import PATIENCE, Supervisor
+
+Undo = tuple[float, Callable[[], None]]  # after so many seconds
+
+# Busy for so many seconds; many of them leave little of the processors to everybody else.
+_BURN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
+
+
+class Lane(threading.Thread):
+    """One fault after the other, each with what ends it. `finish` ends those that last."""
+
+    def __init__(self, name: str, plan: Iterator[Fault], carry_out: Callable[[Fault], list[Undo]]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._plan = plan
+        self._carry_out = carry_out
+        self._finished = threading.Event()
+        self.failure: BaseException | None = None
+
+    def finish(self) -> None:
+        """No more faults; returns when the last one is over."""
+        self._finished.set()
+        self.join()
+
+    def run(self) -> None:
+        """Until `finish`."""
+        undo: list[tuple[float, int, Callable[[], None]]] = []
+        try:
+            at = time.monotonic()
+            for number, fault in enumerate(self._plan):
+                # A machine that is slow to carry out one fault gets the next one later, not two at once.
+                at = max(at, time.monotonic()) + fault.gap
+                while undo and undo[0][0] <= at and not self._sleep_until(undo[0][0]):
+                    heapq.heappop(undo)[2]()
+                if self._sleep_until(at):
+                    break
+                for after, end in self._carry_out(fault):
+                    heapq.heappush(undo, (time.monotonic() + after, number, end))
+        except BaseException as error:
+            self.failure = error
+            raise
+        finally:
+            for _, _, end in undo:
+                end()
+
+    def _sleep_until(self, moment: float) -> bool:
+        return self._finished.wait(max(0.0, moment - time.monotonic()))
+
+
+class Processes:
+    """Signals to workers, and processors that are taken away from them."""
+
+    def __init__(self, supervisor: Supervisor, log: Log) -> None:
+        self._supervisor = supervisor
+        self._log = log
+
+    def __call__(self, fault: Fault) -> list[Undo]:
+        """Carry out one."""
+        slot = self._supervisor.slots[fault.slot]
+        process, send = slot.process, self._supervisor.send
+        self._log("fault", sort=fault.sort, how=fault.how)
+        if fault.sort == "kill":
+            send(slot, signal.SIGKILL)
+        elif fault.sort == "stop":
+            if send(slot, signal.SIGSTOP):
+                return [(fault.seconds, lambda: _ignore(send(slot, signal.SIGCONT, process)))]
+        elif fault.sort == "term":
+            if send(slot, signal.SIGTERM) and fault.how == "twice":
+                return [(fault.seconds, lambda: _ignore(send(slot, signal.SIGTERM, process)))]
+        elif fault.sort == "stall":
+            self._stall(fault)
+        elif fault.sort == "burn":
+            return self._burn(fault)
+        return []
+
+    def _stall(self, fault: Fault) -> None:
+        """What a CPU quota does: again and again the process stands still for less than the barrier reserves."""
+        slot = self._supervisor.slots[fault.slot]
+        process = slot.process
+        for _ in range(fault.times):
+            if not self._supervisor.send(slot, signal.SIGSTOP):
+                return
+            time.sleep(fault.seconds)
+            if not self._supervisor.send(slot, signal.SIGCONT, process):
+                return
+            time.sleep(fault.seconds / 4)
+
+    def _burn(self, fault: Fault) -> list[Undo]:
+        self._log("burn", seconds=fault.seconds)
+        count = fault.times // 2 + 2 * (os.cpu_count() or 1)
+        burners = [
+            subprocess.Popen([sys.executable, "-S", "-c", _BURN, str(fault.seconds)], stdin=subprocess.DEVNULL)
+            for _ in range(count)
+        ]
+
+        def put_out() -> None:
+            for burner in burners:
+                burner.kill()
+                burner.wait()
+            self._log("burnt")
+
+        return [(fault.seconds, put_out)]
+
+
+class Lines:
+    """Connections that are cut, by the proxy between or by the database itself."""
+
+    def __init__(self, proxy: Proxy, url: str, log: Log) -> None:
+        self._proxy = proxy
+        self._url = url
+        self._log = log
+
+    def __call__(self, fault: Fault) -> list[Undo]:
+        """Carry out one."""
+        self._log("fault", sort=fault.sort, how=fault.how)
+        if fault.sort == "cut":
+            order = f"stall {fault.seconds}" if fault.how == "stall" else fault.how
+            self._log("cut", how=fault.how, seconds=fault.seconds)
+            self._proxy.tell(order)
+            return []
+        verb, whom = fault.how.split()
+        chosen = {
+            "all": "application_name LIKE 'shithubd-worker%%'",
+            "one": "pid IN (SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'shithubd-worker%%'"
+            " ORDER BY pid OFFSET %(slot)s LIMIT 1)",
+            "handlers": "application_name = 'shithubd-worker handler'",
+        }[whom]
+        with suppress(*AWAY), psycopg.connect(self._url, autocommit=True, connect_timeout=2) as connection:
+            self._log("backends", how=verb, whom=whom)
+            query = f"SELECT pg_{verb}_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {chosen}"
+            connection.execute(query, {"slot": fault.slot})  # type: ignore[arg-type]
+        return []
+
+
+class Postgres:
+    """The database dies, or is restarted."""
+
+    def __init__(self, server: Server, url: str, log: Log) -> None:
+        self._server = server
+        self._url = url
+        self._log = log
+
+    def __call__(self, fault: Fault) -> list[Undo]:
+        """Carry out one; it is back when this returns."""
+        self._log("fault", sort=fault.sort, how=fault.how)
+        self._log("down", how=fault.how)
+        if fault.how == "kill":
+            self._kill_postmaster()
+        else:
+            self._server.stop(fault.how)
+        time.sleep(fault.seconds)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._server.start()
+                psycopg.connect(self._url, connect_timeout=2).close()
+                break
+            except (RuntimeError, *AWAY):  # the processes of the last one are not all gone
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        self._log("up", how=fault.how)
+        return []
+
+    def _kill_postmaster(self) -> None:
+        pid = int((self._server.directory / "data" / "postmaster.pid").read_text().split()[0])
+        children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE
+        while any(Path(f"/proc/{each}").exists() for each in (pid, *children)):  # they notice, and leave
+            if time.monotonic() > deadline:
+                raise RuntimeError("the processes of the killed postmaster stay")
+            time.sleep(0.01)
+
+
+def _ignore(_: object) -> None:
+    """For a call whose answer says nothing that isn't in the log."""

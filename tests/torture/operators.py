@@ -1,0 +1,219 @@
+"""Operators: they pause and drain, wait for the barrier, resume; and they release, retry and discard single jobs.
+
+What they write down is on the careful side: a barrier counts from the moment at which its answer was there until the
+moment before the resume is sent.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from shithubd_worker.operations import Operations, Scope
+from shithubd_worker.session import connector
+from torture.records import AWAY, Log
+from torture.supervisor import PATIENCE, TESTS, clean_environment
+
+# What runs most, so that a pause has something to stop.
+PAUSED_KINDS = ("torture.quick.a", "torture.quick.b", "torture.external", "torture.effect", "torture.slow")
+BARRIER_SECONDS = 20.0
+REASON = "the torture run"
+
+
+class Operator(threading.Thread):
+    """Does one thing after the other, until `finish`. A database that is away is waited for."""
+
+    def __init__(self, name: str, url: str, log: Log, seed: int) -> None:
+        super().__init__(name=name, daemon=True)
+        self._url = url
+        self.log = log
+        self.dice = random.Random(f"{seed} {name}")
+        self._finished = threading.Event()
+        self._operations: Operations | None = None
+        self.failure: BaseException | None = None
+
+    def act(self) -> None:
+        """One thing."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Returns when the last thing is done, and what was held is resumed."""
+        self._finished.set()
+        self.join()
+
+    def run(self) -> None:
+        """Until `finish`."""
+        try:
+            while not self.rest(self.dice.uniform(0.05, 0.8)):
+                try:
+                    self.act()
+                except AWAY:
+                    self.hang_up()
+        except BaseException as error:
+            self.failure = error
+            raise
+        finally:
+            self.hang_up()
+
+    def rest(self, seconds: float) -> bool:
+        """Sleep; True if there is nothing more to do."""
+        return self._finished.wait(seconds)
+
+    @property
+    def operations(self) -> Operations:
+        """The connection of a command; one for several of them here."""
+        if self._operations is None:
+            self._operations = Operations(connector(self._url, "torture operator"), "public")
+        return self._operations
+
+    def hang_up(self) -> None:
+        """The next one opens another."""
+        if self._operations is not None:
+            self._operations.close()
+            self._operations = None
+
+    def insist(self, what: Callable[[], object]) -> None:
+        """Until it worked, whatever happens to the database."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                what()
+                return
+            except AWAY:
+                self.hang_up()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def command(self, *arguments: str) -> int:
+        """`shithubd-worker …` as a person types it; its exit code."""
+        done = subprocess.run(
+            [sys.executable, "-m", "shithubd_worker", *arguments],
+            env=clean_environment(self._url),
+            cwd=TESTS,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.log("command", command=arguments[0], code=done.returncode, said=done.stderr[-600:])
+        return done.returncode
+
+
+class Holder(Operator):
+    """Sets a hold, waits for its barrier, keeps it for a while, and resumes."""
+
+    def __init__(self, name: str, url: str, log: Log, seed: int, units: list[str]) -> None:
+        super().__init__(name, url, log, seed)
+        self._units = units
+        self._count = 0
+
+    def choose(self) -> tuple[Scope, dict[str, Any]] | None:
+        """What to hold, and what else the checker must know of it."""
+        raise NotImplementedError
+
+    def act(self) -> None:
+        """One hold from its beginning to its end."""
+        chosen = self.choose()
+        if chosen is None:
+            return
+        scope, facts = chosen
+        self._count += 1
+        name = f"{self.name} {self._count}"
+        certain = False
+        try:
+            certain = self._hold_by_command(scope) if self.dice.random() < 0.2 else self._hold(scope)
+            if certain:
+                self.log("barrier", hold=name, scope=scope.scope, target=scope.target, **facts)
+                self.rest(self.dice.uniform(0.2, 1.5))
+        finally:
+            self.log("resume", hold=name)  # before it is sent
+            self.insist(lambda: self._resume(scope))
+
+    def _hold(self, scope: Scope) -> bool:
+        operations, deadline = self.operations, time.monotonic() + BARRIER_SECONDS
+        if scope.scope != "kind":
+            operations.drain(scope, REASON, None)
+            return operations.barrier(scope, deadline, _say_nothing)
+        hold = operations.pause_kind(scope.target, REASON, None)
+        certain = operations.barrier(scope, deadline, _say_nothing)
+        if certain and self.dice.random() < 0.5:
+            for _ in operations.mirror(hold):
+                pass
+        return certain
+
+    def _hold_by_command(self, scope: Scope) -> bool:
+        if scope.scope == "kind":
+            return self.command("pause-kind", scope.target, "--reason", REASON) == 0
+        target = [] if scope.scope == "fleet" else [f"--{scope.scope}", scope.target]
+        return self.command("drain", *target, "--reason", REASON) == 0
+
+    def _resume(self, scope: Scope) -> None:
+        if scope.scope == "kind":
+            self.operations.resume_kind(scope.target, REASON)
+            for _ in self.operations.unpause(scope.target):
+                pass
+        else:
+            self.operations.resume(scope, REASON)
+
+
+class Pauser(Holder):
+    """Pauses kinds."""
+
+    def choose(self) -> tuple[Scope, dict[str, Any]]:
+        """A kind."""
+        return Scope("kind", self.dice.choice(PAUSED_KINDS)), {}
+
+
+class Drainer(Holder):
+    """Drains the fleet, the host, a unit or a worker."""
+
+    def choose(self) -> tuple[Scope, dict[str, Any]] | None:
+        """A scope; a worker together with its pid, which is what the handlers' log names."""
+        scope = self.dice.choice(["fleet", "host", "unit", "worker"])
+        if scope == "fleet":
+            return Scope("fleet"), {}
+        if scope == "unit":
+            return Scope("unit", self.dice.choice(self._units)), {}
+        workers = self.operations.workers()
+        if not workers:
+            return None
+        worker = self.dice.choice(workers)
+        if scope == "host":
+            return Scope("host", worker["host"]), {}
+        return Scope("worker", worker["id"]), {"pid": worker["pid"]}
+
+
+class Clerk(Operator):
+    """Releases, retries and discards single jobs."""
+
+    def act(self) -> None:
+        """One job."""
+        what = self.dice.choice(["release", "force", "retry", "discard"])
+        states = {"release": "processing", "force": "processing", "retry": "failed", "discard": None}
+        found = self.operations.jobs(states[what], None, 200)
+        if what == "discard":
+            found = [job for job in found if job["state"] != "processing"]
+        if not found:
+            return
+        job = self.dice.choice(found)["id"]
+        if self.dice.random() < 0.1:
+            self.command("jobs", "release" if what == "force" else what, str(job), "--reason", REASON)
+            return
+        operations = self.operations
+        if what == "retry":
+            said = operations.retry_job(job, REASON)
+        elif what == "discard":
+            said = operations.discard_job(job, REASON)
+        else:
+            said = operations.release_job(job, REASON, force=what == "force")
+        self.log("job", order=what, job=job, said=said)
+
+
+def _say_nothing(_: str) -> None:
+    """Progress is for people."""

@@ -1,0 +1,48 @@
+"""The logs of a run: one file of JSON lines for each process, complete up to the moment of a SIGKILL."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+Record = dict[str, Any]
+# What the parts of the run wait out, and try again: the database is away, as it shall be. Anything else is a fault.
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
+_PR_SET_PDEATHSIG = 1
+
+
+class Log:
+    """Appends to a file of this process's own. For any thread."""
+
+    def __init__(self, directory: Path, role: str) -> None:
+        # The moment is part of the name: pids come back.
+        path = directory / f"{role}-{os.getpid()}-{time.monotonic_ns()}.jsonl"
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+
+    def __call__(self, what: str, **facts: object) -> float:
+        """Write that something happens now. Returns the moment, which was taken before anything else."""
+        at = time.monotonic()
+        # One write to a file opened for appending is one piece, and the kernel has it when the call returns.
+        os.write(self._descriptor, json.dumps({"at": at, "what": what, **facts}).encode() + b"\n")
+        return at
+
+
+def read(directory: Path, role: str) -> Iterator[list[Record]]:
+    """The records of each file of a role, in the order in which they were written."""
+    for path in sorted(directory.glob(f"{role}-*.jsonl")):
+        # A process that is killed in the midst of its write leaves a line without its end: that didn't happen.
+        yield [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends: whatever happens to the run, none of its
+    processes outlives it."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

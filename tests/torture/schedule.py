@@ -1,0 +1,64 @@
+"""Which faults come when, drawn from the seed. Pure: the same seed draws the same faults."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+# What --only takes. The last two are the operators' doing.
+SORTS = ("kill", "stop", "term", "stall", "burn", "cut", "backend", "database", "barrier", "jobs")
+# Each lane is carried out by a thread of its own, one fault after the other, whatever the other lanes do.
+# Sort: how often it is drawn, beside the others of its lane.
+LANES = {
+    "processes": {"kill": 10, "stop": 6, "term": 5, "stall": 5, "burn": 1},
+    "lines": {"cut": 3, "backend": 4},
+    "database": {"database": 1},
+}
+# Seconds between two faults of a lane.
+GAPS = {"processes": (0.3, 1.7), "lines": (2.0, 6.0), "database": (9.0, 20.0)}
+
+
+class Fault(NamedTuple):
+    """One fault. What its numbers mean is its sort's own business: see faults.py."""
+
+    gap: float  # seconds after the fault before it in its lane
+    sort: str
+    how: str
+    slot: int  # which worker it hits
+    seconds: float
+    times: int
+
+
+def draw(seed: int, lane: str, only: Sequence[str], slots: int) -> Iterator[Fault]:
+    """The faults of a lane, without end; none if `only` names none of its sorts.
+
+    >>> first, again = next(draw(7, "processes", SORTS, 5)), next(draw(7, "processes", SORTS, 5))
+    >>> first == again
+    True
+    """
+    weights = {sort: weight for sort, weight in LANES[lane].items() if sort in only}
+    dice = random.Random(f"{seed} {lane}")
+    while weights:
+        gap = dice.uniform(*GAPS[lane])
+        sort = dice.choices(list(weights), list(weights.values()))[0]
+        how, seconds = _detail(dice, sort)
+        yield Fault(gap, sort, how, dice.randrange(slots), round(seconds, 3), dice.randint(4, 14))
+
+
+def _detail(dice: random.Random, sort: str) -> tuple[str, float]:
+    if sort == "stop":  # the shortest lease is 3 s, the longest 6 s
+        return dice.choice([("short", dice.uniform(0.1, 2.0)), ("long", dice.uniform(4.0, 9.0))])
+    if sort == "term":
+        return dice.choice([("once", 0.0), ("twice", dice.uniform(0.0, 2.0))])
+    if sort == "stall":  # below the reserve of the barrier: 0.1 s
+        return "", dice.uniform(0.03, 0.08)
+    if sort == "burn":
+        return "", dice.uniform(0.5, 2.5)
+    if sort == "cut":
+        return dice.choice([("drop", 0.0), ("reset", 0.0), ("stall", dice.uniform(0.3, 6.0))])
+    if sort == "backend":
+        return dice.choice(["terminate all", "terminate one", "terminate handlers", "cancel all", "cancel one"]), 0.0
+    if sort == "database":  # how, and for how long it stays away
+        return dice.choice(["kill", "kill", "immediate", "fast"]), dice.choice([0.0, 0.0, dice.uniform(0.5, 4.0)])
+    return "", 0.0

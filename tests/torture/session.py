@@ -1,0 +1,36 @@
+"""One run with its verdict: stage, evidence, checker, report; and the logs, kept if something is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import NamedTuple
+
+from torture.checker import check
+from torture.evidence import gather
+from torture.report import report
+from torture.stage import Plan, Say, run
+from torture.verdict import Verdict
+
+
+class Outcome(NamedTuple):
+    """The verdict, and the summary for people."""
+
+    verdict: Verdict
+    text: str
+
+
+def torture(plan: Plan, say: Say, *, keep: bool = False) -> Outcome:
+    """Run, gather, check and report."""
+    stage = run(plan, say)
+    (stage.logs / "tables.json").write_text(json.dumps(stage.tables))
+    evidence = gather(stage.logs, stage.tables)
+    verdict = check(evidence)
+    text = report(evidence, verdict)
+    if verdict.violations or keep:
+        text += f"\nthe logs, with what the tables held at the end in tables.json: {stage.logs}"
+    else:
+        shutil.rmtree(stage.logs)
+    again = f"cd tests && ../.venv/bin/python -m torture --seconds {plan.seconds:g} --seed {plan.seed}"
+    again += f" --postgres {plan.postgres} --only {','.join(plan.only)}"
+    return Outcome(verdict, f"{text}\nthe same schedule of faults again: {again}")

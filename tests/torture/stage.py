@@ -1,0 +1,258 @@
+"""Sets a run up, lets it happen, and ends all that it started."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from servers import Server, debian_bindir, embedded_bindir, free_port
+
+from shithubd_worker import schema
+from torture.faults import Lane, Lines, Postgres, Processes
+from torture.handlers import registry
+from torture.operators import Clerk, Drainer, Operator, Pauser
+from torture.proxy import Proxy
+from torture.records import Log
+from torture.sampler import Sampler
+from torture.schedule import LANES, SORTS, draw
+from torture.supervisor import PATIENCE, TESTS, Slot, Supervisor
+
+ENQUEUERS = 2
+# Each enqueuer slows down while so many jobs wait.
+LIMIT = 1500
+# After the faults: no end of any job for so long is no progress. The longest wait that is meant is the second crash's.
+NO_PROGRESS_SECONDS = 60.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is asked for. `postgres`: debian, embedded, or a major version."""
+
+    seconds: float
+    seed: int
+    postgres: str = "debian"
+    only: Sequence[str] = SORTS
+
+
+@dataclass
+class Stage:
+    """A run that has ended: where its logs are, and what its database held."""
+
+    plan: Plan
+    logs: Path
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+def run(plan: Plan, say: Say) -> Stage:
+    """One run from its beginning to its end. The logs stay; all else is gone afterwards, whatever happens."""
+    logs = Path(tempfile.mkdtemp(prefix=f"torture-{plan.seed}-"))
+    with ExitStack() as cleanup:
+        server = cleanup.enter_context(a_server(plan.postgres))
+        log = Log(logs, "stage")
+        url = _database(server, log, plan)
+        proxy = Proxy(server.port, free_port())
+        cleanup.callback(proxy.end)
+        supervisor = Supervisor(_slots(server, url, proxy), url, logs, log, plan.seed)
+        cleanup.callback(supervisor.finish)
+        supervisor.start()
+        _until(supervisor.all_ready, "all workers are ready", supervisor)
+        say(f"PostgreSQL {server_version(url)}, seed {plan.seed}: {plan.seconds:g} s of faults; logs in {logs}")
+        with _sampled(url, log):
+            _torture(plan, server, url, proxy, supervisor, logs, log)
+            say("no more faults: what is left must come to its end")
+            _drain(url, supervisor, log)
+        supervisor.stop_all()
+        log("clocks", ahead=time.time() - time.monotonic())
+        return Stage(plan, logs, _tables(url))
+
+
+@contextmanager
+def a_server(which: str) -> Iterator[Server]:
+    """Debian's PostgreSQL if it is asked for and there, else the embedded one."""
+    debian = debian_bindir()
+    workspace = Path(tempfile.mkdtemp(prefix="torture-pg-"))
+    workspace.chmod(0o755)
+    try:
+        wanted = debian is not None and which in ("debian", debian.parts[-2])
+        server = Server(debian if wanted and debian else embedded_bindir(workspace))
+        try:
+            yield server
+        finally:
+            server.remove()
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def server_version(url: str) -> str:
+    """Its major and minor version."""
+    with psycopg.connect(url) as connection:
+        version = connection.info.server_version
+    return f"{version // 10000}.{version % 10000}"
+
+
+def _database(server: Server, log: Log, plan: Plan) -> str:
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE torture")
+    url = server.url("torture")
+    with psycopg.connect(url, autocommit=True) as connection:
+        schema.migrate(connection, "public")
+        connection.execute("CREATE TABLE torture_effects (key text NOT NULL, job bigint NOT NULL, token text NOT NULL)")
+    leases = {kind.name: kind.lease_timeout for kind in registry.values()}
+    log("run", seed=plan.seed, seconds=plan.seconds, only=list(plan.only), postgres=server_version(url), leases=leases)
+    log("clocks", ahead=time.time() - time.monotonic())
+    return url
+
+
+def _slots(server: Server, url: str, proxy: Proxy) -> list[Slot]:
+    through = url.replace(f":{server.port}/", f":{proxy.port}/")
+    return [
+        Slot(0, url, proxied=False, returns="release-dead", unit=True, grace=3),
+        Slot(1, through, proxied=True, returns="restart", unit=True, grace=3),
+        Slot(2, through, proxied=True, returns="restart", unit=False, grace=25),
+        Slot(3, url, proxied=False, returns="expiry", unit=False, grace=3),
+        Slot(4, through, proxied=True, returns="release-dead", unit=True, grace=10),
+    ]
+
+
+def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Supervisor, logs: Path, log: Log) -> None:
+    log("begin", proxied=[slot.number for slot in supervisor.slots if slot.proxied])
+    with ExitStack() as cleanup:
+        through = url.replace(f":{server.port}/", f":{proxy.port}/")
+        enqueuers = [
+            _enqueuer(url if number % 2 == 0 else through, logs, plan.seed, number) for number in range(ENQUEUERS)
+        ]
+        for enqueuer in enqueuers:
+            cleanup.callback(_end, enqueuer)
+        carriers = {
+            "processes": Processes(supervisor, log),
+            "lines": Lines(proxy, url, log),
+            "database": Postgres(server, url, log),
+        }
+        lanes = [Lane(lane, draw(plan.seed, lane, plan.only, len(supervisor.slots)), carriers[lane]) for lane in LANES]
+        actors: list[Lane | Operator] = [*lanes, *_operators(plan, url, supervisor, log)]
+        for actor in actors:
+            cleanup.callback(actor.finish)
+            actor.start()
+        deadline = time.monotonic() + plan.seconds
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            _check_alive(actors, enqueuers, supervisor)
+    _check_failures(actors, supervisor)
+    log("calm")
+
+
+def _operators(plan: Plan, url: str, supervisor: Supervisor, log: Log) -> list[Operator]:
+    units = [slot.unit for slot in supervisor.slots if slot.unit]
+    found: list[Operator] = []
+    if "barrier" in plan.only:
+        found += [Pauser("pauser", url, log, plan.seed, units), Drainer("drainer", url, log, plan.seed, units)]
+    if "jobs" in plan.only:
+        found.append(Clerk("clerk", url, log, plan.seed))
+    return found
+
+
+def _enqueuer(url: str, logs: Path, seed: int, number: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "torture.enqueuers", url, str(logs), str(seed), str(number), str(LIMIT)]
+    with (logs / f"enqueuer-{number}.err").open("wb") as errors:
+        return subprocess.Popen(command, cwd=TESTS, stdin=subprocess.DEVNULL, stderr=errors)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _check_alive(
+    actors: Sequence[Lane | Operator], enqueuers: Sequence[subprocess.Popen[bytes]], supervisor: Supervisor
+) -> None:
+    """A part of the run that ended by itself would leave the rest untested."""
+    _check_failures(actors, supervisor)
+    for number, enqueuer in enumerate(enqueuers):
+        if enqueuer.poll() is not None:
+            raise RuntimeError(
+                f"enqueuer {number} ended by itself with {enqueuer.returncode}: see enqueuer-{number}.err"
+            )
+
+
+def _check_failures(actors: Sequence[Lane | Operator], supervisor: Supervisor) -> None:
+    for actor in (*actors, supervisor):
+        if actor.failure is not None:
+            raise RuntimeError(f"{actor.name} failed: {actor.failure!r}") from actor.failure
+
+
+@contextmanager
+def _sampled(url: str, log: Log) -> Iterator[None]:
+    sampler = Sampler(url, log)
+    sampler.start()
+    try:
+        yield
+    finally:
+        sampler.finish()
+
+
+def _drain(url: str, supervisor: Supervisor, log: Log) -> None:
+    """Until nothing is left but what failed; or nothing has moved for long: the checker says what is stuck then."""
+    moved, before = time.monotonic(), None
+    with psycopg.connect(url, autocommit=True) as connection:
+        while time.monotonic() - moved < NO_PROGRESS_SECONDS:
+            _check_failures([], supervisor)
+            row = connection.execute(
+                "SELECT (SELECT count(*) FROM jobs WHERE state <> 'failed'), (SELECT count(*) FROM job_history)"
+            ).fetchone()
+            if row is None or row[0] == 0:
+                break
+            if row != before:
+                moved, before = time.monotonic(), row
+            # What crashed twice waits for half a minute: as an operator would, don't.
+            connection.execute(
+                "SELECT retry_job_v1(id, 'the torture run: no more faults') FROM jobs"
+                " WHERE state = 'queued' AND crashes > 0 AND run_at > clock_timestamp() + interval '10 seconds'"
+            )
+            time.sleep(0.2)
+    log("drained")
+
+
+def _until(condition: Callable[[], bool], what: str, supervisor: Supervisor) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        _check_failures([], supervisor)
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {PATIENCE:g} s in vain until {what}")
+        time.sleep(0.05)
+
+
+def _tables(url: str) -> dict[str, list[dict[str, Any]]]:
+    queries = {
+        "jobs": "SELECT id AS job, kind, state, payload->>'key' AS key, attempts, crashes, last_error FROM jobs",
+        "history": "SELECT id AS job, kind, outcome, attempts, leased_by, error, payload->>'key' AS key,"
+        " extract(epoch FROM finished_at)::float8 AS at, lease_token::text AS token"
+        " FROM job_history ORDER BY finished_at",
+        "effects": "SELECT key, job, token FROM torture_effects",
+    }
+    with psycopg.connect(url, row_factory=psycopg.rows.dict_row) as connection:
+        return {name: connection.execute(query).fetchall() for name, query in queries.items()}  # type: ignore[call-overload]
+
+
+def stop_on_sigterm() -> None:
+    """A SIGTERM to the run is an interrupt like Ctrl-C: all that was started is ended."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)

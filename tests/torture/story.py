@@ -1,0 +1,131 @@
+"""Small logs and tables, written by hand: what a run would leave behind if this and that had happened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from torture.checker import check
+from torture.evidence import gather
+from torture.records import Record
+from torture.verdict import Verdict
+
+# The database's clock in these stories.
+AHEAD = 1000.0
+LEASES = {"torture.slow": 3.0, "torture.effect": 4.0}
+
+
+class Story:
+    """Moments are seconds of the monotonic clock. Each method adds one thing that happened, and returns the story."""
+
+    def __init__(self) -> None:
+        self._stage: list[Record] = []
+        self._enqueuer: list[Record] = []
+        self._handlers: dict[int, list[Record]] = {}  # by slot
+        self._tables: dict[str, list[Record]] = {"jobs": [], "history": [], "effects": []}
+        self.told(0, "run", seed=1, seconds=60, postgres="15.0", leases=LEASES, only=[])
+        self.told(0, "clocks", ahead=AHEAD)
+        self.told(0, "begin", proxied=[1])
+
+    def told(self, at: float, what: str, **facts: Any) -> Self:
+        """A line of the stage's own log."""
+        self._stage.append({"at": at, "what": what, **facts})
+        return self
+
+    def worker(self, slot: int, at: float = 1.0, unit: str | None = None) -> Self:
+        """A worker starts; its pid is 100 + slot, its host `h`."""
+        self._handlers[slot] = [{"at": at + 0.1, "what": "born", "pid": 100 + slot, "slot": str(slot), "host": "h"}]
+        return self.told(at, "started", slot=slot, pid=100 + slot, grace=3, unit=unit)
+
+    def signal(self, slot: int, at: float, name: str) -> Self:
+        """It is sent a signal."""
+        return self.told(at, "signal", slot=slot, pid=100 + slot, signal=name)
+
+    def exit(self, slot: int, at: float, code: int, last_words: str = "") -> Self:
+        """It ends."""
+        return self.told(at, "exit", slot=slot, pid=100 + slot, code=code, ready=True, last_words=last_words)
+
+    def asked(self, key: str, kind: str = "torture.external", way: str = "call", *, answered: bool = True) -> Self:
+        """A job is enqueued."""
+        self._enqueuer.append({"at": 2.0, "what": "asked", "way": way, "kind": kind, "keys": [key]})
+        if answered:
+            self._enqueuer.append({"at": 2.1, "what": "committed", "keys": [key], "jobs": [0]})
+        return self
+
+    def ran(
+        self,
+        job: int,
+        at: float,
+        until: float | None,
+        *,
+        kind: str = "torture.external",
+        how: str = "ok",
+        slot: int = 0,
+        token: str = "t1",
+    ) -> Self:
+        """A run; its key is `k<job>`. Without an end it was cut off."""
+        lines = self._handlers[slot]
+        same = {"job": job, "token": token}
+        lines.append({"at": at, "what": "start", **same, "key": f"k{job}", "kind": kind, "attempt": 1})
+        if until is not None:
+            lines.append({"at": until, "what": "end", **same, "how": how})
+        return self
+
+    def ended(
+        self,
+        job: int,
+        at: float,
+        outcome: str = "ok",
+        *,
+        kind: str = "torture.external",
+        slot: int = 0,
+        token: str = "t1",
+        error: str | None = None,
+    ) -> Self:
+        """A row of the history; the key stands only in the row that ends the job's life."""
+        row = {"job": job, "kind": kind, "outcome": outcome, "attempts": 1, "leased_by": f"h:{100 + slot}"}
+        key = f"k{job}" if outcome in ("ok", "discarded") else None
+        self._tables["history"].append({**row, "at": at + AHEAD, "error": error, "key": key, "token": token})
+        return self
+
+    def lives(self, job: int, state: str, *, kind: str = "torture.external") -> Self:
+        """A row of jobs, at the end."""
+        row = {"job": job, "kind": kind, "state": state, "key": f"k{job}", "attempts": 1, "crashes": 0}
+        self._tables["jobs"].append({**row, "last_error": "an error"})
+        return self
+
+    def effect(self, job: int) -> Self:
+        """A row of torture_effects."""
+        self._tables["effects"].append({"key": f"k{job}", "job": job, "token": "t1"})
+        return self
+
+    def barrier(self, since: float, until: float, scope: str = "fleet", target: str = "", **facts: Any) -> Self:
+        """A hold with its barrier and its end."""
+        self.told(since, "barrier", hold=f"{scope} {since}", scope=scope, target=target, **facts)
+        return self.told(until, "resume", hold=f"{scope} {since}")
+
+    def sample(self, at: float, *, due: list[int] = (), expired: list[Any] = (), idle: int = 1) -> Self:  # type: ignore[assignment]
+        """What the sampler saw."""
+        return self.told(at, "sample", due=list(due), expired=list(expired), idle=idle, states={})
+
+    def verdict(self, logs: Path) -> Verdict:
+        """Write all of it down as a run would, read it as the checker does, and judge."""
+        self.told(300.0, "clocks", ahead=AHEAD)
+        self._stage.sort(key=lambda record: record["at"])
+        roles = {"stage-1-1": self._stage, "enqueuer-1-1": self._enqueuer}
+        roles |= {f"handlers-{100 + slot}-1": lines for slot, lines in self._handlers.items()}
+        for name, records in roles.items():
+            (logs / f"{name}.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+        return check(gather(logs, self._tables))
+
+
+def a_good_day() -> Story:
+    """Two workers, three jobs that ran once, of which one has an effect; both workers stop when they are told to."""
+    story = Story().worker(0, unit="u@0").worker(1, unit="u@1")
+    for slot in (0, 1):
+        story.signal(slot, 200.0, "SIGTERM").exit(slot, 201.0, 0)
+    story.asked("k1").ran(1, 3.0, 3.1).ended(1, 3.11)
+    story.asked("k2", "torture.effect").ran(2, 4.0, 4.1, kind="torture.effect").ended(2, 4.09, kind="torture.effect")
+    story.effect(2)
+    return story.asked("k3").ran(3, 5.0, 5.1, slot=1).ended(3, 5.11, slot=1)

@@ -1,0 +1,33 @@
+"""The words of a verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+PROMISES = {
+    "nothing": "signs that the run tested nothing",
+    "lost": "jobs lost",
+    "rolled back": "jobs that were rolled back, or never asked for, and exist or ran",
+    "effects": "effects of job.transaction() missing or there twice",
+    "second runs": "second runs that nothing explains",
+    "at once": "jobs that ran twice at once without a cause",
+    "barrier": "starts behind a barrier",
+    "stuck": "stuck beyond the lease and 10 s",
+    "exit codes": "exit codes that are not as documented",
+    "end": "jobs that did not come to an end that something explains",
+}
+
+
+class Violation(NamedTuple):
+    """A promise (a key of PROMISES) that was broken, and by what."""
+
+    promise: str
+    what: str
+
+
+class Verdict(NamedTuple):
+    """What was found. `explained`: what happened although one would rather it didn't, by its cause, counted."""
+
+    violations: list[Violation]
+    explained: Counter[str]
