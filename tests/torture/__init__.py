@@ -10,9 +10,9 @@ In a minute:
     proxy.py        between some workers and the database: drops, resets and stalls their connections
     sampler.py      once a second: which jobs are due or expired, and whether a worker is idle
     stage.py        sets all of it up, runs it, ends all that it started
-    evidence.py     reads the logs and the tables; nothing else
-    checker.py      evidence in, verdict out (with check_jobs.py, check_workers.py); pure, and tested against small
-                    logs that break each promise (test_checker.py); what it allows, and why, stands in allowed.py
+    gather.py       reads the logs and the tables, and nothing else: evidence.py
+    checker.py      evidence in, verdict out (check_jobs.py, check_holds.py, check_workers.py); pure, and tested against
+                    small logs that break each promise (test_checker.py); allowed.py says what it allows, and why
     report.py       the verdict in plain words
 
 Each process appends lines of JSON to a file of its own (records.py): one write() a line, so that a SIGKILL loses

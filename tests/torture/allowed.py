@@ -64,12 +64,13 @@ class Allowed:
         )
 
 
-def stood_still(run: Run, barrier_since: float) -> bool:
-    """Had the torture run stopped the process for longer than the reserve, over the barrier's moment, just before?"""
-    return any(
-        end - begin > RESERVE and begin < barrier_since and begin < run.started < end + RECOVERED
-        for begin, end in run.process.stops
-    )
+def stood_still(run: Run, barrier_since: float) -> float | None:
+    """For how long the torture run had stopped the process just before, over the barrier's moment; None if not at all,
+    or for less than the reserve."""
+    for begin, end in run.process.stops:
+        if end - begin > RESERVE and begin < barrier_since and begin < run.started < end + RECOVERED:
+            return end - begin
+    return None
 
 
 def uncovered(since: float, until: float, spans: Iterable[tuple[float, float]]) -> float:

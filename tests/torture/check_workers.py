@@ -1,17 +1,17 @@
-"""Did the workers obey holds, return what the dead held, and leave as documented? Pure."""
+"""Did the workers return what the dead held, lease what can run, and leave as documented? Pure."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from torture.allowed import AMNESTY, BACK, STUCK, Allowed, stood_still
-from torture.evidence import Barrier, Ended, Evidence, Process, Run
+from torture.allowed import AMNESTY, BACK, STUCK, Allowed
+from torture.evidence import Ended, Evidence, Process
 from torture.verdict import Violation
 
 # Of the README's table, those that a command may end with here.
 COMMAND_CODES = {0, 3, 4, 5, 75}
+STOPPED = 5.0  # a process that is told to go needs a moment
 NO_SUCH_JOB = "no job "  # exit 1, as documented; a kind without a history leaves nothing behind
 
 
@@ -28,23 +28,6 @@ class Workers:
             self._moments[run.job].append(run.started)
         for row in evidence.ended:
             self._moments[row.job].append(row.at)
-
-    def barriers(self) -> Iterator[Violation]:
-        """Nothing of a scope starts while its barrier stands."""
-        runs = self._evidence.runs
-        starts = [run.started for run in runs]
-        for barrier in self._evidence.barriers:
-            for run in runs[bisect_right(starts, barrier.since) : bisect_left(starts, barrier.until)]:
-                if not _covers(barrier, run):
-                    continue
-                if stood_still(run, barrier.since):
-                    self._explained[
-                        "start behind a barrier: we had stopped the process for longer than its reserve"
-                    ] += 1
-                    continue
-                behind = (run.started - barrier.since) * 1000
-                scope = f"{barrier.scope} {barrier.target}".rstrip()
-                yield Violation("barrier", f"{run} began {behind:.1f} ms behind the barrier of {scope}")
 
     def stuck(self) -> Iterator[Violation]:
         """The leases of the dead are returned in time; what can run is leased while somebody is idle."""
@@ -93,11 +76,20 @@ class Workers:
         if code == -9:
             return None if process.sent("SIGKILL") else "killed, and not by this run"
         if code == 0:
-            return None if asked is not None else "it left, and nobody had asked it to"
+            return self._slow_stop(process) if asked is not None else "it left, and nobody had asked it to"
         if why := self._excuse(process):
             self._explained[f"exit {code}: {why}"] += 1
             return None
         return f"exit code {code}" + ("" if asked is None else " after SIGTERM")
+
+    def _slow_stop(self, process: Process) -> str | None:
+        """At the end of the grace the job is released, 2 s later the process is ended; a second SIGTERM is the end."""
+        asked = [at for at, name in process.signals if name == "SIGTERM"]
+        for at, allowed in zip(asked, (process.grace + 2.0, 2.0), strict=False):
+            took = self._allowed.untroubled(process, at, process.exited, BACK)
+            if took > allowed + STOPPED:
+                return f"it took {took:.1f} s to stop, with a grace of {process.grace:g} s"
+        return None
 
     def _excuse(self, process: Process) -> str | None:
         """What the README and ARCHITECTURE.md say of a code other than 0, if it was so."""
@@ -124,13 +116,3 @@ def crashes(evidence: Evidence) -> Iterator[tuple[Ended, Process]]:
             for process in by_name.get(row.leased_by or "", ()):
                 if process.started < process.exited < row.at:
                     yield row, process
-
-
-def _covers(barrier: Barrier, run: Run) -> bool:
-    return {
-        "fleet": True,
-        "kind": run.kind == barrier.target,
-        "host": run.process.host == barrier.target,
-        "unit": run.process.unit == barrier.target,
-        "worker": run.process.pid == barrier.pid,
-    }[barrier.scope]

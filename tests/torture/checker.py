@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from torture.check_holds import Holds
 from torture.check_jobs import Jobs
 from torture.check_workers import Workers
 from torture.evidence import Evidence
@@ -13,7 +14,7 @@ from torture.verdict import Verdict
 def check(evidence: Evidence) -> Verdict:
     """Hold a run against all promises."""
     explained: Counter[str] = Counter()
-    jobs, workers = Jobs(evidence, explained), Workers(evidence, explained)
+    jobs, holds, workers = (each(evidence, explained) for each in (Jobs, Holds, Workers))
     violations = [
         *jobs.nothing(),
         *jobs.lost(),
@@ -21,7 +22,7 @@ def check(evidence: Evidence) -> Verdict:
         *jobs.effects(),
         *jobs.second_runs(),
         *jobs.ends(),
-        *workers.barriers(),
+        *holds.barriers(),
         *workers.stuck(),
         *workers.exits(),
     ]

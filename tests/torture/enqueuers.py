@@ -30,8 +30,8 @@ WEIGHTS = {
     "torture.effect": 12,
     "torture.untold": 6,
     "torture.works_on": 4,
-    "torture.slow": 1.5,
-    "torture.slow.effect": 1,
+    "torture.slow": 0.8,
+    "torture.slow.effect": 0.5,
     "torture.asks": 5,
     "torture.flaky": 4,
     "torture.later": 3,
@@ -40,6 +40,7 @@ WEIGHTS = {
     "torture.child": 3,
 }
 BULKS = ("torture.quick.a", "torture.quick.b", "torture.effect", "torture.untold", "torture.external")
+UNEVEN = "torture.uneven"
 PAUSE_SECONDS = 0.03
 
 
@@ -137,15 +138,20 @@ class Enqueuer:
 
     def _bulk(self) -> None:
         """Hundreds by one statement."""
-        kind, connection = self._dice.choice(BULKS), self._open
+        kind, connection = self._dice.choice([*BULKS, UNEVEN, UNEVEN]), self._open
         keys = [self._key() for _ in range(self._dice.randint(20, 200))]
+        members = [{"key": key} | self._unevenly(kind) for key in keys]
         self._asked("bulk", kind, *keys)
         rows = connection.execute(
-            "INSERT INTO jobs (kind, payload) SELECT %s, jsonb_build_object('key', key) FROM unnest(%s::text[]) key"
-            " RETURNING id",
-            (kind, keys),
+            "INSERT INTO jobs (kind, payload) SELECT %s, payload::jsonb FROM unnest(%s::text[]) payload RETURNING id",
+            (kind, [json.dumps(each) for each in members]),
         ).fetchall()
         self._log("committed", keys=keys, jobs=[job for (job,) in rows])
+
+    def _unevenly(self, kind: str) -> dict[str, Any]:
+        if kind != UNEVEN or self._dice.random() < 0.95:
+            return {}
+        return {"seconds": round(self._dice.uniform(0.05, 0.6), 3)}
 
     def _roll_back(self) -> None:
         """A transaction that thinks better of it: these must never run."""

@@ -74,6 +74,12 @@ def quick_b(job, key):
     """The same, of another kind."""
 
 
+@told("torture.uneven", lease_timeout=5)
+def uneven(job, key, seconds=0.0):
+    """Mostly quick, so that many are leased at once; those behind a slow one start when their lease is old."""
+    time.sleep(seconds)
+
+
 @told("torture.external", lease_timeout=5)
 def external(job, key):
     time.sleep(0.005)

@@ -20,8 +20,9 @@ from torture.records import AWAY, Log
 from torture.supervisor import PATIENCE, TESTS, clean_environment
 
 # What runs most, so that a pause has something to stop.
-PAUSED_KINDS = ("torture.quick.a", "torture.quick.b", "torture.external", "torture.effect", "torture.slow")
+PAUSED_KINDS = ("torture.quick.a", "torture.quick.b", "torture.uneven", "torture.effect", "torture.slow")
 BARRIER_SECONDS = 20.0
+IDLE_SECONDS = 3.0
 REASON = "the torture run"
 
 
@@ -130,10 +131,18 @@ class Holder(Operator):
             certain = self._hold_by_command(scope) if self.dice.random() < 0.2 else self._hold(scope)
             if certain:
                 self.log("barrier", hold=name, scope=scope.scope, target=scope.target, **facts)
-                self.rest(self.dice.uniform(0.2, 1.5))
+                self._keep(scope, name)
         finally:
             self.log("resume", hold=name)  # before it is sent
             self.insist(lambda: self._resume(scope))
+
+    def _keep(self, scope: Scope, name: str) -> None:
+        """For a while; or until nothing of it runs any more, as `--wait` does."""
+        if self.dice.random() < 0.3:
+            if self.operations.wait_until_idle(scope, time.monotonic() + IDLE_SECONDS, _say_nothing):
+                self.log("idle", hold=name)
+        else:
+            self.rest(self.dice.uniform(0.1, 1.2))
 
     def _hold(self, scope: Scope) -> bool:
         operations, deadline = self.operations, time.monotonic() + BARRIER_SECONDS
@@ -175,7 +184,7 @@ class Drainer(Holder):
 
     def choose(self) -> tuple[Scope, dict[str, Any]] | None:
         """A scope; a worker together with its pid, which is what the handlers' log names."""
-        scope = self.dice.choice(["fleet", "host", "unit", "worker"])
+        scope = self.dice.choice(["fleet", "host", "unit", "unit", "unit", "worker", "worker", "worker"])
         if scope == "fleet":
             return Scope("fleet"), {}
         if scope == "unit":

@@ -7,7 +7,7 @@ import shutil
 from typing import NamedTuple
 
 from torture.checker import check
-from torture.evidence import gather
+from torture.gather import gather
 from torture.report import report
 from torture.stage import Plan, Say, run
 from torture.verdict import Verdict

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from torture.checker import check
-from torture.evidence import gather
+from torture.gather import gather
 from torture.records import Record
 from torture.verdict import Verdict
 

@@ -103,6 +103,12 @@ BROKEN = {
         "barrier",
         lambda: a_good_day().signal(1, 4.85, "SIGSTOP").signal(1, 4.94, "SIGCONT").barrier(4.9, 5.05),
     ),
+    "a job still ran when nothing was said to run": (
+        "barrier",
+        lambda: (
+            a_good_day().asked("k9").ran(9, 20, 25).ended(9, 25.1).barrier(21, 24).told(23, "idle", hold="fleet 21")
+        ),
+    ),
     "the lease of a dead worker was returned late": (
         "stuck",
         lambda: again(cut_off(a_good_day()).ended(9, 36.0, "crashed", slot=2, kind="torture.slow", token="t0"), 40),
@@ -120,6 +126,14 @@ BROKEN = {
     "a worker was ended by the signal that asked it to stop": (
         "exit codes",
         lambda: a_good_day().worker(2).signal(2, 29, "SIGTERM").exit(2, 30, -15),
+    ),
+    "a worker took long to stop": (
+        "exit codes",
+        lambda: a_good_day().worker(2).signal(2, 29, "SIGTERM").exit(2, 41, 0),
+    ),
+    "a worker took long to stop after a second SIGTERM": (
+        "exit codes",
+        lambda: a_good_day().worker(2).signal(2, 29, "SIGTERM").signal(2, 29.5, "SIGTERM").exit(2, 37.5, 0),
     ),
     "a worker was killed by nobody": ("exit codes", lambda: a_good_day().worker(2).exit(2, 30, -9)),
     "a worker left unasked": ("exit codes", lambda: a_good_day().worker(2).exit(2, 30, 0)),
@@ -192,6 +206,9 @@ ALLOWED = {
     "a start before the barrier, and one after the resume": lambda: a_good_day().barrier(4.01, 4.99),
     "a start behind a barrier of a process that was stopped for long": lambda: (
         a_good_day().signal(1, 4.5, "SIGSTOP").signal(1, 4.98, "SIGCONT").barrier(4.9, 5.05)
+    ),
+    "a job that settled itself still ran when nothing was said to run": lambda: (
+        a_good_day().asked("k9").ran(9, 20, 25).ended(9, 20.5).barrier(21, 24).told(23, "idle", hold="fleet 21")
     ),
     "a lease that waits for the workers to come back after a restart of the database": lambda: (
         a_good_day().told(80, "down", how="fast").told(82, "up", how="fast").sample(95, expired=[[77, 15]])
