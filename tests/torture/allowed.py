@@ -3,7 +3,8 @@
 * A run that returned may come again if its worker was lost within WINDOW of its return. The product promises to settle
   within 0.1 s what a handler finished; the rest of WINDOW is for the machine, and for the moment at which a death is
   seen. Time in which the worker could not settle doesn't count: while the database or the way to it was away and until
-  the worker was BACK, while the run had stopped the process, and while there was no processor for anybody.
+  the worker was BACK, while the run had stopped the process or left it little of a processor, and while there was no
+  processor for anybody.
 * A lease is committed asynchronously, so that a crash of the database may forget it (ARCHITECTURE.md, "The hot path").
   Then the job is leased again though it started, and the history has no row of the first time. Only for runs that began
   at most FORGOTTEN before the database went down, or START after that.
@@ -48,7 +49,7 @@ class Allowed:
             if not trouble.proxied or process is None or process.slot in self._proxied
         ]
         if process is not None:
-            spans += [(begin, end + RECOVERED) for begin, end in process.stops]
+            spans += [(begin, end + RECOVERED) for begin, end in (*process.stops, *process.slow)]
         return uncovered(since, until, spans)
 
     def unsettled(self, run: Run, row: Ended) -> float:

@@ -13,7 +13,8 @@ from torture.records import Record
 
 @dataclass
 class Process:
-    """One worker process. `signals`: what it was sent, and when. `stops`: while it was stopped."""
+    """One worker process. `signals`: what it was sent, and when. `stops`: while it was stopped. `slow`: while it had
+    only a small share of a processor."""
 
     pid: int
     slot: int
@@ -27,6 +28,7 @@ class Process:
     last_words: str = ""
     signals: list[tuple[float, str]] = field(default_factory=list)
     stops: list[tuple[float, float]] = field(default_factory=list)
+    slow: list[tuple[float, float]] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"worker {self.pid} of slot {self.slot}"
@@ -47,6 +49,7 @@ class Run:
     attempt: int
     started: float
     process: Process
+    age: float  # how long before its start its lease query had been sent
     ended: float = math.inf
     how: str | None = None
     said: str = ""

@@ -17,6 +17,7 @@ import psycopg
 from servers import Server
 
 from torture.proxy import Proxy
+from torture.quota import Quota
 from torture.records import AWAY, Log
 from torture.schedule import Fault
 from torture.supervisor import PATIENCE, Supervisor
@@ -120,6 +121,31 @@ class Processes:
             self._log("burnt")
 
         return [(fault.seconds, put_out)]
+
+
+class Quotas:
+    """A worker gets only a small share of one processor for a while."""
+
+    def __init__(self, supervisor: Supervisor, quota: Quota, log: Log) -> None:
+        self._supervisor = supervisor
+        self._quota = quota
+        self._log = log
+
+    def __call__(self, fault: Fault) -> list[Undo]:
+        """Carry out one; it is over when this returns."""
+        slot = self._supervisor.slots[fault.slot]
+        process = slot.process
+        if process is None or not slot.ready or not self._quota.works:
+            self._log("fault", sort=fault.sort, how="in vain")
+            return []
+        self._log("fault", sort=fault.sort, how=fault.how)
+        facts = {"slot": slot.number, "pid": process.pid}
+        self._log("quota", **facts)
+        self._quota.set(process.pid, fault.times / 200)
+        time.sleep(fault.seconds)
+        self._quota.lift()
+        self._log("lifted", **facts)
+        return []
 
 
 class Lines:

@@ -74,6 +74,11 @@ def _processes(stage: Sequence[Record]) -> list[Process]:
             found.append(process)
         elif record["what"] == "signal":
             current[record["slot"]].signals.append((record["at"], record["signal"]))
+        elif record["what"] == "quota":
+            current[record["slot"]].slow.append((record["at"], stage[-1]["at"]))
+        elif record["what"] == "lifted":
+            limited = next(each for each in found if each.slow and each.pid == record["pid"])
+            limited.slow[-1] = (limited.slow[-1][0], record["at"])
         elif record["what"] == "exit":
             process = current[record["slot"]]
             process.exited, process.code = record["at"], record["code"]
@@ -157,9 +162,8 @@ def _runs(records: Sequence[Record], processes: Sequence[Process]) -> list[Run]:
     current: Run | None = None
     for record in records[1:]:
         if record["what"] == "start":
-            current = Run(
-                record["job"], record["token"], record["key"], record["kind"], record["attempt"], record["at"], process
-            )
+            same = {name: record[name] for name in ("job", "token", "key", "kind", "attempt", "age")}
+            current = Run(**same, started=record["at"], process=process)
             found.append(current)
         elif record["what"] == "end" and current is not None and current.job == record["job"]:
             current.ended, current.how, current.said = record["at"], record["how"], record.get("said", "")

@@ -42,9 +42,10 @@ def told(kind: str, **limits: Any) -> Callable[[Callable[..., None]], Callable[.
         @functools.wraps(function)  # the payload is held against the signature of the function itself
         def run(job: Any, key: str, **members: Any) -> None:
             assert _log is not None
-            # The token names this lease: the history has it in the row that ended it.
-            token = job._running.lease.token
-            _log("start", job=job.id, token=token, key=key, kind=kind, attempt=job.attempt)
+            began, lease = time.monotonic(), job._running.lease
+            token = lease.token  # names this lease: the history has it in the row that ended it
+            age = round(began - lease.sent_at, 4)
+            _log("start", began, job=job.id, token=token, key=key, kind=kind, attempt=job.attempt, age=age)
             try:
                 function(job, key, **members)
             except BaseException as error:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shithubd_worker.operations import Operations, Scope
@@ -19,8 +19,8 @@ from shithubd_worker.session import connector
 from torture.records import AWAY, Log
 from torture.supervisor import PATIENCE, TESTS, clean_environment
 
-# What runs most, so that a pause has something to stop.
-PAUSED_KINDS = ("torture.quick.a", "torture.quick.b", "torture.uneven", "torture.effect", "torture.slow")
+# What runs most, so that a pause has something to stop; for each operator other kinds.
+PAUSED_KINDS = (("torture.quick.a", "torture.uneven"), ("torture.quick.b", "torture.effect", "torture.slow"))
 BARRIER_SECONDS = 20.0
 IDLE_SECONDS = 3.0
 REASON = "the torture run"
@@ -109,9 +109,9 @@ class Operator(threading.Thread):
 class Holder(Operator):
     """Sets a hold, waits for its barrier, keeps it for a while, and resumes."""
 
-    def __init__(self, name: str, url: str, log: Log, seed: int, units: list[str]) -> None:
+    def __init__(self, name: str, url: str, log: Log, seed: int, targets: Sequence[str]) -> None:
         super().__init__(name, url, log, seed)
-        self._units = units
+        self.targets = targets
         self._count = 0
 
     def choose(self) -> tuple[Scope, dict[str, Any]] | None:
@@ -176,7 +176,7 @@ class Pauser(Holder):
 
     def choose(self) -> tuple[Scope, dict[str, Any]]:
         """A kind."""
-        return Scope("kind", self.dice.choice(PAUSED_KINDS)), {}
+        return Scope("kind", self.dice.choice(self.targets)), {}
 
 
 class Drainer(Holder):
@@ -188,7 +188,7 @@ class Drainer(Holder):
         if scope == "fleet":
             return Scope("fleet"), {}
         if scope == "unit":
-            return Scope("unit", self.dice.choice(self._units)), {}
+            return Scope("unit", self.dice.choice(self.targets)), {}
         workers = self.operations.workers()
         if not workers:
             return None

@@ -27,12 +27,11 @@ class Log:
         path = directory / f"{role}-{os.getpid()}-{time.monotonic_ns()}.jsonl"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
 
-    def __call__(self, what: str, **facts: object) -> float:
-        """Write that something happens now. Returns the moment, which was taken before anything else."""
-        at = time.monotonic()
+    def __call__(self, what: str, at: float | None = None, **facts: object) -> None:
+        """Write that something happens, now or a moment ago."""
+        at = time.monotonic() if at is None else at
         # One write to a file opened for appending is one piece, and the kernel has it when the call returns.
         os.write(self._descriptor, json.dumps({"at": at, "what": what, **facts}).encode() + b"\n")
-        return at
 
 
 def read(directory: Path, role: str) -> Iterator[list[Record]]:

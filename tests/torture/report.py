@@ -12,6 +12,8 @@ from torture.evidence import Evidence
 from torture.verdict import PROMISES, Verdict
 
 SHOWN = 8  # violations of one promise
+# What a barrier waits for (ARCHITECTURE.md, "Timing inequalities"): an older start might have slipped past one.
+YOUNG = 0.5
 
 
 def report(evidence: Evidence, verdict: Verdict) -> str:
@@ -89,6 +91,8 @@ def _costs(evidence: Evidence) -> Iterator[str]:
     yield f"attempts that faults used up: {sum(burnt.values())}" + "".join(
         f"\n    {n} {what}" for what, n in burnt.most_common(8)
     )
+    old = [run.age for run in evidence.runs if run.age > YOUNG]
+    yield f"starts under a lease older than {YOUNG:g} s: {len(old)}" + (f", the oldest {max(old):.3f} s" if old else "")
     fenced = sum(row.outcome == "lease_lost" for row in evidence.ended)
     yield f"settles that were fenced off: {fenced}"
 

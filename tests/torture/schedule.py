@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 # What --only takes. The last two are the operators' doing.
-SORTS = ("kill", "stop", "term", "stall", "burn", "cut", "backend", "database", "barrier", "jobs")
+SORTS = ("kill", "stop", "term", "stall", "quota", "burn", "cut", "backend", "database", "barrier", "jobs")
 # Each lane is carried out by a thread of its own, one fault after the other, whatever the other lanes do.
 # Sort: how often it is drawn, beside the others of its lane.
 LANES = {
-    "processes": {"kill": 10, "stop": 6, "term": 5, "stall": 5, "burn": 1},
+    "processes": {"kill": 10, "stop": 6, "term": 5, "stall": 3, "burn": 1},
+    "quotas": {"quota": 1},
     "lines": {"cut": 3, "backend": 4},
     "database": {"database": 1},
 }
 # Seconds between two faults of a lane.
-GAPS = {"processes": (0.3, 1.7), "lines": (2.0, 6.0), "database": (9.0, 20.0)}
+GAPS = {"processes": (0.3, 1.7), "quotas": (1.0, 4.0), "lines": (2.0, 6.0), "database": (9.0, 20.0)}
 
 
 class Fault(NamedTuple):
@@ -53,7 +54,7 @@ def _detail(dice: random.Random, sort: str) -> tuple[str, float]:
         return dice.choice([("once", 0.0), ("twice", dice.uniform(0.0, 2.0))])
     if sort == "stall":  # below the reserve of the barrier: 0.1 s
         return "", dice.uniform(0.03, 0.08)
-    if sort == "burn":
+    if sort in ("burn", "quota"):
         return "", dice.uniform(0.5, 2.5)
     if sort == "cut":
         return dice.choice([("drop", 0.0), ("reset", 0.0), ("stall", dice.uniform(0.3, 6.0))])

@@ -18,10 +18,11 @@ import psycopg
 from servers import Server, debian_bindir, embedded_bindir, free_port
 
 from shithubd_worker import schema
-from torture.faults import Lane, Lines, Postgres, Processes
+from torture.faults import Lane, Lines, Postgres, Processes, Quotas
 from torture.handlers import registry
-from torture.operators import Clerk, Drainer, Operator, Pauser
+from torture.operators import PAUSED_KINDS, Clerk, Drainer, Operator, Pauser
 from torture.proxy import Proxy
+from torture.quota import Quota
 from torture.records import Log
 from torture.sampler import Sampler
 from torture.schedule import LANES, SORTS, draw
@@ -135,8 +136,11 @@ def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Sup
         ]
         for enqueuer in enqueuers:
             cleanup.callback(_end, enqueuer)
+        quota = Quota()
+        cleanup.callback(quota.end)
         carriers = {
             "processes": Processes(supervisor, log),
+            "quotas": Quotas(supervisor, quota, log),
             "lines": Lines(proxy, url, log),
             "database": Postgres(server, url, log),
         }
@@ -157,7 +161,8 @@ def _operators(plan: Plan, url: str, supervisor: Supervisor, log: Log) -> list[O
     units = [slot.unit for slot in supervisor.slots if slot.unit]
     found: list[Operator] = []
     if "barrier" in plan.only:
-        found += [Pauser("pauser", url, log, plan.seed, units), Drainer("drainer", url, log, plan.seed, units)]
+        found += [Pauser(f"pauser {kinds[0]}", url, log, plan.seed, kinds) for kinds in PAUSED_KINDS]
+        found.append(Drainer("drainer", url, log, plan.seed, units))
     if "jobs" in plan.only:
         found.append(Clerk("clerk", url, log, plan.seed))
     return found

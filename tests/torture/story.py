@@ -67,7 +67,7 @@ class Story:
         """A run; its key is `k<job>`. Without an end it was cut off."""
         lines = self._handlers[slot]
         same = {"job": job, "token": token}
-        lines.append({"at": at, "what": "start", **same, "key": f"k{job}", "kind": kind, "attempt": 1})
+        lines.append({"at": at, "what": "start", **same, "key": f"k{job}", "kind": kind, "attempt": 1, "age": 0.01})
         if until is not None:
             lines.append({"at": until, "what": "end", **same, "how": how})
         return self
