@@ -111,14 +111,14 @@ class Exchange:
                 self._frontier.looked(answer.received_at, answer.received_at - turn.sent_at)
         if turn.woken:
             self._line.woke(leased=bool(answer.leases))
-        for kind, priority in answer.found:
-            self._frontier.found(kind, priority)
+        for kind, priority in reversed(answer.walked):  # of each kind the first counts
+            self._frontier.walked(kind, priority)
         served = {lease.kind for lease in answer.leases}
         self._order.sort(key=served.__contains__)  # stable: only those that were served move
         if not answer.leases and not turn.full and self._until_empty:
             self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
             return True
-        return bool(answer.found)
+        return bool(answer.walked)
 
     def _send(self) -> None:
         """Send a turn: settle what is finished, lease what is next."""

@@ -65,8 +65,8 @@ class Driver:
         if answer.now:
             self.frontier.learn(answer.turn.ranges[: answer.visited], answer.leases, answer.now)
             self.frontier.looked(0.0, 0.0)
-        for kind, priority in answer.found:
-            self.frontier.found(kind, priority)
+        for kind, priority in answer.walked:
+            self.frontier.walked(kind, priority)
         return answer
 
     def turn(self, finished=(), most=500):
@@ -77,7 +77,7 @@ class Driver:
         """Whatever there is; of a range of priorities the first turn may only tell which there are."""
         while True:
             answer = self.turn(most=most)
-            if answer.leases or not answer.found:
+            if answer.leases or not answer.walked:
                 return answer.leases
 
     @contextmanager
