@@ -28,6 +28,7 @@ from shithubd_worker.prefetch import Pace
 from shithubd_worker.registry import Kind
 from shithubd_worker.session import LOST, Connect, explained
 from shithubd_worker.settling import Settler
+from shithubd_worker.shares import Shares
 from shithubd_worker.store import Beat, Ledger, Queue
 from shithubd_worker.tray import Tray
 from shithubd_worker.turns import Turns
@@ -78,7 +79,7 @@ class Worker:
         self._upkeep = Upkeep(self._queue, drop=not config.poll_only)
         self._tray = Tray()
         self._settler = Settler(self._identity.id, self._tray, metrics)
-        self._frontier, self._pace = Frontier(), Pace(config.prefetch)
+        self._frontier, self._pace, self._shares = Frontier(), Pace(config.prefetch), Shares()
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
         self._wakeup, self._ears = Wakeup(), Wakeup()
         self._progress = Progress()
@@ -103,6 +104,7 @@ class Worker:
             tray=self._tray,
             frontier=self._frontier,
             pace=self._pace,
+            shares=self._shares,
             settler=self._settler,
             upkeep=self._upkeep,
             line=self._line,
@@ -229,6 +231,7 @@ class Worker:
         for kind, each in seconds.items():
             self._metrics.ran(kind, each)
             self._pace.ran(kind, jobs=len(each), seconds=sum(each))
+            self._shares.ran(kind, sum(each))
 
     def _look_again(self, lease: Lease) -> None:
         """For a lease that is too old to start by itself: ask for another look at the holds, for all of its batch that
