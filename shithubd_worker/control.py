@@ -22,7 +22,7 @@ from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
-from shithubd_worker.model import Finished, Hold, How, Identity, Outcome
+from shithubd_worker.model import NOT_STARTED, Finished, Hold, Identity
 from shithubd_worker.session import LOST
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Beat
@@ -49,7 +49,6 @@ GIVE_BACK_AFTER_SECONDS = 0.6
 # A lease that was sent ahead and isn't committed when it is to be given back: looked for again so often, and so long.
 LOOK_AGAIN_SECONDS = 1.0
 ANSWERED_WITHIN_SECONDS = 30.0
-GIVEN_BACK = Outcome(How.RELEASED, "given back: the job before it took long")
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
 # When the main thread's own alarm should have rung by now, and must have got lost.
@@ -275,7 +274,7 @@ class Control(threading.Thread):
         leased_at = tray.leased_at()
         if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
             for lease in tray.take_leased():
-                tray.finished.append(Finished(lease, GIVEN_BACK, "none", 0.0))
+                tray.finished.append(Finished(lease, NOT_STARTED, "none", 0.0))
         self._settle_finished()
         ahead = tray.ahead
         if ahead is not None and now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:

@@ -38,6 +38,10 @@ class Outcome:
     delay_seconds: float = 0.0
 
 
+# Given back without having run. It has no error, so the row keeps that of the run before, and the history nothing.
+NOT_STARTED = Outcome(How.RELEASED)
+
+
 class Batch(NamedTuple):
     """What the leases of one query share.
 

@@ -23,7 +23,7 @@ from shithubd_worker.exchange import Exchange
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
 from shithubd_worker.line import Line
-from shithubd_worker.model import Finished, How, Lease, Outcome
+from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.registry import Kind
 from shithubd_worker.session import LOST, Connect, explained
@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 START_WITHIN_SECONDS = 0.4
 # How long the loop waits for the database to answer before it reconnects.
 ANSWER_SECONDS = 30.0
-
-NOT_STARTED = Outcome(How.RELEASED, "released before it started: the worker stops, or is held")
 
 
 class Unsettled(Exception):
@@ -285,9 +283,9 @@ class Worker:
             raise
 
     def _give_back(self, leases: Iterable[Lease]) -> None:
-        """Release what was not started, with the next turn."""
+        """Release what was not started, with the next turn. The history keeps nothing of it."""
         for each in leases:
-            self._tray.finished.append(Finished(each, NOT_STARTED, self._kinds[each.kind].retention, 0.0))
+            self._tray.finished.append(Finished(each, NOT_STARTED, "none", 0.0))
 
     def _process(self, lease: Lease) -> float:
         """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself."""
