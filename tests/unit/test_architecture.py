@@ -44,7 +44,7 @@ SPEAK_TO_THE_DATABASE = {
 PURE = {
     "model": {"dataclasses", "enum", "math", "typing", "uuid"},
     "frontier": {"collections", "math", "typing"},
-    "prefetch": {"collections"},
+    "prefetch": {"collections", "math"},
     "wakeups": {"collections", "math"},
     "shares": set(),
     "arrays": {"collections", "typing"},
