@@ -84,10 +84,10 @@ def touched(database):
 
 
 def all_done(database):
-    eventually(lambda: not database.query("SELECT 1 FROM jobs LIMIT 1"), "all jobs done", within=60)
+    eventually(lambda: not database.query("SELECT 1 FROM jobs LIMIT 1"), "all jobs done")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_workers_that_are_killed_at_full_speed_lose_nothing(database, start_worker, notes):
     jobs = set(notes.enqueue(6000))
     held_by_the_dead = Counter()
@@ -141,7 +141,7 @@ def test_all_that_a_dead_worker_elsewhere_held_returns_in_one_sweep(database, st
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_segfault_in_a_batch_marks_none_of_its_neighbours(database, start_worker, notes):
     jobs = set(notes.enqueue(400))
     (bad,) = notes.enqueue(then="segfault")

@@ -417,7 +417,7 @@ def test_a_real_alarm_ends_a_real_sleep():
     """With the process's own clock, timer and signal, as the worker wires them."""
     registry = Registry()
     registry.handler("some.kind", max_runtime=1, backoff=1000)(lambda job: time.sleep(3600))
-    lease = Lease(1, "some.kind", "{}", 1, None, 0, 0, 0.0, Batch("t", time.monotonic(), 0.0))
+    lease = Lease(1, "some.kind", "{}", 1, None, 0, 0, 0.0, Batch("t", time.monotonic() + 60, 0.0))
     alarm = Alarm()
     attempt = Attempt(
         registry["some.kind"],
