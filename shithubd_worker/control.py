@@ -22,7 +22,7 @@ from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
-from shithubd_worker.model import Finished, Hold, How, Identity, Outcome
+from shithubd_worker.model import NOT_STARTED, Finished, Hold, Identity
 from shithubd_worker.session import LOST
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Beat
@@ -44,12 +44,12 @@ PING_SECONDS = 10.0
 # A handler that runs for longer doesn't keep the settles of those before it, nor the leases of those after it.
 SETTLE_AFTER_SECONDS = 0.05
 QUICK_TICK_SECONDS = 0.05
-# Above the 500 ms within which a leased job may start by itself, below the shortest lease's end.
+# Above the time within which a leased job may start without another look (attempt.START_AGAIN_WITHIN_SECONDS), below
+# the shortest lease's end.
 GIVE_BACK_AFTER_SECONDS = 0.6
 # A lease that was sent ahead and isn't committed when it is to be given back: looked for again so often, and so long.
 LOOK_AGAIN_SECONDS = 1.0
 ANSWERED_WITHIN_SECONDS = 30.0
-GIVEN_BACK = Outcome(How.RELEASED, "given back: the job before it took long")
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
 # When the main thread's own alarm should have rung by now, and must have got lost.
@@ -178,10 +178,14 @@ class Control(threading.Thread):
     def _keep_deadlines(self, now: float) -> None:
         attempt = self._progress.attempt
         if attempt is None or attempt.over or attempt.settled:
-            self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
+            with self._dead_man.lock:
+                if self._progress.attempt is attempt:
+                    self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
             self._late_since = math.inf
             return
-        self._cover(attempt)
+        with self._dead_man.lock:
+            if self._progress.attempt is attempt:
+                self._dead_man.cover(*attempt.dead_man_at)
         late = now - attempt.end_at
         if late < 0:
             self._late_since = math.inf
@@ -196,10 +200,6 @@ class Control(threading.Thread):
             self._end(attempt, EXIT_OK)
         elif ignored and not attempt.shielded and attempt.why_end() != "stop":
             self._end(attempt, EXIT_FORCED)
-
-    def _cover(self, attempt: Attempt) -> None:
-        """Put off the dead man to the end of the lease."""
-        self._dead_man.put_off(attempt.lease_deadline - attempt.kind.margin / 4)
 
     def _end(self, attempt: Attempt, code: int) -> None:
         """The handler ignores its interrupt: settle for the main thread, and end the process."""
@@ -256,7 +256,10 @@ class Control(threading.Thread):
         self._metrics.renewed(ok=renewed)
         if renewed:
             attempt.lease_deadline = sent_at + timeout
-            self._cover(attempt)  # at once: a handler that holds the interpreter may not let this thread run again
+            # At once: a handler that holds the interpreter may not let this thread run again.
+            with self._dead_man.lock:
+                if self._progress.attempt is attempt:
+                    self._dead_man.put_off(attempt.dead_man_at[0])
         elif not attempt.over and not attempt.shielded:
             # Not if the main thread is just committing the settle: then the lease is gone because it was ended.
             attempt.lost = True
@@ -274,14 +277,16 @@ class Control(threading.Thread):
         tray = self._tray
         leased_at = tray.leased_at()
         if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
-            for lease in tray.take_leased():
-                tray.finished.append(Finished(lease, GIVEN_BACK, "none", 0.0))
+            given_back = [Finished(lease, NOT_STARTED, "none", 0.0) for lease in tray.take_leased()]
+            tray.given_back += len(given_back)
+            tray.finished.extend(given_back)
         self._settle_finished()
         ahead = tray.ahead
         if ahead is not None and now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
             # Nothing found: it may not have been committed yet, so look again, for a while.
             self._strays_at = now + LOOK_AGAIN_SECONDS
             found = self._beat.release_strays(self._identity.id, ahead[0])
+            tray.given_back += len(found)
             if (found or now - ahead[1] >= ANSWERED_WITHIN_SECONDS) and tray.ahead is ahead:
                 tray.ahead = None
 

@@ -11,6 +11,7 @@ from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Stop
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.settling import Settler
+from shithubd_worker.shares import Shares
 from shithubd_worker.store import Queue
 from shithubd_worker.tray import Tray
 from shithubd_worker.turns import Answer, Turn, Turns
@@ -38,6 +39,7 @@ class Exchange:
         tray: Tray,
         frontier: Frontier,
         pace: Pace,
+        shares: Shares,
         settler: Settler,
         upkeep: Upkeep,
         line: Line,
@@ -45,12 +47,13 @@ class Exchange:
         stop: Stop,
         until_empty: bool,
     ) -> None:
-        self._order = list(kinds)  # in turn: the kinds that were served last come last
+        self._order = list(kinds)
         self._queue = queue
         self._turns = turns
         self._tray = tray
         self._frontier = frontier
         self._pace = pace
+        self._shares = shares
         self._settler = settler
         self._upkeep = upkeep
         self._line = line
@@ -111,18 +114,17 @@ class Exchange:
                 self._frontier.looked(answer.received_at, answer.received_at - turn.sent_at)
         if turn.woken:
             self._line.woke(leased=bool(answer.leases))
-        for kind, priority in answer.found:
-            self._frontier.found(kind, priority)
-        served = {lease.kind for lease in answer.leases}
-        self._order.sort(key=served.__contains__)  # stable: only those that were served move
+        for kind, priority in reversed(answer.walked):  # of each kind the first counts
+            self._frontier.walked(kind, priority)
         if not answer.leases and not turn.full and self._until_empty:
             self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
             return True
-        return bool(answer.found)
+        return bool(answer.walked)
 
     def _send(self) -> None:
         """Send a turn: settle what is finished, lease what is next."""
         woken, wakeable = self._line.take_wakeup()
+        self._order.sort(key=self._shares.start)
         ranges, full = self._frontier.scan(self._order, time.monotonic())
         most = {kind: self._pace.most(kind) for kind in self._order}
         turn = Turn(self._tray.take_settles(), ranges, [most[each.kind] for each in ranges], full, woken, wakeable)

@@ -22,6 +22,10 @@ LEAST_ID = -(2**63)
 START = (-inf, LEAST_ID)
 RESCAN_SECONDS = 1.0
 RESCAN_COST = 200
+# Of a kind so many priorities have a point of their own, those that gave something last. What they don't name is found
+# by the ranges between them, priority by priority. A few stay even if they give nothing any more.
+MOST_POINTS = 8
+FEW_POINTS = 3
 LEAST_PRIORITY, GREATEST_PRIORITY = -32768, 32767
 
 
@@ -64,7 +68,9 @@ class Frontier:
     """The points at which the last scans ended, by kind and priority."""
 
     def __init__(self) -> None:
-        self._points: dict[str, dict[int, tuple[float, int]]] = {}
+        self._points: dict[str, dict[int, tuple[float, int]]] = {}  # of a kind, the one that gave last comes last
+        self._gave: set[tuple[str, int]] = set()  # since the last look at everything
+        self._walked: dict[str, int] = {}  # up to which priority a walk got that was too long for one turn
         self._again = Throttle()
         self._full = False  # was the last scan a look at everything?
 
@@ -83,19 +89,26 @@ class Frontier:
         return [each for kind in kinds for each in self._ranges(kind, full=full)], full
 
     def _ranges(self, kind: str, *, full: bool) -> Iterable[Range]:
-        """The known priorities from their points on, and the gaps between them."""
-        after = LEAST_PRIORITY
+        """The known priorities from their points on, and the gaps between them, behind what was walked already."""
+        after = begin = self._walked.get(kind, LEAST_PRIORITY - 1) + 1
         for priority, point in sorted(self._points.get(kind, {}).items()):
             if priority > after:
                 yield Range(kind, after, priority - 1, *START)
             yield Range(kind, priority, priority, *(START if full else point))
-            after = priority + 1
+            after = max(begin, priority + 1)
         if after <= GREATEST_PRIORITY:
             yield Range(kind, after, GREATEST_PRIORITY, *START)
 
     def looked(self, now: float, cost: float) -> None:
-        """A look at everything ended at `now` (monotonic) and took `cost` seconds."""
+        """A look at everything ended at `now` (monotonic) and took `cost` seconds. If it was cheap, no dead entries lie
+        anywhere: then priorities that gave nothing since the last one need no points."""
         self._again.looked(now, cost)
+        if RESCAN_COST * cost <= RESCAN_SECONDS:
+            for kind, points in self._points.items():
+                idle = [priority for priority in points if (kind, priority) not in self._gave]
+                for priority in idle[: max(0, len(points) - FEW_POINTS)]:
+                    del points[priority]
+            self._gave.clear()
 
     def learn(self, ranges: Sequence[Range], leases: Sequence[Lease], now: float) -> None:
         """`ranges` were looked at to their end, by the database's clock at `now`; `leases` is what that and one range
@@ -104,16 +117,23 @@ class Frontier:
         At its end nothing lies before `now`. The point of the one that was not looked at to its end goes to the last
         job that it gave, even back: then there may be more behind that one.
         """
-        for lease in leases:  # in the order in which they were found
-            self._points.setdefault(lease.kind, {})[lease.priority] = (lease.run_at, lease.id)
+        for (kind, priority), lease in {(each.kind, each.priority): each for each in leases}.items():  # the last ones
+            points = self._points.setdefault(kind, {})
+            points.pop(priority, None)
+            points[priority] = (lease.run_at, lease.id)
+            self._gave.add((kind, priority))
+            self._walked.pop(kind, None)
+            if len(points) > MOST_POINTS:
+                longest_idle = next(iter(points))
+                del points[longest_idle]
+                self._gave.discard((kind, longest_idle))
         end = (now - LOOK_BACK_SECONDS, LEAST_ID)
         for each in ranges:
-            points = self._points.setdefault(each.kind, {})
-            if each.low == each.high:
-                points[each.low] = end
-            else:
-                points.update((priority, end) for priority in points if each.low <= priority <= each.high)
+            points = self._points.get(each.kind, {})
+            points.update((priority, end) for priority in points if each.low <= priority <= each.high)
+            if each.high == GREATEST_PRIORITY:
+                self._walked.pop(each.kind, None)
 
-    def found(self, kind: str, priority: int) -> None:
-        """There are jobs of this priority, none of them due."""
-        self._points.setdefault(kind, {})[priority] = START
+    def walked(self, kind: str, priority: int) -> None:
+        """The priorities that have no points were looked at up to this one, and gave nothing: go on behind it."""
+        self._walked[kind] = priority

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -194,17 +195,20 @@ class DeadMan:
     """Ends the process with its stacks on stderr unless it is put off in time: for a call that holds the GIL, where no
     signal handler and no thread of Python's gets a turn. faulthandler's timer is a thread of C.
 
-    Arming costs some 30 µs, so a job that is covered by an earlier arming arms nothing. Called by both threads;
-    each call holds the GIL throughout.
+    Arming starts a thread and waits for the end of the last one: some 30 µs, but a third of a second on a busy machine,
+    in which nothing else of this process runs. So a job that is covered by an earlier arming arms nothing.
+    Both threads call it. The control thread does so for the attempt that it has seen, holds `lock` meanwhile, and looks
+    under it whether that is still the one; the main thread holds it where it goes from one attempt to the next.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._fires_at = math.inf
+        self.lock = threading.Lock()
 
-    def cover(self, latest: float) -> None:
-        """Make sure that it fires at `latest` or before."""
-        if self._fires_at > latest:
+    def cover(self, latest: float, slack: float = math.inf) -> None:
+        """Make sure that it fires at `latest` or before, by at most `slack` seconds."""
+        if not latest - slack <= self._fires_at <= latest:
             self.put_off(latest)
 
     def put_off(self, until: float) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TextIO
 
-from shithubd_worker.model import Finished, How
+from shithubd_worker.model import NOT_STARTED, Finished, How
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +177,8 @@ def returned(job: int, kind: str, how: str) -> None:
 def _report(finished: Finished, level: int) -> None:
     lease, outcome = finished.lease, finished.outcome
     text = f": {outcome.error}" if outcome.error else ""
+    if outcome == NOT_STARTED:
+        text = ": it had not started"
     if outcome.how is How.RETRY:
         text = f", again in {outcome.delay_seconds:.0f} s{text}"
     log.log(

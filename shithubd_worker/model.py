@@ -38,16 +38,22 @@ class Outcome:
     delay_seconds: float = 0.0
 
 
+# Given back without having run. It has no error, so the row keeps that of the run before, and the history nothing.
+NOT_STARTED = Outcome(How.RELEASED)
+
+
 class Batch(NamedTuple):
     """What the leases of one query share.
 
     `sent_at` is on this process's monotonic clock, from before the query was sent, so every end that is counted from
-    it lies before the database's own; `now` is the database's clock, in seconds since 1970.
+    it lies before the database's own; `now` is the database's clock, in seconds since 1970; `again`: it is the second
+    look at the holds, not the lease itself.
     """
 
     token: str
     sent_at: float
     now: float
+    again: bool = False
 
 
 class Lease(NamedTuple):

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from math import inf
 
 MOST_AT_ONCE = 500
+# Half of the time within which a job may start (attempt.START_WITHIN_SECONDS): so that, whatever the single jobs take,
+# at least half of the batches start without another look.
+ASK_FOR_SECONDS = 0.1
 GROWTH = 4
 
 
@@ -19,10 +23,11 @@ class Pace:
     def __init__(self, window: float) -> None:
         self.window = window
         self._seconds: dict[str, float] = {}  # one job of the kind
-        self._last: dict[str, int] = {}  # jobs of its last batch
+        self._limit: dict[str, int] = {}  # jobs of its next batch
 
-    def most(self, kind: str) -> int:
-        """How many jobs of the kind to lease at once, at least 1; 1 of a kind that is not known yet.
+    def most(self, kind: str, within: float = inf) -> int:
+        """How many jobs of the kind to lease at once, so that they start `within` so many seconds; at least 1, and 1 of
+        a kind that is not known yet.
 
         >>> pace = Pace(0.1)
         >>> pace.most("fast"), pace.ran("fast", jobs=100, seconds=0.001), pace.most("fast")
@@ -31,16 +36,35 @@ class Pace:
         seconds = self._seconds.get(kind)
         if seconds is None or not self.window:
             return 1
-        fit = self.window / 2 / seconds if seconds > 0 else MOST_AT_ONCE
-        # Step by step: the first jobs of a kind may be its quick ones.
-        return int(max(1.0, min(fit, MOST_AT_ONCE, GROWTH * self._last[kind])))
+        fit = min(self.window / 2, within) / seconds if seconds > 0 else MOST_AT_ONCE
+        return int(max(1.0, min(fit, MOST_AT_ONCE, self._limit[kind])))
 
-    def ran(self, kind: str, *, jobs: int, seconds: float) -> None:
-        """Learn from a batch: believed at once if it was slower than expected, else by halves."""
+    def startable(self, kinds: Iterable[str]) -> int:
+        """Of leases that need another look at the holds, named by the kinds of their jobs: for how many of the first to
+        ask, so that most of them start before they need yet another. At least 1."""
+        share = 0.0
+        count = 0
+        for kind in kinds:
+            share += 1 / self.most(kind, ASK_FOR_SECONDS)
+            if count and share > 1 + 1e-9:
+                break
+            count += 1
+        return count
+
+    def ran(self, kind: str, *, jobs: int, seconds: float, too_many: bool = False) -> None:
+        """Learn from a batch: believed at once if it was slower than expected, else by halves. `seconds` is the time
+        that went by, not only in handlers. `too_many`: others that were leased with it had to be given back."""
         mean = seconds / jobs
         known = self._seconds.get(kind, mean)
         self._seconds[kind] = max(mean, (known + mean) / 2)
-        self._last[kind] = max(jobs, self._last.get(kind, 1) // 2)
+        # Step by step: the first jobs of a kind may be its quick ones.
+        grown = max(GROWTH * jobs, self._limit.get(kind, 1) // 2)
+        self._limit[kind] = max(1, jobs // 2) if too_many else grown
+
+    def stood_still(self, kind: str) -> None:
+        """Leases of the kind grew too old, and not one of them started: for whatever reason, fewer of them."""
+        if kind in self._limit:
+            self._limit[kind] = max(1, self._limit[kind] // 2)
 
     def expected(self, kind: str, jobs: int) -> float:
         """How long so many jobs of the kind will take, in seconds; infinity if it is not known yet."""

@@ -69,7 +69,7 @@ class Queue(Session):
         ids = [lease.id for lease in leases]
         rows = self.rows("start_v1", self._worker, ids, leases[0].token, token, list(timeouts))
         granted = {job for (job,) in rows}
-        batch = leases[0].batch._replace(token=token, sent_at=sent_at)
+        batch = leases[0].batch._replace(token=token, sent_at=sent_at, again=True)
         return [lease._replace(batch=batch) for lease in leases if lease.id in granted]
 
     def payloads(self, leases: Sequence[Lease]) -> dict[int, str]:

@@ -40,6 +40,7 @@ class Tray:
         self.doubtful: deque[Finished] = deque()
         # The token of the lease that was sent ahead and when, until its answer is read.
         self.ahead: tuple[str, float] | None = None
+        self.given_back = 0  # leases that the control thread gave back, ever; written by it alone
 
     @property
     def at_hand(self) -> bool:

@@ -64,7 +64,7 @@ class Answer:
     turn: Turn
     lost: set[int] = field(default_factory=set)  # of the settled: the ids of those whose lease was lost
     leases: list[Lease] = field(default_factory=list)
-    found: list[tuple[str, int]] = field(default_factory=list)  # kinds and priorities of which no job is due
+    walked: list[tuple[str, int]] = field(default_factory=list)  # kinds, and up to which priority no job is due
     visited: int = 0  # how many of the ranges were looked at to their end
     now: float = 0.0  # the database's clock; 0: held, so nothing was looked at
     received_at: float = 0.0  # the monotonic clock
@@ -200,7 +200,7 @@ class Turns:
         kinds = [each.kind for each in turn.ranges]
         for job, at, payload, attempt, max_attempts, crashes, priority, run_at in values[:-1]:
             if job is None:
-                answer.found.append((kinds[at - 1], priority))
+                answer.walked.append((kinds[at - 1], priority))
             else:
                 answer.leases.append(
                     Lease(job, kinds[at - 1], payload, attempt, max_attempts, crashes, priority, run_at, batch)

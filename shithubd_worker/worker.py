@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import compress
+from operator import not_
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -23,11 +25,12 @@ from shithubd_worker.exchange import Exchange
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
 from shithubd_worker.line import Line
-from shithubd_worker.model import Finished, How, Lease, Outcome
+from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.registry import Kind
 from shithubd_worker.session import LOST, Connect, explained
 from shithubd_worker.settling import Settler
+from shithubd_worker.shares import Shares
 from shithubd_worker.store import Beat, Ledger, Queue
 from shithubd_worker.tray import Tray
 from shithubd_worker.turns import Turns
@@ -38,14 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A job starts within this time of the sending of its lease query, or after one more look at the holds. barrier_v1
-# relies on it, and waits 500 ms: the difference is for a process that stands still between its look at the clock and
-# the handler.
-START_WITHIN_SECONDS = 0.4
 # How long the loop waits for the database to answer before it reconnects.
 ANSWER_SECONDS = 30.0
-
-NOT_STARTED = Outcome(How.RELEASED, "released before it started: the worker stops, or is held")
 
 
 class Unsettled(Exception):
@@ -78,8 +75,9 @@ class Worker:
         self._upkeep = Upkeep(self._queue, drop=not config.poll_only)
         self._tray = Tray()
         self._settler = Settler(self._identity.id, self._tray, metrics)
-        self._frontier, self._pace = Frontier(), Pace(config.prefetch)
+        self._frontier, self._pace, self._shares = Frontier(), Pace(config.prefetch), Shares()
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
+        self._given_back = 0  # of tray.given_back: what the main thread knows of
         self._wakeup, self._ears = Wakeup(), Wakeup()
         self._progress = Progress()
         self._line = Line(
@@ -103,6 +101,7 @@ class Worker:
             tray=self._tray,
             frontier=self._frontier,
             pace=self._pace,
+            shares=self._shares,
             settler=self._settler,
             upkeep=self._upkeep,
             line=self._line,
@@ -217,26 +216,48 @@ class Worker:
         if (len(self._tray.leased) > 1 or self._tray.ahead) and not self._progress.watched:
             self._ears.wake()  # the control thread shall look often
         seconds: dict[str, list[float]] = {}
+        since = time.monotonic()
         while not self._stop.wanted and (lease := self._tray.next()) is not None:
             if lease.crashes > 0:
                 self._clear(lease)
-            if time.monotonic() - lease.batch.sent_at > START_WITHIN_SECONDS:
-                self._look_again(lease)
-            elif lease.payload is None:
+            if lease.payload is None:
                 self._fetch(lease)
+            elif (took := self._process(lease)) is not None:
+                seconds.setdefault(lease.kind, []).append(took)
             else:
-                seconds.setdefault(lease.kind, []).append(self._process(lease))
+                self._learn(seconds, since)
+                self._look_again(lease, in_vain=not seconds)
+                seconds, since = {}, time.monotonic()
+        self._learn(seconds, since)
+
+    def _learn(self, seconds: dict[str, list[float]], since: float) -> None:
+        """From what ran since then: how long each job's handler took, by kind. What counts for the next batch is the
+        time from one job to the next: reading payloads and waiting for a processor are in it."""
+        between = time.monotonic() - since - sum(map(sum, seconds.values()))
+        jobs = sum(map(len, seconds.values()))
+        given_back, self._given_back = self._tray.given_back - self._given_back, self._tray.given_back
         for kind, each in seconds.items():
             self._metrics.ran(kind, each)
-            self._pace.ran(kind, jobs=len(each), seconds=sum(each))
+            spent = sum(each) + between * len(each) / jobs
+            self._pace.ran(kind, jobs=len(each), seconds=spent, too_many=given_back > 0)
+            self._shares.ran(kind, spent)
 
-    def _look_again(self, lease: Lease) -> None:
-        """For a lease that is too old to start by itself: ask for another look at the holds, for all of its batch that
-        waits. What may start is put back on the tray."""
+    def _look_again(self, lease: Lease, *, in_vain: bool) -> None:
+        """For a lease that is too old to start by itself: ask for another look at the holds, for it and as many behind
+        it as will start in time. What may start is put back on the tray. `in_vain`: nothing ran since the last look."""
         self._read_answer(lease)
         waiting = self._tray.take_leased()
         batch = [lease, *(each for each in waiting if each.batch is lease.batch)]
-        self._tray.leased.extend(each for each in waiting if each.batch is not lease.batch)
+        if in_vain:
+            self._pace.stood_still(lease.kind)
+        count = self._pace.startable(each.kind for each in batch)
+        batch, later = batch[:count], batch[count:]
+        later.extend(each for each in waiting if each.batch is not lease.batch)
+        # Nobody renews what waits on the tray: it must not wait there until its lease ends.
+        now = time.monotonic()
+        fresh = [now - each.sent_at < self._kinds[each.kind].lease_timeout / 3 for each in later]
+        self._tray.leased.extend(compress(later, fresh))
+        self._give_back(compress(later, map(not_, fresh)))
         token = str(uuid4())
         try:
             started = self._queue.start(batch, token, [self._kinds[each.kind].lease_timeout for each in batch])
@@ -282,15 +303,18 @@ class Worker:
             raise
 
     def _give_back(self, leases: Iterable[Lease]) -> None:
-        """Release what was not started, with the next turn."""
+        """Release what was not started, with the next turn. The history keeps nothing of it."""
         for each in leases:
-            self._tray.finished.append(Finished(each, NOT_STARTED, self._kinds[each.kind].retention, 0.0))
+            self._tray.finished.append(Finished(each, NOT_STARTED, "none", 0.0))
 
-    def _process(self, lease: Lease) -> float:
-        """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself."""
+    def _process(self, lease: Lease) -> float | None:
+        """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself.
+        None if it may not start any more: then nothing has happened."""
         kind = self._kinds[lease.kind]
         attempt = Attempt(kind, lease, config=self._config, database=self._ledger, stop=self._stop, alarm=self._alarm)
         outcome = attempt.prepare() or self._run(attempt)
+        if outcome is None:
+            return None
         seconds = time.monotonic() - attempt.started_at
         if attempt.connection_broke and self._database_went_away():
             outcome = Outcome(How.RELEASED, f"released: the database went away under it: {outcome.error}")
@@ -306,9 +330,10 @@ class Worker:
             self._tray.finished.append(finished)
         return seconds
 
-    def _run(self, attempt: Attempt) -> Outcome:
-        self._dead_man.cover(attempt.lease_deadline - attempt.kind.margin / 4)
-        self._progress.attempt = attempt
+    def _run(self, attempt: Attempt) -> Outcome | None:
+        with self._dead_man.lock:
+            self._progress.attempt = attempt
+            self._dead_man.cover(*attempt.dead_man_at)
         try:
             return attempt.run()
         finally:

@@ -29,9 +29,9 @@ class BareWorker:
             ranges, full = frontier.scan([kind.name for kind in kinds], 0.0)
             turns.send(Turn(Settles.of([]), ranges, [most] * len(ranges), full))
             answer = turns.receive()
-            for kind, priority in answer.found:
-                frontier.found(kind, priority)
-            if answer.leases or not answer.found:
+            for kind, priority in answer.walked:
+                frontier.walked(kind, priority)
+            if answer.leases or not answer.walked:
                 return answer.leases
 
     def lease(self, kinds: Sequence[Kind]) -> Lease | None:

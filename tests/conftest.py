@@ -33,7 +33,7 @@ settings.load_profile("steady")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PATIENCE = 120.0  # seconds; a limit for faults, never a measure
+PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from servers import free_port
 
-PATIENCE = 60.0  # seconds; a limit for faults, never a measure
+PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 
 
 def missing() -> str | None:

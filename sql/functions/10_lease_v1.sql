@@ -7,7 +7,8 @@
 --
 -- Returns, told apart by what is null: jobs (leased; with the number of their range from 1, which stands for the kind; the
 -- payload is null where the answer would grow too long for the buffers of a socket that nobody reads: see payloads_v1);
--- rows of a range and a priority without an id (there are jobs of that priority, none is due); and one row of nothing but run_at = now and attempts = how many ranges were looked
+-- rows of a range and a priority without an id (of a range of several priorities: none up to this one has a job that is due, go on behind
+-- it in the next turn, so that no turn takes long); and one row of nothing but run_at = now and attempts = how many ranges were looked
 -- at to their end, unless a hold covers the worker or its row in workers is gone.
 --
 -- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
@@ -38,6 +39,9 @@ DECLARE
     v_found     bigint[];
     v_alone     boolean[];
     v_full      boolean := false;  -- there may be more in the last range
+    v_priority  smallint;
+    v_run_at    timestamptz;
+    v_in_vain   integer := 0;  -- priorities that gave nothing, in ranges of several
     v_ids       bigint[] := '{}';
     v_ranges    integer[] := '{}';
     v_expiries  timestamptz[] := '{}';
@@ -65,8 +69,9 @@ BEGIN
     END IF;
     v_now := clock_timestamp();
 
+    <<looks>>
     FOR v_range IN
-        SELECT n.kind, n.most, n.at, first.priority, first.run_at,
+        SELECT n.kind, n.high, n.most, n.at, first.priority, first.run_at,
                CASE WHEN n.low = n.high THEN n.since ELSE '-infinity' END AS since, n.after,
                v_now + make_interval(secs => n.seconds) AS expires
           FROM (SELECT r.kind, r.low, r.high, to_timestamp(r.since) AS since, r.after, r.seconds, r.most, r.at
@@ -76,43 +81,57 @@ BEGIN
                LATERAL (SELECT j.priority, j.run_at FROM jobs j
                          WHERE j.state = 'queued' AND j.kind = n.kind
                            AND (j.priority, j.run_at, j.id) > (n.low, n.since, n.after)
-                           -- Of a range of several priorities the worker shall hear of the first, due or not, so that
-                           -- from then on jobs not due of one priority don't stand before due ones of the next.
+                           -- Of a range of several priorities the first, due or not: from there on, one by one.
                            AND (j.priority, j.run_at) <= (n.high, CASE WHEN n.low = n.high THEN v_now ELSE 'infinity' END)
                          ORDER BY j.priority, j.run_at, j.id LIMIT 1) first
          ORDER BY n.at
     LOOP
-        IF v_range.run_at > v_now THEN
-            "range" := v_range.at;
-            priority := v_range.priority;
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-        v_visited := v_range.at - 1;
-        v_most := floor(v_range.most * v_share);
-        EXIT WHEN v_most < 1;
-        SELECT array_agg(c.id), array_agg(c.alone) INTO v_found, v_alone
-          FROM (SELECT j.id, j.alone OR j.crashes > 0 AS alone FROM jobs j
-                 WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority = v_range.priority
-                   AND (j.run_at, j.id) > (v_range.since, v_range.after) AND j.run_at <= v_now
-                 ORDER BY j.run_at, j.id
-                 LIMIT v_most
-                   FOR UPDATE SKIP LOCKED) c;
-        v_full := cardinality(v_alone) = v_most;
-        IF v_alone[1] THEN
-            -- It crashed before, or was at hand when its worker died: if it kills its worker, it takes no other along.
-            EXIT WHEN v_ids <> '{}';
-            v_found := v_found[1:1];
-            v_full := true;
-        ELSIF true = ANY (v_alone) THEN
-            v_found := ARRAY(SELECT f.id FROM unnest(v_found, v_alone) f (id, alone) WHERE NOT f.alone);
-        END IF;
-        v_ids := v_ids || v_found;
-        v_ranges := v_ranges || array_fill(v_range.at::integer, ARRAY[coalesce(cardinality(v_found), 0)]);
-        v_expiries := v_expiries || array_fill(v_range.expires, ARRAY[coalesce(cardinality(v_found), 0)]);
-        v_share := v_share - coalesce(cardinality(v_found), 0)::double precision / v_range.most;
-        EXIT WHEN v_full;
-        v_visited := cardinality(p_kinds);
+        v_priority := v_range.priority;
+        v_run_at := v_range.run_at;
+        LOOP  -- through the priorities of the range; most are of one
+            IF v_run_at <= v_now THEN
+                v_visited := v_range.at - 1;
+                v_most := floor(v_range.most * v_share + 0.001);  -- it is a sum of fractions
+                EXIT looks WHEN v_most < 1;
+                SELECT array_agg(c.id), array_agg(c.alone) INTO v_found, v_alone
+                  FROM (SELECT j.id, j.alone OR j.crashes > 0 AS alone FROM jobs j
+                         WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority = v_priority
+                           AND (j.run_at, j.id) > (v_range.since, v_range.after) AND j.run_at <= v_now
+                         ORDER BY j.run_at, j.id
+                         LIMIT v_most
+                           FOR UPDATE SKIP LOCKED) c;
+                v_full := cardinality(v_alone) = v_most;
+                IF v_alone[1] THEN
+                    -- It crashed before, or was at hand when its worker died: if it kills its worker, it takes no
+                    -- other along.
+                    EXIT looks WHEN v_ids <> '{}';
+                    v_found := v_found[1:1];
+                    v_full := true;
+                ELSIF true = ANY (v_alone) THEN
+                    v_found := ARRAY(SELECT f.id FROM unnest(v_found, v_alone) f (id, alone) WHERE NOT f.alone);
+                END IF;
+                v_ids := v_ids || v_found;
+                v_ranges := v_ranges || array_fill(v_range.at::integer, ARRAY[coalesce(cardinality(v_found), 0)]);
+                v_expiries := v_expiries || array_fill(v_range.expires, ARRAY[coalesce(cardinality(v_found), 0)]);
+                v_share := v_share - coalesce(cardinality(v_found), 0)::double precision / v_range.most;
+                EXIT looks WHEN v_full;
+                v_visited := cardinality(p_kinds);
+            ELSE
+                v_found := NULL;
+            END IF;
+            EXIT WHEN v_priority = v_range.high;
+            v_in_vain := v_in_vain + (v_found IS NULL)::integer;
+            IF v_found IS NULL AND v_in_vain >= 200 THEN
+                "range" := v_range.at;
+                priority := v_priority;
+                RETURN NEXT;
+                EXIT;
+            END IF;
+            SELECT j.priority, j.run_at INTO v_priority, v_run_at FROM jobs j
+             WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority > v_priority AND j.priority <= v_range.high
+             ORDER BY j.priority, j.run_at, j.id LIMIT 1;
+            EXIT WHEN NOT FOUND;
+        END LOOP;
     END LOOP;
 
     IF v_ids = '{}' THEN

@@ -1,7 +1,7 @@
--- One more look at the holds for leased jobs that could not start within 500 ms of their lease query. Returns the ids of
+-- One more look at the holds for leased jobs that could not start in time after their lease query. Returns the ids of
 -- those that may still start: they have a fresh lease, under a token of its own, so that whoever was about to give
 -- them back under the old one changes nothing. The others are held by now, or lost. Behind the gate like the lease
--- itself, and with a new leased_at, so that barrier_v1 counts the 500 ms anew. Called by the main thread.
+-- itself, and with a new leased_at, so that barrier_v1 counts its time anew. Called by the main thread.
 CREATE OR REPLACE FUNCTION start_v1(
     p_worker uuid, p_ids bigint[], p_token uuid, p_new_token uuid, p_seconds double precision[]
 ) RETURNS SETOF bigint

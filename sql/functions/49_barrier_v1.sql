@@ -2,8 +2,8 @@
 -- can still start. False if p_timeout seconds (null: no limit) were not enough. In two steps:
 --   1. wait for those transactions that have the gate now. Whoever takes it later has a newer snapshot: it sees the
 --      hold. The gate is never taken exclusively, which would stall the fleet behind one stuck lease.
---   2. a job starts within 500 ms of its lease query, or after one more look at the holds (start_v1): wait until no
---      lease of the scope is younger than that.
+--   2. a job starts within 400 ms of its lease query, or after one more look at the holds (start_v1): wait until no
+--      lease of the scope is younger than 800 ms. The rest is for a worker that stands still before the handler's first line.
 CREATE OR REPLACE FUNCTION barrier_v1(p_scope text, p_target text DEFAULT '', p_timeout double precision DEFAULT NULL)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -33,7 +33,7 @@ BEGIN
         PERFORM pg_sleep(0.005);
     END LOOP;
     LOOP
-        SELECT max(leased_at) + interval '500 milliseconds' - clock_timestamp() INTO v_young
+        SELECT max(leased_at) + interval '800 milliseconds' - clock_timestamp() INTO v_young
           FROM in_scope_v1(p_scope, p_target) WHERE isfinite(leased_at);
         EXIT WHEN v_young IS NULL OR v_young <= interval '0';
         IF clock_timestamp() >= v_deadline THEN

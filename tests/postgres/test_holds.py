@@ -19,6 +19,7 @@ from shithubd_worker.session import connector
 from shithubd_worker.store import Beat
 
 RACES = 1000
+MARKED = "SELECT count(*) FROM starts WHERE kind = 'test.marks'"
 STARTS = "CREATE TABLE starts (job bigint, kind text, at timestamptz)"
 FLEET = Scope("fleet")
 
@@ -93,6 +94,9 @@ def test_nothing_starts_after_the_barrier_in_a_thousand_races(database, start_wo
     with database.connect() as feeder:
         for race in range(RACES):
             feeder.execute(feed)
+            if race % 5 == 0:  # something runs between the holds, however slow the machine is
+                ran = feeder.execute(MARKED).fetchone()
+                eventually(lambda ran=ran: feeder.execute(MARKED).fetchone() > ran, "a start")
             kind = race % 5 != 0
             scope = Scope("kind", "test.marks") if kind else FLEET
             hold = operations.pause_kind("test.marks", None, None) if kind else operations.drain(FLEET, None, None)
@@ -122,7 +126,6 @@ def test_nothing_starts_after_the_barrier_in_a_thousand_races(database, start_wo
         " AND (w.kind = '' OR w.kind = h.kind)"
     )
     assert leased_late == []
-    assert database.value("SELECT count(*) FROM starts WHERE kind = 'test.marks'") > RACES / 10  # it did run between
     assert database.value("SELECT count(*) - count(DISTINCT job) FROM starts") == 0
 
 
@@ -136,9 +139,9 @@ def test_the_barrier_waits_for_a_lease_that_has_the_gate(database, operations, h
         operations.pause_kind("k", None, None)
         assert not operations.barrier(Scope("kind", "k"), time.monotonic() + 0.3, lambda text: None)
         slow.commit()
-    # The lease is committed, and not started: it is one of those that the barrier waits for, for 500 ms.
+    # The lease is committed, and not started: it is one of those that the barrier waits for, for 800 ms.
     assert operations.barrier(Scope("kind", "k"), None, lambda text: None)
-    assert database.value("SELECT clock_timestamp() - leased_at >= interval '500 ms' FROM jobs")
+    assert database.value("SELECT clock_timestamp() - leased_at >= interval '800 ms' FROM jobs")
 
 
 def test_a_lease_that_began_before_the_hold_but_asks_for_the_gate_after_it_sees_it(database, operations, hire):
@@ -162,7 +165,7 @@ def test_the_lease_refuses_a_snapshot_older_than_the_gate(database, level, hire)
             connection.execute(LEASE, (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [0], [60.0], [1]))
 
 
-def test_a_job_leased_before_a_pause_may_not_start_after_500_ms(database, operations, hire):
+def test_a_job_leased_before_a_pause_may_not_start_after_another_look(database, operations, hire):
     bare = hire()
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     lease = bare.lease()

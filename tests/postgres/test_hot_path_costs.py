@@ -65,8 +65,8 @@ class Driver:
         if answer.now:
             self.frontier.learn(answer.turn.ranges[: answer.visited], answer.leases, answer.now)
             self.frontier.looked(0.0, 0.0)
-        for kind, priority in answer.found:
-            self.frontier.found(kind, priority)
+        for kind, priority in answer.walked:
+            self.frontier.walked(kind, priority)
         return answer
 
     def turn(self, finished=(), most=500):
@@ -77,7 +77,7 @@ class Driver:
         """Whatever there is; of a range of priorities the first turn may only tell which there are."""
         while True:
             answer = self.turn(most=most)
-            if answer.leases or not answer.found:
+            if answer.leases or not answer.walked:
                 return answer.leases
 
     @contextmanager
@@ -314,7 +314,8 @@ def test_a_worker_that_is_idle_asks_once_a_poll(database, start_worker):
         )
     ]
     assert len(pids) == 2
-    start, began = len(log_of(database)), time.monotonic()
+    before, began = worker.metric('shithub_worker_claims_total{result="empty"}'), time.monotonic()
+    start = len(log_of(database))
     first = worker.metric('shithub_worker_claims_total{result="empty"}')
     eventually(lambda: worker.metric('shithub_worker_claims_total{result="empty"}') >= first + 50, "50 polls")
     said = spoken(log_of(database)[start:], *pids)
@@ -322,7 +323,7 @@ def test_a_worker_that_is_idle_asks_once_a_poll(database, start_worker):
     last = worker.metric('shithub_worker_claims_total{result="empty"}')
     turns = [text for text in said if "lease_v1" in text]
     assert len(turns) >= 49
-    assert len(turns) <= last - first + 1
+    assert len(turns) <= last - before + 1
     # Besides, what has a clock of its own: a sweep every 2 s, a beat every 5 s.
     assert len(said) - len(turns) <= 2 + seconds
 
@@ -379,12 +380,10 @@ def test_the_answer_of_a_lease_fits_into_the_sockets_buffers(any_database, kind,
         eventually(
             lambda: database.query("SELECT 1 FROM jobs WHERE state = 'processing' LIMIT 1"),
             "the end of the transaction",
-            within=10,
         )
         eventually(
             lambda: database.query("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND xact_start IS NULL", pid),
             "the transaction's end as others see it",
-            within=10,
         )
         answer = driver.receive()
     finally:

@@ -84,10 +84,10 @@ def touched(database):
 
 
 def all_done(database):
-    eventually(lambda: not database.query("SELECT 1 FROM jobs LIMIT 1"), "all jobs done", within=60)
+    eventually(lambda: not database.query("SELECT 1 FROM jobs LIMIT 1"), "all jobs done")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_workers_that_are_killed_at_full_speed_lose_nothing(database, start_worker, notes):
     jobs = set(notes.enqueue(6000))
     held_by_the_dead = Counter()
@@ -141,7 +141,7 @@ def test_all_that_a_dead_worker_elsewhere_held_returns_in_one_sweep(database, st
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_segfault_in_a_batch_marks_none_of_its_neighbours(database, start_worker, notes):
     jobs = set(notes.enqueue(400))
     (bad,) = notes.enqueue(then="segfault")
@@ -193,6 +193,7 @@ def test_a_suspect_runs_with_nothing_else_at_hand(database, start_worker, notes)
 def test_unstarted_jobs_lose_no_attempt(database, start_worker, notes, at_the_door, door, command, end):
     worker, slow = at_the_door("--grace", "3600")
     assert len(processing(database)) > 100
+    database.query("UPDATE jobs SET last_error = 'of an earlier run'")
     if end == "stop":
         worker.send(signal.SIGTERM)
         eventually(lambda: database.value("SELECT state FROM workers") == "stopping", "the signal heard")
@@ -208,7 +209,8 @@ def test_unstarted_jobs_lose_no_attempt(database, start_worker, notes, at_the_do
     assert notes.began == began
     assert touched(database) == []
     assert outcomes(database)["ok"] == len(began)
-    assert "lease_lost" not in outcomes(database)
+    assert set(outcomes(database)) == {"ok"}  # what never started leaves no row
+    assert database.query("SELECT id FROM jobs WHERE last_error IS DISTINCT FROM 'of an earlier run'") == []
     if end == "stop":
         assert worker.wait() == 0
         start_worker(*WIDE)

@@ -16,5 +16,5 @@ def promtool(*arguments: str | Path) -> tuple[int, str]:
     if tool is None:
         assert os.environ.get("CI") != "true", "promtool is missing (Debian: prometheus)"
         pytest.skip("no promtool on this machine (Debian: prometheus)")
-    done = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stdout + done.stderr

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount", "ip")
 _MEMORY = Path("/sys/fs/cgroup/memory")  # of cgroups version 1
-PATIENCE = 120.0  # seconds; a limit for faults, never a measure
+PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 # setpriv: the kernel ends it with us, even if we are killed. unshare: its end is the end of all that it started.

@@ -51,7 +51,7 @@ def as_root() -> None:
 def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     # verify would say in colours, and look for a manager of the user, what the environment suggests.
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def _lines(path: Path) -> list[str]:

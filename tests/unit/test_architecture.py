@@ -20,7 +20,7 @@ LONGEST_FILE = 400
 LAYERS = (
     ("errors", "model"),
     ("arrays", "units"),
-    ("backoff", "children", "client", "config", "logs", "frontier", "prefetch", "tray", "wakeups"),
+    ("backoff", "children", "client", "config", "logs", "frontier", "prefetch", "shares", "tray", "wakeups"),
     ("registry", "job"),
     ("attempt",),
     ("schema", "session", "store", "turns", "host"),
@@ -44,8 +44,9 @@ SPEAK_TO_THE_DATABASE = {
 PURE = {
     "model": {"dataclasses", "enum", "math", "typing", "uuid"},
     "frontier": {"collections", "math", "typing"},
-    "prefetch": {"collections"},
+    "prefetch": {"collections", "math"},
     "wakeups": {"collections", "math"},
+    "shares": set(),
     "arrays": {"collections", "typing"},
     "tray": {"collections", "typing"},
     "errors": {"datetime"},

@@ -406,6 +406,7 @@ def test_nothing_interrupts_what_is_no_handlers_frame():
     scene = Scene()
     scene.clock.now = NOW + 10_000
     scene.attempt.interrupt_if_due()  # not started
+    scene.clock.now = NOW
     assert scene.run().how is How.OK
     scene.attempt.interrupt_if_due()  # over: the settle is under way
     assert scene.attempt.shielded
@@ -416,7 +417,7 @@ def test_a_real_alarm_ends_a_real_sleep():
     """With the process's own clock, timer and signal, as the worker wires them."""
     registry = Registry()
     registry.handler("some.kind", max_runtime=1, backoff=1000)(lambda job: time.sleep(3600))
-    lease = Lease(1, "some.kind", "{}", 1, None, 0, 0, 0.0, Batch("t", time.monotonic(), 0.0))
+    lease = Lease(1, "some.kind", "{}", 1, None, 0, 0, 0.0, Batch("t", time.monotonic() + 60, 0.0))
     alarm = Alarm()
     attempt = Attempt(
         registry["some.kind"],

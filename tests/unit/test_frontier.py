@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import inf
+from operator import attrgetter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.frontier import (
+    FEW_POINTS,
     GREATEST_PRIORITY,
     LEAST_ID,
     LEAST_PRIORITY,
     LOOK_BACK_SECONDS,
+    MOST_POINTS,
     RESCAN_COST,
     RESCAN_SECONDS,
     START,
     Frontier,
-    Range,
     Throttle,
 )
 from shithubd_worker.model import Batch, Lease
@@ -26,6 +28,7 @@ moments = st.floats(min_value=0, max_value=4e9)
 priorities = st.integers(LEAST_PRIORITY, GREATEST_PRIORITY) | st.sampled_from(
     [LEAST_PRIORITY, LEAST_PRIORITY + 1, -1, 0, 1, GREATEST_PRIORITY - 1, GREATEST_PRIORITY]
 )
+walks = priorities.filter(lambda priority: priority < GREATEST_PRIORITY)  # one that got so far has ended
 kinds = st.sampled_from(["a", "b"])
 jobs = st.lists(st.tuples(kinds, priorities, moments), max_size=20)
 
@@ -50,6 +53,12 @@ def points(frontier, kind="k", now=0.0):
     return {each.low: (each.since, each.after) for each in ranges if each.since > -inf}
 
 
+def remembered(frontier, *kinds):
+    """The priorities that have a range of their own."""
+    ranges, _ = frontier.scan(kinds or ["a", "b"], 0.0)
+    return [(each.kind, each.low) for each in ranges if each.low == each.high and each.since > -inf]
+
+
 def end(now):
     return (now - LOOK_BACK_SECONDS, LEAST_ID)
 
@@ -60,12 +69,21 @@ def test_the_ranges_are_every_priority_once_in_their_order_for_each_kind(history
     for found, not_due, now in history:
         ranges, _ = frontier.scan(["a", "b"], 0.0)
         frontier.learn(ranges, leases(found), now)
-        for kind, priority, _ in not_due:
-            frontier.found(kind, priority)
+        walked = {kind: min(priority, GREATEST_PRIORITY - 1) for kind, priority, _ in not_due}
+        for kind, priority in walked.items():
+            frontier.walked(kind, priority)
+        for kind, of_kind in groupby(frontier.scan(["a", "b"], 0.0)[0], attrgetter("kind")):
+            # A walk goes on behind where it stopped; the priorities with a point of their own are looked at always.
+            skipped = set(range(LEAST_PRIORITY, walked.get(kind, LEAST_PRIORITY - 1) + 1))
+            for each in of_kind:
+                assert each.low == each.high or each.low not in skipped
+        if walked:
+            frontier.learn(frontier.scan(["a", "b"], 0.0)[0], [], now)  # the end of the walk
     if not full:
         settled(frontier)
     ranges, looked_at_all = frontier.scan(["b", "a"], 0.0)
     assert looked_at_all == full
+    assert len(ranges) <= 2 * (2 * MOST_POINTS + 1)
     assert [each.kind for each in ranges] == sorted((each.kind for each in ranges), reverse=True)
     for kind in ("a", "b"):
         of_kind = [each for each in ranges if each.kind == kind]
@@ -88,7 +106,7 @@ def test_a_look_from_the_start_reaches_back_to_the_start_everywhere(found, now):
 def test_what_was_never_seen_is_looked_at_from_the_start_always(found, now):
     frontier = settled(Frontier())
     frontier.learn([], leases(found), now)
-    known = {(kind, priority) for kind, priority, _ in found}
+    known = {(kind, priority) for kind, priority, _ in found} & set(remembered(frontier))
     ranges, full = frontier.scan(["a", "b"], 0.0)
     assert not full
     for each in ranges:
@@ -144,17 +162,48 @@ def test_an_empty_range_of_many_priorities_makes_none_of_them_known():
     assert points(frontier) == {}
 
 
-@given(priorities)
-def test_a_priority_whose_jobs_are_not_due_is_a_range_of_its_own_from_then_on(priority):
+@given(walks, priorities)
+def test_a_walk_that_was_too_long_goes_on_until_it_ends_or_gives_something(walked, gave):
     frontier = settled(Frontier())
-    frontier.found("k", priority)
-    ranges, _ = frontier.scan(["k"], 0.0)
-    assert Range("k", priority, priority, *START) in ranges
-    assert len(ranges) <= 3
+    frontier.walked("k", walked)
+    ranges, _ = frontier.scan(["k", "other"], 0.0)
+    assert [(each.low, each.high) for each in ranges if each.kind == "other"] == [(LEAST_PRIORITY, GREATEST_PRIORITY)]
+    of_kind = [each for each in ranges if each.kind == "k"]
+    assert [(each.low, each.high) for each in of_kind] == [(walked + 1, GREATEST_PRIORITY)]
+    frontier.learn([], [lease("k", gave, 100.0)], 300.0)
+    assert frontier.scan(["k"], 0.0)[0][0].low == LEAST_PRIORITY
+    frontier.walked("k", walked)
+    frontier.learn(frontier.scan(["k"], 0.0)[0], [], 300.0)
+    assert frontier.scan(["k"], 0.0)[0][0].low == LEAST_PRIORITY
+
+
+@given(st.lists(st.lists(priorities, min_size=1, max_size=600), min_size=1, max_size=5))
+def test_however_many_priorities_gave_something_a_few_are_remembered(batches):
+    frontier = settled(Frontier())
+    for batch in batches:
+        frontier.learn([], [lease("k", priority, 100.0) for priority in batch], 300.0)
+        assert len(remembered(frontier, "k")) <= MOST_POINTS
+        if len(set(batch)) <= MOST_POINTS:
+            assert {priority for _, priority in remembered(frontier, "k")} >= set(batch)
+    assert len(frontier.scan(["k"], 0.0)[0]) <= 2 * MOST_POINTS + 1
+
+
+def test_a_cheap_look_at_everything_forgets_what_gave_nothing_since_the_last_but_a_few():
+    frontier = settled(Frontier())
+    frontier.learn([], [lease("k", priority, 100.0) for priority in range(1, 6)], 200.0)
+    settled(frontier)  # they gave something since the last one
+    assert remembered(frontier, "k") == [("k", priority) for priority in range(1, 6)]
+    frontier.learn([], [lease("k", 1, 150.0)], 200.0)
+    frontier.looked(0.0, RESCAN_SECONDS / RESCAN_COST * 2)  # an expensive one: there are dead entries somewhere
+    assert len(remembered(frontier, "k")) == 5
+    settled(frontier)
+    assert remembered(frontier, "k") == [("k", 1), ("k", 4), ("k", 5)]
+    settled(frontier)
+    assert len(remembered(frontier, "k")) == FEW_POINTS
 
 
 @given(st.lists(st.booleans(), max_size=10), st.floats(0, 1e6), st.floats(0, 1e4))
-def test_all_is_looked_at_again_after_a_second_or_twenty_times_what_it_cost(asked, ended, cost):
+def test_all_is_looked_at_again_after_a_second_or_two_hundred_times_what_it_cost(asked, ended, cost):
     throttle = Throttle()
     assert throttle.due(-1e9)
     throttle.looked(ended, cost)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker import prefetch
-from shithubd_worker.prefetch import GROWTH, MOST_AT_ONCE, Pace
+from shithubd_worker.prefetch import ASK_FOR_SECONDS, GROWTH, MOST_AT_ONCE, Pace
 
 durations = st.floats(min_value=0, max_value=1e6)
 batches = st.lists(st.tuples(st.integers(min_value=1, max_value=MOST_AT_ONCE), durations), max_size=20)
@@ -111,3 +111,38 @@ def test_a_batch_is_worth_it_only_if_all_its_kinds_are_known_and_it_is_short(cou
 @given(windows)
 def test_an_empty_tray_takes_no_time(window):
     assert Pace(window).worth_sending_ahead([]) == (window / 2 > 0)
+
+
+@given(windows, batches, st.integers(min_value=1, max_value=MOST_AT_ONCE))
+def test_after_a_batch_that_was_too_much_the_next_is_half_of_what_ran(window, history, jobs):
+    pace = taught(window, history)
+    pace.ran("k", jobs=jobs, seconds=0.0, too_many=True)
+    assert pace.most("k") <= max(1, jobs // 2)
+
+
+@given(windows, batches)
+def test_a_kind_whose_leases_only_grow_old_is_leased_one_by_one_at_last(window, history):
+    pace = taught(window, history)
+    seen = [pace.most("k")]
+    while seen[-1] > 1:
+        pace.stood_still("k")
+        seen.append(pace.most("k"))
+    assert len(seen) <= 1 + (GROWTH * MOST_AT_ONCE).bit_length()
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.floats(min_value=1e-6, max_value=1), min_size=1),
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=600),
+    st.floats(min_value=0.001, max_value=1e5),
+)
+def test_as_many_are_asked_for_again_as_start_in_half_of_the_time_and_always_one(means, kinds, window):
+    pace = Pace(window)
+    for kind, mean in means.items():
+        for _ in range(6):
+            pace.ran(kind, jobs=MOST_AT_ONCE, seconds=MOST_AT_ONCE * mean)
+    count = pace.startable(kinds)
+    assert 1 <= count <= len(kinds)
+    spent = sum(pace.expected(kind, 1) for kind in kinds[:count])
+    assert count == 1 or spent <= ASK_FOR_SECONDS * (1 + 1e-6)
+    if count < len(kinds):  # one more would have been too much, or belongs to the next batch
+        assert sum(1 / pace.most(kind, ASK_FOR_SECONDS) for kind in kinds[: count + 1]) > 1

@@ -1,0 +1,104 @@
+"""Many priorities of one kind: in their order, by full batches, and no turn takes long."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from shithubd_worker.frontier import MOST_POINTS, Frontier
+from shithubd_worker.model import Finished, How, Outcome
+from shithubd_worker.session import connector
+from shithubd_worker.store import Queue
+from shithubd_worker.tray import Settles
+from shithubd_worker.turns import Turn, Turns
+
+
+class Walker:
+    """The turns of a worker without a process. The clock of its looks from the start stands still."""
+
+    def __init__(self, database):
+        worker = uuid4()
+        database.query(
+            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
+            " schema_version, kinds) VALUES (%s, 'here', 1, 'm', 'b', 0, 0, 'v', 1, '{k}')",
+            worker,
+        )
+        self.queue = Queue(connector(database.url, "walker"), "public", worker)
+        self.turns = Turns(self.queue, worker, {"k": 60.0}, pooled=False)
+        self.frontier = Frontier()
+        self.ranges = 0
+
+    def turn(self, finished=(), most=100):
+        """One turn; its answer."""
+        ranges, full = self.frontier.scan(["k"], 0.0)
+        self.ranges = len(ranges)
+        self.turns.send(Turn(Settles.of(finished), ranges, [most] * len(ranges), full))
+        answer = self.turns.receive()
+        self.frontier.learn(ranges[: answer.visited], answer.leases, answer.now)
+        self.frontier.looked(0.0, 0.0)
+        for kind, priority in reversed(answer.walked):
+            self.frontier.walked(kind, priority)
+        return answer
+
+
+@pytest.fixture
+def walker(any_database):
+    walker = Walker(any_database)
+    yield walker
+    walker.queue.close()
+
+
+def done(leases):
+    return [Finished(lease, Outcome(How.OK), "none", 0.0) for lease in leases]
+
+
+def enqueue(database, priorities, run_at="now()"):
+    database.query(f"INSERT INTO jobs (kind, priority, run_at) SELECT 'k', p, {run_at} FROM {priorities} p")
+
+
+def test_jobs_of_many_priorities_fill_their_batches_in_strict_order(any_database, walker):
+    enqueue(any_database, "generate_series(-1000, 999)")
+    order, finished, turns = [], [], 0
+    while leases := walker.turn(finished).leases:
+        order += [lease.priority for lease in leases]
+        finished, turns = done(leases), turns + 1
+        assert walker.ranges <= 2 * MOST_POINTS + 1
+    assert order == list(range(-1000, 1000))
+    assert turns == 20
+    # What comes next costs what it did before.
+    walker.turn()
+    walker.turn()
+    assert walker.ranges <= 7
+
+
+def test_many_priorities_of_which_no_job_is_due_hide_none_that_is(any_database, walker):
+    enqueue(any_database, "generate_series(-1000, 999)", "now() + interval '1 day'")
+    enqueue(any_database, "unnest(ARRAY[1000, 1001])")
+    found, turns = [], 0
+    while not found:
+        answer = walker.turn()
+        found, turns = answer.leases, turns + 1
+        assert bool(answer.walked) != bool(found)  # it says where it stopped
+    assert [lease.priority for lease in found] == [1000, 1001]
+    assert turns == 11  # 2,000 priorities, 199 more in each turn
+
+
+def test_an_urgent_job_is_found_though_a_walk_has_passed_it(any_database, walker):
+    enqueue(any_database, "generate_series(-1000, 999)", "now() + interval '1 day'")
+    for _ in range(5):
+        assert walker.turn().walked
+    enqueue(any_database, "unnest(ARRAY[-2000])")
+    for _ in range(12):
+        if leases := walker.turn().leases:
+            break
+    assert [lease.priority for lease in leases] == [-2000]
+
+
+def test_what_others_are_just_leasing_is_passed_over_in_bounded_turns(any_database, walker):
+    enqueue(any_database, "generate_series(1, 1000)")
+    with any_database.connect() as other, other.transaction():
+        other.execute("SELECT FROM jobs FOR UPDATE")
+        seen = [walker.turn() for _ in range(3)]
+    assert [answer.leases for answer in seen] == [[], [], []]
+    assert [bool(answer.walked) for answer in seen] == [True, True, True]

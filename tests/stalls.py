@@ -1,0 +1,40 @@
+"""Handlers for a worker whose main thread stands still now and then, before any step between a lease and its handler.
+
+A profile function hears of each call that these modules make, whatever the steps are called, and sleeps before one in
+so many: so there are stalls between every two steps, the last one between the look at the clock and the handler's first
+line.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import shithubd_worker
+from shithubd_worker import Registry
+
+LONGEST = float(os.environ.get("STALL_SECONDS", "0.3"))
+CHANCE = float(os.environ.get("STALL_CHANCE", "0.05"))
+PACKAGE = Path(shithubd_worker.__file__).parent
+STEPS = {str(PACKAGE / f"{name}.py") for name in ("worker", "tray", "attempt", "job", "host")} | {__file__}
+dice = random.Random(int(os.environ.get("STALL_SEED", "1")))
+registry = Registry()
+
+
+@registry.handler("stalls.marks", lease_timeout=60)
+def marks(job, path):
+    """Write down when this run began. The tests' database has the same clock."""
+    began = time.time()
+    with open(path, "a") as file:
+        file.write(f"{job.id} {began!r}\n")
+
+
+def _stall(frame, event, _argument):
+    if event in ("call", "c_call") and frame.f_code.co_filename in STEPS and dice.random() < CHANCE:
+        time.sleep(LONGEST * dice.random())
+
+
+sys.setprofile(_stall)
