@@ -90,6 +90,10 @@ class Line:
         self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
         for hold in (*self._progress.holds, *self._queue.kind_holds()):
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
+        if not (self._config.poll_only or self._queue.value("enqueues_notify_v1")):
+            log.info(
+                "enqueues wake no worker here, all poll: the server allows two-phase commits, and shithubd.notify isn't on"
+            )
         return True
 
     def ready(self) -> None:

@@ -112,7 +112,7 @@ class Turns:
             as_array([str(each.after) for each in ranges]),
             as_array([str(self._timeouts[each.kind]) for each in ranges]),
             as_array([str(count) for count in turn.most]),
-            str(turn.wakeable),
+            None if self._pooled else str(turn.wakeable),
         )
         pgconn.pipeline_sync()
         while pgconn.flush():
@@ -167,8 +167,8 @@ class Turns:
                 connection.execute(sql.SQL("PREPARE {} AS {}").format(sql.Identifier(name), call))
         self._prepared = connection
 
-    def _send_call(self, pgconn: PGconn, name: str, *arguments: str) -> None:
-        encoded: list[bytes | None] = [argument.encode() for argument in arguments]
+    def _send_call(self, pgconn: PGconn, name: str, *arguments: str | None) -> None:
+        encoded = [None if argument is None else argument.encode() for argument in arguments]
         if self._pooled:
             pgconn.send_query_params(self._calls[name], encoded, result_format=Format.BINARY)
         else:
