@@ -66,6 +66,7 @@ class Progress:
     ticked_at: float = field(default_factory=time.monotonic)
     attempt: Attempt | None = None
     database_up: bool = True
+    found_at: float = 0.0  # when the database was last found again
     ready: bool = False
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
@@ -116,7 +117,9 @@ class Control(threading.Thread):
         self._pinged_at = 0.0
         self._status_at = 0.0
         self._retry_at = 0.0
+        self._lost_at = 0.0
         self._tries = 0
+        self._refusals = 0
         self._stop_told = False
         self._rang_at = 0.0
         self._strays_at = 0.0
@@ -230,20 +233,25 @@ class Control(threading.Thread):
     def _speak_to_database(self, now: float) -> None:
         if self._tries and (attempt := self._progress.attempt) is not None:
             attempt.unreachable = True
-        if now < self._retry_at:
+        if now < self._retry_at and self._progress.found_at <= self._lost_at:
             return
         try:
             self._relieve(now)
             self._renew(now)
             self._show(now)
         except LOST as error:
+            if not self._tries:
+                log.warning("control connection lost: %s", self._beat.last_word or str(error).splitlines()[0])
+            self._refusals = self._refusals + 1 if self._beat.opened else 0
             self._beat.close()
             self._tries += 1
-            self._retry_at = time.monotonic() + backoff.reconnect(self._tries, random.random())  # noqa: S311
-            if self._tries == 1:
-                log.warning("control connection lost: %s", str(error).splitlines()[0])
+            self._lost_at = time.monotonic()
+            self._beat_at = 0.0  # there is something to ask, by which it shows that the database is back
+            self._retry_at = self._lost_at + backoff.reconnect(self._refusals, random.random())  # noqa: S311
         else:
-            self._tries = 0
+            if self._tries:
+                self._wake_main()  # it may wait to look for itself
+            self._tries = self._refusals = 0
 
     def _renew(self, now: float) -> None:
         attempt = self._progress.attempt

@@ -89,7 +89,8 @@ class Database:
         return int(
             self.value(
                 "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
-                " WHERE d.datname = current_database() AND locktype = 'advisory' AND classid = 7304 AND mode = 'ShareLock' AND granted"
+                " WHERE d.datname = current_database() AND locktype = 'advisory' AND classid = 7304"
+                " AND mode = 'ShareLock' AND granted"
             )
         )
 

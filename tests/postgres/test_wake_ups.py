@@ -27,9 +27,7 @@ class Sleeper:
     def __init__(self, database):
         self.id = uuid4()
         self.connection = database.connect()
-        self.connection.execute(
-            "SELECT register_v1(%s, 'h', 1, 'm', 'b', 0, 0, NULL, NULL, '0', 3, '{k}')", (self.id,)
-        )
+        self.connection.execute("SELECT register_v1(%s, 'h', 1, 'm', 'b', 0, 0, NULL, NULL, '0', 3, '{k}')", (self.id,))
 
     def turn(self, *, wakeable=True):
         (leased,) = self.connection.execute(LEASE, (self.id, wakeable)).fetchone()
