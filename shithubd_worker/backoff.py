@@ -27,10 +27,14 @@ def jittered(seconds: float, chance: float) -> float:
     return seconds * (1 - JITTER + 2 * JITTER * chance)
 
 
-def reconnect(tries: int, chance: float) -> float:
-    """Seconds to wait before the `tries`-th attempt (from 1) to reach the database again: 0.1 s to 5 s, jittered.
+def reconnect(refusals: int, chance: float) -> float:
+    """Seconds to wait before the next attempt to reach the database: 0.1 to 0.7, however long it is away.
 
-    >>> reconnect(1, 0.5), reconnect(50, 0.5)
-    (0.1, 5.0)
+    A fleet loses its database in one moment, and finds it again in one: so its connections are spread over that time.
+    Where the database was reached and then refused what it was asked for, `refusals` times in a row, twice as long
+    with each, up to eight times.
+
+    >>> reconnect(0, 0.0), reconnect(0, 0.5), reconnect(1, 0.5), reconnect(50, 0.5)
+    (0.1, 0.4, 0.8, 3.2)
     """
-    return min(5.0, jittered(0.1 * 2.0 ** min(max(tries, 1) - 1, 6), chance))
+    return (0.1 + 0.6 * chance) * 2.0 ** min(refusals, 3)

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 5.0
 # A run shorter than this is not worth a beat of its own; a longer one is shown by `status` within about a second.
 SHOWN_AFTER_SECONDS = 0.5
+# What changed is told at once, but no more often: each beat leaves a dead row, which piles up under a held snapshot.
+TOLD_AGAIN_SECONDS = 1.0
 # How long this thread waits for the database to answer: it has deadlines to keep.
 ANSWER_SECONDS = 2.0
 # The main thread passes its loop once a poll, or waits for the database (worker.ANSWER_SECONDS at most).
@@ -64,6 +66,7 @@ class Progress:
     ticked_at: float = field(default_factory=time.monotonic)
     attempt: Attempt | None = None
     database_up: bool = True
+    found_at: float = 0.0  # when the database was last found again
     ready: bool = False
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
@@ -112,8 +115,11 @@ class Control(threading.Thread):
         self._beat_at = 0.0
         self._shown: object = None
         self._pinged_at = 0.0
+        self._status_at = 0.0
         self._retry_at = 0.0
+        self._lost_at = 0.0
         self._tries = 0
+        self._refusals = 0
         self._stop_told = False
         self._rang_at = 0.0
         self._strays_at = 0.0
@@ -227,20 +233,25 @@ class Control(threading.Thread):
     def _speak_to_database(self, now: float) -> None:
         if self._tries and (attempt := self._progress.attempt) is not None:
             attempt.unreachable = True
-        if now < self._retry_at:
+        if now < self._retry_at and self._progress.found_at <= self._lost_at:
             return
         try:
             self._relieve(now)
             self._renew(now)
             self._show(now)
         except LOST as error:
+            if not self._tries:
+                log.warning("control connection lost: %s", self._beat.last_word or str(error).splitlines()[0])
+            self._refusals = self._refusals + 1 if self._beat.opened else 0
             self._beat.close()
             self._tries += 1
-            self._retry_at = time.monotonic() + backoff.reconnect(self._tries, random.random())  # noqa: S311
-            if self._tries == 1:
-                log.warning("control connection lost: %s", str(error).splitlines()[0])
+            self._lost_at = time.monotonic()
+            self._beat_at = 0.0  # there is something to ask, by which it shows that the database is back
+            self._retry_at = self._lost_at + backoff.reconnect(self._refusals, random.random())  # noqa: S311
         else:
-            self._tries = 0
+            if self._tries:
+                self._wake_main()  # it may wait to look for itself
+            self._tries = self._refusals = 0
 
     def _renew(self, now: float) -> None:
         attempt = self._progress.attempt
@@ -302,15 +313,17 @@ class Control(threading.Thread):
         self._settler.report(self._settler.answered(self._beat, finished, lost))
 
     def _show(self, now: float) -> None:
-        """Beat when it is due, and when what `status` should show has changed."""
+        """Beat when it is due, and when what `status` should show has changed. That a worker went from one quick job to
+        the next is no news: it beats no more often, however many there are."""
         attempt = self._progress.attempt
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
-        shown = (self.state, running.lease.token if running else None)
-        if now - self._beat_at < BEAT_SECONDS and shown == self._shown:
+        state = self.state
+        shown = ("at work" if state in ("idle", "running") else state, running.lease.token if running else None)
+        if now - self._beat_at < (BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS):
             return
         holds = self._beat.beat(
             self._identity.id,
-            self.state,
+            state,
             running.lease.id if running else None,
             running.kind.name if running else None,
             now - running.started_at if running else None,
@@ -348,7 +361,9 @@ class Control(threading.Thread):
         self._metrics.state(self.state)
         if not self._progress.ready:
             return
-        self._systemd.status(self._status_line(now))
+        if now - self._status_at >= TOLD_AGAIN_SECONDS:  # systemd tells each change to all who listen on its bus
+            self._status_at = now
+            self._systemd.status(self._status_line(now))
         attempt = self._progress.attempt
         running = attempt is not None and not attempt.over
         every = min(PING_SECONDS, (self._systemd.watchdog_seconds or PING_SECONDS * 3) / 3)

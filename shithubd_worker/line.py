@@ -45,6 +45,7 @@ class Line:
         systemd: Systemd,
         metrics: Metrics,
         on_anew: Callable[[], None],
+        wake_control: Callable[[], None],
     ) -> None:
         self._config = config
         self._identity = identity
@@ -58,10 +59,11 @@ class Line:
         self._systemd = systemd
         self._metrics = metrics
         self._on_anew = on_anew
+        self._wake_control = wake_control
         self._wakeups = Wakeups()
         self._notified = False
         self._nap = 0.0  # seconds; not 0: nobody shall wake us
-        self.failures = 0  # calls in a row that the database didn't answer, or answered with a refusal
+        self.failures = 0  # times in a row that the database was lost before a turn was answered
 
     def enter(self) -> bool:
         """Reach the database, register, take back what dead workers of this host hold. False if stopped meanwhile."""
@@ -83,13 +85,15 @@ class Line:
                 self._systemd.status(f"waiting for the database ({waited:.0f} s)")
                 self._systemd.extend(30.0)
                 tries += 1
-                self._sleep(backoff.reconnect(tries, random.random()), listen=False)  # noqa: S311
+                self._sleep(backoff.reconnect(0, random.random()), listen=False)  # noqa: S311
             if self._stop.wanted:
                 return False
         self._take_back()
         self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
         for hold in (*self._progress.holds, *self._queue.kind_holds()):
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
+        if not (self._config.poll_only or self._queue.value("enqueues_notify_v1")):
+            log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
         return True
 
     def ready(self) -> None:
@@ -126,25 +130,27 @@ class Line:
     def reconnect(self, error: Exception, *, unsettled: bool) -> bool:
         """Until the database answers again: True. False if the worker must go first: at once when it was asked to
         stop and has nothing to settle, else at the end of the grace."""
-        why = explained(error) if isinstance(error, psycopg.Error) else error
+        why = self._queue.last_word or (explained(error) if isinstance(error, psycopg.Error) else error)
         log.warning("the database is away: %s", why, extra={"event": logs.DATABASE_AWAY})
         self._progress.database_up = False
         self._metrics.database_up(up=False)
-        first = True
-        while not (self._stop.wanted and (not unsettled or time.monotonic() >= self._stop.release_at)) or first:
-            first = False
-            self.failures += 1
+        lost_at, tries, refusals = time.monotonic(), 0, self.failures
+        self.failures += 1
+        while not (self._stop.wanted and (not unsettled or time.monotonic() >= self._stop.release_at)) or not tries:
+            tries += 1
             self._queue.close()
             self._ledger.close()
             self._progress.ticked_at = time.monotonic()
-            self._sleep(backoff.reconnect(self.failures, random.random()), listen=False)  # noqa: S311
+            self._sleep(backoff.reconnect(refusals, random.random()), listen=False)  # noqa: S311
+            refusals = 0
             try:
                 self._connect()
-                self._queue.value("channel_v1")
             except LOST:
                 continue
-            log.info("the database is back after %d tries", self.failures)
+            log.info("the database is back after %.1f s and %d tries", time.monotonic() - lost_at, tries)
             self._progress.database_up = True
+            self._progress.found_at = time.monotonic()
+            self._wake_control()  # it need not look for itself
             self._metrics.database_up(up=True)
             self._metrics.reconnected()
             return True

@@ -135,12 +135,15 @@ class Session:
         self._connect = connect
         self._connection: psycopg.Connection | None = None
         self._queries: dict[tuple[str, int], sql.Composed] = {}
+        self.last_word = ""  # what the server said when it ended the last connection, if it did
 
     @property
     def connection(self) -> psycopg.Connection:
         """The connection, opened if need be. Raises psycopg.OperationalError."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
+            self._connection.add_notice_handler(self._hear_last_word)
+            self.last_word = ""
         return self._connection
 
     @property
@@ -154,6 +157,12 @@ class Session:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+    def _hear_last_word(self, said: psycopg.errors.Diagnostic) -> None:
+        # What ends a connection that waits for no answer comes as a notice, and the next call finds it merely closed.
+        # That of an immediate shutdown and of another's crash is but a warning; class 57P is the operator's.
+        if said.severity_nonlocalized in ("FATAL", "PANIC") or (said.sqlstate or "").startswith("57P"):
+            self.last_word = said.message_primary or ""
 
     def rows(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Call a function of the schema and return its rows."""

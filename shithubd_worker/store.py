@@ -45,7 +45,7 @@ class Queue(Session):
         """Be told, from now on, when jobs became runnable: `anew` if a scan from the start may be needed."""
         self._on_notify = on_notify
         self.close()
-        self.value("channel_v1")  # any call opens it
+        _ = self.connection  # opens it
 
     def _listen(self, connection: psycopg.Connection) -> None:
         if (on_notify := self._on_notify) is not None:

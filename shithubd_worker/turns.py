@@ -112,7 +112,7 @@ class Turns:
             as_array([str(each.after) for each in ranges]),
             as_array([str(self._timeouts[each.kind]) for each in ranges]),
             as_array([str(count) for count in turn.most]),
-            str(turn.wakeable),
+            None if self._pooled else str(turn.wakeable),
         )
         pgconn.pipeline_sync()
         while pgconn.flush():
@@ -128,10 +128,12 @@ class Turns:
         results: list[PGresult] = []
         failed: psycopg.Error | None = None
         while True:
-            while pgconn.is_busy():
-                self._await(connection, sending=False)
-                pgconn.consume_input()
-            result = pgconn.get_result()
+            try:
+                result = self._next_result(connection)
+            except psycopg.OperationalError:
+                if failed is None:
+                    raise
+                raise failed from None  # the server's last word, before it closed the connection
             if result is None:  # the end of one statement's answer
                 continue
             if result.status == ExecStatus.PIPELINE_SYNC:
@@ -148,6 +150,12 @@ class Turns:
             raise failed
         self.sent = None
         return self._read(connection, turn, *reversed(results))
+
+    def _next_result(self, connection: psycopg.Connection) -> PGresult | None:
+        while connection.pgconn.is_busy():
+            self._await(connection, sending=False)
+            connection.pgconn.consume_input()
+        return connection.pgconn.get_result()
 
     def forget(self) -> Turn | None:
         """The turn that was sent has failed, or nobody will answer it: take it back."""
@@ -167,8 +175,8 @@ class Turns:
                 connection.execute(sql.SQL("PREPARE {} AS {}").format(sql.Identifier(name), call))
         self._prepared = connection
 
-    def _send_call(self, pgconn: PGconn, name: str, *arguments: str) -> None:
-        encoded: list[bytes | None] = [argument.encode() for argument in arguments]
+    def _send_call(self, pgconn: PGconn, name: str, *arguments: str | None) -> None:
+        encoded = [None if argument is None else argument.encode() for argument in arguments]
         if self._pooled:
             pgconn.send_query_params(self._calls[name], encoded, result_format=Format.BINARY)
         else:

@@ -93,6 +93,7 @@ class Worker:
             systemd=self._systemd,
             metrics=metrics,
             on_anew=self._frontier.anew,
+            wake_control=self._ears.wake,
         )
         self._exchange = Exchange(
             list(self._kinds),

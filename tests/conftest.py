@@ -84,6 +84,16 @@ class Database:
         """The first column of the first row."""
         return self.query(text, *arguments)[0][0]
 
+    def at_rest(self) -> int:
+        """How many workers of this database are at rest, and want to be woken by the next enqueue."""
+        return int(
+            self.value(
+                "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database"
+                " WHERE d.datname = current_database() AND locktype = 'advisory' AND classid = 7304"
+                " AND mode = 'ShareLock' AND granted"
+            )
+        )
+
     def environment(self) -> dict[str, str]:
         """An environment in which libpq finds this database, and nothing else of ours is set."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "SHITHUBD_WORKER_"))}

@@ -16,9 +16,10 @@ from pathlib import Path
 
 
 class Server:
-    """A PostgreSQL of our own in a temporary directory, on a unix socket and a loopback port."""
+    """A PostgreSQL of our own in a temporary directory, on a unix socket and a loopback port; `settings` are lines of
+    postgresql.conf."""
 
-    def __init__(self, bindir: Path) -> None:
+    def __init__(self, bindir: Path, *settings: str) -> None:
         self.bindir = bindir
         self.directory = Path(tempfile.mkdtemp(prefix="shw-pg-"))
         self.port = free_port()
@@ -44,6 +45,7 @@ class Server:
                 f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = '{self.directory}'\n"
                 "fsync = off\nmax_connections = 200\nlog_min_messages = warning\n"
             )
+            conf.writelines(f"{setting}\n" for setting in settings)
         self.start()
 
     def url(self, database: str) -> str:

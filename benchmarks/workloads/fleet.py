@@ -58,7 +58,7 @@ def _idle_worker(stage: Stage, contender: Ours) -> subprocess.Popen[bytes]:
 
 def _wait_for_beats(stage: Stage, count: int) -> None:
     with stage.connect() as connection:
-        query = "SELECT count(*) FROM workers WHERE state <> 'starting'"
+        query = "SELECT count(*) FROM beats WHERE state <> 'starting'"
         wait_until(lambda: (connection.execute(query).fetchone() or (0,))[0] >= count, 120, f"{count} workers", 0.1)
 
 

@@ -2,8 +2,10 @@
 -- one kind, its priorities p_low to p_high, from p_since (seconds since 1970) and p_after (an id) on. The worker remembers
 -- where its last scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
 -- snapshot. See shithubd_worker/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
--- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds. A worker that gets none is idle, and woken by the
--- next enqueue, if it is p_wakeable: see shithubd_worker/wakeups.py.
+-- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds. A worker that gets none, and
+-- is p_wakeable, is woken by the next enqueue (see shithubd_worker/wakeups.py): from then on its session has lock 7304 shared,
+-- until a turn gives it jobs or finds it held (what ends a hold wakes all). One that only polls says null: its session is a
+-- pooler's, whose locks are none of ours.
 --
 -- Returns, told apart by what is null: jobs (leased; with the number of their range from 1, which stands for the kind; the
 -- payload is null where the answer would grow too long for the buffers of a socket that nobody reads: see payloads_v1);
@@ -62,7 +64,9 @@ BEGIN
     END IF;
     IF v_holds THEN
         IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN
-            UPDATE workers w SET idle = p_wakeable WHERE w.id = p_worker AND w.idle <> p_wakeable;
+            IF p_wakeable IS NOT NULL THEN
+                PERFORM pg_advisory_unlock_all();
+            END IF;
             RETURN;
         END IF;
         v_held := held_kinds_v1();
@@ -134,12 +138,17 @@ BEGIN
         END LOOP;
     END LOOP;
 
-    IF v_ids = '{}' THEN
-        UPDATE workers w SET idle = p_wakeable WHERE w.id = p_worker AND w.idle <> p_wakeable;
-    ELSE
-        IF v_full AND cardinality(v_ids) > 1 THEN
-            UPDATE workers w SET idle = false WHERE w.id = p_worker AND w.idle;  -- there is more: it needs no waking
+    IF v_ids = '{}' AND p_wakeable THEN
+        -- Once more with each turn that is empty; it gives back all at once. Never waits: an enqueue has it alone for an
+        -- instant (jobs_enqueued_v1), but one that was stopped in that instant must stop no worker.
+        IF NOT pg_try_advisory_lock_shared(7304, schema_key_v1()) THEN
+            PERFORM pg_sleep(0.002);
+            PERFORM pg_try_advisory_lock_shared(7304, schema_key_v1());
         END IF;
+    ELSIF p_wakeable IS NOT NULL THEN
+        PERFORM pg_advisory_unlock_all();
+    END IF;
+    IF v_ids <> '{}' THEN
         RETURN QUERY
         WITH leased AS (
             UPDATE jobs j

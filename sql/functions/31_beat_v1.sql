@@ -1,16 +1,15 @@
 -- A worker's sign of life, and what it does since when. Answers with the drains that cover it, as a JSON array, or
--- null if its row is gone (it must register again). While a job runs it need not be woken. Called by the control thread.
+-- null if its row is gone (it must register again). Called by the control thread.
 CREATE OR REPLACE FUNCTION beat_v1(
     p_worker uuid, p_state text, p_job bigint, p_kind text, p_running double precision
 ) RETURNS jsonb
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 BEGIN
-    UPDATE workers
+    UPDATE beats
        SET beat_at = clock_timestamp(), state = p_state, job_id = p_job, job_kind = p_kind,
-           job_since = clock_timestamp() - make_interval(secs => p_running),
-           idle = idle AND p_job IS NULL
-     WHERE id = p_worker;
+           job_since = clock_timestamp() - make_interval(secs => p_running)
+     WHERE worker_id = p_worker;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;

@@ -5,8 +5,8 @@ AS $$
 DECLARE
     v_count integer;
 BEGIN
-    DELETE FROM workers w
-     WHERE w.beat_at < clock_timestamp() - interval '1 day'
+    DELETE FROM workers w USING beats b
+     WHERE b.worker_id = w.id AND b.beat_at < clock_timestamp() - interval '1 day'
        AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = w.id);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     DELETE FROM holds h WHERE h.scope = 'worker' AND NOT EXISTS (SELECT FROM workers w WHERE w.id::text = h.target);

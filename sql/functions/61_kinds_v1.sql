@@ -23,8 +23,8 @@ AS $$
                coalesce(array_agg(c.part) FILTER (WHERE c.capped), '{}') AS capped
           FROM counts c GROUP BY c.kind
     ), handled AS (
-        SELECT k.kind, count(*) AS workers FROM workers w, unnest(w.kinds) AS k (kind)
-         WHERE w.beat_at > clock_timestamp() - interval '30 seconds' GROUP BY k.kind
+        SELECT k.kind, count(*) AS workers FROM workers w JOIN beats b ON b.worker_id = w.id, unnest(w.kinds) AS k (kind)
+         WHERE b.beat_at > clock_timestamp() - interval '30 seconds' GROUP BY k.kind
     ), stopped AS (
         SELECT EXISTS (SELECT FROM holds WHERE scope = 'fleet' AND (until IS NULL OR until > clock_timestamp())) AS fleet,
                held_kinds_v1() AS kinds

@@ -21,7 +21,7 @@ AS $$
         'workers', (SELECT coalesce(jsonb_object_agg(state, n), '{}')
                       FROM (SELECT CASE WHEN beat_at > clock_timestamp() - interval '30 seconds' THEN state
                                         ELSE 'silent' END AS state, count(*) AS n
-                              FROM workers GROUP BY 1) w),
+                              FROM beats GROUP BY 1) w),
         'history_days', history_days_ready_v1(),
         'schema', (SELECT version FROM worker_schema),
         'dead_rows', pg_stat_get_dead_tuples('jobs'::regclass),

@@ -126,8 +126,9 @@ def command(database, nursery, tmp_path_factory):
 def add_worker(database, host="web1", pid=1, *, unit=None, kinds=("k",), silent=False):
     worker = uuid4()
     database.query(
-        "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version, schema_version,"
-        " kinds, unit, beat_at) VALUES (%s, %s, %s, 'm', 'b', 0, 0, '0', 1, %s, %s, now() - %s::interval)",
+        "WITH w AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
+        " schema_version, kinds, unit) VALUES (%s, %s, %s, 'm', 'b', 0, 0, '0', 1, %s, %s) RETURNING id)"
+        " INSERT INTO beats (worker_id, beat_at) SELECT id, now() - %s::interval FROM w",
         worker,
         host,
         pid,
@@ -770,7 +771,7 @@ def test_the_status_of_an_empty_queue_has_all_four_states(command):
 def test_the_status_says_what_runs_and_what_is_held(database, command):
     worker = add_worker(database, unit="shithubd-worker@1.service", kinds=["search.reindex", "webhook.deliver"])
     job = add_job(database, "search.reindex", "processing", worker=worker)
-    database.query("UPDATE workers SET job_id = %s, job_kind = 'search.reindex', job_since = now()", job)
+    database.query("UPDATE beats SET job_id = %s, job_kind = 'search.reindex', job_since = now()", job)
     database.query("INSERT INTO jobs (kind, state) SELECT 'search.reindex', 'paused' FROM generate_series(1, 499)")
     database.query("INSERT INTO jobs (kind, state) VALUES ('webhook.deliver', 'queued'), ('webhook.deliver', 'failed')")
     database.query("SELECT pause_kind_v1('search.reindex', 'schema work', now() + interval '1 hour', 'alice@web1')")
@@ -1277,7 +1278,7 @@ def beside(database, command):
 def test_a_queue_in_a_schema_of_its_own_works_from_end_to_end(database, command, start_worker, beside):
     mine = add_job(database, "test.ok")
     worker = start_worker("--schema", beside, "--poll-interval", "3600", "--kind", "test.ok")
-    eventually(lambda: database.value(f"SELECT idle FROM {QUOTED}.workers"), "idle")
+    eventually(database.at_rest, "idle")
     with database.connect() as connection, connection.transaction():
         theirs = [enqueue(connection, "test.ok", schema=beside, name="x") for _ in range(2)]
     ended = f"SELECT id FROM {QUOTED}.job_history WHERE outcome = 'ok' ORDER BY finished_at"
@@ -1297,12 +1298,9 @@ QUOTED = '"odd ""schema""; --"'
 
 
 def test_two_queues_in_one_database_share_neither_wake_ups_nor_locks(database, command, beside):
-    for name in ("public", QUOTED):
-        database.query(
-            f"INSERT INTO {name}.workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds, idle) VALUES (gen_random_uuid(), 'h', 1, 'm', 'b', 0, 0, '0', 1, '{k}', true)"
-        )
     with psycopg.connect(database.url, autocommit=True) as ears:
+        for name in ("public", QUOTED):
+            ears.execute(f"SELECT pg_advisory_lock_shared(7304, {name}.schema_key_v1())")
         ears.execute('LISTEN "shithubd:public"')
         ears.execute('LISTEN "shithubd:odd ""schema""; --"')
         for name, channel in (("public", "shithubd:public"), (QUOTED, f"shithubd:{ODD}")):

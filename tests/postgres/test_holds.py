@@ -291,7 +291,7 @@ def test_a_hold_survives_the_restart_of_the_database_and_of_the_worker(database,
     assert "starting under a hold: fleet held by" in worker.log
     assert "disk" in worker.log
     job = database.value("INSERT INTO jobs (kind) VALUES ('test.ok') RETURNING id")
-    eventually(lambda: database.value("SELECT state FROM workers") == "held", "held")
+    eventually(lambda: database.value("SELECT state FROM beats") == "held", "held")
     assert database.value("SELECT state FROM jobs WHERE id = %s", job) == "queued"
     operations.resume(None, None)
     eventually(lambda: database.query("SELECT 1 FROM job_history WHERE id = %s", job), "ran after the resume")

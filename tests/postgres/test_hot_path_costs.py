@@ -460,7 +460,6 @@ def test_only_what_may_make_jobs_behind_the_frontier_runnable_says_anew(database
     assert heard == [""]
     driver.turn()
     database.query("SELECT pause_kind_v1('k')")
-    database.query("UPDATE workers SET idle = true")
     database.query("SELECT resume_kind_v1('k')")
     driver.turn()
     assert heard == ["", "anew"]

@@ -72,9 +72,9 @@ class Life(RuleBasedStateMachine):
     def hire(self):
         worker = uuid4()
         self.connection.execute(
-            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds, beat_at)"
-            " VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, %s, now() + interval '1 year')",
+            "WITH w AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
+            " schema_version, kinds) VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, %s) RETURNING id)"
+            " INSERT INTO beats (worker_id, beat_at) SELECT id, now() + interval '1 year' FROM w",
             (worker, list(KINDS)),
         )
         self.workers[worker] = BareWorker(self.url, "public", worker, "life")

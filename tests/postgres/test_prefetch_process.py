@@ -196,7 +196,7 @@ def test_unstarted_jobs_lose_no_attempt(database, start_worker, notes, at_the_do
     database.query("UPDATE jobs SET last_error = 'of an earlier run'")
     if end == "stop":
         worker.send(signal.SIGTERM)
-        eventually(lambda: database.value("SELECT state FROM workers") == "stopping", "the signal heard")
+        eventually(lambda: database.value("SELECT state FROM beats") == "stopping", "the signal heard")
     else:
         arguments = ("drain",) if end == "drain" else ("pause-kind", "test.notes")
         done = command(*arguments)
@@ -340,7 +340,7 @@ def test_jobs_of_priorities_never_seen_run_though_scheduled_ones_stand_before_th
     assert start_worker("--until-empty", ready=False).wait() == 0
     assert database.query("SELECT count(*), count(*) FILTER (WHERE priority % 2 = 0) FROM jobs") == [(20, 0)]
     worker = start_worker()
-    eventually(lambda: database.value("SELECT idle FROM workers"), "idle")
+    eventually(database.at_rest, "idle")
     database.query("INSERT INTO jobs (kind, priority) VALUES ('test.ok', -32768), ('test.ok', 32767), ('test.ok', 3)")
     eventually(lambda: database.value("SELECT count(*) FROM job_history") == 21 + 3, "run")
     assert worker.terminate() == 0
@@ -368,7 +368,7 @@ def test_a_resume_wakes_a_sleeping_worker_though_the_jobs_lie_behind_its_last_sc
     held = notes.enqueue(10)
     (other,) = database.query("INSERT INTO jobs (kind) VALUES ('test.ok') RETURNING id")[0]
     eventually(lambda: database.query("SELECT 1 FROM job_history WHERE id = %s", other), "a scan beyond the held ones")
-    eventually(lambda: database.value("SELECT idle FROM workers"), "idle")
+    eventually(database.at_rest, "idle")
     assert command("resume-kind", "test.notes").returncode == 0
     all_done(database)
     assert notes.began[-10:] == held

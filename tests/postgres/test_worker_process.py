@@ -31,7 +31,7 @@ def history(database, job_id):
 
 def running(database, job_id):
     # Not by `processing`: a leased job that has not started yet is given back by a signal, at once.
-    eventually(lambda: database.query("SELECT 1 FROM workers WHERE job_id = %s", job_id), f"job {job_id}'s handler")
+    eventually(lambda: database.query("SELECT 1 FROM beats WHERE job_id = %s", job_id), f"job {job_id}'s handler")
 
 
 @pytest.mark.timeout(900)
@@ -56,7 +56,7 @@ def test_a_worker_finishes_its_job_on_sigterm_and_leases_no_other(database, star
     running(database, slow)
     waiting = enqueue(database, "test.ok")
     worker.send(signal.SIGTERM)
-    eventually(lambda: database.value("SELECT state FROM workers") == "stopping", "the signal heard")
+    eventually(lambda: database.value("SELECT state FROM beats") == "stopping", "the signal heard")
     door.open()
     assert worker.wait() == 0
     assert history(database, slow) == ["ok"]
@@ -78,7 +78,7 @@ def test_a_second_signal_releases_at_once(database, start_worker):
     worker = start_worker()
     running(database, slow)
     worker.send(signal.SIGINT)
-    eventually(lambda: database.value("SELECT state FROM workers") == "stopping", "the first signal heard")
+    eventually(lambda: database.value("SELECT state FROM beats") == "stopping", "the first signal heard")
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
     assert job(database, slow)[:3] == ("queued", 0, 0)
@@ -194,7 +194,7 @@ def test_a_stopped_worker_that_comes_back_late_settles_nothing(database, start_w
     database.query(EFFECTS)
     slow = enqueue(database, "test.transaction", door=door.path)
     first = start_worker()
-    eventually(lambda: database.value("SELECT job_id FROM workers") == slow, "the handler runs, not only the lease")
+    eventually(lambda: database.value("SELECT job_id FROM beats") == slow, "the handler runs, not only the lease")
     first.send(signal.SIGSTOP)
     database.query("UPDATE jobs SET lease_expires_at = now()")
     door.open()
@@ -267,7 +267,7 @@ def test_attempts_are_used_up_and_then_the_job_is_failed(database, start_worker)
 
 def test_an_enqueue_wakes_an_idle_worker(database, start_worker):
     worker = start_worker("--poll-interval", "3600", "--metrics", "127.0.0.1:0")
-    eventually(lambda: database.value("SELECT idle FROM workers"), "idle")
+    eventually(database.at_rest, "idle")
     woken = enqueue(database, "test.ok")
     eventually(lambda: history(database, woken) == ["ok"], "woken")
     assert worker.metric('shithub_worker_wakeups_total{source="notify"}') >= 1
@@ -277,12 +277,12 @@ def test_an_enqueue_wakes_an_idle_worker(database, start_worker):
 def test_a_flood_of_a_paused_kind_wakes_an_idle_worker_now_and_then(database, start_worker):
     database.query("SELECT pause_kind_v1('test.sleep', 'flood')")
     worker = start_worker("--poll-interval", "3600", "--metrics", "127.0.0.1:0")
-    eventually(lambda: database.value("SELECT idle FROM workers"), "idle")
+    eventually(database.at_rest, "idle")
     with database.connect() as connection:
         for _ in range(3000):
             connection.execute("INSERT INTO jobs (kind) VALUES ('test.sleep')")
     assert worker.metric('shithub_worker_wakeups_total{source="notify"}') < 1000
-    eventually(lambda: database.value("SELECT idle FROM workers"), "it wants to be woken again")
+    eventually(database.at_rest, "it wants to be woken again")
     woken = enqueue(database, "test.ok")
     eventually(lambda: history(database, woken) == ["ok"], "woken")
     assert worker.terminate() == 0
@@ -376,7 +376,7 @@ def test_a_worker_listens_again_whoever_noticed_that_its_connections_broke(datab
     database.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
     door.open()
     eventually(lambda: job(database, broken) is None, "it has run again")
-    eventually(lambda: database.query("SELECT 1 FROM workers WHERE idle"), "nothing is left to do")
+    eventually(database.at_rest, "nothing is left to do")
     notified = 'shithub_worker_wakeups_total{source="notify"}'
     before = worker.metric(notified)
     enqueue(database, "test.ok")

@@ -72,9 +72,10 @@ def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str
     """Lease a job to a worker of another host that was not heard of for ten minutes."""
     host.psql(
         "shithub",
-        "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version, schema_version,"
-        f" kinds, state, beat_at) VALUES (gen_random_uuid(), '{on}', 4711, 'other', 'other', 1, 1, '0.1.0', 2,"
-        f" '{{{kind}}}', 'running', now() - interval '10 minutes')",
+        "WITH w AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
+        f" schema_version, kinds) VALUES (gen_random_uuid(), '{on}', 4711, 'other', 'other', 1, 1, '0.1.0', 3,"
+        f" '{{{kind}}}') RETURNING id) INSERT INTO beats (worker_id, state, beat_at)"
+        " SELECT id, 'running', now() - interval '10 minutes' FROM w",
         "UPDATE jobs SET state = 'processing', leased_by = w.host || ':' || w.pid, worker_id = w.id, attempts = 1,"
         f" leased_at = now() - interval '10 minutes', lease_expires_at = {expires},"
         f" lease_token = gen_random_uuid() FROM workers w WHERE w.host = '{on}' AND jobs.id = {number}",

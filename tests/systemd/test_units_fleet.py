@@ -17,7 +17,7 @@ def test_stopping_the_target_returns_when_all_workers_are_down(host: Host) -> No
     host.run("systemctl", "enable", "--quiet", SECOND)
     try:
         host.run("systemctl", "start", TARGET)
-        eventually("both are up", lambda: len(host.sql("shithub", "SELECT id FROM workers WHERE idle")) == 2)
+        eventually("both are up", lambda: len(host.sql("shithub", "SELECT FROM beats WHERE state = 'idle'")) == 2)
         numbers = [in_flight(host, "test.waits", door="door"), in_flight(host, "test.waits", door="door")]
         assert len({row["leased_by"] for row in host.sql("shithub", "SELECT leased_by FROM jobs")}) == 2
         with host.popen("systemctl", "stop", TARGET) as stop:

@@ -179,7 +179,7 @@ def state(host: Host, number: int) -> str | None:
 
 def runs(host: Host, number: int) -> bool:
     """Does its handler run? A job that is leased but hasn't started yet is given back by a stop."""
-    return bool(host.sql("shithub", f"SELECT 1 FROM workers WHERE job_id = {number}"))
+    return bool(host.sql("shithub", f"SELECT 1 FROM beats WHERE job_id = {number}"))
 
 
 def outcomes(host: Host, number: int) -> list[str]:

@@ -57,9 +57,14 @@ def test_jitter_uses_the_whole_fifth_on_both_sides():
     assert 98 < sum(waits) / len(waits) < 102
 
 
-@given(attempts, chances)
-def test_a_reconnect_waits_a_moment_and_at_most_five_seconds(tries, chance):
-    assert 0.08 <= backoff.reconnect(tries, chance) <= 5.0
+@given(chances)
+def test_a_database_that_is_away_is_looked_for_every_moment(chance):
+    assert 0.1 <= backoff.reconnect(0, chance) <= 0.7
+
+
+@given(st.integers(0, 1000), chances)
+def test_a_database_that_refuses_is_asked_again_within_six_seconds(refusals, chance):
+    assert 0.1 <= backoff.reconnect(refusals, chance) <= 5.6
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000), chances)
@@ -70,6 +75,7 @@ def test_a_later_reconnect_never_waits_less_by_the_same_chance(one, other, chanc
 
 def test_a_fleet_that_lost_its_database_does_not_come_back_all_at_once():
     draw = random.Random(2)
-    for tries in (1, 3, 6):
-        waits = [backoff.reconnect(tries, draw.random()) for _ in range(100)]
-        assert max(waits) > 1.2 * min(waits)
+    for refusals in (0, 1, 50):
+        waits = sorted(backoff.reconnect(refusals, draw.random()) for _ in range(200))
+        busiest = max(sum(at <= wait < at + 0.1 * 2 ** min(refusals, 3) for wait in waits) for at in waits)
+        assert busiest < 60, "in a sixth of the time there are not much more than a sixth of them"

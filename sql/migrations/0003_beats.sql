@@ -1,0 +1,19 @@
+-- expand
+-- Who a worker is, apart from its signs of life. Each lease reads the row of its worker, and each beat leaves a dead version
+-- behind, which piles up while somebody holds a snapshot: so workers is written at a worker's start only. Whether a worker
+-- wants to be woken is no row at all any more, but a lock of its session (lease_v1).
+CREATE TABLE beats (
+    worker_id uuid        PRIMARY KEY REFERENCES workers ON DELETE CASCADE,
+    state     text        NOT NULL DEFAULT 'starting',
+    job_id    bigint,                 -- what it runs, as of its last beat
+    job_kind  text,
+    job_since timestamptz,
+    beat_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50);
+
+INSERT INTO beats (worker_id, state, job_id, job_kind, job_since, beat_at)
+SELECT id, state, job_id, job_kind, job_since, beat_at FROM workers;
+
+ALTER TABLE workers
+    DROP COLUMN state, DROP COLUMN job_id, DROP COLUMN job_kind, DROP COLUMN job_since, DROP COLUMN idle, DROP COLUMN beat_at;
+ALTER TABLE workers RESET (fillfactor);

@@ -1,0 +1,102 @@
+"""Losing the database and finding it again: how soon, and what is told."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from conftest import eventually
+from servers import deaf_port
+
+from shithubd_worker import line
+from shithubd_worker.config import Config
+from shithubd_worker.control import Progress
+from shithubd_worker.host import Stop, Wakeup, identify
+from shithubd_worker.session import connector
+from shithubd_worker.store import Ledger, Queue
+
+OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"
+END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
+
+
+def test_the_servers_last_word_is_told_once_by_each_thread(database, start_worker):
+    worker = start_worker("--metrics", "127.0.0.1:0")
+    eventually(database.at_rest, "it is at rest")
+    database.query(END)
+    eventually(lambda: "control connection lost" in worker.log, "the control thread noticed")
+    eventually(lambda: "the database is back after" in worker.log, "it is back")
+    eventually(database.at_rest, "it is at rest again")
+    told = re.findall(r"(the database is away|control connection lost): (.*)", worker.log)
+    assert sorted(told) == [
+        ("control connection lost", "terminating connection due to administrator command"),
+        ("the database is away", "terminating connection due to administrator command"),
+    ]
+    assert worker.terminate() == 0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_session_keeps_the_servers_last_word(any_database, asked):
+    """Whether or not anybody was waiting for an answer when it was said."""
+    session = Queue(connector(any_database.url, "test"), "public", identify().id)
+    session.value("channel_v1")
+    pid = session.connection.info.backend_pid
+    any_database.query("SELECT pg_terminate_backend(%s, 60000)", pid)
+    heard = ""
+    while not heard:
+        try:
+            if asked:
+                session.value("channel_v1")
+            else:
+                session.heed()
+        except line.LOST as error:
+            heard = session.last_word or str(line.explained(error))
+    assert "terminating connection due to administrator command" in heard
+    session.close()
+    session.value("channel_v1")
+    assert session.last_word == "", "that was another connection"
+    session.close()
+
+
+@pytest.fixture
+def cut_off():
+    """A Line whose database refuses every connection; and the waits that it asked for."""
+    with deaf_port() as port:
+        connect = connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test")
+        stop, me, wakeup = Stop(0.0), identify(), Wakeup()
+        nothing = SimpleNamespace(database_up=lambda **_: None, woken=lambda _: None)
+        made = line.Line(
+            Config(),
+            me,
+            [],
+            queue=Queue(connect, "public", me.id),
+            beat=None,
+            ledger=Ledger(connect, "public"),
+            stop=stop,
+            wakeup=wakeup,
+            progress=Progress(),
+            systemd=None,
+            metrics=nothing,
+            on_anew=lambda: None,
+            wake_control=lambda: None,
+        )
+        yield made, stop
+        wakeup.close()
+
+
+def test_a_database_that_is_away_is_looked_for_as_often_after_an_hour_as_at_first(cut_off, monkeypatch):
+    made, stop = cut_off
+    waits = []
+
+    def wait(refusals, _):
+        waits.append(refusals)
+        if len(waits) == 20:
+            stop.hear(main=True)
+        return 0.0
+
+    monkeypatch.setattr(line.backoff, "reconnect", wait)
+    assert made.reconnect(OSError("gone"), unsettled=False) is False
+    assert waits == [0] * 20
+    # Found again, it refuses what it is asked for, again and again: then there is no hurry.
+    assert [made.reconnect(OSError("no"), unsettled=False) for _ in range(3)] == [False] * 3
+    assert waits[20:] == [1, 2, 3]
