@@ -1,4 +1,4 @@
--- expand
+-- contract
 -- Who a worker is, apart from its signs of life. Each lease reads the row of its worker, and each beat leaves a dead version
 -- behind, which piles up while somebody holds a snapshot: so workers is written at a worker's start only. Whether a worker
 -- wants to be woken is no row at all any more, but a lock of its session (lease_v1).
