@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 import socket
 import time
@@ -18,8 +19,9 @@ from typing import Any
 
 from shithubd_worker.session import Connect, Session
 
-# One question to barrier_v1 lasts at most this long, so that progress can be told.
-SLICE_SECONDS = 1.0
+# One question to barrier_v1 lasts at most this long, so that progress can be told. Longer than the 500 ms that it waits
+# for young leases: one whose leased_at lies ahead counts as young in each question.
+SLICE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 
 Say = Callable[[str], None]
@@ -171,8 +173,14 @@ def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
     """The job with its payload read; as text if Python can't read it, which is what there is to see then."""
     if job["payload"] is not None:
         with suppress(ValueError, RecursionError):
-            job["payload"] = json.loads(job["payload"])
+            job["payload"] = json.loads(job["payload"], parse_float=_finite)
     return job
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(f"{digits} is too large")  # JSON has no infinity to show it by
+    return number
 
 
 def describe(lease: dict[str, Any]) -> str:

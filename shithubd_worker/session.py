@@ -6,17 +6,19 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
+from psycopg.types.datetime import TimestamptzLoader
 
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
 
 if TYPE_CHECKING:
-    from psycopg.abc import PQGen
+    from psycopg.abc import Buffer, PQGen
 
 RV = TypeVar("RV")
 
@@ -38,6 +40,24 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
 
 # The gate needs READ COMMITTED, and psycopg reads times in ISO style; a role's own defaults may say otherwise.
 _PINNED = "SET default_transaction_isolation = 'read committed'; SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'"
+
+
+FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+
+class TimeLoader(TimestamptzLoader):
+    """Reads every time that a table can hold: one before the year 1 or after 9999, or infinite, becomes the first or
+    the last that Python knows, as in readable_v1. psycopg would raise, maybe over a change that is committed by then.
+    """
+
+    def load(self, data: Buffer) -> datetime:
+        """From the text of PostgreSQL."""
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            text = bytes(data)
+            first = text.startswith(b"-") or text.endswith(b"BC")
+            return FIRST if first else LAST
 
 
 class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
@@ -92,6 +112,8 @@ def connector(
             connection.prepare_threshold = None
         elif ours:
             connection.execute(pinned.encode())
+        if ours:
+            connection.adapters.register_loader("timestamptz", TimeLoader)
         return connection
 
     return connect

@@ -170,7 +170,7 @@ class Beat(Session):
     def housemates(self, identity: Identity) -> list[Identity]:
         """The other workers of this machine, as they registered."""
         rows = self.rows("housemates_v1", identity.id, identity.machine_id)
-        return [Identity(*row[:9]) for row in rows]
+        return [Identity(*row) for row in rows]
 
     def release_worker(self, worker: UUID, why: str) -> list[tuple[int, str, str]]:
         """Return what a dead worker held, and forget it: (id, kind, outcome) of each job."""

@@ -155,13 +155,13 @@ def _leases_table(leases: list[dict[str, Any]]) -> Table:
 def _workers_table(workers: list[dict[str, Any]]) -> Table:
     table = _table("worker", "unit", "state", "runs", "last beat", right=(4,))
     for worker in workers:
-        runs = f"{worker['job_kind']} {worker['job_id']}" if worker["job_id"] is not None else ""
+        runs = f"{worker['job_kind'] or ''} {worker['job_id']}" if worker["job_id"] is not None else ""
         table.add_row(
             _clean(worker["leased_by"]),
             _clean(worker["unit"] or ""),
             "silent" if worker["silent"] else _clean(worker["state"]),
             _clean(runs),
-            f"{_seconds(worker['beat_seconds'])} ago",
+            _ago(worker["beat_seconds"]),
             style="red" if worker["silent"] else None,
         )
     return table
@@ -187,10 +187,18 @@ def _print(table: Table) -> None:
 def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return ""
+    if seconds < 0:  # it lies ahead
+        return f"-{_seconds(-seconds)}"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    return f"{_seconds(seconds)} ago" if seconds >= 0 else f"{_seconds(-seconds)} ahead"
 
 
 def _time(text: str | None) -> str:

@@ -37,7 +37,9 @@ AS $$
         INSERT INTO leases_returned AS r (kind, crashed, poison)
         SELECT o.kind, count(*) FILTER (WHERE NOT o.poison), count(*) FILTER (WHERE o.poison)
           FROM judged o GROUP BY o.kind ORDER BY o.kind  -- two at once, in the same order: no deadlock
-        ON CONFLICT (kind) DO UPDATE SET crashed = r.crashed + excluded.crashed, poison = r.poison + excluded.poison
+        ON CONFLICT (kind) DO UPDATE  -- an odd row must not overflow here
+           SET crashed = least(r.crashed, 9223372036854775807 - excluded.crashed) + excluded.crashed,
+               poison = least(r.poison, 9223372036854775807 - excluded.poison) + excluded.poison
     )
     INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, lease_token, retention)
     SELECT o.id, o.kind, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.attempts, o.leased_by, o.leased_at,

@@ -9,6 +9,6 @@ AS $$
       JOIN pg_class t ON t.relname ~ ('^job_history_' || c.class || '_[0-9]{8}$')
        AND t.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
       LEFT JOIN pg_inherits i ON i.inhrelid = t.oid
-     WHERE to_date(right(t.relname, 8), 'YYYYMMDD') + 1 + c.days <= (clock_timestamp() AT TIME ZONE 'UTC')::date
+     WHERE right(t.relname, 8) < to_char((clock_timestamp() AT TIME ZONE 'UTC')::date - c.days, 'YYYYMMDD')
      ORDER BY t.relname
 $$;

@@ -1,4 +1,5 @@
--- Takes away the rows of workers that were silent for a day and hold no lease: nobody on their host came back.
+-- Takes away the rows of workers that were silent for a day (or whose last beat lies a day
+-- ahead: see beats_v1) and hold no lease: nobody on their host came back.
 CREATE OR REPLACE FUNCTION forget_workers_v1() RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
@@ -6,7 +7,7 @@ DECLARE
     v_count integer;
 BEGIN
     DELETE FROM workers w USING beats b
-     WHERE b.worker_id = w.id AND b.beat_at < clock_timestamp() - interval '1 day'
+     WHERE b.worker_id = w.id AND coalesce(abs(seconds_since_v1(b.beat_at)) > 86400, true)
        AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = w.id);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     DELETE FROM holds h WHERE h.scope = 'worker' AND NOT EXISTS (SELECT FROM workers w WHERE w.id::text = h.target);

@@ -7,6 +7,7 @@ AS $$
 DECLARE
     v_hold holds;
 BEGIN
+    p_until := nullif(p_until, 'infinity');  -- the same: until somebody ends it
     IF p_until <= clock_timestamp() THEN
         RAISE EXCEPTION 'until lies in the past: %', p_until USING ERRCODE = 'invalid_parameter_value';
     END IF;

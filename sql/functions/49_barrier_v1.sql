@@ -1,17 +1,23 @@
 -- True once a hold that is committed is certain: no lease of its scope can begin any more, and none that was granted
--- can still start. False if p_timeout seconds (null: no limit) were not enough. In two steps:
+-- can still start. False if p_timeout seconds (null: no limit) were not enough, by the clock or by the
+-- sleeps, whichever is sooner. In two steps:
 --   1. wait for those transactions that have the gate now. Whoever takes it later has a newer snapshot: it sees the
 --      hold. The gate is never taken exclusively, which would stall the fleet behind one stuck lease.
 --   2. a job starts within 400 ms of its lease query, or after one more look at the holds (start_v1): wait until no
 --      lease of the scope is younger than 800 ms. The rest is for a worker that stands still before the handler's first line.
+--      A lease of the future (an UPDATE, a clock that was set back) counts as granted just now. The clock is asked once
+--      which leases are young, and how long to wait for them; then sleeps are counted, each of which lasts as long as it
+--      says or longer: so the clock may be set meanwhile.
 CREATE OR REPLACE FUNCTION barrier_v1(p_scope text, p_target text DEFAULT '', p_timeout double precision DEFAULT NULL)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 DECLARE
-    v_deadline timestamptz := clock_timestamp() + make_interval(secs => p_timeout);
+    v_deadline timestamptz := clock_timestamp() + make_interval(secs => least(p_timeout, 1e6));
+    v_slept    double precision := 0;  -- seconds
     v_holders  text[];
-    v_young    interval;
+    v_old      timestamptz;
+    v_left     double precision;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'barrier_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation');
@@ -27,19 +33,22 @@ BEGIN
            AND classid = 7301 AND objid::bigint = schema_key_v1()::bigint & 4294967295
            AND (v_holders IS NULL OR virtualtransaction = ANY (v_holders));
         EXIT WHEN v_holders IS NULL;
-        IF clock_timestamp() >= v_deadline THEN
+        IF v_slept >= p_timeout OR clock_timestamp() >= v_deadline THEN
             RETURN false;
         END IF;
         PERFORM pg_sleep(0.005);
+        v_slept := v_slept + 0.005;
     END LOOP;
-    LOOP
-        SELECT max(leased_at) + interval '800 milliseconds' - clock_timestamp() INTO v_young
-          FROM in_scope_v1(p_scope, p_target) WHERE isfinite(leased_at);
-        EXIT WHEN v_young IS NULL OR v_young <= interval '0';
-        IF clock_timestamp() >= v_deadline THEN
+    v_old := clock_timestamp() - interval '800 milliseconds';
+    SELECT max(0.8 - greatest(coalesce(seconds_since_v1(leased_at), 0), 0)) INTO v_left
+      FROM in_scope_v1(p_scope, p_target) WHERE leased_at > v_old;
+    WHILE v_left > 0 AND EXISTS (SELECT FROM in_scope_v1(p_scope, p_target) WHERE leased_at > v_old) LOOP
+        IF v_slept >= p_timeout OR clock_timestamp() >= v_deadline THEN
             RETURN false;
         END IF;
-        PERFORM pg_sleep(least(extract(epoch FROM v_young)::double precision, 0.02));
+        PERFORM pg_sleep(least(v_left, 0.02));
+        v_slept := v_slept + least(v_left, 0.02);
+        v_left := v_left - 0.02;
     END LOOP;
     RETURN true;
 END $$;

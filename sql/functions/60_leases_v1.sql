@@ -4,11 +4,11 @@ CREATE OR REPLACE FUNCTION leases_v1(p_scope text DEFAULT 'fleet', p_target text
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
     SELECT jsonb_build_object(
-               'id', j.id, 'kind', j.kind, 'leased_by', j.leased_by, 'leased_at', j.leased_at,
-               'started', CASE WHEN b.job_id = j.id AND b.job_since >= j.leased_at - interval '1 minute' THEN b.job_since END,
-               'lease_expires_at', j.lease_expires_at, 'attempts', j.attempts, 'unit', w.unit,
-               'worker', w.id, 'beat_at', b.beat_at,
-               'seconds', CASE WHEN isfinite(j.leased_at) THEN extract(epoch FROM clock_timestamp() - j.leased_at) END)
+               'id', j.id, 'kind', j.kind, 'leased_by', j.leased_by, 'leased_at', readable_v1(j.leased_at),
+               'started', CASE WHEN b.job_id = j.id AND seconds_since_v1(b.job_since) <= seconds_since_v1(j.leased_at) + 60
+                               THEN readable_v1(b.job_since) END,
+               'lease_expires_at', readable_v1(j.lease_expires_at), 'attempts', j.attempts, 'unit', w.unit,
+               'worker', w.id, 'beat_at', readable_v1(b.beat_at), 'seconds', seconds_since_v1(j.leased_at))
       FROM in_scope_v1(p_scope, p_target) j LEFT JOIN workers w ON w.id = j.worker_id
            LEFT JOIN beats b ON b.worker_id = w.id
      ORDER BY j.leased_at, j.id

@@ -24,7 +24,7 @@ AS $$
           FROM counts c GROUP BY c.kind
     ), handled AS (
         SELECT k.kind, count(*) AS workers FROM workers w JOIN beats b ON b.worker_id = w.id, unnest(w.kinds) AS k (kind)
-         WHERE b.beat_at > clock_timestamp() - interval '30 seconds' GROUP BY k.kind
+         WHERE beats_v1(b.beat_at) AND k.kind IS NOT NULL GROUP BY k.kind
     ), stopped AS (
         SELECT EXISTS (SELECT FROM holds WHERE scope = 'fleet' AND (until IS NULL OR until > clock_timestamp())) AS fleet,
                held_kinds_v1() AS kinds
@@ -40,8 +40,7 @@ AS $$
     SELECT n.kind, n.queued, n.processing, n.paused, n.failed,
            CASE WHEN n.stopped THEN 0 ELSE n.due END,
            n.paused + CASE WHEN n.stopped THEN n.queued ELSE 0 END,
-           CASE WHEN n.oldest IS NOT NULL
-                THEN greatest(0, extract(epoch FROM clock_timestamp() - n.oldest)::double precision) END,
+           CASE WHEN n.oldest IS NOT NULL THEN greatest(0, seconds_since_v1(n.oldest)) END,
            n.expired, n.workers,
            ARRAY(SELECT f.figure
                    FROM (VALUES ('queued', n.capped && '{due,later}'),

@@ -7,19 +7,20 @@ CREATE OR REPLACE FUNCTION queue_gauges_v1() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$
     WITH counted AS MATERIALIZED (
-        SELECT counts, counted_at FROM queue_counts WHERE counts IS NOT NULL
+        SELECT q.counted_at, k.kinds FROM queue_counts q, counted_kinds_v1(q.counts) AS k (kinds)
+         WHERE q.counts IS NOT NULL AND k.kinds IS NOT NULL
     )
     SELECT jsonb_build_object(
-        'age', (SELECT greatest(0, extract(epoch FROM clock_timestamp() - counted_at)) FROM counted),
-        'counted_at', (SELECT extract(epoch FROM counted_at) FROM counted),
-        'kinds', (SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM kinds_v1(coalesce((SELECT counts FROM counted), '[]')) k),
-        'paused', (SELECT coalesce(jsonb_object_agg(target, extract(epoch FROM created)), '{}')
+        'age', (SELECT seconds_since_v1(counted_at) FROM counted),
+        'counted_at', (SELECT date_part('epoch', readable_v1(counted_at)) FROM counted),
+        'kinds', coalesce((SELECT kinds FROM counted), '[]'),
+        'paused', (SELECT coalesce(jsonb_object_agg(target, date_part('epoch', readable_v1(created))), '{}')
                      FROM holds WHERE scope = 'kind' AND (until IS NULL OR until > clock_timestamp())),
         'holds', (SELECT coalesce(jsonb_object_agg(scope, n), '{}')
                     FROM (SELECT scope, count(*) AS n FROM holds
                            WHERE until IS NULL OR until > clock_timestamp() GROUP BY scope) h),
         'workers', (SELECT coalesce(jsonb_object_agg(state, n), '{}')
-                      FROM (SELECT CASE WHEN beat_at > clock_timestamp() - interval '30 seconds' THEN state
+                      FROM (SELECT CASE WHEN beats_v1(beat_at) THEN state
                                         ELSE 'silent' END AS state, count(*) AS n
                               FROM beats GROUP BY 1) w),
         'history_days', history_days_ready_v1(),

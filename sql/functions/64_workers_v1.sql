@@ -4,8 +4,12 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
     SELECT to_jsonb(w) || to_jsonb(b) - 'worker_id' || jsonb_build_object(
                'leased_by', w.host || ':' || w.pid,
-               'silent', b.beat_at <= clock_timestamp() - interval '30 seconds',
-               'beat_seconds', round(extract(epoch FROM clock_timestamp() - b.beat_at), 1),
-               'job_seconds', round(extract(epoch FROM clock_timestamp() - b.job_since), 1))
+               'kinds', ARRAY(SELECT k.kind FROM unnest(w.kinds) AS k (kind) WHERE k.kind IS NOT NULL),
+               'silent', NOT beats_v1(b.beat_at),
+               'beat_seconds', round(seconds_since_v1(b.beat_at)::numeric, 1),
+               'job_seconds', round(seconds_since_v1(b.job_since)::numeric, 1),
+               'started_at', readable_v1(w.started_at),
+               'beat_at', readable_v1(b.beat_at),
+               'job_since', readable_v1(b.job_since))
       FROM workers w JOIN beats b ON b.worker_id = w.id ORDER BY w.host, w.unit, w.started_at
 $$;

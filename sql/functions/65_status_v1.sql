@@ -12,10 +12,12 @@ AS $$
         'capped', (SELECT coalesce(jsonb_agg(DISTINCT f.figure), '[]') FROM k, unnest(k.capped) AS f (figure)),
         'kinds', (SELECT coalesce(jsonb_agg(to_jsonb(k)), '[]') FROM k),
         'leases', (SELECT coalesce(jsonb_agg(l), '[]') FROM leases_v1() l),
-        'holds', (SELECT coalesce(jsonb_agg(to_jsonb(h) ORDER BY h.created), '[]') FROM holds h
+        'holds', (SELECT coalesce(jsonb_agg(to_jsonb(h) || jsonb_build_object(
+                             'until', readable_v1(h.until), 'created', readable_v1(h.created)) ORDER BY h.created), '[]')
+                    FROM holds h
                    WHERE h.until IS NULL OR h.until > clock_timestamp()),
         'workers', (SELECT coalesce(jsonb_agg(w), '[]') FROM workers_v1() w),
         'history_days_ready', history_days_ready_v1(),
         'schema', (SELECT jsonb_build_object('name', current_schema(), 'version', version) FROM worker_schema),
-        'at', clock_timestamp())
+        'at', readable_v1(clock_timestamp()))
 $$;

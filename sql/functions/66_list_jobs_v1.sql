@@ -30,13 +30,13 @@ BEGIN
         END LOOP;
     ELSE
         RETURN QUERY
-        SELECT to_jsonb(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j
+        SELECT to_jsonb(j) || job_times_v1(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j
          WHERE (p_state IS NULL OR j.state = p_state) AND (p_kind IS NULL OR j.kind = p_kind) AND j.id > v_after
          ORDER BY j.id LIMIT p_limit;
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT to_jsonb(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j
+    SELECT to_jsonb(j) || job_times_v1(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j
      WHERE j.id = ANY (v_ids) AND j.id > v_after AND (p_kind IS NULL OR j.kind = p_kind)
      ORDER BY j.id LIMIT p_limit;
 END $$;

@@ -139,7 +139,7 @@ def test_counts_that_are_stale_are_left_out(database, collector, patient):
     insert(database, "a", 1)
     one = collector()
     assert scrape(one)["shithubd_queue_scrape_success"][""] == 1
-    age(database, counted="3 min", claimed="-1 h")  # somebody is about to count, and doesn't get through
+    age(database, counted="3 min", claimed="0 s")  # somebody is about to count, and doesn't get through
     found = scrape(one)
     assert found["shithubd_queue_scrape_success"][""] == 0
     assert not {"shithubd_jobs", "shithubd_job_queue_depth", "shithubd_job_queue_oldest_age_seconds"} & set(found)
