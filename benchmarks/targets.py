@@ -93,6 +93,12 @@ TARGETS = (
     Target("W4", "last ≥ 0.9 × first", _own("w4", "last_of_first"), least=0.9),
     Target("W4", "last ≥ 3 × the best peer's", _times_more("w4", "last"), least=3.0),
     Target("W4b", "p99 flat: last third ÷ first ≤ 1.5", _within("w4b", "p99_last_ms", "p99_first_ms"), most=1.5),
+    Target(
+        "W4c",
+        "INSERTs flat: after the beats ÷ before ≤ 1.5",
+        _within("w4c", "insert_last_ms", "insert_first_ms"),
+        most=1.5,
+    ),
     Target("W5", "≥ 1.6 × W1", _across(("w5", "ours", "rate"), ("w1", "ours", "rate")), least=1.6),
     Target("W6", "one client, an idle worker: ≥ 0.9 × plain", _own("w6-plain", "ratio_single_idle"), least=0.9),
     Target("W6", "64 clients, an idle worker: ≥ 0.75 × plain", _own("w6-plain", "ratio_64_idle"), least=0.75),

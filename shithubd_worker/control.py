@@ -370,9 +370,10 @@ class Control(threading.Thread):
         if now - self._pinged_at < every and not (self._stop_wish.wanted and now - self._pinged_at >= 1.0):
             return
         self._pinged_at = now
-        if running or now - self._progress.ticked_at < STALLED_SECONDS:
-            # A running handler is inside its max_runtime: _keep_deadlines has ended the process otherwise.
-            self._systemd.watchdog()
+        # A running handler is inside its max_runtime: _keep_deadlines has ended the process otherwise.
+        progress = running or now - self._progress.ticked_at < STALLED_SECONDS
+        if progress and not self._systemd.watchdog():
+            self._pinged_at = 0.0  # again at the next tick
         if self._stop_wish.wanted and now < self._stop_wish.kill_at:
             # Not only while the handler runs: what it came to may still wait for the database.
             self._systemd.extend(min(15.0, self._stop_wish.kill_at - now + 5.0))

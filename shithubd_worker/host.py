@@ -18,6 +18,7 @@ import sdnotify
 
 from shithubd_worker.errors import EXIT_FORCED
 from shithubd_worker.model import Identity
+from shithubd_worker.outlets import unblocked
 
 # After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
 PATIENCE_SECONDS = 2.0
@@ -214,7 +215,7 @@ class DeadMan:
     def put_off(self, until: float) -> None:
         """Let it fire at `until` and no earlier."""
         with signals_elsewhere():  # faulthandler's timer is a new thread each time
-            faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True)
+            faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True, file=unblocked(2))
         self._fires_at = until
 
     def stand_down(self, within: float = math.inf) -> None:
@@ -230,11 +231,15 @@ def end_process(code: int = EXIT_FORCED) -> None:
 
 
 class Systemd:
-    """What systemd is told, if it listens. sdnotify swallows errors and sends latin-1, so the text is kept to ASCII."""
+    """What systemd is told, if it listens. sdnotify sends latin-1, so the text is kept to ASCII.
+
+    Nothing waits for systemd for long: what can be said again later is given up at once while it takes nothing.
+    """
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier()
-        self.listens = "NOTIFY_SOCKET" in os.environ
+        self._notifier.debug = True  # raise what it would swallow
+        self.listens = self._notifier.socket is not None
         usec = os.environ.get("WATCHDOG_USEC", "")
         mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog_seconds = int(usec) / 1e6 if usec.isdigit() and mine else None
@@ -243,21 +248,20 @@ class Systemd:
     def ready(self, status: str) -> None:
         """READY=1: this worker can lease."""
         self._status = status
-        self._send("READY=1", f"STATUS={_ascii(status)}")
+        self._send("READY=1", f"STATUS={_ascii(status)}", patience=PATIENCE_SECONDS)
 
     def status(self, text: str) -> None:
         """STATUS=: the first line of `systemctl status`. Sent when it changes."""
-        if text != self._status:
+        if text != self._status and self._send(f"STATUS={_ascii(text)}"):
             self._status = text
-            self._send(f"STATUS={_ascii(text)}")
 
     def reloading(self) -> None:
         """RELOADING=1: the configuration is read again; `ready` ends it."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", patience=PATIENCE_SECONDS)
 
-    def watchdog(self) -> None:
-        """WATCHDOG=1: there is progress."""
-        self._send("WATCHDOG=1")
+    def watchdog(self) -> bool:
+        """WATCHDOG=1: there is progress. False if it must be said again soon."""
+        return self._send("WATCHDOG=1")
 
     def extend(self, seconds: float) -> None:
         """EXTEND_TIMEOUT_USEC=: the start or the stop under way needs so many seconds from now."""
@@ -265,11 +269,18 @@ class Systemd:
 
     def stopping(self) -> None:
         """STOPPING=1. Only when the process is leaving: systemd starts its stop timeout at this word."""
-        self._send("STOPPING=1")
+        self._send("STOPPING=1", patience=PATIENCE_SECONDS)
 
-    def _send(self, *lines: str) -> None:
-        if self.listens:
+    def _send(self, *lines: str, patience: float = 0.0) -> bool:
+        """False if systemd took nothing within so many seconds."""
+        if not self.listens:
+            return True
+        try:
+            self._notifier.socket.settimeout(patience)
             self._notifier.notify("\n".join(lines))
+        except OSError:
+            return False
+        return True
 
 
 def _ascii(text: str) -> str:

@@ -8,13 +8,17 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
 
 from shithubd_worker.model import NOT_STARTED, Finished, How
+from shithubd_worker.outlets import Journal, Outlet, Stream, entry
 
 log = logging.getLogger(__name__)
+
+# In characters: an entry is one datagram, which holds some 200 KB.
+LONGEST_FIELD = 40_000
 
 _FIELDS = ("job_id", "kind", "attempt", "outcome")
 
@@ -59,21 +63,49 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class JournalHandler(logging.Handler):
-    """Native entries of the systemd journal: one a record, whatever its lines, with the job's fields."""
+class OutletHandler(logging.Handler):
+    """Hands records over to an outlet, and counts those that were lost because nobody took them."""
 
-    def __init__(self) -> None:
+    def __init__(self, outlet: Outlet, encode: Callable[[logging.LogRecord], bytes]) -> None:
         super().__init__()
-        from cysystemd.journal import send
-
-        self._send = send
+        self._outlet = outlet
+        self._encode = encode
+        self.dropped = 0
+        self._told = 0  # of those
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one entry."""
+        """Put one record; before it, how many were lost there."""
         try:
-            self._send(**journal_fields(record))
-        except Exception:  # noqa: BLE001 (as logging's own handlers: a log line must not end a worker)
-            self.handleError(record)
+            data = self._encode(record)
+        except Exception:  # noqa: BLE001 (a log line must not end a worker; its words don't fit its arguments)
+            data = self._encode(_unreadable(record))
+        if not (self._tell_of_dropped() and self._outlet.put(data)):
+            self.dropped += 1
+
+    def flush(self) -> None:
+        """Nothing waits here; but nobody may have been told yet of what was lost."""
+        self._tell_of_dropped()
+
+    def _tell_of_dropped(self) -> bool:
+        """True if nothing remains to be told."""
+        if lost := self.dropped - self._told:
+            text = "%d log lines were lost here: nobody read them"
+            told = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lost,), None)
+            if self._outlet.put(self._encode(told)):
+                self._told += lost
+        return self._told == self.dropped
+
+
+def dropped() -> int:
+    """How many log lines of this process were lost because nobody read them."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, OutletHandler))
+
+
+def _unreadable(record: logging.LogRecord) -> logging.LogRecord:
+    """In place of a record that can't be written as it is: what it was, and what is wrong with it."""
+    return logging.LogRecord(
+        record.name, record.levelno, record.pathname, record.lineno, "%r: %r", (record.msg, record.args), sys.exc_info()
+    )
 
 
 def journal_fields(record: logging.LogRecord) -> dict[str, str]:
@@ -88,7 +120,7 @@ def journal_fields(record: logging.LogRecord) -> dict[str, str]:
     if event := getattr(record, "event", None):
         fields["MESSAGE_ID"] = event
     # What isn't text, a surrogate in a kind, can't be written.
-    return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in fields.items()}
+    return {name: value[:LONGEST_FIELD].encode("utf-8", "backslashreplace").decode() for name, value in fields.items()}
 
 
 def is_the_journal(stream: TextIO) -> bool:
@@ -103,10 +135,13 @@ def is_the_journal(stream: TextIO) -> bool:
 def configure(log_format: str, level: str) -> None:
     """Send all log lines to stderr; as text, with their fields, if that is the systemd journal."""
     if log_format == "text" and is_the_journal(sys.stderr):
-        handler: logging.Handler = JournalHandler()
+        handler = OutletHandler(Journal(), lambda record: entry(journal_fields(record)))
     else:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+        formatter = JsonFormatter() if log_format == "json" else TextFormatter()
+        handler = OutletHandler(
+            Stream(sys.stderr.fileno()),
+            lambda record: f"{formatter.format(record)}\n".encode("utf-8", "backslashreplace"),
+        )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

@@ -26,10 +26,10 @@ from prometheus_client import (
     ProcessCollector,
     make_wsgi_app,
 )
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from shithubd_worker import __version__
+from shithubd_worker import __version__, logs
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.host import signals_elsewhere
 from shithubd_worker.model import How, Lease
@@ -65,6 +65,7 @@ class Metrics:
         self._renewals = counter("lease_renewals", "Renewals of the running job's lease, by result.", ["result"])
         self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
         self._reconnects = counter("db_reconnects", "Times the database went away and came back.")
+        self.registry.register(LinesLost())
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
         self._duration = BulkHistogram(ours + "job_duration_seconds", "How long handlers ran.", DURATIONS, kinds)
         self._wait = BulkHistogram(
@@ -168,6 +169,15 @@ class Metrics:
         """What the worker is doing, in one word of STATES."""
         for name in STATES:
             self._state.labels(name).set(int(name == state))
+
+
+class LinesLost(Collector):
+    """Counted where they are lost."""
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """The sum, at a scrape."""
+        text = "Log lines that were lost because nobody read them: a journal that stands still, or a full pipe."
+        yield CounterMetricFamily("shithub_worker_log_lines_lost", text, value=logs.dropped())
 
 
 class BulkHistogram(Collector):

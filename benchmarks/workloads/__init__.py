@@ -1,5 +1,6 @@
 """All workloads, in the order in which they run."""
 
+from benchmarks.workloads.beats import W4C
 from benchmarks.workloads.drain import W1, W3, W5
 from benchmarks.workloads.enqueue import W6, W6_PLAIN
 from benchmarks.workloads.fleet import FLEET, STARTUP
@@ -19,6 +20,7 @@ ALL: tuple[Workload, ...] = (
     W3,
     W4,
     W4B,
+    W4C,
     W5,
     W6,
     W6_PLAIN,

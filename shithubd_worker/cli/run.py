@@ -64,9 +64,9 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     """
     import faulthandler
 
-    from shithubd_worker import logs
+    from shithubd_worker import logs, outlets
 
-    faulthandler.enable()
+    faulthandler.enable(outlets.unblocked(2))
     logs.configure(log_format, log_level)
     _keep_passfile()
     config, kinds = load(shared, raw)

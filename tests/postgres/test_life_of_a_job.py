@@ -58,7 +58,7 @@ class Life(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.connection = psycopg.connect(self.url, autocommit=True)
-        self.connection.execute("TRUNCATE jobs, job_history, workers, holds, audit, leases_returned")
+        self.connection.execute("TRUNCATE jobs, job_history, workers, beats, holds, audit, leases_returned")
         self.jobs: dict[int, Model] = {}
         self.paused: set[str] = set()
         self.drained = False

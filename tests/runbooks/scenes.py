@@ -50,7 +50,7 @@ def _empty(host: Host) -> None:
     host.run("systemctl", "stop", UNIT)
     host.psql(
         "shithub",
-        "TRUNCATE jobs, job_history, workers, holds",
+        "TRUNCATE jobs, job_history, workers, beats, holds",
         f"UPDATE worker_schema SET version = version % {AHEAD}",
     )
     host.run("rm", "-f", DOOR, RECEIVER)

@@ -40,6 +40,13 @@ def child(job, door):
         raise RuntimeError(f"the child ended with {process.returncode}")
 
 
+@registry.handler("test.says")
+def says(job, lines):
+    """So many lines of its own."""
+    for number in range(lines):
+        job.log.info("line %d", number)
+
+
 def _segfault():
     ctypes.string_at(0)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -43,3 +45,37 @@ def test_the_journal_tells_that_a_job_came_back_from_a_dead_worker(host: Host) -
     eventually("the crash is told", lambda: "returned: crashed" in story())
     open_door(host)
     eventually("and then the end", lambda: " ok after " in story())
+
+
+def test_a_journal_that_stands_still_stops_no_job(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    before = host.show(UNIT, "MainPID", "NRestarts")
+    with stopped(host, "systemd-journald.service"):
+        host.psql(
+            "shithub",
+            "INSERT INTO jobs (kind, payload) SELECT 'test.says', '{\"lines\": 100}' FROM generate_series(1, 100)",
+        )
+        eventually("all jobs ran", lambda: host.sql("shithub", "SELECT FROM jobs") == [])
+        assert lines_lost(host) > 0
+    assert host.show(UNIT, "MainPID", "NRestarts") == before
+    assert host.sql("shithub", "SELECT DISTINCT outcome FROM job_history") == [{"outcome": "ok"}]
+    number = enqueue(host, "test.says", lines=1)
+    eventually("it is told", lambda: "log lines were lost here" in host.journal(UNIT))
+    eventually("and what follows is there", lambda: f"job {number} test.says ok" in host.journal(UNIT))
+
+
+@contextmanager
+def stopped(host: Host, unit: str) -> Iterator[None]:
+    """SIGSTOP to a unit; and go on, whatever happens."""
+    host.run("systemctl", "kill", "--signal=STOP", unit)
+    try:
+        yield
+    finally:
+        host.run("systemctl", "kill", "--signal=CONT", unit)
+
+
+def lines_lost(host: Host) -> float:
+    """What the worker's metrics say."""
+    told = host.run("curl", "--silent", "--fail", "http://127.0.0.1:8081/metrics")
+    [line] = [line for line in told.splitlines() if line.startswith("shithub_worker_log_lines_lost_total ")]
+    return float(line.split()[1])

@@ -96,7 +96,7 @@ def host(booted: Host) -> Iterator[Host]:
 
 def empty(host: Host) -> None:
     """Its database has no job, no history, no worker and no hold."""
-    host.psql("shithub", "TRUNCATE jobs, job_history, workers, holds, audit")
+    host.psql("shithub", "TRUNCATE jobs, job_history, workers, beats, holds, audit")
 
 
 def reset(host: Host) -> None:

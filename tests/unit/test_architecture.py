@@ -19,7 +19,7 @@ LONGEST_FILE = 400
 # Bottom up; a module imports from the layers below its own, and sideways only what SIDEWAYS names.
 LAYERS = (
     ("errors", "model"),
-    ("arrays", "units"),
+    ("arrays", "outlets", "units"),
     ("backoff", "children", "client", "config", "logs", "frontier", "prefetch", "shares", "tray", "wakeups"),
     ("registry", "job"),
     ("attempt",),
@@ -57,7 +57,6 @@ LIBRARIES = {
     "rich": {"cli"},
     "prometheus_client": {"metrics", "queue_gauges"},
     "sdnotify": {"host"},
-    "cysystemd": {"logs"},
     "urllib3": {"handlers"},
 }
 
