@@ -151,12 +151,12 @@ class Attempt:
         """Run the prepared handler to its end, whatever that is. None if it may not start any more: the lease is too
         old to go without another look at the holds. Raises nothing."""
         batch = self.lease.batch
-        within = START_AGAIN_WITHIN_SECONDS if batch.again else START_WITHIN_SECONDS
         try:
             self._arm()
             try:
                 # The last step before the handler's first line: whatever comes between them, a hold may come between.
-                if self._clock() - batch.sent_at > within:
+                age = self._clock() - batch.sent_at
+                if age > START_WITHIN_SECONDS and not (batch.again and age <= START_AGAIN_WITHIN_SECONDS):
                     return None
                 self.kind.handler(self._job, **self._members)
             finally:

@@ -293,13 +293,15 @@ class Control(threading.Thread):
             tray.finished.extend(given_back)
         self._settle_finished()
         ahead = tray.ahead
-        if ahead is not None and now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
+        if ahead is None or ahead is tray.ahead_given_back:
+            return
+        if now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
             # Nothing found: it may not have been committed yet, so look again, for a while.
             self._strays_at = now + LOOK_AGAIN_SECONDS
             found = self._beat.release_strays(self._identity.id, ahead[0])
             tray.given_back += len(found)
-            if (found or now - ahead[1] >= ANSWERED_WITHIN_SECONDS) and tray.ahead is ahead:
-                tray.ahead = None
+            if found or now - ahead[1] >= ANSWERED_WITHIN_SECONDS:
+                tray.ahead_given_back = ahead
 
     def _settle_finished(self) -> None:
         finished = self._tray.take_finished()

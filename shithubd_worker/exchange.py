@@ -111,7 +111,7 @@ class Exchange:
         if answer.now:
             self._frontier.learn(turn.ranges[: answer.visited], answer.leases, answer.now)
             if turn.full:
-                self._frontier.looked(answer.received_at, answer.received_at - turn.sent_at)
+                self._frontier.looked(answer.received_at, answer.took)
         if turn.woken:
             self._line.woke(leased=bool(answer.leases))
         for kind, priority in reversed(answer.walked):  # of each kind the first counts

@@ -40,12 +40,14 @@ class Tray:
         self.doubtful: deque[Finished] = deque()
         # The token of the lease that was sent ahead and when, until its answer is read.
         self.ahead: tuple[str, float] | None = None
+        # The one of those that the control thread gave back; written by it alone.
+        self.ahead_given_back: tuple[str, float] | None = None
         self.given_back = 0  # leases that the control thread gave back, ever; written by it alone
 
     @property
     def at_hand(self) -> bool:
         """Is there anything that a slow handler would keep from others?"""
-        return bool(self.leased or self.unsettled or self.ahead)
+        return bool(self.leased or self.unsettled or (self.ahead and self.ahead is not self.ahead_given_back))
 
     @property
     def unsettled(self) -> bool:

@@ -67,6 +67,7 @@ class Answer:
     walked: list[tuple[str, int]] = field(default_factory=list)  # kinds, and up to which priority no job is due
     visited: int = 0  # how many of the ranges were looked at to their end
     now: float = 0.0  # the database's clock; 0: held, so nothing was looked at
+    took: float = 0.0  # how many seconds the database looked for jobs
     received_at: float = 0.0  # the monotonic clock
 
     @property
@@ -203,7 +204,7 @@ class Turns:
         if not values:  # held
             return answer
         # The last row says when it was, by the database's clock; the jobs come before it.
-        answer.visited, answer.now = values[-1][3], values[-1][7]
+        answer.visited, answer.took, answer.now = values[-1][3], values[-1][5] / 1e6, values[-1][7]
         batch = Batch(turn.token, turn.sent_at, answer.now)
         kinds = [each.kind for each in turn.ranges]
         for job, at, payload, attempt, max_attempts, crashes, priority, run_at in values[:-1]:

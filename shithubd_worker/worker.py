@@ -332,9 +332,10 @@ class Worker:
         return seconds
 
     def _run(self, attempt: Attempt) -> Outcome | None:
-        with self._dead_man.lock:
+        dead_man, kind = self._dead_man, attempt.kind
+        with dead_man.lock:
             self._progress.attempt = attempt
-            self._dead_man.cover(*attempt.dead_man_at)
+            dead_man.cover(attempt.lease_deadline - kind.margin / 4, kind.lease_timeout / 4)
         try:
             return attempt.run()
         finally:

@@ -9,9 +9,10 @@
 --
 -- Returns, told apart by what is null: jobs (leased; with the number of their range from 1, which stands for the kind; the
 -- payload is null where the answer would grow too long for the buffers of a socket that nobody reads: see payloads_v1);
--- rows of a range and a priority without an id (of a range of several priorities: none up to this one has a job that is due, go on behind
--- it in the next turn, so that no turn takes long); and one row of nothing but run_at = now and attempts = how many ranges were looked
--- at to their end, unless a hold covers the worker or its row in workers is gone.
+-- rows of a range and a priority without an id (of a range of several priorities: up to this one none gave anything; the
+-- next turn shall go on behind it, so that no turn takes long); and one row of nothing but run_at = now, attempts = how many
+-- ranges were looked at to their end, and crashes = how many µs the looks took, unless a hold covers the worker or its row in
+-- workers is gone.
 --
 -- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
 -- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold
@@ -43,6 +44,7 @@ DECLARE
     v_full      boolean := false;  -- there may be more in the last range
     v_priority  smallint;
     v_run_at    timestamptz;
+    v_took      double precision;
     v_in_vain   integer := 0;  -- priorities that gave nothing, in ranges of several
     v_ids       bigint[] := '{}';
     v_ranges    integer[] := '{}';
@@ -138,6 +140,7 @@ BEGIN
         END LOOP;
     END LOOP;
 
+    v_took := extract(epoch FROM clock_timestamp() - v_now) * 1000000;
     IF v_ids = '{}' AND p_wakeable THEN
         -- Once more with each turn that is empty; it gives back all at once. Never waits: an enqueue has it alone for an
         -- instant (jobs_enqueued_v1), but one that was stopped in that instant must stop no worker.
@@ -169,6 +172,7 @@ BEGIN
     "range" := NULL;
     priority := NULL;
     attempts := v_visited;
+    crashes := least(greatest(v_took, 0), 5000000);  -- whatever the clock did meanwhile
     run_at := date_part('epoch', v_now);
     RETURN NEXT;
 END $$;

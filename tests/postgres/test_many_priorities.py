@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from uuid import uuid4
 
 import pytest
+from conftest import eventually
 
 from shithubd_worker.frontier import MOST_POINTS, Frontier
 from shithubd_worker.model import Finished, How, Outcome
@@ -102,3 +104,18 @@ def test_what_others_are_just_leasing_is_passed_over_in_bounded_turns(any_databa
         seen = [walker.turn() for _ in range(3)]
     assert [answer.leases for answer in seen] == [[], [], []]
     assert [bool(answer.walked) for answer in seen] == [True, True, True]
+
+
+def test_what_a_look_took_is_the_databases_time_and_not_that_of_a_busy_worker(any_database, walker):
+    """Else each look from the start would be put off by 200 times as long as a handler runs."""
+    enqueue(any_database, "generate_series(1, 10)")
+    walker.turn()
+    ranges, full = walker.frontier.scan(["k"], 0.0)
+    turn = Turn(Settles.of([]), ranges, [100] * len(ranges), full)
+    walker.turns.send(turn)
+    pid = walker.queue.connection.info.backend_pid
+    ended = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'idle'"
+    eventually(lambda: any_database.query(ended, pid), "the end of the turn")
+    at_most = time.monotonic() - turn.sent_at
+    time.sleep(0.1)  # a handler
+    assert 0 < walker.turns.receive().took <= at_most

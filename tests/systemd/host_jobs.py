@@ -32,6 +32,14 @@ def waits(job, door):
         time.sleep(0.01)
 
 
+@registry.handler("test.marks", lease_timeout=5)
+def marks(job):
+    """Write down when this run began. The database of the host has the same clock."""
+    began = time.time()
+    with (STATE / "starts").open("a") as file:
+        file.write(f"{began!r}\n")
+
+
 @registry.handler("test.child", max_attempts=1)
 def child(job, door):
     """The same in a program, as git does. Fails for good if somebody kills it."""

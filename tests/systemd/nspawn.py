@@ -13,14 +13,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount", "ip")
-_MEMORY = Path("/sys/fs/cgroup/memory")  # of cgroups version 1
+_MEMORY, _CPU = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/cpu")  # of cgroups version 1
 PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
@@ -168,20 +168,26 @@ class Host:
             raise NspawnError(f"{' '.join(command)}: exit code {process.returncode}\n{out}{err}")
         return str(out)
 
-    @contextmanager
-    def memory_limit(self, pid: str, size: int) -> Iterator[None]:
-        """Let a process of the host have no more than `size` bytes from now on.
+    def memory_limit(self, pid: str, size: int) -> AbstractContextManager[None]:
+        """Let a process of the host have no more than `size` bytes from now on, as MemoryMax= does."""
+        return self._limit(pid, _MEMORY, {"memory.limit_in_bytes": size})
 
-        From outside: with cgroups of version 1 a host can't limit itself, so that MemoryMax= has no effect in it. With
-        version 2 it has, and this does nothing.
-        """
-        if not _MEMORY.is_dir():
+    def cpu_limit(self, pid: str, percent: int) -> AbstractContextManager[None]:
+        """Let a process of the host have no more than so much of a processor from now on, as CPUQuota= does."""
+        return self._limit(pid, _CPU, {"cpu.cfs_period_us": 100_000, "cpu.cfs_quota_us": percent * 1000})
+
+    @contextmanager
+    def _limit(self, pid: str, controller: Path, limits: Mapping[str, int]) -> Iterator[None]:
+        """From outside: with cgroups of version 1 a host can't limit itself, so that what its units say has no effect.
+        With version 2 it has, and this does nothing."""
+        if not controller.is_dir():
             yield
             return
-        cgroup = _MEMORY / self._directory.name
+        cgroup = controller / self._directory.name
         cgroup.mkdir()
         try:
-            (cgroup / "memory.limit_in_bytes").write_text(str(size))
+            for file, limit in limits.items():
+                (cgroup / file).write_text(str(limit))
             (cgroup / "cgroup.procs").write_text(str(self._outside(pid)))
             yield
         finally:

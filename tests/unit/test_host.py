@@ -356,6 +356,18 @@ def test_the_dead_man_leaves_an_arming_that_is_far_away_for_the_next_job(monkeyp
     assert armed == [60.0, 50.0, "off"]
 
 
+def test_the_dead_man_is_armed_once_for_all_that_it_fires_early_enough_for_and_not_too_early(monkeypatch, clock):
+    armed = []
+    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda seconds, **_: armed.append(clock.now + seconds))
+    man = DeadMan(clock)
+    for latest in (160.0, 161.0, 170.0, 175.0):
+        man.cover(latest, 15.0)
+    assert armed == [160.0]
+    man.cover(176.0, 15.0)
+    man.cover(160.0, 15.0)
+    assert armed == [160.0, 176.0, 160.0]
+
+
 # What systemd is told.
 
 

@@ -106,3 +106,14 @@ def test_what_one_thread_puts_down_while_the_other_takes_is_taken_once():
     over.set()
     other.join()
     assert sorted(each.lease.id for each in settled) == list(range(count))
+
+
+def test_a_lease_that_was_sent_ahead_and_given_back_keeps_nothing_from_others_but_the_next_one_does():
+    tray = Tray()
+    tray.ahead = first = ("token", 0.0)
+    tray.ahead_given_back = first
+    assert not tray.at_hand
+    tray.ahead = ("another token", 1.0)
+    assert tray.at_hand
+    tray.ahead = None
+    assert not tray.at_hand
