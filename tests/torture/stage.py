@@ -111,7 +111,15 @@ def _database(server: Server, log: Log, plan: Plan) -> str:
         schema.migrate(connection, "public")
         connection.execute("CREATE TABLE torture_effects (key text NOT NULL, job bigint NOT NULL, token text NOT NULL)")
     leases = {kind.name: kind.lease_timeout for kind in registry.values()}
-    log("run", seed=plan.seed, seconds=plan.seconds, only=list(plan.only), postgres=server_version(url), leases=leases)
+    log(
+        "run",
+        server=str(server.directory),
+        seed=plan.seed,
+        seconds=plan.seconds,
+        only=list(plan.only),
+        postgres=server_version(url),
+        leases=leases,
+    )
     log("clocks", ahead=time.time() - time.monotonic())
     return url
 
