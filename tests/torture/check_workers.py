@@ -11,6 +11,7 @@ from torture.verdict import Violation
 
 # Of the README's table, those that a command may end with here.
 COMMAND_CODES = {0, 3, 4, 5, 75}
+DATABASE_WAIT = 60.0
 STOPPED = 5.0  # a process that is told to go needs a moment
 NO_SUCH_JOB = "no job "  # exit 1, as documented; a kind without a history leaves nothing behind
 
@@ -94,9 +95,10 @@ class Workers:
     def _excuse(self, process: Process) -> str | None:
         """What the README and ARCHITECTURE.md say of a code other than 0, if it was so."""
         asked, exited = process.sent("SIGTERM"), process.exited
-        # At its start it waits for the database for 60 s; at a stop it may have an outcome that it can tell nobody.
-        since = exited - 60 if asked is None else asked
-        if process.code == 75 and self._allowed.untroubled(process, since, exited, BACK) < 1.0:
+        # At its start it waits for the database for a minute; at a stop it may have an outcome that it can tell nobody.
+        waited = asked is not None or exited - process.started >= DATABASE_WAIT
+        since = process.started if asked is None else asked
+        if process.code == 75 and waited and self._allowed.untroubled(process, since, exited, BACK) < 1.0:
             return "the database was away"
         stopped = any(end - begin >= 1.0 and exited - end < 5.0 for begin, end in process.stops)
         if process.code == 1 and "Timeout (" in process.last_words and stopped:

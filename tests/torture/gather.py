@@ -56,7 +56,7 @@ def _read_stage(evidence: Evidence, stage: Sequence[Record]) -> None:
         elif what == "sample":
             expired = {int(job): float(seconds or 0) for job, seconds in record["expired"]}
             evidence.samples.append(Sample(record["at"], frozenset(record["due"]), expired, record["idle"]))
-        elif what == "job":
+        elif what == "order":
             evidence.orders.append(record)
         elif what == "fault":
             evidence.faults.append(record)

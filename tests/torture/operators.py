@@ -211,17 +211,17 @@ class Clerk(Operator):
         if not found:
             return
         job = self.dice.choice(found)["id"]
+        self.log("order", order=what, job=job)  # before it is sent: its answer may get lost
         if self.dice.random() < 0.1:
             self.command("jobs", "release" if what == "force" else what, str(job), "--reason", REASON)
             return
         operations = self.operations
         if what == "retry":
-            said = operations.retry_job(job, REASON)
+            operations.retry_job(job, REASON)
         elif what == "discard":
-            said = operations.discard_job(job, REASON)
+            operations.discard_job(job, REASON)
         else:
-            said = operations.release_job(job, REASON, force=what == "force")
-        self.log("job", order=what, job=job, said=said)
+            operations.release_job(job, REASON, force=what == "force")
 
 
 def _say_nothing(_: str) -> None:

@@ -17,6 +17,7 @@ Record = dict[str, Any]
 # What the parts of the run wait out, and try again: the database is away, as it shall be. Anything else is a fault.
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
 _PR_SET_PDEATHSIG = 1
+PARENT = "TORTURE_PARENT"
 
 
 class Log:
@@ -43,5 +44,7 @@ def read(directory: Path, role: str) -> Iterator[list[Record]]:
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that started it ends: whatever happens to the run, none of its
-    processes outlives it."""
+    processes outlives it. PARENT names that process, which may have died already."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
+        os._exit(1)

@@ -1,4 +1,7 @@
-"""Sets a run up, lets it happen, and ends all that it started."""
+"""Sets a run up, lets it happen, and ends all that it started.
+
+Of a run that is itself killed by SIGKILL only the database's server stays: all others die with it.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +114,8 @@ def _database(server: Server, log: Log, plan: Plan) -> str:
         schema.migrate(connection, "public")
         connection.execute("CREATE TABLE torture_effects (key text NOT NULL, job bigint NOT NULL, token text NOT NULL)")
     leases = {kind.name: kind.lease_timeout for kind in registry.values()}
-    log("run", seed=plan.seed, seconds=plan.seconds, only=list(plan.only), postgres=server_version(url), leases=leases)
+    asked = {"seed": plan.seed, "seconds": plan.seconds, "only": list(plan.only)}
+    log("run", **asked, postgres=server_version(url), leases=leases, server=str(server.directory))
     log("clocks", ahead=time.time() - time.monotonic())
     return url
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import psycopg
 
-from torture.records import AWAY, Log
+from torture.records import AWAY, PARENT, Log
 
 TESTS = Path(__file__).parents[1]
 TICK_SECONDS = 0.02
@@ -144,6 +144,7 @@ class Supervisor(threading.Thread):
         slot.output = self._logs / f"worker-{slot.number}-{self._starts}.err"
         environment = {
             **clean_environment(slot.url),
+            PARENT: str(os.getpid()),
             "TORTURE_LOGS": str(self._logs),
             "TORTURE_SLOT": str(slot.number),
             "SHITHUBD_WORKER_GRACE": str(slot.grace),

@@ -142,6 +142,10 @@ BROKEN = {
         "exit codes",
         lambda: a_good_day().worker(2).exit(2, 90, 75),
     ),
+    "a worker left at its start, before it had waited for the database": (
+        "exit codes",
+        lambda: a_good_day().told(0.5, "down", how="kill").told(29.5, "up", how="kill").worker(2).exit(2, 30, 75),
+    ),
     "a command ended with 1": (
         "exit codes",
         lambda: a_good_day().told(30, "command", command="drain", code=1, said=""),
@@ -194,7 +198,7 @@ ALLOWED = {
         .asked("k9")
         .ran(9, 20, 20.1, how="Permanent")
         .ended(9, 20.2, "failed")
-        .told(25, "job", order="retry", job=9, said="retried")
+        .told(25, "order", order="retry", job=9)
     ),
     "a start of another scope": lambda: (
         a_good_day()
@@ -228,6 +232,9 @@ ALLOWED = {
         .signal(2, 20, "SIGSTOP")
         .signal(2, 25, "SIGCONT")
         .exit(2, 25.1, 1, "Timeout (0:00:02)!\nThread 0x1")
+    ),
+    "a start that waited for the database for a minute": lambda: (
+        a_good_day().told(19, "down", how="kill").worker(2, 20).exit(2, 81, 75).told(82, "up", how="kill")
     ),
     "a stop while the database is away": lambda: (
         a_good_day()

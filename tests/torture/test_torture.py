@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from conftest import eventually
 
+from torture.records import read
 from torture.schedule import LANES, SORTS, draw
 from torture.session import torture
 from torture.stage import Plan
@@ -30,6 +36,55 @@ def test_a_minute_of_torture_breaks_no_promise():
 @pytest.mark.parametrize("postgres", ["debian", "embedded"])
 def test_twenty_minutes_of_torture_break_no_promise(postgres):
     clean(1200, postgres)
+
+
+def test_a_run_that_is_interrupted_ends_all_that_it_started():
+    run = subprocess.Popen(
+        [sys.executable, "-m", "torture", "--seconds", "600", "--seed", "1"],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert run.stdout is not None
+        line = run.stdout.readline()  # all is set up, and the faults begin
+        logs = Path(line.rpartition("logs in ")[2].strip())
+        (records,) = read(logs, "stage")
+        server = Path(records[0]["server"])
+        assert server.exists()
+        started = descendants(run.pid)
+        assert len(started) > 5  # five workers, the proxy, the enqueuers
+        run.terminate()
+        assert run.wait() == 130
+        eventually(lambda: not [pid for pid in started if is_alive(pid)], "all that was started is gone")
+        assert not server.exists()
+        shutil.rmtree(logs)
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """The processes below one, each with its start time: pids come back."""
+    found = []
+    for child in Path(f"/proc/{pid}/task").glob("*/children"):
+        for each in child.read_text().split():
+            found += [(int(each), start_time(int(each))), *descendants(int(each))]
+    return found
+
+
+def start_time(pid: int) -> str:
+    """Field 22 of proc(5); empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def is_alive(process: tuple[int, str]) -> bool:
+    """Is it still the same process?"""
+    pid, started = process
+    return start_time(pid) == started != ""
 
 
 def test_a_seed_draws_the_same_faults_again_and_another_seed_others():
