@@ -20,7 +20,7 @@ LONGEST_FILE = 400
 LAYERS = (
     ("errors", "model"),
     ("arrays", "units"),
-    ("backoff", "children", "client", "config", "logs", "frontier", "prefetch", "tray", "wakeups"),
+    ("backoff", "children", "client", "clock", "config", "logs", "frontier", "prefetch", "tray", "wakeups"),
     ("registry", "job"),
     ("attempt",),
     ("schema", "session", "store", "turns", "host"),
@@ -46,6 +46,7 @@ PURE = {
     "frontier": {"collections", "math", "typing"},
     "prefetch": {"collections"},
     "wakeups": {"collections", "math"},
+    "clock": {"collections", "math", "threading"},
     "arrays": {"collections", "typing"},
     "tray": {"collections", "typing"},
     "errors": {"datetime"},
