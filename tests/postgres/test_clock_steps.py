@@ -164,6 +164,24 @@ def test_a_lease_that_ends_too_late_is_shortened_if_its_owner_does_not_beat(any_
     beat.close()
 
 
+@pytest.mark.parametrize("how", ["crashed", "stray", "by an operator", "settled"])
+def test_what_was_leased_before_the_clock_was_set_back_is_due_when_it_is_given_back(any_database, clock, queue, how):
+    job = any_database.value(DEAD_LEASE)
+    clock.step(-3600)
+    worker, token = any_database.query("SELECT worker_id, lease_token FROM jobs")[0]
+    given_back = {
+        "crashed": ("SELECT count(*) FROM return_crashed_v1(ARRAY[%s::bigint], 'dead')", job),
+        "stray": ("SELECT count(*) FROM release_strays_v1(%s)", worker),
+        "by an operator": ("SELECT release_job_v1(%s)", job),
+        "settled": (
+            "SELECT count(*) FROM settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{released}', '{0}', '{x}', '{7d}')",
+            *(job, token),
+        ),
+    }
+    any_database.query(*given_back[how])
+    assert any_database.query("SELECT state, run_at <= stepped_clock() FROM jobs") == [("queued", True)]
+
+
 # The barrier.
 
 
