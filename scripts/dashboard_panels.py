@@ -159,7 +159,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "What was cut short",
             "Workers that started anew, and leases that ended otherwise than by their worker's word.",
             "short",
-            ("WorkerCrashLooping", "ExpiredLeases", "FencedWrites"),
+            ("WorkerCrashLooping", "ExpiredLeases", "FencedWrites", "DatabaseClockStepped"),
             (
                 Line(
                     f'sum(changes(process_start_time_seconds{{job="shithubd-worker", {WORKER}}}{RECENTLY}))',
@@ -171,6 +171,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 ),
                 Line(f"sum(increase(shithub_worker_fenced_writes_total{{{BOTH}}}{RECENTLY}))", "leases lost"),
                 Line(f"sum(max by (kind) (shithubd_job_expired_leases{{{QUEUE}}}))", "leases expired"),
+                Line(
+                    f"sum(max by (direction) (increase(shithub_worker_clock_steps_total{{{WORKER}}}{RECENTLY})))",
+                    "steps of the clock",
+                ),
             ),
         ),
         Panel(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
+from shithubd_worker.clock import Clock
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
 from shithubd_worker.model import NOT_STARTED, Finished, Hold, Identity
@@ -38,6 +39,8 @@ BEAT_SECONDS = 5.0
 SHOWN_AFTER_SECONDS = 0.5
 # What changed is told at once, but no more often: each beat leaves a dead row, which piles up under a held snapshot.
 TOLD_AGAIN_SECONDS = 1.0
+# How often this process looks at the database's clock: by a turn, or else this thread. See upkeep.AMNESTY_SECONDS.
+LOOK_SECONDS = 2.0
 # How long this thread waits for the database to answer: it has deadlines to keep.
 ANSWER_SECONDS = 2.0
 # The main thread passes its loop once a poll, or waits for the database (worker.ANSWER_SECONDS at most).
@@ -80,6 +83,7 @@ class Control(threading.Thread):
         self,
         *,
         beat: Beat,
+        clock: Clock,
         identity: Identity,
         kinds: Sequence[str],
         shortest_lease: float,
@@ -96,6 +100,7 @@ class Control(threading.Thread):
     ) -> None:
         super().__init__(name="control", daemon=True)
         self._beat = beat
+        self._clock = clock
         self._identity = identity
         self._kinds = kinds
         self._tick = min(0.5, shortest_lease / 10)
@@ -237,6 +242,8 @@ class Control(threading.Thread):
             return
         try:
             self._relieve(now)
+            if now - self._clock.seen_at >= LOOK_SECONDS:
+                self._beat.look_at_clock(self._clock)
             self._renew(now)
             self._show(now)
         except LOST as error:
@@ -258,7 +265,8 @@ class Control(threading.Thread):
         if attempt is None or attempt.over or attempt.lost or attempt.settled:
             return
         timeout = attempt.kind.lease_timeout
-        if now < attempt.lease_deadline - timeout * 2 / 3:
+        asked_at = attempt.lease_deadline - timeout  # when the lease's end was last written, or a little before
+        if now < asked_at + timeout / 3 and asked_at >= self._clock.stepped_at:
             return
         sent_at = time.monotonic()
         attempt.asked_at = sent_at

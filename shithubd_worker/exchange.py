@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from shithubd_worker.clock import Clock
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Stop
 from shithubd_worker.prefetch import Pace
@@ -43,6 +44,7 @@ class Exchange:
         settler: Settler,
         upkeep: Upkeep,
         line: Line,
+        clock: Clock,
         metrics: Metrics,
         stop: Stop,
         until_empty: bool,
@@ -57,6 +59,8 @@ class Exchange:
         self._settler = settler
         self._upkeep = upkeep
         self._line = line
+        self._clock = clock
+        self._stepped_at = clock.stepped_at
         self._metrics = metrics
         self._stop = stop
         self._until_empty = until_empty
@@ -109,9 +113,13 @@ class Exchange:
         """Where to look next, and whose turn it is. True if there may be more to lease though this answer has none."""
         turn = answer.turn
         if answer.now:
+            self._clock.saw(turn.sent_at, answer.now, answer.received_at)
             self._frontier.learn(turn.ranges[: answer.visited], answer.leases, answer.now)
             if turn.full:
                 self._frontier.looked(answer.received_at, answer.took)
+        if self._clock.stepped_at != self._stepped_at:
+            self._stepped_at = self._clock.stepped_at
+            self._frontier.anew()  # set back, it hides jobs behind the points where scans ended
         if turn.woken:
             self._line.woke(leased=bool(answer.leases))
         for kind, priority in reversed(answer.walked):  # of each kind the first counts

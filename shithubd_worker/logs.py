@@ -30,6 +30,7 @@ LEASE_LOST = "f853e5658a4a44cb8c43d779dae57186"
 DATABASE_AWAY = "8e5e21bb854c44a8ba3acf4f6c0939f7"
 HELD = "b9fcd194afc2499d8d89b3174602da85"
 HANDLER_ENDED = "34d2cc2f4d124006b07ef717d24c78a2"
+CLOCK_STEPPED = "6a1d6bb3f0e648c0a9f3c3b0f2f5d7ce"
 _OUTCOMES = {
     How.FAILED: JOB_FAILED,
     How.POISON: JOB_FAILED,
@@ -206,6 +207,17 @@ def returned(job: int, kind: str, how: str) -> None:
         kind,
         how,
         extra={"job_id": job, "kind": kind, "outcome": how, "event": _OUTCOMES.get(How(how))},
+    )
+
+
+def clock_stepped(seconds: float) -> None:
+    """The database's clock was set."""
+    log.warning(
+        "the database's clock went %s by %.1f s: it was set, or this host stood still."
+        " No expired lease is returned for a while, so that all can renew theirs",
+        "ahead" if seconds > 0 else "back",
+        abs(seconds),
+        extra={"event": CLOCK_STEPPED},
     )
 
 

@@ -66,6 +66,7 @@ class Metrics:
         self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
         self._reconnects = counter("db_reconnects", "Times the database went away and came back.")
         self.registry.register(LinesLost())
+        self._clock_steps = counter("clock_steps", "Times the database's clock was set.", ["direction"])
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
         self._duration = BulkHistogram(ours + "job_duration_seconds", "How long handlers ran.", DURATIONS, kinds)
         self._wait = BulkHistogram(
@@ -94,12 +95,14 @@ class Metrics:
             self._fenced.labels(kind)
             self._in_flight.labels(kind)
             self._started.labels(kind)
-        for result in ("job", "empty", "error"):
-            self._claims.labels(result)
-        for result in ("ok", "lost"):
-            self._renewals.labels(result)
-        for source in ("notify", "poll"):
-            self._wakeups.labels(source)
+        for family, values in (
+            (self._claims, ("job", "empty", "error")),
+            (self._renewals, ("ok", "lost")),
+            (self._wakeups, ("notify", "poll")),
+            (self._clock_steps, ("ahead", "back")),
+        ):
+            for value in values:
+                family.labels(value)
         self.state("starting")
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -164,6 +167,10 @@ class Metrics:
     def reconnected(self) -> None:
         """The database came back."""
         self._reconnects.inc()
+
+    def clock_stepped(self, seconds: float) -> None:
+        """The database's clock was set ahead by so many seconds, or back (below 0)."""
+        self._clock_steps.labels("ahead" if seconds > 0 else "back").inc()
 
     def state(self, state: str) -> None:
         """What the worker is doing, in one word of STATES."""

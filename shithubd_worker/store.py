@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from psycopg.rows import tuple_row
 
 from shithubd_worker import __version__
 from shithubd_worker.arrays import as_array, settle_arguments
+from shithubd_worker.clock import Clock
 from shithubd_worker.model import Finished, Hold, Identity, Lease, Outcome
 from shithubd_worker.schema import newest_version
 from shithubd_worker.session import Connect, Session
@@ -22,6 +23,10 @@ _FORGET = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();"
     " DISCARD TEMP; DISCARD SEQUENCES"
 )
+
+
+# Expired leases that one sweep returns.
+MOST_SWEPT = 2000
 
 
 class Queue(Session):
@@ -90,9 +95,19 @@ class Queue(Session):
         """The pauses of kinds that stand now."""
         return [Hold("kind", target, reason, actor) for target, reason, actor in self.rows("pauses_v1")]
 
-    def sweep(self, *, back: float | None = None, strays: Sequence[str] = ()) -> list[tuple[int, str, str]]:
+    def sweep(
+        self,
+        *,
+        back: float | None = None,
+        strays: Sequence[str] = (),
+        earliest: float | None = None,
+        timeouts: Mapping[str, float] | None = None,
+    ) -> list[tuple[int, str, str]]:
         """Put right what nobody else will (sweep_v1), between two jobs: (id, kind, outcome) of each job touched."""
-        rows = self.rows("sweep_v1", self._worker, back, as_array(strays))
+        kinds = dict(timeouts or {})
+        rows = self.rows(
+            "sweep_v1", self._worker, back, as_array(strays), MOST_SWEPT, earliest, list(kinds), list(kinds.values())
+        )
         return [(job, kind, how) for job, kind, how in rows]
 
     def housekeep(self, *, drop: bool = True) -> list[str]:
@@ -166,6 +181,11 @@ class Beat(Session):
     def release_strays(self, worker: UUID, token: str) -> list[tuple[int, str]]:
         """Give back the leases of a query whose answer the main thread hasn't read: (id, kind) of each."""
         return [(job, kind) for job, kind in self.rows("release_strays_v1", worker, as_array([token]))]
+
+    def look_at_clock(self, clock: Clock) -> None:
+        """Ask the database what time it is."""
+        sent_at = time.monotonic()
+        clock.saw(sent_at, self.value("statement_time_v1").timestamp(), time.monotonic())
 
     def housemates(self, identity: Identity) -> list[Identity]:
         """The other workers of this machine, as they registered."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Mapping
 
 import psycopg
 
 from shithubd_worker import logs
+from shithubd_worker.clock import Clock
 from shithubd_worker.frontier import Throttle
 from shithubd_worker.session import LOST, explained
 from shithubd_worker.store import Queue
@@ -18,8 +20,12 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 2.0
 # Sooner where there is nothing else to do: so that no job need wait for a sweep.
 SOONER_SECONDS = 0.5
-# Leases that expired since the last look, and a little more: a clock that was set back, a sweep that took long.
+# Leases that expired since the last look, and a little more: a sweep that took long.
 LOOK_BACK_SECONDS = 5.0
+# A worker returns expired leases only after it has had the database, and seen its clock go steadily, for so long: in
+# that time the others, who lost it too or have to find that its clock was set, renew what they run. They look at the
+# clock every 2 s (control.LOOK_SECONDS), and wait for no answer longer than 2 s. A worker that starts can't know
+# whether the clock was set just before.
 AMNESTY_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 600.0
 # A lease whose answer was lost may still commit: it is looked for that long.
@@ -27,15 +33,19 @@ STRAY_SECONDS = 120.0
 
 
 class Upkeep:
-    """Calls the sweep and the housekeeping when they are due. `drop`: may it drop old days of the history?"""
+    """Calls the sweep and the housekeeping when they are due. `timeouts`: the lease timeouts of the worker's kinds.
+    `drop`: may it drop old days of the history?"""
 
-    def __init__(self, queue: Queue, *, drop: bool) -> None:
+    def __init__(self, queue: Queue, clock: Clock, timeouts: Mapping[str, float], *, drop: bool) -> None:
         self._queue = queue
+        self._clock = clock
+        self._timeouts = timeouts
         self._drop = drop
         self._strays: dict[str, float] = {}
         self._swept_at = 0.0
         self._sweep_at = 0.0
-        self._expired_at = 0.0
+        self._back_at = 0.0
+        self._steady_since = 0.0
         self._everything = Throttle(times=1000)  # what expired was found by the looks back already
         self._housekeep_at = time.monotonic() + random.uniform(5, 60)  # noqa: S311
 
@@ -46,7 +56,7 @@ class Upkeep:
     def database_is_back(self) -> None:
         """The others lost it too: give them the time to renew before a lease of theirs counts as expired. What this
         worker may hold without knowing is given back at once."""
-        self._expired_at = time.monotonic() + AMNESTY_SECONDS
+        self._back_at = time.monotonic()
         self._sweep_at = 0.0
         self._everything.hurry()
 
@@ -56,17 +66,23 @@ class Upkeep:
         if now >= self._sweep_at - (SOONER_SECONDS if idle else 0.0):
             self._sweep_at = now + SWEEP_SECONDS
             self._sweep(now)
-        if now >= self._housekeep_at:
+        if now >= self._housekeep_at and now >= self._clock.steady_since + AMNESTY_SECONDS:
             self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
             self._housekeep()
 
     def _sweep(self, now: float) -> None:
+        if self._clock.steady_since != self._steady_since:
+            self._steady_since = self._clock.steady_since
+            self._everything.hurry()
         everything = self._everything.due(now)
         back = None if everything else now - self._swept_at + LOOK_BACK_SECONDS
-        if now < self._expired_at:
+        if now < max(self._back_at, self._steady_since) + AMNESTY_SECONDS:
             back = 0.0
         self._strays = {token: until for token, until in self._strays.items() if now < until}
-        for job, kind, how in self._queue.sweep(back=back, strays=list(self._strays)):
+        earliest = self._clock.earliest(time.monotonic())
+        for job, kind, how in self._queue.sweep(
+            back=back, strays=list(self._strays), earliest=earliest, timeouts=self._timeouts
+        ):
             logs.returned(job, kind, how)
         if back is None:
             ended = time.monotonic()

@@ -18,6 +18,7 @@ import psycopg
 
 from shithubd_worker import control, logs
 from shithubd_worker.attempt import Attempt
+from shithubd_worker.clock import Clock
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control, Progress
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK
@@ -72,7 +73,8 @@ class Worker:
         self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
         self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name)
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
-        self._upkeep = Upkeep(self._queue, drop=not config.poll_only)
+        self._clock = Clock(self._clock_was_set)
+        self._upkeep = Upkeep(self._queue, self._clock, timeouts, drop=not config.poll_only)
         self._tray = Tray()
         self._settler = Settler(self._identity.id, self._tray, metrics)
         self._frontier, self._pace, self._shares = Frontier(), Pace(config.prefetch), Shares()
@@ -106,12 +108,14 @@ class Worker:
             settler=self._settler,
             upkeep=self._upkeep,
             line=self._line,
+            clock=self._clock,
             metrics=metrics,
             stop=self._stop,
             until_empty=config.until_empty,
         )
         self._control = Control(
             beat=self._beat,
+            clock=self._clock,
             identity=self._identity,
             kinds=list(self._kinds),
             shortest_lease=min(timeouts.values(), default=300.0),
@@ -187,6 +191,11 @@ class Worker:
             new = self._reread()
             self._config = replace(self._config, **{name: getattr(new, name) for name in LIVE})
             self._stop.grace, self._pace.window = new.grace, new.prefetch
+
+    def _clock_was_set(self, seconds: float) -> None:
+        """By the thread that noticed."""
+        self._metrics.clock_stepped(seconds)
+        logs.clock_stepped(seconds)
 
     def _loop(self) -> None:
         """A turn settles what is finished and leases what is next; where handlers are quick, the next turn is sent

@@ -10,7 +10,7 @@ AS $$
 BEGIN
     RETURN QUERY
     UPDATE jobs j
-       SET state = 'queued', attempts = greatest(attempts, 1) - 1,
+       SET state = 'queued', attempts = greatest(attempts, 1) - 1, run_at = least(run_at, clock_timestamp()),
            leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
      WHERE state = 'processing' AND worker_id = p_worker AND (p_tokens IS NULL OR lease_token = ANY (p_tokens))
     RETURNING j.id, j.kind;

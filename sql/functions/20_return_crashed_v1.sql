@@ -2,6 +2,7 @@
 -- owner held a single job, the crash is counted: at once runnable after the first, 30 s later (± 20 %) after the second.
 -- If it held several, nobody can say which of them was running: no crash is counted, but from now on each is leased
 -- alone, so that the culprit shows itself and takes no other along. Each is counted for the metrics (leases_returned).
+-- What was leased was due, and is so again if the clock was set back since.
 -- The caller has locked all of a dead owner's rows, and knows why. Called by sweep_v1 and release_worker_v1.
 CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_error text)
 RETURNS TABLE (id bigint, kind text, outcome text)
@@ -24,7 +25,7 @@ AS $$
     ), returned AS (
         UPDATE jobs j
            SET state = CASE WHEN o.poison THEN 'failed' ELSE 'queued' END,
-               run_at = CASE WHEN o.held > 1 OR o.crash = 1 THEN j.run_at
+               run_at = CASE WHEN o.held > 1 OR o.crash = 1 THEN least(j.run_at, clock_timestamp())
                              ELSE clock_timestamp() + make_interval(secs => 30 * (0.8 + 0.4 * random())) END,
                attempts = greatest(o.attempts, 1) - 1,
                crashes = CASE WHEN o.held > 1 THEN j.crashes ELSE o.crash END,

@@ -4,17 +4,22 @@
 --   crashed, poison  leases that expired, of any kind and any worker, at most p_limit; one without an expiry counts as
 --                    expired. Looks p_back seconds back (null: from the first on): behind lie dead index entries, which
 --                    pile up while somebody holds a snapshot, so the worker looks at all of them less often the longer
---                    that takes. Not at all with p_back 0: a worker that has just found the database again gives the
---                    others, who lost it too, the time to renew.
+--                    that takes. Not at all with p_back 0: a worker that has just found the database again, or that its
+--                    clock was set, gives the others, who have to find that too, the time to renew.
+-- p_earliest is what this clock shows at least, in seconds since 1970, as the caller's own clock has it: nothing expires
+-- before that. If somebody sets this clock ahead, the sweep that comes before the caller knows returns nothing.
+-- A clock that is set back leaves leases that end too late. One of the kinds p_kinds, whose leases last p_seconds, can't
+-- rightly end later than that from now: if its owner doesn't beat, its end is brought forward (with p_back null).
 -- Holds that reached their end are taken away, and what they had marked paused goes back into the queue.
 CREATE OR REPLACE FUNCTION sweep_v1(
-    p_worker uuid, p_back double precision DEFAULT NULL, p_strays uuid[] DEFAULT '{}', p_limit integer DEFAULT 2000
+    p_worker uuid, p_back double precision DEFAULT NULL, p_strays uuid[] DEFAULT '{}', p_limit integer DEFAULT 2000,
+    p_earliest double precision DEFAULT NULL, p_kinds text[] DEFAULT '{}', p_seconds double precision[] DEFAULT '{}'
 ) RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_now   timestamptz := clock_timestamp();
+    v_now   timestamptz := least(clock_timestamp(), to_timestamp(p_earliest));
     v_since timestamptz := coalesce(v_now - make_interval(secs => p_back), '-infinity');
     v_ids   bigint[];
 BEGIN
@@ -26,6 +31,13 @@ BEGIN
     END IF;
     IF p_back = 0 THEN
         RETURN;
+    END IF;
+    IF p_back IS NULL THEN
+        UPDATE jobs j SET lease_expires_at = v_now + make_interval(secs => k.seconds)
+          FROM unnest(p_kinds, p_seconds) k (kind, seconds)
+         WHERE j.state = 'processing' AND j.kind = k.kind
+           AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) > v_now + make_interval(secs => k.seconds + 5)
+           AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id AND beats_v1(w.beat_at));
     END IF;
     SELECT array_agg(e.id) INTO v_ids
       FROM (SELECT j.id FROM jobs j

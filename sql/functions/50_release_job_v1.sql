@@ -20,7 +20,7 @@ BEGIN
         RETURN format('alive: %s beat %s s ago', v_job.leased_by, round(v_beat::numeric, 1));
     END IF;
     UPDATE jobs
-       SET state = 'queued', attempts = greatest(attempts, 1) - 1,
+       SET state = 'queued', attempts = greatest(attempts, 1) - 1, run_at = least(run_at, clock_timestamp()),
            leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
      WHERE id = p_id;
     INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, lease_token,

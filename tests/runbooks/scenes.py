@@ -289,6 +289,28 @@ def fenced(host: Host, kind: str) -> dict[str, str]:
 
 
 @scene()
+def clock_set_back(host: Host, kind: str, count: str) -> None:
+    """The database's clock went an hour ahead and back again, and jobs are left that were enqueued meanwhile. No clock
+    is touched: what a worker is told of it, and the times of those jobs, are all that there is to see of it."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    this = f"_SYSTEMD_INVOCATION_ID={host.show(UNIT, 'InvocationID')['InvocationID']}"
+    for way, by in (("ahead", " + interval ''1 hour''"), ("back", "")):
+        host.psql(
+            "shithub",
+            "DO $do$ BEGIN EXECUTE regexp_replace(pg_get_functiondef('lease_v1'::regproc),"
+            f" 'v_now := clock_timestamp[^;]*;', 'v_now := clock_timestamp(){by};'); END $do$",
+        )
+        seen = f"the database's clock went {way}"
+        eventually(f"the worker sees it go {way}", lambda seen=seen: seen in host.run("journalctl", "-q", this))
+    host.psql(
+        "shithub",
+        "INSERT INTO jobs (kind, run_at, created_at)"
+        f" SELECT '{kind}', now() + interval '1 hour', now() + interval '1 hour' FROM generate_series(1, {count})",
+    )
+
+
+@scene()
 def paused(host: Host, kind: str, count: str, reason: str) -> None:
     """A kind was paused four hours ago, and jobs of it wait."""
     _empty(host)

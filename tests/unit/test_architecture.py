@@ -20,7 +20,7 @@ LONGEST_FILE = 400
 LAYERS = (
     ("errors", "model"),
     ("arrays", "outlets", "units"),
-    ("backoff", "children", "client", "config", "logs", "frontier", "prefetch", "shares", "tray", "wakeups"),
+    ("backoff", "children", "client", "clock", "config", "logs", "frontier", "prefetch", "shares", "tray", "wakeups"),
     ("registry", "job"),
     ("attempt",),
     ("schema", "session", "store", "turns", "host"),
@@ -47,6 +47,7 @@ PURE = {
     "prefetch": {"collections", "math"},
     "wakeups": {"collections", "math"},
     "shares": set(),
+    "clock": {"collections", "math", "threading"},
     "arrays": {"collections", "typing"},
     "tray": {"collections", "typing"},
     "errors": {"datetime"},

@@ -1,0 +1,203 @@
+"""The database's clock is set, ahead or back, under workers that run jobs: none runs twice, and none is stuck."""
+
+from __future__ import annotations
+
+import threading
+import time
+from uuid import uuid4
+
+import pytest
+from conftest import PATIENCE, Door, WorkerProcess, eventually, new_database
+from stepped import SteppedClock
+
+from shithubd_worker.model import Identity
+from shithubd_worker.operations import Operations, Scope
+from shithubd_worker.session import connector
+from shithubd_worker.store import Beat, Queue
+
+NOTICED = "the database's clock went"
+DEAD_LEASE = (
+    "INSERT INTO jobs (kind, state, leased_by, leased_at, lease_expires_at, lease_token, worker_id)"
+    " VALUES ('test.ok', 'processing', 'gone:1', stepped_clock(), stepped_clock() + interval '5 minutes',"
+    " gen_random_uuid(), gen_random_uuid()) RETURNING id"
+)
+
+
+class Fleet:
+    """Three workers of one database, of which two run a job: one of a long lease, one of a short one."""
+
+    def __init__(self, server, directory):
+        self._databases = new_database(server)
+        self.database = next(self._databases)
+        self.clock = SteppedClock(self.database)
+        self.directory = directory
+        self.door = Door(directory / "door")
+        self.workers = []
+        for _ in range(3):
+            self.hire()
+        for worker in self.workers:
+            worker.wait_for(" ready\n")
+        kinds = ("test.waits", "test.five_seconds")
+        self.jobs = [self.enqueue(kind, f'{{"door": "{self.door.path}"}}') for kind in kinds]
+        at_it = "SELECT count(job_id) = 2 AND count(*) FILTER (WHERE idle) = 1 FROM workers"
+        eventually(lambda: self.database.value(at_it), "two run a job, and one has found none")
+
+    def hire(self):
+        handlers = ("--handlers", "sample_jobs:registry", "--metrics", "off")
+        self.workers.append(WorkerProcess(self.database, self.directory, *handlers))
+        return self.workers[-1]
+
+    def enqueue(self, kind, payload="{}"):
+        return self.database.value("INSERT INTO jobs (kind, payload) VALUES (%s, %s) RETURNING id", kind, payload)
+
+    def outcomes(self, job):
+        return [how for (how,) in self.database.query("SELECT outcome FROM job_history WHERE id = %s", job)]
+
+    def step(self, seconds):
+        """Set the clock, and have a worker start right after that."""
+        self.dead = self.database.value(DEAD_LEASE)
+        self.clock.step(seconds)
+        self.hire()
+
+    def check(self, seconds):
+        """None of the jobs was taken from its owner, the dead worker's was, and new ones run."""
+        for worker in self.workers[:3]:
+            worker.wait_for(f"{NOTICED} {'ahead' if seconds > 0 else 'back'} by")
+        self.workers[-1].wait_for(" ready\n")
+        soon = self.enqueue("test.ok")
+        eventually(lambda: self.outcomes(soon) == ["ok"], "what is enqueued now runs now")
+        # Once the workers are sure of the clock, at once or after as long as a lease lasts.
+        returned = (
+            "SELECT 1 FROM job_history WHERE id = %s AND outcome = 'crashed'"
+            if seconds > 300
+            else "SELECT 1 FROM jobs WHERE id = %s AND lease_expires_at < stepped_clock() + interval '301 seconds'"
+        )
+        eventually(lambda: self.database.query(returned, self.dead), "the lease of the dead ends as it should")
+        assert NOTICED not in self.workers[-1].log
+        self.door.open()
+        for job in self.jobs:
+            eventually(lambda job=job: self.outcomes(job), "it ended")
+            assert self.outcomes(job) == ["ok"]
+
+    def end(self):
+        for worker in self.workers:
+            worker.end()
+        next(self._databases, None)
+
+
+@pytest.fixture
+def fleet(server, tmp_path):
+    fleets = []
+
+    def make(name):
+        (tmp_path / name).mkdir()
+        fleets.append(Fleet(server, tmp_path / name))
+        return fleets[-1]
+
+    yield make
+    for each in fleets:
+        each.end()
+
+
+def survive(fleet, *steps):
+    """All at the same time, each in a database of its own: most of it is waiting."""
+    fleets = {seconds: fleet(str(seconds)) for seconds in steps}
+    for seconds, each in fleets.items():
+        each.step(seconds)
+    for seconds, each in fleets.items():
+        each.check(seconds)
+
+
+def test_no_job_runs_twice_when_the_clock_is_set_by_an_hour(fleet):
+    survive(fleet, 3600, -3600)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [600, -600, 2, -2, 40_000_000, -86_400])
+def test_no_job_runs_twice_whatever_the_clock_is_set_by(fleet, seconds):
+    survive(fleet, seconds)
+
+
+# What the sweep itself goes by.
+
+
+@pytest.fixture
+def clock(any_database):
+    return SteppedClock(any_database)
+
+
+@pytest.fixture
+def queue(any_database):
+    queue = Queue(connector(any_database.url, "test"), "public", uuid4())
+    yield queue
+    queue.close()
+
+
+def earliest(database):
+    return database.value("SELECT date_part('epoch', stepped_clock())")
+
+
+def test_a_sweep_returns_nothing_that_expired_by_a_clock_set_after_the_sweeper_last_saw_it(any_database, clock, queue):
+    any_database.query(DEAD_LEASE)
+    seen = earliest(any_database)
+    clock.step(3600)
+    assert queue.sweep(earliest=seen) == []
+    assert [how for *_, how in queue.sweep(earliest=earliest(any_database))] == ["crashed"]
+
+
+@pytest.mark.parametrize("expires", ["stepped_clock() + interval '1 hour'", "'infinity'"])
+def test_a_lease_that_ends_too_late_is_shortened_if_its_owner_does_not_beat(any_database, clock, queue, expires):
+    job = any_database.value(DEAD_LEASE)
+    any_database.query(f"UPDATE jobs SET lease_expires_at = {expires}")
+    queue.sweep(timeouts={"test.waits": 300.0})  # another kind's
+    left = "SELECT lease_expires_at > stepped_clock() + interval '301 seconds' FROM jobs WHERE id = %s"
+    assert any_database.value(left, job)
+    owner = Identity(uuid4(), "h", 1, "m", "b", 0, 0, None, None)
+    beat = Beat(connector(any_database.url, "beat"), "public")
+    beat.register(owner, ["test.ok"])
+    any_database.query("UPDATE jobs SET worker_id = %s", owner.id)
+    queue.sweep(timeouts={"test.ok": 300.0})
+    assert any_database.value(left, job)
+    clock.step(31)
+    queue.sweep(timeouts={"test.ok": 300.0})
+    assert not any_database.value(left, job)
+    beat.close()
+
+
+@pytest.mark.parametrize("how", ["crashed", "stray", "by an operator", "settled"])
+def test_what_was_leased_before_the_clock_was_set_back_is_due_when_it_is_given_back(any_database, clock, queue, how):
+    job = any_database.value(DEAD_LEASE)
+    clock.step(-3600)
+    worker, token = any_database.query("SELECT worker_id, lease_token FROM jobs")[0]
+    given_back = {
+        "crashed": ("SELECT count(*) FROM return_crashed_v1(ARRAY[%s::bigint], 'dead')", job),
+        "stray": ("SELECT count(*) FROM release_strays_v1(%s)", worker),
+        "by an operator": ("SELECT release_job_v1(%s)", job),
+        "settled": (
+            "SELECT count(*) FROM settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{released}', '{0}', '{x}', '{7d}')",
+            *(job, token),
+        ),
+    }
+    any_database.query(*given_back[how])
+    assert any_database.query("SELECT state, run_at <= stepped_clock() FROM jobs") == [("queued", True)]
+
+
+# The barrier.
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_a_clock_that_is_set_inside_a_barrier_neither_ends_nor_prolongs_it(any_database, clock, seconds):
+    operations = Operations(connector(any_database.url, "asking"), "public")
+    operations.drain(Scope("fleet"), None, None)
+    began = time.monotonic()
+    any_database.query(DEAD_LEASE)
+    certain = []
+    asking = threading.Thread(target=lambda: certain.append(operations.value("barrier_v1", "fleet", "", 60.0)))
+    asking.start()
+    waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'asking' AND wait_event = 'PgSleep'"
+    eventually(lambda: any_database.query(waits) or certain, "it waits")
+    clock.step(seconds)
+    asking.join(timeout=PATIENCE)
+    assert certain == [True]
+    assert time.monotonic() - began >= 0.5
+    operations.close()

@@ -1,0 +1,36 @@
+"""A database whose clock a test can set: what our functions and defaults ask of it goes by a clock with an offset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Database
+
+
+class SteppedClock:
+    """Of one database. Its functions and its tables' defaults are made anew, word for word, with another clock."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.query("CREATE TABLE clock_offset AS SELECT 0.0::double precision AS seconds")
+        database.query(
+            "CREATE FUNCTION stepped_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT"
+            " pg_catalog.clock_timestamp() + make_interval(secs => (SELECT seconds FROM public.clock_offset)) $$"
+        )
+        for (text,) in database.query(
+            "SELECT pg_get_functiondef(oid) FROM pg_proc"
+            " WHERE pronamespace = 'public'::regnamespace AND prosrc LIKE '%clock_timestamp()%' AND prokind = 'f'"
+            " AND proname <> 'stepped_clock'"
+        ):
+            database.query(text.replace("clock_timestamp()", "stepped_clock()"))
+        for table, column in database.query(
+            "SELECT adrelid::regclass::text, attname"
+            " FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum"
+            " WHERE pg_get_expr(adbin, adrelid) IN ('now()', 'clock_timestamp()')"
+        ):
+            database.query(f"ALTER TABLE {table} ALTER {column} SET DEFAULT stepped_clock()")
+
+    def step(self, seconds: float) -> None:
+        """Set the clock ahead, or back."""
+        self._database.query("UPDATE clock_offset SET seconds = seconds + %s", seconds)
