@@ -12,8 +12,9 @@ import math
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import types
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -145,9 +146,11 @@ class Attempt:
         try:
             self._arm()
             try:
-                self.kind.handler(self._job, **self._members)
+                result = self.kind.handler(self._job, **self._members)
             finally:
                 self._armed = False
+            if result is not None:
+                _refuse_unrun(result)
             return OK
         except BaseException as error:  # noqa: BLE001 (the one place: a handler may raise anything, SystemExit too)
             self._armed = False
@@ -292,6 +295,33 @@ class Attempt:
             except Exception as error:  # noqa: BLE001 (the backoff is the handler's author's code as well)
                 return Outcome(How.FAILED, f"{text}\nand its backoff raised {_text(error)}")
         return Outcome(How.RETRY, text, min(delay, 365 * 86400.0))
+
+
+@contextmanager
+def _entered() -> Iterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def _entered_async() -> AsyncIterator[None]:
+    yield
+
+
+# What a call gives in place of running code. Not any iterator: a cursor is one, and its statement has run.
+_UNRUN = (types.GeneratorType, types.AsyncGeneratorType, map, filter, type(_entered()), type(_entered_async()))
+
+
+def _refuse_unrun(result: object) -> None:
+    """Raise Permanent if a handler's result shows that its code, or a part of it, has not run."""
+    if isinstance(result, types.CoroutineType):
+        result.close()  # else Python would warn that nobody awaited it
+    elif not isinstance(result, _UNRUN) and not hasattr(type(result), "__await__"):
+        return
+    name = type(result).__name__
+    raise Permanent(
+        f"the handler returned a {name}, so its code has not run to its end. A handler is a plain function: no yield,"
+        " and what is async is run by it, with asyncio.run()"
+    )
 
 
 def _came_from_interrupt(error: BaseException) -> bool:
