@@ -22,6 +22,7 @@ from shithubd_worker.backoff import jittered
 from shithubd_worker.children import Children
 from shithubd_worker.config import Config
 from shithubd_worker.errors import Interrupted, LeaseLost, Permanent, RetryAfter
+from shithubd_worker.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
@@ -149,11 +150,13 @@ class Attempt:
                 result = self.kind.handler(self._job, **self._members)
             finally:
                 self._armed = False
+            end_child(None)
             if result is not None:
                 _refuse_unrun(result)
             return OK
         except BaseException as error:  # noqa: BLE001 (the one place: a handler may raise anything, SystemExit too)
             self._armed = False
+            end_child(error)
             return self._outcome_of(error)
         finally:
             self.over = True
@@ -161,6 +164,7 @@ class Attempt:
 
     def extend(self, seconds: float | timedelta | None) -> None:
         """Move the end of `max_runtime` to `seconds` from now."""
+        refuse_in_child("job.extend()")
         if isinstance(seconds, timedelta):
             seconds = seconds.total_seconds()
         self.runtime_deadline = self._clock() + (self.kind.max_runtime if seconds is None else float(seconds))
@@ -169,10 +173,12 @@ class Attempt:
 
     def connection(self) -> psycopg.Connection:
         """The handlers' connection."""
+        refuse_in_child("job.connection")
         return self._database.connection
 
     def popen(self, command: Sequence[str], *, env: Mapping[str, str] | None, **options: Any) -> subprocess.Popen[Any]:
         """See Job.popen."""
+        refuse_in_child("job.popen()")
         if self.children is None:
             self.children = Children()
         return self.children.popen(command, env=env, **options)
@@ -185,6 +191,7 @@ class Attempt:
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
         """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT."""
+        refuse_in_child("job.transaction()")
         if self.settled or self.unknown:
             raise RuntimeError("job.transaction() ends the job, so it can be used only once")
         connection = self._database.connection

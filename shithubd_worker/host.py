@@ -16,10 +16,13 @@ from uuid import uuid4
 import sdnotify
 
 from shithubd_worker.errors import EXIT_FORCED
+from shithubd_worker.forks import keep_private
 from shithubd_worker.model import Identity
 
 # After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
 PATIENCE_SECONDS = 2.0
+# What the kernel's clock for the timer and the monotonic one may differ by.
+TIMER_TOLERANCE_SECONDS = 0.1
 OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
 
 
@@ -129,8 +132,9 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
+        for end in (self._reader, self._writer):
+            end.setblocking(False)
+            keep_private(end)
 
     def fileno(self) -> int:
         """For select()."""
@@ -151,6 +155,10 @@ class Wakeup:
     def catch_signals(self) -> None:
         """Have the interpreter write the number of each signal here, from within the C-level handler."""
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+
+    def lost_signals(self) -> bool:
+        """Did somebody have them written elsewhere? They are written here again."""
+        return signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False) != self._writer.fileno()
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -176,8 +184,26 @@ class Alarm:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, rings_at - self._clock()))
 
     def rang(self) -> None:
-        """SIGALRM was heard: by this alarm, or because the control thread rang. Ask anew."""
+        """It was heard, or the control thread had the main thread look at its deadlines. Ask anew."""
         self._rings_at = math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def disturbed(self) -> bool:
+        """Has somebody else used the timer? There is one in a process. Then it is off now, until the next call."""
+        left, interval = signal.getitimer(signal.ITIMER_REAL)
+        expected = self._rings_at - self._clock()
+        as_set = left == 0.0 if expected == math.inf else abs(left - expected) < TIMER_TOLERANCE_SECONDS
+        if as_set and not interval:
+            return False
+        self._rings_at = math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # One that was just about to ring is as good as one that rang.
+        return expected > TIMER_TOLERANCE_SECONDS
+
+    def mute(self) -> None:
+        """Never ring again."""
+        self._rings_at = -math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
@@ -213,6 +239,16 @@ class DeadMan:
             faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True)
         self._fires_at = until
 
+    def pause(self) -> None:
+        """Before a fork. The child would have the timer without its thread, and wait for that for ever."""
+        if self._fires_at != math.inf:
+            faulthandler.cancel_dump_traceback_later()
+
+    def resume(self) -> None:
+        """After it, in the worker."""
+        if self._fires_at != math.inf:
+            self.put_off(self._fires_at)
+
     def stand_down(self, within: float = math.inf) -> None:
         """No handler runs any more: take it back, if it would fire within so many seconds."""
         if self._fires_at - self._clock() <= within and self._fires_at != math.inf:
@@ -230,6 +266,8 @@ class Systemd:
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier()
+        if self._notifier.socket is not None:
+            keep_private(self._notifier.socket)
         self.listens = "NOTIFY_SOCKET" in os.environ
         usec = os.environ.get("WATCHDOG_USEC", "")
         mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())

@@ -14,9 +14,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
+from shithubd_worker.forks import keep_private, not_the_worker
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn
 
 RV = TypeVar("RV")
 
@@ -44,13 +46,19 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose calls end with an OperationalError when no answer came within `answer_seconds`.
 
     For a server that is frozen: its kernel still acknowledges, so that no keepalive notices, and no timeout of the
-    server's own runs.
+    server's own runs. And none goes out from a process that was forked from the one that opened it.
     """
 
-    answer_seconds: float | None = None
+    def __init__(self, pgconn: PGconn, row_factory: Any = tuple_row) -> None:
+        super().__init__(pgconn, row_factory)
+        self.answer_seconds: float | None = None
+        self._opened_by = os.getpid()
+        keep_private(self)
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """As psycopg's own, with an end; the connection can't be used any more then."""
+        if os.getpid() != self._opened_by:
+            raise not_the_worker("this connection")
         limit = self.answer_seconds if timeout is None else timeout
         try:
             return super().wait(gen, interval, limit)
@@ -59,6 +67,11 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
                 raise
             self.pgconn.finish()
             raise psycopg.OperationalError(f"no answer from the server within {self.answer_seconds:g} s") from error
+
+    def close(self) -> None:
+        """As psycopg's own. In a forked child it would take leave of the server in the worker's name: do nothing."""
+        if os.getpid() == self._opened_by:
+            super().close()
 
 
 def connector(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -20,11 +19,13 @@ from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control, Progress
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK
 from shithubd_worker.exchange import Exchange
+from shithubd_worker.forks import Hooks
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
 from shithubd_worker.line import Line
 from shithubd_worker.model import Finished, How, Lease, Outcome
 from shithubd_worker.prefetch import Pace
+from shithubd_worker.process_state import ProcessState
 from shithubd_worker.registry import Kind
 from shithubd_worker.session import LOST, Connect, explained
 from shithubd_worker.settling import Settler
@@ -81,6 +82,13 @@ class Worker:
         self._frontier, self._pace = Frontier(), Pace(config.prefetch)
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
         self._wakeup, self._ears = Wakeup(), Wakeup()
+        self._process_state = ProcessState(
+            on_stop=self._on_stop,
+            on_alarm=self._on_alarm,
+            ears=self._ears,
+            alarm=self._alarm,
+            reload=reread is not None,
+        )
         self._progress = Progress()
         self._line = Line(
             config,
@@ -122,6 +130,7 @@ class Worker:
             reload=self._reload,
             systemd=self._systemd,
             dead_man=self._dead_man,
+            lethal=self._process_state.lethal,
             metrics=metrics,
             tray=self._tray,
             settler=self._settler,
@@ -134,7 +143,14 @@ class Worker:
 
     def run(self) -> int:
         """Work until somebody asks to stop, or until the queue is empty if that was asked for."""
-        self._catch_signals()
+        Hooks(pause=self._dead_man.pause, resume=self._dead_man.resume, disown=self._process_state.disown).install()
+        self._process_state.take()
+        try:
+            return self._live()
+        finally:
+            self._process_state.let_go()
+
+    def _live(self) -> int:
         if not self._line.enter():
             return EXIT_OK
         with signals_elsewhere():
@@ -162,21 +178,15 @@ class Worker:
             self._line.leave(clean=clean)
         return EXIT_OK
 
-    def _catch_signals(self) -> None:
-        """A signal sets a flag and wakes the loop. Only the alarm raises, and only in a handler's frame."""
-        self._ears.catch_signals()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_stop)
-        signal.signal(signal.SIGALRM, self._on_alarm)
-        if self._reread is not None:
-            signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # the control thread hears it
+    # A signal sets a flag and wakes the loop. Only the alarm raises, and only in a handler's frame.
 
     def _on_stop(self, number: int, frame: object) -> None:
         self._stop.hear(main=True)
         self._wakeup.wake()
         self._on_alarm(number, frame)  # a second one releases at once; the first sets the alarm to the grace's end
 
-    def _on_alarm(self, number: int, frame: object) -> None:
+    def _on_alarm(self, _number: int, _frame: object) -> None:
+        self._process_state.revive()
         self._alarm.rang()
         if (attempt := self._progress.attempt) is not None:
             attempt.interrupt_if_due()
@@ -226,6 +236,8 @@ class Worker:
                 self._fetch(lease)
             else:
                 seconds.setdefault(lease.kind, []).append(self._process(lease))
+        if seconds:
+            self._process_state.put_back(seconds)
         for kind, each in seconds.items():
             self._metrics.ran(kind, each)
             self._pace.ran(kind, jobs=len(each), seconds=sum(each))
@@ -314,6 +326,7 @@ class Worker:
         finally:
             self._progress.attempt = None
             self._dead_man.stand_down(within=control.STAND_DOWN_SECONDS)
+            self._process_state.check(attempt.kind.name)
             self._ledger.tidy()
 
     def _database_went_away(self) -> bool:
