@@ -74,7 +74,7 @@ class Worker:
         self._systemd = Systemd()
         self._queue = Queue(connect("shithubd-worker", ANSWER_SECONDS, True), schema_name, self._identity.id)
         self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
-        self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name)
+        self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name, pooled=config.poll_only)
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
         self._upkeep = Upkeep(self._queue, drop=not config.poll_only)
         self._tray = Tray()
