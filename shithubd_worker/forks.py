@@ -42,6 +42,11 @@ def keep_private(owner: HasDescriptor) -> None:
     _private.add(owner)
 
 
+def in_child() -> bool:
+    """Is this a forked child of the worker?"""
+    return not _page[0]
+
+
 def not_the_worker(what: str) -> NotTheWorker:
     """The error of a forked child that uses what it was born with."""
     return NotTheWorker(f"{what} belongs to the worker, and this is a child that was forked from it")

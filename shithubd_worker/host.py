@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,8 +22,9 @@ from shithubd_worker.model import Identity
 
 # After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
 PATIENCE_SECONDS = 2.0
-# What the kernel's clock for the timer and the monotonic one may differ by.
-TIMER_TOLERANCE_SECONDS = 0.1
+# A process that stood still between its look at the clock and the call of the kernel has set the timer later.
+TIMER_TOLERANCE_SECONDS = 1.0
+_CREDENTIALS = struct.Struct("3i")  # of unix(7): pid, uid, gid
 OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
 
 
@@ -135,6 +137,7 @@ class Wakeup:
         for end in (self._reader, self._writer):
             end.setblocking(False)
             keep_private(end)
+        self._reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def fileno(self) -> int:
         """For select()."""
@@ -146,11 +149,19 @@ class Wakeup:
             self._writer.send(b"\0")
 
     def drain(self) -> bytes:
-        """Take what was written: signal numbers, or zeros from `wake`."""
-        try:
-            return self._reader.recv(4096)
-        except BlockingIOError:
-            return b""
+        """Take what was written: signal numbers, or zeros from `wake`.
+
+        Not what another process wrote: a child that C forked has the other end too, until it executes something.
+        """
+        taken, me = b"", os.getpid()
+        with suppress(BlockingIOError):
+            while True:
+                written, credentials, _, _ = self._reader.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+                if not written:  # closed
+                    break
+                if _CREDENTIALS.unpack(credentials[0][2])[0] == me:
+                    taken += written
+        return taken
 
     def catch_signals(self) -> None:
         """Have the interpreter write the number of each signal here, from within the C-level handler."""
@@ -189,11 +200,11 @@ class Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def disturbed(self) -> bool:
-        """Has somebody else used the timer? There is one in a process. Then it is off now, until the next call."""
+        """Has somebody else used the process's one timer? Then it is off now, until the next call. One that rings
+        earlier than asked disturbs nobody."""
         left, interval = signal.getitimer(signal.ITIMER_REAL)
         expected = self._rings_at - self._clock()
-        as_set = left == 0.0 if expected == math.inf else abs(left - expected) < TIMER_TOLERANCE_SECONDS
-        if as_set and not interval:
+        if left == 0.0 if expected == math.inf else 0.0 < left < expected + TIMER_TOLERANCE_SECONDS and not interval:
             return False
         self._rings_at = math.inf
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
 
 RV = TypeVar("RV")
+
+log = logging.getLogger(__name__)
 
 # What tells "the connection is gone, or this server can't write now" from "this statement is wrong".
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
@@ -96,7 +99,11 @@ def connector(
     if answer_seconds is not None:
         pinned += f"; SET lock_timeout = {int(answer_seconds * 750)}"
 
+    variables = _variables()
+
     def connect() -> psycopg.Connection:
+        if _variables() != variables:
+            _put_back(variables)
         connection = ImpatientConnection.connect(
             database_url or "", autocommit=True, client_encoding="UTF8", **settings
         )
@@ -108,6 +115,21 @@ def connector(
         return connection
 
     return connect
+
+
+def _variables() -> dict[str, str]:
+    """The environment that libpq reads."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PG")}
+
+
+def _put_back(variables: dict[str, str]) -> None:
+    """A handler has changed it, for a child perhaps: the worker itself must not connect to another database."""
+    now = _variables()
+    names = sorted(name for name in {*now, *variables} if now.get(name) != variables.get(name))
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+    log.warning("a handler changed %s, which the worker connects with: put back", ", ".join(names))
 
 
 def explained(error: psycopg.Error) -> ShithubdError:

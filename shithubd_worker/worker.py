@@ -181,11 +181,15 @@ class Worker:
     # A signal sets a flag and wakes the loop. Only the alarm raises, and only in a handler's frame.
 
     def _on_stop(self, number: int, frame: object) -> None:
+        if self._process_state.is_childs(number):
+            return
         self._stop.hear(main=True)
         self._wakeup.wake()
         self._on_alarm(number, frame)  # a second one releases at once; the first sets the alarm to the grace's end
 
-    def _on_alarm(self, _number: int, _frame: object) -> None:
+    def _on_alarm(self, number: int, _frame: object) -> None:
+        if self._process_state.is_childs(number):
+            return
         self._process_state.revive()
         self._alarm.rang()
         if (attempt := self._progress.attempt) is not None:

@@ -105,8 +105,17 @@ def behave(job, how, said, connection):
 
 
 def fork_in_c():
-    """As a library of C does it: no hook of Python's is called. PyDLL keeps the interpreter's lock for the child."""
-    return ctypes.PyDLL(None).fork()
+    """As a library of C does it: no hook of Python's is called. PyDLL keeps the interpreter's lock for the child.
+
+    No thread may have asked for that lock: the child would wait for this thread for ever, with or without a worker.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(3600)
+    time.sleep(0.05)
+    pid = ctypes.PyDLL(None).fork()
+    if pid:
+        sys.setswitchinterval(usual)
+    return pid
 
 
 @registry.handler("fork.comes_back", lease_timeout=60, max_attempts=1)

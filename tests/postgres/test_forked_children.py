@@ -89,10 +89,11 @@ def test_a_child_has_default_signals_and_no_socket_of_the_workers(fork, way, tmp
     assert ast.literal_eval(said.read_text()) == ([], [], -1, 0.0, [])
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGALRM", "SIGHUP"])
-def test_a_signal_to_a_child_ends_the_child_and_does_not_stop_the_worker(fork, how):
+def test_a_signal_to_a_child_ends_the_child_and_does_not_stop_the_worker(fork, how, way):
     code = 130 if how == "SIGINT" else -signal.Signals[how]  # Python's own: KeyboardInterrupt
-    assert fork("fork.comes_back", how=how) == [(code, how)]
+    assert fork("fork.comes_back", how=how, way=way) == [(code, how)]
 
 
 def test_a_fork_inside_the_jobs_transaction_leaves_it_to_the_worker(fork):

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import WorkerProcess, eventually, new_database
 from leaving_jobs import DEADLINES, LEFT, NOTES
+from psycopg.conninfo import conninfo_to_dict
 
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS
+from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED
 
 HANDLERS = "leaving_jobs:registry"
 
@@ -109,6 +111,35 @@ def _deadly(pid, number):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt", "SigIgn"))]
     return not any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def test_a_handler_that_changes_the_way_to_the_database_leads_the_worker_nowhere_else(database, start_worker):
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    way = {names[name]: str(value) for name, value in conninfo_to_dict(database.url).items() if name in names}
+    worker = start_worker(handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": "", **way})
+    led_astray = enqueue(database, "leave.other_database")
+    eventually(lambda: history(database, led_astray) == ["ok"], "led astray")
+    database.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE 'shithubd-worker%%'"
+    )
+    after = enqueue(database, "leave.something", what="sys.setprofile")
+    eventually(lambda: history(database, after) == ["ok"], "it found the same database again")
+    assert "a handler changed PGDATABASE, PGHOST, which the worker connects with: put back" in worker.log
+    assert worker.terminate() == 0
+
+
+def test_a_handler_that_closes_the_workers_descriptors_ends_it_with_a_code_of_its_own_and_loses_no_job(
+    database, start_worker
+):
+    job = enqueue(database, "leave.no_descriptor")
+    other = enqueue(database, "leave.something", what="sys.setprofile")
+    assert start_worker(handlers=HANDLERS, ready=False).wait() in (EXIT_ERROR, EXIT_FORCED)
+    assert history(database, job) in ([], ["crashed"])
+    worker = start_worker("--kind", "leave.something", handlers=HANDLERS)
+    eventually(lambda: history(database, other) == ["ok"], "the other job ran")
+    assert database.value("SELECT state FROM jobs WHERE id = %s", job) == "queued"
+    assert worker.terminate() == 0
 
 
 def test_no_signal_that_comes_while_python_ends_takes_the_place_of_the_exit_code(database, start_worker, tmp_path):
