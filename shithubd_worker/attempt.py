@@ -12,8 +12,9 @@ import math
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import types
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ from shithubd_worker.backoff import jittered
 from shithubd_worker.children import Children
 from shithubd_worker.config import Config
 from shithubd_worker.errors import Interrupted, LeaseLost, Permanent, RetryAfter
+from shithubd_worker.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
@@ -158,12 +160,16 @@ class Attempt:
                 age = self._clock() - batch.sent_at
                 if age > START_WITHIN_SECONDS and not (batch.again and age <= START_AGAIN_WITHIN_SECONDS):
                     return None
-                self.kind.handler(self._job, **self._members)
+                result = self.kind.handler(self._job, **self._members)
             finally:
                 self._armed = False
+            end_child(None)
+            if result is not None:
+                _refuse_unrun(result)
             return OK
         except BaseException as error:  # noqa: BLE001 (the one place: a handler may raise anything, SystemExit too)
             self._armed = False
+            end_child(error)
             return self._outcome_of(error)
         finally:
             self.over = True
@@ -171,6 +177,7 @@ class Attempt:
 
     def extend(self, seconds: float | timedelta | None) -> None:
         """Move the end of `max_runtime` to `seconds` from now."""
+        refuse_in_child("job.extend()")
         if isinstance(seconds, timedelta):
             seconds = seconds.total_seconds()
         self.runtime_deadline = self._clock() + (self.kind.max_runtime if seconds is None else float(seconds))
@@ -179,10 +186,12 @@ class Attempt:
 
     def connection(self) -> psycopg.Connection:
         """The handlers' connection."""
+        refuse_in_child("job.connection")
         return self._database.connection
 
     def popen(self, command: Sequence[str], *, env: Mapping[str, str] | None, **options: Any) -> subprocess.Popen[Any]:
         """See Job.popen."""
+        refuse_in_child("job.popen()")
         if self.children is None:
             self.children = Children()
         return self.children.popen(command, env=env, **options)
@@ -195,6 +204,7 @@ class Attempt:
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
         """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT."""
+        refuse_in_child("job.transaction()")
         if self.settled or self.unknown:
             raise RuntimeError("job.transaction() ends the job, so it can be used only once")
         connection = self._database.connection
@@ -311,6 +321,33 @@ class Attempt:
             except Exception as error:  # noqa: BLE001 (the backoff is the handler's author's code as well)
                 return Outcome(How.FAILED, f"{text}\nand its backoff raised {_text(error)}")
         return Outcome(How.RETRY, text, min(delay, 365 * 86400.0))
+
+
+@contextmanager
+def _entered() -> Iterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def _entered_async() -> AsyncIterator[None]:
+    yield
+
+
+# What a call gives in place of running code. Not any iterator: a cursor is one, and its statement has run.
+_UNRUN = (types.GeneratorType, types.AsyncGeneratorType, map, filter, type(_entered()), type(_entered_async()))
+
+
+def _refuse_unrun(result: object) -> None:
+    """Raise Permanent if a handler's result shows that its code, or a part of it, has not run."""
+    if isinstance(result, types.CoroutineType):
+        result.close()  # else Python would warn that nobody awaited it
+    elif not isinstance(result, _UNRUN) and not hasattr(type(result), "__await__"):
+        return
+    name = type(result).__name__
+    raise Permanent(
+        f"the handler returned a {name}, so its code has not run to its end. A handler is a plain function: no yield,"
+        " and what is async is run by it, with asyncio.run()"
+    )
 
 
 def _came_from_interrupt(error: BaseException) -> bool:

@@ -94,6 +94,7 @@ class Control(threading.Thread):
         reload: Callable[[], None],
         systemd: Systemd,
         dead_man: DeadMan,
+        lethal: Callable[[], bool],
         metrics: Metrics,
         tray: Tray,
         settler: Settler,
@@ -112,6 +113,7 @@ class Control(threading.Thread):
         self._refused = ""
         self._systemd = systemd
         self._dead_man = dead_man
+        self._lethal = lethal
         self._metrics = metrics
         self._tray = tray
         self._settler = settler
@@ -143,8 +145,8 @@ class Control(threading.Thread):
         while not self._finished:
             # Quicker while there is something that a slow handler would keep.
             self._progress.watched = self._tray.at_hand
-            select.select([self._ears], [], [], QUICK_TICK_SECONDS if self._progress.watched else self._tick)
             try:
+                select.select([self._ears], [], [], QUICK_TICK_SECONDS if self._progress.watched else self._tick)
                 self._hear()
                 self._keep_deadlines(time.monotonic())
                 self._speak_to_database(time.monotonic())
@@ -183,8 +185,8 @@ class Control(threading.Thread):
         self._systemd.ready(self._status_line(time.monotonic()))
 
     def _ring(self) -> None:
-        """Have the main thread look at its deadlines now."""
-        signal.pthread_kill(self._main.ident or 0, signal.SIGALRM)
+        """Have the main thread look at its deadlines now. Not by SIGALRM: a handler may have made it deadly."""
+        signal.pthread_kill(self._main.ident or 0, signal.SIGURG)
 
     def _keep_deadlines(self, now: float) -> None:
         attempt = self._progress.attempt
@@ -197,6 +199,8 @@ class Control(threading.Thread):
         with self._dead_man.lock:
             if self._progress.attempt is attempt:
                 self._dead_man.cover(*attempt.dead_man_at)
+        if self._lethal():
+            self._ring()  # the main thread alone can take signals back
         late = now - attempt.end_at
         if late < 0:
             self._late_since = math.inf

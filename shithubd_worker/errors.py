@@ -87,3 +87,7 @@ class RightsMissing(ShithubdError):
 
 class LeaseLost(ShithubdError):
     """The lease is no longer ours: somebody else may run the job now, so nothing of this run may be written."""
+
+
+class NotTheWorker(ShithubdError):
+    """Something of the worker's was used in a child that a handler forked. It may open a connection of its own."""

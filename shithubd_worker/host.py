@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +18,15 @@ from uuid import uuid4
 import sdnotify
 
 from shithubd_worker.errors import EXIT_FORCED
+from shithubd_worker.forks import keep_private
 from shithubd_worker.model import Identity
 from shithubd_worker.outlets import unblocked
 
 # After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
 PATIENCE_SECONDS = 2.0
+# A process that stood still between its look at the clock and the call of the kernel has set the timer later.
+TIMER_TOLERANCE_SECONDS = 1.0
+_CREDENTIALS = struct.Struct("3i")  # of unix(7): pid, uid, gid
 OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
 
 
@@ -131,8 +136,10 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
+        for end in (self._reader, self._writer):
+            end.setblocking(False)
+            keep_private(end)
+        self._reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def fileno(self) -> int:
         """For select()."""
@@ -144,15 +151,27 @@ class Wakeup:
             self._writer.send(b"\0")
 
     def drain(self) -> bytes:
-        """Take what was written: signal numbers, or zeros from `wake`."""
-        try:
-            return self._reader.recv(4096)
-        except BlockingIOError:
-            return b""
+        """Take what was written: signal numbers, or zeros from `wake`.
+
+        Not what another process wrote: a child that C forked has the other end too, until it executes something.
+        """
+        taken, me = b"", os.getpid()
+        with suppress(BlockingIOError):
+            while True:
+                written, credentials, _, _ = self._reader.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+                if not written:  # closed
+                    break
+                if _CREDENTIALS.unpack(credentials[0][2])[0] == me:
+                    taken += written
+        return taken
 
     def catch_signals(self) -> None:
         """Have the interpreter write the number of each signal here, from within the C-level handler."""
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+
+    def lost_signals(self) -> bool:
+        """Did somebody have them written elsewhere? They are written here again."""
+        return signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False) != self._writer.fileno()
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -178,8 +197,26 @@ class Alarm:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, rings_at - self._clock()))
 
     def rang(self) -> None:
-        """SIGALRM was heard: by this alarm, or because the control thread rang. Ask anew."""
+        """It was heard, or the control thread had the main thread look at its deadlines. Ask anew."""
         self._rings_at = math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def disturbed(self) -> bool:
+        """Has somebody else used the process's one timer? Then it is off now, until the next call. One that rings
+        earlier than asked disturbs nobody."""
+        left, interval = signal.getitimer(signal.ITIMER_REAL)
+        expected = self._rings_at - self._clock()
+        if left == 0.0 if expected == math.inf else 0.0 < left < expected + TIMER_TOLERANCE_SECONDS and not interval:
+            return False
+        self._rings_at = math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # One that was just about to ring is as good as one that rang.
+        return expected > TIMER_TOLERANCE_SECONDS
+
+    def mute(self) -> None:
+        """Never ring again."""
+        self._rings_at = -math.inf
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
@@ -218,6 +255,18 @@ class DeadMan:
             faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True, file=unblocked(2))
         self._fires_at = until
 
+    def pause(self) -> None:
+        """Before a fork. The child would have the timer without its thread, and wait for that for ever."""
+        self.lock.acquire()  # until `resume`: nobody arms it in between
+        if self._fires_at != math.inf:
+            faulthandler.cancel_dump_traceback_later()
+
+    def resume(self) -> None:
+        """After it, in the worker."""
+        if self._fires_at != math.inf:
+            self.put_off(self._fires_at)
+        self.lock.release()
+
     def stand_down(self, within: float = math.inf) -> None:
         """No handler runs any more: take it back, if it would fire within so many seconds."""
         if self._fires_at - self._clock() <= within and self._fires_at != math.inf:
@@ -238,6 +287,8 @@ class Systemd:
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier()
+        if self._notifier.socket is not None:
+            keep_private(self._notifier.socket)
         self._notifier.debug = True  # raise what it would swallow
         self.listens = self._notifier.socket is not None
         usec = os.environ.get("WATCHDOG_USEC", "")

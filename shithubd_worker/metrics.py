@@ -31,6 +31,7 @@ from prometheus_client.registry import Collector
 
 from shithubd_worker import __version__, logs
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.forks import keep_private
 from shithubd_worker.host import signals_elsewhere
 from shithubd_worker.model import How, Lease
 from shithubd_worker.schema import newest_version
@@ -226,6 +227,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
+        keep_private(self.socket)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        request, address = super().get_request()
+        keep_private(request)
+        return request, address
 
 
 class _Quiet(WSGIRequestHandler):

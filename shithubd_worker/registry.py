@@ -12,6 +12,7 @@ The job is always the first argument; the members of the payload are the keyword
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import unicodedata
@@ -185,14 +186,35 @@ def _seconds(kind: str, name: str, value: float | timedelta) -> float:
 
 
 def _signature(kind: str, function: Handler) -> inspect.Signature:
-    if inspect.iscoroutinefunction(function):
-        raise TypeError(f"kind {kind!r}: the handler is async; this worker runs plain functions")
+    if wrong := _never_run(function):
+        raise TypeError(
+            f"kind {kind!r}: the handler is {wrong}: a call of it runs none of its code."
+            " A handler is a plain function; what is async is run by it, with asyncio.run()"
+        )
     signature = inspect.signature(function)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     first = next(iter(signature.parameters.values()), None)
     if first is None or first.kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
         raise TypeError(f"kind {kind!r}: the handler's first argument is the job: def f(job, ...)")
     return signature
+
+
+def _never_run(function: Handler) -> str | None:
+    """What kind of function this is, if a call of it only returns something that would have to be run.
+
+    What functools.wraps() names is not asked: a decorator may well run the coroutine. If it doesn't, the result of the
+    first call tells (attempt.py).
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    for called in (function, getattr(type(function), "__call__", None)):  # noqa: B004 (not whether, but which)
+        if inspect.iscoroutinefunction(called):
+            return "an async function"
+        if inspect.isasyncgenfunction(called):
+            return "an async generator function"
+        if inspect.isgeneratorfunction(called):
+            return "a generator function (it has a yield)"
+    return None
 
 
 def _backoff(kind: str, backoff: float | Backoff | None) -> Backoff:

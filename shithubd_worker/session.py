@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -16,11 +17,15 @@ from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestamptzLoader
 
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
+from shithubd_worker.forks import keep_private, not_the_worker
 
 if TYPE_CHECKING:
     from psycopg.abc import Buffer, PQGen
+    from psycopg.pq.abc import PGconn
 
 RV = TypeVar("RV")
+
+log = logging.getLogger(__name__)
 
 # What tells "the connection is gone, or this server can't write now" from "this statement is wrong".
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
@@ -64,13 +69,19 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose calls end with an OperationalError when no answer came within `answer_seconds`.
 
     For a server that is frozen: its kernel still acknowledges, so that no keepalive notices, and no timeout of the
-    server's own runs.
+    server's own runs. And none goes out from a process that was forked from the one that opened it.
     """
 
-    answer_seconds: float | None = None
+    def __init__(self, pgconn: PGconn, row_factory: Any = tuple_row) -> None:
+        super().__init__(pgconn, row_factory)
+        self.answer_seconds: float | None = None
+        self._opened_by = os.getpid()
+        keep_private(self)
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """As psycopg's own, with an end; the connection can't be used any more then."""
+        if os.getpid() != self._opened_by:
+            raise not_the_worker("this connection")
         limit = self.answer_seconds if timeout is None else timeout
         try:
             return super().wait(gen, interval, limit)
@@ -79,6 +90,11 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
                 raise
             self.pgconn.finish()
             raise psycopg.OperationalError(f"no answer from the server within {self.answer_seconds:g} s") from error
+
+    def close(self) -> None:
+        """As psycopg's own. In a forked child it would take leave of the server in the worker's name: do nothing."""
+        if os.getpid() == self._opened_by:
+            super().close()
 
 
 def connector(
@@ -103,7 +119,11 @@ def connector(
     if answer_seconds is not None:
         pinned += f"; SET lock_timeout = {int(answer_seconds * 750)}"
 
+    variables = _variables()
+
     def connect() -> psycopg.Connection:
+        if _variables() != variables:
+            _put_back(variables)
         connection = ImpatientConnection.connect(
             database_url or "", autocommit=True, client_encoding="UTF8", **settings
         )
@@ -117,6 +137,21 @@ def connector(
         return connection
 
     return connect
+
+
+def _variables() -> dict[str, str]:
+    """The environment that libpq reads."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PG")}
+
+
+def _put_back(variables: dict[str, str]) -> None:
+    """A handler has changed it, for a child perhaps: the worker itself must not connect to another database."""
+    now = _variables()
+    names = sorted(name for name in {*now, *variables} if now.get(name) != variables.get(name))
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+    log.warning("a handler changed %s, which the worker connects with: put back", ", ".join(names))
 
 
 def explained(error: psycopg.Error) -> ShithubdError:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import tuple_row
+from psycopg.pq import TransactionStatus
 
 from shithubd_worker import __version__
 from shithubd_worker.arrays import as_array, settle_arguments
@@ -18,10 +23,14 @@ from shithubd_worker.model import Finished, Hold, Identity, Lease, Outcome
 from shithubd_worker.schema import newest_version
 from shithubd_worker.session import Connect, Session
 
-# DISCARD ALL but for the prepared statements, of which psycopg keeps its own account.
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn
+
+# What DISCARD ALL does, and the role that a login may begin with. The plans stay: nobody can see them, and that of the
+# settle is wanted again. DISCARD ALL itself must be sent alone, and this is one round trip.
 _FORGET = (
-    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();"
-    " DISCARD TEMP; DISCARD SEQUENCES"
+    b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;"
+    b" SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
 )
 
 
@@ -205,15 +214,23 @@ class Beat(Session):
         self.rows("unregister_v1", worker)
 
 
+# A connection's attribute, and the argument that the count itself is given.
+_OWN_REFERENCES = 2
+_AT_REST = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
 # A handlers' connection that was idle for longer is asked whether it lives before it is handed out.
 FRESH_SECONDS = 2.0
 
 
 class Ledger(Session):
-    """The connection that handlers write with, opened when the first one asks for it."""
+    """The connection that handlers write with, opened when the first one asks for it.
 
-    def __init__(self, connect: Connect, schema: str) -> None:
+    `pooled`: it is a pooler's, which prepares statements on the server for others as well.
+    """
+
+    def __init__(self, connect: Connect, schema: str, *, pooled: bool = False) -> None:
         super().__init__(connect, schema)
+        self._pooled = pooled
+        self._forget = _FORGET if pooled else _FORGET + b"; DEALLOCATE ALL"
         self._used = False
         self._used_at = 0.0
 
@@ -238,19 +255,38 @@ class Ledger(Session):
         return self._connection is not None and self._connection.broken
 
     def tidy(self) -> None:
-        """After an attempt: leave nothing of one handler's session to the next."""
+        """After an attempt: the next handler finds a connection as new. Where that is not certain, it finds none."""
         if self._connection is None or not self._used:
             return
         self._used = False
         self._used_at = time.monotonic()
+        pgconn = self._connection.pgconn
+        if sys.getrefcount(self._connection) > _OWN_REFERENCES:
+            self._abandon(pgconn)
+            return
+        if pgconn.pipeline_status or pgconn.transaction_status not in _AT_REST:  # in a COPY, say: there is no way back
+            self.close()
+            return
         try:
-            self._connection.rollback()
+            if pgconn.transaction_status != TransactionStatus.IDLE:
+                self._connection.rollback()
+            # What psycopg keeps for a connection, it keeps in this object: from now on it is another one.
+            del self._connection.pgconn  # or the old one would complain that nobody closed it
+            self._connection = type(self._connection)(pgconn)
             self._connection.autocommit = True
-            self._connection.row_factory = tuple_row
-            self._connection.cursor_factory = psycopg.Cursor
-            self._connection.execute(_FORGET)
+            if self._pooled:
+                self._connection.prepare_threshold = None
+            self._connection.execute(self._forget)
         except psycopg.Error:
             self.close()
+
+    def _abandon(self, pgconn: PGconn) -> None:
+        """A thread, a cursor or a global of the handler's has the connection still, and would write into the next job's
+        transaction. Whoever uses it finds that it ended. It isn't closed: a thread that waits for it would then wait
+        for a descriptor that is somebody else's."""
+        self._connection = None
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(pgconn.socket)) as end:
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def settle(session: Session, finished: Sequence[Finished]) -> set[int]:

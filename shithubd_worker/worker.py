@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -23,11 +22,13 @@ from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control, Progress
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK
 from shithubd_worker.exchange import Exchange
+from shithubd_worker.forks import Hooks
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
 from shithubd_worker.line import Line
 from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
 from shithubd_worker.prefetch import Pace
+from shithubd_worker.process_state import ProcessState
 from shithubd_worker.registry import Kind
 from shithubd_worker.session import LOST, Connect, explained
 from shithubd_worker.settling import Settler
@@ -71,7 +72,7 @@ class Worker:
         self._systemd = Systemd()
         self._queue = Queue(connect("shithubd-worker", ANSWER_SECONDS, True), schema_name, self._identity.id)
         self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
-        self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name)
+        self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name, pooled=config.poll_only)
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
         self._clock = Clock(self._clock_was_set)
         self._upkeep = Upkeep(self._queue, self._clock, timeouts, drop=not config.poll_only)
@@ -81,6 +82,13 @@ class Worker:
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
         self._given_back = 0  # of tray.given_back: what the main thread knows of
         self._wakeup, self._ears = Wakeup(), Wakeup()
+        self._process_state = ProcessState(
+            on_stop=self._on_stop,
+            on_alarm=self._on_alarm,
+            ears=self._ears,
+            alarm=self._alarm,
+            reload=reread is not None,
+        )
         self._progress = Progress()
         self._line = Line(
             config,
@@ -126,6 +134,7 @@ class Worker:
             reload=self._reload,
             systemd=self._systemd,
             dead_man=self._dead_man,
+            lethal=self._process_state.lethal,
             metrics=metrics,
             tray=self._tray,
             settler=self._settler,
@@ -138,7 +147,14 @@ class Worker:
 
     def run(self) -> int:
         """Work until somebody asks to stop, or until the queue is empty if that was asked for."""
-        self._catch_signals()
+        Hooks(pause=self._dead_man.pause, resume=self._dead_man.resume, disown=self._process_state.disown).install()
+        self._process_state.take()
+        try:
+            return self._live()
+        finally:
+            self._process_state.let_go()
+
+    def _live(self) -> int:
         if not self._line.enter():
             return EXIT_OK
         with signals_elsewhere():
@@ -166,21 +182,19 @@ class Worker:
             self._line.leave(clean=clean)
         return EXIT_OK
 
-    def _catch_signals(self) -> None:
-        """A signal sets a flag and wakes the loop. Only the alarm raises, and only in a handler's frame."""
-        self._ears.catch_signals()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_stop)
-        signal.signal(signal.SIGALRM, self._on_alarm)
-        if self._reread is not None:
-            signal.signal(signal.SIGHUP, lambda _number, _frame: None)  # the control thread hears it
+    # A signal sets a flag and wakes the loop. Only the alarm raises, and only in a handler's frame.
 
     def _on_stop(self, number: int, frame: object) -> None:
+        if self._process_state.is_childs(number):
+            return
         self._stop.hear(main=True)
         self._wakeup.wake()
         self._on_alarm(number, frame)  # a second one releases at once; the first sets the alarm to the grace's end
 
-    def _on_alarm(self, number: int, frame: object) -> None:
+    def _on_alarm(self, number: int, _frame: object) -> None:
+        if self._process_state.is_childs(number):
+            return
+        self._process_state.revive()
         self._alarm.rang()
         if (attempt := self._progress.attempt) is not None:
             attempt.interrupt_if_due()
@@ -243,6 +257,8 @@ class Worker:
     def _learn(self, seconds: dict[str, list[float]], since: float) -> None:
         """From what ran since then: how long each job's handler took, by kind. What counts for the next batch is the
         time from one job to the next: reading payloads and waiting for a processor are in it."""
+        if seconds:
+            self._process_state.put_back(seconds)
         between = time.monotonic() - since - sum(map(sum, seconds.values()))
         jobs = sum(map(len, seconds.values()))
         given_back, self._given_back = self._tray.given_back - self._given_back, self._tray.given_back
@@ -350,6 +366,7 @@ class Worker:
         finally:
             self._progress.attempt = None
             self._dead_man.stand_down(within=control.STAND_DOWN_SECONDS)
+            self._process_state.check(attempt.kind.name)
             self._ledger.tidy()
 
     def _database_went_away(self) -> bool:

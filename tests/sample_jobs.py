@@ -151,8 +151,8 @@ def stubborn(job, runtime=None):
             job.extend(runtime)  # here and not above: an interrupt that fell before the `try` would end it
         time.sleep(3600)
     except KeyboardInterrupt:
-        # From here on no alarm reaches it: one that fell outside of a `try` would end it after all.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        # From here on no interrupt reaches it: one that fell outside of a `try` would end it after all.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGURG})
         job.log.info("interrupted, and going on")
         time.sleep(3600)
 

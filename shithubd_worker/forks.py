@@ -1,0 +1,136 @@
+"""Which process is the worker. Nothing of ours works in a child that was forked from it.
+
+A handler, or a library, may fork. What Python forks passes through the hooks below; of what C forks only the page of
+memory tells. A child that comes back into our frames is ended there.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from threading import get_ident
+from typing import Protocol
+from weakref import WeakSet
+
+from shithubd_worker.errors import NotTheWorker
+
+_WIPE_ON_FORK = getattr(mmap, "MADV_WIPEONFORK", 18)  # Python 3.11 and 3.12 don't name it
+
+# The kernel gives a forked child this page empty. A look at it costs 15 ns, and os.getpid() a call of the kernel.
+_page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+with suppress(OSError):  # before Linux 4.14: the hooks below empty it
+    _page.madvise(_WIPE_ON_FORK)
+_page[0] = 1
+
+
+class HasDescriptor(Protocol):
+    """A socket, a connection."""
+
+    def fileno(self) -> int:
+        """Its descriptor; below 0, or an exception, if it is closed."""
+
+
+_private: WeakSet[HasDescriptor] = WeakSet()
+
+
+def keep_private(owner: HasDescriptor) -> None:
+    """From now on no child of ours gets this one's descriptor."""
+    _private.add(owner)
+
+
+def in_child() -> bool:
+    """Is this a forked child of the worker?"""
+    return not _page[0]
+
+
+def not_the_worker(what: str) -> NotTheWorker:
+    """The error of a forked child that uses what it was born with."""
+    return NotTheWorker(f"{what} belongs to the worker, and this is a child that was forked from it")
+
+
+def refuse_in_child(what: str) -> None:
+    """Raise NotTheWorker in a forked child."""
+    if not _page[0]:
+        raise not_the_worker(what)
+
+
+def end_child(error: BaseException | None) -> None:
+    """In a forked child that came back with this error, or without one: end it as Python would have, but without the
+    `finally` blocks and exit functions of the worker. Else do nothing."""
+    if _page[0]:
+        return
+    code = 0
+    try:
+        code = _exit_code(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)  # noqa: T201 (as Python does)
+        return 1
+    sys.excepthook(type(error), error, error.__traceback__)
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+class Hooks:
+    """What happens at each fork by Python in this process. `pause` before it, and `resume` in the worker after it, are
+    for what would not survive it; `disown` gives a child its signals back."""
+
+    def __init__(self, *, pause: Callable[[], None], resume: Callable[[], None], disown: Callable[[], None]) -> None:
+        _page[0] = 1  # whoever runs a worker is one, forked or not
+        self._pause = pause
+        self._resume = resume
+        self._disown = disown
+        self._masks: dict[int, set[int | signal.Signals]] = {}  # by thread: what it had blocked before it forks
+        self._forked = False
+
+    def install(self) -> None:
+        """For the life of this process: Python knows no way back."""
+        os.register_at_fork(before=self._before, after_in_parent=self._in_worker, after_in_child=self._in_child)
+
+    def _before(self) -> None:
+        if self._forked:  # a child of ours forks: what it has by now is its own
+            return
+        # A signal that reached the child before its handlers are its own would be heard as the worker's.
+        self._masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self._pause()
+
+    def _in_worker(self) -> None:
+        if self._forked:
+            return
+        self._resume()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident()))
+
+    def _in_child(self) -> None:
+        if self._forked:
+            return
+        self._forked = True
+        _page[0] = 0
+        self._disown()
+        _empty_descriptors()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident()))
+
+
+def _empty_descriptors() -> None:
+    """Put /dev/null in the place of each private descriptor.
+
+    Closed, its number would be given out again, and libpq would say good-bye to the server on whatever has it then.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for owner in list(_private):
+        with suppress(Exception):  # closed
+            if (descriptor := owner.fileno()) >= 0:
+                os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)

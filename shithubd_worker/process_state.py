@@ -1,0 +1,176 @@
+"""What the worker's promises rest on in its process, and a handler can change: signals, timer, limits of Python.
+
+Handlers run in the worker's process, so what one of them, or a library of its, leaves behind would meet the next job, a
+stop or a deadline. It is put back after each job, or after each batch of quick ones.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]  # a tenth of what signal's cost
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from shithubd_worker.forks import in_child
+from shithubd_worker.host import Alarm, Wakeup
+
+log = logging.getLogger(__name__)
+
+SignalHandler = Callable[[int, Any], None]
+
+
+class Setting(NamedTuple):
+    """One setting of the interpreter or the process."""
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 (no Path for each batch)
+    except OSError:  # it was removed
+        return None
+
+
+def _enter(directory: str | None) -> None:
+    with suppress(OSError):
+        os.chdir(directory or "/")
+
+
+SETTINGS = (
+    Setting("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Setting("sys.settrace", sys.gettrace, sys.settrace),
+    Setting("sys.setprofile", sys.getprofile, sys.setprofile),
+    Setting("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval),
+    Setting("gc.enable", gc.isenabled, lambda wanted: gc.enable() if wanted else gc.disable()),
+    Setting("socket.setdefaulttimeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+    Setting("the working directory", _directory, _enter),
+)
+
+
+class ProcessState:
+    """See the module. For the main thread, but for `lethal`.
+
+    `ears` hears each signal by its number, `on_stop` and `on_alarm` are called in the main thread. SIGALRM is the
+    alarm's, SIGURG the control thread's word for "look at your deadlines": where a handler has reset it, it does
+    nothing, and SIGALRM would end the process. `reload`: SIGHUP is heard, and does not end the process.
+    """
+
+    def __init__(
+        self, *, on_stop: SignalHandler, on_alarm: SignalHandler, ears: Wakeup, alarm: Alarm, reload: bool
+    ) -> None:
+        self._on_stop = on_stop  # kept: each access to a method makes another object, and these are compared
+        self._on_alarm = on_alarm
+        self._handlers = {
+            signal.SIGALRM: on_alarm,
+            signal.SIGTERM: on_stop,
+            signal.SIGINT: on_stop,
+            signal.SIGURG: on_alarm,
+        }
+        if reload:
+            self._handlers[signal.SIGHUP] = _only_heard
+        self._ears = ears
+        self._alarm = alarm
+        self._mask: set[int] = set()
+        self._settings: list[Any] = []
+        self._umask = 0
+        self._told: set[tuple[str, str]] = set()
+
+    def take(self) -> None:
+        """Hear the signals from now on, and note how everything else is."""
+        self._ears.catch_signals()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._mask = pthread_sigmask(signal.SIG_BLOCK, ())
+        self._settings = [setting.read() for setting in SETTINGS]
+        self._umask = os.umask(0o077)  # it can't be read without being set
+        os.umask(self._umask)
+
+    def check(self, kind: str) -> None:
+        """After each job: the deadline of the next and a stop must be heard. The rest can wait for the batch's end."""
+        if getsignal(14) is not self._on_alarm or getsignal(15) is not self._on_stop:
+            self.put_back([kind])
+
+    def put_back(self, kinds: Iterable[str]) -> None:
+        """After a batch of these kinds: put back what they changed, and say so once for each of them."""
+        changed = [*self._settings_changed(), *self._signals_changed()]
+        if changed:
+            who = ", ".join(sorted(kinds))
+            for what in changed:
+                if (who, what) not in self._told:
+                    self._told.add((who, what))
+                    log.warning("a handler of %s changed %s, which the worker needs: put back", who, what)
+
+    def lethal(self) -> bool:
+        """For the control thread: would a signal of ours end the process? A library that has used one may have given
+        it back in that state, in the middle of a job."""
+        return any(getsignal(number) == signal.SIG_DFL for number in self._handlers)
+
+    def revive(self) -> None:
+        """Take back what would end the process; a handler that a library set is left to it until its job is over."""
+        for number, handler in self._handlers.items():
+            if getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, handler)
+
+    def disown(self) -> None:
+        """In a forked child: what is ours becomes Python's default. Timers are not inherited."""
+        signal.set_wakeup_fd(-1)
+        self._alarm.mute()
+        for number, handler in self._handlers.items():
+            if getsignal(number) is handler:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def is_childs(self, number: int) -> bool:
+        """Was the signal for a child that C forked, past all hooks of Python's? Then it takes it, as its own now."""
+        if not in_child():
+            return False
+        self.disown()
+        os.kill(os.getpid(), number)
+        return True
+
+    def let_go(self) -> None:
+        """At the end of the process. Python takes its handlers away before it ends, and a signal that comes then must
+        not take the place of the exit code."""
+        self._alarm.mute()
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _settings_changed(self) -> list[str]:
+        changed = []
+        for setting, was in zip(SETTINGS, self._settings, strict=True):
+            if (now := setting.read()) != was:
+                setting.write(was)
+                changed.append(f"{setting.name} ({now!r:.100})")
+        if (mask := os.umask(self._umask)) != self._umask:
+            changed.append(f"the umask ({mask:04o})")
+        return changed
+
+    def _signals_changed(self) -> list[str]:
+        changed = []
+        for number, handler in self._handlers.items():
+            if getsignal(number) is not handler:
+                now = signal.signal(number, handler)
+                changed.append(f"the handler of {number.name} ({now!r:.100})")
+        if self._ears.lost_signals():
+            changed.append("the wakeup descriptor of signals")
+        if self._alarm.disturbed():
+            changed.append("the interval timer")
+        mask = pthread_sigmask(signal.SIG_BLOCK, ())
+        if mask != self._mask:
+            pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            changed.append(
+                f"the mask of signals ({', '.join(sorted(signal.Signals(each).name for each in mask)) or 'none'})"
+            )
+        return changed
+
+
+def _only_heard(_number: int, _frame: object) -> None:
+    """SIGHUP: the control thread hears it."""

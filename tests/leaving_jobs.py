@@ -1,0 +1,139 @@
+"""Handlers that leave something in the worker's process: what a library does, and what a mistake does."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from shithubd_worker import Registry
+
+registry = Registry()
+
+NOTES = "CREATE TABLE notes (job bigint, note text)"
+
+
+def nothing(*_arguments):
+    """For whoever wants a function."""
+
+
+def block(*numbers):
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
+# By the words that the worker's warning has for it. What belongs to deadlines and stops comes first.
+DEADLINES = {
+    "the handler of SIGALRM (<Handlers.SIG_DFL": lambda: signal.signal(signal.SIGALRM, signal.SIG_DFL),
+    "the handler of SIGALRM (<function nothing": lambda: signal.signal(signal.SIGALRM, nothing),
+    "the handler of SIGALRM (<Handlers.SIG_IGN": lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN),
+    "the interval timer": lambda: signal.setitimer(signal.ITIMER_REAL, 0),
+    "the mask of signals (SIGALRM)": lambda: block(signal.SIGALRM),
+}
+STOPS = {
+    "the handler of SIGTERM (<Handlers.SIG_DFL": lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    "the handler of SIGTERM (<function nothing": lambda: signal.signal(signal.SIGTERM, nothing),
+    "the handler of SIGTERM (<Handlers.SIG_IGN": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    "the handler of SIGINT": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    "the wakeup descriptor of signals": lambda: signal.set_wakeup_fd(-1),
+    "the mask of signals (SIGINT, SIGTERM)": lambda: block(signal.SIGTERM, signal.SIGINT),
+}
+OTHERS = {
+    "the handler of SIGURG": lambda: signal.signal(signal.SIGURG, signal.SIG_DFL),
+    "sys.setswitchinterval (60": lambda: sys.setswitchinterval(60),
+    "sys.setrecursionlimit (200": lambda: sys.setrecursionlimit(200),
+    "sys.setprofile": lambda: sys.setprofile(nothing),
+    "gc.enable (False)": gc.disable,
+    "socket.setdefaulttimeout (0.001)": lambda: socket.setdefaulttimeout(0.001),
+    "the working directory ('/')": lambda: os.chdir("/"),
+    "the umask (0777)": lambda: os.umask(0o777),
+}
+LEFT = {**DEADLINES, **STOPS, **OTHERS}
+
+
+def state():
+    """What the next handler finds."""
+    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGURG)
+    umask = os.umask(0)
+    os.umask(umask)
+    wakeup = signal.set_wakeup_fd(-1)
+    if wakeup >= 0:
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    return {
+        "handlers": [str(signal.getsignal(number)) for number in numbers],
+        "wakeup": wakeup >= 0,
+        "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "umask": umask,
+        "directory": os.getcwd(),  # noqa: PTH109
+        "others": (sys.getrecursionlimit(), sys.getswitchinterval(), gc.isenabled(), socket.getdefaulttimeout()),
+        "profile": sys.getprofile() is not nothing,
+    }
+
+
+@registry.handler("leave.something")
+def something(job, what):
+    LEFT[what]()
+
+
+@registry.handler("leave.look")
+def look(job):
+    job.connection.execute("INSERT INTO notes VALUES (%s, %s)", (job.id, repr(state())))
+
+
+@registry.handler("leave.late", max_runtime=1, lease_timeout=60, max_attempts=2, backoff=3600)
+def late(job, what=None, door=None):
+    """Runs into its deadline, or into a stop; before that it changes something, and goes on."""
+    if what:
+        LEFT[what]()
+    if door:
+        job.extend(3600)
+        Path(door).touch()
+    while True:
+        time.sleep(0.1)
+
+
+@registry.handler("leave.cleans_up", lease_timeout=60)
+def cleans_up(job, door):
+    """Takes a while after its interrupt, but less than it is given."""
+    try:
+        Path(door).touch()
+        time.sleep(3600)
+    finally:
+        time.sleep(0.4)
+
+
+class Slow:
+    """Makes the end of the interpreter last, after it has taken its signal handlers away."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __del__(self, mkdir=os.mkdir, sleep=time.sleep, exists=os.path.exists):
+        mkdir(self.path)
+        while not exists(self.path + "/on"):
+            sleep(0.01)
+
+
+@registry.handler("leave.slow_end", lease_timeout=60)
+def slow_end(job, path):
+    sys.cleared_at_the_end = Slow(path)  # a module that was loaded before gc.freeze() never is
+
+
+@registry.handler("leave.timer_of_faulthandler", lease_timeout=60)
+def timer_of_faulthandler(job):
+    faulthandler.dump_traceback_later(3600)
+
+
+@registry.handler("leave.no_descriptor", lease_timeout=60)
+def no_descriptor(job):
+    os.closerange(3, 1000)
+
+
+@registry.handler("leave.other_database", lease_timeout=60)
+def other_database(job):
+    os.environ["PGDATABASE"] = "template1"
+    os.environ["PGHOST"] = "/nonexistent"

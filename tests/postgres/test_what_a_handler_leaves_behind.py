@@ -1,0 +1,173 @@
+"""What a handler changes in the worker's process doesn't meet the next job, a deadline or a stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import WorkerProcess, eventually, new_database
+from leaving_jobs import DEADLINES, LEFT, NOTES
+from psycopg.conninfo import conninfo_to_dict
+
+from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS
+from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED
+
+HANDLERS = "leaving_jobs:registry"
+
+
+def enqueue(database, kind, **members):
+    return database.value("INSERT INTO jobs (kind, payload) VALUES (%s, %s) RETURNING id", kind, json.dumps(members))
+
+
+def history(database, job):
+    return [each for (each,) in database.query("SELECT outcome FROM job_history WHERE id = %s", job)]
+
+
+def note(database, job):
+    return eventually(lambda: database.query("SELECT note FROM notes WHERE job = %s", job), "it looked")[0][0]
+
+
+@pytest.fixture(scope="module")
+def worked(server, tmp_path_factory):
+    """A database and a worker that live through all of it."""
+    made = new_database(server)
+    database = next(made)
+    database.query(NOTES)
+    options = ("--handlers", HANDLERS, "--metrics", "off")
+    worker = WorkerProcess(database, tmp_path_factory.mktemp("worker"), *options)
+    worker.wait_for(" ready\n")
+    before = note(database, enqueue(database, "leave.look"))
+    try:
+        yield database, worker, before
+        assert worker.terminate() == 0
+    finally:
+        worker.end()
+        next(made, None)
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_a_handler_leaves_is_put_back_before_the_next_batch_and_said(worked, what):
+    database, worker, before = worked
+    left = enqueue(database, "leave.something", what=what)
+    eventually(lambda: history(database, left) == ["ok"], "left behind")
+    assert note(database, enqueue(database, "leave.look")) == before
+    said = f"a handler of leave.something changed {what}"
+    assert worker.log.count(said) == 1
+    assert ", which the worker needs: put back" in worker.log.partition(said)[2].splitlines()[0]
+
+
+def test_it_is_said_once_for_each_kind_and_change(worked):
+    database, worker, before = worked
+    what = "the umask (0777)"
+    for _ in range(3):
+        left = enqueue(database, "leave.something", what=what)
+        eventually(lambda left=left: history(database, left) == ["ok"], "left behind")
+    assert note(database, enqueue(database, "leave.look")) == before
+    assert worker.log.count(f"a handler of leave.something changed {what}") == 1
+
+
+@pytest.mark.parametrize("what", [what for what in DEADLINES if "function" not in what and "IGN" not in what])
+def test_the_next_job_of_the_same_batch_meets_its_deadline(database, start_worker, what):
+    left, late = enqueue(database, "leave.something", what=what), enqueue(database, "leave.late")
+    worker = start_worker(handlers=HANDLERS)
+    eventually(lambda: history(database, late) == ["retry"], "interrupted")
+    assert history(database, left) == ["ok"]
+    assert worker.terminate() == 0
+
+
+@pytest.mark.parametrize("what", [what for what in DEADLINES if "SIG_DFL" in what or "timer" in what])
+def test_a_library_that_leaves_the_alarm_at_its_default_in_mid_job_does_not_take_the_deadline(worked, what):
+    database, worker, _ = worked
+    late = enqueue(database, "leave.late", what=what)
+    eventually(lambda: history(database, late) == ["retry"], "interrupted")
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("what", ["the handler of SIGTERM (<Handlers.SIG_DFL", "the wakeup descriptor of signals"])
+def test_a_stop_after_a_handler_has_changed_something_is_a_clean_one(database, start_worker, what):
+    worker = start_worker(handlers=HANDLERS)
+    left = enqueue(database, "leave.something", what=what)
+    eventually(lambda: history(database, left) == ["ok"], "left behind")
+    assert worker.terminate() == 0
+
+
+def test_a_stop_in_the_middle_of_a_job_that_gave_sigterm_its_default_back_releases_the_job(
+    database, start_worker, tmp_path
+):
+    worker = start_worker("--grace", "0", handlers=HANDLERS)
+    door = tmp_path / "door"
+    job = enqueue(database, "leave.late", what="the handler of SIGTERM (<Handlers.SIG_DFL", door=str(door))
+    eventually(door.exists, "changed")
+    eventually(lambda: not _deadly(worker.pid, signal.SIGTERM), "taken back in mid-job")
+    assert worker.terminate() == 0
+    assert history(database, job) == ["released"]
+
+
+def _deadly(pid, number):
+    """Would this signal end the process? It is neither caught nor ignored then."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt", "SigIgn"))]
+    return not any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def test_a_handler_that_changes_the_way_to_the_database_leads_the_worker_nowhere_else(database, start_worker):
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    way = {names[name]: str(value) for name, value in conninfo_to_dict(database.url).items() if name in names}
+    worker = start_worker(handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": "", **way})
+    led_astray = enqueue(database, "leave.other_database")
+    eventually(lambda: history(database, led_astray) == ["ok"], "led astray")
+    database.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE 'shithubd-worker%%'"
+    )
+    after = enqueue(database, "leave.something", what="sys.setprofile")
+    eventually(lambda: history(database, after) == ["ok"], "it found the same database again")
+    assert "a handler changed PGDATABASE, PGHOST, which the worker connects with: put back" in worker.log
+    assert worker.terminate() == 0
+
+
+def test_a_handler_that_closes_the_workers_descriptors_ends_it_with_a_code_of_its_own_and_loses_no_job(
+    database, start_worker
+):
+    job = enqueue(database, "leave.no_descriptor")
+    other = enqueue(database, "leave.something", what="sys.setprofile")
+    assert start_worker(handlers=HANDLERS, ready=False).wait() in (EXIT_ERROR, EXIT_FORCED)
+    assert history(database, job) in ([], ["crashed"])
+    worker = start_worker("--kind", "leave.something", handlers=HANDLERS)
+    eventually(lambda: history(database, other) == ["ok"], "the other job ran")
+    assert database.value("SELECT state FROM jobs WHERE id = %s", job) == "queued"
+    assert worker.terminate() == 0
+
+
+def test_no_signal_that_comes_while_python_ends_takes_the_place_of_the_exit_code(database, start_worker, tmp_path):
+    path = tmp_path / "ending"
+    job = enqueue(database, "leave.slow_end", path=str(path))
+    worker = start_worker(handlers=HANDLERS)
+    eventually(lambda: history(database, job) == ["ok"], "it will end slowly")
+    worker.send(signal.SIGTERM)
+    eventually(path.exists, "Python has taken its handlers away")
+    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGURG):
+        worker.send(number)
+    (path / "on").touch()
+    assert worker.wait() == 0
+
+
+def test_the_alarm_of_an_interrupted_handler_that_cleaned_up_does_not_ring_while_python_ends(
+    database, start_worker, tmp_path
+):
+    path, door = tmp_path / "ending", tmp_path / "door"
+    before = enqueue(database, "leave.slow_end", path=str(path))
+    worker = start_worker("--grace", "0", handlers=HANDLERS)
+    eventually(lambda: history(database, before) == ["ok"], "it will end slowly")
+    job = enqueue(database, "leave.cleans_up", door=str(door))
+    eventually(door.exists, "it runs")
+    worker.send(signal.SIGTERM)
+    interrupted = time.monotonic()
+    eventually(path.exists, "Python has taken its handlers away")
+    eventually(lambda: time.monotonic() > interrupted + 3 * INTERRUPT_AGAIN_SECONDS, "the alarm would have rung")
+    (path / "on").touch()
+    assert worker.wait() == 0
+    assert history(database, job) == ["released"]
