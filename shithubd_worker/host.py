@@ -242,7 +242,7 @@ class DeadMan:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._fires_at = math.inf
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler of a library may fork anywhere
 
     def cover(self, latest: float, slack: float = math.inf) -> None:
         """Make sure that it fires at `latest` or before, by at most `slack` seconds."""
