@@ -11,10 +11,10 @@ from collections.abc import Callable
 from math import inf
 from threading import Lock
 
-# What a clock may be off its course between two answers without having been set: it is slewed (chrony does so by up to
-# 8 %, and asks for more by a step), or it is a tick behind.
-SLACK_SECONDS = 0.5
+# How far a clock may get off its course without having been set: slewed, which chrony does by up to 8 %, and a little
+# more, which no lease is too short for.
 DRIFT = 0.1
+SLACK_SECONDS = 0.5
 
 
 class Clock:
@@ -23,11 +23,11 @@ class Clock:
     A host that was suspended finds that the database's clock went ahead meanwhile, which is a step as well: its own
     clock stood still, so nothing that it believes of leases holds.
 
-    >>> clock = Clock(print)
-    >>> clock.saw(10.0, 1010.0, 10.5); clock.saw(20.0, 1020.0, 20.25); clock.earliest(30.0)
-    1029.75
+    >>> clock = Clock(lambda seconds: print(round(seconds)))
+    >>> clock.saw(10.0, 1010.0, 10.5); clock.saw(20.0, 1020.0, 20.25); round(clock.earliest(30.0), 1)
+    1029.7
     >>> clock.saw(40.0, 4640.0, 40.5)
-    3599.5
+    3600
     """
 
     def __init__(self, on_step: Callable[[float], None]) -> None:
@@ -42,15 +42,18 @@ class Clock:
         """An answer: the database's clock showed `now`, somewhen between these moments of the monotonic clock."""
         if sent_at < self.seen_at:
             return  # the other thread has seen it later than this, or may have
-        low, high = now - received_at, now - sent_at
+        drifted = DRIFT * (received_at - sent_at)
+        low, high = now - received_at - drifted, now - sent_at + drifted
         step = 0.0
         with self._lock:
-            if low <= self._high and high >= self._low:  # both are right where they overlap
-                self._low, self._high = max(low, self._low), min(high, self._high)
+            drifted = DRIFT * (received_at - self.seen_at)
+            old_low, old_high = self._low - drifted, self._high + drifted
+            if low <= old_high and high >= old_low:  # both are right where they overlap
+                self._low, self._high = max(low, old_low), min(high, old_high)
             else:
-                gap = low - self._high if low > self._high else high - self._low
-                if abs(gap) > SLACK_SECONDS + DRIFT * (received_at - self.seen_at):
-                    step, self.stepped_at, self.steady_since = gap, received_at, received_at
+                if max(low - old_high, old_low - high) > SLACK_SECONDS:
+                    step = (low + high - old_low - old_high) / 2
+                    self.stepped_at = self.steady_since = received_at
                 self._low, self._high = low, high
             if self.steady_since == inf:
                 self.steady_since = received_at

@@ -25,26 +25,21 @@ def operations(any_database):
     operations.close()
 
 
-@pytest.mark.parametrize(
-    ("stored", "read"),
-    [
-        ("-infinity", FIRST),
-        ("4714-11-24 00:00:00+00 BC", FIRST),
-        ("0001-12-31 23:59:59.999999+00 BC", FIRST),
-        ("0001-01-01 00:00:00+00", FIRST),
-        ("2026-11-26 10:00:00.000001+00", datetime(2026, 11, 26, 10, 0, 0, 1, tzinfo=UTC)),
-        ("9999-12-31 23:59:59.999999+00", LAST),
-        ("10000-01-01 00:00:00+00", LAST),
-        ("294276-12-31 23:59:59.999999+00", LAST),
-        ("infinity", LAST),
-    ],
-)
-def test_what_no_calendar_knows_is_the_first_or_the_last_moment_that_it_knows(operations, stored, read):
-    text = stored.replace("'", "")
-    row, shown = operations.connection.execute(
-        f"SELECT '{text}'::timestamptz, to_jsonb(readable_v1('{text}'))"  # type: ignore[arg-type]
-    ).fetchone()
-    assert (row, datetime.fromisoformat(shown)) == (read, read)
+def test_what_no_calendar_knows_is_the_first_or_the_last_moment_that_it_knows(operations):
+    for stored, read in {
+        "-infinity": FIRST,
+        "4714-11-24 00:00:00+00 BC": FIRST,
+        "0001-12-31 23:59:59.999999+00 BC": FIRST,
+        "0001-01-01 00:00:00+00": FIRST,
+        "2026-11-26 10:00:00.000001+00": datetime(2026, 11, 26, 10, 0, 0, 1, tzinfo=UTC),
+        "9999-12-31 23:59:59.999999+00": LAST,
+        "10000-01-01 00:00:00+00": LAST,
+        "294276-12-31 23:59:59.999999+00": LAST,
+        "infinity": LAST,
+    }.items():
+        query = "SELECT %s::timestamptz, to_jsonb(readable_v1(%s::timestamptz))"
+        row, shown = operations.connection.execute(query, (stored, stored)).fetchone()
+        assert (row, datetime.fromisoformat(shown)) == (read, read), stored
 
 
 # A lease of the future: an UPDATE, or a clock that was set back.
