@@ -11,7 +11,7 @@ from torture.evidence import Ended, Evidence, Run
 from torture.verdict import Violation
 
 UNTOLD = "torture.untold"  # its history is kept nowhere
-EFFECTS = ("torture.effect", "torture.works_on", "torture.slow.effect", UNTOLD)
+EFFECTS = ("torture.effect", "torture.works_on", "torture.slow.effect", "torture.forks", UNTOLD)
 FAILS = "torture.permanent"
 
 

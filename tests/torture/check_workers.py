@@ -100,9 +100,12 @@ class Workers:
         since = process.started if asked is None else asked
         if process.code == 75 and waited and self._allowed.untroubled(process, since, exited, BACK) < 1.0:
             return "the database was away"
-        stopped = any(end - begin >= 1.0 and exited - end < 5.0 for begin, end in process.stops)
-        if process.code == 1 and "Timeout (" in process.last_words and stopped:
-            return "the dead man's timer, after a stop that outlasted the lease"
+        # The dead man's timer, which ends a process before its lease can expire (ARCHITECTURE.md, "Two threads").
+        if process.code == 1 and "Timeout (" in process.last_words:
+            if any(end - begin >= 1.0 and exited - end < 5.0 for begin, end in process.stops):
+                return "the dead man's timer, after a stop that outlasted the lease"
+            if self._allowed.untroubled(process, exited - 6.0, exited, 0.0) < 5.0:
+                return "the dead man's timer, while the line to the database or the processor was away"
         if process.code == 70 and self._allowed.untroubled(process, exited - 5.0, exited, 1.0) < 4.0:
             return "a handler had no turn to obey its interrupt"
         return None

@@ -1,8 +1,9 @@
 """A process that adds jobs, in every way there is, and writes down what it asked for and what was answered.
 
-    python -m torture.enqueuers URL LOGS SEED NUMBER LIMIT
+    python -m torture.enqueuers URL LOGS SEED NUMBER LIMIT [meddle]
 
-It goes on until SIGTERM. It slows down while more than LIMIT jobs wait, so that a slow machine gets fewer jobs.
+It goes on until SIGTERM. It slows down while more than LIMIT jobs wait, so that a slow machine gets fewer jobs. With
+`meddle` there are also jobs whose handlers meddle with their process.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ WEIGHTS = {
     "torture.big": 4,
     "torture.child": 3,
 }
+# Those of handlers that meddle with their process.
+MEDDLING = {"torture.cleans_up": 1.5, "torture.signals": 1, "torture.session": 3, "torture.forks": 2}
 BULKS = ("torture.quick.a", "torture.quick.b", "torture.effect", "torture.untold", "torture.external")
 UNEVEN = "torture.uneven"
 PAUSE_SECONDS = 0.03
@@ -47,12 +50,13 @@ PAUSE_SECONDS = 0.03
 class Enqueuer:
     """One connection, opened again whenever it breaks."""
 
-    def __init__(self, url: str, log: Log, seed: int, number: int, limit: int) -> None:
+    def __init__(self, url: str, log: Log, seed: int, number: int, limit: int, weights: dict[str, float]) -> None:
         self._url = url
         self._log = log
         self._dice = random.Random(f"{seed} enqueuer {number}")
         self._number = number
         self._limit = limit
+        self._weights = weights
         self._count = 0
         self._connection: psycopg.Connection[Any] | None = None
         self.wanted = True
@@ -97,10 +101,12 @@ class Enqueuer:
     def _draw(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """A kind, the members of its payload, and the arguments of the enqueue."""
         dice = self._dice
-        kind = dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        kind = dice.choices(list(self._weights), list(self._weights.values()))[0]
         members: dict[str, Any] = {}
         if kind in ("torture.slow", "torture.slow.effect"):
             members["seconds"] = round(dice.uniform(3.5, 6), 2)
+        elif kind == "torture.cleans_up":
+            members["seconds"] = round(dice.uniform(1, 4), 2)
         elif kind == "torture.effect":
             members["seconds"] = dice.choice([0, 0, 0.01, 0.2])
         elif kind in ("torture.flaky", "torture.later"):
@@ -175,10 +181,11 @@ class Enqueuer:
         connection.pgconn.finish()
 
 
-def main(url: str, logs: str, seed: str, number: str, limit: str) -> None:
+def main(url: str, logs: str, seed: str, number: str, limit: str, meddle: str = "") -> None:
     """Enqueue until SIGTERM."""
     die_with_parent()
-    enqueuer = Enqueuer(url, Log(Path(logs), "enqueuer"), int(seed), int(number), int(limit))
+    weights = WEIGHTS | (MEDDLING if meddle else {})
+    enqueuer = Enqueuer(url, Log(Path(logs), "enqueuer"), int(seed), int(number), int(limit), weights)
 
     def stop(_number: int, _frame: object) -> None:
         enqueuer.wanted = False

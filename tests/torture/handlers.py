@@ -10,11 +10,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from shithubd_worker import Permanent, Registry, RetryAfter
 from torture.records import Log, die_with_parent
@@ -147,6 +150,43 @@ def permanent(job, key):
 def big(job, key, text, digest):
     if hashlib.md5(text.encode()).hexdigest() != digest:
         raise ValueError(f"the payload of {key} is not what was enqueued")
+
+
+@told("torture.cleans_up", lease_timeout=4, max_runtime=60)
+def cleans_up(job, key, seconds=3.0):
+    """If it is interrupted, it takes its time."""
+    try:
+        time.sleep(seconds)
+    finally:
+        time.sleep(0.4)
+
+
+@told("torture.signals", lease_timeout=4)
+def signals(job, key):
+    """A library that sets handlers of its own, and takes them away."""
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: None)
+        signal.signal(number, signal.SIG_DFL)
+
+
+@told("torture.session", lease_timeout=4)
+def session(job, key):
+    """Leaves the connection other than it was."""
+    job.connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+    job.connection.read_only = True
+    job.connection.execute("SELECT 1")
+
+
+@told("torture.forks", lease_timeout=4)
+def forks(job, key):
+    """Its child raises, and so comes back into the frames of the worker."""
+    job.connection.execute("SELECT 1")
+    child = os.fork()
+    if child == 0:
+        raise Planned("in the child")
+    os.waitpid(child, 0)
+    with job.transaction() as connection:
+        effect(connection, job, key)
 
 
 @told("torture.child", lease_timeout=5)

@@ -50,7 +50,7 @@ class Operator(threading.Thread):
     def run(self) -> None:
         """Until `finish`."""
         try:
-            while not self.rest(self.dice.uniform(0.05, 0.8)):
+            while not self.rest(self.dice.uniform(0.02, 0.5)):
                 try:
                     self.act()
                 except AWAY:
@@ -142,7 +142,7 @@ class Holder(Operator):
             if self.operations.wait_until_idle(scope, time.monotonic() + IDLE_SECONDS, _say_nothing):
                 self.log("idle", hold=name)
         else:
-            self.rest(self.dice.uniform(0.1, 1.2))
+            self.rest(self.dice.uniform(0.05, 0.7))
 
     def _hold(self, scope: Scope) -> bool:
         operations, deadline = self.operations, time.monotonic() + BARRIER_SECONDS

@@ -26,10 +26,13 @@ class Log:
     def __init__(self, directory: Path, role: str) -> None:
         # The moment is part of the name: pids come back.
         path = directory / f"{role}-{os.getpid()}-{time.monotonic_ns()}.jsonl"
+        self._pid = os.getpid()
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
 
     def __call__(self, what: str, at: float | None = None, **facts: object) -> None:
         """Write that something happens, now or a moment ago."""
+        if os.getpid() != self._pid:
+            return  # a child that was forked in the midst of a handler
         at = time.monotonic() if at is None else at
         # One write to a file opened for appending is one piece, and the kernel has it when the call returns.
         os.write(self._descriptor, json.dumps({"at": at, "what": what, **facts}).encode() + b"\n")

@@ -28,7 +28,7 @@ from torture.proxy import Proxy
 from torture.quota import Quota
 from torture.records import Log
 from torture.sampler import Sampler
-from torture.schedule import LANES, SORTS, draw
+from torture.schedule import DEFAULT, LANES, draw
 from torture.supervisor import PATIENCE, TESTS, Slot, Supervisor
 
 ENQUEUERS = 2
@@ -47,7 +47,7 @@ class Plan:
     seconds: float
     seed: int
     postgres: str = "debian"
-    only: Sequence[str] = SORTS
+    only: Sequence[str] = DEFAULT
 
 
 @dataclass
@@ -135,9 +135,7 @@ def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Sup
     log("begin", proxied=[slot.number for slot in supervisor.slots if slot.proxied])
     with ExitStack() as cleanup:
         through = url.replace(f":{server.port}/", f":{proxy.port}/")
-        enqueuers = [
-            _enqueuer(url if number % 2 == 0 else through, logs, plan.seed, number) for number in range(ENQUEUERS)
-        ]
+        enqueuers = [_enqueuer(url if number % 2 == 0 else through, logs, plan, number) for number in range(ENQUEUERS)]
         for enqueuer in enqueuers:
             cleanup.callback(_end, enqueuer)
         quota = Quota()
@@ -172,8 +170,9 @@ def _operators(plan: Plan, url: str, supervisor: Supervisor, log: Log) -> list[O
     return found
 
 
-def _enqueuer(url: str, logs: Path, seed: int, number: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "torture.enqueuers", url, str(logs), str(seed), str(number), str(LIMIT)]
+def _enqueuer(url: str, logs: Path, plan: Plan, number: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "torture.enqueuers", url, str(logs), str(plan.seed), str(number), str(LIMIT)]
+    command += ["meddle"] if "meddle" in plan.only else []
     with (logs / f"enqueuer-{number}.err").open("wb") as errors:
         return subprocess.Popen(command, cwd=TESTS, stdin=subprocess.DEVNULL, stderr=errors)
 

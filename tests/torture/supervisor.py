@@ -36,6 +36,12 @@ def clean_environment(url: str) -> dict[str, str]:
     return {**clean, "SHITHUBD_WORKER_DATABASE_URL": url, "PYTHONPATH": str(TESTS)}
 
 
+def _end_group(leader: int) -> None:
+    """What a handler forked belongs to its worker's group, and goes with it, as it would with its unit's cgroup."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 class Slot:
     """A place for one worker at a time. `returns`: who returns a dead one's leases: release-dead, restart or expiry."""
 
@@ -81,7 +87,7 @@ class Supervisor(threading.Thread):
             for slot in self.slots:
                 for process in (slot.process, slot.helper):
                     if process is not None:
-                        process.kill()
+                        _end_group(process.pid)
                         process.wait()
 
     def send(self, slot: Slot, number: signal.Signals, process: subprocess.Popen[bytes] | None = None) -> bool:
@@ -158,6 +164,7 @@ class Supervisor(threading.Thread):
 
     def _bury(self, slot: Slot, code: int) -> None:
         assert slot.process is not None
+        _end_group(slot.process.pid)
         last = slot.output.read_bytes()[-LAST_WORDS:].decode(errors="replace")
         self._log("exit", slot=slot.number, pid=slot.process.pid, code=code, ready=slot.ready, last_words=last)
         slot.process, slot.ready = None, False
