@@ -111,7 +111,7 @@ class Hooks:
         if self._forked:
             return
         self._resume()
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident()))
+        self._unblock()
 
     def _in_child(self) -> None:
         if self._forked:
@@ -120,7 +120,11 @@ class Hooks:
         _page[0] = 0
         self._disown()
         _empty_descriptors()
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident()))
+        self._unblock()
+
+    def _unblock(self) -> None:
+        if (mask := self._masks.pop(get_ident(), None)) is not None:  # an interrupt may have ended `_before`
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _empty_descriptors() -> None:

