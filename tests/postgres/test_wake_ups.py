@@ -273,9 +273,12 @@ def test_beats_dont_depend_on_how_many_jobs_run(database, start_worker):
     database.query("CREATE TRIGGER tell AFTER UPDATE ON beats FOR EACH ROW EXECUTE FUNCTION tell()")
     began = time.monotonic()
     with database.connect() as client:
-        while time.monotonic() - began < 3:
-            client.execute("INSERT INTO jobs (kind) VALUES ('test.ok')")
-            time.sleep(0.01)
+        while time.monotonic() - began < 4:
+            # At work for half of the time: each look of the control thread may find another state.
+            client.execute("INSERT INTO jobs (kind, payload) VALUES ('test.sleep', '{\"seconds\": 0.05}')")
+            time.sleep(0.1)
     took = time.monotonic() - began
-    assert database.value("SELECT count(*) FROM told") <= 2 + took / 5
+    # Where the machine made one long, it is told: when it began, and when it ended.
+    long = database.value("SELECT count(*) FROM job_history WHERE finished_at - leased_at > interval '0.4 s'")
+    assert database.value("SELECT count(*) FROM told") <= 2 + took / 5 + 2 * long
     assert worker.terminate() == 0
