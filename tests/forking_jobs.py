@@ -143,9 +143,15 @@ def inside(job):
 
 
 def run_in_child(path):
+    """Write an x, or what is wrong with the signals here."""
+    state = signal_state()[:3]
     with open(path, "a") as file:
-        file.write("x")
-    return signal_state()[:2]
+        file.write("x" if state == ([], [], -1) else repr(state))
+
+
+# For a program: which signals are blocked, ignored or caught.
+LOOK = ["grep", "-E", "Sig(Blk|Ign|Cgt)", "/proc/self/status"]
+OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP, signal.SIGURG, signal.SIGPIPE)
 
 
 def through_library(way, path):
@@ -160,7 +166,7 @@ def through_library(way, path):
     elif way.startswith("pool"):
         context = multiprocessing.get_context(way.split()[1])
         with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
-            assert pool.submit(run_in_child, path).result() == ([], [])
+            pool.submit(run_in_child, path).result()
     elif way == "preexec_fn":
         subprocess.run(touch, check=True, preexec_fn=os.getpid)
     elif way == "posix_spawn":
@@ -208,6 +214,18 @@ def library(job, way, path):
     through_library(way, path)
     with job.transaction() as connection:
         connection.execute("INSERT INTO children VALUES (%s, 0, %s)", (job.id, Path(path).read_text()))
+
+
+@registry.handler("fork.looks", lease_timeout=60, max_attempts=1)
+def looks(job, how):
+    """How a program that is executed finds its signals."""
+    start = job.popen if how == "job.popen" else subprocess.Popen
+    child = start(LOOK, stdout=subprocess.PIPE, preexec_fn=os.getpid if how == "preexec_fn" else None, text=True)
+    masks = [int(line.split()[1], 16) for line in child.communicate()[0].splitlines()]
+    assert len(masks) == 3
+    said = [number.name for number in OURS if any(mask >> (number - 1) & 1 for mask in masks)]
+    with job.transaction() as connection:
+        connection.execute("INSERT INTO children VALUES (%s, %s, %s)", (job.id, child.returncode, repr(said)))
 
 
 @registry.handler("fork.lives_on", lease_timeout=60, max_attempts=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import os
 import signal
@@ -96,24 +95,16 @@ def late(job, what=None, door=None):
         time.sleep(0.1)
 
 
-@registry.handler("leave.cleans_up", lease_timeout=60)
-def cleans_up(job, door):
-    """Takes a while after its interrupt, but less than it is given."""
-    try:
-        Path(door).touch()
-        time.sleep(3600)
-    finally:
-        time.sleep(0.4)
-
-
 class Slow:
     """Makes the end of the interpreter last, after it has taken its signal handlers away."""
 
     def __init__(self, path):
         self.path = path
 
-    def __del__(self, mkdir=os.mkdir, sleep=time.sleep, exists=os.path.exists):
+    def __del__(self, mkdir=os.mkdir, sleep=time.sleep, exists=os.path.exists, timer=signal.getitimer):
         mkdir(self.path)
+        if timer(0) == (0.0, 0.0):
+            mkdir(self.path + "/silent")
         while not exists(self.path + "/on"):
             sleep(0.01)
 
@@ -121,11 +112,6 @@ class Slow:
 @registry.handler("leave.slow_end", lease_timeout=60)
 def slow_end(job, path):
     sys.cleared_at_the_end = Slow(path)  # a module that was loaded before gc.freeze() never is
-
-
-@registry.handler("leave.timer_of_faulthandler", lease_timeout=60)
-def timer_of_faulthandler(job):
-    faulthandler.dump_traceback_later(3600)
 
 
 @registry.handler("leave.no_descriptor", lease_timeout=60)

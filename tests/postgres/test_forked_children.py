@@ -113,6 +113,11 @@ def test_a_child_of_a_library_does_its_work_once_and_with_default_signals(fork, 
         assert eventually((tmp_path / "written.log").read_text, "its own files") == "y" * 40
 
 
+@pytest.mark.parametrize("how", ["job.popen", "subprocess", "preexec_fn"])
+def test_a_program_starts_with_no_signal_blocked_ignored_or_caught(fork, how):
+    assert fork("fork.looks", how=how) == [(0, "[]")]
+
+
 def test_a_child_that_outlives_its_handler_holds_nothing_of_the_worker(fork, tmp_path):
     pid_path = tmp_path / "pid"
     fork("fork.lives_on", pid_path=str(pid_path))
