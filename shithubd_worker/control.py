@@ -230,7 +230,11 @@ class Control(threading.Thread):
         if now < self._retry_at:
             return
         try:
-            self._relieve(now)
+            self._tray.relieving = True
+            try:
+                self._relieve(now)
+            finally:
+                self._tray.relieving = False
             self._renew(now)
             self._show(now)
         except LOST as error:
