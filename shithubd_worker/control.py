@@ -245,7 +245,11 @@ class Control(threading.Thread):
         if now < self._retry_at and self._progress.found_at <= self._lost_at:
             return
         try:
-            self._relieve(now)
+            self._tray.relieving = True
+            try:
+                self._relieve(now)
+            finally:
+                self._tray.relieving = False
             if now - self._clock.seen_at >= LOOK_SECONDS:
                 self._beat.look_at_clock(self._clock)
             self._renew(now)

@@ -65,6 +65,11 @@ class Exchange:
         self._stop = stop
         self._until_empty = until_empty
 
+    @property
+    def sent(self) -> bool:
+        """Is there a turn whose answer was not read?"""
+        return self._turns.sent is not None
+
     def turn(self, *, ahead: bool) -> bool:
         """One turn, the one that was sent ahead or a new one: its leases are on the tray then.
 

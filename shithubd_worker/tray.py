@@ -42,7 +42,9 @@ class Tray:
         self.ahead: tuple[str, float] | None = None
         # The one of those that the control thread gave back; written by it alone.
         self.ahead_given_back: tuple[str, float] | None = None
-        self.given_back = 0  # leases that the control thread gave back, ever; written by it alone
+        # Written by the control thread alone: leases that it gave back, ever; may it have some in hand just now?
+        self.given_back = 0
+        self.relieving = False
 
     @property
     def at_hand(self) -> bool:

@@ -216,6 +216,8 @@ class Worker:
         before they run, so that the database works while they do."""
         while not self._stop.wanted:
             self._progress.ticked_at = time.monotonic()
+            # What the control thread gives back meanwhile is in no answer to a turn that was sent before.
+            all_at_hand = not self._tray.relieving and not self._exchange.sent
             try:
                 again = self._exchange.turn(ahead=True)
                 if self._tray.leased:
@@ -223,7 +225,8 @@ class Worker:
                 elif again or self._tray.unsettled or self._tray.doubtful:
                     pass  # another turn, at once
                 elif self._config.until_empty:
-                    return
+                    if all_at_hand:
+                        return
                 elif not self._line.called:
                     logs.flush()
                     self._line.rest(self._frontier.patience(time.monotonic(), self._config.poll_interval))
