@@ -6,6 +6,7 @@ The one place that catches whatever a handler raises. The deadlines of a run liv
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -20,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shithubd_worker.backoff import jittered
 from shithubd_worker.children import Children
 from shithubd_worker.config import Config
-from shithubd_worker.errors import Interrupted, LeaseLost, Permanent, RetryAfter
+from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, RetryAfter
 from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
+from shithubd_worker.sqlstates import Meaning, meaning
 
 if TYPE_CHECKING:
     import subprocess
@@ -37,6 +39,10 @@ LONGEST_MESSAGE = 4096  # characters
 LONGEST_STACK = 2048
 # A handler that swallows the interrupt is interrupted again, until the control thread ends the process.
 INTERRUPT_AGAIN_SECONDS = 0.5
+# A job whose handler was refused connections, memory or disk is released, and not leased again before this.
+SHORT_SECONDS = 15.0
+_SHORT_OF = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_NO_DAY = "23514"  # what a settle says where the history has no partition for today; the next one makes it
 OK = Outcome(How.OK)
 _read_json = json.JSONDecoder().raw_decode  # what jsonb gives as text has nothing before it or after
 
@@ -79,6 +85,7 @@ class Attempt:
         "_interrupted",
         "_job",
         "_members",
+        "_refused",
         "_stop",
         "asked_at",
         "children",
@@ -90,6 +97,7 @@ class Attempt:
         "over",
         "runtime_deadline",
         "settled",
+        "short",
         "started_at",
         "unknown",
         "unreachable",
@@ -117,6 +125,7 @@ class Attempt:
         self.asked_at: float | None = None  # set by it while it waits for the answer to a renewal
         self.over = False  # the handler has returned; what is left is the main thread's settle
         self.settled = False  # job.transaction() has committed
+        self.short: str | None = None  # the handler was refused connections, memory or disk: which
         self.connection_broke = False  # the handler failed, and its database connection with it
         self.unknown = False  # job.transaction() sent its COMMIT, and no answer came
         self._config = config
@@ -126,6 +135,7 @@ class Attempt:
         self._clock = clock
         self._armed = False
         self._interrupted: str | None = None
+        self._refused: BaseException | None = None  # what the database said to opening a connection, or to a settle
         self._job: Job
         self._members: dict[str, object]
 
@@ -166,7 +176,8 @@ class Attempt:
 
     def connection(self) -> psycopg.Connection:
         """The handlers' connection."""
-        return self._database.connection
+        with self._noting_refusals():
+            return self._database.connection
 
     def popen(self, command: Sequence[str], *, env: Mapping[str, str] | None, **options: Any) -> subprocess.Popen[Any]:
         """See Job.popen."""
@@ -184,7 +195,7 @@ class Attempt:
         """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT."""
         if self.settled or self.unknown:
             raise RuntimeError("job.transaction() ends the job, so it can be used only once")
-        connection = self._database.connection
+        connection = self.connection()
         if connection.info.transaction_status.name != "IDLE":
             # Inside another transaction this would be a savepoint: the settle could still be rolled back.
             raise RuntimeError("job.transaction() can't stand inside another transaction of job.connection")
@@ -195,7 +206,9 @@ class Attempt:
                     yield connection
                 finally:
                     self._armed = False
-                if not self._database.settle(self.lease, OK, self.kind.retention):
+                with self._noting_refusals():
+                    held = self._database.settle(self.lease, OK, self.kind.retention)
+                if not held:
                     raise LeaseLost(f"job {self.lease.id} was leased again while this run went on")
                 committing = True
             self.settled = True
@@ -204,6 +217,14 @@ class Attempt:
             raise
         finally:
             self._arm()
+
+    @contextmanager
+    def _noting_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._refused = error
+            raise
 
     @property
     def shielded(self) -> bool:
@@ -280,7 +301,22 @@ class Attempt:
             return Outcome(How.FAILED, _text(error))
         if isinstance(error, RetryAfter):
             return self._failed_attempt(_text(error), error.seconds)
+        if isinstance(error, NotNow):
+            return Outcome(How.RELEASED, _text(error), error.seconds)
+        if not self.connection_broke and any(self._is_short(each) for each in _chain(error)):
+            self.short = _text(error)
+            return Outcome(How.RELEASED, f"not now: {self.short}", short_delay())
         return self._failed_attempt(_text(error, trace=True))
+
+    def _is_short(self, error: BaseException) -> bool:
+        """Is it no fault of the job: for want of connections, memory or disk, on either side?"""
+        sqlstate = getattr(error, "sqlstate", None)
+        if error is self._refused:
+            # A connection that can't be opened has no SQLSTATE. A refused settle is a fault, unless that passes.
+            return sqlstate == _NO_DAY or meaning(sqlstate) in (Meaning.LOST, Meaning.SHORT, Meaning.PASSING)
+        if isinstance(error, OSError):
+            return error.errno in _SHORT_OF or (error.errno == errno.EAGAIN and _came_from_fork(error))
+        return sqlstate is not None and (meaning(sqlstate) is Meaning.SHORT or sqlstate == "57P03")
 
     def _failed_attempt(self, text: str, delay: float | None = None) -> Outcome:
         most = self.kind.max_attempts if self.lease.max_attempts is None else self.lease.max_attempts
@@ -292,6 +328,26 @@ class Attempt:
             except Exception as error:  # noqa: BLE001 (the backoff is the handler's author's code as well)
                 return Outcome(How.FAILED, f"{text}\nand its backoff raised {_text(error)}")
         return Outcome(How.RETRY, text, min(delay, 365 * 86400.0))
+
+
+def short_delay() -> float:
+    """Seconds for which a job is left alone that could not run for want of something."""
+    return jittered(SHORT_SECONDS, random.random())  # noqa: S311
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, as a traceback shows it."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+
+
+def _came_from_fork(error: BaseException) -> bool:
+    """EAGAIN: a process more than allowed, and not a socket that has nothing to say yet?"""
+    return any(frame.name == "_execute_child" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _came_from_interrupt(error: BaseException) -> bool:
@@ -308,7 +364,8 @@ def _text(error: BaseException, *, trace: bool = False) -> str:
     Of a long message the beginning is kept, of a long stack the end.
     """
     try:
-        said = f"{type(error).__name__}: {error}" if not isinstance(error, (Permanent, RetryAfter)) else str(error)
+        expected = isinstance(error, (NotNow, Permanent, RetryAfter))
+        said = str(error) if expected else f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 (a __str__ may raise too)
         said = type(error).__name__
     said = said[:LONGEST_MESSAGE]

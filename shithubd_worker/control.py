@@ -23,7 +23,7 @@ from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
 from shithubd_worker.model import Finished, Hold, How, Identity, Outcome
-from shithubd_worker.session import LOST
+from shithubd_worker.session import DatabaseError, in_one_line, lost
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Beat
 from shithubd_worker.tray import Tray
@@ -52,6 +52,8 @@ ANSWERED_WITHIN_SECONDS = 30.0
 GIVEN_BACK = Outcome(How.RELEASED, "given back: the job before it took long")
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
+# What the database refuses this thread is asked for again after so long.
+AGAIN_SECONDS = 1.0
 # When the main thread's own alarm should have rung by now, and must have got lost.
 LOST_ALARM_SECONDS = 0.25
 
@@ -65,6 +67,7 @@ class Progress:
     attempt: Attempt | None = None
     database_up: bool = True
     ready: bool = False
+    trouble: str = ""  # why it leases nothing for a moment
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
     watched: bool = False  # does it look at the tray often?
@@ -117,6 +120,7 @@ class Control(threading.Thread):
         self._stop_told = False
         self._rang_at = 0.0
         self._strays_at = 0.0
+        self._renew_again_at = self._show_again_at = 0.0
         self._late_since = math.inf
 
     def finish(self) -> None:
@@ -219,7 +223,7 @@ class Control(threading.Thread):
             self._settle_finished()
             if why != "lost":
                 self._beat.unregister(self._identity.id)
-        except LOST as error:
+        except DatabaseError as error:
             log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
         self._systemd.stopping()
         end_process(code)
@@ -230,10 +234,14 @@ class Control(threading.Thread):
         if now < self._retry_at:
             return
         try:
-            self._relieve(now)
-            self._renew(now)
-            self._show(now)
-        except LOST as error:
+            for step in (self._relieve, self._renew, self._show):
+                try:
+                    step(now)
+                except DatabaseError as error:  # one that is refused must not keep the others from their turn
+                    if lost(error):
+                        raise
+                    log.warning("the database refuses the control thread: %s", in_one_line(error))
+        except DatabaseError as error:
             self._beat.close()
             self._tries += 1
             self._retry_at = time.monotonic() + backoff.reconnect(self._tries, random.random())  # noqa: S311
@@ -247,11 +255,13 @@ class Control(threading.Thread):
         if attempt is None or attempt.over or attempt.lost or attempt.settled:
             return
         timeout = attempt.kind.lease_timeout
-        if now < attempt.lease_deadline - timeout * 2 / 3:
+        if now < attempt.lease_deadline - timeout * 2 / 3 or now < self._renew_again_at:
             return
         sent_at = time.monotonic()
         attempt.asked_at = sent_at
+        self._renew_again_at = sent_at + AGAIN_SECONDS  # in case that the database refuses it
         renewed = self._beat.renew(attempt.lease, timeout)
+        self._renew_again_at = 0.0
         attempt.asked_at, attempt.unreachable = None, False
         self._metrics.renewed(ok=renewed)
         if renewed:
@@ -286,23 +296,17 @@ class Control(threading.Thread):
                 tray.ahead = None
 
     def _settle_finished(self) -> None:
-        finished = self._tray.take_finished()
-        if not finished:
-            return
-        try:
-            lost = self._beat.settle(finished)
-        except BaseException:
-            self._tray.doubtful.extend(finished)
-            raise
-        self._settler.report(self._settler.answered(self._beat, finished, lost))
+        if finished := self._tray.take_finished():
+            self._settler.settle(self._beat, finished)
 
     def _show(self, now: float) -> None:
         """Beat when it is due, and when what `status` should show has changed."""
         attempt = self._progress.attempt
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
         shown = (self.state, running.lease.token if running else None)
-        if now - self._beat_at < BEAT_SECONDS and shown == self._shown:
+        if (now - self._beat_at < BEAT_SECONDS and shown == self._shown) or now < self._show_again_at:
             return
+        self._show_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
         holds = self._beat.beat(
             self._identity.id,
             self.state,
@@ -320,7 +324,7 @@ class Control(threading.Thread):
             if not holds:
                 log.info("no longer held")
         self._progress.holds = holds
-        self._beat_at, self._shown = now, shown
+        self._beat_at, self._shown, self._show_again_at = now, shown, 0.0
 
     @property
     def state(self) -> str:
@@ -373,4 +377,6 @@ class Control(threading.Thread):
             return "stopping"
         if not self._progress.database_up:
             return "waiting for the database"
+        if self._progress.trouble:
+            return f"pausing: {self._progress.trouble}"
         return f"idle{held}" if not held else held[2:]

@@ -26,6 +26,7 @@ LEASE_LOST = "f853e5658a4a44cb8c43d779dae57186"
 DATABASE_AWAY = "8e5e21bb854c44a8ba3acf4f6c0939f7"
 HELD = "b9fcd194afc2499d8d89b3174602da85"
 HANDLER_ENDED = "34d2cc2f4d124006b07ef717d24c78a2"
+REFUSED = "c1b86f5a2d9e4f0b9a5e6c0f7d3a4e18"
 _OUTCOMES = {
     How.FAILED: JOB_FAILED,
     How.POISON: JOB_FAILED,
@@ -174,10 +175,16 @@ def returned(job: int, kind: str, how: str) -> None:
     )
 
 
+def refused(job: int, kind: str, what: str, why: str) -> None:
+    """The database refuses something for one job alone."""
+    extra = {"job_id": job, "kind": kind, "event": REFUSED}
+    log.error("the database refuses for job %d %s %s: %s", job, kind, what, why, extra=extra)
+
+
 def _report(finished: Finished, level: int) -> None:
     lease, outcome = finished.lease, finished.outcome
     text = f": {outcome.error}" if outcome.error else ""
-    if outcome.how is How.RETRY:
+    if outcome.how is How.RETRY or outcome.delay_seconds:
         text = f", again in {outcome.delay_seconds:.0f} s{text}"
     log.log(
         level,

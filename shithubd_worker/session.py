@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -13,16 +14,20 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
+from shithubd_worker import sqlstates
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
+from shithubd_worker.sqlstates import Meaning
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
 
 RV = TypeVar("RV")
 
-# What tells "the connection is gone, or this server can't write now" from "this statement is wrong".
-LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+log = logging.getLogger(__name__)
 
+DatabaseError = psycopg.Error
+# Somebody who has locked one job must not keep a worker from the others for long.
+LONGEST_LOCK_SECONDS = 3.0
 Connect = Callable[[], psycopg.Connection]
 
 # libpq's own defaults would wait minutes for a host that is gone. A URL or a PG* variable overrides each of these;
@@ -81,7 +86,7 @@ def connector(
         settings["application_name"] = name
     pinned = _PINNED
     if answer_seconds is not None:
-        pinned += f"; SET lock_timeout = {int(answer_seconds * 750)}"
+        pinned += f"; SET lock_timeout = {int(min(answer_seconds * 0.75, LONGEST_LOCK_SECONDS) * 1000)}"
 
     def connect() -> psycopg.Connection:
         connection = ImpatientConnection.connect(
@@ -97,10 +102,26 @@ def connector(
     return connect
 
 
+def meaning(error: psycopg.Error) -> Meaning:
+    """What an error means for whoever asked."""
+    if error.sqlstate is None and not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        return Meaning.REFUSED  # psycopg's own word, about what it was given or can't read
+    return sqlstates.meaning(error.sqlstate, error.diag.severity_nonlocalized)
+
+
+def lost(error: psycopg.Error) -> bool:
+    """Is the connection gone, or this server unable to write?"""
+    return meaning(error) is Meaning.LOST
+
+
+def in_one_line(error: psycopg.Error) -> str:
+    """The first line of what it says."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def explained(error: psycopg.Error) -> ShithubdError:
     """The error of psycopg as one line of ours, with the right exit code."""
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    text = str(error)
+    line, text = in_one_line(error), str(error)
     rights = "password authentication failed|no password supplied|no pg_hba.conf entry|role .* (does not exist|is not)"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return RightsMissing(f"the database role lacks a right: {line}")
@@ -108,9 +129,12 @@ def explained(error: psycopg.Error) -> ShithubdError:
         return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return DatabaseUnavailable(f"somebody holds a lock on the queue (see pg_stat_activity): {line}")
-    if isinstance(error, LOST):
+    means = meaning(error)
+    if means is Meaning.LOST:
         reason = error.diag.message_primary or _last_reason(text)
         return DatabaseUnavailable(f"the database can't be reached: {reason}")
+    if means in (Meaning.SHORT, Meaning.PASSING):
+        return DatabaseUnavailable(f"the database can't do it now: {line}")
     if isinstance(
         error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
     ):
@@ -127,8 +151,15 @@ def _last_reason(text: str) -> str:
     )
 
 
+def _pass_on(said: psycopg.errors.Diagnostic) -> None:
+    if said.severity_nonlocalized == "WARNING":
+        log.warning("the database: %s", said.message_primary)
+
+
 class Session:
     """One connection that calls functions of one schema. For one thread."""
+
+    passes_warnings_on = True  # into the log: what a function of ours could not do for one row among many
 
     def __init__(self, connect: Connect, schema: str) -> None:
         self.schema = schema
@@ -141,6 +172,8 @@ class Session:
         """The connection, opened if need be. Raises psycopg.OperationalError."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
+            if self.passes_warnings_on:
+                self._connection.add_notice_handler(_pass_on)
         return self._connection
 
     @property

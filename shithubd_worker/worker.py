@@ -15,18 +15,19 @@ from uuid import uuid4
 import psycopg
 
 from shithubd_worker import control, logs
-from shithubd_worker.attempt import Attempt
+from shithubd_worker.attempt import Attempt, short_delay
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control, Progress
-from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK
+from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError
 from shithubd_worker.exchange import Exchange
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
 from shithubd_worker.line import Line
 from shithubd_worker.model import Finished, How, Lease, Outcome
+from shithubd_worker.patience import Patience
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.registry import Kind
-from shithubd_worker.session import LOST, Connect, explained
+from shithubd_worker.session import Connect, explained, lost
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Beat, Ledger, Queue
 from shithubd_worker.tray import Tray
@@ -77,11 +78,12 @@ class Worker:
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
         self._upkeep = Upkeep(self._queue, drop=not config.poll_only)
         self._tray = Tray()
-        self._settler = Settler(self._identity.id, self._tray, metrics)
+        self._settler = Settler(self._identity.id, self._tray, metrics, timeouts)
         self._frontier, self._pace = Frontier(), Pace(config.prefetch)
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
         self._wakeup, self._ears = Wakeup(), Wakeup()
         self._progress = Progress()
+        self._short: str | None = None  # what the last handler was refused: connections, memory, disk
         self._line = Line(
             config,
             self._identity,
@@ -110,6 +112,7 @@ class Worker:
             stop=self._stop,
             until_empty=config.until_empty,
         )
+        self._patience = Patience(self._line, self._exchange)
         self._control = Control(
             beat=self._beat,
             identity=self._identity,
@@ -151,10 +154,10 @@ class Worker:
         except Unsettled as error:
             log.error("%s", error)  # noqa: TRY400 (expected: its text says it all)
             return EXIT_DATABASE
-        except psycopg.Error as error:
+        except (psycopg.Error, ShithubdError) as error:
             with suppress(psycopg.Error, Unsettled):
                 self._put_down()  # what is finished may well be settled though nothing can be leased
-            raise explained(error) from error
+            raise (explained(error) if isinstance(error, psycopg.Error) else error) from error
         finally:
             logs.flush()
             self._control.finish()
@@ -197,6 +200,8 @@ class Worker:
                 again = self._exchange.turn(ahead=True)
                 if self._tray.leased:
                     self._work()
+                    if self._short:
+                        self._wait(self._short)
                 elif again or self._tray.unsettled or self._tray.doubtful:
                     pass  # another turn, at once
                 elif self._config.until_empty:
@@ -204,20 +209,30 @@ class Worker:
                 elif not self._line.called:
                     logs.flush()
                     self._line.rest(self._frontier.patience(time.monotonic(), self._config.poll_interval))
-            except LOST as error:
+            except psycopg.Error as error:
                 self._metrics.claim_failed()
-                self._reconnect(error)
-            except psycopg.errors.CheckViolation:
-                # No partition for today: every worker of the fleet was away for two weeks, or the clock leapt.
-                if self._queue.value("ensure_history_v1") == 0:
-                    raise
+                if lost(error):
+                    self._reconnect(error)
+                else:
+                    self._patience.refused(error)
+            else:
+                self._patience.served()
+
+    def _wait(self, reason: str) -> None:
+        """A handler was refused connections, memory or disk: settle, give back what is at hand, and pause."""
+        self._short = None
+        self._exchange.finish()
+        self._give_back(self._tray.take_leased())
+        self._tray.doubtful.extend(self._tray.take_finished())
+        self._settler.resolve(self._queue)
+        self._patience.short(reason)
 
     def _work(self) -> None:
         """Run the jobs on the tray."""
         if (len(self._tray.leased) > 1 or self._tray.ahead) and not self._progress.watched:
             self._ears.wake()  # the control thread shall look often
         seconds: dict[str, list[float]] = {}
-        while not self._stop.wanted and (lease := self._tray.next()) is not None:
+        while not (self._stop.wanted or self._short) and (lease := self._tray.next()) is not None:
             if lease.crashes > 0:
                 self._clear(lease)
             if time.monotonic() - lease.batch.sent_at > START_WITHIN_SECONDS:
@@ -240,9 +255,12 @@ class Worker:
         token = str(uuid4())
         try:
             started = self._queue.start(batch, token, [self._kinds[each.kind].lease_timeout for each in batch])
-        except BaseException:
-            self._upkeep.lost_answer(token)
-            self._tray.leased.extendleft(reversed(batch))
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) and not lost(error):
+                self._give_back(batch)  # whichever of them it is: the next lease is a careful one
+            else:
+                self._upkeep.lost_answer(token)
+                self._tray.leased.extendleft(reversed(batch))
             raise
         may = {each.id for each in started}
         self._give_back(each for each in batch if each.id not in may)
@@ -254,13 +272,21 @@ class Worker:
         waiting = [lease, *self._tray.take_leased()]
         try:
             payloads = self._queue.payloads([e for e in waiting if e.payload is None and e.batch is lease.batch])
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) and not lost(error):
+                # Want of memory, most likely: not this one again at once.
+                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", short_delay())
+                self._tray.finished.append(self._finished(waiting.pop(0), refused))
             self._tray.leased.extendleft(reversed(waiting))
             raise
         if lease.id not in payloads:  # it is lost
             self._give_back([waiting.pop(0)])
+        elif (fault := payloads[lease.id][1]) is not None:
+            poison = Outcome(How.POISON, f"the payload can't be given to its handler: {fault}")
+            self._tray.finished.append(self._finished(waiting.pop(0), poison))
         for each in reversed(waiting):
-            self._tray.leased.appendleft(each._replace(payload=payloads.get(each.id, each.payload)))
+            payload, _ = payloads.get(each.id, (each.payload, None))
+            self._tray.leased.appendleft(each._replace(payload=payload))
 
     def _read_answer(self, lease: Lease) -> None:
         """Before anything else can be asked: the connection is busy with the turn that was sent ahead."""
@@ -283,8 +309,11 @@ class Worker:
 
     def _give_back(self, leases: Iterable[Lease]) -> None:
         """Release what was not started, with the next turn."""
-        for each in leases:
-            self._tray.finished.append(Finished(each, NOT_STARTED, self._kinds[each.kind].retention, 0.0))
+        self._tray.finished.extend(self._finished(each, NOT_STARTED) for each in leases)
+
+    def _finished(self, lease: Lease, outcome: Outcome) -> Finished:
+        """One that never started."""
+        return Finished(lease, outcome, self._kinds[lease.kind].retention, 0.0)
 
     def _process(self, lease: Lease) -> float:
         """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself."""
@@ -297,6 +326,10 @@ class Worker:
         if outcome.how is How.LEASE_LOST:
             # Given up for want of the database, it may still be ours: then nobody ran the job meanwhile.
             outcome = Outcome(How.RELEASED, outcome.error)
+        if attempt.short:
+            self._short = attempt.short
+        else:
+            self._patience.ran()
         finished = Finished(lease, outcome, kind.retention, seconds)
         if attempt.settled:
             self._settler.report([finished])
@@ -321,7 +354,9 @@ class Worker:
         try:
             self._exchange.finish()
             self._queue.value("channel_v1")
-        except LOST:
+        except psycopg.Error as error:
+            if not lost(error):
+                raise
             self._upkeep.database_is_back()
             self._frontier.anew()
             return True
@@ -334,14 +369,18 @@ class Worker:
                 self._exchange.finish()
                 self._give_back(self._tray.take_leased())
                 self._tray.doubtful.extend(self._tray.take_finished())
-                self._settler.resolve(self._queue)
+                self._settler.resolve(self._queue, at_last=True)
                 return
-            except LOST as error:
-                if not self._reconnect(error):
+            except psycopg.Error as error:
+                if lost(error) and self._reconnect(error):
+                    continue
+                if lost(error) or time.monotonic() >= self._stop.release_at:
+                    ill = "is away" if lost(error) else "refuses"
                     raise Unsettled(
-                        f"{len(self._tray.doubtful)} job(s) ended, but the database is away:"
+                        f"{len(self._tray.doubtful)} job(s) ended, but the database {ill}:"
                         " they stay leased until their timeout"
                     ) from error
+                self._patience.refused(error)
 
     def _reconnect(self, error: Exception) -> bool:
         """Until the database answers again: True. False if the worker must go first."""

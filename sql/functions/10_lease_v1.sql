@@ -3,11 +3,14 @@
 -- where its last scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
 -- snapshot. See shithubd_worker/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
 -- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds. A worker that gets none is idle, and woken by the
--- next enqueue, if it is p_wakeable: see shithubd_worker/wakeups.py.
+-- next enqueue, if it is p_wakeable: see shithubd_worker/wakeups.py. Jobs of p_skip are passed over. p_careful is for the turn
+-- after one that the database refused, with p_most 1: it finds out whether the one job that it would lease is the cause.
 --
 -- Returns, told apart by what is null: jobs (leased; with the number of their range from 1, which stands for the kind; the
--- payload is null where the answer would grow too long for the buffers of a socket that nobody reads: see payloads_v1);
--- rows of a range and a priority without an id (there are jobs of that priority, none is due); and one row of nothing but run_at = now and attempts = how many ranges were looked
+-- payload is null unless it is certain to be short, so that the answer fits the buffers of a socket that nobody reads, and
+-- no row's text can make the lease fail: see payloads_v1);
+-- rows of a range and a priority without an id (there are jobs of that priority, none is due); if p_careful, a row of a range
+-- and a payload without an id (the database refuses to lease a job of it: its id, a space, and why); and one row of nothing but run_at = now and attempts = how many ranges were looked
 -- at to their end, unless a hold covers the worker or its row in workers is gone.
 --
 -- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
@@ -18,7 +21,8 @@
 CREATE OR REPLACE FUNCTION lease_v1(
     p_worker uuid, p_token uuid,
     p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[], p_after bigint[],
-    p_seconds double precision[], p_most integer[], p_wakeable boolean DEFAULT true
+    p_seconds double precision[], p_most integer[], p_wakeable boolean DEFAULT true,
+    p_skip bigint[] DEFAULT '{}', p_careful boolean DEFAULT false
 ) RETURNS TABLE (id bigint, "range" integer, payload text, attempts integer, max_attempts integer, crashes integer,
                  priority smallint, run_at double precision)
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -95,6 +99,7 @@ BEGIN
           FROM (SELECT j.id, j.alone OR j.crashes > 0 AS alone FROM jobs j
                  WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority = v_range.priority
                    AND (j.run_at, j.id) > (v_range.since, v_range.after) AND j.run_at <= v_now
+                   AND j.id <> ALL (p_skip)
                  ORDER BY j.run_at, j.id
                  LIMIT v_most
                    FOR UPDATE SKIP LOCKED) c;
@@ -115,6 +120,16 @@ BEGIN
         v_visited := cardinality(p_kinds);
     END LOOP;
 
+    IF p_careful AND v_ids <> '{}' THEN
+        payload := v_ids[1] || ' ' || lease_refused_v1(v_ids[1], p_worker, v_leased_by, p_token, v_expiries[1]);
+        IF payload IS NOT NULL THEN
+            "range" := v_ranges[1];
+            RETURN NEXT;
+            payload := NULL;
+            v_ids := '{}';
+        END IF;
+    END IF;
+
     IF v_ids = '{}' THEN
         UPDATE workers w SET idle = p_wakeable WHERE w.id = p_worker AND w.idle <> p_wakeable;
     ELSE
@@ -129,14 +144,22 @@ BEGIN
                    attempts = least(j.attempts, 2147483646) + 1  -- an odd row must not overflow here
               FROM unnest(v_ids, v_expiries, v_ranges) t (id, expires, "range")
              WHERE j.id = t.id
-            RETURNING j.id, t."range", CASE WHEN pg_column_size(j.payload) <= 32768 THEN j.payload::text END AS payload,
+            RETURNING j.id, t."range",
+                      -- What takes so little space in the table, as it is, can't be long as text; only numbers can, which have
+                      -- an exponent (1e100000 takes 10 bytes): of those 16 MB a row are made at most, and left out below.
+                      CASE WHEN pg_column_size(j.payload) <= 2048 AND pg_column_compression(j.payload) IS NULL
+                                AND NOT p_careful THEN j.payload END AS payload,
                       j.attempts, j.max_attempts,
                       CASE WHEN j.alone THEN greatest(j.crashes, 1) ELSE j.crashes END AS crashes,
                       j.priority, date_part('epoch', j.run_at) AS run_at
+        ), written AS (
+            SELECT l.*, CASE WHEN sum(pg_column_size(l.payload)) OVER (ROWS UNBOUNDED PRECEDING) <= 32768
+                             THEN l.payload::text END AS written
+              FROM leased l
         )
-        SELECT id, "range", CASE WHEN sum(octet_length(payload)) OVER (ROWS UNBOUNDED PRECEDING) <= 32768 THEN payload END,
+        SELECT id, "range", CASE WHEN octet_length(written) <= 2 * pg_column_size(payload) THEN written END,
                attempts, max_attempts, crashes, priority, run_at
-          FROM leased;
+          FROM written;
     END IF;
     "range" := NULL;
     priority := NULL;

@@ -19,7 +19,7 @@ LONGEST_FILE = 400
 # Bottom up; a module imports from the layers below its own, and sideways only what SIDEWAYS names.
 LAYERS = (
     ("errors", "model"),
-    ("arrays", "units"),
+    ("arrays", "sqlstates", "units"),
     ("backoff", "children", "client", "config", "logs", "frontier", "prefetch", "tray", "wakeups"),
     ("registry", "job"),
     ("attempt",),
@@ -28,6 +28,7 @@ LAYERS = (
     ("control", "queue_gauges"),
     ("line",),
     ("exchange",),
+    ("patience",),
     ("worker",),
     ("cli",),
     ("__main__",),
@@ -49,6 +50,7 @@ PURE = {
     "arrays": {"collections", "typing"},
     "tray": {"collections", "typing"},
     "errors": {"datetime"},
+    "sqlstates": {"enum"},
     "backoff": set(),
 }
 LIBRARIES = {
