@@ -176,8 +176,11 @@ class Attempt:
 
     def connection(self) -> psycopg.Connection:
         """The handlers' connection."""
-        with self._noting_refusals():
+        try:
             return self._database.connection
+        except Exception as error:
+            self._refused = error
+            raise
 
     def popen(self, command: Sequence[str], *, env: Mapping[str, str] | None, **options: Any) -> subprocess.Popen[Any]:
         """See Job.popen."""
@@ -206,8 +209,11 @@ class Attempt:
                     yield connection
                 finally:
                     self._armed = False
-                with self._noting_refusals():
+                try:
                     held = self._database.settle(self.lease, OK, self.kind.retention)
+                except Exception as error:
+                    self._refused = error
+                    raise
                 if not held:
                     raise LeaseLost(f"job {self.lease.id} was leased again while this run went on")
                 committing = True
@@ -217,14 +223,6 @@ class Attempt:
             raise
         finally:
             self._arm()
-
-    @contextmanager
-    def _noting_refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._refused = error
-            raise
 
     @property
     def shielded(self) -> bool:

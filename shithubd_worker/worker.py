@@ -241,6 +241,8 @@ class Worker:
                 self._fetch(lease)
             else:
                 seconds.setdefault(lease.kind, []).append(self._process(lease))
+        if seconds and not self._short:
+            self._patience.ran()
         for kind, each in seconds.items():
             self._metrics.ran(kind, each)
             self._pace.ran(kind, jobs=len(each), seconds=sum(each))
@@ -328,8 +330,6 @@ class Worker:
             outcome = Outcome(How.RELEASED, outcome.error)
         if attempt.short:
             self._short = attempt.short
-        else:
-            self._patience.ran()
         finished = Finished(lease, outcome, kind.retention, seconds)
         if attempt.settled:
             self._settler.report([finished])
