@@ -27,7 +27,7 @@ BEGIN
             fault := NULL;
         ELSE
             SELECT t.written, t.fault INTO payload, fault
-              FROM payload_text_v1(v_job.payload, CASE WHEN v_job.at = 1 THEN 33554432 ELSE v_room END) t;
+              FROM payload_text_v1(v_job.payload, CASE WHEN v_job.at = 1 THEN 67108864 ELSE v_room END) t;
             EXIT WHEN v_job.at > 1 AND fault IS NOT NULL;  -- too long for the room that is left; maybe not for a handler
         END IF;
         id := v_job.id;

@@ -13,7 +13,7 @@ from shithubd_worker.operations import Operations
 from shithubd_worker.session import connector
 
 MIB = 1024 * 1024
-MOST = 32 * MIB
+MOST = 64 * MIB
 WIDE = ("--prefetch", "3600")
 
 # As SQL, because most of them can't be sent as text: what is stored, and what is said of it.
@@ -21,11 +21,11 @@ NUMBERS = "(SELECT jsonb_build_object('n', jsonb_agg(1e131071)) FROM generate_se
 HUGE = {
     # 1.6 MB of text: a handler gets it.
     "numbers with exponents": (NUMBERS.format(100).replace("1e131071", "1e-16000"), None),
-    "more of them": (NUMBERS.format(300), r"its text has 39\d+ bytes; at most 33554432 are given"),
-    "compressed": ("jsonb_build_object('n', repeat('x', 40000000))", r"its text has 400000\d+ bytes"),
+    "more of them": (NUMBERS.format(600), r"its text has 78\d+ bytes; at most 67108864 are given"),
+    "compressed": ("jsonb_build_object('n', repeat('x', 80000000))", r"its text has 800000\d+ bytes"),
     "control characters": (
-        "jsonb_build_object('n', repeat(E'\\u0001', 6000000))",
-        r"its text has 360000\d+ bytes",
+        "jsonb_build_object('n', repeat(E'\\u0001', 12000000))",
+        r"its text has 720000\d+ bytes",
     ),
     "empty objects": ("(SELECT jsonb_build_object('n', jsonb_agg('{}'::jsonb)) FROM generate_series(1, 500000))", None),
 }
