@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shithubd_worker.client import enqueue
-    from shithubd_worker.errors import LeaseLost, Permanent, RetryAfter
+    from shithubd_worker.errors import LeaseLost, NotNow, Permanent, RetryAfter
     from shithubd_worker.job import Job
     from shithubd_worker.registry import Registry
 
 __version__ = "0.1.0"
-__all__ = ["Job", "LeaseLost", "Permanent", "Registry", "RetryAfter", "__version__", "enqueue"]
+__all__ = ["Job", "LeaseLost", "NotNow", "Permanent", "Registry", "RetryAfter", "__version__", "enqueue"]
 
 _HOMES = {
     "Job": "job",
     "LeaseLost": "errors",
+    "NotNow": "errors",
     "Permanent": "errors",
     "Registry": "registry",
     "RetryAfter": "errors",

@@ -6,26 +6,27 @@ The one place that catches whatever a handler raises. The deadlines of a run liv
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import random
 import time
-import traceback
-import types
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shithubd_worker.backoff import jittered
 from shithubd_worker.children import Children
 from shithubd_worker.config import Config
-from shithubd_worker.errors import Interrupted, LeaseLost, Permanent, RetryAfter
+from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, RetryAfter
 from shithubd_worker.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
+from shithubd_worker.raised import as_text, came_from_fork, came_from_interrupt, chain, refuse_unrun
 from shithubd_worker.registry import Kind
+from shithubd_worker.sqlstates import Meaning, meaning
 
 if TYPE_CHECKING:
     import subprocess
@@ -41,11 +42,12 @@ log = logging.getLogger(__name__)
 # database takes 0.2 s for an answer, too.
 START_WITHIN_SECONDS = 0.2
 START_AGAIN_WITHIN_SECONDS = 0.4
-LONGEST_ERROR = 8192  # bytes, as stored
-LONGEST_MESSAGE = 4096  # characters
-LONGEST_STACK = 2048
 # A handler that swallows the interrupt is interrupted again, until the control thread ends the process.
 INTERRUPT_AGAIN_SECONDS = 0.5
+# A job whose handler was refused connections, memory or disk is released, and not leased again before this.
+SHORT_SECONDS = 15.0
+_SHORT_OF = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_NO_DAY = "23514"  # what a settle says where the history has no partition for today; the next one makes it
 OK = Outcome(How.OK)
 _read_json = json.JSONDecoder().raw_decode  # what jsonb gives as text has nothing before it or after
 
@@ -88,6 +90,7 @@ class Attempt:
         "_interrupted",
         "_job",
         "_members",
+        "_refused",
         "_stop",
         "asked_at",
         "children",
@@ -99,6 +102,7 @@ class Attempt:
         "over",
         "runtime_deadline",
         "settled",
+        "short",
         "started_at",
         "unknown",
         "unreachable",
@@ -126,6 +130,7 @@ class Attempt:
         self.asked_at: float | None = None  # set by it while it waits for the answer to a renewal
         self.over = False  # the handler has returned; what is left is the main thread's settle
         self.settled = False  # job.transaction() has committed
+        self.short: str | None = None  # the handler was refused connections, memory or disk: which
         self.connection_broke = False  # the handler failed, and its database connection with it
         self.unknown = False  # job.transaction() sent its COMMIT, and no answer came
         self._config = config
@@ -135,6 +140,7 @@ class Attempt:
         self._clock = clock
         self._armed = False
         self._interrupted: str | None = None
+        self._refused: BaseException | None = None  # what the database said to opening a connection, or to a settle
         self._job: Job
         self._members: dict[str, object]
 
@@ -146,7 +152,7 @@ class Attempt:
             self.kind.check(self._job, self._members)
         except (ValueError, TypeError, RecursionError, MemoryError) as error:
             self.over = True
-            return Outcome(How.POISON, f"the payload doesn't fit the handler: {_text(error)}")
+            return Outcome(How.POISON, f"the payload doesn't fit the handler: {as_text(error)}")
         return None
 
     def run(self) -> Outcome | None:
@@ -165,7 +171,7 @@ class Attempt:
                 self._armed = False
             end_child(None)
             if result is not None:
-                _refuse_unrun(result)
+                refuse_unrun(result)
             return OK
         except BaseException as error:  # noqa: BLE001 (the one place: a handler may raise anything, SystemExit too)
             self._armed = False
@@ -187,7 +193,11 @@ class Attempt:
     def connection(self) -> psycopg.Connection:
         """The handlers' connection."""
         refuse_in_child("job.connection")
-        return self._database.connection
+        try:
+            return self._database.connection
+        except Exception as error:
+            self._refused = error
+            raise
 
     def popen(self, command: Sequence[str], *, env: Mapping[str, str] | None, **options: Any) -> subprocess.Popen[Any]:
         """See Job.popen."""
@@ -207,7 +217,7 @@ class Attempt:
         refuse_in_child("job.transaction()")
         if self.settled or self.unknown:
             raise RuntimeError("job.transaction() ends the job, so it can be used only once")
-        connection = self._database.connection
+        connection = self.connection()
         if connection.info.transaction_status.name != "IDLE":
             # Inside another transaction this would be a savepoint: the settle could still be rolled back.
             raise RuntimeError("job.transaction() can't stand inside another transaction of job.connection")
@@ -218,7 +228,12 @@ class Attempt:
                     yield connection
                 finally:
                     self._armed = False
-                if not self._database.settle(self.lease, OK, self.kind.retention):
+                try:
+                    held = self._database.settle(self.lease, OK, self.kind.retention)
+                except Exception as error:
+                    self._refused = error
+                    raise
+                if not held:
                     raise LeaseLost(f"job {self.lease.id} was leased again while this run went on")
                 committing = True
             self.settled = True
@@ -300,16 +315,31 @@ class Attempt:
         if self.settled:
             log.warning("job %d raised after it had settled itself as ok", self.lease.id, exc_info=error)
             return OK
-        if self._interrupted and _came_from_interrupt(error):
+        if self._interrupted and came_from_interrupt(error):
             return self.interrupted_outcome(self._interrupted)
         if isinstance(error, LeaseLost):
-            return Outcome(How.LEASE_LOST, _text(error))
+            return Outcome(How.LEASE_LOST, as_text(error))
         self.connection_broke = self._database.broken
         if isinstance(error, Permanent):
-            return Outcome(How.FAILED, _text(error))
+            return Outcome(How.FAILED, as_text(error))
         if isinstance(error, RetryAfter):
-            return self._failed_attempt(_text(error), error.seconds)
-        return self._failed_attempt(_text(error, trace=True))
+            return self._failed_attempt(as_text(error), error.seconds)
+        if isinstance(error, NotNow):
+            return Outcome(How.RELEASED, as_text(error), error.seconds)
+        if not self.connection_broke and any(self._is_short(each) for each in chain(error)):
+            self.short = as_text(error)
+            return Outcome(How.RELEASED, f"not now: {self.short}", short_delay())
+        return self._failed_attempt(as_text(error, trace=True))
+
+    def _is_short(self, error: BaseException) -> bool:
+        """Is it no fault of the job: for want of connections, memory or disk, on either side?"""
+        sqlstate = getattr(error, "sqlstate", None)
+        if error is self._refused:
+            # A connection that can't be opened has no SQLSTATE. A refused settle is a fault, unless that passes.
+            return sqlstate == _NO_DAY or meaning(sqlstate) in (Meaning.LOST, Meaning.SHORT, Meaning.PASSING)
+        if isinstance(error, OSError):
+            return error.errno in _SHORT_OF or (error.errno == errno.EAGAIN and came_from_fork(error))
+        return sqlstate is not None and (meaning(sqlstate) is Meaning.SHORT or sqlstate == "57P03")
 
     def _failed_attempt(self, text: str, delay: float | None = None) -> Outcome:
         most = self.kind.max_attempts if self.lease.max_attempts is None else self.lease.max_attempts
@@ -319,57 +349,10 @@ class Attempt:
             try:
                 delay = jittered(max(0.0, float(self.kind.backoff(self.lease.attempt))), random.random())  # noqa: S311
             except Exception as error:  # noqa: BLE001 (the backoff is the handler's author's code as well)
-                return Outcome(How.FAILED, f"{text}\nand its backoff raised {_text(error)}")
+                return Outcome(How.FAILED, f"{text}\nand its backoff raised {as_text(error)}")
         return Outcome(How.RETRY, text, min(delay, 365 * 86400.0))
 
 
-@contextmanager
-def _entered() -> Iterator[None]:
-    yield
-
-
-@asynccontextmanager
-async def _entered_async() -> AsyncIterator[None]:
-    yield
-
-
-# What a call gives in place of running code. Not any iterator: a cursor is one, and its statement has run.
-_UNRUN = (types.GeneratorType, types.AsyncGeneratorType, map, filter, type(_entered()), type(_entered_async()))
-
-
-def _refuse_unrun(result: object) -> None:
-    """Raise Permanent if a handler's result shows that its code, or a part of it, has not run."""
-    if isinstance(result, types.CoroutineType):
-        result.close()  # else Python would warn that nobody awaited it
-    elif not isinstance(result, _UNRUN) and not hasattr(type(result), "__await__"):
-        return
-    name = type(result).__name__
-    raise Permanent(
-        f"the handler returned a {name}, so its code has not run to its end. A handler is a plain function: no yield,"
-        " and what is async is run by it, with asyncio.run()"
-    )
-
-
-def _came_from_interrupt(error: BaseException) -> bool:
-    """Is this our interrupt, or was it raised while a handler cleaned up after it?"""
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, Interrupted):
-        seen = seen.__context__
-    return seen is not None
-
-
-def _text(error: BaseException, *, trace: bool = False) -> str:
-    """What was raised, as text that PostgreSQL can store: no NUL, no lone surrogate, at most 8 KiB.
-
-    Of a long message the beginning is kept, of a long stack the end.
-    """
-    try:
-        said = f"{type(error).__name__}: {error}" if not isinstance(error, (Permanent, RetryAfter)) else str(error)
-    except Exception:  # noqa: BLE001 (a __str__ may raise too)
-        said = type(error).__name__
-    said = said[:LONGEST_MESSAGE]
-    if trace:
-        frames = traceback.format_tb(error.__traceback__)[1:]  # the first is this module's call of the handler
-        said = f"{said}\n{''.join(frames)[-LONGEST_STACK:]}".rstrip()
-    clean = said.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
-    return clean.encode()[:LONGEST_ERROR].decode(errors="ignore")
+def short_delay() -> float:
+    """Seconds for which a job is left alone that could not run for want of something."""
+    return jittered(SHORT_SECONDS, random.random())  # noqa: S311

@@ -15,7 +15,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff, logs
@@ -23,8 +22,9 @@ from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.clock import Clock
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
-from shithubd_worker.model import NOT_STARTED, Finished, Hold, Identity
-from shithubd_worker.session import LOST
+from shithubd_worker.model import NOT_STARTED, Finished, Identity
+from shithubd_worker.progress import Progress
+from shithubd_worker.session import DatabaseError, in_one_line, lost
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Beat
 from shithubd_worker.tray import Tray
@@ -57,23 +57,10 @@ LOOK_AGAIN_SECONDS = 1.0
 ANSWERED_WITHIN_SECONDS = 30.0
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
+# What the database refuses this thread is asked for again after so long.
+AGAIN_SECONDS = 1.0
 # When the main thread's own alarm should have rung by now, and must have got lost.
 LOST_ALARM_SECONDS = 0.25
-
-
-@dataclass
-class Progress:
-    """What the two threads know of each other. Each field is written by one of them only."""
-
-    # By the main thread:
-    ticked_at: float = field(default_factory=time.monotonic)
-    attempt: Attempt | None = None
-    database_up: bool = True
-    found_at: float = 0.0  # when the database was last found again
-    ready: bool = False
-    # By the control thread:
-    holds: list[Hold] = field(default_factory=list)
-    watched: bool = False  # does it look at the tray often?
 
 
 class Control(threading.Thread):
@@ -130,6 +117,7 @@ class Control(threading.Thread):
         self._stop_told = False
         self._rang_at = 0.0
         self._strays_at = 0.0
+        self._renew_again_at = self._show_again_at = 0.0
         self._late_since = math.inf
 
     def finish(self) -> None:
@@ -234,7 +222,7 @@ class Control(threading.Thread):
             self._settle_finished()
             if why != "lost":
                 self._beat.unregister(self._identity.id)
-        except LOST as error:
+        except DatabaseError as error:
             log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
         self._systemd.stopping()
         end_process(code)
@@ -245,18 +233,16 @@ class Control(threading.Thread):
         if now < self._retry_at and self._progress.found_at <= self._lost_at:
             return
         try:
-            self._tray.relieving = True
-            try:
-                self._relieve(now)
-            finally:
-                self._tray.relieving = False
-            if now - self._clock.seen_at >= LOOK_SECONDS:
-                self._beat.look_at_clock(self._clock)
-            self._renew(now)
-            self._show(now)
-        except LOST as error:
+            for step in (self._relieve, self._look_at_clock, self._renew, self._show):
+                try:
+                    step(now)
+                except DatabaseError as error:  # one that is refused must not keep the others from their turn
+                    if lost(error):
+                        raise
+                    log.warning("the database refuses the control thread: %s", in_one_line(error))
+        except DatabaseError as error:
             if not self._tries:
-                log.warning("control connection lost: %s", self._beat.last_word or str(error).splitlines()[0])
+                log.warning("control connection lost: %s", self._beat.last_word or in_one_line(error))
             self._refusals = self._refusals + 1 if self._beat.opened else 0
             self._beat.close()
             self._tries += 1
@@ -268,17 +254,24 @@ class Control(threading.Thread):
                 self._wake_main()  # it may wait to look for itself
             self._tries = self._refusals = 0
 
+    def _look_at_clock(self, now: float) -> None:
+        if now - self._clock.seen_at >= LOOK_SECONDS:
+            self._beat.look_at_clock(self._clock)
+
     def _renew(self, now: float) -> None:
         attempt = self._progress.attempt
         if attempt is None or attempt.over or attempt.lost or attempt.settled:
             return
         timeout = attempt.kind.lease_timeout
         asked_at = attempt.lease_deadline - timeout  # when the lease's end was last written, or a little before
-        if now < asked_at + timeout / 3 and asked_at >= self._clock.stepped_at:
+        due = now >= asked_at + timeout / 3 or asked_at < self._clock.stepped_at
+        if not due or now < self._renew_again_at:
             return
         sent_at = time.monotonic()
         attempt.asked_at = sent_at
+        self._renew_again_at = sent_at + AGAIN_SECONDS  # in case that the database refuses it
         renewed = self._beat.renew(attempt.lease, timeout)
+        self._renew_again_at = 0.0
         attempt.asked_at, attempt.unreachable = None, False
         self._metrics.renewed(ok=renewed)
         if renewed:
@@ -301,6 +294,13 @@ class Control(threading.Thread):
         attempt = self._progress.attempt
         if attempt is None or now - attempt.started_at < SETTLE_AFTER_SECONDS:
             return
+        self._tray.relieving = True
+        try:
+            self._empty_tray(now)
+        finally:
+            self._tray.relieving = False
+
+    def _empty_tray(self, now: float) -> None:
         tray = self._tray
         leased_at = tray.leased_at()
         if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
@@ -320,15 +320,8 @@ class Control(threading.Thread):
                 tray.ahead_given_back = ahead
 
     def _settle_finished(self) -> None:
-        finished = self._tray.take_finished()
-        if not finished:
-            return
-        try:
-            lost = self._beat.settle(finished)
-        except BaseException:
-            self._tray.doubtful.extend(finished)
-            raise
-        self._settler.report(self._settler.answered(self._beat, finished, lost))
+        if finished := self._tray.take_finished():
+            self._settler.settle(self._beat, finished)
 
     def _show(self, now: float) -> None:
         """Beat when it is due, and when what `status` should show has changed. That a worker went from one quick job to
@@ -337,8 +330,10 @@ class Control(threading.Thread):
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
         state = self.state
         shown = ("at work" if state in ("idle", "running") else state, running.lease.token if running else None)
-        if now - self._beat_at < (BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS):
+        told_again = BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS
+        if now - self._beat_at < told_again or now < self._show_again_at:
             return
+        self._show_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
         holds = self._beat.beat(
             self._identity.id,
             state,
@@ -356,19 +351,12 @@ class Control(threading.Thread):
             if not holds:
                 log.info("no longer held")
         self._progress.holds = holds
-        self._beat_at, self._shown = now, shown
+        self._beat_at, self._shown, self._show_again_at = now, shown, 0.0
 
     @property
     def state(self) -> str:
         """What the worker is doing, in one word."""
-        attempt = self._progress.attempt
-        if self._stop_wish.wanted:
-            return "stopping"
-        if not self._progress.database_up:
-            return "reconnecting"
-        if attempt is not None and not attempt.over:
-            return "running"
-        return "held" if self._progress.holds else "idle"
+        return self._progress.word(self._stop_wish)
 
     def running(self) -> tuple[str, float] | None:
         """Which kind runs now, and for how many seconds: for a scrape."""
@@ -397,19 +385,4 @@ class Control(threading.Thread):
             self._systemd.extend(min(15.0, self._stop_wish.kill_at - now + 5.0))
 
     def _status_line(self, now: float) -> str:
-        return f"{self._doing(now)}{self._refused}"
-
-    def _doing(self, now: float) -> str:
-        attempt = self._progress.attempt
-        held = f"; held: {self._progress.holds[0]}" if self._progress.holds else ""
-        if attempt is not None and not attempt.over:
-            what = f"running {attempt.kind.name} {attempt.lease.id} for {now - attempt.started_at:.0f} s"
-            if self._stop_wish.wanted:
-                return f"stopping: {what}; released in {max(0.0, self._stop_wish.release_at - now):.0f} s"
-            away = "" if self._progress.database_up and not self._tries else "; database away"
-            return f"{what}; lease {max(0.0, attempt.lease_deadline - now):.0f} s{away}{held}"
-        if self._stop_wish.wanted:
-            return "stopping"
-        if not self._progress.database_up:
-            return "waiting for the database"
-        return f"idle{held}" if not held else held[2:]
+        return self._progress.sentence(self._stop_wish, now, away=self._tries > 0) + self._refused

@@ -37,6 +37,22 @@ class RetryAfter(Exception):
         self.seconds = None if seconds is None else max(0.0, float(seconds))
 
 
+class NotNow(Exception):
+    """Raised by a handler: what the job needs isn't there, or is in use.
+
+    The job is released: leased again after `seconds` (1 or more, or a timedelta), as often as it takes. No attempt is
+    used up.
+
+    Not for a failure that may be the job's own: such a job would come back for ever.
+    """
+
+    def __init__(self, seconds: float | timedelta, reason: str) -> None:
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
+        super().__init__(reason)
+        self.seconds = min(max(1.0, float(seconds)), 365 * 86400.0)
+
+
 class Interrupted(KeyboardInterrupt):
     """Raised in a handler's frame when its time is up.
 

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 _KIND = attrgetter("kind")
 
+# A job that the database refuses to lease is passed over for so long, twice as long each time; so many are remembered.
+PASS_OVER_SECONDS = 1.0
+LONGEST_PASS_OVER_SECONDS = 60.0
+MOST_PASSED_OVER = 1000
+# At most so many turns in a row are careful before the usual way is tried again.
+MOST_CAREFUL = 1024
+
 
 class Exchange:
     """One turn after the other: what is finished goes from the tray to the database, what is leased comes onto it.
@@ -64,6 +71,9 @@ class Exchange:
         self._metrics = metrics
         self._stop = stop
         self._until_empty = until_empty
+        self._careful = 0  # so many turns lease one job at a time, and settle apart
+        self._next_careful = 1
+        self._passed_over: dict[int, tuple[float, float]] = {}  # jobs: until when, and for how long
 
     @property
     def sent(self) -> bool:
@@ -87,6 +97,10 @@ class Exchange:
             raise
         self._line.failures = 0
         self._tray.ahead = None
+        if answer.turn.careful:
+            self._careful -= 1
+        elif answer.leases:
+            self._next_careful = 1
         self._tray.leased.extend(answer.leases)
         again = self._learn(answer)
         settled = self._settler.answered(self._queue, answer.turn.settles.finished, answer.lost)
@@ -114,6 +128,29 @@ class Exchange:
             self._tray.doubtful.extend(turn.settles.finished)
             self._upkeep.lost_answer(turn.token)
 
+    def be_careful(self) -> None:
+        """After a turn that the database refused: the next ones lease a single job each, so that one which is at fault
+        shows itself, and settle before that, one by one if need be. Twice as many each time, until a usual one leases.
+        """
+        self._careful = self._next_careful
+        self._next_careful = min(2 * self._next_careful, MOST_CAREFUL)
+
+    def _pass_over(self, refused: Sequence[tuple[str, int, str]], now: float) -> None:
+        for kind, job, why in refused:
+            self._settler.refused(kind, job, "to lease it", why)
+            _, before = self._passed_over.pop(job, (0.0, PASS_OVER_SECONDS / 2))
+            while len(self._passed_over) >= MOST_PASSED_OVER:
+                del self._passed_over[next(iter(self._passed_over))]
+            seconds = min(2 * before, LONGEST_PASS_OVER_SECONDS)
+            self._passed_over[job] = (now + seconds, seconds)
+
+    def _skip(self, now: float) -> Sequence[int]:
+        if not self._passed_over:
+            return ()
+        known = {job: each for job, each in self._passed_over.items() if each[0] + LONGEST_PASS_OVER_SECONDS > now}
+        self._passed_over = known
+        return [job for job, (until, _) in known.items() if until > now]
+
     def _learn(self, answer: Answer) -> bool:
         """Where to look next, and whose turn it is. True if there may be more to lease though this answer has none."""
         turn = answer.turn
@@ -129,18 +166,33 @@ class Exchange:
             self._line.woke(leased=bool(answer.leases))
         for kind, priority in reversed(answer.walked):  # of each kind the first counts
             self._frontier.walked(kind, priority)
+        self._pass_over(answer.refused, turn.sent_at)
         if not answer.leases and not turn.full and self._until_empty:
             self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
             return True
-        return bool(answer.walked)
+        return bool(answer.walked or answer.refused)
 
     def _send(self) -> None:
         """Send a turn: settle what is finished, lease what is next."""
+        careful = self._careful > 0
+        if careful:
+            self._tray.doubtful.extend(self._tray.take_finished())
+            self._settler.resolve(self._queue)
         woken, wakeable = self._line.take_wakeup()
         self._order.sort(key=self._shares.start)
-        ranges, full = self._frontier.scan(self._order, time.monotonic())
-        most = {kind: self._pace.most(kind) for kind in self._order}
-        turn = Turn(self._tray.take_settles(), ranges, [most[each.kind] for each in ranges], full, woken, wakeable)
+        now = time.monotonic()
+        ranges, full = self._frontier.scan(self._order, now)
+        most = {kind: 1 if careful else self._pace.most(kind) for kind in self._order}
+        turn = Turn(
+            self._tray.take_settles(),
+            ranges,
+            [most[each.kind] for each in ranges],
+            full,
+            woken,
+            wakeable,
+            self._skip(now),
+            careful,
+        )
         self._tray.ahead = (turn.token, turn.sent_at)
         try:
             self._turns.send(turn)
@@ -153,5 +205,7 @@ class Exchange:
         beside a job that is leased alone: if it kills this process, it shall take no other along."""
         leased = tuple(self._tray.leased)  # the control thread may just be giving them back
         if not leased or leased[0].crashes > 0 or not answer.more or self._stop.wanted:
+            return False
+        if answer.turn.careful or self._careful:
             return False
         return self._pace.worth_sending_ahead(map(_KIND, leased))

@@ -13,11 +13,12 @@ import psycopg
 
 from shithubd_worker import backoff, logs, schema
 from shithubd_worker.config import Config
-from shithubd_worker.control import Progress
-from shithubd_worker.errors import DatabaseUnavailable
+from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch
 from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
 from shithubd_worker.model import Identity
-from shithubd_worker.session import LOST, explained
+from shithubd_worker.progress import Progress
+from shithubd_worker.session import explained, in_one_line, lost, meaning
+from shithubd_worker.sqlstates import Meaning
 from shithubd_worker.store import Beat, Ledger, Queue
 from shithubd_worker.wakeups import Wakeups
 
@@ -74,23 +75,25 @@ class Line:
                 schema.check(self._queue.connection, self._queue.schema)
                 self._beat.register(self._identity, self._kinds)
                 self._connect()
+                self._take_back()
+                self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
+                kinds = self._queue.kind_holds()
                 break
             except psycopg.Error as error:
                 self._queue.close()
+                self._beat.close()
                 reason = explained(error)
                 waited = time.monotonic() - began
-                if not isinstance(reason, DatabaseUnavailable) or waited >= self._config.database_wait:
+                if isinstance(reason, (SchemaMismatch, RightsMissing)) or waited >= self._config.database_wait:
                     raise reason from error
                 log.log(logging.WARNING if tries == 0 else logging.DEBUG, "waiting for the database: %s", reason)
-                self._systemd.status(f"waiting for the database ({waited:.0f} s)")
+                self._systemd.status(f"waiting for the database ({waited:.0f} s): {reason}")
                 self._systemd.extend(30.0)
                 tries += 1
                 self._sleep(backoff.reconnect(0, random.random()), listen=False)  # noqa: S311
             if self._stop.wanted:
                 return False
-        self._take_back()
-        self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
-        for hold in (*self._progress.holds, *self._queue.kind_holds()):
+        for hold in (*self._progress.holds, *kinds):
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
         if not (self._config.poll_only or self._queue.value("enqueues_notify_v1")):
             log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
@@ -111,7 +114,16 @@ class Line:
             proof = is_dead(other, self._identity)
             if proof is None:
                 continue
-            returned = self._beat.release_worker(other.id, f"its worker {other.leased_by} is dead: {proof}")
+            try:
+                returned = self._beat.release_worker(other.id, f"its worker {other.leased_by} is dead: {proof}")
+            except psycopg.Error as error:
+                if lost(error):
+                    raise
+                # No reason not to start: what it holds returns when its leases expire.
+                log.warning(
+                    "%s is dead (%s), but can't be cleared away: %s", other.leased_by, proof, in_one_line(error)
+                )
+                continue
             log.info("%s is dead (%s): %d job(s) returned", other.leased_by, proof, len(returned))
             for job, kind, how in returned:
                 logs.returned(job, kind, how)
@@ -145,7 +157,9 @@ class Line:
             refusals = 0
             try:
                 self._connect()
-            except LOST:
+            except psycopg.Error as refused:
+                if not isinstance(explained(refused), DatabaseUnavailable):
+                    raise
                 continue
             log.info("the database is back after %.1f s and %d tries", time.monotonic() - lost_at, tries)
             self._progress.database_up = True
@@ -155,6 +169,20 @@ class Line:
             self._metrics.reconnected()
             return True
         return False
+
+    def see_whose_fault(self, error: psycopg.Error) -> None:
+        """The database refused a turn. Raises ShithubdError if the schema or the role isn't what it was."""
+        if meaning(error) is Meaning.OURS:
+            schema.check(self._queue.connection, self._queue.schema)
+            schema.check_rights(self._queue.connection, self._queue.schema)
+
+    def pause(self, times: int, reason: str) -> None:
+        """Lease nothing for a moment, longer each time in a row, 5 s at most. A stop is heard at once."""
+        seconds = backoff.reconnect(times, random.random())  # noqa: S311
+        log.log(logging.WARNING if times == 1 else logging.INFO, "pausing for %.1f s: %s", seconds, reason)
+        self._progress.trouble = reason
+        self._sleep(seconds, listen=False)
+        self._progress.trouble = ""
 
     @property
     def called(self) -> bool:

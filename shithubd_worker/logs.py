@@ -31,6 +31,7 @@ DATABASE_AWAY = "8e5e21bb854c44a8ba3acf4f6c0939f7"
 HELD = "b9fcd194afc2499d8d89b3174602da85"
 HANDLER_ENDED = "34d2cc2f4d124006b07ef717d24c78a2"
 CLOCK_STEPPED = "6a1d6bb3f0e648c0a9f3c3b0f2f5d7ce"
+REFUSED = "c1b86f5a2d9e4f0b9a5e6c0f7d3a4e18"
 _OUTCOMES = {
     How.FAILED: JOB_FAILED,
     How.POISON: JOB_FAILED,
@@ -221,12 +222,18 @@ def clock_stepped(seconds: float) -> None:
     )
 
 
+def refused(job: int, kind: str, what: str, why: str) -> None:
+    """The database refuses something for one job alone."""
+    extra = {"job_id": job, "kind": kind, "event": REFUSED}
+    log.error("the database refuses for job %d %s %s: %s", job, kind, what, why, extra=extra)
+
+
 def _report(finished: Finished, level: int) -> None:
     lease, outcome = finished.lease, finished.outcome
     text = f": {outcome.error}" if outcome.error else ""
     if outcome == NOT_STARTED:
         text = ": it had not started"
-    if outcome.how is How.RETRY:
+    if outcome.how is How.RETRY or outcome.delay_seconds:
         text = f", again in {outcome.delay_seconds:.0f} s{text}"
     log.log(
         level,

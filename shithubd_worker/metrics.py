@@ -65,6 +65,7 @@ class Metrics:
         self._claims = counter("claims", "Lease queries, by result.", ["result"])
         self._renewals = counter("lease_renewals", "Renewals of the running job's lease, by result.", ["result"])
         self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
+        self._refused = counter("refused_writes", "Leases and settles of a job that the database refused.", ["kind"])
         self._reconnects = counter("db_reconnects", "Times the database went away and came back.")
         self.registry.register(LinesLost())
         self._clock_steps = counter("clock_steps", "Times the database's clock was set.", ["direction"])
@@ -94,6 +95,7 @@ class Metrics:
                 if how != How.CRASHED:  # that is told by others, and counted in the database: queue_gauges.py
                     self._processed.labels(kind, how)
             self._fenced.labels(kind)
+            self._refused.labels(kind)
             self._in_flight.labels(kind)
             self._started.labels(kind)
         for family, values in (
@@ -152,6 +154,10 @@ class Metrics:
     def fenced(self, kind: str) -> None:
         """A settle was refused."""
         self._fenced.labels(kind).inc()
+
+    def refused(self, kind: str) -> None:
+        """The database refused to lease or to settle a job."""
+        self._refused.labels(kind).inc()
 
     def renewed(self, *, ok: bool) -> None:
         """A lease was renewed, or found lost."""

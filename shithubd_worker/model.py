@@ -31,7 +31,7 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt came to. `delay_seconds` counts only for RETRY; `error` is for people."""
+    """What one attempt came to. `delay_seconds` counts for RETRY, and for RELEASED if not 0; `error` is for people."""
 
     how: How
     error: str | None = None

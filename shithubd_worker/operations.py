@@ -170,8 +170,8 @@ class Operations(Session):
 
 
 def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
-    """The job with its payload read; as text if Python can't read it, which is what there is to see then."""
-    if job["payload"] is not None:
+    """The job with its payload read; as text if Python can't read it, or it is cut: that is what there is to see."""
+    if job["payload"] is not None and "payload_cut" not in job:
         with suppress(ValueError, RecursionError):
             job["payload"] = json.loads(job["payload"], parse_float=_finite)
     return job

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.errors import SchemaMismatch
+from shithubd_worker.errors import RightsMissing, SchemaMismatch
 
 MIGRATION_LOCK = 7303  # the first key of the advisory lock; the second is the schema's own (schema_key_v1.sql)
 
@@ -121,6 +121,28 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
             f"the database lacks functions of this release ({', '.join(missing)}): run `shithubd-worker migrate`"
         )
     return found
+
+
+# What a worker writes, by table.
+_RIGHTS = {
+    "jobs": ("SELECT", "UPDATE", "DELETE"),
+    "job_history": ("SELECT", "INSERT"),
+    "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "holds": ("SELECT", "DELETE"),
+}
+
+
+def check_rights(connection: psycopg.Connection, schema: str) -> None:
+    """Raises RightsMissing if the role may not do what a worker does all the time."""
+    wanted = [(table, right) for table, rights in _RIGHTS.items() for right in rights]
+    rows = connection.execute(
+        "SELECT t, r FROM unnest(%s::text[], %s::text[]) AS w (t, r)"
+        " WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, t), r)",
+        ([table for table, _ in wanted], [right for _, right in wanted], schema),
+    ).fetchall()
+    if rows:
+        missing = ", ".join(f"{right} on {table}" for table, right in rows)
+        raise RightsMissing(f"the database role lacks a right: {missing}")
 
 
 def migrate(connection: psycopg.Connection, schema: str) -> list[str]:

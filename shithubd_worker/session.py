@@ -16,8 +16,10 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestamptzLoader
 
+from shithubd_worker import sqlstates
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
 from shithubd_worker.forks import keep_private, not_the_worker
+from shithubd_worker.sqlstates import Meaning
 
 if TYPE_CHECKING:
     from psycopg.abc import Buffer, PQGen
@@ -27,9 +29,9 @@ RV = TypeVar("RV")
 
 log = logging.getLogger(__name__)
 
-# What tells "the connection is gone, or this server can't write now" from "this statement is wrong".
-LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
-
+DatabaseError = psycopg.Error
+# Somebody who has locked one job must not keep a worker from the others for long.
+LONGEST_LOCK_SECONDS = 3.0
 Connect = Callable[[], psycopg.Connection]
 
 # libpq's own defaults would wait minutes for a host that is gone. A URL or a PG* variable overrides each of these;
@@ -117,7 +119,7 @@ def connector(
         settings["application_name"] = name
     pinned = _PINNED
     if answer_seconds is not None:
-        pinned += f"; SET lock_timeout = {int(answer_seconds * 750)}"
+        pinned += f"; SET lock_timeout = {int(min(answer_seconds * 0.75, LONGEST_LOCK_SECONDS) * 1000)}"
 
     variables = _variables()
 
@@ -154,10 +156,26 @@ def _put_back(variables: dict[str, str]) -> None:
     log.warning("a handler changed %s, which the worker connects with: put back", ", ".join(names))
 
 
+def meaning(error: psycopg.Error) -> Meaning:
+    """What an error means for whoever asked."""
+    if error.sqlstate is None and not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        return Meaning.REFUSED  # psycopg's own word, about what it was given or can't read
+    return sqlstates.meaning(error.sqlstate, error.diag.severity_nonlocalized)
+
+
+def lost(error: psycopg.Error) -> bool:
+    """Is the connection gone, or this server unable to write?"""
+    return meaning(error) is Meaning.LOST
+
+
+def in_one_line(error: psycopg.Error) -> str:
+    """The first line of what it says."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def explained(error: psycopg.Error) -> ShithubdError:
     """The error of psycopg as one line of ours, with the right exit code."""
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    text = str(error)
+    line, text = in_one_line(error), str(error)
     rights = "password authentication failed|no password supplied|no pg_hba.conf entry|role .* (does not exist|is not)"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return RightsMissing(f"the database role lacks a right: {line}")
@@ -165,9 +183,12 @@ def explained(error: psycopg.Error) -> ShithubdError:
         return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return DatabaseUnavailable(f"somebody holds a lock on the queue (see pg_stat_activity): {line}")
-    if isinstance(error, LOST):
+    means = meaning(error)
+    if means is Meaning.LOST:
         reason = error.diag.message_primary or _last_reason(text)
         return DatabaseUnavailable(f"the database can't be reached: {reason}")
+    if means in (Meaning.SHORT, Meaning.PASSING):
+        return DatabaseUnavailable(f"the database can't do it now: {line}")
     if isinstance(
         error, (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
     ):
@@ -184,8 +205,15 @@ def _last_reason(text: str) -> str:
     )
 
 
+def _pass_on(said: psycopg.errors.Diagnostic) -> None:
+    if said.severity_nonlocalized == "WARNING":
+        log.warning("the database: %s", said.message_primary)
+
+
 class Session:
     """One connection that calls functions of one schema. For one thread."""
+
+    passes_warnings_on = True  # into the log: what a function of ours could not do for one row among many
 
     def __init__(self, connect: Connect, schema: str) -> None:
         self.schema = schema
@@ -201,6 +229,8 @@ class Session:
             self._connection = self._connect()
             self._connection.add_notice_handler(self._hear_last_word)
             self.last_word = ""
+            if self.passes_warnings_on:
+                self._connection.add_notice_handler(_pass_on)
         return self._connection
 
     @property

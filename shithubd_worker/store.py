@@ -86,14 +86,15 @@ class Queue(Session):
         batch = leases[0].batch._replace(token=token, sent_at=sent_at, again=True)
         return [lease._replace(batch=batch) for lease in leases if lease.id in granted]
 
-    def payloads(self, leases: Sequence[Lease]) -> dict[int, str]:
-        """The payloads, by job, that were left out of the answer to the lease of one batch: the first job's unless its
-        lease is lost, and as many more as are worth their memory."""
-        return dict(self.rows("payloads_v1", as_array([str(lease.id) for lease in leases]), leases[0].token))
+    def payloads(self, leases: Sequence[Lease]) -> dict[int, tuple[str | None, str | None]]:
+        """The payloads, by job, that were left out of the answer to the lease of one batch, and what is wrong with
+        each: the first job's unless its lease is lost, and as many more as are worth their memory."""
+        rows = self.rows("payloads_v1", as_array([str(lease.id) for lease in leases]), leases[0].token)
+        return {job: (payload, fault) for job, payload, fault in rows}
 
     def settle(self, finished: Sequence[Finished]) -> set[int]:
         """End leases. The ids of those that were lost: for them nothing was written."""
-        return settle(self, finished)
+        return settle(self, "settle_soon_v1", finished)
 
     def fate(self, lease: Lease) -> str | None:
         """What became of a lease whose settle got no answer: leased, the outcome that ended it, or None if unknown."""
@@ -185,7 +186,7 @@ class Beat(Session):
 
     def settle(self, finished: Sequence[Finished]) -> set[int]:
         """As Queue.settle, in place of a main thread that is busy or doesn't answer."""
-        return settle(self, finished)
+        return settle(self, "settle_soon_v1", finished)
 
     def release_strays(self, worker: UUID, token: str) -> list[tuple[int, str]]:
         """Give back the leases of a query whose answer the main thread hasn't read: (id, kind) of each."""
@@ -227,6 +228,8 @@ class Ledger(Session):
     `pooled`: it is a pooler's, which prepares statements on the server for others as well.
     """
 
+    passes_warnings_on = False  # what a handler's own statements say is its own matter
+
     def __init__(self, connect: Connect, schema: str, *, pooled: bool = False) -> None:
         super().__init__(connect, schema)
         self._pooled = pooled
@@ -247,7 +250,7 @@ class Ledger(Session):
 
     def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
         """End the lease inside the handler's own transaction."""
-        return not settle(self, [Finished(lease, outcome, retention, 0.0)])
+        return not settle(self, "settle_v1", [Finished(lease, outcome, retention, 0.0)])
 
     @property
     def broken(self) -> bool:
@@ -294,9 +297,19 @@ class Ledger(Session):
             end.shutdown(socket.SHUT_RDWR)
 
 
-def settle(session: Session, finished: Sequence[Finished]) -> set[int]:
-    """settle_v1 on whatever connection; fenced by the leases' tokens. The ids of those that were lost."""
-    return {job for (job,) in session.rows("settle_v1", *settle_arguments(finished))}
+def settle(session: Session, function: str, finished: Sequence[Finished]) -> set[int]:
+    """End leases on whatever connection; fenced by their tokens. The ids of those that were lost."""
+    return {job for (job,) in session.rows(function, *settle_arguments(finished))}
+
+
+def no_day(error: psycopg.Error) -> bool:
+    """Is it for want of today's history that a settle was refused?"""
+    return isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None
+
+
+def make_days(session: Session) -> None:
+    """Make the history's days that are missing, unless somebody else just does so."""
+    session.value("ensure_history_v1")
 
 
 def record_lost(session: Session, worker: UUID, finished: Finished) -> None:

@@ -38,7 +38,7 @@ TYPES = {
     _SETTLE: ("bigint[]", "uuid[]", "text[]", "float8[]", "text[]", "text[]"),
     _LEASE: (
         *("uuid", "uuid", "text[]", "smallint[]", "smallint[]", "float8[]", "bigint[]", "float8[]", "integer[]"),
-        "boolean",
+        *("boolean", "bigint[]", "boolean"),
     ),
 }
 
@@ -53,6 +53,8 @@ class Turn:
     full: bool  # do the ranges reach back to the start?
     woken: bool = False  # is it the answer to a wake-up?
     wakeable: bool = True  # shall the next enqueue wake this worker, if this turn leases nothing?
+    skip: Sequence[int] = ()  # jobs to pass over
+    careful: bool = False  # with `most` 1: find out whether it is that job that the database refuses to lease
     token: str = field(default_factory=lambda: str(uuid4()))
     sent_at: float = field(default_factory=time.monotonic)  # before it is sent
 
@@ -65,6 +67,7 @@ class Answer:
     lost: set[int] = field(default_factory=set)  # of the settled: the ids of those whose lease was lost
     leases: list[Lease] = field(default_factory=list)
     walked: list[tuple[str, int]] = field(default_factory=list)  # kinds, and up to which priority no job is due
+    refused: list[tuple[str, int, str]] = field(default_factory=list)  # kind and job that it refuses to lease, and why
     visited: int = 0  # how many of the ranges were looked at to their end
     now: float = 0.0  # the database's clock; 0: held, so nothing was looked at
     took: float = 0.0  # how many seconds the database looked for jobs
@@ -114,6 +117,8 @@ class Turns:
             as_array([str(self._timeouts[each.kind]) for each in ranges]),
             as_array([str(count) for count in turn.most]),
             None if self._pooled else str(turn.wakeable),
+            as_array([str(job) for job in turn.skip]),
+            str(turn.careful),
         )
         pgconn.pipeline_sync()
         while pgconn.flush():
@@ -129,12 +134,7 @@ class Turns:
         results: list[PGresult] = []
         failed: psycopg.Error | None = None
         while True:
-            try:
-                result = self._next_result(connection)
-            except psycopg.OperationalError:
-                if failed is None:
-                    raise
-                raise failed from None  # the server's last word, before it closed the connection
+            result = self._next_result(connection, failed)
             if result is None:  # the end of one statement's answer
                 continue
             if result.status == ExecStatus.PIPELINE_SYNC:
@@ -148,15 +148,22 @@ class Turns:
         pgconn.exit_pipeline_mode()
         self._queue.heed()
         if failed is not None:
+            if isinstance(failed, psycopg.errors.InvalidSqlStatementName):
+                self._prepared = None  # psycopg takes away all that is prepared, after a ROLLBACK or a DROP for example
             raise failed
         self.sent = None
         return self._read(connection, turn, *reversed(results))
 
-    def _next_result(self, connection: psycopg.Connection) -> PGresult | None:
-        while connection.pgconn.is_busy():
-            self._await(connection, sending=False)
-            connection.pgconn.consume_input()
-        return connection.pgconn.get_result()
+    def _next_result(self, connection: psycopg.Connection, failed: psycopg.Error | None) -> PGresult | None:
+        try:
+            while connection.pgconn.is_busy():
+                self._await(connection, sending=False)
+                connection.pgconn.consume_input()
+            return connection.pgconn.get_result()
+        except psycopg.OperationalError:
+            if failed is None:
+                raise
+            raise failed from None  # the server's last word, before it closed the connection
 
     def forget(self) -> Turn | None:
         """The turn that was sent has failed, or nobody will answer it: take it back."""
@@ -208,10 +215,13 @@ class Turns:
         batch = Batch(turn.token, turn.sent_at, answer.now)
         kinds = [each.kind for each in turn.ranges]
         for job, at, payload, attempt, max_attempts, crashes, priority, run_at in values[:-1]:
-            if job is None:
-                answer.walked.append((kinds[at - 1], priority))
-            else:
+            if job is not None:
                 answer.leases.append(
                     Lease(job, kinds[at - 1], payload, attempt, max_attempts, crashes, priority, run_at, batch)
                 )
+            elif payload is None:
+                answer.walked.append((kinds[at - 1], priority))
+            else:
+                refused, _, why = payload.partition(" ")
+                answer.refused.append((kinds[at - 1], int(refused), why))
         return answer

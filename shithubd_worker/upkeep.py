@@ -12,7 +12,7 @@ import psycopg
 from shithubd_worker import logs
 from shithubd_worker.clock import Clock
 from shithubd_worker.frontier import Throttle
-from shithubd_worker.session import LOST, explained
+from shithubd_worker.session import explained, lost
 from shithubd_worker.store import Queue
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,12 @@ class Upkeep:
         now = time.monotonic()
         if now >= self._sweep_at - (SOONER_SECONDS if idle else 0.0):
             self._sweep_at = now + SWEEP_SECONDS
-            self._sweep(now)
+            try:
+                self._sweep(now)
+            except psycopg.Error as error:  # whatever is wrong with somebody's lease must not end the worker
+                if lost(error):
+                    raise
+                log.warning("sweep: %s", explained(error))
         if now >= self._housekeep_at and now >= self._clock.steady_since + AMNESTY_SECONDS:
             self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
             self._housekeep()
@@ -93,7 +98,7 @@ class Upkeep:
         try:
             for done in self._queue.housekeep(drop=self._drop):
                 log.info("history: %s", done)
-        except LOST:
-            raise
         except psycopg.Error as error:  # a right that is missing must not end the worker
+            if lost(error):
+                raise
             log.warning("history: %s", explained(error))

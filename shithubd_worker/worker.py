@@ -5,13 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import compress
-from operator import not_
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import psycopg
 
@@ -19,23 +16,26 @@ from shithubd_worker import control, logs
 from shithubd_worker.attempt import Attempt
 from shithubd_worker.clock import Clock
 from shithubd_worker.config import LIVE, Config
-from shithubd_worker.control import Control, Progress
-from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK
+from shithubd_worker.control import Control
+from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError
 from shithubd_worker.exchange import Exchange
 from shithubd_worker.forks import Hooks
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
 from shithubd_worker.line import Line
-from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
+from shithubd_worker.model import Finished, How, Lease, Outcome
+from shithubd_worker.patience import Patience
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.process_state import ProcessState
+from shithubd_worker.progress import Progress
 from shithubd_worker.registry import Kind
-from shithubd_worker.session import LOST, Connect, explained
+from shithubd_worker.session import Connect, explained, lost
 from shithubd_worker.settling import Settler
 from shithubd_worker.shares import Shares
 from shithubd_worker.store import Beat, Ledger, Queue
 from shithubd_worker.tray import Tray
 from shithubd_worker.turns import Turns
+from shithubd_worker.unstarted import Unstarted
 from shithubd_worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Worker:
         self._clock = Clock(self._clock_was_set)
         self._upkeep = Upkeep(self._queue, self._clock, timeouts, drop=not config.poll_only)
         self._tray = Tray()
-        self._settler = Settler(self._identity.id, self._tray, metrics)
+        self._settler = Settler(self._identity.id, self._tray, metrics, timeouts)
         self._frontier, self._pace, self._shares = Frontier(), Pace(config.prefetch), Shares()
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
         self._given_back = 0  # of tray.given_back: what the main thread knows of
@@ -90,6 +90,7 @@ class Worker:
             reload=reread is not None,
         )
         self._progress = Progress()
+        self._short: str | None = None  # what the last handler was refused: connections, memory, disk
         self._line = Line(
             config,
             self._identity,
@@ -120,6 +121,16 @@ class Worker:
             metrics=metrics,
             stop=self._stop,
             until_empty=config.until_empty,
+        )
+        self._patience = Patience(self._line, self._exchange)
+        self._unstarted = Unstarted(
+            self._kinds,
+            queue=self._queue,
+            tray=self._tray,
+            exchange=self._exchange,
+            pace=self._pace,
+            settler=self._settler,
+            upkeep=self._upkeep,
         )
         self._control = Control(
             beat=self._beat,
@@ -171,10 +182,10 @@ class Worker:
         except Unsettled as error:
             log.error("%s", error)  # noqa: TRY400 (expected: its text says it all)
             return EXIT_DATABASE
-        except psycopg.Error as error:
+        except (psycopg.Error, ShithubdError) as error:
             with suppress(psycopg.Error, Unsettled):
                 self._put_down()  # what is finished may well be settled though nothing can be leased
-            raise explained(error) from error
+            raise (explained(error) if isinstance(error, psycopg.Error) else error) from error
         finally:
             logs.flush()
             self._control.finish()
@@ -230,13 +241,23 @@ class Worker:
                 elif not self._line.called:
                     logs.flush()
                     self._line.rest(self._frontier.patience(time.monotonic(), self._config.poll_interval))
-            except LOST as error:
+            except psycopg.Error as error:
                 self._metrics.claim_failed()
-                self._reconnect(error)
-            except psycopg.errors.CheckViolation:
-                # No partition for today: every worker of the fleet was away for two weeks, or the clock leapt.
-                if self._queue.value("ensure_history_v1") == 0:
-                    raise
+                if lost(error):
+                    self._reconnect(error)
+                else:
+                    self._patience.refused(error)
+            else:
+                self._patience.served()
+
+    def _wait(self, reason: str) -> None:
+        """A handler was refused connections, memory or disk: settle, give back what is at hand, and pause."""
+        self._short = None
+        self._exchange.finish()
+        self._unstarted.give_back(self._tray.take_leased())
+        self._tray.doubtful.extend(self._tray.take_finished())
+        self._settler.resolve(self._queue)
+        self._patience.short(reason)
 
     def _work(self) -> None:
         """Run the jobs on the tray."""
@@ -244,24 +265,28 @@ class Worker:
             self._ears.wake()  # the control thread shall look often
         seconds: dict[str, list[float]] = {}
         since = time.monotonic()
-        while not self._stop.wanted and (lease := self._tray.next()) is not None:
+        while not (self._stop.wanted or self._short) and (lease := self._tray.next()) is not None:
             if lease.crashes > 0:
-                self._clear(lease)
+                self._unstarted.clear(lease)
             if lease.payload is None:
-                self._fetch(lease)
+                self._unstarted.fetch(lease)
             elif (took := self._process(lease)) is not None:
                 seconds.setdefault(lease.kind, []).append(took)
             else:
                 self._learn(seconds, since)
-                self._look_again(lease, in_vain=not seconds)
+                self._unstarted.look_again(lease, in_vain=not seconds)
                 seconds, since = {}, time.monotonic()
         self._learn(seconds, since)
+        if self._short:
+            self._wait(self._short)
 
     def _learn(self, seconds: dict[str, list[float]], since: float) -> None:
         """From what ran since then: how long each job's handler took, by kind. What counts for the next batch is the
         time from one job to the next: reading payloads and waiting for a processor are in it."""
         if seconds:
             self._process_state.put_back(seconds)
+            if not self._short:
+                self._patience.ran()
         between = time.monotonic() - since - sum(map(sum, seconds.values()))
         jobs = sum(map(len, seconds.values()))
         given_back, self._given_back = self._tray.given_back - self._given_back, self._tray.given_back
@@ -270,71 +295,6 @@ class Worker:
             spent = sum(each) + between * len(each) / jobs
             self._pace.ran(kind, jobs=len(each), seconds=spent, too_many=given_back > 0)
             self._shares.ran(kind, spent)
-
-    def _look_again(self, lease: Lease, *, in_vain: bool) -> None:
-        """For a lease that is too old to start by itself: ask for another look at the holds, for it and as many behind
-        it as will start in time. What may start is put back on the tray. `in_vain`: nothing ran since the last look."""
-        self._read_answer(lease)
-        waiting = self._tray.take_leased()
-        batch = [lease, *(each for each in waiting if each.batch is lease.batch)]
-        if in_vain:
-            self._pace.stood_still(lease.kind)
-        count = self._pace.startable(each.kind for each in batch)
-        batch, later = batch[:count], batch[count:]
-        later.extend(each for each in waiting if each.batch is not lease.batch)
-        # Nobody renews what waits on the tray: it must not wait there until its lease ends.
-        now = time.monotonic()
-        fresh = [now - each.sent_at < self._kinds[each.kind].lease_timeout / 3 for each in later]
-        self._tray.leased.extend(compress(later, fresh))
-        self._give_back(compress(later, map(not_, fresh)))
-        token = str(uuid4())
-        try:
-            started = self._queue.start(batch, token, [self._kinds[each.kind].lease_timeout for each in batch])
-        except BaseException:
-            self._upkeep.lost_answer(token)
-            self._tray.leased.extendleft(reversed(batch))
-            raise
-        may = {each.id for each in started}
-        self._give_back(each for each in batch if each.id not in may)
-        self._tray.leased.extendleft(reversed(started))
-
-    def _fetch(self, lease: Lease) -> None:
-        """For a lease whose payload was left out of the answer: ask for it and for more, and put all back."""
-        self._read_answer(lease)
-        waiting = [lease, *self._tray.take_leased()]
-        try:
-            payloads = self._queue.payloads([e for e in waiting if e.payload is None and e.batch is lease.batch])
-        except BaseException:
-            self._tray.leased.extendleft(reversed(waiting))
-            raise
-        if lease.id not in payloads:  # it is lost
-            self._give_back([waiting.pop(0)])
-        for each in reversed(waiting):
-            self._tray.leased.appendleft(each._replace(payload=payloads.get(each.id, each.payload)))
-
-    def _read_answer(self, lease: Lease) -> None:
-        """Before anything else can be asked: the connection is busy with the turn that was sent ahead."""
-        try:
-            self._exchange.finish()
-        except BaseException:
-            self._tray.leased.appendleft(lease)
-            raise
-
-    def _clear(self, lease: Lease) -> None:
-        """For a job that is leased alone: if it kills this process, it shall take no other along."""
-        self._read_answer(lease)
-        self._give_back(self._tray.take_leased())
-        self._tray.doubtful.extend(self._tray.take_finished())
-        try:
-            self._settler.resolve(self._queue)
-        except BaseException:
-            self._tray.leased.appendleft(lease)
-            raise
-
-    def _give_back(self, leases: Iterable[Lease]) -> None:
-        """Release what was not started, with the next turn. The history keeps nothing of it."""
-        for each in leases:
-            self._tray.finished.append(Finished(each, NOT_STARTED, "none", 0.0))
 
     def _process(self, lease: Lease) -> float | None:
         """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself.
@@ -350,6 +310,8 @@ class Worker:
         if outcome.how is How.LEASE_LOST:
             # Given up for want of the database, it may still be ours: then nobody ran the job meanwhile.
             outcome = Outcome(How.RELEASED, outcome.error)
+        if attempt.short:
+            self._short = attempt.short
         finished = Finished(lease, outcome, kind.retention, seconds)
         if attempt.settled:
             self._settler.report([finished])
@@ -377,7 +339,9 @@ class Worker:
         try:
             self._exchange.finish()
             self._queue.value("channel_v1")
-        except LOST:
+        except psycopg.Error as error:
+            if not lost(error):
+                raise
             self._upkeep.database_is_back()
             self._frontier.anew()
             return True
@@ -388,16 +352,20 @@ class Worker:
         while True:
             try:
                 self._exchange.finish()
-                self._give_back(self._tray.take_leased())
+                self._unstarted.give_back(self._tray.take_leased())
                 self._tray.doubtful.extend(self._tray.take_finished())
-                self._settler.resolve(self._queue)
+                self._settler.resolve(self._queue, at_last=True)
                 return
-            except LOST as error:
-                if not self._reconnect(error):
+            except psycopg.Error as error:
+                if lost(error) and self._reconnect(error):
+                    continue
+                if lost(error) or time.monotonic() >= self._stop.release_at:
+                    ill = "is away" if lost(error) else "refuses"
                     raise Unsettled(
-                        f"{len(self._tray.doubtful)} job(s) ended, but the database is away:"
+                        f"{len(self._tray.doubtful)} job(s) ended, but the database {ill}:"
                         " they stay leased until their timeout"
                     ) from error
+                self._patience.refused(error)
 
     def _reconnect(self, error: Exception) -> bool:
         """Until the database answers again: True. False if the worker must go first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, cast
 
-from shithubd_worker.errors import Permanent, RetryAfter
+from shithubd_worker.errors import NotNow, Permanent
 
 if TYPE_CHECKING:
     from shithubd_worker.job import Job
@@ -39,6 +40,15 @@ _ENVIRONMENT = {
 }
 
 
+# What git says where the machine has no more of something, and the error number that a system call has for it.
+_SHORTAGES = {
+    number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+}
+
+
+_NO_SUCH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
 class GitFailed(Exception):
     """Git ended with an error: its last line, and its exit status (negative: the signal that killed it)."""
 
@@ -59,7 +69,7 @@ def find(job: Job, repo: object) -> Repository:
     """The repository that a payload names by its path, relative to the root or absolute inside it.
 
     Raises Permanent for a name that leads out of the root, to nothing, or to something else than a repository;
-    RetryAfter for what an operator has to set right, which is not the job's fault.
+    NotNow for what an operator has to set right, which is not the job's fault.
     """
     path, root = _confined(_root(job), repo)
     repository = Repository(path.relative_to(root).as_posix(), path)
@@ -67,7 +77,7 @@ def find(job: Job, repo: object) -> Repository:
         raise Permanent(f"{repository.name!r} is not a git repository")
     # Git takes what it may not read for no repository at all.
     if not os.access(path, os.R_OK | os.X_OK):
-        raise RetryAfter(MISCONFIGURED_SECONDS, f"repository {repository.name!r} can't be read by this worker's user")
+        raise NotNow(MISCONFIGURED_SECONDS, f"repository {repository.name!r} can't be read by this worker's user")
     try:
         run(job, repository, "rev-parse", "--git-dir")
     except GitFailed as error:
@@ -120,8 +130,13 @@ def _running(
         status = child.wait()
         if status != 0:
             complaints.seek(0)
+            complaint = _complaint(complaints.read(), status)
             verb = next(word for word in arguments if not word.startswith("-") and "=" not in word)
-            raise GitFailed(f"git {verb} on {repository.name!r}: {_complaint(complaints.read(), status)}", status)
+            said = f"git {verb} on {repository.name!r}: {complaint}"
+            for shortage, words in _SHORTAGES.items():
+                if words in complaint:  # as if it had befallen this process
+                    raise OSError(shortage, said)
+            raise GitFailed(said, status)
 
 
 def _command(repository: Repository, arguments: tuple[str, ...]) -> list[str]:
@@ -140,12 +155,22 @@ def _command(repository: Repository, arguments: tuple[str, ...]) -> list[str]:
 def _root(job: Job) -> Path:
     root = job.config.repo_root
     if root is None:
-        raise RetryAfter(
+        raise NotNow(
             MISCONFIGURED_SECONDS, "no repository root configured: set --repo-root (SHITHUBD_WORKER_REPO_ROOT)"
         )
-    if not root.is_dir():  # not mounted, perhaps: no reason to call every repository unknown
-        raise RetryAfter(MISCONFIGURED_SECONDS, f"the repository root {root} is not there")
+    if not _holds_something(root):  # not mounted, perhaps: no reason to call every repository unknown
+        raise NotNow(MISCONFIGURED_SECONDS, f"the repository root {root} is not there, or empty")
     return root.resolve()
+
+
+def _holds_something(root: Path) -> bool:
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is not None
+    except PermissionError:  # it may be passed through and not listed
+        return os.access(root, os.X_OK)
+    except OSError:
+        return False
 
 
 def _confined(root: Path, repo: object) -> tuple[Path, Path]:
@@ -156,9 +181,9 @@ def _confined(root: Path, repo: object) -> tuple[Path, Path]:
         raise Permanent(f"repo {_shown(repo)} leads out of the repository root")
     try:
         path = asked.resolve(strict=True)
-    except PermissionError as error:
-        raise RetryAfter(MISCONFIGURED_SECONDS, f"repo {_shown(repo)} can't be reached: {error.strerror}") from None
-    except (OSError, RuntimeError):  # RuntimeError: symbolic links in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links in a circle
+        if isinstance(error, OSError) and error.errno not in _NO_SUCH:  # a disk that is ill, a server that is away
+            raise NotNow(MISCONFIGURED_SECONDS, f"repo {_shown(repo)} can't be reached: {error.strerror}") from None
         raise Permanent(f"unknown repository: {_shown(repo)}") from None
     if root not in path.parents:
         raise Permanent(f"repo {_shown(repo)} leads out of the repository root")

@@ -7,7 +7,7 @@ import time
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-from shithubd_worker.errors import RetryAfter
+from shithubd_worker.errors import NotNow, RetryAfter
 from shithubd_worker.handlers import git
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Measure:
 
 
 def maintain(job: Job, repo: str) -> None:
-    """The handler. Raises Permanent for a repository that doesn't exist, RetryAfter while another gc runs on it."""
+    """The handler. Raises Permanent for a repository that doesn't exist, NotNow while another gc runs on it."""
     repository = git.find(job, repo)
     before = _measure(job, repository)
     started = time.monotonic()
@@ -77,7 +77,7 @@ def _collect(job: Job, repository: git.Repository) -> None:
     except git.GitFailed as error:
         if "gc is already running" not in str(error):
             raise
-        raise RetryAfter(BUSY_AGAIN_SECONDS, str(error)) from None
+        raise NotNow(BUSY_AGAIN_SECONDS, str(error)) from None
 
 
 def _record(job: Job, repository: git.Repository, seconds: float, before: Measure, after: Measure) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
-from shithubd_worker.errors import Permanent, RetryAfter
+from shithubd_worker.errors import NotNow, Permanent
 from shithubd_worker.handlers import git
 from shithubd_worker.handlers.search_text import decode, document
 
@@ -29,8 +29,7 @@ BATCH_BYTES = 2 * 1024 * 1024
 BATCH_FILES = 500
 # An index row of PostgreSQL holds about 2,700 bytes; a file with a longer path is left out.
 LONGEST_PATH_BYTES = 2000
-# How long to wait for another run on the same repository, and then to leave the worker to other jobs: ten attempts
-# outlast a first index of three quarters of an hour.
+# How long to wait for another run on the same repository, and then to leave the worker to other jobs.
 BUSY_MILLISECONDS = 2000
 BUSY_AGAIN_SECONDS = 300
 
@@ -202,7 +201,7 @@ def _compare(job: Job, base: Base, changed: dict[str, str]) -> list[str]:
 def _claim(
     connection: psycopg.Connection[Any], schema: str, name: str, ref: str, commit: str, base: Base, files: int
 ) -> int:
-    """Lock the repository's index and see that it is still `base`. Raises RetryAfter if another run was faster.
+    """Lock the repository's index and see that it is still `base`. Raises NotNow if another run was faster.
 
     The row is the lock: the second of two runs waits here for the first one's commit, and then finds another
     generation than the one that it read.
@@ -219,9 +218,9 @@ def _claim(
     try:
         row = connection.execute(query, (name, ref, commit, files, base.generation)).fetchone()
     except psycopg.errors.LockNotAvailable:
-        raise RetryAfter(BUSY_AGAIN_SECONDS, f"another job is indexing {name!r}") from None
+        raise NotNow(BUSY_AGAIN_SECONDS, f"another job is indexing {name!r}") from None
     if row is None:
-        raise RetryAfter(1, f"the index of {name!r} changed meanwhile: another job indexed it")
+        raise NotNow(1, f"the index of {name!r} changed meanwhile: another job indexed it")
     connection.execute("SET LOCAL lock_timeout TO DEFAULT")
     return int(row[0])
 

@@ -25,7 +25,7 @@ from urllib.parse import SplitResult, urlsplit
 from uuid import UUID, uuid5
 
 from shithubd_worker import __version__
-from shithubd_worker.errors import Permanent, RetryAfter
+from shithubd_worker.errors import NotNow, Permanent, RetryAfter
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
@@ -77,7 +77,8 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
 
     X-Shithub-Signature-256 is `sha256=` and the hex HMAC-SHA256 of exactly the bytes of the body, with the secret in
     the file `secret_ref`. X-Shithub-Delivery is the same for every attempt of a job, so a receiver can drop what it
-    has seen. Raises Permanent for bad arguments, redirects and other 4xx; RetryAfter for the rest.
+    has seen. Raises Permanent for bad arguments, redirects and other 4xx; NotNow where an
+    operator has to set something right; RetryAfter for the rest.
     """
     if not isinstance(event, str) or not _EVENT.fullmatch(event):
         raise Permanent("event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
@@ -136,12 +137,18 @@ def _secret(job: Job, ref: object) -> bytes:
         raise Permanent("secret_ref 'pgpass' is the worker's own credential")
     directory = job.config.secrets_dir or os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
-        raise RetryAfter(
+        raise NotNow(
             MISCONFIGURED_SECONDS, "no secrets directory configured: set --secrets-dir (SHITHUBD_WORKER_SECRETS_DIR)"
         )
     try:
         secret = (Path(directory) / ref).read_bytes().removesuffix(b"\n")
     except OSError as error:
+        if not Path(directory).is_dir():  # not mounted, perhaps
+            raise NotNow(MISCONFIGURED_SECONDS, f"the secrets directory {directory} is not there") from None
+        if isinstance(error, PermissionError):
+            raise NotNow(
+                MISCONFIGURED_SECONDS, f"secret {ref!r} can't be read from {directory}: {error.strerror}"
+            ) from None
         raise RetryAfter(None, f"secret {ref!r} can't be read from {directory}: {error.strerror}") from None
     if not secret:  # anybody could sign with it
         raise RetryAfter(None, f"secret {ref!r} in {directory} is empty")

@@ -5,12 +5,15 @@
 -- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds. A worker that gets none, and
 -- is p_wakeable, is woken by the next enqueue (see shithubd_worker/wakeups.py): from then on its session has lock 7304 shared,
 -- until a turn gives it jobs or finds it held (what ends a hold wakes all). One that only polls says null: its session is a
--- pooler's, whose locks are none of ours.
+-- pooler's, whose locks are none of ours. Jobs of p_skip are passed over. p_careful is for the turn after one that the database
+-- refused, with p_most 1: it finds out whether the one job that it would lease is the cause.
 --
 -- Returns, told apart by what is null: jobs (leased; with the number of their range from 1, which stands for the kind; the
--- payload is null where the answer would grow too long for the buffers of a socket that nobody reads: see payloads_v1);
+-- payload is null unless it is certain to be short, so that the answer fits the buffers of a socket that nobody reads, and
+-- no row's text can make the lease fail: see payloads_v1);
 -- rows of a range and a priority without an id (of a range of several priorities: up to this one none gave anything; the
--- next turn shall go on behind it, so that no turn takes long); and one row of nothing but run_at = now, attempts = how many
+-- next turn shall go on behind it, so that no turn takes long); if p_careful, a row of a range and a payload without an id (the
+-- database refuses to lease a job of it: its id, a space, and why); and one row of nothing but run_at = now, attempts = how many
 -- ranges were looked at to their end, and crashes = how many µs the looks took, unless a hold covers the worker or its row in
 -- workers is gone.
 --
@@ -22,7 +25,8 @@
 CREATE OR REPLACE FUNCTION lease_v1(
     p_worker uuid, p_token uuid,
     p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[], p_after bigint[],
-    p_seconds double precision[], p_most integer[], p_wakeable boolean DEFAULT true
+    p_seconds double precision[], p_most integer[], p_wakeable boolean DEFAULT true,
+    p_skip bigint[] DEFAULT '{}', p_careful boolean DEFAULT false
 ) RETURNS TABLE (id bigint, "range" integer, payload text, attempts integer, max_attempts integer, crashes integer,
                  priority smallint, run_at double precision)
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -103,6 +107,7 @@ BEGIN
                   FROM (SELECT j.id, j.alone OR j.crashes > 0 AS alone FROM jobs j
                          WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority = v_priority
                            AND (j.run_at, j.id) > (v_range.since, v_range.after) AND j.run_at <= v_now
+                           AND j.id <> ALL (p_skip)
                          ORDER BY j.run_at, j.id
                          LIMIT v_most
                            FOR UPDATE SKIP LOCKED) c;
@@ -141,6 +146,16 @@ BEGIN
     END LOOP;
 
     v_took := extract(epoch FROM clock_timestamp() - v_now) * 1000000;
+    IF p_careful AND v_ids <> '{}' THEN
+        payload := v_ids[1] || ' ' || lease_refused_v1(v_ids[1], p_worker, v_leased_by, p_token, v_expiries[1]);
+        IF payload IS NOT NULL THEN
+            "range" := v_ranges[1];
+            RETURN NEXT;
+            payload := NULL;
+            v_ids := '{}';
+        END IF;
+    END IF;
+
     IF v_ids = '{}' AND p_wakeable THEN
         -- Once more with each turn that is empty; it gives back all at once. Never waits: an enqueue has it alone for an
         -- instant (jobs_enqueued_v1), but one that was stopped in that instant must stop no worker.
@@ -160,14 +175,22 @@ BEGIN
                    attempts = least(j.attempts, 2147483646) + 1  -- an odd row must not overflow here
               FROM unnest(v_ids, v_expiries, v_ranges) t (id, expires, "range")
              WHERE j.id = t.id
-            RETURNING j.id, t."range", CASE WHEN pg_column_size(j.payload) <= 32768 THEN j.payload::text END AS payload,
+            RETURNING j.id, t."range",
+                      -- What takes so little space in the table, as it is, can't be long as text; only numbers can, which have
+                      -- an exponent (1e100000 takes 10 bytes): of those 16 MB a row are made at most, and left out below.
+                      CASE WHEN pg_column_size(j.payload) <= 2048 AND pg_column_compression(j.payload) IS NULL
+                                AND NOT p_careful THEN j.payload END AS payload,
                       j.attempts, j.max_attempts,
                       CASE WHEN j.alone THEN greatest(j.crashes, 1) ELSE j.crashes END AS crashes,
                       j.priority, date_part('epoch', j.run_at) AS run_at
+        ), written AS (
+            SELECT l.*, CASE WHEN sum(pg_column_size(l.payload)) OVER (ROWS UNBOUNDED PRECEDING) <= 32768
+                             THEN l.payload::text END AS written
+              FROM leased l
         )
-        SELECT id, "range", CASE WHEN sum(octet_length(payload)) OVER (ROWS UNBOUNDED PRECEDING) <= 32768 THEN payload END,
+        SELECT id, "range", CASE WHEN octet_length(written) <= 2 * pg_column_size(payload) THEN written END,
                attempts, max_attempts, crashes, priority, run_at
-          FROM leased;
+          FROM written;
     END IF;
     "range" := NULL;
     priority := NULL;

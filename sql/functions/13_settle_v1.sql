@@ -4,7 +4,8 @@
 --   ok               processing → gone
 --   retry            processing → queued, so many seconds (p_delays) from now
 --   failed, poison   processing → failed
---   released         processing → queued as it was; the attempt is given back (see return_crashed_v1 on run_at)
+--   released         processing → queued as it was, or so many seconds from now (p_delays); the attempt is given back (see
+--                    return_crashed_v1 on run_at)
 -- A row of the history goes with each, unless its kind keeps none. Commits synchronously, whatever the session says:
 -- what was settled must survive a crash of the database. Called by the main thread behind its lease, by job.transaction()
 -- on the handler's own connection, and by the control thread.
@@ -60,9 +61,10 @@ BEGIN
         ), kept AS (
             UPDATE jobs j
                SET state = CASE WHEN h.outcome IN ('failed', 'poison') THEN 'failed' ELSE 'queued' END,
-                   run_at = CASE h.outcome WHEN 'retry' THEN clock_timestamp() + make_interval(secs => h.delay)
-                                           WHEN 'released' THEN least(j.run_at, clock_timestamp())
-                                           ELSE j.run_at END,
+                   run_at = CASE WHEN h.outcome = 'retry' OR h.outcome = 'released' AND h.delay > 0
+                                 THEN clock_timestamp() + make_interval(secs => h.delay)
+                                 WHEN h.outcome = 'released' THEN least(j.run_at, clock_timestamp())
+                                 ELSE j.run_at END,
                    attempts = CASE WHEN h.outcome = 'released' THEN greatest(j.attempts, 1) - 1 ELSE j.attempts END,
                    last_error = coalesce(h.error, j.last_error),
                    alone = j.alone AND h.outcome = 'released',  -- a run that came to an end clears it of suspicion

@@ -5,8 +5,8 @@ CREATE OR REPLACE FUNCTION lost_v1(
 ) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
-    INSERT INTO job_history (id, kind, outcome, attempts, leased_by, finished_at, error, retention)
-    SELECT p_id, p_kind, 'lease_lost', p_attempts, (SELECT host || ':' || pid FROM workers WHERE id = p_worker),
-           clock_timestamp(), p_error, p_retention
+    SELECT record_v1(ARRAY[ROW(p_id, p_kind, 'lease_lost', p_attempts,
+                               (SELECT host || ':' || pid FROM workers WHERE id = p_worker), NULL, clock_timestamp(), p_error,
+                               NULL, NULL, p_retention)::job_history])
      WHERE p_retention <> 'none'
 $$;

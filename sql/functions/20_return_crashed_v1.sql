@@ -1,24 +1,25 @@
 -- processing → queued, or failed at the third crash, for jobs whose owner is gone. The attempts are given back. If the
 -- owner held a single job, the crash is counted: at once runnable after the first, 30 s later (± 20 %) after the second.
--- If it held several, nobody can say which of them was running: no crash is counted, but from now on each is leased
--- alone, so that the culprit shows itself and takes no other along. Each is counted for the metrics (leases_returned).
--- What was leased was due, and is so again if the clock was set back since.
--- The caller has locked all of a dead owner's rows, and knows why. Called by sweep_v1 and release_worker_v1.
-CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_error text)
+-- If it held several (p_held: how many, for each job), nobody can say which of them was running: no crash is counted, but
+-- from now on each is leased alone, so that the culprit shows itself and takes no other along. Each is counted for the
+-- metrics (leases_returned). What was leased was due, and is so again
+-- if the clock was set back since. With p_refused, which says why the database refuses to queue them, they fail instead.
+-- Called by return_dead_v1, which has locked all of a dead owner's rows.
+CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL)
 RETURNS TABLE (id bigint, kind text, outcome text)
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT
+-- As in settle_v1: by the primary key, whatever the planner believes to know about a queue.
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 AS $$
-    WITH locked AS (
-        SELECT j.* FROM jobs j WHERE j.id = ANY (p_ids) AND j.state = 'processing' FOR UPDATE
-    ), others AS (  -- that the same owner still holds: of another kind, with a longer lease
-        SELECT j.worker_id, count(*) AS held FROM jobs j
-         WHERE j.state = 'processing' AND j.id <> ALL (p_ids) GROUP BY j.worker_id
-    ), owned AS (
-        SELECT l.*, count(*) OVER owner + coalesce(o.held, 0) AS held, least(greatest(l.crashes, 0), 1000000) + 1 AS crash
-          FROM locked l LEFT JOIN others o USING (worker_id)
-        WINDOW owner AS (PARTITION BY coalesce(l.worker_id::text, l.id::text))
+#variable_conflict use_column
+DECLARE
+    v_rows job_history[];
+BEGIN
+    WITH owned AS (
+        SELECT j.*, h.held, least(greatest(j.crashes, 0), 1000000) + 1 AS crash
+          FROM unnest(p_ids, p_held) h (id, held), jobs j WHERE j.id = h.id AND j.state || '' = 'processing'
     ), judged AS (
-        SELECT o.*, o.held = 1 AND o.crash >= 3 AS poison,
+        SELECT o.*, p_refused IS NOT NULL OR o.held = 1 AND o.crash >= 3 AS poison,
                p_error || CASE WHEN o.held > 1 THEN format('; it held %s jobs, so each is leased alone now', o.held)
                                ELSE '' END AS error
           FROM owned o
@@ -30,7 +31,8 @@ AS $$
                attempts = greatest(o.attempts, 1) - 1,
                crashes = CASE WHEN o.held > 1 THEN j.crashes ELSE o.crash END,
                alone = true,
-               last_error = CASE WHEN o.poison THEN format('poison: crash number %s: ', o.crash) ELSE '' END || o.error,
+               last_error = CASE WHEN p_refused IS NOT NULL THEN format('the database refuses to queue it again (%s): ', p_refused)
+                                 WHEN o.poison THEN format('poison: crash number %s: ', o.crash) ELSE '' END || o.error,
                leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
           FROM judged o
          WHERE j.id = o.id
@@ -38,13 +40,13 @@ AS $$
         INSERT INTO leases_returned AS r (kind, crashed, poison)
         SELECT o.kind, count(*) FILTER (WHERE NOT o.poison), count(*) FILTER (WHERE o.poison)
           FROM judged o GROUP BY o.kind ORDER BY o.kind  -- two at once, in the same order: no deadlock
-        ON CONFLICT (kind) DO UPDATE  -- an odd row must not overflow here
+        ON CONFLICT (kind) DO UPDATE  -- a sum at its end stays there
            SET crashed = least(r.crashed, 9223372036854775807 - excluded.crashed) + excluded.crashed,
                poison = least(r.poison, 9223372036854775807 - excluded.poison) + excluded.poison
     )
-    INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, lease_token, retention)
-    SELECT o.id, o.kind, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.attempts, o.leased_by, o.leased_at,
-           clock_timestamp(), o.error, o.lease_token, '7d'
-      FROM judged o
-    RETURNING id, kind, outcome
-$$;
+    SELECT array_agg(ROW(o.id, o.kind, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.attempts, o.leased_by, o.leased_at,
+                         clock_timestamp(), o.error, NULL, o.lease_token, '7d')::job_history)
+      INTO v_rows FROM judged o;
+    PERFORM record_v1(v_rows);
+    RETURN QUERY SELECT r.id, r.kind, r.outcome FROM unnest(v_rows) r;
+END $$;

@@ -50,6 +50,6 @@ BEGIN
     IF v_ids IS NOT NULL THEN
         PERFORM wake_v1();
         RETURN QUERY
-        SELECT * FROM return_crashed_v1(v_ids, 'the lease expired: its owner died, hung or lost the database');
+        SELECT * FROM return_dead_v1(v_ids, 'the lease expired: its owner died, hung or lost the database');
     END IF;
 END $$;

@@ -33,6 +33,5 @@ BEGIN
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
-    UPDATE jobs SET state = 'paused' WHERE id = ANY (v_ids);
-    RETURN QUERY SELECT cardinality(v_ids), v_after;
+    RETURN QUERY SELECT cardinality(flip_v1(v_ids, 'paused')), v_after;
 END $$;

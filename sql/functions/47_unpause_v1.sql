@@ -19,7 +19,6 @@ BEGIN
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
-    UPDATE jobs SET state = 'queued' WHERE id = ANY (v_ids);
+    RETURN QUERY SELECT cardinality(flip_v1(v_ids, 'queued')), v_ids[cardinality(v_ids)];
     PERFORM wake_v1();
-    RETURN QUERY SELECT cardinality(v_ids), v_ids[cardinality(v_ids)];
 END $$;

@@ -23,10 +23,9 @@ BEGIN
        SET state = 'queued', attempts = greatest(attempts, 1) - 1, run_at = least(run_at, clock_timestamp()),
            leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
      WHERE id = p_id;
-    INSERT INTO job_history (id, kind, outcome, attempts, leased_by, leased_at, finished_at, error, lease_token,
-                             retention)
-    VALUES (p_id, v_job.kind, 'released', v_job.attempts, v_job.leased_by, v_job.leased_at, clock_timestamp(),
-            concat_ws(': ', 'released by ' || p_actor, p_reason), v_job.lease_token, '7d');
+    PERFORM record_v1(ARRAY[ROW(
+        p_id, v_job.kind, 'released', v_job.attempts, v_job.leased_by, v_job.leased_at, clock_timestamp(),
+        concat_ws(': ', 'released by ' || p_actor, p_reason), NULL, v_job.lease_token, '7d')::job_history]);
     INSERT INTO audit (actor, action, target, reason, job_ids, detail)
     VALUES (p_actor, 'release', 'job ' || p_id, p_reason, ARRAY[p_id],
             jsonb_build_object('leased_by', v_job.leased_by, 'leased_at', v_job.leased_at, 'forced', v_beat IS NOT NULL));

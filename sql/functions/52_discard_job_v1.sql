@@ -14,8 +14,9 @@ BEGIN
         RETURN 'not discarded: processing';
     END IF;
     DELETE FROM jobs WHERE id = p_id;
-    INSERT INTO job_history (id, kind, outcome, attempts, finished_at, error, payload, retention)
-    VALUES (p_id, v_job.kind, 'discarded', v_job.attempts, clock_timestamp(), v_job.last_error, v_job.payload, '90d');
+    PERFORM record_v1(ARRAY[ROW(
+        p_id, v_job.kind, 'discarded', v_job.attempts, NULL, NULL, clock_timestamp(), v_job.last_error, v_job.payload, NULL,
+        '90d')::job_history]);
     INSERT INTO audit (actor, action, target, reason, job_ids, detail)
     VALUES (p_actor, 'discard', 'job ' || p_id, p_reason, ARRAY[p_id], jsonb_build_object('state', v_job.state));
     RETURN 'discarded';

@@ -1,5 +1,5 @@
 -- The times of a job for JSON, as readable_v1 makes them, to be laid over to_jsonb of its row: nothing if all are readable as
--- they are, which is asked at once for all four, because lists are long. Called by list_jobs_v1 and show_job_v1.
+-- they are, which is asked at once for all four, because lists are long. Called by shown_job_v1.
 CREATE OR REPLACE FUNCTION job_times_v1(p_job jobs) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

@@ -1,5 +1,4 @@
--- Jobs in the order of their ids, one JSON object each; null for a state or a kind means any. The payload is text in
--- it: one that a client can't read (too deep, too many digits) must not keep it from reading the list.
+-- Jobs in the order of their ids, one JSON object each (shown_job_v1); null for a state or a kind means any.
 -- What waits for an operator, and what runs, is few among many queued ones, maybe with the highest ids of all: it is
 -- looked up by its own index, kind by kind, and not by a walk over the table in the order of ids.
 CREATE OR REPLACE FUNCTION list_jobs_v1(p_state text, p_kind text, p_limit integer, p_after bigint DEFAULT NULL)
@@ -30,13 +29,13 @@ BEGIN
         END LOOP;
     ELSE
         RETURN QUERY
-        SELECT to_jsonb(j) || job_times_v1(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j
+        SELECT shown_job_v1(j, 4096) FROM jobs j
          WHERE (p_state IS NULL OR j.state = p_state) AND (p_kind IS NULL OR j.kind = p_kind) AND j.id > v_after
          ORDER BY j.id LIMIT p_limit;
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT to_jsonb(j) || job_times_v1(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j
+    SELECT shown_job_v1(j, 4096) FROM jobs j
      WHERE j.id = ANY (v_ids) AND j.id > v_after AND (p_kind IS NULL OR j.kind = p_kind)
      ORDER BY j.id LIMIT p_limit;
 END $$;

@@ -1,16 +1,35 @@
 -- One job with the story of its leases: its row of jobs, or, once it is gone, the last row of its history; null if it
--- never was, or is forgotten. The payload is text, as in list_jobs_v1.
+-- never was, or is forgotten. As in shown_job_v1.
 CREATE OR REPLACE FUNCTION show_job_v1(p_id bigint) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
-    WITH story AS MATERIALIZED (
-        SELECT s.finished_at AS ended,
-               to_jsonb(s) || jsonb_build_object('payload', s.payload::text, 'leased_at', readable_v1(s.leased_at),
-                                                 'finished_at', readable_v1(s.finished_at)) AS told
-          FROM job_history s WHERE s.id = p_id
-    )
-    SELECT coalesce((SELECT to_jsonb(j) || job_times_v1(j) || jsonb_build_object('payload', j.payload::text) FROM jobs j WHERE j.id = p_id),
-                    (SELECT told FROM story ORDER BY ended DESC LIMIT 1))
-        || jsonb_build_object('history', (
-               SELECT coalesce(jsonb_agg(told - 'payload' - 'id' - 'kind' ORDER BY ended), '[]') FROM story))
-$$;
+DECLARE
+    v_most    bigint := 1048576;
+    v_job     jobs;
+    v_last    job_history;
+    v_payload record;
+    v_shown   jsonb;
+BEGIN
+    SELECT * INTO v_job FROM jobs WHERE id = p_id;
+    IF FOUND THEN
+        v_shown := shown_job_v1(v_job, v_most);
+    ELSE
+        SELECT * INTO v_last FROM job_history WHERE id = p_id ORDER BY finished_at DESC LIMIT 1;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+        SELECT * INTO v_payload FROM payload_text_v1(v_last.payload, v_most);
+        v_last.payload := NULL;
+        v_last.error := left(v_last.error, 10000);
+        v_shown := to_jsonb(v_last)
+            || jsonb_build_object('payload', v_payload.written, 'leased_at', readable_v1(v_last.leased_at),
+                                  'finished_at', readable_v1(v_last.finished_at))
+            || jsonb_strip_nulls(jsonb_build_object('payload_cut', v_payload.fault));
+    END IF;
+    RETURN v_shown || jsonb_build_object('history', (
+        SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.finished_at), '[]')
+          FROM (SELECT h.outcome, h.attempts, h.leased_by, readable_v1(h.leased_at) AS leased_at,
+                       readable_v1(h.finished_at) AS finished_at, left(h.error, 10000) AS error,
+                       h.lease_token, h.retention
+                  FROM job_history h WHERE h.id = p_id) s));
+END $$;

@@ -281,7 +281,7 @@ def _explained(driver, finished):
     where, count = map(list, zip(*ranges, strict=True)), len(ranges)
     arguments = {
         "settle_v1": settle_arguments(finished),
-        "lease_v1": (driver.id, token, *where, [60.0] * count, [500] * count, True),
+        "lease_v1": (driver.id, token, *where, [60.0] * count, [500] * count, True, [], False),
     }
     plans = []
     with driver.queue.connection.transaction():
@@ -394,16 +394,17 @@ def test_the_answer_of_a_lease_fits_into_the_sockets_buffers(any_database, kind,
 
 def test_a_lease_tells_how_much_of_a_payload_it_left_out(database, hire):
     driver = hire()
-    for size in (10, 40_000, 20):
+    for size in (10, 40_000, 20, 3000):
         enqueue(database, 1, payload='{"pad": "%s"}' % ("x" * size))
     leases = driver.lease()
-    assert [lease.payload is None for lease in leases] == [False, True, True]
-    assert {job: len(payload) for job, payload in driver.queue.payloads(leases[1:]).items()} == {
+    assert [lease.payload is None for lease in leases] == [False, True, False, True]
+    left_out = [leases[1], leases[3]]
+    assert {job: len(payload) for job, (payload, _) in driver.queue.payloads(left_out).items()} == {
         leases[1].id: 40_000 + len('{"pad": ""}'),
-        leases[2].id: 20 + len('{"pad": ""}'),
+        leases[3].id: 3000 + len('{"pad": ""}'),
     }
     driver.queue.settle(done(leases[1:2]))
-    assert list(driver.queue.payloads(leases[1:])) == [leases[2].id]
+    assert list(driver.queue.payloads(left_out)) == [leases[3].id]
 
 
 def test_payloads_that_were_left_out_are_fetched_together_as_far_as_memory_is_worth_it(database, hire):

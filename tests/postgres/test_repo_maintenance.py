@@ -66,7 +66,7 @@ def test_an_empty_repository_needs_nothing(bench, root, tmp_path):
 def test_while_somebody_elses_gc_runs_it_waits_for_its_turn(bench, repository):
     (repository.bare / "gc.pid").write_text(f"{os.getpid()} {socket.gethostname()}\n")
     outcome = bench.run(KIND, repo=repository.name)
-    assert (outcome.how, outcome.delay_seconds) == (How.RETRY, 600)
+    assert (outcome.how, outcome.delay_seconds) == (How.RELEASED, 600)
     assert outcome.error
     assert outcome.error.startswith("git gc on 'alice/site.git': fatal: gc is already running on machine")
     assert "\n" not in outcome.error
@@ -122,6 +122,6 @@ def test_no_hook_of_the_repository_is_run(bench, repository, tmp_path):
     assert not (tmp_path / "hooked").exists()
 
 
-def test_an_unknown_repository_fails_at_once(bench):
+def test_an_unknown_repository_fails_at_once(bench, repository):
     outcome = bench.run(KIND, repo="nothing.git")
     assert (outcome.how, outcome.error) == (How.FAILED, "unknown repository: 'nothing.git'")

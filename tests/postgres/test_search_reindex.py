@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from conftest import Database
 from helpers_handlers import Bench, Repository, git
 
 from shithubd_worker.config import Config
+from shithubd_worker.handlers import git as git_of_handlers
 from shithubd_worker.handlers import search_reindex
 from shithubd_worker.handlers.search_query import Hit
 from shithubd_worker.handlers.search_query import search as search_index
@@ -259,7 +261,7 @@ def test_a_run_that_another_one_overtook_tries_again(bench, repository, monkeypa
 
     monkeypatch.setattr(search_reindex, "_tree", overtaken)
     outcome = bench.run(KIND, repo=repository.name)
-    assert (outcome.how, outcome.delay_seconds) == (How.RETRY, 1)
+    assert (outcome.how, outcome.delay_seconds) == (How.RELEASED, 1)
     assert outcome.error == "the index of 'alice/site.git' changed meanwhile: another job indexed it"
     assert paths(bench) == {}
 
@@ -272,7 +274,7 @@ def test_a_run_waits_only_shortly_for_another_one(bench, database, repository, m
     with database.connect() as other, other.transaction():
         other.execute("UPDATE search_repos SET generation = generation + 1")
         outcome = bench.run(KIND, repo=repository.name)
-    assert (outcome.how, outcome.error) == (How.RETRY, "another job is indexing 'alice/site.git'")
+    assert (outcome.how, outcome.error) == (How.RELEASED, "another job is indexing 'alice/site.git'")
 
 
 def test_the_writes_go_with_the_settle_or_not_at_all(bench, repository):
@@ -342,15 +344,50 @@ def test_bad_input_fails_at_once_with_one_line_that_says_why(bench, repository, 
         assert (outcome.how, outcome.error) == (How.FAILED, error)
 
 
-def test_a_missing_root_is_the_operators_matter_and_tried_again(database, tmp_path):
+def test_a_missing_root_is_the_operators_matter_and_costs_no_attempt(database, tmp_path):
+    (tmp_path / "unmounted").mkdir()
     for config, error in (
         (Config(), "no repository root configured: set --repo-root (SHITHUBD_WORKER_REPO_ROOT)"),
-        (Config(repo_root=tmp_path / "gone"), f"the repository root {tmp_path / 'gone'} is not there"),
+        (Config(repo_root=tmp_path / "gone"), f"the repository root {tmp_path / 'gone'} is not there, or empty"),
+        (
+            Config(repo_root=tmp_path / "unmounted"),
+            f"the repository root {tmp_path / 'unmounted'} is not there, or empty",
+        ),
     ):
         bench = Bench(database.url, database.schema, config)
         outcome = bench.run(KIND, repo="a.git")
         bench.close()
-        assert (outcome.how, outcome.delay_seconds, outcome.error) == (How.RETRY, 300, error)
+        assert (outcome.how, outcome.delay_seconds, outcome.error) == (How.RELEASED, 300, error)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EACCES])
+def test_a_disk_that_does_not_answer_costs_no_attempt(bench, repository, monkeypatch, number):
+    resolve = Path.resolve
+
+    def ill(self, strict=False):
+        if strict:
+            raise OSError(number, os.strerror(number))
+        return resolve(self, strict)
+
+    monkeypatch.setattr(Path, "resolve", ill)
+    outcome = bench.run(KIND, repo=repository.name)
+    assert (outcome.how, outcome.delay_seconds) == (How.RELEASED, 300)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+def test_what_git_is_refused_is_no_fault_of_the_job(bench, repository, monkeypatch, number):
+    original = git_of_handlers._command
+
+    def refused(repository, arguments):
+        if "ls-tree" not in arguments:
+            return original(repository, arguments)
+        return ["sh", "-c", f"echo 'fatal: write error: {os.strerror(number)}' >&2; exit 128"]
+
+    repository.commit({"a": b"one\n"})
+    monkeypatch.setattr(git_of_handlers, "_command", refused)
+    outcome = bench.run(KIND, repo=repository.name)
+    assert outcome.how is How.RELEASED
+    assert os.strerror(number) in outcome.error
 
 
 def test_a_damaged_repository_is_tried_again(bench, repository):

@@ -19,15 +19,18 @@ LONGEST_FILE = 400
 # Bottom up; a module imports from the layers below its own, and sideways only what SIDEWAYS names.
 LAYERS = (
     ("errors", "model"),
-    ("arrays", "forks", "outlets", "units"),
-    ("backoff", "children", "client", "clock", "config", "logs", "frontier", "prefetch", "shares", "tray", "wakeups"),
+    ("arrays", "forks", "outlets", "sqlstates", "units"),
+    ("backoff", "children", "client", "clock", "config", "logs"),
+    ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
     ("registry", "job"),
     ("attempt",),
     ("schema", "session", "store", "turns", "host"),
     ("metrics", "operations", "process_state", "settling", "upkeep"),
+    ("progress",),
     ("control", "queue_gauges"),
     ("line",),
     ("exchange",),
+    ("patience", "unstarted"),
     ("worker",),
     ("cli",),
     ("__main__",),
@@ -38,7 +41,7 @@ HANDLERS_MAY_IMPORT = {"errors", "registry", "config", "job", "handlers", ""}
 # Those who speak to the database when they run. `job` and `attempt` name its types only.
 SPEAK_TO_THE_DATABASE = {
     *("client", "schema", "session", "store", "turns", "operations", "queue_gauges", "upkeep", "line"),
-    *("exchange", "worker", "cli", "handlers"),
+    *("exchange", "unstarted", "worker", "cli", "handlers"),
 }
 # Pure rooms: nothing in them touches a socket, a process, a signal or a file.
 PURE = {
@@ -51,6 +54,8 @@ PURE = {
     "arrays": {"collections", "typing"},
     "tray": {"collections", "typing"},
     "errors": {"datetime"},
+    "sqlstates": {"enum"},
+    "raised": {"collections", "contextlib", "traceback", "types"},
     "backoff": set(),
 }
 LIBRARIES = {

@@ -9,7 +9,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from shithubd_worker.control import Control, Progress
+from shithubd_worker.clock import Clock
+from shithubd_worker.control import Control
+from shithubd_worker.progress import Progress
 
 
 class Lock:
@@ -45,9 +47,26 @@ def attempt(seconds):
 
 
 def control(progress, dead_man):
-    words = ("beat", "identity", "stop", "ears", "wake_main", "reload", "systemd", "metrics", "tray", "settler")
+    words = (
+        "beat",
+        "identity",
+        "stop",
+        "ears",
+        "wake_main",
+        "reload",
+        "systemd",
+        "metrics",
+        "tray",
+        "settler",
+        "lethal",
+    )
     return Control(
-        **{word: MagicMock() for word in words}, kinds=[], shortest_lease=60.0, progress=progress, dead_man=dead_man
+        **{word: MagicMock() for word in words},
+        clock=Clock(lambda _seconds: None),
+        kinds=[],
+        shortest_lease=60.0,
+        progress=progress,
+        dead_man=dead_man,
     )
 
 

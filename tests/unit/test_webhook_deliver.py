@@ -417,7 +417,7 @@ def test_without_a_directory_of_secrets_systemds_credentials_are_used(receiver, 
     config = Config(webhook_allow_private=True)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
-    assert (outcome.how, outcome.delay_seconds) == (How.RETRY, 300)
+    assert (outcome.how, outcome.delay_seconds) == (How.RELEASED, 300)
     assert outcome.error == "no secrets directory configured: set --secrets-dir (SHITHUBD_WORKER_SECRETS_DIR)"
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(secrets))
     assert deliver(config, f"http://127.0.0.1:{receiver.port}").how is How.OK

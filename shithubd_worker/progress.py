@@ -1,0 +1,55 @@
+"""What the main thread and the control thread know of each other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from shithubd_worker.attempt import Attempt
+from shithubd_worker.host import Stop
+from shithubd_worker.model import Hold
+
+
+@dataclass
+class Progress:
+    """What the two threads know of each other. Each field is written by one of them only."""
+
+    # By the main thread:
+    ticked_at: float = field(default_factory=time.monotonic)
+    attempt: Attempt | None = None
+    database_up: bool = True
+    found_at: float = 0.0  # when the database was last found again
+    ready: bool = False
+    trouble: str = ""  # why it leases nothing for a moment
+    # By the control thread:
+    holds: list[Hold] = field(default_factory=list)
+    watched: bool = False  # does it look at the tray often?
+
+    def word(self, stop: Stop) -> str:
+        """What the worker is doing: a word of metrics.STATES."""
+        attempt = self.attempt
+        if stop.wanted:
+            return "stopping"
+        if not self.database_up:
+            return "reconnecting"
+        if attempt is not None and not attempt.over:
+            return "running"
+        return "held" if self.holds else "idle"
+
+    def sentence(self, stop: Stop, now: float, *, away: bool) -> str:
+        """The same for the first line of `systemctl status`. `away`: the control thread can't reach the database."""
+        attempt = self.attempt
+        held = f"; held: {self.holds[0]}" if self.holds else ""
+        if attempt is not None and not attempt.over:
+            what = f"running {attempt.kind.name} {attempt.lease.id} for {now - attempt.started_at:.0f} s"
+            if stop.wanted:
+                return f"stopping: {what}; released in {max(0.0, stop.release_at - now):.0f} s"
+            gone = "; database away" if away or not self.database_up else ""
+            return f"{what}; lease {max(0.0, attempt.lease_deadline - now):.0f} s{gone}{held}"
+        if stop.wanted:
+            return "stopping"
+        if not self.database_up:
+            return "waiting for the database"
+        if self.trouble:
+            return f"pausing: {self.trouble}"
+        return held[2:] if held else "idle"

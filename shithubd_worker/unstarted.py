@@ -1,0 +1,124 @@
+"""Leases at hand that can't start as they are: too old, without a payload, to be run alone, or to be given back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from itertools import compress
+from operator import not_
+from uuid import uuid4
+
+import psycopg
+
+from shithubd_worker.attempt import short_delay
+from shithubd_worker.exchange import Exchange
+from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
+from shithubd_worker.prefetch import Pace
+from shithubd_worker.registry import Kind
+from shithubd_worker.session import lost
+from shithubd_worker.settling import Settler
+from shithubd_worker.store import Queue
+from shithubd_worker.tray import Tray
+from shithubd_worker.upkeep import Upkeep
+
+
+class Unstarted:
+    """For the main thread."""
+
+    def __init__(
+        self,
+        kinds: Mapping[str, Kind],
+        *,
+        queue: Queue,
+        tray: Tray,
+        exchange: Exchange,
+        pace: Pace,
+        settler: Settler,
+        upkeep: Upkeep,
+    ) -> None:
+        self._kinds = kinds
+        self._queue = queue
+        self._tray = tray
+        self._exchange = exchange
+        self._pace = pace
+        self._settler = settler
+        self._upkeep = upkeep
+
+    def look_again(self, lease: Lease, *, in_vain: bool) -> None:
+        """For a lease that is too old to start by itself: ask for another look at the holds, for it and as many behind
+        it as will start in time. What may start is put back on the tray. `in_vain`: nothing ran since the last look."""
+        self._read_answer(lease)
+        waiting = self._tray.take_leased()
+        batch = [lease, *(each for each in waiting if each.batch is lease.batch)]
+        if in_vain:
+            self._pace.stood_still(lease.kind)
+        count = self._pace.startable(each.kind for each in batch)
+        batch, later = batch[:count], batch[count:]
+        later.extend(each for each in waiting if each.batch is not lease.batch)
+        # Nobody renews what waits on the tray: it must not wait there until its lease ends.
+        now = time.monotonic()
+        fresh = [now - each.sent_at < self._kinds[each.kind].lease_timeout / 3 for each in later]
+        self._tray.leased.extend(compress(later, fresh))
+        self.give_back(compress(later, map(not_, fresh)))
+        token = str(uuid4())
+        try:
+            started = self._queue.start(batch, token, [self._kinds[each.kind].lease_timeout for each in batch])
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) and not lost(error):
+                self.give_back(batch)  # whichever of them it is: the next lease is a careful one
+            else:
+                self._upkeep.lost_answer(token)
+                self._tray.leased.extendleft(reversed(batch))
+            raise
+        may = {each.id for each in started}
+        self.give_back(each for each in batch if each.id not in may)
+        self._tray.leased.extendleft(reversed(started))
+
+    def fetch(self, lease: Lease) -> None:
+        """For a lease whose payload was left out of the answer: ask for it and for more, and put all back."""
+        self._read_answer(lease)
+        waiting = [lease, *self._tray.take_leased()]
+        try:
+            payloads = self._queue.payloads([e for e in waiting if e.payload is None and e.batch is lease.batch])
+        except BaseException as error:
+            if isinstance(error, psycopg.Error) and not lost(error):
+                # Want of memory, most likely: not this one again at once.
+                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", short_delay())
+                self._tray.finished.append(self._finished(waiting.pop(0), refused))
+            self._tray.leased.extendleft(reversed(waiting))
+            raise
+        if lease.id not in payloads:  # it is lost
+            self.give_back([waiting.pop(0)])
+        elif (fault := payloads[lease.id][1]) is not None:
+            poison = Outcome(How.POISON, f"the payload can't be given to its handler: {fault}")
+            self._tray.finished.append(self._finished(waiting.pop(0), poison))
+        for each in reversed(waiting):
+            payload, _ = payloads.get(each.id, (each.payload, None))
+            self._tray.leased.appendleft(each._replace(payload=payload))
+
+    def _read_answer(self, lease: Lease) -> None:
+        """Before anything else can be asked: the connection is busy with the turn that was sent ahead."""
+        try:
+            self._exchange.finish()
+        except BaseException:
+            self._tray.leased.appendleft(lease)
+            raise
+
+    def clear(self, lease: Lease) -> None:
+        """For a job that is leased alone: if it kills this process, it shall take no other along."""
+        self._read_answer(lease)
+        self.give_back(self._tray.take_leased())
+        self._tray.doubtful.extend(self._tray.take_finished())
+        try:
+            self._settler.resolve(self._queue)
+        except BaseException:
+            self._tray.leased.appendleft(lease)
+            raise
+
+    def give_back(self, leases: Iterable[Lease]) -> None:
+        """Release what was not started, with the next turn. The history keeps nothing of it."""
+        self._tray.finished.extend(Finished(each, NOT_STARTED, "none", 0.0) for each in leases)
+
+    def _finished(self, lease: Lease, outcome: Outcome) -> Finished:
+        """One that never started."""
+        return Finished(lease, outcome, self._kinds[lease.kind].retention, 0.0)

@@ -1,0 +1,42 @@
+-- return_crashed_v1 for jobs whose owner is gone, such that one which the database refuses to return (a trigger or a unique
+-- index of the application) keeps no other from returning: then they are returned one by one, what can't be queued again fails,
+-- with the reason, and what can't even fail keeps its lease, with a warning, until somebody tries again. The caller has locked
+-- the rows of p_ids, and knows why. Called by sweep_v1 and release_worker_v1.
+CREATE OR REPLACE FUNCTION return_dead_v1(p_ids bigint[], p_error text)
+RETURNS TABLE (id bigint, kind text, outcome text)
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_ids  bigint[];
+    v_held bigint[];  -- how many leases the owner of each has, also those of another kind, with a longer lease
+    v_why  text;
+BEGIN
+    SELECT array_agg(o.id), array_agg(o.held) INTO v_ids, v_held
+      FROM (SELECT j.id, count(*) OVER (PARTITION BY coalesce(j.worker_id::text, j.id::text)) AS held
+              FROM jobs j WHERE j.state = 'processing') o
+     WHERE o.id = ANY (p_ids);
+    BEGIN
+        RETURN QUERY SELECT r.* FROM return_crashed_v1(v_ids, v_held, p_error) r;
+        RETURN;
+    EXCEPTION WHEN OTHERS THEN
+        IF v_ids IS NULL OR SQLSTATE LIKE '53%' THEN
+            RAISE;
+        END IF;
+    END;
+    FOR n IN 1 .. cardinality(v_ids) LOOP
+        BEGIN
+            RETURN QUERY SELECT r.* FROM return_crashed_v1(v_ids[n:n], v_held[n:n], p_error) r;
+        EXCEPTION WHEN OTHERS THEN
+            v_why := SQLERRM;
+            BEGIN
+                IF SQLSTATE LIKE '53%' OR SQLSTATE LIKE '40%' OR SQLSTATE = '55P03' THEN
+                    RAISE;  -- it passes
+                END IF;
+                RETURN QUERY SELECT r.* FROM return_crashed_v1(v_ids[n:n], v_held[n:n], p_error, v_why) r;
+            EXCEPTION WHEN OTHERS THEN
+                RAISE WARNING 'the database refuses to return job % from its dead owner: %', v_ids[n], v_why;
+            END;
+        END;
+    END LOOP;
+END $$;

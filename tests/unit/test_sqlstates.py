@@ -1,0 +1,63 @@
+"""What the database's errors mean: every SQLSTATE that psycopg knows, and what it says by itself."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from shithubd_worker import session, sqlstates
+from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
+from shithubd_worker.sqlstates import Meaning
+
+# All that isn't named here is REFUSED: the answer of a healthy server about one statement.
+CLASSES = {"08": Meaning.LOST, "53": Meaning.SHORT, "40": Meaning.PASSING}
+CODES = {
+    **dict.fromkeys(["57P01", "57P02", "57P03", "57P04", "57P05", "25006", "25P03", "25P04"], Meaning.LOST),
+    "58030": Meaning.SHORT,  # an I/O error
+    **dict.fromkeys(["55P03", "55006", "57014"], Meaning.PASSING),
+    **dict.fromkeys(["42501", "42883", "42P01", "3F000"], Meaning.OURS),
+}
+ALL = sorted({code for code in errors._sqlcodes if len(code) == 5 and code.isupper() | code.isdigit()})
+
+
+def test_psycopg_knows_the_codes_that_are_named_here():
+    assert len(ALL) > 200
+    known = {*ALL, "25P04", "57P05"}  # younger than some libraries
+    assert set(CODES) <= known
+
+
+@pytest.mark.parametrize("code", ALL)
+def test_each_code_means_one_thing_whatever_class_psycopg_makes_of_it(code):
+    error = errors.lookup(code)("said")
+    expected = CODES.get(code) or CLASSES.get(code[:2], Meaning.REFUSED)
+    assert session.meaning(error) is expected
+    assert session.lost(error) == (expected is Meaning.LOST)
+
+
+@pytest.mark.parametrize("code", ALL)
+def test_a_command_ends_with_75_where_asking_again_may_help_and_only_there(code):
+    told = session.explained(errors.lookup(code)("said"))
+    means = session.meaning(errors.lookup(code)("said"))
+    assert isinstance(told, DatabaseUnavailable) == (means in (Meaning.LOST, Meaning.SHORT, Meaning.PASSING))
+    assert isinstance(told, (RightsMissing, SchemaMismatch)) == (means is Meaning.OURS)
+    assert isinstance(told, ShithubdError)
+
+
+@pytest.mark.parametrize("severity", ["FATAL", "PANIC"])
+def test_whatever_ends_the_session_is_a_lost_connection(severity):
+    assert sqlstates.meaning("23505", severity) is Meaning.LOST
+    assert sqlstates.meaning("23505", "ERROR") is Meaning.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (psycopg.OperationalError("server closed the connection unexpectedly"), True),
+        (psycopg.InterfaceError("the connection is closed"), True),
+        (psycopg.DataError("timestamp too large (after year 10K)"), False),
+        (psycopg.ProgrammingError("the query has 1 placeholder but 0 parameters were passed"), False),
+    ],
+)
+def test_what_psycopg_says_by_itself_is_a_lost_connection_only_if_it_is_about_one(error, lost):
+    assert session.lost(error) is lost
