@@ -42,7 +42,7 @@ def test_a_clock_that_is_slewed_is_followed_and_not_taken_for_one_that_was_set(t
     clock = watched(steps)
     now = 100.0
     for pause, took, part in times:
-        now = ask(clock, now + pause, took, part, OFFSET + slew * now)
+        now = ask(clock, now + pause, took, part, OFFSET + slew * (now + pause + part * took))
     assert steps == []
 
 
