@@ -46,11 +46,26 @@ class Children:
         """Kill the process groups of all children, grandchildren included. Safe from any thread."""
         started, self._started = self._started, []
         for child in started:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
+            if not _number_is_a_strangers(child):
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.pid, signal.SIGKILL)
             with suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=1)
             for pipe in (child.stdin, child.stdout, child.stderr):
                 if pipe is not None:
                     with suppress(OSError):
                         pipe.close()
+
+
+def _number_is_a_strangers(child: subprocess.Popen[Any]) -> bool:
+    """The kernel gives a group's number to nobody else while a process of the group lives. But once the child was waited
+    for and the last of its group has ended, another process may have the number, and a group of its own."""
+    if child.poll() is None:
+        return False
+    try:
+        os.kill(child.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

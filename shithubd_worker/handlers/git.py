@@ -196,6 +196,8 @@ def _shown(value: object) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is not None:
+        return  # its number may be somebody else's by now
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
