@@ -17,3 +17,11 @@ SELECT id, state, job_id, job_kind, job_since, beat_at FROM workers;
 ALTER TABLE workers
     DROP COLUMN state, DROP COLUMN job_id, DROP COLUMN job_kind, DROP COLUMN job_since, DROP COLUMN idle, DROP COLUMN beat_at;
 ALTER TABLE workers RESET (fillfactor);
+
+-- Functions whose arguments or result became others. Their files make them anew; no older worker is left to call them.
+DROP FUNCTION IF EXISTS lease_v1(
+    uuid, uuid, text[], smallint[], smallint[], double precision[], bigint[], double precision[], integer[], boolean);
+DROP FUNCTION IF EXISTS sweep_v1(uuid, double precision, uuid[], integer);
+DROP FUNCTION IF EXISTS payloads_v1(bigint[], uuid);
+DROP FUNCTION IF EXISTS housemates_v1(uuid, text);
+DROP FUNCTION IF EXISTS return_crashed_v1(bigint[], text);
