@@ -33,14 +33,16 @@ class Fleet:
         self.directory = directory
         self.door = Door(directory / "door")
         self.workers = []
+
+    def begin(self):
         for _ in range(3):
             self.hire()
         for worker in self.workers:
             worker.wait_for(" ready\n")
         kinds = ("test.waits", "test.five_seconds")
         self.jobs = [self.enqueue(kind, f'{{"door": "{self.door.path}"}}') for kind in kinds]
-        at_it = "SELECT count(job_id) = 2 AND count(*) FILTER (WHERE idle) = 1 FROM workers"
-        eventually(lambda: self.database.value(at_it), "two run a job, and one has found none")
+        at_it = "SELECT count(job_id) = 2 FROM beats"
+        eventually(lambda: self.database.value(at_it) and self.database.at_rest() == 1, "two run a job, one has none")
 
     def hire(self):
         handlers = ("--handlers", "sample_jobs:registry", "--metrics", "off")
@@ -92,6 +94,7 @@ def fleet(server, tmp_path):
     def make(name):
         (tmp_path / name).mkdir()
         fleets.append(Fleet(server, tmp_path / name))
+        fleets[-1].begin()
         return fleets[-1]
 
     yield make
@@ -170,7 +173,7 @@ def test_what_was_leased_before_the_clock_was_set_back_is_due_when_it_is_given_b
     clock.step(-3600)
     worker, token = any_database.query("SELECT worker_id, lease_token FROM jobs")[0]
     given_back = {
-        "crashed": ("SELECT count(*) FROM return_crashed_v1(ARRAY[%s::bigint], 'dead')", job),
+        "crashed": ("SELECT count(*) FROM return_dead_v1(ARRAY[%s::bigint], 'dead')", job),
         "stray": ("SELECT count(*) FROM release_strays_v1(%s)", worker),
         "by an operator": ("SELECT release_job_v1(%s)", job),
         "settled": (
