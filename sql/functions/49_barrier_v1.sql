@@ -1,6 +1,6 @@
 -- True once a hold that is committed is certain: no lease of its scope can begin any more, and none that was granted
--- can still start. False if p_timeout seconds (null: no limit) were not enough, by the clock or by the
--- sleeps, whichever is sooner. In two steps:
+-- can still start. False if p_timeout seconds (null: no limit) were not enough. Of each round at most a second
+-- counts, so that a step of the clock counts as no more. In two steps:
 --   1. wait for those transactions that have the gate now. Whoever takes it later has a newer snapshot: it sees the
 --      hold. The gate is never taken exclusively, which would stall the fleet behind one stuck lease.
 --   2. a job starts within 400 ms of its lease query, or after one more look at the holds (start_v1): wait until no
@@ -13,8 +13,8 @@ RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 DECLARE
-    v_deadline timestamptz := clock_timestamp() + make_interval(secs => least(p_timeout, 1e6));
-    v_slept    double precision := 0;  -- seconds
+    v_waited   double precision := 0;  -- seconds
+    v_then     timestamptz := clock_timestamp();
     v_holders  text[];
     v_old      timestamptz;
     v_left     double precision;
@@ -33,21 +33,23 @@ BEGIN
            AND classid = 7301 AND objid::bigint = schema_key_v1()::bigint & 4294967295
            AND (v_holders IS NULL OR virtualtransaction = ANY (v_holders));
         EXIT WHEN v_holders IS NULL;
-        IF v_slept >= p_timeout OR clock_timestamp() >= v_deadline THEN
+        IF v_waited >= p_timeout THEN
             RETURN false;
         END IF;
         PERFORM pg_sleep(0.005);
-        v_slept := v_slept + 0.005;
+        v_waited := v_waited + least(greatest(seconds_since_v1(v_then), 0.005), 1);
+        v_then := clock_timestamp();
     END LOOP;
     v_old := clock_timestamp() - interval '800 milliseconds';
     SELECT max(0.8 - greatest(coalesce(seconds_since_v1(leased_at), 0), 0)) INTO v_left
       FROM in_scope_v1(p_scope, p_target) WHERE leased_at > v_old;
     WHILE v_left > 0 AND EXISTS (SELECT FROM in_scope_v1(p_scope, p_target) WHERE leased_at > v_old) LOOP
-        IF v_slept >= p_timeout OR clock_timestamp() >= v_deadline THEN
+        IF v_waited >= p_timeout THEN
             RETURN false;
         END IF;
         PERFORM pg_sleep(least(v_left, 0.02));
-        v_slept := v_slept + least(v_left, 0.02);
+        v_waited := v_waited + least(greatest(seconds_since_v1(v_then), least(v_left, 0.02)), 1);
+        v_then := clock_timestamp();
         v_left := v_left - 0.02;
     END LOOP;
     RETURN true;
