@@ -58,8 +58,8 @@ class Children:
 
 
 def _number_is_a_strangers(child: subprocess.Popen[Any]) -> bool:
-    """The kernel gives a group's number to nobody else while a process of the group lives. But once the child was waited
-    for and the last of its group has ended, another process may have the number, and a group of its own."""
+    """The kernel gives a group's number to nobody else while a process of the group lives. But once the child was
+    waited for and the last of its group has ended, another process may have the number, and a group of its own."""
     if child.poll() is None:
         return False
     try:

@@ -205,15 +205,10 @@ def _last_reason(text: str) -> str:
     )
 
 
-def _pass_on(said: psycopg.errors.Diagnostic) -> None:
-    if said.severity_nonlocalized == "WARNING":
-        log.warning("the database: %s", said.message_primary)
-
-
 class Session:
     """One connection that calls functions of one schema. For one thread."""
 
-    passes_warnings_on = True  # into the log: what a function of ours could not do for one row among many
+    hears_notices = True
 
     def __init__(self, connect: Connect, schema: str) -> None:
         self.schema = schema
@@ -227,10 +222,9 @@ class Session:
         """The connection, opened if need be. Raises psycopg.OperationalError."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
-            self._connection.add_notice_handler(self._hear_last_word)
             self.last_word = ""
-            if self.passes_warnings_on:
-                self._connection.add_notice_handler(_pass_on)
+            if self.hears_notices:
+                self._connection.add_notice_handler(self._hear)
         return self._connection
 
     @property
@@ -245,11 +239,13 @@ class Session:
             with suppress(psycopg.Error):
                 connection.close()
 
-    def _hear_last_word(self, said: psycopg.errors.Diagnostic) -> None:
+    def _hear(self, said: psycopg.errors.Diagnostic) -> None:
         # What ends a connection that waits for no answer comes as a notice, and the next call finds it merely closed.
         # That of an immediate shutdown and of another's crash is but a warning; class 57P is the operator's.
         if said.severity_nonlocalized in ("FATAL", "PANIC") or (said.sqlstate or "").startswith("57P"):
             self.last_word = said.message_primary or ""
+        elif said.severity_nonlocalized == "WARNING":  # what a function of ours could not do for one row among many
+            log.warning("the database: %s", said.message_primary)
 
     def rows(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Call a function of the schema and return its rows."""

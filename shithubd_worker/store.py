@@ -228,7 +228,7 @@ class Ledger(Session):
     `pooled`: it is a pooler's, which prepares statements on the server for others as well.
     """
 
-    passes_warnings_on = False  # what a handler's own statements say is its own matter
+    hears_notices = False  # what a handler's own statements say is its own matter
 
     def __init__(self, connect: Connect, schema: str, *, pooled: bool = False) -> None:
         super().__init__(connect, schema)

@@ -213,7 +213,9 @@ def test_a_worker_starts_though_a_job_of_a_dead_one_is_locked(database, start_wo
 
 @pytest.mark.parametrize("column", ["started_at", "beat_at", "job_since"])
 def test_a_worker_starts_whatever_times_another_ones_row_has(database, start_worker, column):
-    dead = worker_row(database, **{column: "infinity"})
+    dead = worker_row(database)
+    table, key = ("workers", "id") if column == "started_at" else ("beats", "worker_id")
+    database.query(f"UPDATE {table} SET {column} = 'infinity' WHERE {key} = %s", dead)
     here(database, dead)
     (job,) = leased(database, 1, dead, expires="infinity")
     worker = start_worker(handlers=HANDLERS)
