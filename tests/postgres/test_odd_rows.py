@@ -125,9 +125,13 @@ DECLARE
     v_bent  integer := 0;
     v_list  text := (SELECT string_agg(format('%I', key), ', ') FROM jsonb_object_keys(p_usual) key);
 BEGIN
-    EXECUTE format('INSERT INTO %I (%s) VALUES (%s) RETURNING tableoid, ctid', p_table, v_list,
-                   (SELECT string_agg(quote_nullable(p_usual->>key), ', ') FROM jsonb_object_keys(p_usual) key))
-       INTO v_table, v_ctid;
+    BEGIN
+        EXECUTE format('INSERT INTO %I (%s) VALUES (%s) RETURNING tableoid, ctid', p_table, v_list,
+                       (SELECT string_agg(quote_nullable(p_usual->>key), ', ') FROM jsonb_object_keys(p_usual) key))
+           INTO v_table, v_ctid;
+    EXCEPTION WHEN foreign_key_violation THEN
+        RETURN 0;  -- the id of the row that it belongs to was bent
+    END;
     FOR v_name, v_value IN SELECT * FROM jsonb_each_text(p_odd) LOOP
         BEGIN
             EXECUTE format('UPDATE %I SET %I = %L::%s WHERE tableoid = %s AND ctid = %L RETURNING tableoid, ctid',
