@@ -24,7 +24,7 @@ from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, Re
 from shithubd_worker.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
-from shithubd_worker.raised import as_text, came_from_fork, came_from_interrupt, chain, refuse_unrun
+from shithubd_worker.raised import as_text, came_from_fork, came_from_interrupt, chain, fell_at_entry, refuse_unrun
 from shithubd_worker.registry import Kind
 from shithubd_worker.sqlstates import Meaning, meaning
 
@@ -158,14 +158,13 @@ class Attempt:
     def run(self) -> Outcome | None:
         """Run the prepared handler to its end, whatever that is. None if it may not start any more: the lease is too
         old to go without another look at the holds. Raises nothing."""
-        batch = self.lease.batch
         try:
-            self._arm()
             try:
+                self._alarm(self.end_at)
                 # The last step before the handler's first line: whatever comes between them, a hold may come between.
-                age = self._clock() - batch.sent_at
-                if age > START_WITHIN_SECONDS and not (batch.again and age <= START_AGAIN_WITHIN_SECONDS):
+                if not self.may_start():
                     return None
+                self._armed = True  # not before: an interrupt outside of the handler would cost a job that didn't start
                 result = self.kind.handler(self._job, **self._members)
             finally:
                 self._armed = False
@@ -176,10 +175,18 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 (the one place: a handler may raise anything, SystemExit too)
             self._armed = False
             end_child(error)
+            if isinstance(error, Interrupted) and fell_at_entry(error):
+                return None
             return self._outcome_of(error)
         finally:
             self.over = True
             self.end_children()
+
+    def may_start(self) -> bool:
+        """Is the lease young enough to go without another look at the holds?"""
+        batch = self.lease.batch
+        age = self._clock() - batch.sent_at
+        return age <= START_WITHIN_SECONDS or (batch.again and age <= START_AGAIN_WITHIN_SECONDS)
 
     def extend(self, seconds: float | timedelta | None) -> None:
         """Move the end of `max_runtime` to `seconds` from now."""

@@ -179,13 +179,14 @@ class Control(threading.Thread):
     def _keep_deadlines(self, now: float) -> None:
         attempt = self._progress.attempt
         if attempt is None or attempt.over or attempt.settled:
-            with self._dead_man.lock:
+            with self._dead_man.held():
                 if self._progress.attempt is attempt:
                     self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
             self._late_since = math.inf
             return
-        with self._dead_man.lock:
-            if self._progress.attempt is attempt:
+        with self._dead_man.held():
+            # Not one that hasn't started: its lease may be over, and then it won't.
+            if self._progress.attempt is attempt and not attempt.shielded:
                 self._dead_man.cover(*attempt.dead_man_at)
         if self._lethal():
             self._ring()  # the main thread alone can take signals back
@@ -277,7 +278,7 @@ class Control(threading.Thread):
         if renewed:
             attempt.lease_deadline = sent_at + timeout
             # At once: a handler that holds the interpreter may not let this thread run again.
-            with self._dead_man.lock:
+            with self._dead_man.held():
                 if self._progress.attempt is attempt:
                     self._dead_man.put_off(attempt.dead_man_at[0])
         elif not attempt.over and not attempt.shielded:

@@ -27,6 +27,7 @@ PATIENCE_SECONDS = 2.0
 # A process that stood still between its look at the clock and the call of the kernel has set the timer later.
 TIMER_TOLERANCE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")  # of unix(7): pid, uid, gid
+_THREADS = Path("/proc/self/task")
 OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
 
 
@@ -235,29 +236,53 @@ class DeadMan:
 
     Arming starts a thread and waits for the end of the last one: some 30 µs, but a third of a second on a busy machine,
     in which nothing else of this process runs. So a job that is covered by an earlier arming arms nothing.
-    Both threads call it. The control thread does so for the attempt that it has seen, holds `lock` meanwhile, and looks
-    under it whether that is still the one; the main thread holds it where it goes from one attempt to the next.
+    Both threads call it. The main thread first tells which attempt it goes to, and then asks whether the timer covers
+    it. The control thread does the reverse: inside `held`, where the timer covers nobody, it looks whether the attempt
+    that it has seen is still the one, and only then moves the timer. So one of the two sees the other.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._fires_at = math.inf
-        self.lock = threading.RLock()  # a signal handler of a library may fork anywhere
+        self._thread = ""  # the timer's: its number
+        self._held = False
+        self._lock = threading.RLock()  # a signal handler of a library may fork anywhere
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For the control thread: nobody else moves the timer meanwhile, and nobody counts on it."""
+        with self._lock:
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+
+    def covers(self, latest: float, slack: float) -> bool:
+        """Does it fire at `latest` or before, by at most `slack` seconds? Asked for each job, so without the lock."""
+        return not self._held and latest - slack <= self._fires_at <= latest
 
     def cover(self, latest: float, slack: float = math.inf) -> None:
-        """Make sure that it fires at `latest` or before, by at most `slack` seconds."""
-        if not latest - slack <= self._fires_at <= latest:
-            self.put_off(latest)
+        """Make sure that it does, and that nobody has taken faulthandler's timer for himself."""
+        with self._lock:
+            if not latest - slack <= self._fires_at <= latest or not (_THREADS / self._thread).exists():
+                self.put_off(latest)
 
     def put_off(self, until: float) -> None:
         """Let it fire at `until` and no earlier."""
-        with signals_elsewhere():  # faulthandler's timer is a new thread each time
-            faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True, file=unblocked(2))
-        self._fires_at = until
+        with self._lock:
+            before = set(_THREADS.iterdir())
+            with signals_elsewhere():  # faulthandler's timer is a new thread each time
+                faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True, file=unblocked(2))
+            self._fires_at = until
+            # If a handler started a thread just now too, it isn't known which is which: armed anew by the next `cover`.
+            started = set(_THREADS.iterdir()) - before
+            self._thread = started.pop().name if len(started) == 1 else "unknown"
 
     def pause(self) -> None:
         """Before a fork. The child would have the timer without its thread, and wait for that for ever."""
-        self.lock.acquire()  # until `resume`: nobody arms it in between
+        self._lock.acquire()  # until `resume`: nobody arms it in between
+        self._held = True
         if self._fires_at != math.inf:
             faulthandler.cancel_dump_traceback_later()
 
@@ -265,13 +290,17 @@ class DeadMan:
         """After it, in the worker."""
         if self._fires_at != math.inf:
             self.put_off(self._fires_at)
-        self.lock.release()
+        self._held = False
+        self._lock.release()
 
     def stand_down(self, within: float = math.inf) -> None:
         """No handler runs any more: take it back, if it would fire within so many seconds."""
-        if self._fires_at - self._clock() <= within and self._fires_at != math.inf:
-            faulthandler.cancel_dump_traceback_later()
-            self._fires_at = math.inf
+        if self._fires_at - self._clock() > within:  # after each job, so without the lock
+            return
+        with self._lock:
+            if self._fires_at - self._clock() <= within and self._fires_at != math.inf:
+                faulthandler.cancel_dump_traceback_later()
+                self._fires_at = math.inf
 
 
 def end_process(code: int = EXIT_FORCED) -> None:

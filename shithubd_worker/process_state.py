@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]  # a tenth of what signal's cost
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ class ProcessState:
         self._mask: set[int] = set()
         self._settings: list[Any] = []
         self._umask = 0
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str]] = set()  # kind, and name of what it changed
 
     def take(self) -> None:
         """Hear the signals from now on, and note how everything else is."""
@@ -99,15 +99,14 @@ class ProcessState:
         if getsignal(14) is not self._on_alarm or getsignal(15) is not self._on_stop:
             self.put_back([kind])
 
-    def put_back(self, kinds: Iterable[str]) -> None:
-        """After a batch of these kinds: put back what they changed, and say so once for each of them."""
-        changed = [*self._settings_changed(), *self._signals_changed()]
-        if changed:
-            who = ", ".join(sorted(kinds))
-            for what in changed:
-                if (who, what) not in self._told:
-                    self._told.add((who, what))
-                    log.warning("a handler of %s changed %s, which the worker needs: put back", who, what)
+    def put_back(self, kinds: Collection[str]) -> None:
+        """After a batch of these kinds: put back what they changed, and say so once for each kind and setting."""
+        for name, now in (*self._settings_changed(), *self._signals_changed()):
+            culprits = {(kind, name) for kind in kinds}
+            if not culprits <= self._told:
+                self._told |= culprits
+                who = ", ".join(sorted(kinds))
+                log.warning("a handler of %s changed %s%s, which the worker needs: put back", who, name, now)
 
     def lethal(self) -> bool:
         """For the control thread: would a signal of ours end the process? A library that has used one may have given
@@ -143,32 +142,31 @@ class ProcessState:
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
 
-    def _settings_changed(self) -> list[str]:
+    def _settings_changed(self) -> list[tuple[str, str]]:
         changed = []
         for setting, was in zip(SETTINGS, self._settings, strict=True):
             if (now := setting.read()) != was:
                 setting.write(was)
-                changed.append(f"{setting.name} ({now!r:.100})")
+                changed.append((setting.name, f" ({now!r:.100})"))
         if (mask := os.umask(self._umask)) != self._umask:
-            changed.append(f"the umask ({mask:04o})")
+            changed.append(("the umask", f" ({mask:04o})"))
         return changed
 
-    def _signals_changed(self) -> list[str]:
+    def _signals_changed(self) -> list[tuple[str, str]]:
         changed = []
         for number, handler in self._handlers.items():
             if getsignal(number) is not handler:
                 now = signal.signal(number, handler)
-                changed.append(f"the handler of {number.name} ({now!r:.100})")
+                changed.append((f"the handler of {number.name}", f" ({now!r:.100})"))
         if self._ears.lost_signals():
-            changed.append("the wakeup descriptor of signals")
+            changed.append(("the wakeup descriptor of signals", ""))
         if self._alarm.disturbed():
-            changed.append("the interval timer")
+            changed.append(("the interval timer", ""))
         mask = pthread_sigmask(signal.SIG_BLOCK, ())
         if mask != self._mask:
             pthread_sigmask(signal.SIG_SETMASK, self._mask)
-            changed.append(
-                f"the mask of signals ({', '.join(sorted(signal.Signals(each).name for each in mask)) or 'none'})"
-            )
+            blocked = ", ".join(sorted(signal.Signals(each).name for each in mask)) or "none"
+            changed.append(("the mask of signals", f" ({blocked})"))
         return changed
 
 

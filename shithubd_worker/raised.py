@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import opcode
 import traceback
 import types
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from shithubd_worker.errors import Interrupted, NotNow, Permanent, RetryAfter
 
+_RESUME = opcode.opmap["RESUME"]
 LONGEST_ERROR = 8192  # bytes, as stored
 LONGEST_MESSAGE = 4096  # characters
 LONGEST_STACK = 2048
@@ -62,6 +64,13 @@ def came_from_interrupt(error: BaseException) -> bool:
     while seen is not None and not isinstance(seen, Interrupted):
         seen = seen.__context__
     return seen is not None
+
+
+def fell_at_entry(error: Interrupted) -> bool:
+    """Did our interrupt meet the handler before its first line? A signal that comes while it is being called is heard
+    there, at the instruction by which each function begins."""
+    frame = error.__traceback__ and error.__traceback__.tb_next  # the first is our call of the handler
+    return frame is not None and frame.tb_frame.f_code.co_code[frame.tb_lasti] == _RESUME
 
 
 def as_text(error: BaseException, *, trace: bool = False) -> str:

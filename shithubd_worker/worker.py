@@ -322,10 +322,11 @@ class Worker:
         return seconds
 
     def _run(self, attempt: Attempt) -> Outcome | None:
-        dead_man, kind = self._dead_man, attempt.kind
-        with dead_man.lock:
-            self._progress.attempt = attempt
-            dead_man.cover(attempt.lease_deadline - kind.margin / 4, kind.lease_timeout / 4)
+        self._progress.attempt = attempt
+        latest, slack = attempt.dead_man_at
+        # Nothing is armed for a lease that is over already: the process would be ended for a job that doesn't start.
+        if not self._dead_man.covers(latest, slack) and attempt.may_start():
+            self._dead_man.cover(latest, slack)
         try:
             return attempt.run()
         finally:

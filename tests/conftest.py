@@ -29,9 +29,12 @@ from shithubd_worker.session import connector
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process of theirs.
+# A shell that starts the tests in the background has them ignore Ctrl-C, nohup has them ignore SIGHUP, and so would
+# every process of theirs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 

@@ -78,6 +78,23 @@ def something(job, what):
     LEFT[what]()
 
 
+def changing(change):
+    def handler(job):
+        change()
+
+    return handler
+
+
+KINDS = {what: f"leave.number_{number}" for number, what in enumerate(LEFT)}  # each change in a kind of its own
+for each, kind in KINDS.items():
+    registry.handler(kind)(changing(LEFT[each]))
+
+
+@registry.handler("leave.moves")
+def moves(job, directory):
+    os.chdir(directory)
+
+
 @registry.handler("leave.look")
 def look(job):
     job.connection.execute("INSERT INTO notes VALUES (%s, %s)", (job.id, repr(state())))

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, contextmanager
 
 import pytest
-from conftest import eventually
+from conftest import WorkerProcess, eventually, new_database
 
 JOBS = 250
 MOST_UPDATES = 3  # of a job's row: its lease, and on the average not quite two more looks
 
 
-@pytest.mark.parametrize("prefetch", ["0.1", "3600"])
-def test_a_worker_that_stands_still_now_and_then_updates_each_row_a_few_times(
-    database, start_worker, tmp_path, prefetch
-):
-    notes = tmp_path / "starts"
-    database.query(
-        "INSERT INTO jobs (kind, payload) SELECT 'stalls.marks', %s::jsonb FROM generate_series(1, %s)",
-        json.dumps({"path": str(notes)}),
-        JOBS,
-    )
-    worker = start_worker(
-        *("--prefetch", prefetch, "--until-empty"),
-        handlers="stalls:registry",
-        ready=False,
-        env={"STALL_CHANCE": "0.005"},
-    )
-    assert worker.wait() == 0
-    counted = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'jobs'"
-    updates = eventually(lambda: (n := database.value(counted)) >= JOBS and n, "the server's count")
-    assert len(notes.read_text().splitlines()) == JOBS
-    assert updates <= MOST_UPDATES * JOBS
+@pytest.fixture
+def slow_worker(server, tmp_path):
+    """Start one in a database of its own, with as many jobs; all are gone after the test."""
+    with ExitStack() as stack:
+
+        def start(prefetch):
+            database = stack.enter_context(contextmanager(new_database)(server))
+            notes = tmp_path / prefetch
+            database.query(
+                "INSERT INTO jobs (kind, payload) SELECT 'stalls.marks', %s::jsonb FROM generate_series(1, %s)",
+                json.dumps({"path": str(notes)}),
+                JOBS,
+            )
+            options = ("--handlers", "stalls:registry", "--metrics", "off", "--prefetch", prefetch, "--until-empty")
+            worker = WorkerProcess(database, tmp_path, *options, env={"STALL_CHANCE": "0.005"})
+            stack.callback(worker.end)
+            return worker, database, notes
+
+        yield start
+
+
+def test_a_worker_that_stands_still_now_and_then_updates_each_row_a_few_times(slow_worker):
+    # Side by side: they stand still for most of the time.
+    for worker, database, notes in [slow_worker(prefetch) for prefetch in ("0.1", "3600")]:
+        assert worker.wait() == 0
+        counted = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'jobs'"
+        updates = eventually(lambda: (n := database.value(counted)) >= JOBS and n, "the server's count")  # noqa: B023
+        assert len(notes.read_text().splitlines()) == JOBS
+        assert updates <= MOST_UPDATES * JOBS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import pytest
 from conftest import eventually
@@ -24,8 +26,9 @@ def narrow(database):
 
 def test_at_the_connection_limit_no_attempt_burns_and_what_needs_none_goes_on(database, start_worker, narrow):
     asking = enqueue(database, 300, kind="refused.asks")
+    database.query("UPDATE jobs SET priority = priority + 1")  # else the others wait until each of these was tried
     worker = start_worker("--prefetch", "3600", handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": narrow})
-    worker.wait_for("pausing for 0.2 s")
+    worker.wait_for("pausing for ")
     others = enqueue(database, 50)
     gone(database, others)
     refused = database.query(
@@ -46,7 +49,7 @@ def test_at_the_connection_limit_no_attempt_burns_and_what_needs_none_goes_on(da
 def test_a_stop_is_heard_during_a_pause(database, start_worker):
     enqueue(database, 20, how="no space")
     worker = start_worker(handlers=HANDLERS)
-    worker.wait_for("pausing for 1.")
+    eventually(lambda: re.search("pausing for [1-9]", worker.log), "a long pause")
     assert worker.terminate() == 0
     assert database.query("SELECT DISTINCT state, attempts FROM jobs") == [("queued", 0)]
     assert set(dict(database.query(LOG))) == {"released"}

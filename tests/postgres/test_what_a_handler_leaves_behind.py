@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import WorkerProcess, eventually, new_database
-from leaving_jobs import DEADLINES, LEFT, NOTES
+from leaving_jobs import DEADLINES, KINDS, LEFT, NOTES
 from psycopg.conninfo import conninfo_to_dict
 
 from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED
@@ -49,22 +49,22 @@ def worked(server, tmp_path_factory):
 @pytest.mark.parametrize("what", LEFT)
 def test_what_a_handler_leaves_is_put_back_before_the_next_batch_and_said(worked, what):
     database, worker, before = worked
-    left = enqueue(database, "leave.something", what=what)
+    left = enqueue(database, KINDS[what])
     eventually(lambda: history(database, left) == ["ok"], "left behind")
     assert note(database, enqueue(database, "leave.look")) == before
-    said = f"a handler of leave.something changed {what}"
+    said = f"a handler of {KINDS[what]} changed {what}"
     assert worker.log.count(said) == 1
     assert ", which the worker needs: put back" in worker.log.partition(said)[2].splitlines()[0]
 
 
-def test_it_is_said_once_for_each_kind_and_change(worked):
+def test_it_is_said_once_for_each_kind_and_setting_whatever_the_values(worked, tmp_path):
     database, worker, before = worked
-    what = "the umask (0777)"
-    for _ in range(3):
-        left = enqueue(database, "leave.something", what=what)
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        left = enqueue(database, "leave.moves", directory=str(tmp_path / str(number)))
         eventually(lambda left=left: history(database, left) == ["ok"], "left behind")
     assert note(database, enqueue(database, "leave.look")) == before
-    assert worker.log.count(f"a handler of leave.something changed {what}") == 1
+    assert worker.log.count("a handler of leave.moves changed the working directory") == 1
 
 
 @pytest.mark.parametrize("what", [what for what in DEADLINES if "function" not in what and "IGN" not in what])

@@ -55,7 +55,7 @@ PURE = {
     "tray": {"collections", "typing"},
     "errors": {"datetime"},
     "sqlstates": {"enum"},
-    "raised": {"collections", "contextlib", "traceback", "types"},
+    "raised": {"collections", "contextlib", "opcode", "traceback", "types"},
     "backoff": set(),
 }
 LIBRARIES = {

@@ -76,7 +76,18 @@ def control(progress, dead_man):
 def test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen(seen, step, gone_on):
     progress = Progress(attempt=seen)
     dead_man = MagicMock()
-    dead_man.lock = Lock(progress, attempt(5.0) if gone_on else seen)
+    dead_man.held.return_value = Lock(progress, attempt(5.0) if gone_on else seen)
     getattr(control(progress, dead_man), step)(time.monotonic())
     moved = dead_man.cover.called or dead_man.put_off.called or dead_man.stand_down.called
     assert moved == (not gone_on and (seen is not None or step == "_keep_deadlines"))
+
+
+def test_the_control_thread_arms_nothing_for_a_run_that_has_not_begun():
+    """Its lease may be over already: then it doesn't begin, and the process must not be ended for it."""
+    seen = attempt(300.0)
+    seen.shielded = True
+    progress = Progress(attempt=seen)
+    dead_man = MagicMock()
+    dead_man.held.return_value = Lock(progress, seen)
+    control(progress, dead_man)._keep_deadlines(time.monotonic())
+    assert not dead_man.cover.called

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import math
 import os
 import select
@@ -340,10 +341,19 @@ def test_the_dead_man_can_be_put_off_and_stood_down():
     assert (lived.returncode, lived.stdout) == (0, "alive\n")
 
 
-def test_the_dead_man_leaves_an_arming_that_is_far_away_for_the_next_job(monkeypatch, clock):
+def spied(monkeypatch):
+    """What is asked of faulthandler's timer: seconds, or "off"."""
     armed = []
-    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda seconds, **_: armed.append(seconds))
-    monkeypatch.setattr("faulthandler.cancel_dump_traceback_later", lambda: armed.append("off"))
+    start, cancel = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
+    monkeypatch.setattr(
+        "faulthandler.dump_traceback_later", lambda seconds, **kw: (armed.append(seconds), start(seconds, **kw))
+    )
+    monkeypatch.setattr("faulthandler.cancel_dump_traceback_later", lambda: (armed.append("off"), cancel()))
+    return armed
+
+
+def test_the_dead_man_leaves_an_arming_that_is_far_away_for_the_next_job(monkeypatch, clock):
+    armed = spied(monkeypatch)
     man = DeadMan(clock)
     man.cover(160.0)
     man.cover(170.0)  # covered already: the first fires before
@@ -357,15 +367,15 @@ def test_the_dead_man_leaves_an_arming_that_is_far_away_for_the_next_job(monkeyp
 
 
 def test_the_dead_man_is_armed_once_for_all_that_it_fires_early_enough_for_and_not_too_early(monkeypatch, clock):
-    armed = []
-    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda seconds, **_: armed.append(clock.now + seconds))
+    armed = spied(monkeypatch)
     man = DeadMan(clock)
     for latest in (160.0, 161.0, 170.0, 175.0):
         man.cover(latest, 15.0)
-    assert armed == [160.0]
+    assert armed == [60.0]
     man.cover(176.0, 15.0)
     man.cover(160.0, 15.0)
-    assert armed == [160.0, 176.0, 160.0]
+    man.stand_down()
+    assert armed == [60.0, 76.0, 60.0, "off"]
 
 
 # What systemd is told.
