@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 from conftest import eventually
 from servers import deaf_port
@@ -13,7 +14,7 @@ from shithubd_worker import line
 from shithubd_worker.config import Config
 from shithubd_worker.control import Progress
 from shithubd_worker.host import Stop, Wakeup, identify
-from shithubd_worker.session import connector
+from shithubd_worker.session import connector, explained
 from shithubd_worker.store import Ledger, Queue
 
 OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"
@@ -49,8 +50,8 @@ def test_a_session_keeps_the_servers_last_word(any_database, asked):
                 session.value("channel_v1")
             else:
                 session.heed()
-        except line.LOST as error:
-            heard = session.last_word or str(line.explained(error))
+        except psycopg.Error as error:
+            heard = session.last_word or str(explained(error))
     assert "terminating connection due to administrator command" in heard
     session.close()
     session.value("channel_v1")
