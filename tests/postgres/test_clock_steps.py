@@ -170,7 +170,7 @@ def test_what_was_leased_before_the_clock_was_set_back_is_due_when_it_is_given_b
     clock.step(-3600)
     worker, token = any_database.query("SELECT worker_id, lease_token FROM jobs")[0]
     given_back = {
-        "crashed": ("SELECT count(*) FROM return_crashed_v1(ARRAY[%s::bigint], 'dead')", job),
+        "crashed": ("SELECT count(*) FROM return_crashed_v1(ARRAY[%s::bigint], '{1}', 'dead')", job),
         "stray": ("SELECT count(*) FROM release_strays_v1(%s)", worker),
         "by an operator": ("SELECT release_job_v1(%s)", job),
         "settled": (
