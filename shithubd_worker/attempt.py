@@ -44,6 +44,10 @@ START_WITHIN_SECONDS = 0.2
 START_AGAIN_WITHIN_SECONDS = 0.4
 # A handler that swallows the interrupt is interrupted again, until the control thread ends the process.
 INTERRUPT_AGAIN_SECONDS = 0.5
+# A run that is worth a dead man of its own.
+LONG_SECONDS = 0.5
+# What no interrupt ends may go on for so long behind max_runtime.
+SETTLE_SECONDS = 10.0
 # A job whose handler was refused connections, memory or disk is released, and not leased again before this.
 SHORT_SECONDS = 15.0
 _SHORT_OF = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
@@ -57,9 +61,8 @@ class HandlerDatabase(Protocol):
 
     schema: str
 
-    @property
-    def connection(self) -> psycopg.Connection:
-        """The handlers' connection."""
+    def lend(self, answer_by: Callable[[], float]) -> psycopg.Connection:
+        """The handlers' connection, no call of which waits for an answer beyond answer_by()."""
 
     @property
     def broken(self) -> bool:
@@ -127,7 +130,7 @@ class Attempt:
         self.lease_deadline = lease.sent_at + kind.lease_timeout  # moved by the control thread at each renewal
         self.lost = False  # set by the control thread when a renewal was refused
         self.unreachable = False  # set by the control thread while it can't reach the database
-        self.asked_at: float | None = None  # set by it while it waits for the answer to a renewal
+        self.asked_at: float | None = None  # set by it while it waits for the database, or a renewal was refused
         self.over = False  # the handler has returned; what is left is the main thread's settle
         self.settled = False  # job.transaction() has committed
         self.short: str | None = None  # the handler was refused connections, memory or disk: which
@@ -201,7 +204,7 @@ class Attempt:
         """The handlers' connection."""
         refuse_in_child("job.connection")
         try:
-            return self._database.connection
+            return self._database.lend(self._answer_by)
         except Exception as error:
             self._refused = error
             raise
@@ -220,7 +223,8 @@ class Attempt:
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
-        """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT."""
+        """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT: what comes too late
+        to go on is given up by the connection, and interrupts behind it."""
         refuse_in_child("job.transaction()")
         if self.settled or self.unknown:
             raise RuntimeError("job.transaction() ends the job, so it can be used only once")
@@ -244,8 +248,11 @@ class Attempt:
                     raise LeaseLost(f"job {self.lease.id} was leased again while this run went on")
                 committing = True
             self.settled = True
-        except BaseException:
+        except BaseException as error:
             self.unknown = committing
+            if self._database.broken and not self._interrupted and (why := self.why_end()):
+                self._interrupted = why
+                raise Interrupted(why) from error
             raise
         finally:
             self._arm()
@@ -265,11 +272,21 @@ class Attempt:
         """When the lease, not renewed, is too close to its end to go on; never once the job is settled."""
         return math.inf if self.settled else self.lease_deadline - self.kind.margin
 
+    def _answer_by(self) -> float:
+        """Until when a call on the handlers' connection may wait: until shortly before the dead man, and so that what
+        no interrupt ends (a settle, a COMMIT, a ROLLBACK) doesn't outlast max_runtime by much either."""
+        if self.settled:
+            return math.inf
+        by = self.lease_deadline - self.kind.margin * 0.75
+        return by if self._armed else min(by, self.runtime_deadline + SETTLE_SECONDS)
+
     @property
     def dead_man_at(self) -> tuple[float, float]:
         """When the process must be ended at the latest, and by how much earlier that may be: so long that a batch, and
-        some more, pass under one arming."""
-        return self.lease_deadline - self.kind.margin / 4, self.kind.lease_timeout / 4
+        some more, pass under one arming. No earlier for a run that is long: it may have to do without a renewal until
+        it is interrupted."""
+        slack = self.kind.lease_timeout / 4 if self._clock() - self.started_at < LONG_SECONDS else 0.0
+        return self.lease_deadline - self.kind.margin / 4, slack
 
     def why_end(self) -> str | None:
         """Why the handler must be interrupted now: lost, stop or runtime; None if it may go on."""

@@ -22,8 +22,9 @@ from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.clock import Clock
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
-from shithubd_worker.model import NOT_STARTED, Finished, Identity
+from shithubd_worker.model import Finished, Identity
 from shithubd_worker.progress import Progress
+from shithubd_worker.relief import Relief
 from shithubd_worker.session import DatabaseError, in_one_line, lost
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Beat
@@ -49,12 +50,6 @@ PING_SECONDS = 10.0
 # A handler that runs for longer doesn't keep the settles of those before it, nor the leases of those after it.
 SETTLE_AFTER_SECONDS = 0.05
 QUICK_TICK_SECONDS = 0.05
-# Above the time within which a leased job may start without another look (attempt.START_AGAIN_WITHIN_SECONDS), below
-# the shortest lease's end.
-GIVE_BACK_AFTER_SECONDS = 0.6
-# A lease that was sent ahead and isn't committed when it is to be given back: looked for again so often, and so long.
-LOOK_AGAIN_SECONDS = 1.0
-ANSWERED_WITHIN_SECONDS = 30.0
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
 # What the database refuses this thread is asked for again after so long.
@@ -103,7 +98,7 @@ class Control(threading.Thread):
         self._lethal = lethal
         self._metrics = metrics
         self._tray = tray
-        self._settler = settler
+        self._relief = Relief(beat, identity.id, tray, settler)
         self._main = threading.main_thread()
         self._finished = False
         self._beat_at = 0.0
@@ -116,7 +111,6 @@ class Control(threading.Thread):
         self._refusals = 0
         self._stop_told = False
         self._rang_at = 0.0
-        self._strays_at = 0.0
         self._renew_again_at = self._show_again_at = 0.0
         self._late_since = math.inf
 
@@ -134,7 +128,7 @@ class Control(threading.Thread):
             # Quicker while there is something that a slow handler would keep.
             self._progress.watched = self._tray.at_hand
             try:
-                select.select([self._ears], [], [], QUICK_TICK_SECONDS if self._progress.watched else self._tick)
+                self._listen(QUICK_TICK_SECONDS if self._progress.watched else self._tick)
                 self._hear()
                 self._keep_deadlines(time.monotonic())
                 self._speak_to_database(time.monotonic())
@@ -142,6 +136,14 @@ class Control(threading.Thread):
             except Exception:  # a fault here must end the process, not leave a worker without its control thread
                 log.exception("the control thread failed")
                 end_process(EXIT_FORCED)
+
+    def _listen(self, seconds: float) -> None:
+        """Until somebody calls, or the database does: that it ends this connection is news."""
+        sources = select.poll()  # select() knows no descriptor above 1023
+        sources.register(self._ears, select.POLLIN)
+        if self._beat.opened:
+            sources.register(self._beat.connection, select.POLLIN)
+        sources.poll(seconds * 1000)
 
     def _hear(self) -> None:
         heard = self._ears.drain()
@@ -220,7 +222,7 @@ class Control(threading.Thread):
             if why != "lost":
                 outcome = attempt.interrupted_outcome(why)
                 self._tray.finished.append(Finished(attempt.lease, outcome, attempt.kind.retention, 0.0))
-            self._settle_finished()
+            self._relief.settle_finished()
             if why != "lost":
                 self._beat.unregister(self._identity.id)
         except DatabaseError as error:
@@ -229,18 +231,16 @@ class Control(threading.Thread):
         end_process(code)
 
     def _speak_to_database(self, now: float) -> None:
-        if self._tries and (attempt := self._progress.attempt) is not None:
+        attempt = self._progress.attempt
+        if self._tries and attempt is not None:
             attempt.unreachable = True
         if now < self._retry_at and self._progress.found_at <= self._lost_at:
             return
+        if attempt is not None and attempt.asked_at is None:
+            attempt.asked_at = now
         try:
-            for step in (self._relieve, self._look_at_clock, self._renew, self._show):
-                try:
-                    step(now)
-                except DatabaseError as error:  # one that is refused must not keep the others from their turn
-                    if lost(error):
-                        raise
-                    log.warning("the database refuses the control thread: %s", in_one_line(error))
+            self._beat.heed()
+            self._ask(now, attempt)
         except DatabaseError as error:
             if not self._tries:
                 log.warning("control connection lost: %s", self._beat.last_word or in_one_line(error))
@@ -248,32 +248,48 @@ class Control(threading.Thread):
             self._beat.close()
             self._tries += 1
             self._lost_at = time.monotonic()
-            self._beat_at = 0.0  # there is something to ask, by which it shows that the database is back
+            # There is something to ask, by which it shows that the database is back.
+            self._beat_at = self._show_again_at = self._renew_again_at = 0.0
             self._retry_at = self._lost_at + backoff.reconnect(self._refusals, random.random())  # noqa: S311
         else:
             if self._tries:
                 self._wake_main()  # it may wait to look for itself
             self._tries = self._refusals = 0
+            if attempt is not None and now >= self._renew_again_at:  # no renewal was refused just now
+                attempt.asked_at, attempt.unreachable = None, False
 
-    def _look_at_clock(self, now: float) -> None:
+    def _ask(self, now: float, attempt: Attempt | None) -> None:
+        """All that is due. What is refused must not keep the others from their turn."""
+        for step in (self._relieve, self._look_at_clock, self._renew, self._show):
+            try:
+                step(now, attempt)
+            except DatabaseError as error:
+                if lost(error):
+                    raise
+                log.warning("the database refuses the control thread: %s", in_one_line(error))
+
+    def _relieve(self, now: float, attempt: Attempt | None) -> None:
+        if attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS:
+            self._relief.empty_tray(now)
+
+    def _look_at_clock(self, now: float, _attempt: Attempt | None) -> None:
         if now - self._clock.seen_at >= LOOK_SECONDS:
             self._beat.look_at_clock(self._clock)
 
-    def _renew(self, now: float) -> None:
-        attempt = self._progress.attempt
+    def _renew(self, now: float, attempt: Attempt | None) -> None:
         if attempt is None or attempt.over or attempt.lost or attempt.settled:
             return
         timeout = attempt.kind.lease_timeout
         asked_at = attempt.lease_deadline - timeout  # when the lease's end was last written, or a little before
-        due = now >= asked_at + timeout / 3 or asked_at < self._clock.stepped_at
+        # A database that crashed may have forgotten the lease: nobody waits for it to be on the disk.
+        doubted_at = max(self._clock.stepped_at, self._lost_at, self._progress.found_at)
+        due = now >= asked_at + timeout / 3 or asked_at < doubted_at
         if not due or now < self._renew_again_at:
             return
         sent_at = time.monotonic()
-        attempt.asked_at = sent_at
         self._renew_again_at = sent_at + AGAIN_SECONDS  # in case that the database refuses it
         renewed = self._beat.renew(attempt.lease, timeout)
         self._renew_again_at = 0.0
-        attempt.asked_at, attempt.unreachable = None, False
         self._metrics.renewed(ok=renewed)
         if renewed:
             attempt.lease_deadline = sent_at + timeout
@@ -286,48 +302,9 @@ class Control(threading.Thread):
             attempt.lost = True
             self._ring()
 
-    def _relieve(self, now: float) -> None:
-        """A handler turned slow: settle what was finished before it, and give back what was leased after it.
-
-        Only leases that are too old to start without another look at the holds are given back: start_v1 gives those
-        that may start another token, so none is both started and given back.
-        """
-        attempt = self._progress.attempt
-        if attempt is None or now - attempt.started_at < SETTLE_AFTER_SECONDS:
-            return
-        self._tray.relieving = True
-        try:
-            self._empty_tray(now)
-        finally:
-            self._tray.relieving = False
-
-    def _empty_tray(self, now: float) -> None:
-        tray = self._tray
-        leased_at = tray.leased_at()
-        if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
-            given_back = [Finished(lease, NOT_STARTED, "none", 0.0) for lease in tray.take_leased()]
-            tray.given_back += len(given_back)
-            tray.finished.extend(given_back)
-        self._settle_finished()
-        ahead = tray.ahead
-        if ahead is None or ahead is tray.ahead_given_back:
-            return
-        if now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
-            # Nothing found: it may not have been committed yet, so look again, for a while.
-            self._strays_at = now + LOOK_AGAIN_SECONDS
-            found = self._beat.release_strays(self._identity.id, ahead[0])
-            tray.given_back += len(found)
-            if found or now - ahead[1] >= ANSWERED_WITHIN_SECONDS:
-                tray.ahead_given_back = ahead
-
-    def _settle_finished(self) -> None:
-        if finished := self._tray.take_finished():
-            self._settler.settle(self._beat, finished)
-
-    def _show(self, now: float) -> None:
+    def _show(self, now: float, attempt: Attempt | None) -> None:
         """Beat when it is due, and when what `status` should show has changed. That a worker went from one quick job to
         the next is no news: it beats no more often, however many there are."""
-        attempt = self._progress.attempt
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
         state = self.state
         shown = ("at work" if state in ("idle", "running") else state, running.lease.token if running else None)

@@ -78,6 +78,7 @@ class Line:
                 self._take_back()
                 self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
                 kinds = self._queue.kind_holds()
+                woken = self._config.poll_only or self._queue.value("enqueues_notify_v1")
                 break
             except psycopg.Error as error:
                 self._queue.close()
@@ -95,7 +96,7 @@ class Line:
                 return False
         for hold in (*self._progress.holds, *kinds):
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
-        if not (self._config.poll_only or self._queue.value("enqueues_notify_v1")):
+        if not woken:
             log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
         return True
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
+import select
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -32,7 +35,6 @@ log = logging.getLogger(__name__)
 DatabaseError = psycopg.Error
 # Somebody who has locked one job must not keep a worker from the others for long.
 LONGEST_LOCK_SECONDS = 3.0
-Connect = Callable[[], psycopg.Connection]
 
 # libpq's own defaults would wait minutes for a host that is gone. A URL or a PG* variable overrides each of these;
 # the variable is named where libpq has one.
@@ -68,7 +70,8 @@ class TimeLoader(TimestamptzLoader):
 
 
 class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose calls end with an OperationalError when no answer came within `answer_seconds`.
+    """A connection whose calls end with an OperationalError when no answer came within `answer_seconds`, nor until
+    `answer_by()`: a moment of the monotonic clock that may move on meanwhile.
 
     For a server that is frozen: its kernel still acknowledges, so that no keepalive notices, and no timeout of the
     server's own runs. And none goes out from a process that was forked from the one that opened it.
@@ -77,6 +80,7 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
     def __init__(self, pgconn: PGconn, row_factory: Any = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
         self.answer_seconds: float | None = None
+        self.answer_by: Callable[[], float] | None = None
         self._opened_by = os.getpid()
         keep_private(self)
 
@@ -84,19 +88,42 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         """As psycopg's own, with an end; the connection can't be used any more then."""
         if os.getpid() != self._opened_by:
             raise not_the_worker("this connection")
-        limit = self.answer_seconds if timeout is None else timeout
-        try:
-            return super().wait(gen, interval, limit)
-        except psycopg.errors._WaitTimeout as error:
-            if timeout is not None:  # psycopg's own, as of notifies(timeout=...)
-                raise
-            self.pgconn.finish()
-            raise psycopg.OperationalError(f"no answer from the server within {self.answer_seconds:g} s") from error
+        if timeout is not None:  # psycopg's own, as of notifies(timeout=...)
+            return super().wait(gen, interval, timeout)
+        now = since = time.monotonic()
+        while True:
+            by = self._by(since)
+            try:
+                return super().wait(gen, interval, None if by == math.inf else max(0.0, by - now))
+            except psycopg.errors._WaitTimeout as error:
+                now = time.monotonic()
+                if now >= self._by(since):  # it may have moved on
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer from the server within {now - since:.1f} s") from error
+
+    def _by(self, since: float) -> float:
+        """Until when a call that began then may wait."""
+        by = math.inf if self.answer_seconds is None else since + self.answer_seconds
+        return by if self.answer_by is None else min(by, self.answer_by())
+
+    def _try_cancel(self, *, timeout: float = 5.0) -> None:
+        """As psycopg's own, for a call that was interrupted, but no longer than a call may wait. What is raised here
+        has psycopg close the connection, and wait no more."""
+        now = time.monotonic()
+        by = min(now + timeout, self._by(now))
+        self.cancel_safe(timeout=max(0.001, by - now))
+        answer = select.poll()  # select() knows no descriptor above 1023
+        answer.register(self.pgconn.socket, select.POLLIN)
+        if not answer.poll(max(0.0, by - time.monotonic()) * 1000):
+            raise psycopg.OperationalError("the server doesn't cancel")
 
     def close(self) -> None:
         """As psycopg's own. In a forked child it would take leave of the server in the worker's name: do nothing."""
         if os.getpid() == self._opened_by:
             super().close()
+
+
+Connect = Callable[[], ImpatientConnection]
 
 
 def connector(
@@ -123,7 +150,7 @@ def connector(
 
     variables = _variables()
 
-    def connect() -> psycopg.Connection:
+    def connect() -> ImpatientConnection:
         if _variables() != variables:
             _put_back(variables)
         connection = ImpatientConnection.connect(
@@ -213,12 +240,12 @@ class Session:
     def __init__(self, connect: Connect, schema: str) -> None:
         self.schema = schema
         self._connect = connect
-        self._connection: psycopg.Connection | None = None
+        self._connection: ImpatientConnection | None = None
         self._queries: dict[tuple[str, int], sql.Composed] = {}
         self.last_word = ""  # what the server said when it ended the last connection, if it did
 
     @property
-    def connection(self) -> psycopg.Connection:
+    def connection(self) -> ImpatientConnection:
         """The connection, opened if need be. Raises psycopg.OperationalError."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
@@ -238,6 +265,15 @@ class Session:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+    def heed(self) -> None:
+        """Hear what was notified, or that the connection ended, without asking for anything."""
+        if self.opened:
+            pgconn = self.connection.pgconn
+            pgconn.consume_input()
+            while notify := pgconn.notifies():
+                if pgconn.notify_handler:
+                    pgconn.notify_handler(notify)
 
     def _hear(self, said: psycopg.errors.Diagnostic) -> None:
         # What ends a connection that waits for no answer comes as a notice, and the next call finds it merely closed.

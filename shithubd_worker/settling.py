@@ -169,7 +169,8 @@ class Settler:
             return each
         fate = queue.fate(each.lease)
         if fate in (*_OURS, each.outcome.how):
-            return each._replace(outcome=Outcome(How(fate), each.outcome.error, each.outcome.delay_seconds))
+            error = None if fate == How.OK else each.outcome.error
+            return each._replace(outcome=Outcome(How(fate), error, each.outcome.delay_seconds))
         return None
 
     def _record_lost(self, session: Session, each: Finished) -> None:

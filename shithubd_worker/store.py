@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
+from psycopg import generators, sql, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from shithubd_worker import __version__
@@ -21,7 +21,7 @@ from shithubd_worker.arrays import as_array, settle_arguments
 from shithubd_worker.clock import Clock
 from shithubd_worker.model import Finished, Hold, Identity, Lease, Outcome
 from shithubd_worker.schema import newest_version
-from shithubd_worker.session import Connect, Session
+from shithubd_worker.session import Connect, ImpatientConnection, Session
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
@@ -47,7 +47,7 @@ class Queue(Session):
         self._on_notify: Callable[[str], None] | None = None
 
     @property
-    def connection(self) -> psycopg.Connection:
+    def connection(self) -> ImpatientConnection:
         """The connection; one that is opened anew, whoever noticed that the last one broke, listens too."""
         opened = self.opened
         connection = super().connection
@@ -66,16 +66,6 @@ class Queue(Session):
             channel = self.value("channel_v1")
             connection.add_notify_handler(lambda notify: on_notify(notify.payload))
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-
-    def heed(self) -> None:
-        """Hear what was notified meanwhile, without asking for anything."""
-        if not self.opened:
-            return
-        pgconn = self.connection.pgconn
-        pgconn.consume_input()
-        while notify := pgconn.notifies():
-            if pgconn.notify_handler:
-                pgconn.notify_handler(notify)
 
     def start(self, leases: Sequence[Lease], token: str, timeouts: Sequence[float]) -> list[Lease]:
         """One more look at the holds for leases of one batch: those that may start, renewed under a new token."""
@@ -220,6 +210,8 @@ _OWN_REFERENCES = 2
 _AT_REST = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
 # A handlers' connection that was idle for longer is asked whether it lives before it is handed out.
 FRESH_SECONDS = 2.0
+# How long our own questions on it, outside of any attempt, wait for an answer.
+BETWEEN_SECONDS = 2.0
 
 
 class Ledger(Session):
@@ -238,7 +230,7 @@ class Ledger(Session):
         self._used_at = 0.0
 
     @property
-    def connection(self) -> psycopg.Connection:
+    def connection(self) -> ImpatientConnection:
         """The handlers' connection, looked after: one that broke while nobody used it is no handler's fault."""
         if self.opened and not self._used and time.monotonic() - self._used_at > FRESH_SECONDS:
             try:
@@ -247,6 +239,14 @@ class Ledger(Session):
                 self.close()
         self._used = True
         return super().connection
+
+    def lend(self, answer_by: Callable[[], float]) -> psycopg.Connection:
+        """The handlers' connection for one attempt: no call of its waits for an answer beyond answer_by()."""
+        if self._connection is not None:
+            self._connection.answer_by = answer_by  # for the question whether it lives, too
+        connection = self.connection
+        connection.answer_by, connection.answer_seconds = answer_by, None
+        return connection
 
     def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
         """End the lease inside the handler's own transaction."""
@@ -270,23 +270,27 @@ class Ledger(Session):
         if pgconn.pipeline_status or pgconn.transaction_status not in _AT_REST:  # in a COPY, say: there is no way back
             self.close()
             return
+        # What psycopg keeps for a connection, it keeps in its object: from now on it is another one.
+        new = type(self._connection)
+        del self._connection.pgconn  # or the old one would complain that nobody closed it
+        self._connection = None
+        pgconn.notify_handler = pgconn.notice_handler = None  # what is still to come is nobody's
+        in_transaction = pgconn.transaction_status != TransactionStatus.IDLE
         try:
-            if pgconn.transaction_status != TransactionStatus.IDLE:
-                self._connection.rollback()
-            # What psycopg keeps for a connection, it keeps in this object: from now on it is another one.
-            del self._connection.pgconn  # or the old one would complain that nobody closed it
-            self._connection = type(self._connection)(pgconn)
-            self._connection.autocommit = True
-            if self._pooled:
-                self._connection.prepare_threshold = None
-            # By libpq itself, which takes 10 µs less than a cursor: that pays for the new object.
-            forgotten = pgconn.exec_(self._forget)
-            while pgconn.notifies():  # of before UNLISTEN
-                pass
-            if forgotten.status != ExecStatus.COMMAND_OK:
-                self.close()
-        except psycopg.Error:
-            self.close()
+            # By libpq itself, which takes less than a cursor: that pays for the new object.
+            pgconn.send_query(b"ROLLBACK; " + self._forget if in_transaction else self._forget)
+            forgotten = waiting.wait(generators.execute(pgconn), pgconn.socket, 0.1, BETWEEN_SECONDS)
+        except (psycopg.Error, psycopg.errors._WaitTimeout):
+            pgconn.finish()
+            return
+        if forgotten[-1].status != ExecStatus.COMMAND_OK:
+            pgconn.finish()
+            return
+        self._connection = new(pgconn)
+        self._connection.answer_seconds = BETWEEN_SECONDS
+        self._connection.autocommit = True
+        if self._pooled:
+            self._connection.prepare_threshold = None
 
     def _abandon(self, pgconn: PGconn) -> None:
         """A thread, a cursor or a global of the handler's has the connection still, and would write into the next job's

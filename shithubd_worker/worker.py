@@ -32,7 +32,7 @@ from shithubd_worker.registry import Kind
 from shithubd_worker.session import Connect, explained, lost
 from shithubd_worker.settling import Settler
 from shithubd_worker.shares import Shares
-from shithubd_worker.store import Beat, Ledger, Queue
+from shithubd_worker.store import BETWEEN_SECONDS, Beat, Ledger, Queue
 from shithubd_worker.tray import Tray
 from shithubd_worker.turns import Turns
 from shithubd_worker.unstarted import Unstarted
@@ -72,7 +72,8 @@ class Worker:
         self._systemd = Systemd()
         self._queue = Queue(connect("shithubd-worker", ANSWER_SECONDS, True), schema_name, self._identity.id)
         self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
-        self._ledger = Ledger(connect("shithubd-worker handler", None, False), schema_name, pooled=config.poll_only)
+        for_handlers = connect("shithubd-worker handler", BETWEEN_SECONDS, False)
+        self._ledger = Ledger(for_handlers, schema_name, pooled=config.poll_only)
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
         self._clock = Clock(self._clock_was_set)
         self._upkeep = Upkeep(self._queue, self._clock, timeouts, drop=not config.poll_only)

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from shithubd_worker.session import connector
-from shithubd_worker.store import Ledger
+from shithubd_worker.store import BETWEEN_SECONDS, Ledger
 
 # What a handler has kept, or left open, complains of it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:R
 @pytest.fixture
 def ledger(any_database):
     """As a worker has it."""
-    made = Ledger(connector(any_database.url, "handler", ours=False), "public")
+    made = Ledger(connector(any_database.url, "handler", ours=False, answer_seconds=BETWEEN_SECONDS), "public")
     yield made
     made.close()
 
@@ -75,6 +75,7 @@ ACTIONS = [
     setting("prepare_threshold", 0),
     setting("prepared_max", 1),
     setting("answer_seconds", 30.0),
+    setting("answer_by", lambda: 0.0),
     setting("an_attribute_of_its_own", 1),
     lambda connection: connection.adapters.register_loader("int4", TextLoader),
     lambda connection: connection.adapters.register_dumper(str, psycopg.types.json.JsonDumper),
@@ -138,7 +139,7 @@ def as_it_is(connection):
 
 def test_whatever_a_handler_did_the_next_finds_a_connection_as_new(any_database, ledger):
     any_database.query("CREATE SEQUENCE kept_numbers")
-    with connector(any_database.url, "handler", ours=False)() as fresh:
+    with connector(any_database.url, "handler", ours=False, answer_seconds=BETWEEN_SECONDS)() as fresh:
         as_new = as_it_is(fresh)
 
     def check(actions):

@@ -101,3 +101,17 @@ def test_a_database_that_is_away_is_looked_for_as_often_after_an_hour_as_at_firs
     # Found again, it refuses what it is asked for, again and again: then there is no hurry.
     assert [made.reconnect(OSError("no"), unsettled=False) for _ in range(3)] == [False] * 3
     assert waits[20:] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["channel_v1", "enqueues_notify_v1"])
+def test_a_start_whose_connection_ends_waits_for_the_database_whatever_it_asks(database, start_worker, name):
+    (result,) = database.query("SELECT pg_get_function_result(%s::regproc)", name)[0]
+    database.query("CREATE SEQUENCE asked")
+    database.query(f"ALTER FUNCTION {name}() RENAME TO real_{name}")
+    database.query(
+        f"CREATE FUNCTION {name}() RETURNS {result} LANGUAGE plpgsql AS $$ BEGIN IF nextval('asked') = 1 THEN"
+        f" PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(60); END IF; RETURN real_{name}(); END $$"
+    )
+    worker = start_worker()
+    assert "waiting for the database" in worker.log
+    assert worker.terminate() == 0

@@ -12,11 +12,15 @@
   the barrier: no look at the holds can hold for a process that stands still for as long as somebody likes. RESERVE is
   what the product keeps for a process that stands still between its last look and the handler.
 * A lease of the dead is returned STUCK after its end at the latest. A worker that found the database again returns none
-  for AMNESTY, because the others lost it too.
+  for AMNESTY, because the others lost it too. Nor does one that started so long ago: where every living worker did, the
+  lease is returned with the first SWEEP of the one that started first.
+* The dead man ends a process that had no processor for a while. That the line to the database stands still is no excuse
+  for it: whoever waits for an answer ends before that.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from torture.evidence import Ended, Evidence, Process, Run
@@ -26,9 +30,10 @@ PROMISED_WINDOW = 0.1
 BACK = 6.0  # the longest wait between two tries to reconnect is 5 s
 AMNESTY = 10.0
 STUCK = 10.0
+SWEEP = 2.0
 FORGOTTEN = 2.0  # PostgreSQL says: up to three times wal_writer_delay, which is 0.2 s
 START = 1.0
-RESERVE = 0.1
+RESERVE = 0.4  # a barrier waits 0.8 s, and a job starts within 0.4 s of the last look
 RECOVERED = 1.0  # after a process could go on, or had a processor again
 CLOCKS = 0.05  # how exactly the database's moments are known on the monotonic clock
 
@@ -39,6 +44,7 @@ class Allowed:
     def __init__(self, evidence: Evidence) -> None:
         self._troubles = evidence.troubles
         self._proxied = evidence.proxied
+        self._processes = evidence.processes
 
     def untroubled(self, process: Process | None, since: float, until: float, after: float) -> float:
         """How much of the time from `since` to `until` was without trouble for this process (None: for any); a trouble
@@ -51,6 +57,23 @@ class Allowed:
         if process is not None:
             spans += [(begin, end + RECOVERED) for begin, end in (*process.stops, *process.slow)]
         return uncovered(since, until, spans)
+
+    def had_processor(self, process: Process, since: float, until: float) -> float:
+        """For how much of that time this process could have run."""
+        spans = [(trouble.since, trouble.until) for trouble in self._troubles if trouble.sort in ("late", "burn")]
+        return uncovered(since, until, [*spans, *process.stops, *process.slow])
+
+    def swept_by(self, expiry: float) -> float:
+        """When some worker must have returned what had expired then: the first one that has lived for AMNESTY, and
+        lives on."""
+        return min((self._sweeps(process, expiry) for process in self._processes), default=math.inf)
+
+    def _sweeps(self, process: Process, expiry: float) -> float:
+        at = max(expiry, process.started + AMNESTY) + SWEEP
+        for begin, end in process.stops:
+            if begin < at and end > at - SWEEP:
+                at = end + SWEEP
+        return at if at < process.exited else math.inf
 
     def unsettled(self, run: Run, row: Ended) -> float:
         """For how long this run had been over, and could have been settled, when its lease ended otherwise."""

@@ -33,8 +33,9 @@ class Workers:
     def stuck(self) -> Iterator[Violation]:
         """The leases of the dead are returned in time; what can run is leased while somebody is idle."""
         for row, process in crashes(self._evidence):
-            allowed = self._evidence.leases.get(row.kind, 300.0) + STUCK
-            if row.at - process.exited <= allowed:
+            lease = self._evidence.leases.get(row.kind, 300.0)
+            allowed = lease + STUCK
+            if row.at - process.exited <= allowed or row.at <= self._allowed.swept_by(process.exited + lease):
                 continue
             if (waited := self._untroubled(process.exited, row.at, AMNESTY + BACK)) > allowed:
                 what = f"{row.kind} job {row.job} was returned {waited:.1f} s after its worker's death ({row.error})"
@@ -44,7 +45,7 @@ class Workers:
         for sample in self._evidence.samples:
             for job, over in sample.expired.items():
                 # Asked first what is quickly answered: there are many samples.
-                if over <= STUCK or job in told:
+                if over <= STUCK or job in told or sample.at <= self._allowed.swept_by(sample.at - over):
                     continue
                 if self._untroubled(sample.at - over, sample.at, AMNESTY + BACK) > STUCK:
                     told.add(job)
@@ -109,9 +110,9 @@ class Workers:
         if process.code == 1 and "Timeout (" in process.last_words:
             if any(end - begin >= 1.0 and exited - end < 5.0 for begin, end in process.stops):
                 return "the dead man's timer, after a stop that outlasted the lease"
-            if self._allowed.untroubled(process, exited - 6.0, exited, 0.0) < 5.0:
-                return "the dead man's timer, while the line to the database or the processor was away"
-        if process.code == 70 and self._allowed.untroubled(process, exited - 5.0, exited, 1.0) < 4.0:
+            if self._allowed.had_processor(process, exited - 6.0, exited) < 5.0:
+                return "the dead man's timer, while the processor was away"
+        if process.code == 70 and self._allowed.had_processor(process, exited - 6.0, exited) < 5.0:
             return "a handler had no turn to obey its interrupt"
         return None
 

@@ -7,6 +7,7 @@ It is a process of its own, told what to do by lines on its standard input, and 
     drop     close all connections in order, as a load balancer that restarts
     reset    end them with a RST, as a firewall that forgot them
     stall N  let nothing through for N seconds, either way
+    hold     let nothing through, either way, until `flow`
 """
 
 from __future__ import annotations
@@ -41,10 +42,16 @@ class Proxy:
             raise RuntimeError("the proxy didn't start")
 
     def tell(self, order: str) -> None:
-        """Have it drop, reset or stall."""
+        """Have it drop, reset, stall or flow."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
+
+    def hold(self) -> None:
+        """From now on nothing comes through."""
+        self.tell("hold")
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "holding\n"
 
     def end(self) -> None:
         """It is gone afterwards."""
@@ -90,9 +97,13 @@ class _Wire:
     async def obey(self, order: str) -> None:
         """One line of standard input."""
         word, *rest = order.split()
-        if word == "stall":
-            self._flows.clear()
-            await asyncio.sleep(float(rest[0]))
+        if word in ("stall", "hold", "flow"):
+            if word != "flow":
+                self._flows.clear()
+            if word == "hold":
+                print("holding", flush=True)
+                return
+            await asyncio.sleep(float(rest[0]) if rest else 0.0)
             self._flows.set()
             return
         for writer in tuple(self._writers):

@@ -13,7 +13,7 @@ from torture.verdict import PROMISES, Verdict
 
 SHOWN = 8  # violations of one promise
 # What a barrier waits for (ARCHITECTURE.md, "Timing inequalities"): an older start might have slipped past one.
-YOUNG = 0.5
+YOUNG = 0.8
 
 
 def report(evidence: Evidence, verdict: Verdict) -> str:

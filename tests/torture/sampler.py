@@ -22,9 +22,9 @@ SELECT (SELECT coalesce(jsonb_agg(d.id), '[]') FROM (
        (SELECT coalesce(jsonb_agg(jsonb_build_array(j.id,
                    extract(epoch FROM clock_timestamp() - j.lease_expires_at))), '[]')
           FROM jobs j WHERE j.state = 'processing' AND j.lease_expires_at < clock_timestamp()) AS expired,
-       (SELECT count(*) FROM workers w
-         WHERE w.idle AND w.beat_at > clock_timestamp() - interval '15 seconds'
-           AND NOT EXISTS (SELECT FROM holds h WHERE h.scope <> 'kind')) AS idle,
+       (SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+         WHERE d.datname = current_database() AND locktype = 'advisory' AND classid = 7304 AND mode = 'ShareLock'
+           AND granted AND NOT EXISTS (SELECT FROM holds h WHERE h.scope <> 'kind')) AS idle,
        (SELECT coalesce(jsonb_object_agg(s.state, s.count), '{}') FROM (
             SELECT state, count(*) FROM jobs GROUP BY state) s) AS states
 """
@@ -39,14 +39,24 @@ class Sampler(threading.Thread):
         self._log = log
         self._finished = threading.Event()
         self._connection: psycopg.Connection[Any] | None = None
+        self._failure: BaseException | None = None
 
     def finish(self) -> None:
-        """No more looks."""
+        """No more looks. Raises what ended them before."""
         self._finished.set()
         self.join()
+        if self._failure is not None:
+            raise self._failure
 
     def run(self) -> None:
         """See the class."""
+        try:
+            self._sample()
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _sample(self) -> None:
         while not self._finished.is_set():
             asked = time.monotonic()
             late = self._nap(EVERY_SECONDS)

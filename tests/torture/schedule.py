@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 # What --only takes. The last three are the doing of operators, and of handlers that meddle with their process.
 SORTS = ("kill", "stop", "term", "stall", "quota", "burn", "cut", "backend", "database", "barrier", "jobs", "meddle")
-# Without those that today's worker is known not to survive: a fork, a signal's handler taken away (issue 8: 1, 8, 9).
-DEFAULT = tuple(sort for sort in SORTS if sort != "meddle")
 # Each lane is carried out by a thread of its own, one fault after the other, whatever the other lanes do.
 # Sort: how often it is drawn, beside the others of its lane.
 LANES = {
@@ -54,8 +52,8 @@ def _detail(dice: random.Random, sort: str) -> tuple[str, float]:
         return dice.choice([("short", dice.uniform(0.1, 2.0)), ("long", dice.uniform(4.0, 9.0))])
     if sort == "term":
         return dice.choice([("once", 0.0), ("twice", dice.uniform(0.0, 2.0))])
-    if sort == "stall":  # below the reserve of the barrier: 0.1 s
-        return "", dice.uniform(0.03, 0.08)
+    if sort == "stall":  # below the reserve of the barrier: 0.4 s
+        return "", dice.uniform(0.03, 0.3)
     if sort in ("burn", "quota"):
         return "", dice.uniform(0.5, 2.5)
     if sort == "cut":

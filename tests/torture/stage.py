@@ -28,7 +28,7 @@ from torture.proxy import Proxy
 from torture.quota import Quota
 from torture.records import Log
 from torture.sampler import Sampler
-from torture.schedule import DEFAULT, LANES, draw
+from torture.schedule import LANES, SORTS, draw
 from torture.supervisor import PATIENCE, TESTS, Slot, Supervisor
 
 ENQUEUERS = 2
@@ -47,7 +47,7 @@ class Plan:
     seconds: float
     seed: int
     postgres: str = "debian"
-    only: Sequence[str] = DEFAULT
+    only: Sequence[str] = SORTS
 
 
 @dataclass

@@ -26,6 +26,12 @@ def cut_off(story: Story, at: float = 20.0, kind: str = "torture.external") -> S
     return story.exit(2, at + 0.51, -9).ended(9, at + 1, "crashed", slot=2, kind=kind, error="its worker died")
 
 
+def started_anew() -> Story:
+    """Worker 2 is killed at 20.5 with a lease of 3 s, the other one at 21; the next one starts at 24."""
+    story = Story().worker(0).asked("k1").ran(1, 3.0, 3.1).ended(1, 3.11).signal(0, 21, "SIGKILL").exit(0, 21.01, -9)
+    return cut_off(story.worker(1, 24).signal(1, 200, "SIGTERM").exit(1, 201, 0), kind="torture.slow")
+
+
 BROKEN = {
     "no job was enqueued": ("nothing", lambda: Story().worker(0).signal(0, 9, "SIGTERM").exit(0, 10, 0)),
     "a job is nowhere": ("lost", lambda: a_good_day().asked("k9")),
@@ -101,7 +107,7 @@ BROKEN = {
     ),
     "a start behind a barrier after a stop that was shorter than the reserve": (
         "barrier",
-        lambda: a_good_day().signal(1, 4.85, "SIGSTOP").signal(1, 4.94, "SIGCONT").barrier(4.9, 5.05),
+        lambda: a_good_day().signal(1, 4.6, "SIGSTOP").signal(1, 4.98, "SIGCONT").barrier(4.9, 5.05),
     ),
     "a job still ran when nothing was said to run": (
         "barrier",
@@ -112,6 +118,16 @@ BROKEN = {
     "the lease of a dead worker was returned late": (
         "stuck",
         lambda: again(cut_off(a_good_day()).ended(9, 36.0, "crashed", slot=2, kind="torture.slow", token="t0"), 40),
+    ),
+    "the lease of a dead worker was returned later than by the first sweep of those that were started anew": (
+        "stuck",
+        lambda: again(started_anew().ended(9, 36.5, "crashed", slot=2, kind="torture.slow", token="t0"), 40),
+    ),
+    "a dead man ended a worker while the line to the database stood still": (
+        "exit codes",
+        lambda: (
+            a_good_day().worker(1, 202).told(210, "cut", how="stall", seconds=6.0).exit(1, 214, 1, "Timeout (0:00:03)!")
+        ),
     ),
     "a lease was seen long after its end": ("stuck", lambda: a_good_day().sample(90, expired=[[77, 11.5]])),
     "a job could run and a worker was idle": (
@@ -225,6 +241,12 @@ ALLOWED = {
     ),
     "a planned failure": lambda: (
         a_good_day().asked("k9", "torture.permanent").lives(9, "failed", kind="torture.permanent")
+    ),
+    "those who could return the lease of a dead worker had all just been started": lambda: again(
+        started_anew().ended(9, 35.9, "crashed", slot=2, kind="torture.slow", token="t0"), 40
+    ),
+    "a dead man ended a worker that had no processor": lambda: (
+        a_good_day().worker(2).told(20, "burn").told(26, "burnt").exit(2, 24, 1, "Timeout (0:00:03)!")
     ),
     "a stop that outlasted the lease": lambda: (
         a_good_day()

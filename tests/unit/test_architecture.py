@@ -26,7 +26,7 @@ LAYERS = (
     ("attempt",),
     ("schema", "session", "store", "turns", "host"),
     ("metrics", "operations", "process_state", "settling", "upkeep"),
-    ("progress",),
+    ("progress", "relief"),
     ("control", "queue_gauges"),
     ("line",),
     ("exchange",),

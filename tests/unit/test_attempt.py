@@ -46,7 +46,6 @@ class HandlersDatabase:
 
     def __init__(self):
         self.schema = "public"
-        self.connection = self
         self.info = SimpleNamespace(transaction_status=TransactionStatus.IDLE)
         self.broken = False
         self.leased = True
@@ -64,6 +63,10 @@ class HandlersDatabase:
         if self.commit_fails:
             raise self.commit_fails
         self.log.append("commit")
+
+    def lend(self, answer_by):
+        self.answer_by = answer_by
+        return self
 
     def settle(self, lease, outcome, retention):
         self.log.append(f"settle {lease.id} {outcome.how} {retention}")

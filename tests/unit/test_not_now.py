@@ -26,8 +26,7 @@ class Refusing:
 
     schema, broken = "public", False
 
-    @property
-    def connection(self):
+    def lend(self, answer_by):
         raise psycopg.OperationalError('connection failed: FATAL:  too many connections for role "forge"')
 
 

@@ -1,0 +1,50 @@
+"""Handlers that are somewhere in a transaction when the line to the database stands still."""
+
+from __future__ import annotations
+
+from sample_jobs import wait_at
+
+from shithubd_worker import Registry
+
+registry = Registry()
+
+
+@registry.handler("line.settle", lease_timeout=6)
+def settle(job, door):
+    """The settle is what gets no answer."""
+    with job.transaction() as connection:
+        connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
+        wait_at(door)
+
+
+@registry.handler("line.commit", lease_timeout=6)
+def commit(job, door):
+    """The COMMIT: a trigger that is deferred waits in it for the test (see commits_wait)."""
+    wait_at(door)
+    with job.transaction() as connection:
+        connection.execute("INSERT INTO slow_effects (job) VALUES (%s)", (job.id,))
+
+
+@registry.handler("line.begin", lease_timeout=6)
+def begin(job, door):
+    """The BEGIN: the interrupt falls into it, and its cancel gets no answer either."""
+    job.connection.execute("SELECT 1")  # opens it
+    wait_at(door)
+    with job.transaction() as connection:
+        connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
+
+
+@registry.handler("line.rollback", lease_timeout=6)
+def rollback(job, door):
+    """The ROLLBACK: the interrupt falls into the block."""
+    with job.transaction() as connection:
+        connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
+        wait_at(door)
+
+
+@registry.handler("line.renewed", lease_timeout=3)
+def renewed(job, door):
+    """The settle takes longer than a lease, and the lease is renewed meanwhile."""
+    with job.transaction() as connection:
+        connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
+        wait_at(door)
