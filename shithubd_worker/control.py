@@ -85,6 +85,7 @@ class Control(threading.Thread):
         metrics: Metrics,
         tray: Tray,
         settler: Settler,
+        strays: Callable[[], list[str]],
     ) -> None:
         super().__init__(name="control", daemon=True)
         self._beat = beat
@@ -104,6 +105,7 @@ class Control(threading.Thread):
         self._metrics = metrics
         self._tray = tray
         self._settler = settler
+        self._strays = strays
         self._main = threading.main_thread()
         self._finished = False
         self._beat_at = 0.0
@@ -117,7 +119,7 @@ class Control(threading.Thread):
         self._stop_told = False
         self._rang_at = 0.0
         self._strays_at = 0.0
-        self._renew_again_at = self._show_again_at = 0.0
+        self._renew_again_at = self._show_again_at = self._settle_again_at = 0.0
         self._late_since = math.inf
 
     def finish(self) -> None:
@@ -132,7 +134,7 @@ class Control(threading.Thread):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         while not self._finished:
             # Quicker while there is something that a slow handler would keep.
-            self._progress.watched = self._tray.at_hand
+            self._progress.watched = self._tray.at_hand or self._settler.waiting
             try:
                 select.select([self._ears], [], [], QUICK_TICK_SECONDS if self._progress.watched else self._tick)
                 self._hear()
@@ -219,9 +221,10 @@ class Control(threading.Thread):
             if why != "lost":
                 outcome = attempt.interrupted_outcome(why)
                 self._tray.finished.append(Finished(attempt.lease, outcome, attempt.kind.retention, 0.0))
+            self._give_back()
             self._settle_finished()
             if why != "lost":
-                self._beat.unregister(self._identity.id)
+                self._beat.unregister(self._identity.id, self._strays())
         except DatabaseError as error:
             log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
         self._systemd.stopping()
@@ -233,7 +236,7 @@ class Control(threading.Thread):
         if now < self._retry_at and self._progress.found_at <= self._lost_at:
             return
         try:
-            for step in (self._relieve, self._look_at_clock, self._renew, self._show):
+            for step in (self._look_at_clock, self._renew, self._relieve, self._show):
                 try:
                     step(now)
                 except DatabaseError as error:  # one that is refused must not keep the others from their turn
@@ -286,27 +289,31 @@ class Control(threading.Thread):
             self._ring()
 
     def _relieve(self, now: float) -> None:
-        """A handler turned slow: settle what was finished before it, and give back what was leased after it.
+        """A handler turned slow: settle what was finished before it, and give back what was leased after it. And,
+        whoever runs, settle what could not be settled before.
 
         Only leases that are too old to start without another look at the holds are given back: start_v1 gives those
         that may start another token, so none is both started and given back.
         """
         attempt = self._progress.attempt
-        if attempt is None or now - attempt.started_at < SETTLE_AFTER_SECONDS:
+        slow = attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS
+        if now < self._settle_again_at or not (slow or self._settler.waiting):
             return
+        self._settle_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
         self._tray.relieving = True
         try:
-            self._empty_tray(now)
+            if slow:
+                self._empty_tray(now)
+            self._settler.resolve(self._beat)
         finally:
             self._tray.relieving = False
+        self._settle_again_at = 0.0
 
     def _empty_tray(self, now: float) -> None:
         tray = self._tray
         leased_at = tray.leased_at()
         if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
-            given_back = [Finished(lease, NOT_STARTED, "none", 0.0) for lease in tray.take_leased()]
-            tray.given_back += len(given_back)
-            tray.finished.extend(given_back)
+            self._give_back()
         self._settle_finished()
         ahead = tray.ahead
         if ahead is None or ahead is tray.ahead_given_back:
@@ -318,6 +325,11 @@ class Control(threading.Thread):
             tray.given_back += len(found)
             if found or now - ahead[1] >= ANSWERED_WITHIN_SECONDS:
                 tray.ahead_given_back = ahead
+
+    def _give_back(self) -> None:
+        given_back = [Finished(lease, NOT_STARTED, "none", 0.0) for lease in self._tray.take_leased()]
+        self._tray.given_back += len(given_back)
+        self._tray.finished.extend(given_back)
 
     def _settle_finished(self) -> None:
         if finished := self._tray.take_finished():
