@@ -112,13 +112,11 @@ class Control(threading.Thread):
         self._shown: object = None
         self._pinged_at = 0.0
         self._status_at = 0.0
-        self._retry_at = 0.0
-        self._lost_at = 0.0
+        self._retry_at = self._lost_at = 0.0
         self._tries = 0
         self._refusals = 0
         self._stop_told = False
-        self._rang_at = 0.0
-        self._strays_at = 0.0
+        self._rang_at = self._strays_at = 0.0
         self._renew_again_at = self._show_again_at = self._settle_again_at = 0.0
         self._late_since = math.inf
 
@@ -341,7 +339,8 @@ class Control(threading.Thread):
         attempt = self._progress.attempt
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
         state = self.state
-        shown = ("at work" if state in ("idle", "running") else state, running.lease.token if running else None)
+        token, unsettled = running.lease.token if running else None, self._settler.unsettled
+        shown = ("at work" if state in ("idle", "running") else state, token, unsettled)
         told_again = BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS
         if now - self._beat_at < told_again or now < self._show_again_at:
             return
@@ -352,6 +351,7 @@ class Control(threading.Thread):
             running.lease.id if running else None,
             running.kind.name if running else None,
             now - running.started_at if running else None,
+            unsettled,
         )
         if holds is None:
             log.warning("this worker's row was gone: registering again")

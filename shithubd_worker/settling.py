@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 
 # The outcomes that only the lease's owner writes.
 _OURS = (How.OK, How.RETRY, How.FAILED, How.RELEASED)
-# A job that somebody has locked is tried again after so long, which waits for nobody. Soon: once it isn't locked any
-# more the sweep may take it too, if its lease ended meanwhile.
+# A job that somebody has locked is tried again after so long, which waits for nobody.
 LOCKED_AGAIN_SECONDS = 0.2
 # One that the database refuses altogether, or waited for in vain, after so long.
 AGAIN_SECONDS = 5.0
@@ -59,11 +58,17 @@ class Settler:
         self._tray = tray
         self._metrics = metrics
         self._put_off: deque[_PutOff] = deque()
+        self._unsettled: set[int] = set()  # the jobs of those that may pass, also while a thread has them in hand
 
     @property
     def waiting(self) -> bool:
         """Is there anything that is to be settled again?"""
         return bool(self._put_off or self._tray.doubtful)
+
+    @property
+    def unsettled(self) -> tuple[int, ...]:
+        """The jobs that somebody stands in the way of: no sweep takes them while this worker says so (beat_v1)."""
+        return tuple(sorted(self._unsettled)) if self._unsettled else ()
 
     @property
     def may_pass(self) -> bool:
@@ -166,6 +171,8 @@ class Settler:
                 return
 
     def _settled(self, session: Session, finished: Sequence[Finished], gone: set[int], told: _Told) -> None:
+        if self._unsettled:
+            self._unsettled.difference_update([each.lease.id for each in finished])
         heard = [told(each) if each.lease.id in gone else each for each in finished]
         gone = {each.lease.id for each, known in zip(finished, heard, strict=True) if known is None}
         known = [known or each for each, known in zip(finished, heard, strict=True)]
@@ -175,6 +182,7 @@ class Settler:
         """Put off. If its lease ends before it could be settled, whoever sweeps sees to it, and the next try hears."""
         while len(self._put_off) >= MOST_PUT_OFF and (oldest := _pop(self._put_off)):
             dropped = oldest.finished
+            self._unsettled.discard(dropped.lease.id)
             log.error(
                 "job %d (%s) ended as %s, which could not be written down, and there are %d more: it stays leased until"
                 " its timeout",
@@ -183,6 +191,7 @@ class Settler:
                 dropped.outcome.how,
                 MOST_PUT_OFF,
             )
+        (self._unsettled.add if may_pass else self._unsettled.discard)(each.lease.id)
         self._put_off.append(_PutOff(time.monotonic() + seconds, each, may_pass))
 
     def _take_put_off(self, *, at_last: bool) -> list[Finished]:

@@ -180,10 +180,17 @@ class Beat(Settling):
         self.rows("register_v1", *who.values(), __version__, newest_version(), list(kinds))
 
     def beat(
-        self, worker: UUID, state: str, job: int | None, kind: str | None, running: float | None
+        self,
+        worker: UUID,
+        state: str,
+        job: int | None,
+        kind: str | None,
+        running: float | None,
+        unsettled: Sequence[int] = (),
     ) -> list[Hold] | None:
-        """Say that the worker lives; learn which drains cover it. None if its row is gone."""
-        holds = self.value("beat_v1", worker, state, job, kind, running)
+        """Say that the worker lives, and which jobs that it has finished are still to be settled; learn which drains
+        cover it. None if its row is gone."""
+        holds = self.value("beat_v1", worker, state, job, kind, running, as_array([str(job) for job in unsettled]))
         return None if holds is None else [Hold(**hold) for hold in holds]
 
     def renew(self, lease: Lease, timeout: float) -> bool:

@@ -187,3 +187,36 @@ def test_an_outcome_that_is_dropped_is_logged(any_database, settler, caplog):
     assert [record.args[0] for record in caplog.records if "could not be written down" in record.msg] == [dropped]
     resolve()
     assert any_database.query("SELECT id FROM jobs") == [(dropped,)]
+
+
+@pytest.mark.parametrize(
+    ("beat", "taken"), [("clock_timestamp()", False), ("clock_timestamp() - interval '11 s'", True)]
+)
+def test_no_sweep_takes_what_a_worker_that_beats_has_finished(any_database, beat, taken):
+    owner = worker_row(any_database)
+    finished, running = leased(any_database, 2, owner)
+    any_database.query("INSERT INTO beats (worker_id) VALUES (%s)", owner)
+    any_database.query("SELECT beat_v1(%s, 'idle', NULL, NULL, NULL, ARRAY[%s::bigint])", owner, finished)
+    any_database.query(f"UPDATE beats SET beat_at = {beat}")
+    swept = {job for job, _, _ in any_database.query("SELECT * FROM sweep_v1(%s)", uuid4())}
+    assert swept == ({finished, running} if taken else {running})
+
+
+def test_a_job_that_stays_locked_beyond_its_lease_runs_no_second_time(database, start_worker, door, tmp_path):
+    (job,) = enqueue(database, kind="refused.renewed", door=door.path)
+    worker = start_worker(handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    with locked(database, LOCK, [job]):
+        door.open()
+        eventually(lambda: database.query("SELECT 1 FROM beats WHERE unsettled = ARRAY[%s::bigint]", job))
+        expired = "SELECT lease_expires_at < clock_timestamp() FROM jobs WHERE id = %s"
+        eventually(lambda: database.value(expired, job))
+        # Its sweeps find nothing else, and go on.
+        for _ in range(20):
+            assert database.query("SELECT * FROM sweep_v1(%s)", uuid4()) == []
+    for _ in range(20):
+        assert database.query("SELECT outcome FROM job_history WHERE outcome <> 'ok'") == []
+        database.query("SELECT * FROM sweep_v1(%s)", uuid4())
+    gone(database, [job])
+    assert outcomes(database, job) == ["ok"]
+    assert worker.terminate() == 0
