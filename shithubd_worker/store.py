@@ -259,7 +259,7 @@ class Ledger(Session):
 
     def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
         """End the lease inside the handler's own transaction."""
-        return not settle(self, "settle_v1", [Finished(lease, outcome, retention, 0.0)])
+        return not settle(self, "settle_within_v1", [Finished(lease, outcome, retention, 0.0)])
 
     @property
     def broken(self) -> bool:

@@ -220,3 +220,25 @@ def test_a_job_that_stays_locked_beyond_its_lease_runs_no_second_time(database, 
     gone(database, [job])
     assert outcomes(database, job) == ["ok"]
     assert worker.terminate() == 0
+
+
+def test_a_transaction_of_the_handlers_waits_for_no_lock_until_its_lease_is_over(database, start_worker, door):
+    """No interrupt falls into that wait: only the dead man could end it, and the process with it."""
+    (job,) = enqueue(database, how="transaction", door=door.path)
+    worker = start_worker(handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    with locked(database, LOCK, [job]):
+        door.open()
+        eventually(lambda: database.query("SELECT 1 FROM beats WHERE unsettled = ARRAY[%s::bigint]", job))
+    eventually(lambda: outcomes(database, job) == ["released"])
+    assert states(database, job) == {job: "queued"}
+    assert worker.terminate() == 0
+
+
+def test_strays_are_given_back_but_for_those_that_somebody_has_locked(any_database):
+    owner = worker_row(any_database)
+    jobs = leased(any_database, 3, owner, expires="infinity")
+    any_database.query("UPDATE jobs SET lease_token = %s", owner)
+    with locked(any_database, LOCK, jobs[:1]):
+        given_back = any_database.query("SELECT id FROM release_strays_v1(%s, ARRAY[%s::uuid])", owner, owner)
+    assert {job for (job,) in given_back} == set(jobs[1:])
