@@ -80,6 +80,7 @@ class Control(threading.Thread):
         metrics: Metrics,
         tray: Tray,
         settler: Settler,
+        strays: Callable[[], list[str]],
     ) -> None:
         super().__init__(name="control", daemon=True)
         self._beat = beat
@@ -99,19 +100,20 @@ class Control(threading.Thread):
         self._metrics = metrics
         self._tray = tray
         self._relief = Relief(beat, identity.id, tray, settler)
+        self._settler = settler
+        self._strays = strays
         self._main = threading.main_thread()
         self._finished = False
         self._beat_at = 0.0
         self._shown: object = None
         self._pinged_at = 0.0
         self._status_at = 0.0
-        self._retry_at = 0.0
-        self._lost_at = 0.0
+        self._retry_at = self._lost_at = 0.0
         self._tries = 0
         self._refusals = 0
         self._stop_told = False
         self._rang_at = 0.0
-        self._renew_again_at = self._show_again_at = 0.0
+        self._renew_again_at = self._show_again_at = self._settle_again_at = 0.0
         self._late_since = math.inf
 
     def finish(self) -> None:
@@ -126,7 +128,7 @@ class Control(threading.Thread):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         while not self._finished:
             # Quicker while there is something that a slow handler would keep.
-            self._progress.watched = self._tray.at_hand
+            self._progress.watched = self._tray.at_hand or self._settler.waiting
             try:
                 self._listen(QUICK_TICK_SECONDS if self._progress.watched else self._tick)
                 self._hear()
@@ -222,9 +224,10 @@ class Control(threading.Thread):
             if why != "lost":
                 outcome = attempt.interrupted_outcome(why)
                 self._tray.finished.append(Finished(attempt.lease, outcome, attempt.kind.retention, 0.0))
+            self._relief.give_back()
             self._relief.settle_finished()
             if why != "lost":
-                self._beat.unregister(self._identity.id)
+                self._beat.unregister(self._identity.id, self._strays())
         except DatabaseError as error:
             log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
         self._systemd.stopping()
@@ -260,7 +263,7 @@ class Control(threading.Thread):
 
     def _ask(self, now: float, attempt: Attempt | None) -> None:
         """All that is due. What is refused must not keep the others from their turn."""
-        for step in (self._relieve, self._look_at_clock, self._renew, self._show):
+        for step in (self._look_at_clock, self._renew, self._relieve, self._show):
             try:
                 step(now, attempt)
             except DatabaseError as error:
@@ -269,8 +272,12 @@ class Control(threading.Thread):
                 log.warning("the database refuses the control thread: %s", in_one_line(error))
 
     def _relieve(self, now: float, attempt: Attempt | None) -> None:
-        if attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS:
-            self._relief.empty_tray(now)
+        slow = attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS
+        if now < self._settle_again_at or not (slow or self._settler.waiting):
+            return
+        self._settle_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
+        self._relief.relieve(now, slow=slow)
+        self._settle_again_at = 0.0
 
     def _look_at_clock(self, now: float, _attempt: Attempt | None) -> None:
         if now - self._clock.seen_at >= LOOK_SECONDS:
@@ -307,7 +314,8 @@ class Control(threading.Thread):
         the next is no news: it beats no more often, however many there are."""
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
         state = self.state
-        shown = ("at work" if state in ("idle", "running") else state, running.lease.token if running else None)
+        token, unsettled = running.lease.token if running else None, self._settler.unsettled
+        shown = ("at work" if state in ("idle", "running") else state, token, unsettled)
         told_again = BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS
         if now - self._beat_at < told_again or now < self._show_again_at:
             return
@@ -318,6 +326,7 @@ class Control(threading.Thread):
             running.lease.id if running else None,
             running.kind.name if running else None,
             now - running.started_at if running else None,
+            unsettled,
         )
         if holds is None:
             log.warning("this worker's row was gone: registering again")

@@ -129,12 +129,13 @@ class Line:
             for job, kind, how in returned:
                 logs.returned(job, kind, how)
 
-    def leave(self, *, clean: bool) -> None:
-        """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease."""
+    def leave(self, strays: Sequence[str], *, clean: bool) -> None:
+        """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease; but what
+        the lease queries of the tokens `strays` may have leased never started."""
         self._systemd.stopping()
         if clean:
             try:
-                self._beat.unregister(self._identity.id)
+                self._beat.unregister(self._identity.id, strays)
             except psycopg.Error as error:
                 log.warning("could not take the worker's row away: %s", explained(error))
         for session in (self._queue, self._beat, self._ledger):
@@ -184,6 +185,10 @@ class Line:
         self._progress.trouble = reason
         self._sleep(seconds, listen=False)
         self._progress.trouble = ""
+
+    def wait(self, seconds: float) -> None:
+        """For something that nobody tells us of. A stop is heard at once."""
+        self._sleep(seconds, listen=False)
 
     @property
     def called(self) -> bool:

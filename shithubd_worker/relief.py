@@ -1,4 +1,7 @@
-"""A handler turned slow: settle what was finished before it, and give back what was leased after it."""
+"""A handler turned slow: settle what was finished before it, and give back what was leased after it.
+
+And, whoever runs, settle what could not be settled before.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,13 @@ class Relief:
         self._settler = settler
         self._strays_at = 0.0
 
-    def empty_tray(self, now: float) -> None:
-        """Settle and give back what is due."""
+    def relieve(self, now: float, *, slow: bool) -> None:
+        """Settle and give back what is due. `slow`: a handler keeps the main thread from it."""
         self._tray.relieving = True
         try:
-            self._give_back(now)
+            if slow:
+                self._empty_tray(now)
+            self._settler.resolve(self._beat)
         finally:
             self._tray.relieving = False
 
@@ -44,13 +49,17 @@ class Relief:
         if finished := self._tray.take_finished():
             self._settler.settle(self._beat, finished)
 
-    def _give_back(self, now: float) -> None:
+    def give_back(self) -> None:
+        """All that has not started."""
+        given_back = [Finished(lease, NOT_STARTED, "none", 0.0) for lease in self._tray.take_leased()]
+        self._tray.given_back += len(given_back)
+        self._tray.finished.extend(given_back)
+
+    def _empty_tray(self, now: float) -> None:
         tray = self._tray
         leased_at = tray.leased_at()
         if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
-            given_back = [Finished(lease, NOT_STARTED, "none", 0.0) for lease in tray.take_leased()]
-            tray.given_back += len(given_back)
-            tray.finished.extend(given_back)
+            self.give_back()
         self.settle_finished()
         ahead = tray.ahead
         if ahead is None or ahead is tray.ahead_given_back:

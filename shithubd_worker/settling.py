@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from shithubd_worker import logs
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.session import DatabaseError, in_one_line, lost, meaning
 from shithubd_worker.sqlstates import Meaning
-from shithubd_worker.store import Beat, Queue, make_days, no_day, record_lost
+from shithubd_worker.store import Settling, make_days, no_day, record_lost
 from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:
@@ -25,12 +25,16 @@ log = logging.getLogger(__name__)
 
 # The outcomes that only the lease's owner writes.
 _OURS = (How.OK, How.RETRY, How.FAILED, How.RELEASED)
-# What the database refuses altogether is tried again after so long, as long as its lease may stand.
+# A job that somebody has locked is tried again after so long, which waits for nobody.
+LOCKED_AGAIN_SECONDS = 0.2
+# One that the database refuses altogether, or waited for in vain, after so long.
 AGAIN_SECONDS = 5.0
 MOST_PUT_OFF = 1000
-# So many in a row that somebody stands in the way of: not of these jobs alone, then.
-IN_THE_WAY = 3
+# One call settles jobs one by one for no longer than this, and leaves the rest to the next: each may cost a wait, and a
+# thread has leases to renew and signs of life to give.
+ONE_BY_ONE_SECONDS = 0.5
 LONGEST_ERROR = 8192  # characters
+MOST_NAMED = 10  # jobs in a line of the log
 
 
 _Told = Callable[[Finished], Finished | None]
@@ -39,20 +43,44 @@ _Told = Callable[[Finished], Finished | None]
 class _PutOff(NamedTuple):
     again_at: float
     finished: Finished
+    may_pass: bool  # somebody stands in the way, and may leave
 
 
 class Settler:
     """For both threads: the main thread settles by its turns, the control thread while a handler turned slow.
 
-    `timeouts` are the kinds' lease timeouts in seconds.
+    What could not be settled is tried again by whichever thread comes first. Each job is in the hands of one of them:
+    they take it from a deque. What one has in hand just now, the other doesn't see.
     """
 
-    def __init__(self, worker: UUID, tray: Tray, metrics: Metrics, timeouts: Mapping[str, float]) -> None:
+    def __init__(self, worker: UUID, tray: Tray, metrics: Metrics) -> None:
         self._worker = worker
         self._tray = tray
         self._metrics = metrics
-        self._timeouts = timeouts
-        self._put_off: deque[_PutOff] = deque(maxlen=MOST_PUT_OFF)
+        self._put_off: deque[_PutOff] = deque()
+        self._unsettled: set[int] = set()  # the jobs of those that may pass, also while a thread has them in hand
+
+    @property
+    def waiting(self) -> bool:
+        """Is there anything that is to be settled again?"""
+        return bool(self._put_off or self._tray.doubtful)
+
+    @property
+    def unsettled(self) -> tuple[int, ...]:
+        """The jobs that somebody stands in the way of: no sweep takes them while this worker says so (beat_v1)."""
+        return tuple(sorted(self._unsettled)) if self._unsettled else ()
+
+    @property
+    def may_pass(self) -> bool:
+        """Is there any of that which the database doesn't refuse altogether?"""
+        return bool(self._tray.doubtful) or any(each.may_pass for each in tuple(self._put_off))
+
+    @property
+    def left(self) -> str:
+        """In words: how many jobs ended that are to be settled again, and which."""
+        left = [*self._tray.doubtful.copy(), *(each.finished for each in tuple(self._put_off))]
+        named = [str(each.lease.id) for each in left[:MOST_NAMED]] + ["..."] * (len(left) > MOST_NAMED)
+        return f"{len(left)} job(s) ended ({', '.join(named)})"
 
     def answered(self, session: Session, finished: Sequence[Finished], gone: set[int]) -> Sequence[Finished]:
         """What each came to, now that the database has answered: somebody else had ended the leases of `gone` (ids)."""
@@ -76,13 +104,13 @@ class Settler:
         self._metrics.refused(kind)
         logs.refused(job, kind, what, why)
 
-    def settle(self, session: Queue | Beat, finished: Sequence[Finished]) -> None:
-        """Settle. What got no answer is on the tray then, as doubtful. Raises what psycopg raises if it is not about a
-        single job."""
+    def settle(self, session: Settling, finished: Sequence[Finished]) -> None:
+        """Settle. What got no answer is on the tray then, as doubtful. Raises what psycopg raises if the database is
+        away, or short of something."""
         self._settle(session, finished, lambda _each: None)
 
-    def resolve(self, queue: Queue, *, at_last: bool = False) -> None:
-        """Settle again what got no answer, or was refused some time ago; all of that if `at_last`.
+    def resolve(self, session: Settling, *, at_last: bool = False) -> None:
+        """Settle again what got no answer, or was refused some time ago; all of that if `at_last`. Raises as `settle`.
 
         A lease that nobody took meanwhile can still be settled; one that is gone was settled by the first try, or lost.
         """
@@ -90,84 +118,99 @@ class Settler:
         if self._put_off:
             doubtful += self._take_put_off(at_last=at_last)
         if doubtful:
-            self._settle(queue, doubtful, lambda each: self._told(queue, each))
+            self._settle(session, doubtful, lambda each: self._told(session, each))
 
-    def _settle(self, session: Queue | Beat, finished: Sequence[Finished], told: _Told) -> None:
+    def _settle(self, session: Settling, finished: Sequence[Finished], told: _Told) -> None:
         """All in one, and if the database refuses that, one by one. `told` is asked of those whose lease is gone what
         an earlier try came to: None if there was none, or it came too late."""
         left = deque(finished)
         try:
             try:
-                gone = session.settle(finished)
+                gone, locked = session.settle(finished)
             except DatabaseError as error:
-                if lost(error) or meaning(error) is Meaning.SHORT:
+                if meaning(error) in (Meaning.LOST, Meaning.SHORT):
                     raise
                 if no_day(error):
                     make_days(session)
-                in_the_way = 0
-                while left:
-                    passing = self._settle_alone(session, left[0], told)
+                until = time.monotonic() + ONE_BY_ONE_SECONDS
+                while left and time.monotonic() < until:
+                    self._settle_alone(session, left[0], told)
                     left.popleft()
-                    in_the_way = in_the_way + 1 if passing else 0
-                    if in_the_way == IN_THE_WAY:
-                        raise
             else:
-                self._settled(session, finished, gone, told)
-        except BaseException:
+                self._settled(session, [each for each in finished if each.lease.id not in locked], gone, told)
+                left.clear()
+                for each in finished:
+                    if each.lease.id in locked:
+                        self._later(each, LOCKED_AGAIN_SECONDS)
+        finally:
             self._tray.doubtful.extend(left)
-            raise
 
-    def _settle_alone(self, session: Queue | Beat, each: Finished, told: _Told) -> bool:
-        """One job: as it ended, or else as failed, with the reason, or else later. True: somebody stood in the way."""
+    def _settle_alone(self, session: Settling, each: Finished, told: _Told) -> None:
+        """One job: as it ended, or else as failed, with the reason, or else later."""
         asked = each
         while True:
             try:
-                gone = session.settle([asked])
+                gone, locked = session.settle([asked])
             except DatabaseError as error:
                 means, why = meaning(error), in_one_line(error)
                 if means in (Meaning.LOST, Meaning.SHORT):
                     raise
                 if means is Meaning.PASSING or no_day(error):
-                    self._later(each)
-                    return True
+                    self._later(each, AGAIN_SECONDS)
+                    return
                 self.refused(each.lease.kind, each.lease.id, f"to settle it as {asked.outcome.how}", why)
                 if asked.outcome.how in (How.FAILED, How.POISON):
-                    self._later(each)
-                    return False
+                    self._later(each, AGAIN_SECONDS, may_pass=False)
+                    return
                 asked = each._replace(outcome=_failed(each.outcome, why))
             else:
-                self._settled(session, [asked], gone, told)
-                return False
+                if locked:
+                    self._later(each, LOCKED_AGAIN_SECONDS)
+                else:
+                    self._settled(session, [asked], gone, told)
+                return
 
     def _settled(self, session: Session, finished: Sequence[Finished], gone: set[int], told: _Told) -> None:
+        if self._unsettled:
+            self._unsettled.difference_update([each.lease.id for each in finished])
         heard = [told(each) if each.lease.id in gone else each for each in finished]
         gone = {each.lease.id for each, known in zip(finished, heard, strict=True) if known is None}
         known = [known or each for each, known in zip(finished, heard, strict=True)]
         self.report(self.answered(session, known, gone))
 
-    def _later(self, each: Finished) -> None:
-        """Put off what the database refuses, until its lease is over: then whoever sweeps sees to it."""
-        now = time.monotonic()
-        until = each.lease.sent_at + each.seconds + self._timeouts[each.lease.kind]
-        if now < until:
-            self._put_off.append(_PutOff(now + AGAIN_SECONDS, each))
+    def _later(self, each: Finished, seconds: float, *, may_pass: bool = True) -> None:
+        """Put off. If its lease ends before it could be settled, whoever sweeps sees to it, and the next try hears."""
+        while len(self._put_off) >= MOST_PUT_OFF and (oldest := _pop(self._put_off)):
+            dropped = oldest.finished
+            self._unsettled.discard(dropped.lease.id)
+            log.error(
+                "job %d (%s) ended as %s, which could not be written down, and there are %d more: it stays leased until"
+                " its timeout",
+                dropped.lease.id,
+                dropped.lease.kind,
+                dropped.outcome.how,
+                MOST_PUT_OFF,
+            )
+        (self._unsettled.add if may_pass else self._unsettled.discard)(each.lease.id)
+        self._put_off.append(_PutOff(time.monotonic() + seconds, each, may_pass))
 
     def _take_put_off(self, *, at_last: bool) -> list[Finished]:
         now = time.monotonic()
         taken = []
         for _ in range(len(self._put_off)):
-            each = self._put_off.popleft()
+            if (each := _pop(self._put_off)) is None:
+                break
             if at_last or now >= each.again_at:
                 taken.append(each.finished)
             else:
                 self._put_off.append(each)
         return taken
 
-    def _told(self, queue: Queue, each: Finished) -> Finished | None:
+    def _told(self, session: Settling, each: Finished) -> Finished | None:
         """What the first try came to, if it did; None if the lease was lost before it."""
         if each.retention == "none":  # nobody wrote down what became of it; most likely that settle
             return each
-        fate = queue.fate(each.lease)
+        fate = session.fate(each.lease)
         if fate in (*_OURS, each.outcome.how):
             error = None if fate == How.OK else each.outcome.error
             return each._replace(outcome=Outcome(How(fate), error, each.outcome.delay_seconds))
@@ -180,6 +223,13 @@ class Settler:
             if lost(error):
                 raise
             log.warning("job %d: its lost lease is not in the history: %s", each.lease.id, in_one_line(error))
+
+
+def _pop(put_off: deque[_PutOff]) -> _PutOff | None:
+    try:
+        return put_off.popleft()
+    except IndexError:  # the other thread had the last one
+        return None
 
 
 def _failed(outcome: Outcome, why: str) -> Outcome:

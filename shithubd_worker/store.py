@@ -38,7 +38,22 @@ _FORGET = (
 MOST_SWEPT = 2000
 
 
-class Queue(Session):
+class Settling(Session):
+    """What both threads of a worker ask: settle, and what became of a settle."""
+
+    def settle(self, finished: Sequence[Finished]) -> tuple[set[int], set[int]]:
+        """End leases, waiting for nobody. The ids of those that were lost, and of those that somebody has locked: for
+        them nothing was written."""
+        rows = self.rows("settle_soon_v1", *settle_arguments(finished))
+        return {job for job, locked in rows if not locked}, {job for job, locked in rows if locked}
+
+    def fate(self, lease: Lease) -> str | None:
+        """What became of a lease whose settle got no answer: leased, the outcome that ended it, or None if unknown."""
+        fate = self.value("lease_fate_v1", lease.id, lease.token)
+        return None if fate is None else str(fate)
+
+
+class Queue(Settling):
     """What the main thread of a worker asks: lease, start, settle, sweep."""
 
     def __init__(self, connect: Connect, schema: str, worker: UUID) -> None:
@@ -81,15 +96,6 @@ class Queue(Session):
         each: the first job's unless its lease is lost, and as many more as are worth their memory."""
         rows = self.rows("payloads_v1", as_array([str(lease.id) for lease in leases]), leases[0].token)
         return {job: (payload, fault) for job, payload, fault in rows}
-
-    def settle(self, finished: Sequence[Finished]) -> set[int]:
-        """End leases. The ids of those that were lost: for them nothing was written."""
-        return settle(self, "settle_soon_v1", finished)
-
-    def fate(self, lease: Lease) -> str | None:
-        """What became of a lease whose settle got no answer: leased, the outcome that ended it, or None if unknown."""
-        fate = self.value("lease_fate_v1", lease.id, lease.token)
-        return None if fate is None else str(fate)
 
     def kind_holds(self) -> list[Hold]:
         """The pauses of kinds that stand now."""
@@ -155,7 +161,7 @@ class Queue(Session):
         self.connection.execute(sql.SQL("DROP TABLE {}").format(table))
 
 
-class Beat(Session):
+class Beat(Settling):
     """What the control thread of a worker asks: register, beat, renew; and how it settles when it ends the process."""
 
     def register(self, identity: Identity, kinds: Sequence[str]) -> None:
@@ -164,19 +170,22 @@ class Beat(Session):
         self.rows("register_v1", *who.values(), __version__, newest_version(), list(kinds))
 
     def beat(
-        self, worker: UUID, state: str, job: int | None, kind: str | None, running: float | None
+        self,
+        worker: UUID,
+        state: str,
+        job: int | None,
+        kind: str | None,
+        running: float | None,
+        unsettled: Sequence[int] = (),
     ) -> list[Hold] | None:
-        """Say that the worker lives; learn which drains cover it. None if its row is gone."""
-        holds = self.value("beat_v1", worker, state, job, kind, running)
+        """Say that the worker lives, and which jobs that it has finished are still to be settled; learn which drains
+        cover it. None if its row is gone."""
+        holds = self.value("beat_v1", worker, state, job, kind, running, as_array([str(job) for job in unsettled]))
         return None if holds is None else [Hold(**hold) for hold in holds]
 
     def renew(self, lease: Lease, timeout: float) -> bool:
         """Move the lease's expiry to `timeout` seconds from now. False if it was lost."""
         return bool(self.value("renew_v1", lease.id, lease.token, timeout))
-
-    def settle(self, finished: Sequence[Finished]) -> set[int]:
-        """As Queue.settle, in place of a main thread that is busy or doesn't answer."""
-        return settle(self, "settle_soon_v1", finished)
 
     def release_strays(self, worker: UUID, token: str) -> list[tuple[int, str]]:
         """Give back the leases of a query whose answer the main thread hasn't read: (id, kind) of each."""
@@ -200,9 +209,9 @@ class Beat(Session):
         """The same for the process that systemd knows by this id."""
         return [(job, kind, how) for job, kind, how in self.rows("release_invocation_v1", invocation_id, why)]
 
-    def unregister(self, worker: UUID) -> None:
-        """Take the worker's row away."""
-        self.rows("unregister_v1", worker)
+    def unregister(self, worker: UUID, strays: Sequence[str]) -> None:
+        """Give back what the lease queries of these tokens may have leased, and take the worker's row away."""
+        self.rows("unregister_v1", worker, as_array(strays))
 
 
 # A connection's attribute, and the argument that the count itself is given.
@@ -250,7 +259,7 @@ class Ledger(Session):
 
     def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
         """End the lease inside the handler's own transaction."""
-        return not settle(self, "settle_v1", [Finished(lease, outcome, retention, 0.0)])
+        return not settle(self, "settle_within_v1", [Finished(lease, outcome, retention, 0.0)])
 
     @property
     def broken(self) -> bool:

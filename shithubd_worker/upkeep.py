@@ -53,6 +53,11 @@ class Upkeep:
         """A lease query got no answer: what it may have leased is given back, whenever it shows up."""
         self._strays[token] = time.monotonic() + STRAY_SECONDS
 
+    @property
+    def strays(self) -> list[str]:
+        """The tokens of lease queries that got no answer."""
+        return list(self._strays)
+
     def database_is_back(self) -> None:
         """The others lost it too: give them the time to renew before a lease of theirs counts as expired. What this
         worker may hold without knowing is given back at once."""
@@ -86,7 +91,7 @@ class Upkeep:
         self._strays = {token: until for token, until in self._strays.items() if now < until}
         earliest = self._clock.earliest(time.monotonic())
         for job, kind, how in self._queue.sweep(
-            back=back, strays=list(self._strays), earliest=earliest, timeouts=self._timeouts
+            back=back, strays=self.strays, earliest=earliest, timeouts=self._timeouts
         ):
             logs.returned(job, kind, how)
         if back is None:

@@ -30,7 +30,7 @@ from shithubd_worker.process_state import ProcessState
 from shithubd_worker.progress import Progress
 from shithubd_worker.registry import Kind
 from shithubd_worker.session import Connect, explained, lost
-from shithubd_worker.settling import Settler
+from shithubd_worker.settling import LOCKED_AGAIN_SECONDS, Settler
 from shithubd_worker.shares import Shares
 from shithubd_worker.store import BETWEEN_SECONDS, Beat, Ledger, Queue
 from shithubd_worker.tray import Tray
@@ -78,10 +78,9 @@ class Worker:
         self._clock = Clock(self._clock_was_set)
         self._upkeep = Upkeep(self._queue, self._clock, timeouts, drop=not config.poll_only)
         self._tray = Tray()
-        self._settler = Settler(self._identity.id, self._tray, metrics, timeouts)
+        self._settler = Settler(self._identity.id, self._tray, metrics)
         self._frontier, self._pace, self._shares = Frontier(), Pace(config.prefetch), Shares()
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
-        self._given_back = 0  # of tray.given_back: what the main thread knows of
         self._wakeup, self._ears = Wakeup(), Wakeup()
         self._process_state = ProcessState(
             on_stop=self._on_stop,
@@ -90,7 +89,8 @@ class Worker:
             alarm=self._alarm,
             reload=reread is not None,
         )
-        self._progress = Progress()
+        self._progress, self._given_back = Progress(), 0  # of tray.given_back: what the main thread knows of
+        self._waits = False  # has it said that it waits for locks before it leaves?
         self._short: str | None = None  # what the last handler was refused: connections, memory, disk
         self._line = Line(
             config,
@@ -150,6 +150,7 @@ class Worker:
             metrics=metrics,
             tray=self._tray,
             settler=self._settler,
+            strays=self._strays,
         )
         metrics.watch(self._control.running)
 
@@ -191,7 +192,7 @@ class Worker:
             logs.flush()
             self._control.finish()
             self._dead_man.stand_down()
-            self._line.leave(clean=clean)
+            self._line.leave(self._strays(), clean=clean)
         return EXIT_OK
 
     # A signal sets a flag and wakes the loop. Only the alarm raises, and only in a handler's frame.
@@ -210,6 +211,10 @@ class Worker:
         self._alarm.rang()
         if (attempt := self._progress.attempt) is not None:
             attempt.interrupt_if_due()
+
+    def _strays(self) -> list[str]:
+        """The tokens of lease queries whose answers were not read."""
+        return self._upkeep.strays + ([self._tray.ahead[0]] if self._tray.ahead else [])
 
     def _reload(self) -> None:
         """In the control thread, also while a handler runs. Raises ConfigError, and then nothing has changed."""
@@ -237,7 +242,7 @@ class Worker:
                 elif again or self._tray.unsettled or self._tray.doubtful:
                     pass  # another turn, at once
                 elif self._config.until_empty:
-                    if all_at_hand:
+                    if all_at_hand and not self._wait_for_locks():
                         return
                 elif not self._line.called:
                     logs.flush()
@@ -343,7 +348,7 @@ class Worker:
             self._queue.value("channel_v1")
         except psycopg.Error as error:
             if not lost(error):
-                raise
+                return False  # if that stays, the next turn shows it; what the handler came to isn't on the tray yet
             self._upkeep.database_is_back()
             self._frontier.anew()
             return True
@@ -357,17 +362,33 @@ class Worker:
                 self._unstarted.give_back(self._tray.take_leased())
                 self._tray.doubtful.extend(self._tray.take_finished())
                 self._settler.resolve(self._queue, at_last=True)
-                return
+                if not self._wait_for_locks():
+                    return
             except psycopg.Error as error:
                 if lost(error) and self._reconnect(error):
                     continue
                 if lost(error) or time.monotonic() >= self._stop.release_at:
                     ill = "is away" if lost(error) else "refuses"
-                    raise Unsettled(
-                        f"{len(self._tray.doubtful)} job(s) ended, but the database {ill}:"
-                        " they stay leased until their timeout"
-                    ) from error
+                    raise self._unsettled(f"the database {ill}") from error
                 self._patience.refused(error)
+
+    def _wait_for_locks(self) -> bool:
+        """For a moment, if what is finished can't be settled; until the end of the grace in all. False if all is."""
+        self._progress.ticked_at = time.monotonic()
+        if not self._settler.waiting:
+            return False
+        if not self._settler.may_pass:
+            raise self._unsettled("the database refuses to write that down")
+        if time.monotonic() >= self._stop.release_at:
+            raise self._unsettled("somebody has locked their rows")
+        if not self._waits:
+            self._waits = True
+            log.info("%s, and somebody has locked their rows: waiting", self._settler.left)
+        self._line.wait(LOCKED_AGAIN_SECONDS)
+        return True
+
+    def _unsettled(self, why: str) -> Unsettled:
+        return Unsettled(f"{self._settler.left}, but {why}: they stay leased until their timeout")
 
     def _reconnect(self, error: Exception) -> bool:
         """Until the database answers again: True. False if the worker must go first."""

@@ -41,7 +41,7 @@ class BareWorker:
 
     def settle(self, lease: Lease, outcome: Outcome, retention: str = "7d") -> bool:
         """End one lease. False if it was lost."""
-        return not self.queue.settle([Finished(lease, outcome, retention, 0.0)])
+        return not any(self.queue.settle([Finished(lease, outcome, retention, 0.0)]))
 
     def close(self) -> None:
         """Drop the connection."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 
+import psycopg
 from sample_jobs import wait_at
 
 from shithubd_worker import NotNow, Registry
 
 registry = Registry()
+_somebody: list[psycopg.Connection] = []
 
 
 @registry.handler("refused.ends", lease_timeout=60, max_attempts=5, backoff=1000)
@@ -28,12 +30,24 @@ def ends(job, how="ok", door=None, text=""):
 
 
 @registry.handler("refused.asks", lease_timeout=60)
-def asks(job):
+def asks(job, door=None):
     """Needs a connection of its own."""
+    wait_at(door)
     job.connection.execute("SELECT 1")
 
 
 @registry.handler("refused.renewed", lease_timeout=5, max_runtime=600)
-def renewed(job, door):
-    """Needs its lease renewed."""
+def renewed(job, door=None, lock=False):
+    """Needs its lease renewed. Or has somebody lock every second one of those that are leased with it."""
     wait_at(door)
+    if lock:
+        url = os.environ["SHITHUBD_WORKER_DATABASE_URL"]
+        _somebody.append(psycopg.connect(url, application_name="somebody"))
+        _somebody[0].execute("SELECT FROM jobs WHERE state = 'processing' AND payload = '{}' AND id % 2 = 0 FOR UPDATE")
+
+
+@registry.handler("refused.breaks", lease_timeout=60, max_attempts=5, backoff=1000)
+def breaks(job, door):
+    """Its own connection breaks."""
+    wait_at(door)
+    job.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -2,7 +2,8 @@
 -- work (SKIP LOCKED). Returns the jobs that it touched:
 --   released         leases of this worker whose answers it never got: those of p_strays (release_strays_v1)
 --   crashed, poison  leases that expired, of any kind and any worker, at most p_limit; one without an expiry counts as
---                    expired. Looks p_back seconds back (null: from the first on): behind lie dead index entries, which
+--                    expired. Not one that its owner says to have finished, in a beat of the last 10 s: somebody had
+--                    locked the row, and it is about to be settled. Looks p_back seconds back (null: from the first on): behind lie dead index entries, which
 --                    pile up while somebody holds a snapshot, so the worker looks at all of them less often the longer
 --                    that takes. Not at all with p_back 0: a worker that has just found the database again, or that its
 --                    clock was set, gives the others, who have to find that too, the time to renew.
@@ -44,6 +45,8 @@ BEGIN
              WHERE j.state = 'processing'
                AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) >= v_since
                AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) <= v_now
+               AND NOT EXISTS (SELECT FROM beats b WHERE b.worker_id = j.worker_id AND j.id = ANY (b.unsettled)
+                                 AND abs(seconds_since_v1(b.beat_at)) < 10)
              ORDER BY coalesce(j.lease_expires_at, '-infinity'::timestamptz)
              LIMIT p_limit
                FOR UPDATE SKIP LOCKED) e;

@@ -1,14 +1,14 @@
--- A worker's sign of life, and what it does since when. Answers with the drains that cover it, as a JSON array, or
+-- A worker's sign of life, what it does since when, and which jobs it has finished and can't settle yet. Answers with the drains that cover it, as a JSON array, or
 -- null if its row is gone (it must register again). Called by the control thread.
 CREATE OR REPLACE FUNCTION beat_v1(
-    p_worker uuid, p_state text, p_job bigint, p_kind text, p_running double precision
+    p_worker uuid, p_state text, p_job bigint, p_kind text, p_running double precision, p_unsettled bigint[] DEFAULT '{}'
 ) RETURNS jsonb
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 BEGIN
     UPDATE beats
        SET beat_at = clock_timestamp(), state = p_state, job_id = p_job, job_kind = p_kind,
-           job_since = clock_timestamp() - make_interval(secs => p_running)
+           job_since = clock_timestamp() - make_interval(secs => p_running), unsettled = p_unsettled
      WHERE worker_id = p_worker;
     IF NOT FOUND THEN
         RETURN NULL;

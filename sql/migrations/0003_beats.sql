@@ -8,7 +8,8 @@ CREATE TABLE beats (
     job_id    bigint,                 -- what it runs, as of its last beat
     job_kind  text,
     job_since timestamptz,
-    beat_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+    beat_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    unsettled bigint[]    NOT NULL DEFAULT '{}'  -- jobs that it has finished, and that somebody's lock keeps it from settling
 ) WITH (fillfactor = 50);
 
 INSERT INTO beats (worker_id, state, job_id, job_kind, job_since, beat_at)
@@ -25,3 +26,7 @@ DROP FUNCTION IF EXISTS sweep_v1(uuid, double precision, uuid[], integer);
 DROP FUNCTION IF EXISTS payloads_v1(bigint[], uuid);
 DROP FUNCTION IF EXISTS housemates_v1(uuid, text);
 DROP FUNCTION IF EXISTS return_crashed_v1(bigint[], text);
+DROP FUNCTION IF EXISTS settle_soon_v1(bigint[], uuid[], text[], double precision[], text[], text[]);
+DROP FUNCTION IF EXISTS unregister_v1(uuid);
+DROP FUNCTION IF EXISTS beat_v1(uuid, text, bigint, text, double precision);
+DROP FUNCTION IF EXISTS release_strays_v1(uuid, uuid[]);

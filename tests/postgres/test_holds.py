@@ -310,6 +310,6 @@ def test_a_dead_workers_drain_ends_with_it(database, operations, hire):
     bare = hire()
     operations.drain(Scope("worker", str(bare.id)), None, None)
     beat = Beat(connector(database.url, "beat"), "public")
-    beat.unregister(bare.id)
+    beat.unregister(bare.id, [])
     beat.close()
     assert database.value("SELECT count(*) FROM holds") == 0

@@ -536,7 +536,7 @@ def test_a_lost_lease_is_told_though_the_same_job_was_leased_and_done_again_sinc
     driver = hire()
     enqueue(database, 1)
     (old,) = driver.lease()
-    database.query("SELECT release_strays_v1(%s)", driver.id)
+    database.query("SELECT release_strays_v1(%s, ARRAY[%s::uuid])", driver.id, old.token)
     driver.frontier.anew()
     (new,) = driver.turn().leases
     assert (old.id, old.token != new.token) == (new.id, True)

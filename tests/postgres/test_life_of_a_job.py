@@ -127,7 +127,7 @@ class Life(RuleBasedStateMachine):
         model = self.jobs[job]
         standing = model.state == "processing" and model.leases[-1] is lease
         delay = 10**7 if late else 0.0
-        lost = self.beat.settle([Finished(lease, Outcome(How(how), "e", delay), "7d", 0.0)])
+        lost, _ = self.beat.settle([Finished(lease, Outcome(How(how), "e", delay), "7d", 0.0)])
         assert lost == (set() if standing else {job})
         if not standing:
             return  # fenced: the invariants see that nothing changed

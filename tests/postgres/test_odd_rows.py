@@ -294,7 +294,7 @@ def be_a_worker(database, kinds):
         "UPDATE queue_counts SET claimed_at = '-infinity' WHERE seconds_since_v1(claimed_at) BETWEEN 0 AND 50"
     )
     eventually(lambda: "shithubd_queue_scrape_success 1.0" in generate_latest(registry).decode(), "a count")
-    beat.unregister(me.id)
+    beat.unregister(me.id, [])
     for session in (beat, bare, collector):
         session.close()
 

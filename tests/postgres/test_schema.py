@@ -453,7 +453,7 @@ class Bare:
 
     def __exit__(self, *_):
         with closing(self.queue), closing(self.beat):
-            self.beat.unregister(self.me.id)
+            self.beat.unregister(self.me.id, [])
 
 
 @pytest.fixture

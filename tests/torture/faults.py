@@ -178,6 +178,37 @@ class Lines:
         return []
 
 
+# `half a kind`: what runs most just now, so that there is something of it.
+_LOCKS = {
+    "rows": "SELECT FROM jobs WHERE state = 'processing' ORDER BY random() LIMIT %(times)s FOR UPDATE",
+    "half a kind": "UPDATE jobs SET priority = priority WHERE id %% 2 = 0 AND kind = (SELECT kind FROM jobs"
+    " WHERE state = 'processing' ORDER BY random() LIMIT 1)",
+}
+
+
+class Locks:
+    """A session that locks rows of jobs and thinks: a person's transaction, left open."""
+
+    def __init__(self, url: str, log: Log) -> None:
+        self._url = url
+        self._log = log
+
+    def __call__(self, fault: Fault) -> list[Undo]:
+        """Carry out one."""
+        self._log("fault", sort=fault.sort, how=fault.how)
+        with suppress(*AWAY):
+            connection = psycopg.connect(self._url, connect_timeout=2, application_name="torture lock")
+            try:
+                connection.execute("SET lock_timeout = '2s'")
+                found = connection.execute(_LOCKS[fault.how], {"times": 10 * fault.times}).rowcount  # type: ignore[arg-type]
+            except psycopg.Error:  # the rows of another one
+                connection.close()
+                return []
+            self._log("lock", how=fault.how, rows=found, seconds=fault.seconds)
+            return [(fault.seconds, connection.close)]
+        return []
+
+
 class Postgres:
     """The database dies, or is restarted."""
 

@@ -7,7 +7,21 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 # What --only takes. The last three are the doing of operators, and of handlers that meddle with their process.
-SORTS = ("kill", "stop", "term", "stall", "quota", "burn", "cut", "backend", "database", "barrier", "jobs", "meddle")
+SORTS = (
+    "kill",
+    "stop",
+    "term",
+    "stall",
+    "quota",
+    "burn",
+    "cut",
+    "backend",
+    "database",
+    "lock",
+    "barrier",
+    "jobs",
+    "meddle",
+)
 # Each lane is carried out by a thread of its own, one fault after the other, whatever the other lanes do.
 # Sort: how often it is drawn, beside the others of its lane.
 LANES = {
@@ -15,9 +29,16 @@ LANES = {
     "quotas": {"quota": 1},
     "lines": {"cut": 3, "backend": 4},
     "database": {"database": 1},
+    "locks": {"lock": 1},
 }
 # Seconds between two faults of a lane.
-GAPS = {"processes": (0.3, 1.7), "quotas": (1.0, 4.0), "lines": (2.0, 6.0), "database": (9.0, 20.0)}
+GAPS = {
+    "processes": (0.3, 1.7),
+    "quotas": (1.0, 4.0),
+    "lines": (2.0, 6.0),
+    "database": (9.0, 20.0),
+    "locks": (0.3, 3.0),
+}
 
 
 class Fault(NamedTuple):
@@ -56,6 +77,8 @@ def _detail(dice: random.Random, sort: str) -> tuple[str, float]:
         return "", dice.uniform(0.03, 0.3)
     if sort in ("burn", "quota"):
         return "", dice.uniform(0.5, 2.5)
+    if sort == "lock":
+        return dice.choice(["rows", "rows", "half a kind"]), dice.uniform(1.0, 10.0)
     if sort == "cut":
         return dice.choice([("drop", 0.0), ("reset", 0.0), ("stall", dice.uniform(0.3, 6.0))])
     if sort == "backend":

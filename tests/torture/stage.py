@@ -21,7 +21,7 @@ import psycopg
 from servers import Server, debian_bindir, embedded_bindir, free_port
 
 from shithubd_worker import schema
-from torture.faults import Lane, Lines, Postgres, Processes, Quotas
+from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas
 from torture.handlers import registry
 from torture.operators import PAUSED_KINDS, Clerk, Drainer, Operator, Pauser
 from torture.proxy import Proxy
@@ -145,6 +145,7 @@ def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Sup
             "quotas": Quotas(supervisor, quota, log),
             "lines": Lines(proxy, url, log),
             "database": Postgres(server, url, log),
+            "locks": Locks(url, log),
         }
         lanes = [Lane(lane, draw(plan.seed, lane, plan.only, len(supervisor.slots)), carriers[lane]) for lane in LANES]
         actors: list[Lane | Operator] = [*lanes, *_operators(plan, url, supervisor, log)]

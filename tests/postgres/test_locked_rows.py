@@ -1,0 +1,244 @@
+"""Somebody has locked rows of the queue for long. What has finished waits for him, and nothing else does.
+
+It runs no second time, and whatever the worker has to do meanwhile goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+from conftest import eventually
+from test_refusals import HANDLERS, WIDE, enqueue, gone, outcomes, states
+from test_returning import leased, locked, worker_row
+
+from shithubd_worker.metrics import Metrics
+from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
+from shithubd_worker.session import connector
+from shithubd_worker.settling import MOST_PUT_OFF, Settler
+from shithubd_worker.store import Queue
+from shithubd_worker.tray import Tray
+
+LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"
+
+
+@contextmanager
+def somebody(database):
+    """A person's transaction has locked the rows: the first job of the batch let him in."""
+    yield
+    database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'somebody'")
+
+
+def a_trigger(database):
+    """The rows are free, but the application has whoever deletes them wait."""
+    database.query(
+        "CREATE FUNCTION application() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF old.id % 2 = 0 AND old.payload = '{}' THEN PERFORM pg_advisory_xact_lock_shared(999); END IF;"
+        " RETURN old; END $$"
+    )
+    database.query("CREATE TRIGGER application BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION application()")
+    return locked(database, "SELECT pg_advisory_xact_lock(999)")
+
+
+@pytest.mark.parametrize("lock", [somebody, a_trigger])
+def test_many_locked_rows_keep_no_lease_from_its_renewal_and_no_other_job_from_its_end(
+    database, start_worker, door, lock
+):
+    """Half a batch is locked when it ended, and the last job of the batch runs long: longer than its lease."""
+    worker = start_worker(*WIDE, handlers=HANDLERS)
+    gone(database, enqueue(database, 300, kind="refused.renewed"))  # it knows that they are quick
+    batch = [{"lock": lock is somebody}, *[{}] * 60, {"door": door.path}]
+    lease = "SELECT lease_token, extract(epoch FROM lease_expires_at - leased_at) FROM jobs WHERE id = %s"
+    with lock(database):
+        rows = database.query(
+            "INSERT INTO jobs (kind, payload) SELECT 'refused.renewed', p FROM jsonb_array_elements(%s::jsonb) p"
+            " RETURNING id",
+            json.dumps(batch),
+        )
+        _, *jobs, slow = [job for (job,) in rows]
+        held = [job for job in jobs if job % 2 == 0]
+        gone(database, [job for job in jobs if job not in held])
+        (token, _) = database.query(lease, slow)[0]
+        assert set(states(database, *held).values()) == {"processing"}
+        # Of 5 s, renewed every third of that.
+        eventually(lambda: database.query(lease, slow)[0][1] > 9, "the second renewal", within=60)
+        assert database.query(lease, slow)[0][0] == token
+    eventually(lambda: database.value("SELECT count(*) FROM job_history") >= 361)
+    assert states(database, slow) == {slow: "processing"}
+    door.open()
+    gone(database, [slow])
+    assert worker.terminate() == 0
+
+
+def test_a_job_that_was_locked_when_it_ended_is_settled_while_the_next_one_runs(database, start_worker, door, tmp_path):
+    (job,) = enqueue(database, door=door.path)
+    worker = start_worker(handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    another = str(tmp_path / "another door")
+    (slow,) = enqueue(database, kind="refused.asks", door=another)
+    with locked(database, LOCK, [job]):
+        door.open()
+        eventually(lambda: states(database, job, slow) == {job: "processing", slow: "processing"})
+    gone(database, [job])
+    assert states(database, slow) == {slow: "processing"}
+    assert outcomes(database, job) == ["ok"]
+    (tmp_path / "another door").touch()
+    gone(database, [slow])
+    assert worker.terminate() == 0
+
+
+@pytest.mark.parametrize("why", ["a stop", "an empty queue"])
+def test_a_worker_that_leaves_waits_for_whoever_has_locked_what_it_did(database, start_worker, door, why):
+    (job,) = enqueue(database, door=door.path)
+    worker = start_worker(*(["--until-empty"] if why == "an empty queue" else []), handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    with locked(database, LOCK, [job]):
+        if why == "a stop":
+            worker.send(15)
+        door.open()
+        worker.wait_for(f"1 job(s) ended ({job}), and somebody has locked their rows: waiting")
+        assert worker.process.poll() is None
+    assert worker.wait() == 0
+    assert states(database, job) == {}
+    assert outcomes(database, job) == ["ok"]
+    assert database.query("SELECT FROM workers") == []
+
+
+def test_a_worker_that_must_go_before_leaves_the_job_leased_and_says_so(database, start_worker, door):
+    (job,) = enqueue(database, door=door.path)
+    worker = start_worker("--grace", "2", handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    with locked(database, LOCK, [job]):
+        door.open()
+        worker.send(15)
+        assert worker.wait() == 75
+    assert f"1 job(s) ended ({job}), but somebody has locked their rows: they stay leased" in worker.log
+    assert states(database, job) == {job: "processing"}
+    (owner,) = database.query("SELECT id FROM workers")[0]
+    assert len(database.query("SELECT * FROM release_worker_v1(%s, 'it is dead')", owner)) == 1
+    assert outcomes(database, job) == ["crashed"]
+
+
+def test_who_leaves_gives_back_what_never_started_and_nothing_that_ran(any_database):
+    owner = worker_row(any_database)
+    ran, stray = leased(any_database, 2, owner, expires="infinity")
+    token = any_database.value("SELECT lease_token FROM jobs WHERE id = %s", stray)
+    any_database.query("SELECT unregister_v1(%s, ARRAY[%s])", owner, token)
+    assert states(any_database, ran, stray) == {ran: "processing", stray: "queued"}
+    assert any_database.query("SELECT id FROM workers") == [(owner,)]  # release-dead finds by it what ran
+
+
+def test_what_a_handler_came_to_is_not_dropped_if_the_database_refuses_to_answer(database, start_worker, door):
+    """Its own connection broke, and the worker asks whether the database went away."""
+    (job,) = enqueue(database, kind="refused.breaks", door=door.path)
+    start_worker(handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    database.query("ALTER FUNCTION channel_v1() RENAME TO channel_v0")
+    door.open()
+    eventually(lambda: outcomes(database, job) == ["retry"], within=60)
+
+
+@pytest.fixture
+def settler(any_database):
+    """A settler, with a session of its own."""
+    queue = Queue(connector(any_database.url, "test"), "public", uuid4())
+    settler = Settler(uuid4(), Tray(), Metrics(["k"], "here:1"))
+    yield lambda finished: settler.settle(queue, finished), lambda: settler.resolve(queue, at_last=True)
+    queue.close()
+
+
+def finished(database, count):
+    """So many jobs of a worker's that are to be settled."""
+    jobs = leased(database, count, worker_row(database), expires="infinity")
+    tokens = dict(database.query("SELECT id, lease_token::text FROM jobs"))
+    batches = {job: Batch(tokens[job], time.monotonic(), 0.0) for job in jobs}
+    return [
+        Finished(Lease(job, "k", "{}", 1, None, 0, 0, 0.0, batches[job]), Outcome(How.OK), "7d", 1.0) for job in jobs
+    ]
+
+
+def test_locked_rows_are_passed_over_at_once_and_each_outcome_finds_its_job(any_database, settler):
+    settle, resolve = settler
+    hows = [Outcome(How.OK), Outcome(How.RETRY, "an error", 1000.0), Outcome(How.FAILED, "the end")]
+    each = [one._replace(outcome=hows[n % 3]) for n, one in enumerate(finished(any_database, 30))]
+    jobs = [one.lease.id for one in each]
+    with locked(any_database, LOCK, jobs[::2]):
+        settle(each)
+        assert any_database.query("SELECT id FROM jobs WHERE state = 'processing' ORDER BY id") == [
+            (job,) for job in jobs[::2]
+        ]
+        resolve()
+    resolve()
+    expected = {one.lease.id: [one.outcome.how] for one in each}
+    assert {job: outcomes(any_database, job) for job in jobs} == expected
+    errors = dict(any_database.query("SELECT id, error FROM job_history"))
+    assert errors == {one.lease.id: one.outcome.error for one in each}
+
+
+def test_an_outcome_that_is_dropped_is_logged(any_database, settler, caplog):
+    settle, resolve = settler
+    each = finished(any_database, MOST_PUT_OFF + 1)
+    with locked(any_database, LOCK, [one.lease.id for one in each]):
+        settle(each)
+    dropped = each[0].lease.id
+    assert [record.args[0] for record in caplog.records if "could not be written down" in record.msg] == [dropped]
+    resolve()
+    assert any_database.query("SELECT id FROM jobs") == [(dropped,)]
+
+
+@pytest.mark.parametrize(
+    ("beat", "taken"), [("clock_timestamp()", False), ("clock_timestamp() - interval '11 s'", True)]
+)
+def test_no_sweep_takes_what_a_worker_that_beats_has_finished(any_database, beat, taken):
+    owner = worker_row(any_database)
+    finished, running = leased(any_database, 2, owner)
+    any_database.query("INSERT INTO beats (worker_id) VALUES (%s)", owner)
+    any_database.query("SELECT beat_v1(%s, 'idle', NULL, NULL, NULL, ARRAY[%s::bigint])", owner, finished)
+    any_database.query(f"UPDATE beats SET beat_at = {beat}")
+    swept = {job for job, _, _ in any_database.query("SELECT * FROM sweep_v1(%s)", uuid4())}
+    assert swept == ({finished, running} if taken else {running})
+
+
+def test_a_job_that_stays_locked_beyond_its_lease_runs_no_second_time(database, start_worker, door, tmp_path):
+    (job,) = enqueue(database, kind="refused.renewed", door=door.path)
+    worker = start_worker(handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    with locked(database, LOCK, [job]):
+        door.open()
+        eventually(lambda: database.query("SELECT 1 FROM beats WHERE unsettled = ARRAY[%s::bigint]", job))
+        expired = "SELECT lease_expires_at < clock_timestamp() FROM jobs WHERE id = %s"
+        eventually(lambda: database.value(expired, job))
+        # Its sweeps find nothing else, and go on.
+        for _ in range(20):
+            assert database.query("SELECT * FROM sweep_v1(%s)", uuid4()) == []
+    for _ in range(20):
+        assert database.query("SELECT outcome FROM job_history WHERE outcome <> 'ok'") == []
+        database.query("SELECT * FROM sweep_v1(%s)", uuid4())
+    gone(database, [job])
+    assert outcomes(database, job) == ["ok"]
+    assert worker.terminate() == 0
+
+
+def test_a_transaction_of_the_handlers_waits_for_no_lock_until_its_lease_is_over(database, start_worker, door):
+    """No interrupt falls into that wait: only the dead man could end it, and the process with it."""
+    (job,) = enqueue(database, how="transaction", door=door.path)
+    worker = start_worker(handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    with locked(database, LOCK, [job]):
+        door.open()
+        eventually(lambda: database.query("SELECT 1 FROM beats WHERE unsettled = ARRAY[%s::bigint]", job))
+    eventually(lambda: outcomes(database, job) == ["released"])
+    assert states(database, job) == {job: "queued"}
+    assert worker.terminate() == 0
+
+
+def test_strays_are_given_back_but_for_those_that_somebody_has_locked(any_database):
+    owner = worker_row(any_database)
+    jobs = leased(any_database, 3, owner, expires="infinity")
+    any_database.query("UPDATE jobs SET lease_token = %s", owner)
+    with locked(any_database, LOCK, jobs[:1]):
+        given_back = any_database.query("SELECT id FROM release_strays_v1(%s, ARRAY[%s::uuid])", owner, owner)
+    assert {job for (job,) in given_back} == set(jobs[1:])
