@@ -37,7 +37,7 @@ BEGIN
           FROM unnest(p_kinds, p_seconds) k (kind, seconds)
          WHERE j.state = 'processing' AND j.kind = k.kind
            AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) > v_now + make_interval(secs => k.seconds + 5)
-           AND NOT EXISTS (SELECT FROM beats b WHERE b.worker_id = j.worker_id AND beats_v1(b.beat_at));
+           AND NOT EXISTS (SELECT FROM beats b WHERE b.worker_id = j.worker_id AND lives_v1(b.beat_at));
     END IF;
     SELECT array_agg(e.id) INTO v_ids
       FROM (SELECT j.id FROM jobs j

@@ -1,5 +1,5 @@
 -- Takes away the rows of workers that were silent for a day (or whose last beat lies a day
--- ahead: see beats_v1) and hold no lease: nobody on their host came back.
+-- ahead: see lives_v1) and hold no lease: nobody on their host came back.
 CREATE OR REPLACE FUNCTION forget_workers_v1() RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

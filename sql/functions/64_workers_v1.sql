@@ -5,7 +5,7 @@ AS $$
     SELECT to_jsonb(w) || to_jsonb(b) - 'worker_id' || jsonb_build_object(
                'leased_by', w.host || ':' || w.pid,
                'kinds', ARRAY(SELECT k.kind FROM unnest(w.kinds) AS k (kind) WHERE k.kind IS NOT NULL),
-               'silent', NOT beats_v1(b.beat_at),
+               'silent', NOT lives_v1(b.beat_at),
                'beat_seconds', round(seconds_since_v1(b.beat_at)::numeric, 1),
                'job_seconds', round(seconds_since_v1(b.job_since)::numeric, 1),
                'started_at', readable_v1(w.started_at),

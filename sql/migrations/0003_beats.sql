@@ -25,3 +25,4 @@ DROP FUNCTION IF EXISTS sweep_v1(uuid, double precision, uuid[], integer);
 DROP FUNCTION IF EXISTS payloads_v1(bigint[], uuid);
 DROP FUNCTION IF EXISTS housemates_v1(uuid, text);
 DROP FUNCTION IF EXISTS return_crashed_v1(bigint[], text);
+DROP FUNCTION IF EXISTS beats_v1(timestamptz);  -- lives_v1 now: there is a table of that name
