@@ -1,7 +1,8 @@
 -- processing → queued for the leases that a worker doesn't know of: those of these tokens, whose answers never reached it,
 -- however late they committed; or (null) all that it still holds. Nothing of them was started; the attempts are given
--- back. One that the database refuses to release is left to its expiry. Called by sweep_v1 for the worker that sweeps, by the
--- control thread for a lease that was sent ahead while a handler turned slow, and by unregister_v1.
+-- back. One that somebody has locked is left to the next call, or like one that the database refuses to release, to its
+-- expiry. Called by sweep_v1 for the worker that sweeps, by the control thread for a lease that was sent ahead while a
+-- handler turned slow, and by unregister_v1.
 CREATE OR REPLACE FUNCTION release_strays_v1(p_worker uuid, p_tokens uuid[] DEFAULT NULL)
 RETURNS TABLE (id bigint, kind text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -14,7 +15,7 @@ BEGIN
     SELECT array_agg(l.id) INTO v_ids
       FROM (SELECT j.id FROM jobs j
              WHERE j.state = 'processing' AND j.worker_id = p_worker AND (p_tokens IS NULL OR j.lease_token = ANY (p_tokens))
-               FOR UPDATE) l;
+               FOR UPDATE SKIP LOCKED) l;
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
