@@ -78,6 +78,7 @@ class Line:
                 self._take_back()
                 self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
                 kinds = self._queue.kind_holds()
+                woken = self._config.poll_only or self._queue.value("enqueues_notify_v1")
                 break
             except psycopg.Error as error:
                 self._queue.close()
@@ -95,7 +96,7 @@ class Line:
                 return False
         for hold in (*self._progress.holds, *kinds):
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
-        if not (self._config.poll_only or self._queue.value("enqueues_notify_v1")):
+        if not woken:
             log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
         return True
 
@@ -177,8 +178,11 @@ class Line:
             schema.check_rights(self._queue.connection, self._queue.schema)
 
     def pause(self, times: int, reason: str) -> None:
-        """Lease nothing for a moment, longer each time in a row, 5 s at most. A stop is heard at once."""
+        """Lease nothing for a moment, longer each time in a row, 5.6 s at most. A stop is heard at once, and the pause
+        ends with its grace."""
+        self._progress.ticked_at = time.monotonic()  # who waits for a disk isn't stalled
         seconds = backoff.reconnect(times, random.random())  # noqa: S311
+        seconds = max(0.0, min(seconds, self._stop.release_at - time.monotonic()))
         log.log(logging.WARNING if times == 1 else logging.INFO, "pausing for %.1f s: %s", seconds, reason)
         self._progress.trouble = reason
         self._sleep(seconds, listen=False)
