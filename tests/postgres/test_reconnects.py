@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 from conftest import eventually
 from servers import deaf_port
@@ -49,7 +50,7 @@ def test_a_session_keeps_the_servers_last_word(any_database, asked):
                 session.value("channel_v1")
             else:
                 session.heed()
-        except line.LOST as error:
+        except psycopg.Error as error:
             heard = session.last_word or str(line.explained(error))
     assert "terminating connection due to administrator command" in heard
     session.close()
