@@ -26,7 +26,7 @@ from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.raised import as_text, came_from_fork, came_from_interrupt, chain, fell_at_entry, refuse_unrun
 from shithubd_worker.registry import Kind
-from shithubd_worker.sqlstates import Meaning, meaning
+from shithubd_worker.sqlstates import Meaning, meaning, no_day
 
 if TYPE_CHECKING:
     import subprocess
@@ -51,7 +51,6 @@ SETTLE_SECONDS = 10.0
 # A job whose handler was refused connections, memory or disk is released, and not leased again before this.
 SHORT_SECONDS = 15.0
 _SHORT_OF = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-_NO_DAY = "23514"  # what a settle says where the history has no partition for today; the next one makes it
 OK = Outcome(How.OK)
 _read_json = json.JSONDecoder().raw_decode  # what jsonb gives as text has nothing before it or after
 
@@ -360,7 +359,8 @@ class Attempt:
         sqlstate = getattr(error, "sqlstate", None)
         if error is self._refused:
             # A connection that can't be opened has no SQLSTATE. A refused settle is a fault, unless that passes.
-            return sqlstate == _NO_DAY or meaning(sqlstate) in (Meaning.LOST, Meaning.SHORT, Meaning.PASSING)
+            passes = meaning(sqlstate) in (Meaning.LOST, Meaning.SHORT, Meaning.PASSING)
+            return passes or no_day(error)
         if isinstance(error, OSError):
             return error.errno in _SHORT_OF or (error.errno == errno.EAGAIN and came_from_fork(error))
         return sqlstate is not None and (meaning(sqlstate) is Meaning.SHORT or sqlstate == "57P03")

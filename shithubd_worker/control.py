@@ -113,7 +113,7 @@ class Control(threading.Thread):
         self._refusals = 0
         self._stop_told = False
         self._rang_at = 0.0
-        self._renew_again_at = self._show_again_at = self._settle_again_at = 0.0
+        self._look_again_at = self._renew_again_at = self._show_again_at = self._settle_again_at = 0.0
         self._late_since = math.inf
 
     def finish(self) -> None:
@@ -252,7 +252,7 @@ class Control(threading.Thread):
             self._tries += 1
             self._lost_at = time.monotonic()
             # There is something to ask, by which it shows that the database is back.
-            self._beat_at = self._show_again_at = self._renew_again_at = 0.0
+            self._beat_at = self._show_again_at = self._renew_again_at = self._look_again_at = 0.0
             self._retry_at = self._lost_at + backoff.reconnect(self._refusals, random.random())  # noqa: S311
         else:
             if self._tries:
@@ -280,7 +280,8 @@ class Control(threading.Thread):
         self._settle_again_at = 0.0
 
     def _look_at_clock(self, now: float, _attempt: Attempt | None) -> None:
-        if now - self._clock.seen_at >= LOOK_SECONDS:
+        if now - self._clock.seen_at >= LOOK_SECONDS and now >= self._look_again_at:
+            self._look_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
             self._beat.look_at_clock(self._clock)
 
     def _renew(self, now: float, attempt: Attempt | None) -> None:

@@ -179,8 +179,11 @@ class Line:
             schema.check_rights(self._queue.connection, self._queue.schema)
 
     def pause(self, times: int, reason: str) -> None:
-        """Lease nothing for a moment, longer each time in a row, 5 s at most. A stop is heard at once."""
+        """Lease nothing for a moment, longer each time in a row, 5.6 s at most. A stop is heard at once, and the pause
+        ends with its grace."""
+        self._progress.ticked_at = time.monotonic()  # who waits for a disk isn't stalled
         seconds = backoff.reconnect(times, random.random())  # noqa: S311
+        seconds = max(0.0, min(seconds, self._stop.release_at - time.monotonic()))
         log.log(logging.WARNING if times == 1 else logging.INFO, "pausing for %.1f s: %s", seconds, reason)
         self._progress.trouble = reason
         self._sleep(seconds, listen=False)

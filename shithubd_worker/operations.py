@@ -19,7 +19,7 @@ from typing import Any
 
 from shithubd_worker.session import Connect, Session
 
-# One question to barrier_v1 lasts at most this long, so that progress can be told. Longer than the 500 ms that it waits
+# One question to barrier_v1 lasts at most this long, so that progress can be told. Longer than the 800 ms that it waits
 # for young leases: one whose leased_at lies ahead counts as young in each question.
 SLICE_SECONDS = 2.0
 LOOK_SECONDS = 0.1

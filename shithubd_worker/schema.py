@@ -123,18 +123,23 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
     return found
 
 
-# What a worker writes, by table.
-_RIGHTS = {
+# What a worker reads and writes, by table, and its metrics endpoint (queue_counts).
+RIGHTS = {
     "jobs": ("SELECT", "UPDATE", "DELETE"),
     "job_history": ("SELECT", "INSERT"),
-    "workers": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "holds": ("SELECT", "DELETE"),
+    "workers": ("SELECT", "INSERT", "DELETE"),
+    "beats": ("SELECT", "INSERT", "UPDATE"),
+    "holds": ("SELECT", "UPDATE", "DELETE"),
+    "audit": ("INSERT",),
+    "leases_returned": ("SELECT", "INSERT", "UPDATE"),
+    "queue_counts": ("SELECT", "INSERT", "UPDATE"),
+    "worker_schema": ("SELECT",),
 }
 
 
 def check_rights(connection: psycopg.Connection, schema: str) -> None:
     """Raises RightsMissing if the role may not do what a worker does all the time."""
-    wanted = [(table, right) for table, rights in _RIGHTS.items() for right in rights]
+    wanted = [(table, right) for table, rights in RIGHTS.items() for right in rights]
     rows = connection.execute(
         "SELECT t, r FROM unnest(%s::text[], %s::text[]) AS w (t, r)"
         " WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, t), r)",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from shithubd_worker import logs
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.session import DatabaseError, in_one_line, lost, meaning
-from shithubd_worker.sqlstates import Meaning
-from shithubd_worker.store import Settling, make_days, no_day, record_lost
+from shithubd_worker.sqlstates import Meaning, no_day
+from shithubd_worker.store import Settling, make_days, record_lost
 from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ class Meaning(StrEnum):
     REFUSED = "refused"  # the answer of a healthy server about just this statement, and the rows that it is about
 
 
+_CHECK_VIOLATION = "23514"
 # The server says FATAL to some of these, and to others (08) it is the driver that says it: the connection is over.
 _LOST = frozenset({"25006", "25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"})
 _PASSING = frozenset({"55006", "55P03", "57014"})
@@ -34,3 +35,15 @@ def meaning(sqlstate: str | None, severity: str | None = None) -> Meaning:
     if sqlstate in _PASSING or sqlstate[:2] == "40":
         return Meaning.PASSING
     return Meaning.OURS if sqlstate in _OURS else Meaning.REFUSED
+
+
+def no_day(error: BaseException) -> bool:
+    """Is it for want of today's history that a settle was refused? The next settle makes the day. What an application's
+    CHECK refuses has the same SQLSTATE, and names its constraint; what its trigger refuses names no table of ours."""
+    says = getattr(error, "diag", None)  # psycopg's, which is no word of this room
+    return (
+        says is not None
+        and says.sqlstate == _CHECK_VIOLATION
+        and says.constraint_name is None
+        and (says.table_name or "").startswith("job_history")
+    )

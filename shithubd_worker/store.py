@@ -67,7 +67,11 @@ class Queue(Settling):
         opened = self.opened
         connection = super().connection
         if not opened:
-            self._listen(connection)
+            try:
+                self._listen(connection)
+            except BaseException:
+                self.close()  # or the next call would take it for one that listens
+                raise
         return connection
 
     def listen(self, on_notify: Callable[[str], None]) -> None:
@@ -313,11 +317,6 @@ class Ledger(Session):
 def settle(session: Session, function: str, finished: Sequence[Finished]) -> set[int]:
     """End leases on whatever connection; fenced by their tokens. The ids of those that were lost."""
     return {job for (job,) in session.rows(function, *settle_arguments(finished))}
-
-
-def no_day(error: psycopg.Error) -> bool:
-    """Is it for want of today's history that a settle was refused?"""
-    return isinstance(error, psycopg.errors.CheckViolation) and error.diag.constraint_name is None
 
 
 def make_days(session: Session) -> None:

@@ -84,14 +84,15 @@ class Unstarted:
             if isinstance(error, psycopg.Error) and not lost(error):
                 # Want of memory, most likely: not this one again at once.
                 refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", short_delay())
-                self._tray.finished.append(self._finished(waiting.pop(0), refused))
+                self._tray.finished.append(Finished(waiting.pop(0), refused, "none", 0.0))
             self._tray.leased.extendleft(reversed(waiting))
             raise
         if lease.id not in payloads:  # it is lost
             self.give_back([waiting.pop(0)])
         elif (fault := payloads[lease.id][1]) is not None:
             poison = Outcome(How.POISON, f"the payload can't be given to its handler: {fault}")
-            self._tray.finished.append(self._finished(waiting.pop(0), poison))
+            first = waiting.pop(0)
+            self._tray.finished.append(Finished(first, poison, self._kinds[first.kind].retention, 0.0))
         for each in reversed(waiting):
             payload, _ = payloads.get(each.id, (each.payload, None))
             self._tray.leased.appendleft(each._replace(payload=payload))
@@ -118,7 +119,3 @@ class Unstarted:
     def give_back(self, leases: Iterable[Lease]) -> None:
         """Release what was not started, with the next turn. The history keeps nothing of it."""
         self._tray.finished.extend(Finished(each, NOT_STARTED, "none", 0.0) for each in leases)
-
-    def _finished(self, lease: Lease, outcome: Outcome) -> Finished:
-        """One that never started."""
-        return Finished(lease, outcome, self._kinds[lease.kind].retention, 0.0)

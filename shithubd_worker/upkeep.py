@@ -90,13 +90,14 @@ class Upkeep:
             back = 0.0
         self._strays = {token: until for token, until in self._strays.items() if now < until}
         earliest = self._clock.earliest(time.monotonic())
-        for job, kind, how in self._queue.sweep(
-            back=back, strays=self.strays, earliest=earliest, timeouts=self._timeouts
-        ):
+        try:
+            touched = self._queue.sweep(back=back, strays=self.strays, earliest=earliest, timeouts=self._timeouts)
+        finally:
+            if back is None:  # refused, too: the looks back go on meanwhile
+                ended = time.monotonic()
+                self._everything.looked(ended, ended - now)
+        for job, kind, how in touched:
             logs.returned(job, kind, how)
-        if back is None:
-            ended = time.monotonic()
-            self._everything.looked(ended, ended - now)
         self._swept_at = now
 
     def _housekeep(self) -> None:

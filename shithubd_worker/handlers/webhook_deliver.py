@@ -77,8 +77,8 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
 
     X-Shithub-Signature-256 is `sha256=` and the hex HMAC-SHA256 of exactly the bytes of the body, with the secret in
     the file `secret_ref`. X-Shithub-Delivery is the same for every attempt of a job, so a receiver can drop what it
-    has seen. Raises Permanent for bad arguments, redirects and other 4xx; NotNow where an
-    operator has to set something right; RetryAfter for the rest.
+    has seen. Raises Permanent for bad arguments, redirects and other 4xx; NotNow where an operator has to set something
+    right; RetryAfter for the rest.
     """
     if not isinstance(event, str) or not _EVENT.fullmatch(event):
         raise Permanent("event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -")

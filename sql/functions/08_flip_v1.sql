@@ -1,7 +1,7 @@
 -- Puts jobs, whose rows the caller has locked, into another state, queued or paused, and returns the ids of those that are in
--- it now. A lease of theirs ends, with the attempt given back (see
--- return_crashed_v1 on run_at). If the database refuses it for one of them (a trigger or a
--- unique index of the application), that one stays as it is, with a warning, and the others don't.
+-- it now. A lease of theirs ends, with the attempt given back (see return_crashed_v1 on run_at). If the database refuses it for
+-- one of them (a trigger or a unique index of the application), that one stays as it is, with a warning, and the others
+-- don't. For want of memory or disk it fails as a whole: that is about no single job.
 CREATE OR REPLACE FUNCTION flip_v1(p_ids bigint[], p_state text) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
 AS $$
@@ -14,7 +14,10 @@ BEGIN
            leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
      WHERE id = ANY (p_ids);
     RETURN p_ids;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION
+  WHEN insufficient_resources THEN  -- the whole class 53
+    RAISE;
+  WHEN OTHERS THEN
     IF cardinality(p_ids) = 1 THEN
         RAISE WARNING 'the database refuses to put job % into the state %: %', p_ids[1], p_state, SQLERRM;
         RETURN v_done;

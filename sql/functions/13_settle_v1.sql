@@ -67,7 +67,9 @@ BEGIN
                                  ELSE j.run_at END,
                    attempts = CASE WHEN h.outcome = 'released' THEN greatest(j.attempts, 1) - 1 ELSE j.attempts END,
                    last_error = coalesce(h.error, j.last_error),
-                   alone = j.alone AND h.outcome = 'released',  -- a run that came to an end clears it of suspicion
+                   -- A run that came to its end clears it of suspicion. What is released may not have begun, or not have
+                   -- got to what kills.
+                   alone = j.alone AND h.outcome = 'released',
                    leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
               FROM held h
              WHERE j.id = h.id

@@ -1,5 +1,6 @@
 -- Takes away the holds that reached their end, with an audit row each. A pause goes last: first what is marked paused goes
--- back into the queue, at most p_limit jobs a call. Called by sweep_v1.
+-- back into the queue, some p_limit jobs a call. What the database refuses to flip is passed over and stays paused; for what
+-- somebody has locked, the pause stays until a later call. Called by sweep_v1.
 CREATE OR REPLACE FUNCTION end_expired_holds_v1(p_limit integer DEFAULT 5000) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
@@ -7,16 +8,27 @@ DECLARE
     v_hold    holds;
     v_ids     bigint[];
     v_flipped bigint[];
+    v_refused bigint[];
+    v_after   bigint;
+    v_count   integer;
 BEGIN
     FOR v_hold IN SELECT * FROM holds WHERE until <= clock_timestamp() FOR UPDATE SKIP LOCKED LOOP
         IF v_hold.scope = 'kind' THEN
-            v_ids := ARRAY(SELECT id FROM jobs WHERE state = 'paused' AND kind = v_hold.target
-                            ORDER BY id LIMIT p_limit FOR UPDATE);
-            v_flipped := flip_v1(v_ids, 'queued');
+            v_refused := '{}';
+            v_after := -9223372036854775808;
+            v_count := 0;
+            LOOP
+                v_ids := ARRAY(SELECT id FROM jobs WHERE state = 'paused' AND kind = v_hold.target AND id > v_after
+                                ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED);
+                EXIT WHEN v_ids = '{}';
+                v_flipped := flip_v1(v_ids, 'queued');
+                v_refused := v_refused || ARRAY(SELECT unnest(v_ids) EXCEPT SELECT unnest(v_flipped));
+                v_after := v_ids[cardinality(v_ids)];
+                v_count := v_count + cardinality(v_flipped);
+                EXIT WHEN v_count >= p_limit;
+            END LOOP;
             PERFORM wake_v1();
-            -- What the database refuses to flip must not keep the pause from ending.
-            CONTINUE WHEN cardinality(v_flipped) > 0
-                      AND EXISTS (SELECT FROM jobs WHERE state = 'paused' AND kind = v_hold.target AND id <> ALL (v_ids));
+            CONTINUE WHEN EXISTS (SELECT FROM jobs WHERE state = 'paused' AND kind = v_hold.target AND id <> ALL (v_refused));
         END IF;
         DELETE FROM holds WHERE id = v_hold.id;
         INSERT INTO audit (actor, action, target, reason, detail)

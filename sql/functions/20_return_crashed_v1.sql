@@ -2,9 +2,8 @@
 -- owner held a single job, the crash is counted: at once runnable after the first, 30 s later (± 20 %) after the second.
 -- If it held several (p_held: how many, for each job), nobody can say which of them was running: no crash is counted, but
 -- from now on each is leased alone, so that the culprit shows itself and takes no other along. Each is counted for the
--- metrics (leases_returned). What was leased was due, and is so again
--- if the clock was set back since. With p_refused, which says why the database refuses to queue them, they fail instead.
--- Called by return_dead_v1, which has locked all of a dead owner's rows.
+-- metrics (leases_returned). What was leased was due, and is so again if the clock was set back since. With p_refused, which
+-- says why the database refuses to queue them, they fail instead. Called by return_dead_v1, whose caller has locked the rows.
 CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL)
 RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT

@@ -9,9 +9,9 @@
 --                    clock was set, gives the others, who have to find that too, the time to renew.
 -- p_earliest is what this clock shows at least, in seconds since 1970, as the caller's own clock has it: nothing expires
 -- before that. If somebody sets this clock ahead, the sweep that comes before the caller knows returns nothing.
--- A clock that is set back leaves leases that end too late. One of the kinds p_kinds, whose leases last p_seconds, can't
--- rightly end later than that from now: if its owner doesn't beat, its end is brought forward (with p_back null).
+-- With p_back null, leases of the kinds p_kinds, which last p_seconds, are shortened if they end too late (shorten_leases_v1).
 -- Holds that reached their end are taken away, and what they had marked paused goes back into the queue.
+-- One row that somebody has locked, or that the database refuses to change, keeps no other from any of this.
 CREATE OR REPLACE FUNCTION sweep_v1(
     p_worker uuid, p_back double precision DEFAULT NULL, p_strays uuid[] DEFAULT '{}', p_limit integer DEFAULT 2000,
     p_earliest double precision DEFAULT NULL, p_kinds text[] DEFAULT '{}', p_seconds double precision[] DEFAULT '{}'
@@ -34,11 +34,7 @@ BEGIN
         RETURN;
     END IF;
     IF p_back IS NULL THEN
-        UPDATE jobs j SET lease_expires_at = v_now + make_interval(secs => k.seconds)
-          FROM unnest(p_kinds, p_seconds) k (kind, seconds)
-         WHERE j.state = 'processing' AND j.kind = k.kind
-           AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) > v_now + make_interval(secs => k.seconds + 5)
-           AND NOT EXISTS (SELECT FROM beats b WHERE b.worker_id = j.worker_id AND beats_v1(b.beat_at));
+        PERFORM shorten_leases_v1(v_now, p_kinds, p_seconds);
     END IF;
     SELECT array_agg(e.id) INTO v_ids
       FROM (SELECT j.id FROM jobs j

@@ -15,7 +15,7 @@ BEGIN
     ELSIF v_job.state <> 'processing' THEN
         RETURN 'not processing: ' || v_job.state;
     END IF;
-    SELECT seconds_since_v1(beat_at) INTO v_beat FROM beats WHERE worker_id = v_job.worker_id AND beats_v1(beat_at);
+    SELECT seconds_since_v1(beat_at) INTO v_beat FROM beats WHERE worker_id = v_job.worker_id AND lives_v1(beat_at);
     IF FOUND AND NOT p_force THEN
         RETURN format('alive: %s beat %s s ago', v_job.leased_by, round(v_beat::numeric, 1));
     END IF;

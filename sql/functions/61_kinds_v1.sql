@@ -24,7 +24,7 @@ AS $$
           FROM counts c GROUP BY c.kind
     ), handled AS (
         SELECT k.kind, count(*) AS workers FROM workers w JOIN beats b ON b.worker_id = w.id, unnest(w.kinds) AS k (kind)
-         WHERE beats_v1(b.beat_at) AND k.kind IS NOT NULL GROUP BY k.kind
+         WHERE lives_v1(b.beat_at) AND k.kind IS NOT NULL GROUP BY k.kind
     ), stopped AS (
         SELECT EXISTS (SELECT FROM holds WHERE scope = 'fleet' AND (until IS NULL OR until > clock_timestamp())) AS fleet,
                held_kinds_v1() AS kinds

@@ -20,9 +20,9 @@ AS $$
                     FROM (SELECT scope, count(*) AS n FROM holds
                            WHERE until IS NULL OR until > clock_timestamp() GROUP BY scope) h),
         'workers', (SELECT coalesce(jsonb_object_agg(state, n), '{}')
-                      FROM (SELECT CASE WHEN beats_v1(beat_at) THEN state
+                      FROM (SELECT CASE WHEN lives_v1(beat_at) THEN state
                                         ELSE 'silent' END AS state, count(*) AS n
-                              FROM beats GROUP BY 1) w),
+                              FROM workers LEFT JOIN beats ON worker_id = workers.id GROUP BY 1) w),
         'history_days', history_days_ready_v1(),
         'schema', (SELECT version FROM worker_schema),
         'dead_rows', pg_stat_get_dead_tuples('jobs'::regclass),

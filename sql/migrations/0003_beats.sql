@@ -26,7 +26,6 @@ DROP FUNCTION IF EXISTS sweep_v1(uuid, double precision, uuid[], integer);
 DROP FUNCTION IF EXISTS payloads_v1(bigint[], uuid);
 DROP FUNCTION IF EXISTS housemates_v1(uuid, text);
 DROP FUNCTION IF EXISTS return_crashed_v1(bigint[], text);
-DROP FUNCTION IF EXISTS settle_soon_v1(bigint[], uuid[], text[], double precision[], text[], text[]);
 DROP FUNCTION IF EXISTS unregister_v1(uuid);
 DROP FUNCTION IF EXISTS beat_v1(uuid, text, bigint, text, double precision);
 DROP FUNCTION IF EXISTS release_strays_v1(uuid, uuid[]);

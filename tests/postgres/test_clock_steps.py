@@ -149,22 +149,35 @@ def test_a_sweep_returns_nothing_that_expired_by_a_clock_set_after_the_sweeper_l
 
 
 @pytest.mark.parametrize("expires", ["stepped_clock() + interval '1 hour'", "'infinity'"])
-def test_a_lease_that_ends_too_late_is_shortened_if_its_owner_does_not_beat(any_database, clock, queue, expires):
+@pytest.mark.parametrize(
+    ("step", "shortened"),
+    [
+        pytest.param(0, False, id="its owner beats"),
+        # Cut off perhaps, and of a release in which leases last longer.
+        pytest.param(3600, False, id="its owner was silent for less than a day"),
+        pytest.param(-31, True, id="its owner beat before the clock was set back"),
+        pytest.param(86401, True, id="its owner was silent for a day"),
+        pytest.param(None, True, id="its owner has no beat"),
+    ],
+)
+def test_a_lease_that_ends_too_late_is_shortened_unless_its_owners_beat_vouches_for_it(
+    any_database, clock, queue, expires, step, shortened
+):
     job = any_database.value(DEAD_LEASE)
-    any_database.query(f"UPDATE jobs SET lease_expires_at = {expires}")
-    queue.sweep(timeouts={"test.waits": 300.0})  # another kind's
-    left = "SELECT lease_expires_at > stepped_clock() + interval '301 seconds' FROM jobs WHERE id = %s"
-    assert any_database.value(left, job)
     owner = Identity(uuid4(), "h", 1, "m", "b", 0, 0, None, None)
     beat = Beat(connector(any_database.url, "beat"), "public")
     beat.register(owner, ["test.ok"])
-    any_database.query("UPDATE jobs SET worker_id = %s", owner.id)
-    queue.sweep(timeouts={"test.ok": 300.0})
-    assert any_database.value(left, job)
-    clock.step(31)
-    queue.sweep(timeouts={"test.ok": 300.0})
-    assert not any_database.value(left, job)
     beat.close()
+    if step is None:
+        any_database.query("DELETE FROM beats")
+    else:
+        clock.step(step)
+    any_database.query(f"UPDATE jobs SET worker_id = %s, lease_expires_at = {expires}", owner.id)
+    left = "SELECT lease_expires_at > stepped_clock() + interval '301 seconds' FROM jobs WHERE id = %s"
+    queue.sweep(timeouts={"test.waits": 300.0})  # another kind's
+    assert any_database.value(left, job)
+    queue.sweep(timeouts={"test.ok": 300.0})
+    assert any_database.value(left, job) is not shortened
 
 
 @pytest.mark.parametrize("how", ["crashed", "stray", "by an operator", "settled"])

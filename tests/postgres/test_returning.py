@@ -23,8 +23,10 @@ def worker_row(database, host="here", **columns):
         number,
         host,
     )
+    database.query("INSERT INTO beats (worker_id) VALUES (%s)", number)
     for name, value in columns.items():
-        database.query(f"UPDATE workers SET {name} = %s WHERE id = %s", value, number)
+        table, key = ("beats", "worker_id") if name in ("beat_at", "job_since") else ("workers", "id")
+        database.query(f"UPDATE {table} SET {name} = %s WHERE {key} = %s", value, number)
     return number
 
 

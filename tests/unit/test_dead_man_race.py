@@ -59,6 +59,7 @@ def control(progress, dead_man):
         "tray",
         "settler",
         "lethal",
+        "strays",
     )
     return Control(
         **{word: MagicMock() for word in words},
