@@ -269,7 +269,7 @@ class Control(threading.Thread):
         if not due or now < self._renew_again_at:
             return
         sent_at = time.monotonic()
-        attempt.asked_at = sent_at
+        attempt.asked_at = attempt.asked_at or sent_at  # one that was refused waits on
         self._renew_again_at = sent_at + AGAIN_SECONDS  # in case that the database refuses it
         renewed = self._beat.renew(attempt.lease, timeout)
         self._renew_again_at = 0.0
