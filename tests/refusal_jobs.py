@@ -51,3 +51,9 @@ def breaks(job, door):
     """Its own connection breaks."""
     wait_at(door)
     job.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@registry.handler("refused.patient", lease_timeout=10, max_runtime=600)
+def patient(job, door):
+    """Its lease is asked for several times before it ends."""
+    wait_at(door)

@@ -242,3 +242,15 @@ def test_strays_are_given_back_but_for_those_that_somebody_has_locked(any_databa
     with locked(any_database, LOCK, jobs[:1]):
         given_back = any_database.query("SELECT id FROM release_strays_v1(%s, ARRAY[%s::uuid])", owner, owner)
     assert {job for (job,) in given_back} == set(jobs[1:])
+
+
+def test_a_lease_that_a_lock_keeps_from_its_renewal_costs_no_attempt(database, start_worker, door):
+    (job,) = enqueue(database, kind="refused.patient", door=door.path)
+    worker = start_worker(handlers=HANDLERS)
+    eventually(lambda: states(database, job) == {job: "processing"})
+    with locked(database, LOCK, [job]):
+        eventually(lambda: database.query("SELECT 1 FROM beats WHERE unsettled = ARRAY[%s::bigint]", job))
+    eventually(lambda: outcomes(database, job)[:1] == ["released"], within=20)
+    door.open()
+    gone(database, [job])
+    assert worker.terminate() == 0
