@@ -178,7 +178,7 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
             if migration.version > found.version:
                 _run_file(connection, migration.text)
                 applied.append(migration.name)
-        if found.functions != functions_digest():
+        if applied or found.functions != functions_digest():  # a migration may drop those that it changes
             _run_file(connection, functions())
             applied.append(f"functions {functions_digest()}")
         if applied:

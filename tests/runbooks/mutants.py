@@ -132,7 +132,7 @@ MUTANTS = (
     Mutant("all kinds have one lease timeout", "sql/functions/10_lease_v1.sql", "secs => n.seconds", "secs => 300"),
     Mutant("an expired lease stays", "sql/functions/21_sweep_v1.sql", "<= v_now\n", "<= '-infinity'\n"),
     Mutant("a settle needs no token", "sql/functions/13_settle_v1.sql", "AND j.lease_token = e.token ", ""),
-    Mutant("a pause marks no rows", "sql/functions/45_mirror_pause_v1.sql", "state = 'paused'", "state = 'queued'"),
+    Mutant("a pause marks no rows", "sql/functions/45_mirror_pause_v1.sql", "v_ids, 'paused'", "v_ids, 'queued'"),
     Mutant(
         "a release changes nothing", "sql/functions/50_release_job_v1.sql", "state = 'queued'", "state = 'processing'"
     ),

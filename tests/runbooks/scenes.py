@@ -183,8 +183,14 @@ def outdated(host: Host) -> None:
     _empty(host)
     host.write("/etc/pip.conf", "[install]\nno-index = yes\nfind-links = /mnt/wheels\n")  # in place of PyPI
     host.run("systemctl", "start", UNIT)
-    drop = "DROP TABLE search_files, search_repos, repo_maintenance"
-    host.psql("shithub", drop, "UPDATE worker_schema SET version = 1")
+    host.psql(
+        "shithub",
+        "DROP TABLE search_files, search_repos, repo_maintenance, beats",
+        "ALTER TABLE workers ADD state text NOT NULL DEFAULT 'idle', ADD job_id bigint, ADD job_kind text,"
+        " ADD job_since timestamptz, ADD idle boolean NOT NULL DEFAULT false,"
+        " ADD beat_at timestamptz NOT NULL DEFAULT clock_timestamp()",
+        "UPDATE worker_schema SET version = 1",
+    )
 
 
 @scene()
