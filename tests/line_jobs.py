@@ -40,11 +40,3 @@ def rollback(job, door):
     with job.transaction() as connection:
         connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
         wait_at(door)
-
-
-@registry.handler("line.renewed", lease_timeout=3)
-def renewed(job, door):
-    """The settle takes longer than a lease, and the lease is renewed meanwhile."""
-    with job.transaction() as connection:
-        connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
-        wait_at(door)

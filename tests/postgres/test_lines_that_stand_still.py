@@ -80,22 +80,6 @@ def test_a_line_that_stands_still_for_longer_than_the_lease_costs_no_run_in_a_tr
     assert [worker.terminate() for worker in workers] == [0] * 4
 
 
-def test_a_settle_may_take_longer_than_a_lease_that_is_renewed_meanwhile(database, start_worker, door):
-    database.query(TABLES)
-    start_worker(handlers="line_jobs:registry")
-    with database.connect() as holder:
-        job = database.value(ENQUEUE, "line.renewed", door.path)
-        eventually(lambda: database.query(OPEN), "it is inside its transaction")
-        holder.execute("BEGIN; LOCK TABLE job_history IN SHARE MODE")
-        door.open()
-        eventually(lambda: database.query(WAITING), "its settle waits")
-        since = database.value("SELECT clock_timestamp()")
-        longer = "SELECT 1 FROM jobs WHERE lease_expires_at > %s + interval '7 seconds'"  # the lease is one of 3
-        eventually(lambda: database.query(longer, since), "it has waited for longer than its lease")
-        holder.execute("COMMIT")
-    eventually(lambda: history(database, job) == [("ok", 1)], "it came to its end")
-
-
 def test_an_interrupted_call_waits_no_longer_for_its_cancel_than_a_call_may_wait(database, line):
     with connector(line.url, "handler", ours=False)() as connection:
 

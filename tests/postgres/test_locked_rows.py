@@ -195,7 +195,6 @@ def test_an_outcome_that_is_dropped_is_logged(any_database, settler, caplog):
 def test_no_sweep_takes_what_a_worker_that_beats_has_finished(any_database, beat, taken):
     owner = worker_row(any_database)
     finished, running = leased(any_database, 2, owner)
-    any_database.query("INSERT INTO beats (worker_id) VALUES (%s)", owner)
     any_database.query("SELECT beat_v1(%s, 'idle', NULL, NULL, NULL, ARRAY[%s::bigint])", owner, finished)
     any_database.query(f"UPDATE beats SET beat_at = {beat}")
     swept = {job for job, _, _ in any_database.query("SELECT * FROM sweep_v1(%s)", uuid4())}

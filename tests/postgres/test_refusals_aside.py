@@ -126,7 +126,7 @@ def control_of(beat):
     """A control thread that isn't started; and a list that grows when it calls the main thread."""
     called = []
     unused = dict.fromkeys(
-        ("ears", "reload", "systemd", "dead_man", "lethal", "metrics", "settler"), SimpleNamespace(wake=None)
+        ("ears", "reload", "systemd", "dead_man", "lethal", "metrics", "strays"), SimpleNamespace(wake=None)
     )
     made = Control(
         beat=beat,
@@ -137,6 +137,7 @@ def control_of(beat):
         progress=Progress(),
         stop=Stop(25.0),
         tray=SimpleNamespace(at_hand=True),
+        settler=SimpleNamespace(waiting=False, unsettled=()),
         wake_main=lambda: called.append(True),
         **unused,
     )
@@ -144,7 +145,8 @@ def control_of(beat):
 
 
 def test_what_is_refused_to_the_control_thread_is_asked_for_once_a_second(any_database, caplog):
-    for name, arguments in (("statement_time_v1", ""), ("beat_v1", "uuid, text, bigint, text, double precision")):
+    beat = "uuid, text, bigint, text, double precision, bigint[]"
+    for name, arguments in (("statement_time_v1", ""), ("beat_v1", beat)):
         any_database.query(f"ALTER FUNCTION {name}({arguments}) RENAME TO {name}_as_it_was")
     beat = Beat(connector(any_database.url, "test"), "public")
     control, _ = control_of(beat)

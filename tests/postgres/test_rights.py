@@ -77,7 +77,7 @@ def work(database, url):
         bare.settle(retried, Outcome(How.RETRY, "no", 1000.0))
         record_lost(bare.queue, me.id, Finished(lost, Outcome(How.LEASE_LOST, "late"), "7d", 0.0))
         bare.queue.housekeep()
-        beat.unregister(me.id)
+        beat.unregister(me.id, [])
         counted = bare.queue.value("claim_count_v1", 0.0, 5.0)
         bare.queue.value("recount_v1")
         bare.queue.value("queue_gauges_v1")
