@@ -107,3 +107,7 @@ class LeaseLost(ShithubdError):
 
 class NotTheWorker(ShithubdError):
     """Something of the worker's was used in a child that a handler forked. It may open a connection of its own."""
+
+
+class Unsettled(Exception):
+    """The database stayed away until the worker had to go: outcomes could not be written."""

@@ -17,7 +17,7 @@ from shithubd_worker.attempt import Attempt
 from shithubd_worker.clock import Clock
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control
-from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError
+from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
 from shithubd_worker.exchange import Exchange
 from shithubd_worker.forks import Hooks
 from shithubd_worker.frontier import Frontier
@@ -45,10 +45,6 @@ log = logging.getLogger(__name__)
 
 # How long the loop waits for the database to answer before it reconnects.
 ANSWER_SECONDS = 30.0
-
-
-class Unsettled(Exception):
-    """The database stayed away until the worker had to go: outcomes could not be written."""
 
 
 class Worker:
@@ -89,7 +85,8 @@ class Worker:
             alarm=self._alarm,
             reload=reread is not None,
         )
-        self._progress, self._given_back = Progress(), 0  # of tray.given_back: what the main thread knows of
+        self._progress = Progress()
+        self._given_back = 0  # of tray.given_back: what the main thread knows of
         self._waits = False  # has it said that it waits for locks before it leaves?
         self._short: str | None = None  # what the last handler was refused: connections, memory, disk
         self._line = Line(

@@ -1,5 +1,5 @@
--- A worker's sign of life, what it does since when, and which jobs it has finished and can't settle yet. Answers with the drains that cover it, as a JSON array, or
--- null if its row is gone (it must register again). Called by the control thread.
+-- A worker's sign of life: what it does since when, and which jobs it has finished and can't settle yet. Answers with the drains
+-- that cover it, as a JSON array, or null if its row is gone (it must register again). Called by the control thread.
 CREATE OR REPLACE FUNCTION beat_v1(
     p_worker uuid, p_state text, p_job bigint, p_kind text, p_running double precision, p_unsettled bigint[] DEFAULT '{}'
 ) RETURNS jsonb
