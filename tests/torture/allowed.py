@@ -3,8 +3,8 @@
 * A run that returned may come again if its worker was lost within WINDOW of its return. The product promises to settle
   within 0.1 s what a handler finished; the rest of WINDOW is for the machine, and for the moment at which a death is
   seen. Time in which the worker could not settle doesn't count: while the database or the way to it was away and until
-  the worker was BACK, while the run had stopped the process or left it little of a processor, and while there was no
-  processor for anybody.
+  the worker was BACK, while the run had stopped the process or left it little of a processor, while there was no
+  processor for anybody, and while the run had locked the job's row.
 * A lease is committed asynchronously, so that a crash of the database may forget it (ARCHITECTURE.md, "The hot path").
   Then the job is leased again though it started, and the history has no row of the first time. Only for runs that began
   at most FORGOTTEN before the database went down, or START after that.
@@ -15,7 +15,8 @@
   for AMNESTY, because the others lost it too. Nor does one that started so long ago: where every living worker did, the
   lease is returned with the first SWEEP of the one that started first.
 * The dead man ends a process that had no processor for a while. That the line to the database stands still is no excuse
-  for it: whoever waits for an answer ends before that.
+  for it: whoever waits for an answer ends before that. It prints the frames of threads that run meanwhile. Seldom it
+  reads a torn one: then the process ends by SIGSEGV, and not with 1.
 """
 
 from __future__ import annotations
@@ -43,12 +44,15 @@ class Allowed:
 
     def __init__(self, evidence: Evidence) -> None:
         self._troubles = evidence.troubles
+        self._locks = evidence.locks
         self._proxied = evidence.proxied
         self._processes = evidence.processes
 
-    def untroubled(self, process: Process | None, since: float, until: float, after: float) -> float:
+    def untroubled(
+        self, process: Process | None, since: float, until: float, after: float, jobs: Iterable[int] = ()
+    ) -> float:
         """How much of the time from `since` to `until` was without trouble for this process (None: for any); a trouble
-        of the database is taken to last `after` seconds longer."""
+        of the database is taken to last `after` seconds longer. A lock on one of `jobs` is trouble, too."""
         spans = [
             (trouble.since, trouble.until + (RECOVERED if trouble.sort in ("late", "burn") else after))
             for trouble in self._troubles
@@ -56,6 +60,7 @@ class Allowed:
         ]
         if process is not None:
             spans += [(begin, end + RECOVERED) for begin, end in (*process.stops, *process.slow)]
+        spans += [(begin, end + RECOVERED) for job in jobs for begin, end in self._locks.get(job, ())]
         return uncovered(since, until, spans)
 
     def had_processor(self, process: Process, since: float, until: float) -> float:
@@ -77,7 +82,7 @@ class Allowed:
 
     def unsettled(self, run: Run, row: Ended) -> float:
         """For how long this run had been over, and could have been settled, when its lease ended otherwise."""
-        return self.untroubled(run.process, run.ended, min(row.at, run.process.exited), BACK)
+        return self.untroubled(run.process, run.ended, min(row.at, run.process.exited), BACK, [run.job])
 
     def forgotten(self, run: Run) -> bool:
         """May a crash of the database have forgotten the lease of this run?"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from torture.verdict import Violation
 # Of the README's table, those that a command may end with here.
 COMMAND_CODES = {0, 3, 4, 5, 75}
 DATABASE_WAIT = 60.0
+LOCKED = 60.0  # the longest time for which a row can have been locked before a stop
 STOPPED = 5.0  # a process that is told to go needs a moment
 NO_SUCH_JOB = "no job "  # exit 1, as documented; a kind without a history leaves nothing behind
 
@@ -104,10 +106,14 @@ class Workers:
         # At its start it waits for the database for a minute; at a stop it may have an outcome that it can tell nobody.
         waited = asked is not None or exited - process.started >= DATABASE_WAIT
         since = process.started if asked is None else asked
-        if process.code == 75 and waited and self._allowed.untroubled(process, since, exited, BACK) < 1.0:
-            return "the database was away"
+        if process.code == 75 and waited:
+            ran = [run.job for run in self._evidence.runs if run.process is process and run.ended > since - LOCKED]
+            if self._allowed.untroubled(process, since, exited, BACK) < 1.0:
+                return "the database was away"
+            if self._allowed.untroubled(process, since, exited, BACK, ran) < 1.0:
+                return "somebody had locked the row of a job that had ended"
         # The dead man's timer, which ends a process before its lease can expire (ARCHITECTURE.md, "Two threads").
-        if process.code == 1 and "Timeout (" in process.last_words:
+        if process.code in (1, -signal.SIGSEGV) and "Timeout (" in process.last_words:
             if any(end - begin >= 1.0 and exited - end < 5.0 for begin, end in process.stops):
                 return "the dead man's timer, after a stop that outlasted the lease"
             if self._allowed.had_processor(process, exited - 6.0, exited) < 5.0:

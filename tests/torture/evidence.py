@@ -151,6 +151,7 @@ class Evidence:
     effects: list[tuple[str, int, str]] = field(default_factory=list)  # key, job, token
     barriers: list[Barrier] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
+    locks: dict[int, list[tuple[float, float]]] = field(default_factory=dict)  # job → while its row was locked
     samples: list[Sample] = field(default_factory=list)
     leases: dict[str, float] = field(default_factory=dict)  # kind → lease timeout
     proxied: set[int] = field(default_factory=set)  # slots

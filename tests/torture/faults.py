@@ -180,9 +180,9 @@ class Lines:
 
 # `half a kind`: what runs most just now, so that there is something of it.
 _LOCKS = {
-    "rows": "SELECT FROM jobs WHERE state = 'processing' ORDER BY random() LIMIT %(times)s FOR UPDATE",
+    "rows": "SELECT id FROM jobs WHERE state = 'processing' ORDER BY random() LIMIT %(times)s FOR UPDATE",
     "half a kind": "UPDATE jobs SET priority = priority WHERE id %% 2 = 0 AND kind = (SELECT kind FROM jobs"
-    " WHERE state = 'processing' ORDER BY random() LIMIT 1)",
+    " WHERE state = 'processing' ORDER BY random() LIMIT 1) RETURNING id",
 }
 
 
@@ -200,12 +200,18 @@ class Locks:
             connection = psycopg.connect(self._url, connect_timeout=2, application_name="torture lock")
             try:
                 connection.execute("SET lock_timeout = '2s'")
-                found = connection.execute(_LOCKS[fault.how], {"times": 10 * fault.times}).rowcount  # type: ignore[arg-type]
+                since = time.monotonic()
+                rows = connection.execute(_LOCKS[fault.how], {"times": 10 * fault.times}).fetchall()  # type: ignore[arg-type]
             except psycopg.Error:  # the rows of another one
                 connection.close()
                 return []
-            self._log("lock", how=fault.how, rows=found, seconds=fault.seconds)
-            return [(fault.seconds, connection.close)]
+            jobs = [job for (job,) in rows]
+
+            def unlock() -> None:
+                connection.close()
+                self._log("locked", how=fault.how, jobs=jobs, since=since)
+
+            return [(fault.seconds, unlock)]
         return []
 
 

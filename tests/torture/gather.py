@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def _read_stage(evidence: Evidence, stage: Sequence[Record]) -> None:
         elif what == "fault":
             evidence.faults.append(record)
     evidence.barriers = _barriers(stage, last)
+    evidence.locks = _locks(stage)
     evidence.troubles = _troubles(stage, last)
 
 
@@ -114,6 +116,15 @@ def _barriers(stage: Sequence[Record], last: float) -> list[Barrier]:
         for each in stage
         if each["what"] == "barrier"
     ]
+
+
+def _locks(stage: Sequence[Record]) -> dict[int, list[tuple[float, float]]]:
+    found = defaultdict(list)
+    for record in stage:
+        if record["what"] == "locked":
+            for job in record["jobs"]:
+                found[job].append((record["since"], record["at"]))
+    return found
 
 
 def _troubles(stage: Sequence[Record], last: float) -> list[Trouble]:

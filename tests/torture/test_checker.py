@@ -70,6 +70,10 @@ BROKEN = {
         lambda: a_good_day().asked("k9", "torture.effect").ended(9, 20, "discarded", kind="torture.effect").effect(9),
     ),
     "a job returned, was lost ten seconds later, and ran again": ("second runs", lambda: again(long_ago(a_good_day()))),
+    "a job returned, was lost ten seconds later, and the row of another job was locked": (
+        "second runs",
+        lambda: again(long_ago(a_good_day().told(29.9, "locked", how="rows", jobs=[7], since=20.05))),
+    ),
     "a job was ok, and ran again": (
         "second runs",
         lambda: a_good_day().ran(1, 20, 20.1, token="t2").ended(1, 20.2, "crashed", token="t2"),
@@ -203,6 +207,9 @@ ALLOWED = {
     "a job returned, and its process was stopped for ten seconds": lambda: again(
         long_ago(a_good_day().signal(0, 20.11, "SIGSTOP").signal(0, 30.5, "SIGCONT"))
     ),
+    "a job returned, and its row was locked for ten seconds": lambda: again(
+        long_ago(a_good_day().told(29.9, "locked", how="rows", jobs=[7, 9], since=20.05))
+    ),
     "a job returned, and the database was away for ten seconds": lambda: again(
         long_ago(a_good_day().told(20.12, "down", how="kill").told(29, "up", how="kill"))
     ),
@@ -257,6 +264,23 @@ ALLOWED = {
     ),
     "a start that waited for the database for a minute": lambda: (
         a_good_day().told(19, "down", how="kill").worker(2, 20).exit(2, 81, 75).told(82, "up", how="kill")
+    ),
+    "a dead man read a torn frame": lambda: (
+        a_good_day()
+        .worker(2)
+        .signal(2, 20, "SIGSTOP")
+        .signal(2, 25, "SIGCONT")
+        .exit(2, 25.1, -11, "Timeout (0:00:02)!\nThread 0x1")
+    ),
+    "a stop while somebody has locked the row of a job that ended": lambda: again(
+        a_good_day()
+        .worker(2)
+        .asked("k9")
+        .ran(9, 20, 20.1, slot=2)
+        .told(26, "locked", how="rows", jobs=[9], since=20.05)
+        .signal(2, 21, "SIGTERM")
+        .exit(2, 24, 75)
+        .ended(9, 30, "crashed", slot=2)
     ),
     "a stop while the database is away": lambda: (
         a_good_day()
