@@ -47,8 +47,12 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
 }
 
 
-# The gate needs READ COMMITTED, and psycopg reads times in ISO style; a role's own defaults may say otherwise.
-_PINNED = "SET default_transaction_isolation = 'read committed'; SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'"
+# A role or a database may have other defaults. The gate needs READ COMMITTED, and psycopg reads times in ISO style. A
+# worker at rest is idle for as long as it polls, and how long a call may last is for answer_seconds to say.
+_PINNED = (
+    "SET default_transaction_isolation = 'read committed'; SET datestyle = 'ISO, YMD'; SET timezone = 'UTC';"
+    " SET idle_session_timeout = 0; SET statement_timeout = 0"
+)
 
 
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
