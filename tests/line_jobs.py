@@ -8,8 +8,10 @@ from shithubd_worker import Registry
 
 registry = Registry()
 
+# A short lease, for the test waits until it is over. No short max_runtime: on a slow machine the test takes its time.
 
-@registry.handler("line.settle", lease_timeout=6)
+
+@registry.handler("line.settle", lease_timeout=6, max_runtime=3600)
 def settle(job, door):
     """The settle is what gets no answer."""
     with job.transaction() as connection:
@@ -17,7 +19,7 @@ def settle(job, door):
         wait_at(door)
 
 
-@registry.handler("line.commit", lease_timeout=6)
+@registry.handler("line.commit", lease_timeout=6, max_runtime=3600)
 def commit(job, door):
     """The COMMIT: a trigger that is deferred waits in it for the test (see commits_wait)."""
     wait_at(door)
@@ -25,7 +27,7 @@ def commit(job, door):
         connection.execute("INSERT INTO slow_effects (job) VALUES (%s)", (job.id,))
 
 
-@registry.handler("line.begin", lease_timeout=6)
+@registry.handler("line.begin", lease_timeout=6, max_runtime=3600)
 def begin(job, door):
     """The BEGIN: the interrupt falls into it, and its cancel gets no answer either."""
     job.connection.execute("SELECT 1")  # opens it
@@ -34,7 +36,7 @@ def begin(job, door):
         connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
 
 
-@registry.handler("line.rollback", lease_timeout=6)
+@registry.handler("line.rollback", lease_timeout=6, max_runtime=3600)
 def rollback(job, door):
     """The ROLLBACK: the interrupt falls into the block."""
     with job.transaction() as connection:

@@ -56,7 +56,7 @@ def test_a_line_that_stands_still_for_longer_than_the_lease_costs_no_run_in_a_tr
         holder.execute("SELECT pg_advisory_lock(99)")
         for kind, door in doors.items():
             url = {"SHITHUBD_WORKER_DATABASE_URL": line.url}
-            workers.append(start_worker("--kind", kind, handlers="line_jobs:registry", env=url))
+            workers.append(start_worker("--kind", kind, ready=False, handlers="line_jobs:registry", env=url))
             jobs[kind] = database.value(ENQUEUE, kind, str(door))
         eventually(lambda: len(database.query(OPEN)) == 2, "two are inside their transaction")
         leased = "SELECT 1 FROM jobs WHERE state = 'processing'"
@@ -73,8 +73,8 @@ def test_a_line_that_stands_still_for_longer_than_the_lease_costs_no_run_in_a_tr
     line.tell("flow")
     for job in jobs.values():
         eventually(lambda job=job: (*history(database, job),)[-1:] == (("ok", 1),), "it came to its end")
-        assert [outcome for outcome, _ in history(database, job)] in (["ok"], ["released", "ok"])
-    assert [outcome for outcome, _ in history(database, jobs["line.commit"])] == ["ok"]
+        # Released where the line stood still, and where a slow machine was late with a renewal. Never crashed.
+        assert {outcome for outcome, _ in history(database, job)[:-1]} <= {"released"}
     effects = database.query("TABLE effects UNION ALL TABLE slow_effects")
     assert sorted(effects) == sorted((job,) for job in jobs.values())
     assert [worker.terminate() for worker in workers] == [0] * 4
