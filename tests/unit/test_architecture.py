@@ -18,7 +18,7 @@ LONGEST_FILE = 400
 
 # Bottom up; a module imports from the layers below its own, and sideways only what SIDEWAYS names.
 LAYERS = (
-    ("errors", "model"),
+    ("errors", "model", "plain"),
     ("arrays", "forks", "outlets", "sqlstates", "units"),
     ("backoff", "children", "client", "clock", "config", "logs"),
     ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
