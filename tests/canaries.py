@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # A title, an empty screen and red by C0 and by C1, DEL, bidirectional controls, zero width, line separators, a tab.
-STEERS = "\x1b]0;t\x07\x1b[2J\x9b31m\x7f\u202e\u2066\u200f\u200b\u2028\x85\t[bold]$(reboot)"
+STEERS = "/../\x1b]0;t\x07\x1b[2J\x9b31m\x7f\u202e\u2066\u200f\u200b\u2028\x85\t[bold]$(reboot)"
 FORGED = ("running 999, held 999", "shithubd-worker: forged", "2026-11-26T00:00:00.000Z ERROR forged", "forged\tforged")
 CANARY = STEERS + "".join(f"\r\n{line}" for line in FORGED)
 # What the constraint on a kind lets through.

@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 import textwrap
-import traceback
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
@@ -96,6 +95,8 @@ def misused(error: click.ClickException) -> None:
 
 def unforeseen(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     """A fault of ours, in place of sys.excepthook: an exception says anything."""
+    import traceback
+
     for part in traceback.format_exception(kind, error, where):
         click.echo(behind_margin(part.removesuffix("\n")), err=True)
 

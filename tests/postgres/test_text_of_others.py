@@ -100,12 +100,22 @@ def each_text(data):
 
 @pytest.fixture
 def filled(any_database, monkeypatch):
-    monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", any_database.url)
+    yield from prepared(any_database, monkeypatch)
+
+
+@pytest.fixture
+def filled_one(database, monkeypatch):
+    yield from prepared(database, monkeypatch)
+
+
+def prepared(database, monkeypatch):
+    """A database, a connection to it, and its columns; the commands ask this database."""
+    monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", database.url)
     monkeypatch.setenv("COLUMNS", "50000")  # nothing is folded: each line is one that a command has begun
     monkeypatch.setenv("SERVICE_RESULT", "success")
-    any_database.query("ALTER TABLE beats DROP CONSTRAINT beats_worker_id_fkey")  # so that a row comes after `workers`
-    with any_database.connect() as connection:
-        yield any_database, connection, tables(any_database)
+    database.query("ALTER TABLE beats DROP CONSTRAINT beats_worker_id_fkey")  # so that a row comes after `workers`
+    with database.connect() as connection:
+        yield database, connection, tables(database)
 
 
 def given_to(name, command, connection, job):
@@ -174,8 +184,8 @@ def test_json_is_printable_and_gives_back_the_exact_text(filled, monkeypatch):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_is_offered_no_name_that_it_would_read_as_something_else(filled, monkeypatch, shell):
-    _, connection, found = filled
+def test_a_shell_is_offered_no_name_that_it_would_read_as_something_else(filled_one, monkeypatch, shell):
+    _, connection, found = filled_one
     fill(connection, found, str)
     for kind in ("plain.kind", "a b", "$(reboot)", "`x`", "--force", "x;reboot", "~root", "=ls", "'", "é"):
         connection.execute("INSERT INTO jobs (kind) VALUES (%s)", (kind,))
