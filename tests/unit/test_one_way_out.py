@@ -37,7 +37,7 @@ OF_CLICK = {
     *("launch", "get_text_stream", "get_binary_stream", "open_file", "getchar", "format_filename"),
 }
 OF_SYS = {"stdout", "stderr", "__stdout__", "__stderr__"}
-OTHERS = {"rich", "pprint", "warnings", "getpass.getpass"}
+OTHERS = {"rich", "pprint", "warnings"}
 
 
 def ways_out(path: Path) -> set[str]:
