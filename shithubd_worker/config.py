@@ -134,7 +134,7 @@ def make_config(raw: Mapping[str, object]) -> Config:
         webhook_allow_private=read.flag("webhook_allow_private"),
     )
     if read.faults:
-        raise ConfigError("\n".join(read.faults))
+        raise ConfigError(*read.faults)
     return config
 
 

@@ -168,9 +168,8 @@ class Control(threading.Thread):
             self._reload()
             self._wake_main()  # it may sleep for the old interval
         except ConfigError as error:
-            faults = str(error).splitlines()
-            self._refused = f"; not reloaded: {faults[0]}"
-            log.error("not reloaded, all stays as it was: %s", "; ".join(faults))  # noqa: TRY400 (its text is enough)
+            self._refused = f"; not reloaded: {error.args[0]}"
+            log.error("not reloaded, all stays as it was: %s", "; ".join(error.args))  # noqa: TRY400 (its text is enough)
         except Exception:  # whatever is wrong with a file, the job that runs must not end of it
             self._refused = "; not reloaded: see the journal"
             log.exception("not reloaded, all stays as it was")

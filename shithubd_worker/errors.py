@@ -62,9 +62,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 class ShithubdError(Exception):
-    """Anything that ends a command with one clear line and `exit_code`."""
+    """Anything that ends a command with one clear line, or several, and `exit_code`."""
 
     exit_code = EXIT_ERROR
+
+    def __init__(self, *lines: str) -> None:
+        # Apart from each other: a value that is quoted in one may have line breaks itself.
+        super().__init__(*lines)
+
+    def __str__(self) -> str:
+        """The lines, below each other."""
+        return "\n".join(self.args)
 
 
 class ConfigError(ShithubdError):

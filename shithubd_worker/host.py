@@ -21,6 +21,7 @@ from shithubd_worker.errors import EXIT_FORCED
 from shithubd_worker.forks import keep_private
 from shithubd_worker.model import Identity
 from shithubd_worker.outlets import unblocked
+from shithubd_worker.plain import on_one_line
 
 # After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
 PATIENCE_SECONDS = 2.0
@@ -364,4 +365,4 @@ class Systemd:
 
 
 def _ascii(text: str) -> str:
-    return text.replace("\n", " ").encode("ascii", "replace").decode()
+    return on_one_line(text).encode("ascii", "backslashreplace").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import TextIO
 
 from shithubd_worker.model import NOT_STARTED, Finished, How
 from shithubd_worker.outlets import Journal, Outlet, Stream, entry
+from shithubd_worker.plain import behind_margin, json_text, on_one_line
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class TextFormatter(logging.Formatter):
     """`2026-11-22T18:41:00Z INFO text`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record; a traceback follows on lines of its own."""
+        """One record. What has more lines than one, a traceback above all, goes on behind a margin."""
         return f"{_moment(record)} {record.levelname} {_text(self, record)}"
 
 
@@ -62,7 +62,7 @@ class JsonFormatter(logging.Formatter):
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return json_text(line)
 
 
 class OutletHandler(logging.Handler):
@@ -113,7 +113,6 @@ def _unreadable(record: logging.LogRecord) -> logging.LogRecord:
 def journal_fields(record: logging.LogRecord) -> dict[str, str]:
     """The fields of a journal entry: `journalctl SHITHUB_JOB_ID=42`, `SHITHUB_KIND=search.reindex`, …"""
     fields = {
-        "MESSAGE": _text(logging.Formatter(), record),
         "PRIORITY": str(_priority(record.levelno)),
         "SYSLOG_IDENTIFIER": "shithubd-worker",
         "SHITHUB_LOGGER": record.name,
@@ -121,8 +120,9 @@ def journal_fields(record: logging.LogRecord) -> dict[str, str]:
     fields |= {f"SHITHUB_{name.upper()}": str(getattr(record, name)) for name in _FIELDS if hasattr(record, name)}
     if event := getattr(record, "event", None):
         fields["MESSAGE_ID"] = event
-    # What isn't text, a surrogate in a kind, can't be written.
-    return {name: value[:LONGEST_FIELD].encode("utf-8", "backslashreplace").decode() for name, value in fields.items()}
+    # `journalctl -F SHITHUB_KIND` shows a field as it is.
+    plain = {"MESSAGE": _text(logging.Formatter(), record)} | {name: on_one_line(fields[name]) for name in fields}
+    return {name: value[:LONGEST_FIELD] for name, value in plain.items()}
 
 
 def is_the_journal(stream: TextIO) -> bool:
@@ -260,7 +260,7 @@ def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
         text = f"job {getattr(record, 'job_id', '?')} {getattr(record, 'kind', '?')}: {text}"
     if record.exc_info:
         text = f"{text}\n{formatter.formatException(record.exc_info)}"
-    return _printable(text)
+    return behind_margin(text)
 
 
 def _moment(record: logging.LogRecord) -> str:
@@ -269,8 +269,3 @@ def _moment(record: logging.LogRecord) -> str:
 
 def _priority(level: int) -> int:
     return {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}.get(level, 7)
-
-
-def _printable(text: str) -> str:
-    # A job's error may hold anything: control characters must not steer somebody's terminal.
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

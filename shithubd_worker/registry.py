@@ -149,7 +149,7 @@ def load(specs: Iterable[str]) -> Registry:
         except (Exception, SystemExit) as error:  # noqa: BLE001
             faults.append(f"entry point {entry_point.name} ({entry_point.value}): {_one_line(error)}")
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*faults)
     return registry
 
 

@@ -9,7 +9,7 @@ import sys
 import click
 
 from shithubd_worker import __version__
-from shithubd_worker.cli import holds, host_env, jobs, queue, run, runbook, status, units
+from shithubd_worker.cli import holds, host_env, jobs, queue, run, runbook, screen, status, units
 from shithubd_worker.cli.common import Shared, database_options
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
 
@@ -40,7 +40,7 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
     if value and not ctx.resilient_parsing:
         from shithubd_worker.schema import newest_version
 
-        click.echo(f"shithubd-worker {__version__} (schema {newest_version()})")
+        screen.line(f"shithubd-worker {__version__} (schema {newest_version()})")
         ctx.exit()
 
 
@@ -65,22 +65,24 @@ for command in (command for room in ROOMS for command in room.COMMANDS):
 
 def main() -> None:
     """The program. Whatever goes wrong is one clear line on stderr and a documented exit code."""
+    sys.excepthook = screen.unforeseen
+    screen.take_any_letter()
     sys.exit(_main())
 
 
 def _main() -> int:
     if stray := [word for word in sys.argv[1:] if any("\ud800" <= c <= "\udfff" for c in word)]:
-        click.echo(f"shithubd-worker: the argument {stray[0]!a} is not UTF-8", err=True)
+        screen.say(f"shithubd-worker: the argument {stray[0]!a} is not UTF-8")
         return EXIT_USAGE
     host_env.adopt(sys.argv[1:])
     try:
         code = cli.main(prog_name="shithubd-worker", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.show()
+        screen.misused(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        screen.say("interrupted")
         return EXIT_DETACHED
     except ShithubdError as error:
         return _fail(error)
@@ -101,6 +103,6 @@ def _main() -> int:
 
 
 def _fail(error: ShithubdError) -> int:
-    for line in str(error).splitlines() or [type(error).__name__]:
-        click.echo(f"shithubd-worker: {line}", err=True)
+    for line in error.args or [type(error).__name__]:
+        screen.say(f"shithubd-worker: {line}")
     return error.exit_code

@@ -1,11 +1,8 @@
-"""What the commands share: the database's options, output, times, and the completion of names."""
+"""What the commands share: the database's options, times, and the completion of names."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from shithubd_worker.cli import screen
 from shithubd_worker.errors import Refused
 
 if TYPE_CHECKING:
@@ -107,33 +105,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Data as JSON
 reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the audit record and shown by status.")
 
 
-def emit(data: object) -> None:
-    """JSON on stdout."""
-    click.echo(json.dumps(data, default=_plain, ensure_ascii=False, indent=2))
-
-
-def say(text: str) -> None:
-    """Progress on stderr, so that stdout holds data alone."""
-    click.echo(printable(text), err=True)
-
-
-def printable(text: str) -> str:
-    """Text that came from the table, which anybody may write: no control character may steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-
-
-def fits(text: str) -> str:
-    """One line of text for people, folded to the width of the terminal, or to 80 columns."""
-    width = shutil.get_terminal_size().columns
-    return textwrap.fill(printable(text), width, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    return str(value)
-
-
 class Duration(click.ParamType[float, object]):
     """Seconds: a number, or one with a unit s, m, h or d."""
 
@@ -189,7 +160,7 @@ def completed(field: str) -> Callable[[click.Context, click.Parameter, str], lis
             status = shared.operations().status()
         except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
             return []
-        return sorted({name for name in names(status, field) if name.startswith(incomplete)})
+        return screen.offered(names(status, field), incomplete)
 
     return complete
 

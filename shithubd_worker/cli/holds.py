@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,14 +13,12 @@ from shithubd_worker.cli.common import (
     Duration,
     Shared,
     completed,
-    emit,
     json_option,
-    printable,
     reason_option,
-    say,
     until_moment,
     with_database,
 )
+from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, EXIT_TIMEOUT, Refused
 
 if TYPE_CHECKING:
@@ -87,8 +86,10 @@ def drain(
     scope = _scope(operations, host, unit, worker)
     assert scope is not None  # noqa: S101 (without options it is the fleet)
     hold = operations.drain(scope, reason, until_moment(operations, until))
-    undo = "shithubd-worker resume" + ("" if scope.scope == "fleet" else f" --{scope.scope} {scope.target}")
-    return _see_through(operations, scope, hold, wait=wait, timeout=timeout, as_json=as_json, undo=undo)
+    named = "" if scope.scope == "fleet" else f" --{scope.scope} {shlex.quote(scope.target)}"
+    return _see_through(
+        operations, scope, hold, wait=wait, timeout=timeout, as_json=as_json, undo=f"shithubd-worker resume{named}"
+    )
 
 
 @click.command()
@@ -119,9 +120,9 @@ def resume(
         return EXIT_OK
     for hold in ended:
         why = f": {hold.reason}" if hold.reason else ""
-        click.echo(printable(f"resumed {_name(hold)}, held by {hold.actor}{why}"))
+        line(f"resumed {_name(hold)}, held by {hold.actor}{why}")
     if not ended:
-        click.echo(f"nothing to resume: no drain of {scope}" if scope else "nothing to resume: no drain stands")
+        line(f"nothing to resume: no drain of {scope}" if scope else "nothing to resume: no drain stands")
     return EXIT_OK
 
 
@@ -179,7 +180,7 @@ def pause_kind(
         wait=wait,
         timeout=timeout,
         as_json=as_json,
-        undo=f"shithubd-worker resume-kind {kind}",
+        undo=f"shithubd-worker resume-kind {shlex.quote(kind)}",
     )
 
 
@@ -196,7 +197,7 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
       shithubd-worker resume-kind search.reindex
     """
     operations = shared.operations()
-    tell = _teller(as_json=as_json)
+    tell = say if as_json else line  # what is true already, while the rest goes on; stdout is for data
     hold = operations.resume_kind(kind, reason)
     if hold:
         why = f": {hold.reason}" if hold.reason else ""
@@ -207,12 +208,13 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
     try:
         flipped = _follow("put back", operations.unpause(kind))
     except KeyboardInterrupt:
-        say(f"interrupted; some jobs are still marked paused: go on with shithubd-worker resume-kind {kind}")
+        go_on = f"shithubd-worker resume-kind {shlex.quote(kind)}"
+        say(f"interrupted; some jobs are still marked paused: go on with {go_on}")
         return EXIT_DETACHED
     if as_json:
         emit({"kind": kind, "ended": _told(hold) if hold else None, "requeued": flipped})
     else:
-        click.echo(f"{flipped} paused job(s) back in the queue")
+        line(f"{flipped} paused job(s) back in the queue")
     return EXIT_OK
 
 
@@ -252,7 +254,7 @@ def _see_through(
     """The barrier, the mirror of a pause, and the wait: what makes a hold certain, told as it goes."""
     began = time.monotonic()
     deadline = None if timeout is None else began + timeout
-    tell = _teller(as_json=as_json)
+    tell = say if as_json else line  # what is true already, while the rest goes on; stdout is for data
     mirrored = 0
     try:
         certain = operations.barrier(scope, deadline, say)
@@ -284,26 +286,17 @@ def _see_through(
         )
         return EXIT_TIMEOUT if timed_out else EXIT_OK
     if hold.scope == "kind":
-        click.echo(f"{mirrored} waiting job(s) marked paused; what comes later is held too")
+        line(f"{mirrored} waiting job(s) marked paused; what comes later is held too")
     if leases:
         from shithubd_worker.operations import describe
 
-        click.echo(f"{'timeout: ' if timed_out else ''}still running: {len(leases)}")
+        line(f"{'timeout: ' if timed_out else ''}still running: {len(leases)}")
         for lease in leases[:10]:
-            click.echo(printable(f"  {describe(lease)}"))
+            line(f"  {describe(lease)}")
     else:
-        click.echo("nothing of it is running" if hold.mode == "pause" else "drained: nothing of it is running")
-    click.echo(f"undo: {undo}")
+        line("nothing of it is running" if hold.mode == "pause" else "drained: nothing of it is running")
+    line(f"undo: {undo}")
     return EXIT_TIMEOUT if timed_out else EXIT_OK
-
-
-def _teller(*, as_json: bool) -> Callable[[str], None]:
-    """How to tell what is true already, while the rest of a command goes on: on stdout, unless that is for data."""
-
-    def tell(text: str) -> None:
-        click.echo(printable(text), err=as_json)
-
-    return tell
 
 
 def _follow(verb: str, totals: Any) -> int:

@@ -40,6 +40,8 @@ def told_to(unit: str) -> dict[str, str]:
 
     Raises ConfigError for one that can't be read; one that isn't there says nothing.
     """
+    if "/" in unit:
+        raise ConfigError(f"{unit!r} is not the name of a unit")
     variables: dict[str, str] = {}
     for path in (ENV_FILE, ENV_FILE.with_name(f"{unit.removesuffix('.service')}.env")):
         try:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shithubd_worker.cli.common import Shared, completed, emit, json_option, printable, reason_option, with_database
+from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
+from shithubd_worker.cli.screen import emit, field, line, say, stack
 from shithubd_worker.errors import EXIT_OK, NoSuchJob, Refused
 from shithubd_worker.model import State
 
@@ -53,12 +54,14 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
         return EXIT_OK
     for job in found:
         error = (job["last_error"] or "").split("\n")[0]
-        line = f"{job['id']:>8} {job['state']:<10} {job['run_at'][:19]} {job['attempts']:>3} {job['kind']}  {error}"
-        click.echo(printable(line)[:LONGEST_LINE].rstrip())
+        line(
+            f"{job['id']:>8} {job['state']:<10} {job['run_at'][:19]} {job['attempts']:>3} {job['kind']}  {error}",
+            longest=LONGEST_LINE,
+        )
     if not found:
-        click.echo("no such jobs")
+        line("no such jobs")
     elif len(found) == limit:
-        click.echo(f"the first {limit}: more with --limit", err=True)
+        say(f"the first {limit}: more with --limit")
     return EXIT_OK
 
 
@@ -80,12 +83,14 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
         emit(found)
         return EXIT_OK
     for name, value in found.items():
-        if name != "history" and value is not None:
-            click.echo(f"{name:<17}{printable(str(value))}")
+        if name == "last_error" and value is not None:
+            stack(name, value)
+        elif name != "history" and value is not None:
+            field(name, value)
     for row in found["history"]:
         by = f" by {row['leased_by']}" if row["leased_by"] else ""
         error = f": {row['error'].splitlines()[0]}" if row["error"] else ""
-        click.echo(printable(f"  {row['finished_at'][:19]} {row['outcome']} (attempt {row['attempts']}){by}{error}"))
+        line(f"  {row['finished_at'][:19]} {row['outcome']} (attempt {row['attempts']}){by}{error}")
     return EXIT_OK
 
 
@@ -200,17 +205,18 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
             result = f"refused by the database: {in_one_line(error)}"
         results.append({"id": job, "result": result})
         if not as_json and results[-1]["result"] == done:
-            click.echo(f"job {job} {done}")
+            line(f"job {job} {done}")
     if as_json:
         emit(results)
     elif not results:
-        click.echo("no such jobs")
+        line("no such jobs")
     missing = [row["id"] for row in results if row["result"] == "no such job"]
     refused = [f"job {row['id']} is {row['result']}" for row in results if row["result"] not in (done, "no such job")]
     if refused:
-        raise Refused("\n".join([*refused, *map(_no_such, missing)]) + (f": {hint}" if hint else ""))
+        *others, last = [*refused, *map(_no_such, missing)]
+        raise Refused(*others, f"{last}: {hint}" if hint else last)
     if missing:
-        raise NoSuchJob("\n".join(map(_no_such, missing)))
+        raise NoSuchJob(*map(_no_such, missing))
     return EXIT_OK
 
 

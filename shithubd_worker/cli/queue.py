@@ -12,12 +12,11 @@ from shithubd_worker.cli.common import (
     Duration,
     Shared,
     completed,
-    emit,
     json_option,
     moment,
-    say,
     with_database,
 )
+from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_OK
 
 LONGEST_LINE = 60
@@ -54,8 +53,8 @@ def migrate(shared: Shared, *, as_json: bool) -> int:
         emit({"schema": shared.schema_name, "version": schema.newest_version(), "applied": applied})
     else:
         for name in applied:
-            click.echo(f"applied {name}")
-        click.echo(f"schema {shared.schema_name} is at version {schema.newest_version()}")
+            line(f"applied {name}")
+        line(f"schema {shared.schema_name} is at version {schema.newest_version()}")
     return EXIT_OK
 
 
@@ -114,7 +113,7 @@ def enqueue(
     if as_json:
         emit({"id": job})
     else:
-        click.echo(job)
+        line(job)
     return EXIT_OK
 
 
@@ -142,7 +141,7 @@ def search(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: 
         return EXIT_OK
     for hit in hits:
         where = f"{hit.repo}:{hit.path}" + (f":{hit.line}" if hit.line else "")
-        click.echo(f"{where}: {hit.text[:LONGEST_LINE]}" if hit.text else where)
+        line(f"{where}: {hit.text[:LONGEST_LINE]}" if hit.text else where)
     if not hits:
         say(f"nothing found for {text!r}")
     return EXIT_OK

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from shithubd_worker.cli import host_env
-from shithubd_worker.cli.common import Shared, emit, json_option, with_database
+from shithubd_worker.cli.common import Shared, json_option, with_database
 from shithubd_worker.cli.reload import Reload
+from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.cli.settings import DEFAULT_LEVEL, config_options, load
 from shithubd_worker.errors import EXIT_OK
 
@@ -110,8 +111,8 @@ def check_config(shared: Shared, *, as_json: bool, **raw: object) -> int:
         emit({"config": settings, "schema": shared.schema_name, "kinds": [_limits(kind) for kind in kinds]})
         return EXIT_OK
     for kind in kinds:
-        click.echo("  ".join(f"{name}={value}" for name, value in _limits(kind).items()))
-    click.echo(f"configuration is good: {len(kinds)} kinds")
+        line("  ".join(f"{name}={value}" for name, value in _limits(kind).items()))
+    line(f"configuration is good: {len(kinds)} kinds")
     return EXIT_OK
 
 
@@ -154,9 +155,9 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
             if in_journal:
                 logs.returned(job, kind, how)
             else:
-                click.echo(f"job {job} {kind}: {how}")
+                line(f"job {job} {kind}: {how}")
         if returned or result != "success":  # not at each clean stop
-            click.echo(f"{len(returned)} lease(s) of {invocation_id} returned")
+            line(f"{len(returned)} lease(s) of {invocation_id} returned")
     return EXIT_OK
 
 

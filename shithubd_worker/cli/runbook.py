@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from shithubd_worker.cli.common import emit, json_option
+from shithubd_worker.cli.common import json_option
+from shithubd_worker.cli.screen import emit, line, page
 from shithubd_worker.errors import EXIT_OK, Refused
 
 
@@ -40,22 +41,22 @@ def runbook(name: str | None, *, as_json: bool) -> int:
       shithubd-worker runbook WorkerDown | less
     """
     if name is None:
-        found = [{"name": page, "of": path.parent.name, "about": _about(path)} for page, path in pages().items()]
+        found = [{"name": each, "of": path.parent.name, "about": _about(path)} for each, path in pages().items()]
         if as_json:
             emit(found)
             return EXIT_OK
         width = max(len(row["name"]) for row in found)
         for row in found:
-            click.echo(f"{row['name']:<{width}}  {row['about']}")
+            line(f"{row['name']:<{width}}  {row['about']}")
         return EXIT_OK
-    path = next((path for page, path in pages().items() if page.lower() == name.lower()), None)
+    path = next((path for each, path in pages().items() if each.lower() == name.lower()), None)
     if path is None:
         raise Refused(f"there is no runbook {name!r}: `shithubd-worker runbook` lists them")
     text = _for_readers(path.read_text())
     if as_json:
         emit({"name": path.stem, "of": path.parent.name, "text": text})
     else:
-        click.echo(text, nl=False)
+        page(text)
     return EXIT_OK
 
 

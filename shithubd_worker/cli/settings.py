@@ -119,7 +119,7 @@ def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
     loaded = _told(lambda: registry.load(raw.get("handlers") or ()), faults)  # type: ignore[arg-type]
     kinds = _chosen(config, loaded, faults) if config is not None and loaded is not None else []
     if faults or config is None:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*faults)
     return config, kinds
 
 
@@ -128,7 +128,7 @@ def values(shared: Shared, raw: dict[str, object]) -> Config:
     faults: list[str] = []
     config = _values(shared, raw, faults)
     if faults or config is None:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*faults)
     return config
 
 
@@ -144,7 +144,7 @@ def _told(step: Callable[[], T], faults: list[str]) -> T | None:
     try:
         return step()
     except ConfigError as error:
-        faults.append(str(error))
+        faults += error.args
         return None
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from shithubd_worker.cli.common import Duration, Shared, emit, fits, json_option, printable, with_database
+from shithubd_worker.cli.common import Duration, Shared, json_option, with_database
+from shithubd_worker.cli.screen import clear, emit, folded, line, table
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 MOST_LEASES = 20
 
@@ -46,7 +44,7 @@ def status(shared: Shared, watch: float | None, *, drained: bool, as_json: bool)
     while True:
         found = operations.status()
         if watch is not None and not as_json:
-            click.clear()
+            clear()
         if drained:
             return _say_drained(found, as_json=as_json)
         if as_json:
@@ -73,11 +71,11 @@ def workers(shared: Shared, *, as_json: bool) -> int:
         emit(found)
         return EXIT_OK
     if not found:
-        click.echo("no workers: none runs, and none has left a lease behind")
-    _print(_workers_table(found))
+        line("no workers: none runs, and none has left a lease behind")
+    _show_workers(found)
     for worker in found:
         kinds = ", ".join(worker["kinds"]) or "nothing"
-        click.echo(fits(f"{worker['leased_by']}  uuid {worker['id']}  handles {kinds}"))
+        folded(f"{worker['leased_by']}  uuid {worker['id']}  handles {kinds}")
     return EXIT_OK
 
 
@@ -89,8 +87,8 @@ def _say_drained(found: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         emit({"drained": not running, "running": running})
     else:
-        click.echo("drained: nothing is running" if not running else _summary(found))
-        _print(_leases_table(running))
+        line("drained: nothing is running" if not running else _summary(found))
+        _show_leases(running)
     return EXIT_OK if not running else EXIT_CHECK_SAYS_NO
 
 
@@ -106,82 +104,53 @@ def _figure(figures: dict[str, Any], name: str) -> str:
 
 
 def _render(found: dict[str, Any]) -> None:
-    click.echo(_summary(found))
+    line(_summary(found))
     if found["history_days_ready"] < 2:  # noqa: PLR2004 (a day to act)
-        click.echo(
-            f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate"
-        )
+        line(f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate")
     for hold in found["holds"]:
         what = "the fleet" if hold["scope"] == "fleet" else f"{hold['scope']} {hold['target']}"
         until = f" until {_time(hold['until'])}" if hold["until"] else ""
         why = f": {hold['reason']}" if hold["reason"] else ""
-        click.echo(fits(f"hold: {hold['mode']} of {what}{why}"))
-        click.echo(fits(f"      by {hold['actor']} since {_time(hold['created'])}{until}"))
-    _print(_kinds_table(found["kinds"]))
-    _print(_leases_table(found["leases"]))
-    _print(_workers_table(found["workers"]))
+        folded(f"hold: {hold['mode']} of {what}{why}")
+        folded(f"      by {hold['actor']} since {_time(hold['created'])}{until}")
+    _show_kinds(found["kinds"])
+    _show_leases(found["leases"])
+    _show_workers(found["workers"])
 
 
-def _kinds_table(kinds: list[dict[str, Any]]) -> Table:
-    table = _table("kind", "queued", "running", "paused", "failed", "held", "oldest", "workers", right=range(1, 8))
+def _show_kinds(kinds: list[dict[str, Any]]) -> None:
+    rows = []
     for kind in kinds:
         unhandled = kind["queued"] and not kind["workers"]
-        table.add_row(
-            _clean(kind["kind"]),
+        cells = [
+            kind["kind"],
             *(_figure(kind, name) for name in ("queued", "processing", "paused", "failed", "held")),
             _seconds(kind["oldest_seconds"]),
             "none" if unhandled else str(kind["workers"]),
-            style="red" if kind["failed"] else "yellow" if kind["held"] or unhandled else None,
-        )
-    return table
+        ]
+        rows.append((cells, "red" if kind["failed"] else "yellow" if kind["held"] or unhandled else None))
+    columns = ("kind", "queued", "running", "paused", "failed", "held", "oldest", "workers")
+    table(columns, rows, right=range(1, 8))
 
 
-def _leases_table(leases: list[dict[str, Any]]) -> Table:
-    table = _table("running", "kind", "leased by", "unit", "for", "expires", right=(0, 4))
+def _show_leases(leases: list[dict[str, Any]]) -> None:
+    rows: list[tuple[list[str], None]] = []
     for lease in leases[:MOST_LEASES]:
-        table.add_row(
-            str(lease["id"]),
-            _clean(lease["kind"]),
-            _clean(lease["leased_by"]),
-            _clean(lease["unit"] or ""),
-            _seconds(lease["seconds"]),
-            _time(lease["lease_expires_at"]),
-        )
+        who = (lease["kind"], lease["leased_by"], lease["unit"] or "")
+        rows.append(([str(lease["id"]), *who, _seconds(lease["seconds"]), _time(lease["lease_expires_at"])], None))
     if len(leases) > MOST_LEASES:
-        table.add_row("...", f"{len(leases) - MOST_LEASES} more")
-    return table
+        rows.append((["...", f"{len(leases) - MOST_LEASES} more"], None))
+    table(("running", "kind", "leased by", "unit", "for", "expires"), rows, right=(0, 4))
 
 
-def _workers_table(workers: list[dict[str, Any]]) -> Table:
-    table = _table("worker", "unit", "state", "runs", "last beat", right=(4,))
+def _show_workers(workers: list[dict[str, Any]]) -> None:
+    rows = []
     for worker in workers:
         runs = f"{worker['job_kind'] or ''} {worker['job_id']}" if worker["job_id"] is not None else ""
-        table.add_row(
-            _clean(worker["leased_by"]),
-            _clean(worker["unit"] or ""),
-            "silent" if worker["silent"] else _clean(worker["state"]),
-            _clean(runs),
-            _ago(worker["beat_seconds"]),
-            style="red" if worker["silent"] else None,
-        )
-    return table
-
-
-def _table(*columns: str, right: Any = ()) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number in right else "left", overflow="fold")
-    return table
-
-
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    if table.row_count:
-        click.echo()
-        Console(highlight=False, soft_wrap=False).print(table)
+        state = "silent" if worker["silent"] else worker["state"]
+        cells = [worker["leased_by"], worker["unit"] or "", state, runs, _ago(worker["beat_seconds"])]
+        rows.append((cells, "red" if worker["silent"] else None))
+    table(("worker", "unit", "state", "runs", "last beat"), rows, right=(4,))
 
 
 def _seconds(seconds: float | None) -> str:
@@ -203,10 +172,3 @@ def _ago(seconds: float | None) -> str:
 
 def _time(text: str | None) -> str:
     return "" if text is None else text[:19].replace("T", " ")
-
-
-def _clean(text: str) -> str:
-    # A kind is whatever an INSERT said: neither rich's markup nor a terminal's.
-    from rich.markup import escape
-
-    return escape(printable(text))

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from shithubd_worker import units
-from shithubd_worker.cli.common import emit, json_option, say
+from shithubd_worker.cli.common import json_option
+from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, Refused, RightsMissing
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -106,8 +107,8 @@ def diff(program: Path | None, root: Path, *, as_json: bool) -> int:
     if as_json:
         emit([{"path": str(file.path), "change": file.change} for file in files])
     else:
-        for line in (line for file in files for line in file.diff()):
-            click.echo(line)
+        for each in (each for file in files for each in file.diff()):
+            line(each)
     return EXIT_OK if all(file.change == "unchanged" for file in files) else EXIT_CHECK_SAYS_NO
 
 
@@ -227,8 +228,8 @@ def _tell(as_json: bool, files: Sequence[tuple[str, Path]], steps: Sequence[Sequ
         )
         return
     for change, path in files:
-        click.echo(f"{'would be ' if dry_run and change != 'unchanged' else ''}{change}: {path}")
+        line(f"{'would be ' if dry_run and change != 'unchanged' else ''}{change}: {path}")
     for step in steps:
-        click.echo(f"{'would run' if dry_run else 'ran'}: {' '.join(step)}")
+        line(f"{'would run' if dry_run else 'ran'}: {' '.join(step)}")
     if not files:
-        click.echo("nothing to do")
+        line("nothing to do")

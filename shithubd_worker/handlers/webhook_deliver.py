@@ -2,7 +2,8 @@
 
 The URL is a stranger's, so it must not become a way into the forge's own network: the name is resolved once, every
 address is judged, and the connection goes to an address that was judged, never to the name again. No redirect is
-followed, no proxy of the environment is used.
+followed, no proxy of the environment is used. And the receiver is a stranger, so it must not keep a worker from others:
+one deadline ends all of it (webhook_wire.py).
 """
 
 from __future__ import annotations
@@ -14,30 +15,31 @@ import os
 import re
 import socket
 import threading
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 from uuid import UUID, uuid5
 
 from shithubd_worker import __version__
 from shithubd_worker.errors import NotNow, Permanent, RetryAfter
+from shithubd_worker.handlers.webhook_addresses import is_public
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, HTTPConnectionPool
+    from http.client import HTTPResponse
 
+    from shithubd_worker.handlers.webhook_wire import Address, Deadline, Wire
     from shithubd_worker.job import Job
 
-# In seconds; together they stay under the kind's max_runtime of 30, also if the first of two addresses is dead.
+# In seconds, from the look-up of the name to the end of the answer: half of the kind's max_runtime of 30.
+DELIVERY_TIMEOUT = 15.0
+# Of them; so that something is left for a second address.
 RESOLVE_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
-READ_TIMEOUT = 10.0
 MOST_ADDRESSES = 2
-MOST_RESPONSE_BYTES = 4096
+MOST_EXCERPT_BYTES = 4096
 LONGEST_EXCERPT = 200
 LONGEST_RETRY_AFTER = 86_400.0
 MISCONFIGURED_SECONDS = 300
@@ -46,9 +48,8 @@ _EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,254}")
 _DELIVERIES = UUID("6f1f2c1e-8a55-5c0e-9a3e-2d0c5b7b8a11")
 _TRY_AGAIN = (408, 425, 429)
-_NAT64 = IPv6Network("64:ff9b::/96")
-# Global by the registry's letter, but ways to somewhere else: NAT64 of a local network, relays of 6to4.
-_DETOURS = (IPv6Network("64:ff9b:1::/48"), IPv4Network("192.88.99.0/24"))
+# What a path and a query may hold as they are (RFC 3986); a % is an escape already.
+_OF_A_PATH = "/:@!$&'()*+,;=~-._%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,12 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
 
     X-Shithub-Signature-256 is `sha256=` and the hex HMAC-SHA256 of exactly the bytes of the body, with the secret in
     the file `secret_ref`. X-Shithub-Delivery is the same for every attempt of a job, so a receiver can drop what it
-    has seen. Raises Permanent for bad arguments, redirects and other 4xx; NotNow where an operator has to set something
-    right; RetryAfter for the rest.
+    has seen. The payload is kept in the history, where others may read it: a token in the URL is no secret, and the
+    signature takes its place. Raises Permanent for bad arguments, redirects and other 4xx; NotNow where an operator has
+    to set something right; RetryAfter for the rest.
     """
+    from shithubd_worker.handlers.webhook_wire import Deadline
+
     if not isinstance(event, str) or not _EVENT.fullmatch(event):
         raise Permanent("event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
     target = _target(url, insecure=job.config.webhook_allow_private)
@@ -95,8 +99,9 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
         "X-Shithub-Delivery": delivery_id(job.id, url, event, payload),
         "X-Shithub-Signature-256": f"sha256={hmac.digest(_secret(job, secret_ref), payload, 'sha256').hex()}",
     }
-    addresses = _addresses(target, private=job.config.webhook_allow_private)
-    _judge(target, *_post(target, addresses, payload, headers))
+    deadline = Deadline(DELIVERY_TIMEOUT)
+    addresses = _addresses(target, deadline, private=job.config.webhook_allow_private)
+    _judge(target, *_post(target, addresses, payload, headers, deadline))
 
 
 def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
@@ -105,21 +110,22 @@ def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
 
 
 def _target(url: object, *, insecure: bool) -> Target:
+    # No error quotes a part of the URL before it is known to be the host: the rest may be a secret.
     if not isinstance(url, str) or not url.isprintable() or " " in url or "\\" in url:
         raise Permanent("url must be a text without spaces, backslashes or control characters")
+    if not url.lower().startswith(("https://", "http://") if insecure else "https://"):
+        raise Permanent("url must begin with https://")
     try:
         parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:
+            raise Permanent("url must not hold a user name or password")
         port = parts.port
         host = _ascii_host(parts)
-    except ValueError as error:  # UnicodeError too
-        raise Permanent(f"url can't be read: {error}") from None
-    if parts.scheme != "https" and not (insecure and parts.scheme == "http"):
-        raise Permanent(f"url must begin with https://, not {parts.scheme[:20]}:")
-    if parts.username is not None or parts.password is not None:
-        raise Permanent("url must not hold a user name or password")
+    except ValueError:  # UnicodeError too
+        raise Permanent("url can't be read: a host is needed, and a port from 1 to 65535 if any") from None
     if not host or port == 0:
         raise Permanent("url needs a host, and a port from 1 to 65535 if any")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = quote(parts.path or "/", _OF_A_PATH) + (f"?{quote(parts.query, _OF_A_PATH + '?')}" if parts.query else "")
     return Target(parts.scheme, host, port or {"https": 443, "http": 80}[parts.scheme], path)
 
 
@@ -155,102 +161,84 @@ def _secret(job: Job, ref: object) -> bytes:
     return secret
 
 
-def _addresses(target: Target, *, private: bool) -> list[str]:
-    """The addresses to try, in the resolver's order. One that isn't global spoils all: no honest name has both."""
-    found = _resolve(target.host, target.port)
+def _addresses(target: Target, deadline: Deadline, *, private: bool) -> list[Address]:
+    """The addresses to try, in the resolver's order. One that isn't public spoils all: no honest name has both."""
+    found = _resolve(target.host, target.port, deadline.left(RESOLVE_TIMEOUT))
     if not private:
-        for address in found:
-            if not is_global(address):
+        for _, (address, *_rest) in found:
+            if not is_public(address):
                 raise Permanent(f"{target.host} has the address {address}, which is not a public one")
     return found[:MOST_ADDRESSES]
 
 
-def is_global(address: str) -> bool:
-    """Is this an address of the public internet, and of nothing else by another spelling?"""
-    try:
-        ip: IPv4Address | IPv6Address = ip_address(address)
-    except ValueError:  # a zone: link-local
-        return False
-    if isinstance(ip, IPv6Address):
-        ip = _inner(ip) or ip
-    bad = ip.is_multicast or ip.is_reserved or ip.is_unspecified or getattr(ip, "is_site_local", False)
-    return ip.is_global and not bad and not any(ip.version == net.version and ip in net for net in _DETOURS)
-
-
-def _inner(ip: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that packets to this one end at: IPv4-mapped, 6to4, NAT64, Teredo."""
-    if ip in _NAT64:
-        return IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-
-
-def _resolve(host: str, port: int) -> list[str]:
+def _resolve(host: str, port: int, seconds: float) -> list[Address]:
     """Ask the resolver, in a thread: it can take half a minute, and no signal interrupts it."""
-    answer: list[str] = []
+    answer: list[Address] = []
     failure: list[OSError] = []
 
     def ask() -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answer.extend(dict.fromkeys(str(entry[4][0]) for entry in found))
+            answer.extend(dict.fromkeys((family, where) for family, _, _, _, where in found))
         except OSError as error:
             failure.append(error)
 
     thread = threading.Thread(target=ask, name="resolve", daemon=True)
     thread.start()
-    thread.join(RESOLVE_TIMEOUT)
+    thread.join(seconds)
     if answer:
         return answer
-    reason = failure[0].strerror if failure else f"no answer in {RESOLVE_TIMEOUT:g} s"
+    reason = failure[0].strerror if failure else f"no answer in {seconds:g} s"
     raise RetryAfter(None, f"{host} can't be resolved: {reason}")
 
 
-def _post(target: Target, addresses: list[str], payload: bytes, headers: dict[str, str]) -> tuple[int, str | None, str]:
+def _post(
+    target: Target, addresses: list[Address], payload: bytes, headers: dict[str, str], deadline: Deadline
+) -> tuple[int, str | None, str]:
     """Status, Retry-After and the beginning of the response. Only a failure to connect goes on to the next address."""
-    from urllib3 import Timeout
-    from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+    from http.client import HTTPException
+
+    from shithubd_worker.handlers import webhook_wire
 
     failure: Exception | None = None
     for address in addresses:
-        pool = _pool(target, address)
         try:
-            response = pool.urlopen(
-                "POST", target.path, payload, headers, retries=False, redirect=False, preload_content=False,
-                timeout=Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
-            )  # fmt: skip
-            with closing(response):
-                return response.status, response.headers.get("Retry-After"), _excerpt(response)
-        except (NewConnectionError, ConnectTimeoutError) as error:
+            connection = webhook_wire.connect(address, deadline.left(CONNECT_TIMEOUT))
+        except OSError as error:
             failure = error
-        except HTTPError as error:
-            raise RetryAfter(None, f"{target.origin} ({address}): {_reason(error)}") from None
-        finally:
-            pool.close()
-    raise RetryAfter(None, f"{target.origin} ({', '.join(addresses)}): {_reason(failure)}")
+            continue
+        with connection:
+            try:
+                wire = _wire(target, connection, deadline)
+                with webhook_wire.post(wire, target.path, headers, payload) as answer:
+                    return answer.status, answer.headers.get("Retry-After"), _excerpt(answer)
+            except (OSError, HTTPException) as error:
+                raise RetryAfter(None, f"{target.origin} ({address[1][0]}): {_reason(error)}") from None
+    tried = ", ".join(str(where[0]) for _, where in addresses)
+    raise RetryAfter(None, f"{target.origin} ({tried}): {_reason(failure)}")
 
 
-def _pool(target: Target, address: str) -> HTTPConnectionPool:
-    import ssl
-
-    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+def _wire(target: Target, connection: socket.socket, deadline: Deadline) -> Wire:
+    from shithubd_worker.handlers.webhook_wire import TlsWire, Wire
 
     if target.scheme == "http":
-        return HTTPConnectionPool(address, target.port)
+        return Wire(connection, deadline)
+    import ssl
+
     # The system's authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name. The context checks the name itself.
-    context = ssl.create_default_context()
-    return HTTPSConnectionPool(address, target.port, ssl_context=context, server_hostname=target.host)
+    return TlsWire(connection, deadline, ssl.create_default_context(), target.host)
 
 
-def _excerpt(response: BaseHTTPResponse) -> str:
+def _excerpt(response: HTTPResponse) -> str:
     """A little of what the receiver says, in one line. Not of a success: its body is nobody's business."""
-    from urllib3.exceptions import HTTPError
+    from http.client import HTTPException
 
     if response.status < 300:  # noqa: PLR2004
         return ""
     try:
         # What is there in one read, undecoded: neither a slow drip nor a bomb of zeros gets far.
-        data = response.read1(MOST_RESPONSE_BYTES, decode_content=False)
-    except (HTTPError, OSError):
+        data = response.read1(MOST_EXCERPT_BYTES)
+    except (HTTPException, OSError, ValueError):
         return ""
     text = " ".join(data.decode(errors="replace").split())
     return "".join(c if c.isprintable() else "�" for c in text)[:LONGEST_EXCERPT]
@@ -288,7 +276,4 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _reason(error: Exception | None) -> str:
-    """The innermost cause in one line: urllib3 wraps the one that says something."""
-    while error is not None and isinstance(error.__cause__ or error.__context__, Exception):
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST_EXCERPT]

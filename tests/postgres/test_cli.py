@@ -654,7 +654,7 @@ def test_jobs_are_listed_and_shown_with_their_columns(database, command):
     assert shown.pop("history") == []
     assert shown == listed[1]
     text = command("jobs", "show", waiting).stdout
-    assert re.search(r"^last_error +it\?\[31m$", text, re.MULTILINE)
+    assert re.search(r"^last_error +it\\x1b\[31m\n +\| failed$", text, re.MULTILINE)
 
     text = command("jobs", "list").stdout
     assert len(text.splitlines()) == 3

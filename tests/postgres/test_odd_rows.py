@@ -215,6 +215,11 @@ def words(name, command, job):
     return [*name.split(), *options, "--", *rest]
 
 
+def stream():
+    """As stdout and stderr are: not each text can be written there."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="", write_through=True)
+
+
 def ask(monkeypatch, *arguments):
     """The command in this process: its exit code and what it said. Its connections end with it, as with a process."""
     opened = []
@@ -224,12 +229,15 @@ def ask(monkeypatch, *arguments):
         return opened[-1]
 
     monkeypatch.setattr(sys, "argv", ["shithubd-worker", *arguments])
-    with monkeypatch.context() as patch, redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+    with monkeypatch.context() as patch, redirect_stdout(stream()) as out, redirect_stderr(stream()) as err:
         patch.setattr("shithubd_worker.session.ImpatientConnection", SimpleNamespace(connect=connect))
-        code = _main()
+        try:
+            code = _main()
+        except SystemExit as end:  # a completion
+            code = end.code
     for connection in opened:
         connection.close()
-    return code, out.getvalue(), err.getvalue()
+    return code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()
 
 
 def times_in(data):

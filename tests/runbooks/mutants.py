@@ -149,7 +149,7 @@ MUTANTS = (
         "idle = certain and wait and operations.wait_until_idle(scope, deadline, say)",
         "idle = certain",
     ),
-    Mutant("the undo isn't told", f"{CLI}/holds.py", '    click.echo(f"undo: {undo}")\n', ""),
+    Mutant("the undo isn't told", f"{CLI}/holds.py", '    line(f"undo: {undo}")\n', ""),
     Mutant("held jobs aren't counted", f"{CLI}/status.py", '"held": found["held"]', '"held": 0'),
     Mutant(
         "commands don't look for the host's database", f"{CLI}/__init__.py", "    host_env.adopt(sys.argv[1:])\n", ""

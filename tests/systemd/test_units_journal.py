@@ -23,7 +23,7 @@ def test_the_journal_can_be_asked_for_a_job_and_says_where_its_runbook_is(host: 
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     [entry] = eventually("the journal tells of the job", entries)
-    assert "it can't work:\nthere is a reason" in entry["MESSAGE"]
+    assert "it can't work:\n  | there is a reason" in entry["MESSAGE"]
     assert "in fails" in entry["MESSAGE"], "the stack is in the same entry"
     assert (entry["SHITHUB_KIND"], entry["SHITHUB_OUTCOME"], entry["PRIORITY"]) == ("test.fails", "failed", "4")
     assert (entry["_SYSTEMD_UNIT"], entry["SYSLOG_IDENTIFIER"]) == (UNIT, "shithubd-worker")

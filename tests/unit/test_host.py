@@ -436,8 +436,7 @@ def test_a_status_is_one_line_of_ascii_whatever_it_says(systemd, systemd_socket)
         if heard == b"STATUS=":
             heard = systemd_socket.recv(65536)
         assert heard.startswith(b"STATUS=")
-        assert b"\n" not in heard
-        assert len(heard.decode("ascii")) == len("STATUS=") + len(text)
+        assert heard.decode("ascii").isprintable()
 
     told()
 

@@ -1,0 +1,35 @@
+"""Text from others, for a terminal or a log: nothing in it steers the screen, and nothing begins a line of its own.
+
+Whatever isn't printable is shown as Python would write it in a string: \\n, \\x1b, \\u202e. These are the control
+characters (C0, DEL, C1), the format characters (bidirectional controls, zero-width ones), the separators of lines and
+paragraphs, and what is no character at all. The letters of all scripts stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+# In front of each further line of a text that may have several. No line of ours begins so.
+MARGIN = "  | "
+
+
+def on_one_line(text: str) -> str:
+    """The text on one line.
+
+    >>> print(on_one_line("häßlich" + chr(10) + chr(27) + "[2J"))
+    häßlich\\n\\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def behind_margin(text: str, margin: str = MARGIN) -> str:
+    """A text that may have several lines, a stack for example: each but the first begins with the margin."""
+    return f"\n{margin}".join(on_one_line(line) for line in text.split("\n"))
+
+
+def json_text(data: object, *, indent: int | None = None, default: Callable[[object], object] | None = None) -> str:
+    """JSON in printable ASCII: all else, DEL too, is \\uXXXX, and whoever reads it gets the exact text back."""
+    return json.dumps(data, default=default, indent=indent).replace("\x7f", "\\u007f")

@@ -1,0 +1,152 @@
+"""All that the package says to a terminal, or into a log, goes through one room each, which makes it plain."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from canaries import CANARY, FORGED, check_plain
+from hypothesis import given
+from hypothesis import strategies as st
+
+import shithubd_worker
+from shithubd_worker.cli import screen
+from shithubd_worker.logs import JsonFormatter, TextFormatter, journal_fields
+from shithubd_worker.plain import behind_margin, json_text, on_one_line
+
+PACKAGE = Path(shithubd_worker.__file__).parent
+
+# Who may name what reaches a terminal, and why: by equality, so that no exception outlives its reason.
+MAY_NAME = {
+    "cli/screen.py": {"click.echo", "click.clear", "rich", "sys.stdout", "sys.stderr"},
+    "cli/__init__.py": {"sys.stdout"},  # its descriptor is closed when the reader has left
+    "cli/run.py": {"sys.stderr"},  # is it the journal?
+    "logs.py": {"sys.stderr"},  # whose descriptor gets the log lines
+    "outlets.py": {"os.write"},  # the log lines themselves
+    "forks.py": {"print", "sys.stdout", "sys.stderr"},  # the end of a handler's own child, as Python has it
+}
+OF_CLICK = {
+    *("echo", "secho", "style", "clear", "prompt", "confirm", "echo_via_pager", "progressbar", "pause", "edit"),
+    *("launch", "get_text_stream", "get_binary_stream", "open_file", "getchar", "format_filename"),
+}
+OF_SYS = {"stdout", "stderr", "__stdout__", "__stderr__"}
+OTHERS = {"rich", "pprint", "warnings"}
+
+
+def ways_out(path: Path) -> set[str]:
+    """What a file names that writes to a terminal."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Attribute(value=ast.Name(id="click"), attr=name) if name in OF_CLICK:
+                found.add(f"click.{name}")
+            case ast.Attribute(value=ast.Name(id="sys"), attr=name) if name in OF_SYS:
+                found.add(f"sys.{name}")
+            case ast.Attribute(value=ast.Name(id="os"), attr=("write" | "writev" | "system") as name):
+                found.add(f"os.{name}")
+            case ast.Name(id=("print" | "input" | "breakpoint") as name):
+                found.add(name)
+            case ast.Import(names=names):
+                found |= {each.name for each in names if each.name.split(".")[0] in OTHERS}
+            case ast.ImportFrom(module=module, names=names) if module:
+                found |= {
+                    f"{module}.{each.name}"
+                    for each in names
+                    if module in ("click", "sys") and each.name in OF_CLICK | OF_SYS
+                }
+                found |= {module.split(".")[0]} & OTHERS
+    return found
+
+
+def test_no_file_speaks_to_a_terminal_but_the_screen():
+    found = {str(path.relative_to(PACKAGE)): ways_out(path) for path in sorted(PACKAGE.rglob("*.py"))}
+    assert {name: ways for name, ways in found.items() if ways} == MAY_NAME
+
+
+@given(st.text(st.characters()))
+def test_a_line_is_one_line_of_printable_characters_and_letters_stay(text):
+    plain = on_one_line(text)
+    assert plain.isprintable()
+    assert not {unicodedata.category(c) for c in plain} & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    assert [c for c in plain if not c.isascii()] == [c for c in text if c.isprintable() and not c.isascii()]
+
+
+@given(st.text(st.characters()))
+def test_a_text_of_several_lines_begins_none_but_the_first(text):
+    first, *others = behind_margin(text).split("\n")
+    assert first.isprintable()
+    assert all(line.startswith("  | ") and line.isprintable() for line in others)
+    assert len(others) == text.count("\n")
+
+
+@given(st.recursive(st.text(st.characters()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_json_is_printable_ascii_and_exact(data):
+    text = json_text(data, indent=2)
+    assert text.isascii()
+    assert text.replace("\n", "").isprintable()
+    assert json.loads(text) == data
+
+
+def record(text: str, **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("shithubd_worker.job", logging.ERROR, __file__, 1, "%s", (text,), None)
+    vars(made).update(extra)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    return made
+
+
+@pytest.mark.parametrize("told_by", [TextFormatter().format, lambda made: journal_fields(made)["MESSAGE"]])
+def test_a_log_line_forges_no_other_and_a_stack_stands_behind_a_margin(told_by):
+    told = told_by(record(CANARY, job_id=7, kind=CANARY))
+    check_plain(told, "a log line")
+    first, *others = told.split("\n")
+    assert "job 7" in first
+    assert others
+    assert all(line.startswith("  | ") for line in others)
+
+
+def test_a_json_log_line_is_one_line_and_exact():
+    told = JsonFormatter().format(record(CANARY, job_id=7, kind=CANARY))
+    assert told.isascii()
+    assert told.isprintable()
+    assert json.loads(told)["kind"] == CANARY
+    assert json.loads(told)["message"] == CANARY
+
+
+def test_a_field_of_the_journal_is_plain_where_journalctl_shows_it():
+    fields = journal_fields(record("x", kind=CANARY, outcome=CANARY))
+    assert {name for name, value in fields.items() if not value.isprintable()} == {"MESSAGE"}
+    assert fields["SHITHUB_KIND"] == on_one_line(CANARY)
+
+
+@pytest.mark.parametrize(
+    "name", ["$(reboot)", "a b", "a\nb", "-x", "--force", "a;b", "'", "~root", "=ls", "", "é", "a\u202eb"]
+)
+def test_a_shell_is_not_offered(name):
+    assert screen.offered([name, "plain"], "") == ["plain"]
+
+
+@pytest.mark.parametrize("name", ["search.reindex", "web1:4711", "shithubd-worker@2.service", "42", "a/b_c+d"])
+def test_a_shell_is_offered(name):
+    assert screen.offered([name, "other"], name[:1]) == [name]
+
+
+def test_a_terminal_that_lacks_a_letter_gets_its_escape():
+    code = "from shithubd_worker.cli import screen; screen.take_any_letter(); screen.line('gr\u00f6\u0416')"
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout == b"gr\xf6\\u0416\n"
+
+
+def test_the_canaries_are_what_they_are_said_to_be():
+    assert not CANARY.isprintable()
+    assert all(line in CANARY.split("\r\n") for line in FORGED)
