@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ _GC = (
     "-c", "gc.bigPackThreshold=2g",  # a pack of this size stays as it is: an hour's work for little
     "-c", "pack.threads=2",  # a worker's unit is sized for one job, not for every core and its window
     "-c", "pack.windowMemory=256m",
+    "-c", "pack.deltaCacheSize=256m",
     "gc", "--quiet",
 )  # fmt: skip
 
@@ -69,11 +69,9 @@ def _collect(job: Job, repository: git.Repository) -> None:
     removed here: they could be those of a fetch or a push of this moment.
     """
     try:
-        git.run(job, repository, *_GC, timeout=TIME_LIMIT)
-    except subprocess.TimeoutExpired:
-        raise RetryAfter(
-            TOO_LONG_AGAIN_SECONDS, f"git gc on {repository.name!r} was ended after its limit of {TIME_LIMIT:g} s"
-        ) from None
+        git.run(job, repository, *_GC, seconds=TIME_LIMIT, changes=True)
+    except git.TooLong as error:
+        raise RetryAfter(TOO_LONG_AGAIN_SECONDS, str(error)) from None
     except git.GitFailed as error:
         if "gc is already running" not in str(error):
             raise
