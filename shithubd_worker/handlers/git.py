@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, cast
 
 from shithubd_worker.errors import NotNow, Permanent
+from shithubd_worker.handlers import confined
+from shithubd_worker.handlers.git_check import check
 
 if TYPE_CHECKING:
     from shithubd_worker.job import Job
@@ -23,14 +25,19 @@ MISCONFIGURED_SECONDS = 300
 # The name is part of an index row, which PostgreSQL limits to about 2,700 bytes.
 LONGEST_NAME = 1000
 LONGEST_COMPLAINT = 300
-# Less than the half second after which an interrupted handler is interrupted again.
-LAST_WORDS_SECONDS = 0.4
+# What one git may take, unless its caller says otherwise: the time by the clock, and the memory of its own of each of
+# its processes (the unit's MemoryHigh). A kind's max_runtime lies above all of it.
+SECONDS = 600.0
+MEMORY = 1536 * 1024 * 1024
+# `run` is for short answers.
+LONGEST_ANSWER = 64 * 1024
 
 # Nothing of the machine's or a user's configuration, no question to a terminal, no fetching of objects that a
-# partial clone lacks, messages that can be matched.
+# partial clone lacks (git 2.45; before, no protocol is allowed for it), messages that can be matched.
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_ATTR_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_NO_REPLACE_OBJECTS": "1",
@@ -38,12 +45,21 @@ _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",
     "LC_ALL": "C",
 }
+# What wins over the repository's own configuration: files elsewhere, and programs to run. Landlock denies both as
+# well; this is so that git doesn't fail of it, and for kernels without it.
+_OVERRIDES = (
+    f"core.hooksPath={os.devnull}",
+    f"core.attributesFile={os.devnull}",
+    f"core.excludesFile={os.devnull}",
+    "core.fsmonitor=false",
+    "core.alternateRefsCommand=false",
+    "gc.repackFilter=",
+    "gc.repackFilterTo=",
+)
 
-
-# What git says where the machine has no more of something, and the error number that a system call has for it.
-_SHORTAGES = {
-    number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-}
+# What git says where the machine has no more of something, and the error number that a system call has for it. Not
+# ENOMEM: that is git at its own limit, and the repository's doing.
+_SHORTAGES = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)}
 
 
 _NO_SUCH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -57,99 +73,175 @@ class GitFailed(Exception):
         self.status = status
 
 
+class TooLong(GitFailed):
+    """Git was ended because its time was over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A git repository inside the root. `name` is its real path relative to the root: one name for one repository."""
+    """A git repository inside the root. `name` is its real path relative to the root: one name for one repository.
+    `borrowed`: the directories of objects of other repositories that it looks into."""
 
     name: str
     path: Path
+    root: Path
+    borrowed: tuple[Path, ...] = ()
 
 
 def find(job: Job, repo: object) -> Repository:
     """The repository that a payload names by its path, relative to the root or absolute inside it.
 
-    Raises Permanent for a name that leads out of the root, to nothing, or to something else than a repository;
-    NotNow for what an operator has to set right, which is not the job's fault.
+    Raises Permanent for a name that leads out of the root, to nothing, or to something else than a repository, and for
+    a repository that git is not let at; NotNow for what an operator has to set right, which is not the job's fault.
     """
     path, root = _confined(_root(job), repo)
-    repository = Repository(path.relative_to(root).as_posix(), path)
+    name = path.relative_to(root).as_posix()
     if not path.is_dir():
-        raise Permanent(f"{repository.name!r} is not a git repository")
+        raise Permanent(f"{name!r} is not a git repository")
     # Git takes what it may not read for no repository at all.
+    unreadable = NotNow(MISCONFIGURED_SECONDS, f"repository {name!r} can't be read by this worker's user")
     if not os.access(path, os.R_OK | os.X_OK):
-        raise NotNow(MISCONFIGURED_SECONDS, f"repository {repository.name!r} can't be read by this worker's user")
+        raise unreadable
+    try:
+        repository = Repository(name, path, root, check(root, path, name))
+    except PermissionError:
+        raise unreadable from None
+    for line in _news():
+        job.log.warning(line)
     try:
         run(job, repository, "rev-parse", "--git-dir")
     except GitFailed as error:
         if "not a git repository" not in str(error):
             raise
-        raise Permanent(f"{repository.name!r} is not a git repository") from None
+        raise Permanent(f"{name!r} is not a git repository") from None
     return repository
 
 
-def run(job: Job, repository: Repository, *arguments: str, timeout: float | None = None) -> bytes:
-    """What git prints. Raises GitFailed, and subprocess.TimeoutExpired after `timeout` seconds."""
-    with _running(job, repository, arguments, subprocess.DEVNULL) as child:
-        printed: bytes = child.communicate(timeout=timeout)[0]
+def run(
+    job: Job, repository: Repository, *arguments: str, seconds: float | None = None, changes: bool = False
+) -> bytes:
+    """What git prints, which is short. Raises GitFailed, and TooLong after `seconds` (None: SECONDS). It may write to
+    the repository only if it `changes` it."""
+    with _running(job, repository, arguments, subprocess.DEVNULL, seconds, changes) as child:
+        printed = cast("IO[bytes]", child.stdout).read(LONGEST_ANSWER + 1)
+        if len(printed) > LONGEST_ANSWER:
+            raise Permanent(f"git {_verb(arguments)} on {repository.name!r} says more than {LONGEST_ANSWER} bytes")
     return printed
 
 
 @contextmanager
 def output(
-    job: Job, repository: Repository, *arguments: str, stdin: IO[bytes] | int = subprocess.DEVNULL
+    job: Job,
+    repository: Repository,
+    *arguments: str,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    seconds: float | None = None,
 ) -> Iterator[IO[bytes]]:
-    """What git prints, to be read to its end while git runs. Raises GitFailed at the end of the block."""
-    with _running(job, repository, arguments, stdin) as child:
+    """What git prints, to be read to its end while git runs. Raises GitFailed at the end of the block, and TooLong
+    after `seconds`."""
+    with _running(job, repository, arguments, stdin, seconds, changes=False) as child:
         yield cast("IO[bytes]", child.stdout)
 
 
 @contextmanager
 def _running(
-    job: Job, repository: Repository, arguments: tuple[str, ...], stdin: IO[bytes] | int
+    job: Job,
+    repository: Repository,
+    arguments: tuple[str, ...],
+    stdin: IO[bytes] | int,
+    seconds: float | None,
+    changes: bool,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A git that must have succeeded at the end of the block.
 
-    If the block raises, git is asked to end, so that it removes its own locks and temporary files; what doesn't go
-    is killed with the job. A lock that is left behind is never removed here: it could be that of a push.
+    If the block raises, git is asked to end, and then killed. A lock that is left behind is never removed here: it
+    could be that of a push.
     """
-    with TemporaryFile() as complaints:  # a pipe that nobody reads could fill up
-        child = job.popen(
-            _command(repository, arguments),
-            env=_ENVIRONMENT,
-            cwd=repository.path,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-        )
-        try:
+    seconds = SECONDS if seconds is None else seconds
+    start = partial(
+        job.popen,
+        _command(repository, arguments),
+        env=_ENVIRONMENT,
+        cwd=repository.path,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+    )
+    program = confined.Confined(start, _rules(repository, changes), seconds=seconds, memory=MEMORY)
+    said = f"git {_verb(arguments)} on {repository.name!r}"
+    too_long = TooLong(f"{said} was ended after its limit of {seconds:g} s", -1)
+    try:
+        with program:
+            child = program.started()
             yield child
-        except BaseException:
-            _end(child)
-            raise
-        cast("IO[bytes]", child.stdout).close()
-        status = child.wait()
-        if status != 0:
-            complaints.seek(0)
-            complaint = _complaint(complaints.read(), status)
-            verb = next(word for word in arguments if not word.startswith("-") and "=" not in word)
-            said = f"git {verb} on {repository.name!r}: {complaint}"
-            for shortage, words in _SHORTAGES.items():
-                if words in complaint:  # as if it had befallen this process
-                    raise OSError(shortage, said)
-            raise GitFailed(said, status)
+            cast("IO[bytes]", child.stdout).close()
+    except GitFailed:
+        if program.overran:
+            raise too_long from None
+        raise
+    status = child.wait()
+    if program.overran:
+        raise too_long
+    if status != 0:
+        complaint = _complaint(program.complaints, status)
+        for shortage, words in _SHORTAGES.items():
+            if words in complaint:  # as if it had befallen this process
+                raise OSError(shortage, f"{said}: {complaint}")
+        raise GitFailed(f"{said}: {complaint}", status)
+
+
+def _verb(arguments: tuple[str, ...]) -> str:
+    return next(word for word in arguments if not word.startswith("-") and "=" not in word)
+
+
+@cache
+def _program() -> str:
+    """Where git is."""
+    found = shutil.which("git")
+    if found is None:
+        raise NotNow(MISCONFIGURED_SECONDS, "git is not installed on this host")
+    return os.path.realpath(found)
+
+
+@cache
+def _program_rules() -> tuple[confined.Rule, ...]:
+    """What git needs of the machine: itself, under both of its names, the loader, the libraries, and two devices. No
+    shell, so that no command of a configuration runs; not its helper programs either, which speak to the network."""
+    place = subprocess.run([_program(), "--exec-path"], capture_output=True, check=True, timeout=60).stdout  # noqa: S603
+    itself = Path(os.fsdecode(place.strip()), "git")
+    loaders = Path("/").glob("lib*/ld*.so*")
+    libraries = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/etc/ld.so.cache")
+    return (
+        *(confined.Rule(path, confined.EXECUTE) for path in (Path(_program()), itself, *loaders) if path.exists()),
+        *(
+            confined.Rule(path, confined.READ if path.is_dir() else confined.READ_FILE)
+            for path in map(Path, libraries)
+            if path.exists()
+        ),
+        confined.Rule(Path(os.devnull), confined.READ_WRITE_FILE),
+        confined.Rule(Path("/dev/urandom"), confined.READ_FILE),  # for the names of temporary files
+    )
+
+
+def _rules(repository: Repository, changes: bool) -> tuple[confined.Rule, ...]:
+    own = confined.Rule(repository.path, confined.CHANGE if changes else confined.READ, repository.root)
+    others = (confined.Rule(store, confined.READ, repository.root) for store in repository.borrowed)
+    return (*_program_rules(), own, *others)
+
+
+@cache
+def _news() -> Iterator[str]:
+    """What is to be logged once in the life of this process."""
+    unconfined = (
+        "this kernel has no Landlock, or the unit forbids it: git is held to its repository by a look at its links"
+    )
+    return iter(() if confined.landlock() else (unconfined,))
 
 
 def _command(repository: Repository, arguments: tuple[str, ...]) -> list[str]:
-    # With --git-dir git doesn't ask who owns the repository; the processes that it starts itself might. Of the
-    # repository's own configuration, these two could name programs to run.
-    return [
-        "git",
-        "-c", f"safe.directory={repository.path}",
-        "-c", f"core.hooksPath={os.devnull}",
-        "-c", "core.fsmonitor=false",
-        f"--git-dir={repository.path}",
-        *arguments,
-    ]  # fmt: skip
+    # With --git-dir git doesn't ask who owns the repository; the processes that it starts itself might.
+    overrides = (f"safe.directory={repository.path}", *_OVERRIDES)
+    options = [word for override in overrides for word in ("-c", override)]
+    return [_program(), *options, f"--git-dir={repository.path}", *arguments]
 
 
 def _root(job: Job) -> Path:
@@ -193,15 +285,6 @@ def _confined(root: Path, repo: object) -> tuple[Path, Path]:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= LONGEST_COMPLAINT else f"{text[:LONGEST_COMPLAINT]}…"
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is not None:
-        return  # its number may be somebody else's by now
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(LAST_WORDS_SECONDS)
 
 
 def _complaint(text: bytes, status: int) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-from shithubd_worker.errors import NotNow, RetryAfter
+from shithubd_worker.errors import NotNow, Permanent, RetryAfter
 from shithubd_worker.handlers import git
 
 if TYPE_CHECKING:
@@ -21,15 +20,19 @@ BUSY_AGAIN_SECONDS = 600
 TOO_LONG_AGAIN_SECONDS = 86_400
 
 # One gc does all that a bare repository needs: it packs the refs, puts what is reachable into one pack with a bitmap
-# (which makes clones cheap), drops what has been unreachable for two weeks, and writes the commit graph. Git's
-# incremental tasks would cost less, but never give back the space of a forced push.
+# (which makes clones cheap), what isn't into a second one, and writes the commit graph.
 _GC = (
-    "-c", "gc.cruftPacks=true",  # what is unreachable and young: one pack, not a file for each object
+    "-c", "gc.cruftPacks=true",  # what is unreachable: one pack, not a file for each object
     "-c", "gc.bigPackThreshold=2g",  # a pack of this size stays as it is: an hour's work for little
     "-c", "pack.threads=2",  # a worker's unit is sized for one job, not for every core and its window
     "-c", "pack.windowMemory=256m",
+    "-c", "pack.deltaCacheSize=256m",
     "gc", "--quiet",
 )  # fmt: skip
+# Forks borrow objects from the repository that they were made of, and no repository knows who borrows from it: what is
+# unreachable here may be all that a fork has. So a gc drops nothing, unless whoever asks for it knows better.
+_KEEP_ALL = ("--no-prune",)
+_DROP_OLD = ("--prune=2.weeks.ago",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,18 @@ class Measure:
     packs: int
 
 
-def maintain(job: Job, repo: str) -> None:
-    """The handler. Raises Permanent for a repository that doesn't exist, NotNow while another gc runs on it."""
+def maintain(job: Job, repo: str, prune: bool = False) -> None:
+    """The handler. Raises Permanent for a repository that doesn't exist, NotNow while another gc runs on it.
+
+    `prune`: nobody borrows objects from this repository, so what has been unreachable for two weeks may go. Only the
+    forge can know that; it gives back the space of a forced push.
+    """
+    if not isinstance(prune, bool):
+        raise Permanent("prune must be true or false")
     repository = git.find(job, repo)
     before = _measure(job, repository)
     started = time.monotonic()
-    _collect(job, repository)
+    _collect(job, repository, prune)
     seconds = time.monotonic() - started
     after = _measure(job, repository)
     _record(job, repository, seconds, before, after)
@@ -63,17 +72,15 @@ def _measure(job: Job, repository: git.Repository) -> Measure:
     return Measure(kibibytes * 1024, int(facts["count"]), int(facts["packs"]))
 
 
-def _collect(job: Job, repository: git.Repository) -> None:
+def _collect(job: Job, repository: git.Repository, prune: bool) -> None:
     """Run gc. What an earlier, killed one left needs no hand: git ignores a gc.pid whose process is gone, and removes
     temporary packs that are two weeks old. Until then they count in the size. Neither they nor a *.lock file are
     removed here: they could be those of a fetch or a push of this moment.
     """
     try:
-        git.run(job, repository, *_GC, timeout=TIME_LIMIT)
-    except subprocess.TimeoutExpired:
-        raise RetryAfter(
-            TOO_LONG_AGAIN_SECONDS, f"git gc on {repository.name!r} was ended after its limit of {TIME_LIMIT:g} s"
-        ) from None
+        git.run(job, repository, *_GC, *(_DROP_OLD if prune else _KEEP_ALL), seconds=TIME_LIMIT, changes=True)
+    except git.TooLong as error:
+        raise RetryAfter(TOO_LONG_AGAIN_SECONDS, str(error)) from None
     except git.GitFailed as error:
         if "gc is already running" not in str(error):
             raise

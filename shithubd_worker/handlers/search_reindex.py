@@ -29,6 +29,16 @@ BATCH_BYTES = 2 * 1024 * 1024
 BATCH_FILES = 500
 # An index row of PostgreSQL holds about 2,700 bytes; a file with a longer path is left out.
 LONGEST_PATH_BYTES = 2000
+# What one repository may list, in bytes as git prints it: some 600,000 files. One of a few hundred bytes can list any
+# number, because a tree may hold another one many times. What is listed is in memory, three times its size.
+MOST_LISTED = 64 * 1024 * 1024
+LONGEST_RECORD = 65_536  # a name of that length is made by nobody who means it
+# And what of contents may be written at once: for the same reason one blob may have any number of paths. The files
+# beyond it are found by their names only.
+MOST_CONTENT = 4 * 1024 * 1024 * 1024
+LONGEST_HEADER = 200
+# Git waits while contents are written into the database, so it may take as long as the job, but for the rest of it.
+READ_SECONDS = 3000.0
 # How long to wait for another run on the same repository, and then to leave the worker to other jobs.
 BUSY_MILLISECONDS = 2000
 BUSY_AGAIN_SECONDS = 300
@@ -107,7 +117,7 @@ def _tree(job: Job, repository: git.Repository, commit: str) -> dict[str, str]:
     """Path → blob of every regular file: no symbolic links, no submodules."""
     files = {}
     with git.output(job, repository, "ls-tree", "-r", "-z", "--full-tree", commit) as printed:
-        for record in _records(printed):
+        for record in _records(printed, repository):
             facts, _, name = record.partition(b"\t")
             mode, _, oid = facts.split(b" ")
             # A name that isn't UTF-8 is shown with \xff for its odd bytes, which is what people see elsewhere too.
@@ -117,9 +127,13 @@ def _tree(job: Job, repository: git.Repository, commit: str) -> dict[str, str]:
     return files
 
 
-def _records(stream: IO[bytes]) -> Iterator[bytes]:
+def _records(stream: IO[bytes], repository: git.Repository) -> Iterator[bytes]:
     rest = b""
+    listed = 0
     while chunk := stream.read(65536):
+        listed += len(chunk)
+        if listed > MOST_LISTED or len(rest) > LONGEST_RECORD:
+            raise Permanent(f"repository {repository.name!r} lists more than can be indexed")
         *records, rest = (rest + chunk).split(b"\x00")
         yield from records
 
@@ -135,10 +149,16 @@ def _contents(job: Job, repository: git.Repository, files: dict[str, str]) -> It
             small.append(oid)
         else:
             yield from (File(path, oid, None) for path in paths[oid])
-    with _asked(small) as stdin, git.output(job, repository, "cat-file", "--batch", "--buffer", stdin=stdin) as answers:
+    read = ("cat-file", "--batch", "--buffer")
+    left = MOST_CONTENT
+    with _asked(small) as stdin, git.output(job, repository, *read, stdin=stdin, seconds=READ_SECONDS) as answers:
         for oid in small:
             content = decode(_blob(answers, oid))
-            yield from (File(path, oid, content) for path in paths[oid])
+            for path in paths[oid]:
+                left -= len(content or "")
+                yield File(path, oid, content if left >= 0 else None)
+    if left < 0:
+        job.log.warning("%s has too much text: some of its files are found by their names only", repository.name)
 
 
 def _sizes(job: Job, repository: git.Repository, oids: Iterable[str]) -> Iterator[tuple[str, int]]:
@@ -162,7 +182,7 @@ def _blob(answers: IO[bytes], oid: str) -> bytes:
 
 
 def _header(answers: IO[bytes], oid: str) -> int:
-    header = answers.readline().split()
+    header = answers.readline(LONGEST_HEADER).split()
     if len(header) != 3 or header[1] != b"blob":  # noqa: PLR2004
         raise git.GitFailed(f"blob {oid} can't be read ({b' '.join(header).decode() or 'git ended'})", 0)
     return int(header[2])

@@ -12,6 +12,7 @@ from conftest import Database
 from helpers_handlers import Bench, Repository, git
 
 from shithubd_worker.config import Config
+from shithubd_worker.handlers import git as git_of_handlers
 from shithubd_worker.handlers import repo_maintenance
 from shithubd_worker.model import How
 
@@ -94,10 +95,13 @@ def test_a_lock_is_left_alone_and_the_job_tried_again(bench, repository):
 
 
 def test_a_gc_beyond_its_limit_is_ended_and_tried_again(bench, repository, monkeypatch):
-    monkeypatch.setattr(repo_maintenance, "TIME_LIMIT", 0.0)
+    """It waits for a named pipe, which came there after the look at the repository."""
+    os.mkfifo(repository.bare / "packed-refs")
+    monkeypatch.setattr(git_of_handlers, "check", lambda root, path, name: ())
+    monkeypatch.setattr(repo_maintenance, "TIME_LIMIT", 1.0)
     outcome = bench.run(KIND, repo=repository.name)
     assert (outcome.how, outcome.delay_seconds) == (How.RETRY, 86_400)
-    assert outcome.error == "git gc on 'alice/site.git' was ended after its limit of 0 s"
+    assert outcome.error == "git gc on 'alice/site.git' was ended after its limit of 1 s"
     assert not list(repository.bare.glob("*.lock"))
     assert not (repository.bare / "gc.pid").exists()
 

@@ -28,7 +28,8 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 _ALONE = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL"]
 
 # $1: where to mount, $2: the host's name, $3: its cgroups, the rest: nspawn's further options. An nspawn that is
-# killed leaves files in /run/systemd/nspawn; here they go with the namespace.
+# killed leaves files in /run/systemd/nspawn; here they go with the namespace. A real host
+# has Landlock, so this one is allowed it.
 _BOOT = """
 set -eu
 where=$1 name=$2 cgroups=$3
@@ -38,6 +39,7 @@ mount --bind / "$where"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs tmpfs /run/systemd/nspawn
 exec systemd-nspawn --quiet --register=no --keep-unit --directory="$where" --volatile=overlay --private-network \
+    --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' \
     --machine="$name" --console=pipe "$@" --boot systemd.hostname="$name"
 """
 

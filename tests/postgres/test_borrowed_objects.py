@@ -1,0 +1,112 @@
+"""Forks borrow objects from the repository that they were made of: both are kept whole, and read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Database
+from helpers_handlers import Bench, Repository, git
+
+from shithubd_worker.config import Config
+from shithubd_worker.model import How
+
+KIND = "repo.maintenance"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "repositories"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def bench(database: Database, root: Path) -> Iterator[Bench]:
+    bench = Bench(database.url, database.schema, Config(repo_root=root))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def base(root: Path, tmp_path: Path) -> Repository:
+    repository = Repository(root, "alice/site.git", tmp_path)
+    repository.commit({"a": b"one\n"})
+    return repository
+
+
+@pytest.fixture
+def fork(root: Path, base: Repository) -> Path:
+    git(root, "clone", "--quiet", "--bare", "--shared", str(base.bare), "fork.git")
+    return root / "fork.git"
+
+
+def forget_main(base: Repository) -> None:
+    """The base loses its commits to a forced push, years ago."""
+    git(base.work, "checkout", "--quiet", "--orphan", "other")
+    base.commit({"b": b"two\n"})
+    git(base.bare, "reflog", "expire", "--expire=now", "--all")
+
+
+def in_its_own(bare: Path) -> int:
+    """How many objects it has by itself."""
+    facts = dict(line.split(": ") for line in git(bare, "count-objects", "-v").splitlines())
+    return int(facts["count"]) + int(facts["in-pack"])
+
+
+def test_a_fork_keeps_what_only_the_base_has_and_the_base_has_lost(bench, base, fork):
+    forget_main(base)
+    for path in (base.bare / "objects").glob("??/*"):
+        os.utime(path, (1, 1))
+    git(base.bare, "config", "gc.pruneExpire", "now")
+    assert bench.run(KIND, repo=base.name).how is How.OK
+    git(fork, "fsck", "--full")
+    assert git(fork, "rev-list", "--objects", "--count", "main") == "3"
+    assert bench.run("search.reindex", repo="fork.git").how is How.OK
+    assert bench.connection.execute("SELECT path FROM search_files").fetchall() == [("a",)]
+
+
+def test_what_nobody_borrows_goes_when_it_is_asked_for(bench, base):
+    forget_main(base)
+    old = git(base.bare, "hash-object", "-w", "--stdin", stdin=b"unreachable")
+    path = base.bare / "objects" / old[:2] / old[2:]
+    os.utime(path, (1, 1))
+    assert bench.run(KIND, repo=base.name).how is How.OK
+    assert git(base.bare, "cat-file", "-t", old) == "blob"
+    assert bench.run(KIND, repo=base.name, prune=True).how is How.OK
+    with pytest.raises(subprocess.CalledProcessError, match="cat-file"):
+        git(base.bare, "cat-file", "-t", old)
+    assert bench.run(KIND, repo=base.name, prune="yes").error == "prune must be true or false"
+
+
+def test_a_gc_of_a_fork_copies_nothing_and_keeps_the_tie(bench, base, fork):
+    own = in_its_own(fork)
+    assert bench.run(KIND, repo="fork.git").how is How.OK
+    assert in_its_own(fork) == own == 0
+    assert (fork / "objects/info/alternates").read_text() == f"{base.bare}/objects\n"
+    git(fork, "fsck", "--full")
+
+
+def test_a_fork_of_a_fork_by_a_relative_path_is_read(bench, root, fork):
+    git(root, "clone", "--quiet", "--bare", "--shared", "fork.git", "second.git")
+    (root / "second.git/objects/info/alternates").write_text("../../fork.git/objects\n")
+    assert bench.run("search.reindex", repo="second.git").how is How.OK
+    assert bench.run(KIND, repo="second.git").how is How.OK
+
+
+def test_an_alternate_that_is_gone_is_passed_over(bench, base):
+    (base.bare / "objects/info").mkdir(exist_ok=True)
+    (base.bare / "objects/info/alternates").write_text("/nowhere/objects\n")
+    assert bench.run("search.reindex", repo=base.name).how is How.OK
+
+
+def test_no_more_is_borrowed_than_objects(bench, base, root):
+    (base.bare / "objects/info").mkdir(exist_ok=True)
+    (base.bare / "objects/info/alternates").write_text(f"{root}/alice\n")
+    outcome = bench.run("search.reindex", repo=base.name)
+    assert outcome.how is How.FAILED
+    assert outcome.error
+    assert outcome.error.endswith("it borrows objects from outside of the repository root")
