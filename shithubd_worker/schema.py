@@ -123,7 +123,8 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
     return found
 
 
-# What a worker reads and writes, by table, and its metrics endpoint (queue_counts).
+    "gate": ("UPDATE",),
+# What a worker reads and writes, by table, and its metrics endpoint (queue_counts). The one on gate is to lock it.
 RIGHTS = {
     "jobs": ("SELECT", "UPDATE", "DELETE"),
     "job_history": ("SELECT", "INSERT"),

@@ -17,7 +17,7 @@
 -- ranges were looked at to their end, and crashes = how many µs the looks took, unless a hold covers the worker or its row in
 -- workers is gone.
 --
--- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
+-- The gate: a lock of the table gate, taken by a statement of its own before the one that leases. Each statement here
 -- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold
 -- waits for those who have the gate now (barrier_v1), after which nobody can have missed it. In one statement the
 -- snapshot would be older than the lock. Called by the main thread of a worker, also ahead, while handlers run: its
@@ -62,7 +62,7 @@ BEGIN
     IF pg_current_xact_id_if_assigned() IS NULL THEN
         SET LOCAL synchronous_commit = off;  -- nothing is settled before it: a lease that a crash loses is leased again
     END IF;
-    PERFORM pg_advisory_xact_lock_shared(7301, schema_key_v1());
+    LOCK TABLE gate IN ROW SHARE MODE;
 
     SELECT w.host || ':' || w.pid, EXISTS (SELECT FROM holds) INTO v_leased_by, v_holds FROM workers w WHERE w.id = p_worker;
     IF NOT FOUND THEN

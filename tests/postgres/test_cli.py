@@ -971,7 +971,7 @@ def test_a_timeout_leaves_the_hold_and_says_what_runs(database, command):
 
 def test_a_lease_query_that_is_stuck_keeps_the_barrier_waiting_until_the_timeout(database, command):
     with database.connect() as stuck, stuck.transaction():
-        stuck.execute("SELECT pg_advisory_xact_lock_shared(7301, schema_key_v1())")
+        stuck.execute("LOCK TABLE gate IN ROW SHARE MODE")
         done = command("drain", "--timeout", "0.2", code=4)
         assert "not certain yet" in done.stdout
         assert holds(database) == [("fleet", "", None)]
@@ -1309,7 +1309,7 @@ def test_two_queues_in_one_database_share_neither_wake_ups_nor_locks(database, c
             heard += [notify.channel for notify in ears.notifies(timeout=0)]
             assert heard == [channel]
     with database.connect() as stuck, stuck.transaction():
-        stuck.execute(f"SELECT pg_advisory_xact_lock_shared(7301, {QUOTED}.schema_key_v1())")
+        stuck.execute(f"LOCK TABLE {QUOTED}.gate IN ROW SHARE MODE")
         assert "nothing of it starts any more" in command("drain", "--timeout", "30").stdout
         assert "not certain yet" in command("drain", "--timeout", "0.2", "--schema", beside, code=4).stdout
 
