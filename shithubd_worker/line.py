@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# How often a worker looks, however long its poll interval, while it can't rely on being woken: a stranger has the lock
+# by which enqueues know of it, or fills the server's queue of notifications.
+DEAF_SECONDS = 0.5
+
 
 class Line:
     """For the main thread. `on_anew` is called when something became runnable that may lie behind the last scan."""
@@ -64,6 +68,7 @@ class Line:
         self._wakeups = Wakeups()
         self._notified = False
         self._nap = 0.0  # seconds; not 0: nobody shall wake us
+        self.deaf = False  # may it be that the next enqueue doesn't wake us?
         self.failures = 0  # times in a row that the database was lost before a turn was answered
 
     def enter(self) -> bool:
@@ -211,7 +216,7 @@ class Line:
     def rest(self, seconds: float) -> None:
         """Sleep until something became runnable, a signal came, or the time is over."""
         if not self._nap:
-            self._sleep(seconds, listen=True)
+            self._sleep(min(seconds, DEAF_SECONDS) if self.deaf else seconds, listen=True)
             self._queue.heed()
         else:
             self._sleep(min(seconds, self._nap), listen=False)

@@ -198,6 +198,10 @@ class Beat(Settling):
     def look_at_clock(self, clock: Clock) -> None:
         """Ask the database what time it is."""
         sent_at = time.monotonic()
+    def wakes_come(self) -> bool:
+        """Can the main thread rely on being woken by enqueues?"""
+        return bool(self.value("wakes_come_v1"))
+
         clock.saw(sent_at, self.value("statement_time_v1").timestamp(), time.monotonic())
 
     def housemates(self, identity: Identity) -> list[Identity]:
