@@ -134,6 +134,8 @@ RIGHTS = {
     "audit": ("INSERT",),
     "leases_returned": ("SELECT", "INSERT", "UPDATE"),
     "queue_counts": ("SELECT", "INSERT", "UPDATE"),
+# What it calls that not everybody may call.
+EXECUTES = ("ensure_history_v1(integer)",)
     "worker_schema": ("SELECT",),
 }
 
@@ -143,11 +145,16 @@ def check_rights(connection: psycopg.Connection, schema: str) -> None:
     wanted = [(table, right) for table, rights in RIGHTS.items() for right in rights]
     rows = connection.execute(
         "SELECT t, r FROM unnest(%s::text[], %s::text[]) AS w (t, r)"
-        " WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, t), r)",
+        " WHERE NOT pg_catalog.has_table_privilege(pg_catalog.format('%%I.%%I', %s::text, t), r)",
+    rows += connection.execute(
+        "SELECT f, 'EXECUTE' FROM pg_catalog.unnest(%s::text[]) AS w (f)"
+        " WHERE NOT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %s::text, f), 'EXECUTE')",
+        (list(EXECUTES), schema),
+    ).fetchall()
         ([table for table, _ in wanted], [right for _, right in wanted], schema),
     ).fetchall()
     if rows:
-        missing = ", ".join(f"{right} on {table}" for table, right in rows)
+        missing = ", ".join(f"{right} on {name}" for name, right in rows)
         raise RightsMissing(f"the database role lacks a right: {missing}")
 
 
@@ -173,14 +180,15 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
                 f"the database is at schema version {found.version}, this release brings {newest_version()}:"
                 " migrate with the newer release"
             )
-        # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names.
+        # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names. Those
+        # with the rights of the owner, and what they call, search in pg_catalog alone.
         connection.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(schema)))
         for migration in migrations():
             if migration.version > found.version:
                 _run_file(connection, migration.text)
                 applied.append(migration.name)
         if applied or found.functions != functions_digest():  # a migration may drop those that it changes
-            _run_file(connection, functions())
+            _run_file(connection, _of_schema(connection, functions(), schema))
             applied.append(f"functions {functions_digest()}")
         if applied:
             connection.execute(
@@ -199,13 +207,21 @@ def _run_file(connection: psycopg.Connection, text: str) -> None:
 
 def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]:
     rows = connection.execute(
-        "SELECT name FROM unnest(%s::text[]) name WHERE NOT EXISTS (SELECT FROM pg_proc"
-        " WHERE proname = name AND pronamespace = to_regnamespace(quote_ident(%s)))",
+        "SELECT name FROM pg_catalog.unnest(%s::text[]) name WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc"
+        " WHERE proname = name AND pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)))",
         (list(function_names()), schema),
     )
     return [name for (name,) in rows]
 
 
 def _relation(connection: psycopg.Connection, schema: str, name: str) -> object:
-    row = connection.execute("SELECT to_regclass(format('%%I.%%I', %s::text, %s::text))", (schema, name)).fetchone()
+    row = connection.execute(
+        "SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s::text, %s::text))", (schema, name)
+    ).fetchone()
     return row[0] if row else None
+def _of_schema(connection: psycopg.Connection, text: str, schema: str) -> str:
+    """With the schema's name in place of psql's :'schema' and :"schema"."""
+    text = text.replace(":'schema'", sql.Literal(schema).as_string(connection))
+    return text.replace(':"schema"', sql.Identifier(schema).as_string(connection))
+
+

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # settle is wanted again. DISCARD ALL itself must be sent alone, and this is one round trip.
 _FORGET = (
     b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;"
-    b" SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
+    b" SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
 )
 
 

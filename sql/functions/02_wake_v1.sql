@@ -4,10 +4,10 @@
 -- keeps them all), and nobody could catch that: so none is sent from the half on. Workers find the jobs by polling, which they do
 -- twice a second from a quarter on (wakes_come_v1).
 CREATE OR REPLACE FUNCTION wake_v1(p_anew boolean DEFAULT true) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_notify(channel_v1(), CASE WHEN p_anew THEN 'anew' ELSE '' END);
+        PERFORM pg_notify(:"schema".channel_v1(), CASE WHEN p_anew THEN 'anew' ELSE '' END);
     END IF;
 END $$;

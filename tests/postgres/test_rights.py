@@ -22,7 +22,10 @@ from shithubd_worker.store import Beat, record_lost
 
 registry = Registry()
 registry.handler("k")(lambda job: None)
-EACH = [(table, right) for table, rights in schema.RIGHTS.items() for right in rights]
+EACH = [
+    *((table, right) for table, rights in schema.RIGHTS.items() for right in rights),
+    *((f"FUNCTION {function}", "EXECUTE") for function in schema.EXECUTES),
+]
 
 
 @pytest.fixture
@@ -32,6 +35,8 @@ def role(database):
     database.query(f"CREATE ROLE {name} LOGIN")
     for table, rights in schema.RIGHTS.items():
         database.query(f"GRANT {', '.join(rights)} ON {table} TO {name}")
+    for function in schema.EXECUTES:
+        database.query(f"GRANT EXECUTE ON FUNCTION {function} TO {name}")
     yield name
     database.query(
         "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
@@ -88,14 +93,14 @@ def test_a_role_with_these_rights_does_all_that_a_worker_does_and_with_any_one_l
     url = psycopg.conninfo.make_conninfo(database.url, user=role)
     work(database, url)
     needless = []
-    for table, right in EACH:
-        database.query(f"REVOKE {right} ON {table} FROM {role}")
+    for thing, right in EACH:
+        database.query(f"REVOKE {right} ON {thing} FROM {role}")
         try:
             work(database, url)
-            needless.append((table, right))
+            needless.append((thing, right))
         except (psycopg.errors.InsufficientPrivilege, LeftBehind):
             pass
-        database.query(f"GRANT {right} ON {table} TO {role}")
+        database.query(f"GRANT {right} ON {thing} TO {role}")
     assert needless == []
 
 
@@ -103,6 +108,8 @@ def test_a_worker_process_needs_no_other_right(database, start_worker):
     database.query("CREATE ROLE exact LOGIN")
     for table, rights in schema.RIGHTS.items():
         database.query(f"GRANT {', '.join(rights)} ON {table} TO exact")
+    for function in schema.EXECUTES:
+        database.query(f"GRANT EXECUTE ON FUNCTION {function} TO exact")
     url = psycopg.conninfo.make_conninfo(database.url, user="exact")
     worker = start_worker("--metrics", "127.0.0.1:0", handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": url})
     gone(database, [*enqueue(database, 20), *enqueue(database, how="transaction")])
