@@ -11,9 +11,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.errors import RightsMissing, SchemaMismatch
-
-MIGRATION_LOCK = 7303  # the first key of the advisory lock; the second is the schema's own (schema_key_v1.sql)
+from shithubd_worker.errors import Refused, RightsMissing, SchemaMismatch
 
 
 def sql_directory() -> Path:
@@ -161,8 +159,8 @@ def check_rights(connection: psycopg.Connection, schema: str) -> None:
 def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
     """Bring a database up to date, in one transaction, and return the names of what was applied ([] if nothing).
 
-    Two at once wait for each other (an advisory lock). Creates the schema if it is missing, never the database.
-    Raises SchemaMismatch for a database that is newer than this release.
+    Two at once wait for each other. Creates the schema if it is missing, never the database. Raises SchemaMismatch for
+    a database that is newer than this release, and Refused for a schema in which strangers may create.
     """
     applied: list[str] = []
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
@@ -171,8 +169,8 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
             " payloads could not be stored"
         )
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (MIGRATION_LOCK, schema))
-        if connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone() == (None,):
+        exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
+        if connection.execute(exists, (schema,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         found = find(connection, schema)
         if found.version > newest_version():
@@ -201,6 +199,14 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
 
 
 def _run_file(connection: psycopg.Connection, text: str) -> None:
+    try:
+        return _migrate(connection, schema)
+    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable):
+        # There was nothing yet that the two could have locked: one waited for the other's first table, and has it now.
+        return _migrate(connection, schema)
+
+
+def _migrate(connection: psycopg.Connection, schema: str) -> list[str]:
     # Bytes, because psycopg takes text from nowhere else; without parameters a % stays a %.
     connection.execute(text.encode())
 
@@ -211,6 +217,11 @@ def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]
         " WHERE proname = name AND pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)))",
         (list(function_names()), schema),
     )
+        _refuse_strangers(connection, schema)
+        if _relation(connection, schema, "worker_schema") is not None:
+            # Not an advisory lock, which anybody can take.
+            marker = sql.Identifier(schema, "worker_schema")
+            connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
     return [name for (name,) in rows]
 
 

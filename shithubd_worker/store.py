@@ -123,8 +123,10 @@ class Queue(Settling):
     def housekeep(self, *, drop: bool = True) -> list[str]:
         """Make the history's next days, forget dead workers, and drop the days that are over. Returns what was done.
 
-        At most one worker at a time drops (an advisory lock of the session); each step gives up after a second of
-        waiting for a reader and is taken up the next time. `drop=False` behind a pooler, which shares sessions.
+        Of two that drop at once, one waits for the lock that a detach takes on its class of the history, or finds that
+        the other was there first: it leaves the rest to the other. An advisory lock would keep them apart, and could
+        be taken by anybody. Each step gives up after a second of waiting for a reader and is taken up the next time.
+        `drop=False` behind a pooler, which shares sessions.
         """
         try:
             self.value("ensure_history_v1")
@@ -135,22 +137,18 @@ class Queue(Settling):
 
     def _drop_expired(self) -> list[str]:
         connection = self.connection
-        locked = "SELECT pg_try_advisory_lock(7302, hashtext(%s))"
-        if connection.execute(locked, (self.schema,)).fetchone() != (True,):
-            return []
         done: list[str] = []
-        (usual,) = connection.execute("SELECT current_setting('lock_timeout')").fetchone() or ("0",)
+        (usual,) = connection.execute("SELECT pg_catalog.current_setting('lock_timeout')").fetchone() or ("0",)
         try:
-            connection.execute("SELECT set_config('lock_timeout', '1s', false)")
+            connection.execute("SET lock_timeout = '1s'")
             for parent, partition, state in self.rows("expired_history_v1"):
                 self._drop(parent, partition, state)
                 done.append(f"dropped {partition}")
-        except psycopg.errors.ObjectInUse:
-            done.append("put off: somebody uses a day that is over")
+        except (psycopg.errors.ObjectInUse, psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.UndefinedTable):
+            done.append("put off: somebody uses a day that is over, or is just dropping it")
         finally:
             if not connection.broken:
-                connection.execute("SELECT set_config('lock_timeout', %s, false)", (usual,))
-                connection.execute("SELECT pg_advisory_unlock(7302, hashtext(%s))", (self.schema,))
+                connection.execute(sql.SQL("SET lock_timeout = {}").format(usual))
         return done
 
     def _drop(self, parent: str, partition: str, state: str) -> None:
@@ -198,11 +196,11 @@ class Beat(Settling):
     def look_at_clock(self, clock: Clock) -> None:
         """Ask the database what time it is."""
         sent_at = time.monotonic()
+        clock.saw(sent_at, self.value("statement_time_v1").timestamp(), time.monotonic())
+
     def wakes_come(self) -> bool:
         """Can the main thread rely on being woken by enqueues?"""
         return bool(self.value("wakes_come_v1"))
-
-        clock.saw(sent_at, self.value("statement_time_v1").timestamp(), time.monotonic())
 
     def housemates(self, identity: Identity) -> list[Identity]:
         """The other workers of this machine, as they registered."""
