@@ -84,6 +84,7 @@ class Line:
                 self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
                 kinds = self._queue.kind_holds()
                 woken = self._config.poll_only or self._queue.value("enqueues_notify_v1")
+                open_to_all = schema.everybody_creates(self._queue.connection, self._queue.schema)
                 break
             except psycopg.Error as error:
                 self._queue.close()
@@ -101,6 +102,11 @@ class Line:
                 return False
         for hold in (*self._progress.holds, *kinds):
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
+        if open_to_all:
+            log.warning(
+                "everybody may create in schema %s, and so have code of theirs run by this worker: see SECURITY.md",
+                self._queue.schema,
+            )
         if not woken:
             log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
         return True

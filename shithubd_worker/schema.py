@@ -121,9 +121,9 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
     return found
 
 
-    "gate": ("UPDATE",),
 # What a worker reads and writes, by table, and its metrics endpoint (queue_counts). The one on gate is to lock it.
 RIGHTS = {
+    "gate": ("UPDATE",),
     "jobs": ("SELECT", "UPDATE", "DELETE"),
     "job_history": ("SELECT", "INSERT"),
     "workers": ("SELECT", "INSERT", "DELETE"),
@@ -132,10 +132,10 @@ RIGHTS = {
     "audit": ("INSERT",),
     "leases_returned": ("SELECT", "INSERT", "UPDATE"),
     "queue_counts": ("SELECT", "INSERT", "UPDATE"),
-# What it calls that not everybody may call.
-EXECUTES = ("ensure_history_v1(integer)",)
     "worker_schema": ("SELECT",),
 }
+# What it calls that not everybody may call.
+EXECUTES = ("ensure_history_v1(integer)",)
 
 
 def check_rights(connection: psycopg.Connection, schema: str) -> None:
@@ -144,16 +144,53 @@ def check_rights(connection: psycopg.Connection, schema: str) -> None:
     rows = connection.execute(
         "SELECT t, r FROM unnest(%s::text[], %s::text[]) AS w (t, r)"
         " WHERE NOT pg_catalog.has_table_privilege(pg_catalog.format('%%I.%%I', %s::text, t), r)",
+        ([table for table, _ in wanted], [right for _, right in wanted], schema),
+    ).fetchall()
     rows += connection.execute(
         "SELECT f, 'EXECUTE' FROM pg_catalog.unnest(%s::text[]) AS w (f)"
         " WHERE NOT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %s::text, f), 'EXECUTE')",
         (list(EXECUTES), schema),
     ).fetchall()
-        ([table for table, _ in wanted], [right for _, right in wanted], schema),
-    ).fetchall()
     if rows:
         missing = ", ".join(f"{right} on {name}" for name, right in rows)
         raise RightsMissing(f"the database role lacks a right: {missing}")
+
+
+def everybody_creates(connection: psycopg.Connection, schema: str) -> bool:
+    """May each login create in the schema? Then it can have code of its own run by whoever uses the queue: a function
+    or an operator whose arguments fit better is preferred to PostgreSQL's own."""
+    row = connection.execute(
+        "SELECT FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a"
+        " WHERE n.nspname = %s AND a.grantee = 0 AND a.privilege_type = 'CREATE'",
+        (schema,),
+    ).fetchone()
+    return row is not None
+
+
+def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
+    """Raises Refused where somebody who isn't trusted with the schema may create in it, or has done so."""
+    beside = "or give the queue a schema of its own: --schema NAME"
+    if everybody_creates(connection, schema):
+        revoke = sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(schema)).as_string(connection)
+        raise Refused(
+            f"everybody may create in schema {schema!r}, and so have code of theirs run by whoever uses the queue:"
+            f" as its owner, {revoke}; {beside}"
+        )
+    row = connection.execute(
+        "SELECT f.what, f.name, pg_catalog.pg_get_userbyid(f.owner) FROM"
+        " (SELECT 'function', proname, proowner, pronamespace FROM pg_catalog.pg_proc p"
+        "   WHERE proname LIKE '%%\\_v_' OR EXISTS (SELECT FROM pg_catalog.pg_proc o"
+        "    WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::regnamespace)"
+        "  UNION ALL SELECT 'operator', oprname, oprowner, oprnamespace FROM pg_catalog.pg_operator"
+        " ) AS f (what, name, owner, namespace) JOIN pg_catalog.pg_namespace n ON n.oid = f.namespace"
+        " WHERE n.nspname = %s AND NOT pg_catalog.has_schema_privilege(f.owner, n.oid, 'CREATE') LIMIT 1",
+        (schema,),
+    ).fetchone()
+    if row is not None:
+        raise Refused(
+            f"the {row[0]} {row[1]} in schema {schema!r} belongs to {row[2]!r}, who may not create there, and could run"
+            f" with the rights of whoever uses the queue: drop it, {beside}"
+        )
 
 
 def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
@@ -162,6 +199,14 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
     Two at once wait for each other. Creates the schema if it is missing, never the database. Raises SchemaMismatch for
     a database that is newer than this release, and Refused for a schema in which strangers may create.
     """
+    try:
+        return _migrate(connection, schema)
+    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable):
+        # There was nothing yet that the two could have locked: one waited for the other's first table, and has it now.
+        return _migrate(connection, schema)
+
+
+def _migrate(connection: psycopg.Connection, schema: str) -> list[str]:
     applied: list[str] = []
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise SchemaMismatch(
@@ -172,6 +217,11 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
         exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
         if connection.execute(exists, (schema,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        _refuse_strangers(connection, schema)
+        if _relation(connection, schema, "worker_schema") is not None:
+            # Not an advisory lock, which anybody can take.
+            marker = sql.Identifier(schema, "worker_schema")
+            connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
         found = find(connection, schema)
         if found.version > newest_version():
             raise SchemaMismatch(
@@ -198,15 +248,13 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
     return applied
 
 
+def _of_schema(connection: psycopg.Connection, text: str, schema: str) -> str:
+    """With the schema's name in place of psql's :'schema' and :"schema"."""
+    text = text.replace(":'schema'", sql.Literal(schema).as_string(connection))
+    return text.replace(':"schema"', sql.Identifier(schema).as_string(connection))
+
+
 def _run_file(connection: psycopg.Connection, text: str) -> None:
-    try:
-        return _migrate(connection, schema)
-    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable):
-        # There was nothing yet that the two could have locked: one waited for the other's first table, and has it now.
-        return _migrate(connection, schema)
-
-
-def _migrate(connection: psycopg.Connection, schema: str) -> list[str]:
     # Bytes, because psycopg takes text from nowhere else; without parameters a % stays a %.
     connection.execute(text.encode())
 
@@ -217,11 +265,6 @@ def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]
         " WHERE proname = name AND pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)))",
         (list(function_names()), schema),
     )
-        _refuse_strangers(connection, schema)
-        if _relation(connection, schema, "worker_schema") is not None:
-            # Not an advisory lock, which anybody can take.
-            marker = sql.Identifier(schema, "worker_schema")
-            connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
     return [name for (name,) in rows]
 
 
@@ -230,9 +273,3 @@ def _relation(connection: psycopg.Connection, schema: str, name: str) -> object:
         "SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s::text, %s::text))", (schema, name)
     ).fetchone()
     return row[0] if row else None
-def _of_schema(connection: psycopg.Connection, text: str, schema: str) -> str:
-    """With the schema's name in place of psql's :'schema' and :"schema"."""
-    text = text.replace(":'schema'", sql.Literal(schema).as_string(connection))
-    return text.replace(':"schema"', sql.Identifier(schema).as_string(connection))
-
-
