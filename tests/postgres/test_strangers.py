@@ -54,9 +54,11 @@ def stranger(database):
     """A connection of a login that may do nothing but connect."""
     name = f"stranger_{database.name}"
     database.query(f"CREATE ROLE {name} LOGIN")
-    with psycopg.connect(psycopg.conninfo.make_conninfo(database.url, user=name), autocommit=True) as connection:
-        yield connection
-    database.query(f"DROP OWNED BY {name}; DROP ROLE {name}")
+    try:
+        with psycopg.connect(psycopg.conninfo.make_conninfo(database.url, user=name), autocommit=True) as connection:
+            yield connection
+    finally:
+        database.query(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 def keys(database):
