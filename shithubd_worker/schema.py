@@ -6,20 +6,15 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.errors import RightsMissing, SchemaMismatch
+from shithubd_worker import rights
+from shithubd_worker.errors import SchemaMismatch
+from shithubd_worker.sqlfiles import sql_directory
 
 MIGRATION_LOCK = 7303  # the first key of the advisory lock; the second is the schema's own (schema_key_v1.sql)
-
-
-def sql_directory() -> Path:
-    """Where the SQL files are: inside the package when it was installed, beside it in a checkout."""
-    installed = Path(__file__).parent / "sql"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "sql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,38 +118,12 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
     return found
 
 
-# What a worker reads and writes, by table, and its metrics endpoint (queue_counts).
-RIGHTS = {
-    "jobs": ("SELECT", "UPDATE", "DELETE"),
-    "job_history": ("SELECT", "INSERT"),
-    "workers": ("SELECT", "INSERT", "DELETE"),
-    "beats": ("SELECT", "INSERT", "UPDATE"),
-    "holds": ("SELECT", "UPDATE", "DELETE"),
-    "audit": ("INSERT",),
-    "leases_returned": ("SELECT", "INSERT", "UPDATE"),
-    "queue_counts": ("SELECT", "INSERT", "UPDATE"),
-    "worker_schema": ("SELECT",),
-}
-
-
-def check_rights(connection: psycopg.Connection, schema: str) -> None:
-    """Raises RightsMissing if the role may not do what a worker does all the time."""
-    wanted = [(table, right) for table, rights in RIGHTS.items() for right in rights]
-    rows = connection.execute(
-        "SELECT t, r FROM unnest(%s::text[], %s::text[]) AS w (t, r)"
-        " WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, t), r)",
-        ([table for table, _ in wanted], [right for _, right in wanted], schema),
-    ).fetchall()
-    if rows:
-        missing = ", ".join(f"{right} on {table}" for table, right in rows)
-        raise RightsMissing(f"the database role lacks a right: {missing}")
-
-
-def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
+def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False, dry_run: bool = False) -> list[str]:
     """Bring a database up to date, in one transaction, and return the names of what was applied ([] if nothing).
 
     Two at once wait for each other (an advisory lock). Creates the schema if it is missing, never the database.
-    Raises SchemaMismatch for a database that is newer than this release.
+    `roles`: make the roles too, and their rights; once the queue belongs to shithub_owner, each migration brings the
+    rights up to date. Raises SchemaMismatch for a database that is newer than this release.
     """
     applied: list[str] = []
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
@@ -164,6 +133,10 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
         )
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (MIGRATION_LOCK, schema))
+        if roles:
+            applied += rights.make_roles(connection)
+            applied += rights.hand_over(connection, schema, function_names())
+        shared = rights.become_owner(connection, schema, roles=roles)
         if connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone() == (None,):
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         found = find(connection, schema)
@@ -174,20 +147,24 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
             )
         # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names.
         connection.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(schema)))
-        for migration in migrations():
-            if migration.version > found.version:
-                _run_file(connection, migration.text)
-                applied.append(migration.name)
-        if applied or found.functions != functions_digest():  # a migration may drop those that it changes
+        new = [migration for migration in migrations() if migration.version > found.version]
+        for migration in new:
+            _run_file(connection, migration.text)
+            applied.append(migration.name)
+        if new or found.functions != functions_digest():  # a migration may drop those that it changes
             _run_file(connection, functions())
             applied.append(f"functions {functions_digest()}")
-        if applied:
             connection.execute(
                 "INSERT INTO worker_schema (version, functions) VALUES (%s, %s) ON CONFLICT (only_row) DO UPDATE"
                 " SET version = excluded.version, functions = excluded.functions, applied_at = clock_timestamp()",
                 (newest_version(), functions_digest()),
             )
+        rights.shut(connection, schema, function_names())
+        if shared:
+            applied += rights.give(connection, schema)
         connection.execute("SELECT ensure_history_v1()")
+        if dry_run:
+            raise psycopg.Rollback
     return applied
 
 

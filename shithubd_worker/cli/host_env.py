@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from shithubd_worker.cli import needs
 from shithubd_worker.errors import ConfigError
 
 # What the units read: EnvironmentFile= and LoadCredential=.
 ENV_FILE = Path("/etc/shithub/worker.env")
+# What people's commands, and the timer, log in as, if not as the workers: by the role that a command needs.
+LOGINS = {"shithub_migrate": "owner.env", "shithub_worker": None}
+PEOPLE = "operator.env"
 PASSFILE = Path("/etc/shithub/pgpass")
 DATABASE_URL, SCHEMA = "SHITHUBD_WORKER_DATABASE_URL", "SHITHUBD_WORKER_SCHEMA"
 NAMING = (DATABASE_URL, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
@@ -19,15 +24,16 @@ NAMING = (DATABASE_URL, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVI
 def adopt(arguments: Sequence[str]) -> None:
     """Take the database's variables from the units' own file, if nobody has named one otherwise.
 
-    So that `shithubd-worker status`, typed on a host at night, asks the database that the host's workers use. What only
-    `run` needs is left out. A file that isn't there, or isn't for our eyes, changes nothing.
+    So that `shithubd-worker status`, typed on a host at night, asks the database that the host's workers use; as whom,
+    operator.env says, or owner.env for the commands of the tables' owner. What only `run` needs is left out. A file
+    that isn't there, or isn't for our eyes, changes nothing.
     """
     if _names_a_database(os.environ) or any(word.startswith("--database-url") for word in arguments):
         return
-    try:
-        variables = parse(ENV_FILE.read_text())
-    except (OSError, UnicodeDecodeError):
-        return
+    variables: dict[str, str] = {}
+    for name in (ENV_FILE.name, LOGINS.get(needs.role(arguments), PEOPLE)):
+        with suppress(OSError, UnicodeDecodeError):
+            variables |= parse(ENV_FILE.with_name(name).read_text()) if name else {}
     wanted = {name: value for name, value in variables.items() if _is_of_the_database(name) or name == SCHEMA}
     if wanted and "PGPASSFILE" not in wanted and os.access(PASSFILE, os.R_OK):
         wanted["PGPASSFILE"] = str(PASSFILE)

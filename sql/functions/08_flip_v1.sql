@@ -18,12 +18,12 @@ EXCEPTION
   WHEN insufficient_resources THEN  -- the whole class 53
     RAISE;
   WHEN OTHERS THEN
-    IF cardinality(p_ids) = 1 THEN
+    IF pg_catalog.cardinality(p_ids) = 1 THEN
         RAISE WARNING 'the database refuses to put job % into the state %: %', p_ids[1], p_state, SQLERRM;
         RETURN v_done;
     END IF;
-    FOR n IN 1 .. cardinality(p_ids) LOOP
-        v_done := v_done || flip_v1(p_ids[n:n], p_state);
+    FOR n IN 1 .. pg_catalog.cardinality(p_ids) LOOP
+        v_done := pg_catalog.array_cat(v_done, flip_v1(p_ids[n:n], p_state));
     END LOOP;
     RETURN v_done;
 END $$;

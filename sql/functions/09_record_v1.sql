@@ -9,14 +9,14 @@ DECLARE
 BEGIN
     FOR try IN 1 .. 20 LOOP
         BEGIN
-            INSERT INTO job_history SELECT * FROM unnest(p_rows);
+            INSERT INTO job_history SELECT * FROM pg_catalog.unnest(p_rows);
             RETURN;
         EXCEPTION WHEN check_violation THEN
             GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
             IF try = 20 OR v_constraint <> '' THEN  -- a CHECK of the application's
                 RAISE;
             ELSIF ensure_history_v1() = 0 THEN
-                PERFORM pg_sleep(0.05);  -- somebody else is making it
+                PERFORM pg_catalog.pg_sleep(0.05);  -- somebody else is making it
             END IF;
         END;
     END LOOP;

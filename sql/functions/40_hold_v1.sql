@@ -1,8 +1,9 @@
 -- Sets or updates a hold, with its audit row; the hold acts on every lease that begins after the commit. Follow it
 -- with barrier_v1, in a transaction of its own, before relying on it. Called by drain_v1 and pause_kind_v1.
+-- As the owner, so that an operator can set no hold without its audit row.
 CREATE OR REPLACE FUNCTION hold_v1(p_scope text, p_target text, p_reason text, p_until timestamptz, p_actor text)
 RETURNS holds
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 DECLARE
     v_hold holds;
@@ -19,7 +20,7 @@ BEGIN
        SET reason = coalesce(excluded.reason, holds.reason), until = excluded.until, actor = excluded.actor
     RETURNING * INTO v_hold;
     INSERT INTO audit (actor, action, target, reason, detail)
-    VALUES (p_actor, v_hold.mode, concat_ws(' ', p_scope, nullif(p_target, '')), p_reason,
-            jsonb_build_object('hold', v_hold.id, 'until', p_until));
+    VALUES (p_actor, v_hold.mode, pg_catalog.concat_ws(' ', p_scope, nullif(p_target, '')), p_reason,
+            pg_catalog.jsonb_build_object('hold', v_hold.id, 'until', p_until));
     RETURN v_hold;
 END $$;

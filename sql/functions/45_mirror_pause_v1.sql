@@ -2,10 +2,10 @@
 -- they would have run. The mirror of the pause in the table: the hold itself is what the lease obeys. Returns how many
 -- were flipped and where to go on (p_after), or no row when all are flipped or the pause is over. A batch begins where
 -- the last one ended, so that it never walks again over what was flipped, cleaned away or not.
--- Called again and again by pause-kind, each batch a transaction.
+-- Called again and again by pause-kind, each batch a transaction. As the owner: an operator has no right to lock a hold.
 CREATE OR REPLACE FUNCTION mirror_pause_v1(p_hold bigint, p_after jsonb DEFAULT NULL, p_limit integer DEFAULT 5000)
 RETURNS TABLE (flipped integer, after jsonb)
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
 AS $$
 DECLARE
@@ -21,7 +21,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT array_agg(w.id), (array_agg(jsonb_build_object('priority', w.priority, 'run_at', w.run_at, 'id', w.id)))[count(*)]
+    SELECT pg_catalog.array_agg(w.id), (pg_catalog.array_agg(pg_catalog.jsonb_build_object('priority', w.priority, 'run_at', w.run_at, 'id', w.id)))[count(*)]
       INTO v_ids, v_after
       FROM (SELECT j.priority, j.run_at, j.id FROM jobs j
              WHERE j.state = 'queued' AND j.kind = v_hold.target
@@ -33,5 +33,5 @@ BEGIN
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT cardinality(flip_v1(v_ids, 'paused')), v_after;
+    RETURN QUERY SELECT pg_catalog.cardinality(flip_v1(v_ids, 'paused')), v_after;
 END $$;

@@ -1,8 +1,9 @@
 -- failed → queued with its attempts and crashes forgotten, or queued for later → queued for now. Never a running job.
 -- Returns what happened: retried, not retried: <state>, or no such job.
+-- As the owner, so that an operator can do it with its audit row alone.
 CREATE OR REPLACE FUNCTION retry_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 DECLARE
     v_job jobs;
@@ -20,8 +21,8 @@ BEGIN
            alone = alone AND v_job.state <> 'failed'
      WHERE id = p_id;
     INSERT INTO audit (actor, action, target, reason, job_ids, detail)
-    VALUES (p_actor, 'retry', 'job ' || p_id, p_reason, ARRAY[p_id],
-            jsonb_build_object('state', v_job.state, 'attempts', v_job.attempts, 'crashes', v_job.crashes,
+    VALUES (p_actor, 'retry', pg_catalog.concat('job ', p_id), p_reason, ARRAY[p_id],
+            pg_catalog.jsonb_build_object('state', v_job.state, 'attempts', v_job.attempts, 'crashes', v_job.crashes,
                                'run_at', v_job.run_at, 'last_error', left(v_job.last_error, 1000)));
     PERFORM wake_v1();
     RETURN 'retried';

@@ -1,8 +1,9 @@
 -- failed, queued or paused → gone, kept in the history as discarded. Never a running job.
 -- Returns what happened: discarded, not discarded: processing, or no such job.
+-- As the owner, so that an operator can do it with its audit row alone.
 CREATE OR REPLACE FUNCTION discard_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 DECLARE
     v_job jobs;
@@ -18,6 +19,6 @@ BEGIN
         p_id, v_job.kind, 'discarded', v_job.attempts, NULL, NULL, clock_timestamp(), v_job.last_error, v_job.payload, NULL,
         '90d')::job_history]);
     INSERT INTO audit (actor, action, target, reason, job_ids, detail)
-    VALUES (p_actor, 'discard', 'job ' || p_id, p_reason, ARRAY[p_id], jsonb_build_object('state', v_job.state));
+    VALUES (p_actor, 'discard', pg_catalog.concat('job ', p_id), p_reason, ARRAY[p_id], pg_catalog.jsonb_build_object('state', v_job.state));
     RETURN 'discarded';
 END $$;
