@@ -195,6 +195,11 @@ def lost(error: psycopg.Error) -> bool:
     return meaning(error) is Meaning.LOST
 
 
+def forbidden(error: psycopg.Error) -> bool:
+    """May the role not call this at all? What a trigger refuses, say, inside of a function, is another matter."""
+    return isinstance(error, psycopg.errors.InsufficientPrivilege) and not error.diag.context
+
+
 def in_one_line(error: psycopg.Error) -> str:
     """The first line of what it says."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

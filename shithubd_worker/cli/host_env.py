@@ -14,8 +14,8 @@ from shithubd_worker.errors import ConfigError
 # What the units read: EnvironmentFile= and LoadCredential=.
 ENV_FILE = Path("/etc/shithub/worker.env")
 # What people's commands, and the timer, log in as, if not as the workers: by the role that a command needs.
-LOGINS = {"shithub_migrate": "owner.env", "shithub_worker": None}
-PEOPLE = "operator.env"
+LOGINS = {"shithub_migrate": "owner", "shithub_worker": ""}
+PEOPLE = "operator"
 PASSFILE = Path("/etc/shithub/pgpass")
 DATABASE_URL, SCHEMA = "SHITHUBD_WORKER_DATABASE_URL", "SHITHUBD_WORKER_SCHEMA"
 NAMING = (DATABASE_URL, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
@@ -30,13 +30,17 @@ def adopt(arguments: Sequence[str]) -> None:
     """
     if _names_a_database(os.environ) or any(word.startswith("--database-url") for word in arguments):
         return
+    login = LOGINS.get(needs.role(arguments), PEOPLE)
     variables: dict[str, str] = {}
-    for name in (ENV_FILE.name, LOGINS.get(needs.role(arguments), PEOPLE)):
+    for path in (ENV_FILE, *([ENV_FILE.with_name(f"{login}.env")] if login else [])):
         with suppress(OSError, UnicodeDecodeError):
-            variables |= parse(ENV_FILE.with_name(name).read_text()) if name else {}
+            variables |= parse(path.read_text())
     wanted = {name: value for name, value in variables.items() if _is_of_the_database(name) or name == SCHEMA}
-    if wanted and "PGPASSFILE" not in wanted and os.access(PASSFILE, os.R_OK):
-        wanted["PGPASSFILE"] = str(PASSFILE)
+    if wanted and "PGPASSFILE" not in wanted:
+        for path in (ENV_FILE.with_name(f"{login}.pgpass"), PASSFILE):
+            if os.access(path, os.R_OK):
+                wanted["PGPASSFILE"] = str(path)
+                break
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 
