@@ -13,9 +13,6 @@ from shithubd_worker.errors import ConfigError
 
 # What the units read: EnvironmentFile= and LoadCredential=.
 ENV_FILE = Path("/etc/shithub/worker.env")
-# What people's commands, and the timer, log in as, if not as the workers: by the role that a command needs.
-LOGINS = {"shithub_migrate": "owner", "shithub_worker": ""}
-PEOPLE = "operator"
 PASSFILE = Path("/etc/shithub/pgpass")
 DATABASE_URL, SCHEMA = "SHITHUBD_WORKER_DATABASE_URL", "SHITHUBD_WORKER_SCHEMA"
 NAMING = (DATABASE_URL, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
@@ -30,19 +27,31 @@ def adopt(arguments: Sequence[str]) -> None:
     """
     if _names_a_database(os.environ) or any(word.startswith("--database-url") for word in arguments):
         return
-    login = LOGINS.get(needs.role(arguments), PEOPLE)
+    env_files, passfiles = _read_by(needs.role(arguments))
     variables: dict[str, str] = {}
-    for path in (ENV_FILE, *([ENV_FILE.with_name(f"{login}.env")] if login else [])):
+    for path in env_files:
         with suppress(OSError, UnicodeDecodeError):
             variables |= parse(path.read_text())
     wanted = {name: value for name, value in variables.items() if _is_of_the_database(name) or name == SCHEMA}
-    if wanted and "PGPASSFILE" not in wanted:
-        for path in (ENV_FILE.with_name(f"{login}.pgpass"), PASSFILE):
-            if os.access(path, os.R_OK):
-                wanted["PGPASSFILE"] = str(path)
-                break
+    readable = [path for path in passfiles if os.access(path, os.R_OK)]
+    if wanted and "PGPASSFILE" not in wanted and readable:
+        wanted["PGPASSFILE"] = str(readable[0])
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+
+
+def _read_by(role: str) -> tuple[list[Path], list[Path]]:
+    """What a command that needs this role reads: files of variables, of which later ones win, and of passwords, of
+    which the first that may be read counts. People, and the timer, log in otherwise than the workers."""
+    login = {"shithub_worker": None, "shithub_migrate": "owner"}.get(role, "operator")
+    if login is None:
+        return [ENV_FILE], [PASSFILE]
+    return [ENV_FILE, ENV_FILE.with_name(f"{login}.env")], [ENV_FILE.with_name(f"{login}.pgpass"), PASSFILE]
+
+
+def files() -> set[Path]:
+    """All files that some command reads."""
+    return {path for role in (needs.OPERATOR, *needs.NEEDS.values()) for paths in _read_by(role) for path in paths}
 
 
 def told_to(unit: str) -> dict[str, str]:

@@ -127,8 +127,11 @@ def _render(found: dict[str, Any]) -> None:
     _print(_leases_table(found["leases"]))
     _print(_workers_table(found["workers"]))
     drops = found["history_drops"]
-    who = f"{drops['actor']}, login {drops['login']}, {_ago(drops['seconds'])}" if _drops(found) else "nobody"
-    click.echo(fits(f"days of the history that are over are dropped by: {who}"))
+    click.echo()
+    if _drops(found):
+        click.echo(fits(f"old history: dropped {_ago(drops['seconds'])} by {drops['actor']} (login {drops['login']})"))
+    else:
+        click.echo("old history: dropped by nobody")
 
 
 def _drops(found: dict[str, Any]) -> bool:
