@@ -41,7 +41,7 @@ class Upkeep:
         self._clock = clock
         self._timeouts = timeouts
         self._drop = drop
-        self._asked = False  # whether the login may
+        self._told = False  # that the login may not
         self._strays: dict[str, float] = {}
         self._swept_at = 0.0
         self._sweep_at = 0.0
@@ -103,14 +103,11 @@ class Upkeep:
 
     def _housekeep(self) -> None:
         try:
-            if self._drop and not self._asked:
-                self._asked = True
-                if not self._queue.may_drop:
-                    self._drop = False
-                    log.info(
-                        "history: its owner drops days that are over (`shithubd-worker history drop`), not this login"
-                    )
-            for done in self._queue.housekeep(drop=self._drop):
+            may = self._drop and self._queue.may_drop
+            if self._drop and not may and not self._told:
+                self._told = True
+                log.info("history: its owner drops days that are over (`shithubd-worker history drop`), not this login")
+            for done in self._queue.housekeep(drop=may):
                 log.info("history: %s", done)
         except psycopg.Error as error:  # a right that is missing must not end the worker
             if lost(error):
