@@ -10,7 +10,12 @@ from shithubd_worker.errors import EXIT_OK, LACKS, DatabaseUnavailable, RightsMi
 
 @click.group("history", no_args_is_help=True)
 def group() -> None:
-    """Look after the history of jobs that ended."""
+    """Look after the history of jobs that ended.
+
+    \b
+    Example:
+      shithubd-worker history drop
+    """
 
 
 @group.command()

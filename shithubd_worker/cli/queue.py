@@ -31,12 +31,13 @@ LONGEST_LINE = 60
 def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int:
     """Bring the database's schema up to date. Doing it twice changes nothing.
 
-    Needs no extension and no superuser, only the right to create in the schema; doesn't create the database. Two at
-    once wait for each other.
+    Needs no extension and no superuser, only the right to create in the schema; doesn't create the database.
+    Two at once wait for each other.
+
+    With --roles, which wants CREATEROLE the first time, the queue belongs to shithub_owner, and a login is given what
+    it needs by making it a member of others (docs/rights.md):
 
     \b
-    With --roles, which wants CREATEROLE the first time, the queue belongs to shithub_owner, and a login is given
-    what it needs by making it a member (docs/rights.md has all of their rights):
       shithub_migrate    migrate, history drop
       shithub_worker     run
       shithub_enqueue    enqueue
