@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from shithubd_worker import backoff, logs, schema
+from shithubd_worker import backoff, logs, rights, schema
 from shithubd_worker.config import Config
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch
 from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
@@ -78,6 +78,7 @@ class Line:
         while True:
             try:
                 schema.check(self._queue.connection, self._queue.schema)
+                rights.check(self._queue.connection, self._queue.schema, "shithub_worker")
                 self._beat.register(self._identity, self._kinds)
                 self._connect()
                 self._take_back()
@@ -187,7 +188,7 @@ class Line:
         """The database refused a turn. Raises ShithubdError if the schema or the role isn't what it was."""
         if meaning(error) is Meaning.OURS:
             schema.check(self._queue.connection, self._queue.schema)
-            schema.check_rights(self._queue.connection, self._queue.schema)
+            rights.check(self._queue.connection, self._queue.schema, "shithub_worker")
 
     def pause(self, times: int, reason: str) -> None:
         """Lease nothing for a moment, longer each time in a row, 5.6 s at most. A stop is heard at once, and the pause

@@ -6,18 +6,13 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.errors import Refused, RightsMissing, SchemaMismatch
-
-
-def sql_directory() -> Path:
-    """Where the SQL files are: inside the package when it was installed, beside it in a checkout."""
-    installed = Path(__file__).parent / "sql"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "sql"
+from shithubd_worker import rights
+from shithubd_worker.errors import Refused, SchemaMismatch
+from shithubd_worker.sqlfiles import sql_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,41 +116,6 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
     return found
 
 
-# What a worker reads and writes, by table, and its metrics endpoint (queue_counts). The one on gate is to lock it.
-RIGHTS = {
-    "gate": ("UPDATE",),
-    "jobs": ("SELECT", "UPDATE", "DELETE"),
-    "job_history": ("SELECT", "INSERT"),
-    "workers": ("SELECT", "INSERT", "DELETE"),
-    "beats": ("SELECT", "INSERT", "UPDATE"),
-    "holds": ("SELECT", "UPDATE", "DELETE"),
-    "audit": ("INSERT",),
-    "leases_returned": ("SELECT", "INSERT", "UPDATE"),
-    "queue_counts": ("SELECT", "INSERT", "UPDATE"),
-    "worker_schema": ("SELECT",),
-}
-# What it calls that not everybody may call.
-EXECUTES = ("ensure_history_v1(integer)",)
-
-
-def check_rights(connection: psycopg.Connection, schema: str) -> None:
-    """Raises RightsMissing if the role may not do what a worker does all the time."""
-    wanted = [(table, right) for table, rights in RIGHTS.items() for right in rights]
-    rows = connection.execute(
-        "SELECT t, r FROM unnest(%s::text[], %s::text[]) AS w (t, r)"
-        " WHERE NOT pg_catalog.has_table_privilege(pg_catalog.format('%%I.%%I', %s::text, t), r)",
-        ([table for table, _ in wanted], [right for _, right in wanted], schema),
-    ).fetchall()
-    rows += connection.execute(
-        "SELECT f, 'EXECUTE' FROM pg_catalog.unnest(%s::text[]) AS w (f)"
-        " WHERE NOT pg_catalog.has_function_privilege(pg_catalog.format('%%I.%%s', %s::text, f), 'EXECUTE')",
-        (list(EXECUTES), schema),
-    ).fetchall()
-    if rows:
-        missing = ", ".join(f"{right} on {name}" for name, right in rows)
-        raise RightsMissing(f"the database role lacks a right: {missing}")
-
-
 def everybody_creates(connection: psycopg.Connection, schema: str) -> bool:
     """May each login create in the schema? Then it can have code of its own run by whoever uses the queue: a function
     or an operator whose arguments fit better is preferred to PostgreSQL's own."""
@@ -193,20 +153,29 @@ def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
         )
 
 
-def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
+def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False, dry_run: bool = False) -> list[str]:
     """Bring a database up to date, in one transaction, and return the names of what was applied ([] if nothing).
 
-    Two at once wait for each other. Creates the schema if it is missing, never the database. Raises SchemaMismatch for
-    a database that is newer than this release, and Refused for a schema in which strangers may create.
+    Two at once wait for each other. Creates the schema if it is missing, never the database.
+    `roles`: make the roles too, and their rights; once the queue belongs to shithub_owner, each migration brings the
+    rights up to date. Raises SchemaMismatch for a database that is newer than this release, and Refused for a
+    schema in which strangers may create.
     """
-    try:
-        return _migrate(connection, schema)
-    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable):
-        # There was nothing yet that the two could have locked: one waited for the other's first table, and has it now.
-        return _migrate(connection, schema)
+    for _ in range(2):
+        try:
+            return _migrate(connection, schema, roles=roles, dry_run=dry_run)
+        except (
+            psycopg.errors.UniqueViolation,
+            psycopg.errors.DuplicateObject,
+            psycopg.errors.DuplicateSchema,
+            psycopg.errors.DuplicateTable,
+        ):
+            # There was nothing yet that the two could have locked: one waited for the other's first thing, and has it.
+            pass
+    return _migrate(connection, schema, roles=roles, dry_run=dry_run)
 
 
-def _migrate(connection: psycopg.Connection, schema: str) -> list[str]:
+def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_run: bool) -> list[str]:
     applied: list[str] = []
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise SchemaMismatch(
@@ -214,6 +183,12 @@ def _migrate(connection: psycopg.Connection, schema: str) -> list[str]:
             " payloads could not be stored"
         )
     with connection.transaction():
+        # As long as strangers may have created in our schema, or in public, nothing is looked up there.
+        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
+        if roles:
+            applied += rights.make_roles(connection)
+            applied += rights.hand_over(connection, schema, function_names())
+        shared = rights.become_owner(connection, schema, roles=roles)
         exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
         if connection.execute(exists, (schema,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
@@ -231,20 +206,24 @@ def _migrate(connection: psycopg.Connection, schema: str) -> list[str]:
         # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names. Those
         # with the rights of the owner, and what they call, search in pg_catalog alone.
         connection.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(schema)))
-        for migration in migrations():
-            if migration.version > found.version:
-                _run_file(connection, migration.text)
-                applied.append(migration.name)
-        if applied or found.functions != functions_digest():  # a migration may drop those that it changes
+        new = [migration for migration in migrations() if migration.version > found.version]
+        for migration in new:
+            _run_file(connection, migration.text)
+            applied.append(migration.name)
+        if new or found.functions != functions_digest():  # a migration may drop those that it changes
             _run_file(connection, _of_schema(connection, functions(), schema))
             applied.append(f"functions {functions_digest()}")
-        if applied:
             connection.execute(
                 "INSERT INTO worker_schema (version, functions) VALUES (%s, %s) ON CONFLICT (only_row) DO UPDATE"
                 " SET version = excluded.version, functions = excluded.functions, applied_at = clock_timestamp()",
                 (newest_version(), functions_digest()),
             )
+        rights.shut(connection, schema, function_names())
+        if shared:
+            applied += rights.give(connection, schema)
         connection.execute("SELECT ensure_history_v1()")
+        if dry_run:
+            raise psycopg.Rollback
     return applied
 
 

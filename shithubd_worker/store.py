@@ -16,7 +16,7 @@ import psycopg
 from psycopg import generators, sql, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from shithubd_worker import __version__
+from shithubd_worker import __version__, history, rights
 from shithubd_worker.arrays import as_array, settle_arguments
 from shithubd_worker.clock import Clock
 from shithubd_worker.model import Finished, Hold, Identity, Lease, Outcome
@@ -123,44 +123,19 @@ class Queue(Settling):
     def housekeep(self, *, drop: bool = True) -> list[str]:
         """Make the history's next days, forget dead workers, and drop the days that are over. Returns what was done.
 
-        Of two that drop at once, one waits for the lock that a detach takes on its class of the history, or finds that
-        the other was there first: it leaves the rest to the other. An advisory lock would keep them apart, and could
-        be taken by anybody. Each step gives up after a second of waiting for a reader and is taken up the next time.
-        `drop=False` behind a pooler, which shares sessions.
+        Each step gives up after a second of waiting for a reader and is taken up the next time.
         """
         try:
             self.value("ensure_history_v1")
             self.value("forget_workers_v1")
-            return self._drop_expired() if drop else []
         except psycopg.errors.LockNotAvailable:
-            return ["put off: a reader has the history"]
+            return [history.PUT_OFF]
+        return history.drop(self, f"worker {socket.gethostname()}:{os.getpid()}") if drop else []
 
-    def _drop_expired(self) -> list[str]:
-        connection = self.connection
-        done: list[str] = []
-        (usual,) = connection.execute("SELECT pg_catalog.current_setting('lock_timeout')").fetchone() or ("0",)
-        try:
-            connection.execute("SET lock_timeout = '1s'")
-            for parent, partition, state in self.rows("expired_history_v1"):
-                self._drop(parent, partition, state)
-                done.append(f"dropped {partition}")
-        except (psycopg.errors.ObjectInUse, psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.UndefinedTable):
-            done.append("put off: somebody uses a day that is over, or is just dropping it")
-        finally:
-            if not connection.broken:
-                connection.execute(sql.SQL("SET lock_timeout = {}").format(usual))
-        return done
-
-    def _drop(self, parent: str, partition: str, state: str) -> None:
-        table = sql.Identifier(self.schema, partition)
-        if state != "detached":
-            how = "CONCURRENTLY" if state == "attached" else "FINALIZE"
-            self.connection.execute(
-                sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(
-                    sql.Identifier(self.schema, parent), table, sql.SQL(how)
-                )
-            )
-        self.connection.execute(sql.SQL("DROP TABLE {}").format(table))
+    @property
+    def may_drop(self) -> bool:
+        """Does the login own the history, so that it may drop days of it?"""
+        return rights.owns(self.connection, self.schema)
 
 
 class Beat(Settling):

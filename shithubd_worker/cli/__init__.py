@@ -9,9 +9,9 @@ import sys
 import click
 
 from shithubd_worker import __version__
-from shithubd_worker.cli import holds, host_env, jobs, queue, run, runbook, status, units
+from shithubd_worker.cli import history, holds, host_env, jobs, needs, queue, run, runbook, status, units
 from shithubd_worker.cli.common import Shared, database_options
-from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, LACKS, RightsMissing, ShithubdError
 
 EPILOG = """
 \b
@@ -58,7 +58,7 @@ def cli(ctx: click.Context, database_url: str | None, schema: str | None) -> Non
     ctx.obj = Shared(database_url, schema)
 
 
-ROOMS = (run, queue, status, holds, jobs, units, runbook)
+ROOMS = (run, queue, status, holds, jobs, history, units, runbook)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 
@@ -101,6 +101,9 @@ def _main() -> int:
 
 
 def _fail(error: ShithubdError) -> int:
-    for line in str(error).splitlines() or [type(error).__name__]:
+    text = str(error) or type(error).__name__
+    if isinstance(error, RightsMissing) and text.startswith(LACKS) and "shithub_" not in text:
+        text += f": this needs the role {needs.role(sys.argv[1:])}"
+    for line in text.splitlines():
         click.echo(f"shithubd-worker: {line}", err=True)
     return error.exit_code

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MOST_LEASES = 20
+# The timer comes every day, a worker that may every ten minutes.
+STALE_SECONDS = 2 * 86400
+_HOW_TO_DROP = "shithubd-worker history drop, or systemctl enable --now shithub-history.timer"
 
 
 @click.command()
@@ -111,6 +114,9 @@ def _render(found: dict[str, Any]) -> None:
         click.echo(
             f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate"
         )
+    if found["history_drops"]["waiting"] and not _drops(found):
+        days = found["history_drops"]["waiting"]
+        click.echo(fits(f"warning: nobody drops the history's days that are over ({days}): {_HOW_TO_DROP}"))
     for hold in found["holds"]:
         what = "the fleet" if hold["scope"] == "fleet" else f"{hold['scope']} {hold['target']}"
         until = f" until {_time(hold['until'])}" if hold["until"] else ""
@@ -120,6 +126,18 @@ def _render(found: dict[str, Any]) -> None:
     _print(_kinds_table(found["kinds"]))
     _print(_leases_table(found["leases"]))
     _print(_workers_table(found["workers"]))
+    drops = found["history_drops"]
+    click.echo()
+    if _drops(found):
+        click.echo(fits(f"old history: dropped {_ago(drops['seconds'])} by {drops['actor']} (login {drops['login']})"))
+    else:
+        click.echo("old history: dropped by nobody")
+
+
+def _drops(found: dict[str, Any]) -> bool:
+    """Does somebody drop the days that are over?"""
+    seconds = found["history_drops"]["seconds"]
+    return seconds is not None and abs(seconds) < STALE_SECONDS
 
 
 def _kinds_table(kinds: list[dict[str, Any]]) -> Table:

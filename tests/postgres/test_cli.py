@@ -185,18 +185,18 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     if path != ("jobs",):
         example = told.partition("Example")[2]
         assert f"shithubd-worker {' '.join(path)}" in example
-    if path not in {("jobs",), ("units",), ("run",)}:
+    if path not in {("jobs",), ("units",), ("history",), ("run",)}:
         assert "--json" in told
 
 
 def test_there_is_a_command_for_each_step():
     steps = (
         "run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
-        " runbook jobs units"
+        " runbook jobs units history"
     )
     jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
     host = [("units", name) for name in ("install", "diff", "uninstall")]
-    assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host}
+    assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, ("history", "drop")}
 
 
 def test_the_help_shows_how_to_start_and_the_exit_codes(command):
@@ -252,6 +252,7 @@ EVERY_COMMAND = [
     ("jobs", "list"),
     ("jobs", "show", "1"),
     ("jobs", "retry", "1"),
+    ("history", "drop"),
     ("search", "text"),
     ("release-dead", "--invocation-id", "x"),
     ("run", "--database-wait", "0", "--metrics", "off"),
@@ -343,7 +344,7 @@ def test_who_may_not_come_in_is_told_so_and_the_passfile_opens(database, command
     for arguments in (("status",), ("enqueue", "k"), ("drain",)):
         assert "permission denied" in command.refused(*arguments, code=77, env=opened)
     assert "GRANT" in command.refused("migrate", "--schema", "newer", code=77, env=opened)
-    database.query("GRANT ALL ON ALL TABLES IN SCHEMA public TO locked")
+    database.query("GRANT shithub_operator TO locked")
     assert command("status", env=opened).stdout.startswith("running 0, held 0")
     assert command.json("status", env={**env, "PGPASSWORD": "right"})["states"]["queued"] == 0
 

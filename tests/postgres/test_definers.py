@@ -12,7 +12,7 @@ import pytest
 from conftest import eventually, new_database
 
 import shithubd_worker
-from shithubd_worker import schema
+from shithubd_worker import rights, schema
 from shithubd_worker.errors import Refused
 
 SAFE_PATH = "search_path=pg_catalog, pg_temp"
@@ -185,7 +185,7 @@ def test_where_everybody_may_create_in_public_a_queue_beside_it_runs_no_code_of_
         return done.stdout
 
     run("migrate")
-    run("migrate")
+    run("migrate", "--roles")
     worker = start_worker("--metrics", "127.0.0.1:0", env=env)
     run("enqueue", "test.ok", '{"name": "x"}', "--delay", "0.1")
     run("pause-kind", "test.ok")
@@ -197,7 +197,7 @@ def test_where_everybody_may_create_in_public_a_queue_beside_it_runs_no_code_of_
     assert "shithubd_schema_version" in worker.metrics()
     run("search", "anything")
     with any_database.connect() as connection:
-        schema.check_rights(connection, "queue")
+        rights.check(connection, "queue", "shithub_worker")
         bare = shithubd_worker.store.Queue(lambda: connection, "queue", uuid.uuid4())
         assert bare.housekeep() == []
     assert worker.terminate() == 0

@@ -18,13 +18,13 @@ LONGEST_FILE = 400
 
 # Bottom up; a module imports from the layers below its own, and sideways only what SIDEWAYS names.
 LAYERS = (
-    ("errors", "model"),
+    ("errors", "model", "sqlfiles"),
     ("arrays", "forks", "outlets", "sqlstates", "units"),
     ("backoff", "children", "client", "clock", "config", "logs"),
     ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
-    ("registry", "job"),
+    ("registry", "job", "rights"),
     ("attempt",),
-    ("schema", "session", "store", "turns", "host"),
+    ("schema", "session", "history", "store", "turns", "host"),
     ("metrics", "operations", "process_state", "settling", "upkeep"),
     ("progress", "relief"),
     ("control", "queue_gauges"),
@@ -35,12 +35,31 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-SIDEWAYS = {("store", "schema"), ("store", "session"), ("turns", "store"), ("turns", "session")}
+SIDEWAYS = {
+    ("history", "session"),
+    ("store", "history"),
+    ("store", "schema"),
+    ("store", "session"),
+    ("turns", "store"),
+    ("turns", "session"),
+}
 # What a handler may know of the package: what it raises, what it is given, and how it is registered.
 HANDLERS_MAY_IMPORT = {"errors", "registry", "config", "job", "handlers", ""}
 # Those who speak to the database when they run. `job` and `attempt` name its types only.
 SPEAK_TO_THE_DATABASE = {
-    *("client", "schema", "session", "store", "turns", "operations", "queue_gauges", "upkeep", "line"),
+    *(
+        "client",
+        "history",
+        "rights",
+        "schema",
+        "session",
+        "store",
+        "turns",
+        "operations",
+        "queue_gauges",
+        "upkeep",
+        "line",
+    ),
     *("exchange", "unstarted", "worker", "cli", "handlers"),
 }
 # Pure rooms: nothing in them touches a socket, a process, a signal or a file.
