@@ -214,6 +214,8 @@ def _migrate(connection: psycopg.Connection, schema: str) -> list[str]:
             " payloads could not be stored"
         )
     with connection.transaction():
+        # As long as strangers may have created in our schema, or in public, nothing is looked up there.
+        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
         exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
         if connection.execute(exists, (schema,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
