@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-quick test-long bench bench-quick dashboard host lint format units wheel deb clean help
+.PHONY: demo test test-quick test-long bench bench-quick dashboard rights host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -36,6 +36,9 @@ ifdef PICTURE
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --group picture
 	@PYTHONPATH=.:tests:tests/systemd:tests/runbooks $(RUN)/python tests/runbooks/dashboard_picture.py
 endif
+
+rights: $(STAMP) ## docs/rights.md, who may do what: from a database with sql/rights.sql
+	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/rights_page.py
 
 host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
 	@$(RUN)/python tests/systemd/host_shell.py

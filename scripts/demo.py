@@ -61,7 +61,11 @@ class Demo:
         headline("1. PostgreSQL is the queue")
         version = self.stage.start_postgres("shithub")
         tell(f"An embedded PostgreSQL {version}, named by the PG* variables, as for psql.")
-        self.stage.show("shithubd-worker", "migrate")
+        self.stage.show("shithubd-worker", "migrate", "--roles")
+        tell("Those who log in get the least rights: the worker's, and an operator's, who types what follows.")
+        for login, role in (("forge", "shithub_worker"), ("oncall", "shithub_operator")):
+            self.stage.query(f"CREATE ROLE {login} LOGIN IN ROLE {role}")
+        self.stage.env["PGUSER"] = "oncall"
 
     def clone_repository(self) -> None:
         """Step 2."""
@@ -81,7 +85,7 @@ class Demo:
             *("--metrics", "127.0.0.1:0", "--log-format", "json"),
         )
         tell_command(*command)
-        self.stage.serve("the worker", *command, log=self.log)
+        self.stage.serve("the worker", *command, log=self.log, env={**self.stage.env, "PGUSER": "forge"})
         self.stage.until("the worker's ready line", lambda: any(m.startswith("ready") for m in self.logged()))
         self.tell_log()
 

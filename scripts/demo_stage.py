@@ -164,17 +164,15 @@ class Stage:
         )  # fmt: skip
         self.env |= {"PGHOST": str(data), "PGUSER": "postgres", "PGDATABASE": database}
         with self.until("PostgreSQL", lambda: self._connect("postgres")) as connection:
-            # The owner of the database is no superuser: migrate and the worker need none.
-            connection.execute("CREATE ROLE forge LOGIN")
-            connection.execute(f'CREATE DATABASE "{database}" OWNER forge')
+            connection.execute(f'CREATE DATABASE "{database}"')
             version = str(connection.info.parameter_status("server_version"))
-        self.env["PGUSER"] = "forge"
         self.connection = self._connect(database)
         return version
 
     def query(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
         """The rows of a statement."""
-        rows: list[tuple[Any, ...]] = self.connection.execute(statement, arguments or None).fetchall()
+        cursor = self.connection.execute(statement, arguments or None)
+        rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
         return rows
 
     def value(self, statement: str, *arguments: object) -> Any:

@@ -57,7 +57,7 @@ def insert(
 
     query = sql.SQL(
         "INSERT INTO {} (kind, payload, priority, max_attempts, run_at) VALUES (%s, %s::jsonb, %s, %s,"
-        " coalesce(%s::timestamptz, now() + make_interval(secs => %s::double precision))) RETURNING id"
+        " coalesce(%s::timestamptz, now() + pg_catalog.make_interval(secs => %s::double precision))) RETURNING id"
     ).format(sql.Identifier(schema, "jobs"))
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(query, (kind, payload, priority, max_attempts, run_at, delay))

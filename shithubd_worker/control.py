@@ -282,6 +282,8 @@ class Control(threading.Thread):
         if now - self._clock.seen_at >= LOOK_SECONDS and now >= self._look_again_at:
             self._look_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
             self._beat.look_at_clock(self._clock)
+            if not self._beat.wakes_come():
+                self._wake_main()  # it may sleep for long; the turn that follows finds the same
 
     def _renew(self, now: float, attempt: Attempt | None) -> None:
         if attempt is None or attempt.over or attempt.lost or attempt.settled:

@@ -18,6 +18,9 @@ EXIT_RIGHTS = 77
 EXIT_CONFIG = 78
 EXIT_DETACHED = 130
 
+# How each refusal for want of a right of the database begins.
+LACKS = "the database role lacks a right"
+
 
 class Permanent(Exception):
     """Raised by a handler: this job can never succeed. It becomes `failed` at once, whatever attempts are left."""

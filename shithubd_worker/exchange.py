@@ -162,6 +162,7 @@ class Exchange:
         if self._clock.stepped_at != self._stepped_at:
             self._stepped_at = self._clock.stepped_at
             self._frontier.anew()  # set back, it hides jobs behind the points where scans ended
+        self._line.deaf = answer.deaf
         if turn.woken:
             self._line.woke(leased=bool(answer.leases))
         for kind, priority in reversed(answer.walked):  # of each kind the first counts

@@ -22,6 +22,9 @@ LEAST_ID = -(2**63)
 START = (-inf, LEAST_ID)
 RESCAN_SECONDS = 1.0
 RESCAN_COST = 200
+# A notification may come from anybody who may connect, and thousands of them in a second. So the looks that they ask
+# for take a twentieth of the time, and none waits for longer than a second, however long a look takes.
+HEARD_COST = 20
 # Of a kind so many priorities have a point of their own, those that gave something last. What they don't name is found
 # by the ranges between them, priority by priority. A few stay even if they give nothing any more.
 MOST_POINTS = 8
@@ -34,7 +37,7 @@ class Throttle:
 
     def __init__(self, times: float = RESCAN_COST) -> None:
         self._times = times
-        self._due_at = -inf
+        self._due_at = self._soonest_at = -inf
 
     def due(self, now: float) -> bool:
         """Is it time?"""
@@ -47,10 +50,15 @@ class Throttle:
     def looked(self, now: float, cost: float) -> None:
         """A look at everything ended at `now`; it took `cost` seconds."""
         self._due_at = now + max(RESCAN_SECONDS, self._times * cost)
+        self._soonest_at = now + min(RESCAN_SECONDS, HEARD_COST * cost)
 
     def hurry(self) -> None:
         """Something asks for a look at once."""
         self._due_at = -inf
+
+    def hear(self) -> None:
+        """Somebody asks for a look: at once, but not again and again."""
+        self._due_at = min(self._due_at, self._soonest_at)
 
 
 class Range(NamedTuple):
@@ -77,6 +85,10 @@ class Frontier:
     def anew(self) -> None:
         """Look from the start next time: something became runnable that may lie behind."""
         self._again.hurry()
+
+    def heard(self) -> None:
+        """The same, says a notification."""
+        self._again.hear()
 
     def patience(self, now: float, at_most: float) -> float:
         """How long to sleep if nothing wakes us: what may lie behind the last scan waits for the next look at

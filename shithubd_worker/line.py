@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from shithubd_worker import backoff, logs, schema
+from shithubd_worker import backoff, logs, rights, schema
 from shithubd_worker.config import Config
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch
 from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from shithubd_worker.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+# How often a worker looks, however long its poll interval, while it can't rely on being woken: a stranger has the lock
+# by which enqueues know of it, or fills the server's queue of notifications.
+DEAF_SECONDS = 0.5
 
 
 class Line:
@@ -64,6 +68,7 @@ class Line:
         self._wakeups = Wakeups()
         self._notified = False
         self._nap = 0.0  # seconds; not 0: nobody shall wake us
+        self.deaf = False  # may it be that the next enqueue doesn't wake us?
         self.failures = 0  # times in a row that the database was lost before a turn was answered
 
     def enter(self) -> bool:
@@ -73,12 +78,14 @@ class Line:
         while True:
             try:
                 schema.check(self._queue.connection, self._queue.schema)
+                rights.check(self._queue.connection, self._queue.schema, "shithub_worker")
                 self._beat.register(self._identity, self._kinds)
                 self._connect()
                 self._take_back()
                 self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
                 kinds = self._queue.kind_holds()
                 woken = self._config.poll_only or self._queue.value("enqueues_notify_v1")
+                open_to_all = schema.everybody_creates(self._queue.connection, self._queue.schema)
                 break
             except psycopg.Error as error:
                 self._queue.close()
@@ -96,6 +103,11 @@ class Line:
                 return False
         for hold in (*self._progress.holds, *kinds):
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
+        if open_to_all:
+            log.warning(
+                "everybody may create in schema %s, and so have code of theirs run by this worker: see SECURITY.md",
+                self._queue.schema,
+            )
         if not woken:
             log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
         return True
@@ -176,7 +188,7 @@ class Line:
         """The database refused a turn. Raises ShithubdError if the schema or the role isn't what it was."""
         if meaning(error) is Meaning.OURS:
             schema.check(self._queue.connection, self._queue.schema)
-            schema.check_rights(self._queue.connection, self._queue.schema)
+            rights.check(self._queue.connection, self._queue.schema, "shithub_worker")
 
     def pause(self, times: int, reason: str) -> None:
         """Lease nothing for a moment, longer each time in a row, 5.6 s at most. A stop is heard at once, and the pause
@@ -211,7 +223,7 @@ class Line:
     def rest(self, seconds: float) -> None:
         """Sleep until something became runnable, a signal came, or the time is over."""
         if not self._nap:
-            self._sleep(seconds, listen=True)
+            self._sleep(min(seconds, DEAF_SECONDS) if self.deaf else seconds, listen=True)
             self._queue.heed()
         else:
             self._sleep(min(seconds, self._nap), listen=False)

@@ -6,20 +6,13 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.errors import RightsMissing, SchemaMismatch
-
-MIGRATION_LOCK = 7303  # the first key of the advisory lock; the second is the schema's own (schema_key_v1.sql)
-
-
-def sql_directory() -> Path:
-    """Where the SQL files are: inside the package when it was installed, beside it in a checkout."""
-    installed = Path(__file__).parent / "sql"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "sql"
+from shithubd_worker import rights
+from shithubd_worker.errors import Refused, SchemaMismatch
+from shithubd_worker.sqlfiles import sql_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,39 +116,66 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
     return found
 
 
-# What a worker reads and writes, by table, and its metrics endpoint (queue_counts).
-RIGHTS = {
-    "jobs": ("SELECT", "UPDATE", "DELETE"),
-    "job_history": ("SELECT", "INSERT"),
-    "workers": ("SELECT", "INSERT", "DELETE"),
-    "beats": ("SELECT", "INSERT", "UPDATE"),
-    "holds": ("SELECT", "UPDATE", "DELETE"),
-    "audit": ("INSERT",),
-    "leases_returned": ("SELECT", "INSERT", "UPDATE"),
-    "queue_counts": ("SELECT", "INSERT", "UPDATE"),
-    "worker_schema": ("SELECT",),
-}
+def everybody_creates(connection: psycopg.Connection, schema: str) -> bool:
+    """May each login create in the schema? Then it can have code of its own run by whoever uses the queue: a function
+    or an operator whose arguments fit better is preferred to PostgreSQL's own."""
+    row = connection.execute(
+        "SELECT FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a"
+        " WHERE n.nspname = %s AND a.grantee = 0 AND a.privilege_type = 'CREATE'",
+        (schema,),
+    ).fetchone()
+    return row is not None
 
 
-def check_rights(connection: psycopg.Connection, schema: str) -> None:
-    """Raises RightsMissing if the role may not do what a worker does all the time."""
-    wanted = [(table, right) for table, rights in RIGHTS.items() for right in rights]
-    rows = connection.execute(
-        "SELECT t, r FROM unnest(%s::text[], %s::text[]) AS w (t, r)"
-        " WHERE NOT has_table_privilege(format('%%I.%%I', %s::text, t), r)",
-        ([table for table, _ in wanted], [right for _, right in wanted], schema),
-    ).fetchall()
-    if rows:
-        missing = ", ".join(f"{right} on {table}" for table, right in rows)
-        raise RightsMissing(f"the database role lacks a right: {missing}")
+def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
+    """Raises Refused where somebody who isn't trusted with the schema may create in it, or has done so."""
+    beside = "or give the queue a schema of its own: --schema NAME"
+    if everybody_creates(connection, schema):
+        revoke = sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(schema)).as_string(connection)
+        raise Refused(
+            f"everybody may create in schema {schema!r}, and so have code of theirs run by whoever uses the queue:"
+            f" as its owner, {revoke}; {beside}"
+        )
+    row = connection.execute(
+        "SELECT f.what, f.name, pg_catalog.pg_get_userbyid(f.owner) FROM"
+        " (SELECT 'function', proname, proowner, pronamespace FROM pg_catalog.pg_proc p"
+        "   WHERE proname LIKE '%%\\_v_' OR EXISTS (SELECT FROM pg_catalog.pg_proc o"
+        "    WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::regnamespace)"
+        "  UNION ALL SELECT 'operator', oprname, oprowner, oprnamespace FROM pg_catalog.pg_operator"
+        " ) AS f (what, name, owner, namespace) JOIN pg_catalog.pg_namespace n ON n.oid = f.namespace"
+        " WHERE n.nspname = %s AND NOT pg_catalog.has_schema_privilege(f.owner, n.oid, 'CREATE') LIMIT 1",
+        (schema,),
+    ).fetchone()
+    if row is not None:
+        raise Refused(
+            f"the {row[0]} {row[1]} in schema {schema!r} belongs to {row[2]!r}, who may not create there, and could run"
+            f" with the rights of whoever uses the queue: drop it, {beside}"
+        )
 
 
-def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
+def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False, dry_run: bool = False) -> list[str]:
     """Bring a database up to date, in one transaction, and return the names of what was applied ([] if nothing).
 
-    Two at once wait for each other (an advisory lock). Creates the schema if it is missing, never the database.
-    Raises SchemaMismatch for a database that is newer than this release.
+    Two at once wait for each other. Creates the schema if it is missing, never the database.
+    `roles`: make the roles too, and their rights; once the queue belongs to shithub_owner, each migration brings the
+    rights up to date. Raises SchemaMismatch for a database that is newer than this release, and Refused for a
+    schema in which strangers may create.
     """
+    for _ in range(2):
+        try:
+            return _migrate(connection, schema, roles=roles, dry_run=dry_run)
+        except (
+            psycopg.errors.UniqueViolation,
+            psycopg.errors.DuplicateObject,
+            psycopg.errors.DuplicateSchema,
+            psycopg.errors.DuplicateTable,
+        ):
+            # There was nothing yet that the two could have locked: one waited for the other's first thing, and has it.
+            pass
+    return _migrate(connection, schema, roles=roles, dry_run=dry_run)
+
+
+def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_run: bool) -> list[str]:
     applied: list[str] = []
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise SchemaMismatch(
@@ -163,32 +183,54 @@ def migrate(connection: psycopg.Connection, schema: str) -> list[str]:
             " payloads could not be stored"
         )
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (MIGRATION_LOCK, schema))
-        if connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone() == (None,):
+        # As long as strangers may have created in our schema, or in public, nothing is looked up there.
+        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
+        if roles:
+            applied += rights.make_roles(connection)
+            applied += rights.hand_over(connection, schema, function_names())
+        shared = rights.become_owner(connection, schema, roles=roles)
+        exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
+        if connection.execute(exists, (schema,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        _refuse_strangers(connection, schema)
+        if _relation(connection, schema, "worker_schema") is not None:
+            # Not an advisory lock, which anybody can take.
+            marker = sql.Identifier(schema, "worker_schema")
+            connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
         found = find(connection, schema)
         if found.version > newest_version():
             raise SchemaMismatch(
                 f"the database is at schema version {found.version}, this release brings {newest_version()}:"
                 " migrate with the newer release"
             )
-        # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names.
+        # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names. Those
+        # with the rights of the owner, and what they call, search in pg_catalog alone.
         connection.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(schema)))
-        for migration in migrations():
-            if migration.version > found.version:
-                _run_file(connection, migration.text)
-                applied.append(migration.name)
-        if applied or found.functions != functions_digest():  # a migration may drop those that it changes
-            _run_file(connection, functions())
+        new = [migration for migration in migrations() if migration.version > found.version]
+        for migration in new:
+            _run_file(connection, migration.text)
+            applied.append(migration.name)
+        if new or found.functions != functions_digest():  # a migration may drop those that it changes
+            _run_file(connection, _of_schema(connection, functions(), schema))
             applied.append(f"functions {functions_digest()}")
-        if applied:
             connection.execute(
                 "INSERT INTO worker_schema (version, functions) VALUES (%s, %s) ON CONFLICT (only_row) DO UPDATE"
                 " SET version = excluded.version, functions = excluded.functions, applied_at = clock_timestamp()",
                 (newest_version(), functions_digest()),
             )
+        rights.shut(connection, schema, function_names())
+        if shared:
+            applied += rights.give(connection, schema)
         connection.execute("SELECT ensure_history_v1()")
+        if dry_run:
+            raise psycopg.Rollback
     return applied
+
+
+def _of_schema(connection: psycopg.Connection, text: str, schema: str) -> str:
+    """With the schema's name in place of psql's :'schema' and :"schema"."""
+    text = text.replace(":'schema'", sql.Literal(schema).as_string(connection))
+    return text.replace(':"schema"', sql.Identifier(schema).as_string(connection))
 
 
 def _run_file(connection: psycopg.Connection, text: str) -> None:
@@ -198,13 +240,15 @@ def _run_file(connection: psycopg.Connection, text: str) -> None:
 
 def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]:
     rows = connection.execute(
-        "SELECT name FROM unnest(%s::text[]) name WHERE NOT EXISTS (SELECT FROM pg_proc"
-        " WHERE proname = name AND pronamespace = to_regnamespace(quote_ident(%s)))",
+        "SELECT name FROM pg_catalog.unnest(%s::text[]) name WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc"
+        " WHERE proname = name AND pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)))",
         (list(function_names()), schema),
     )
     return [name for (name,) in rows]
 
 
 def _relation(connection: psycopg.Connection, schema: str, name: str) -> object:
-    row = connection.execute("SELECT to_regclass(format('%%I.%%I', %s::text, %s::text))", (schema, name)).fetchone()
+    row = connection.execute(
+        "SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s::text, %s::text))", (schema, name)
+    ).fetchone()
     return row[0] if row else None

@@ -20,7 +20,7 @@ from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestamptzLoader
 
 from shithubd_worker import sqlstates
-from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
+from shithubd_worker.errors import LACKS, DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
 from shithubd_worker.forks import keep_private, not_the_worker
 from shithubd_worker.sqlstates import Meaning
 
@@ -199,6 +199,11 @@ def lost(error: psycopg.Error) -> bool:
     return meaning(error) is Meaning.LOST
 
 
+def forbidden(error: psycopg.Error) -> bool:
+    """May the role not call this at all? What a trigger refuses, say, inside of a function, is another matter."""
+    return isinstance(error, psycopg.errors.InsufficientPrivilege) and not error.diag.context
+
+
 def in_one_line(error: psycopg.Error) -> str:
     """The first line of what it says."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -209,7 +214,7 @@ def explained(error: psycopg.Error) -> ShithubdError:
     line, text = in_one_line(error), str(error)
     rights = "password authentication failed|no password supplied|no pg_hba.conf entry|role .* (does not exist|is not)"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return RightsMissing(f"the database role lacks a right: {line}")
+        return RightsMissing(f"{LACKS}: {line}")
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and re.search(rights, text):
         return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
     if isinstance(error, psycopg.errors.LockNotAvailable):

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import generators, sql, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from shithubd_worker import __version__
+from shithubd_worker import __version__, history, rights
 from shithubd_worker.arrays import as_array, settle_arguments
 from shithubd_worker.clock import Clock
 from shithubd_worker.model import Finished, Hold, Identity, Lease, Outcome
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # settle is wanted again. DISCARD ALL itself must be sent alone, and this is one round trip.
 _FORGET = (
     b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;"
-    b" SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
+    b" SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
 )
 
 
@@ -123,46 +123,19 @@ class Queue(Settling):
     def housekeep(self, *, drop: bool = True) -> list[str]:
         """Make the history's next days, forget dead workers, and drop the days that are over. Returns what was done.
 
-        At most one worker at a time drops (an advisory lock of the session); each step gives up after a second of
-        waiting for a reader and is taken up the next time. `drop=False` behind a pooler, which shares sessions.
+        Each step gives up after a second of waiting for a reader and is taken up the next time.
         """
         try:
             self.value("ensure_history_v1")
             self.value("forget_workers_v1")
-            return self._drop_expired() if drop else []
         except psycopg.errors.LockNotAvailable:
-            return ["put off: a reader has the history"]
+            return [history.PUT_OFF]
+        return history.drop(self, f"worker {socket.gethostname()}:{os.getpid()}") if drop else []
 
-    def _drop_expired(self) -> list[str]:
-        connection = self.connection
-        locked = "SELECT pg_try_advisory_lock(7302, hashtext(%s))"
-        if connection.execute(locked, (self.schema,)).fetchone() != (True,):
-            return []
-        done: list[str] = []
-        (usual,) = connection.execute("SELECT current_setting('lock_timeout')").fetchone() or ("0",)
-        try:
-            connection.execute("SELECT set_config('lock_timeout', '1s', false)")
-            for parent, partition, state in self.rows("expired_history_v1"):
-                self._drop(parent, partition, state)
-                done.append(f"dropped {partition}")
-        except psycopg.errors.ObjectInUse:
-            done.append("put off: somebody uses a day that is over")
-        finally:
-            if not connection.broken:
-                connection.execute("SELECT set_config('lock_timeout', %s, false)", (usual,))
-                connection.execute("SELECT pg_advisory_unlock(7302, hashtext(%s))", (self.schema,))
-        return done
-
-    def _drop(self, parent: str, partition: str, state: str) -> None:
-        table = sql.Identifier(self.schema, partition)
-        if state != "detached":
-            how = "CONCURRENTLY" if state == "attached" else "FINALIZE"
-            self.connection.execute(
-                sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(
-                    sql.Identifier(self.schema, parent), table, sql.SQL(how)
-                )
-            )
-        self.connection.execute(sql.SQL("DROP TABLE {}").format(table))
+    @property
+    def may_drop(self) -> bool:
+        """Does the login own the history, so that it may drop days of it?"""
+        return rights.owns(self.connection, self.schema)
 
 
 class Beat(Settling):
@@ -199,6 +172,10 @@ class Beat(Settling):
         """Ask the database what time it is."""
         sent_at = time.monotonic()
         clock.saw(sent_at, self.value("statement_time_v1").timestamp(), time.monotonic())
+
+    def wakes_come(self) -> bool:
+        """Can the main thread rely on being woken by enqueues?"""
+        return bool(self.value("wakes_come_v1"))
 
     def housemates(self, identity: Identity) -> list[Identity]:
         """The other workers of this machine, as they registered."""

@@ -71,6 +71,7 @@ class Answer:
     visited: int = 0  # how many of the ranges were looked at to their end
     now: float = 0.0  # the database's clock; 0: held, so nothing was looked at
     took: float = 0.0  # how many seconds the database looked for jobs
+    deaf: bool = False  # though it shall wake this worker, the next enqueue may not
     received_at: float = 0.0  # the monotonic clock
 
     @property
@@ -211,7 +212,8 @@ class Turns:
         if not values:  # held
             return answer
         # The last row says when it was, by the database's clock; the jobs come before it.
-        answer.visited, answer.took, answer.now = values[-1][3], values[-1][5] / 1e6, values[-1][7]
+        _, _, _, answer.visited, deaf, took, _, answer.now = values[-1]
+        answer.deaf, answer.took = bool(deaf), took / 1e6
         batch = Batch(turn.token, turn.sent_at, answer.now)
         kinds = [each.kind for each in turn.ranges]
         for job, at, payload, attempt, max_attempts, crashes, priority, run_at in values[:-1]:

@@ -16,6 +16,7 @@ from shithubd_worker.errors import Refused
 TARGET = Path("/usr/local/lib")
 PLACES = {
     ".service": "systemd/system",
+    ".timer": "systemd/system",
     ".target": "systemd/system",
     ".slice": "systemd/system",
     ".preset": "systemd/system-preset",

@@ -34,13 +34,14 @@ STRAY_SECONDS = 120.0
 
 class Upkeep:
     """Calls the sweep and the housekeeping when they are due. `timeouts`: the lease timeouts of the worker's kinds.
-    `drop`: may it drop old days of the history?"""
+    `drop`: may it drop old days of the history, if its login may?"""
 
     def __init__(self, queue: Queue, clock: Clock, timeouts: Mapping[str, float], *, drop: bool) -> None:
         self._queue = queue
         self._clock = clock
         self._timeouts = timeouts
         self._drop = drop
+        self._told = False  # that the login may not
         self._strays: dict[str, float] = {}
         self._swept_at = 0.0
         self._sweep_at = 0.0
@@ -102,7 +103,11 @@ class Upkeep:
 
     def _housekeep(self) -> None:
         try:
-            for done in self._queue.housekeep(drop=self._drop):
+            may = self._drop and self._queue.may_drop
+            if self._drop and not may and not self._told:
+                self._told = True
+                log.info("history: its owner drops days that are over (`shithubd-worker history drop`), not this login")
+            for done in self._queue.housekeep(drop=may):
                 log.info("history: %s", done)
         except psycopg.Error as error:  # a right that is missing must not end the worker
             if lost(error):

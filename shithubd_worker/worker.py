@@ -101,7 +101,7 @@ class Worker:
             progress=self._progress,
             systemd=self._systemd,
             metrics=metrics,
-            on_anew=self._frontier.anew,
+            on_anew=self._frontier.heard,
             wake_control=self._ears.wake,
         )
         self._exchange = Exchange(

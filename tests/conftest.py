@@ -179,7 +179,7 @@ def _server(bindir: Path) -> Iterator[Server]:
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE template_worker")
     with psycopg.connect(server.url("template_worker"), autocommit=True) as connection:
-        schema.migrate(connection, "public")
+        schema.migrate(connection, "public", roles=True)
     yield server
     server.remove()
 

@@ -14,6 +14,7 @@ class SteppedClock:
     def __init__(self, database: Database) -> None:
         self._database = database
         database.query("CREATE TABLE clock_offset AS SELECT 0.0::double precision AS seconds")
+        database.query("GRANT SELECT ON clock_offset TO PUBLIC")  # some functions run as the owner
         database.query(
             "CREATE FUNCTION stepped_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT"
             " pg_catalog.clock_timestamp() + make_interval(secs => (SELECT seconds FROM public.clock_offset)) $$"

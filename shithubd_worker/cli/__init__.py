@@ -9,9 +9,9 @@ import sys
 import click
 
 from shithubd_worker import __version__
-from shithubd_worker.cli import holds, host_env, jobs, queue, run, runbook, screen, status, units
+from shithubd_worker.cli import history, holds, host_env, jobs, needs, queue, run, runbook, screen, status, units
 from shithubd_worker.cli.common import Shared, database_options
-from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, LACKS, RightsMissing, ShithubdError
 
 EPILOG = """
 \b
@@ -58,7 +58,7 @@ def cli(ctx: click.Context, database_url: str | None, schema: str | None) -> Non
     ctx.obj = Shared(database_url, schema)
 
 
-ROOMS = (run, queue, status, holds, jobs, units, runbook)
+ROOMS = (run, queue, status, holds, jobs, history, units, runbook)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 
@@ -103,6 +103,9 @@ def _main() -> int:
 
 
 def _fail(error: ShithubdError) -> int:
-    for line in error.args or [type(error).__name__]:
+    lines = [str(each) for each in error.args] or [type(error).__name__]
+    if isinstance(error, RightsMissing) and lines[0].startswith(LACKS) and "shithub_" not in lines[0]:
+        lines[0] += f": this needs the role {needs.role(sys.argv[1:])}"
+    for line in lines:
         screen.say(f"shithubd-worker: {line}")
     return error.exit_code

@@ -57,12 +57,15 @@ class Shared:
             reason = re.sub(r'"[^"]{2}.*"', '"..."', str(error).strip(), flags=re.DOTALL)
             raise ConfigError(f"--database-url (SHITHUBD_WORKER_DATABASE_URL): {reason}") from None
 
-    def operations(self) -> Operations:
-        """A connection for an operator's command, its schema checked."""
-        from shithubd_worker import schema
+    def operations(self, *, as_owner: bool = False) -> Operations:
+        """A connection for an operator's command, its schema checked. `as_owner`: as the queue's owner, if the login
+        may become it."""
+        from shithubd_worker import rights, schema
         from shithubd_worker.operations import Operations
 
         operations = Operations(self.connect("shithubd-worker command"), self.schema_name)
+        if as_owner:
+            rights.become_owner(operations.connection, operations.schema, session=True)
         schema.check(operations.connection, operations.schema)
         return operations
 

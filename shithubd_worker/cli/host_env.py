@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from shithubd_worker.cli import needs
 from shithubd_worker.errors import ConfigError
 
 # What the units read: EnvironmentFile= and LoadCredential=.
@@ -19,20 +21,37 @@ NAMING = (DATABASE_URL, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVI
 def adopt(arguments: Sequence[str]) -> None:
     """Take the database's variables from the units' own file, if nobody has named one otherwise.
 
-    So that `shithubd-worker status`, typed on a host at night, asks the database that the host's workers use. What only
-    `run` needs is left out. A file that isn't there, or isn't for our eyes, changes nothing.
+    So that `shithubd-worker status`, typed on a host at night, asks the database that the host's workers use; as whom,
+    operator.env says, or owner.env for the commands of the tables' owner. What only `run` needs is left out. A file
+    that isn't there, or isn't for our eyes, changes nothing.
     """
     if _names_a_database(os.environ) or any(word.startswith("--database-url") for word in arguments):
         return
-    try:
-        variables = parse(ENV_FILE.read_text())
-    except (OSError, UnicodeDecodeError):
-        return
+    env_files, passfiles = _read_by(needs.role(arguments))
+    variables: dict[str, str] = {}
+    for path in env_files:
+        with suppress(OSError, UnicodeDecodeError):
+            variables |= parse(path.read_text())
     wanted = {name: value for name, value in variables.items() if _is_of_the_database(name) or name == SCHEMA}
-    if wanted and "PGPASSFILE" not in wanted and os.access(PASSFILE, os.R_OK):
-        wanted["PGPASSFILE"] = str(PASSFILE)
+    readable = [path for path in passfiles if os.access(path, os.R_OK)]
+    if wanted and "PGPASSFILE" not in wanted and readable:
+        wanted["PGPASSFILE"] = str(readable[0])
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+
+
+def _read_by(role: str) -> tuple[list[Path], list[Path]]:
+    """What a command that needs this role reads: files of variables, of which later ones win, and of passwords, of
+    which the first that may be read counts. People, and the timer, log in otherwise than the workers."""
+    login = {"shithub_worker": None, "shithub_migrate": "owner"}.get(role, "operator")
+    if login is None:
+        return [ENV_FILE], [PASSFILE]
+    return [ENV_FILE, ENV_FILE.with_name(f"{login}.env")], [ENV_FILE.with_name(f"{login}.pgpass"), PASSFILE]
+
+
+def files() -> set[Path]:
+    """All files that some command reads."""
+    return {path for role in (needs.OPERATOR, *needs.NEEDS.values()) for paths in _read_by(role) for path in paths}
 
 
 def told_to(unit: str) -> dict[str, str]:

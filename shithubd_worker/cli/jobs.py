@@ -193,14 +193,14 @@ def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
 
 def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool, hint: str = "") -> int:
     """Do one thing to each job, tell what came of each, and then fail if any was refused or isn't there."""
-    from shithubd_worker.session import DatabaseError, in_one_line, lost
+    from shithubd_worker.session import DatabaseError, forbidden, in_one_line, lost
 
     results: list[dict[str, Any]] = []
     for job in ids:
         try:
             result = one(job)
         except DatabaseError as error:  # one that the database refuses keeps no other from its turn
-            if lost(error):
+            if lost(error) or forbidden(error):
                 raise
             result = f"refused by the database: {in_one_line(error)}"
         results.append({"id": job, "result": result})

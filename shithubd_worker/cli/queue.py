@@ -24,16 +24,29 @@ LONGEST_LINE = 60
 
 @click.command()
 @with_database
+@click.option("--roles", is_flag=True, help="Make the roles too, or what is missing of them and of their rights.")
+@click.option("--dry-run", is_flag=True, help="Say what would be applied, and leave everything as it is.")
 @json_option
-def migrate(shared: Shared, *, as_json: bool) -> int:
+def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int:
     """Bring the database's schema up to date. Doing it twice changes nothing.
 
-    Needs no extension and no superuser, only the right to create in the schema; doesn't create the database. Two at
-    once wait for each other.
+    Needs no extension and no superuser, only the right to create in the schema; doesn't create the database.
+    Two at once wait for each other.
+
+    With --roles, which wants CREATEROLE the first time, the queue belongs to shithub_owner, and a login is given what
+    it needs by making it a member of others (docs/rights.md):
 
     \b
-    Example:
+      shithub_migrate    migrate, history drop
+      shithub_worker     run
+      shithub_enqueue    enqueue
+      shithub_operator   drain, pause-kind, jobs, ..., and enqueue
+      shithub_metrics    status, workers
+
+    \b
+    Examples:
       shithubd-worker migrate --database-url postgresql://forge@db/shithub
+      runuser -u postgres -- shithubd-worker migrate --roles
     """
     import psycopg
 
@@ -42,19 +55,28 @@ def migrate(shared: Shared, *, as_json: bool) -> int:
 
     with shared.connect("shithubd-worker migrate")() as connection:
         try:
-            applied = schema.migrate(connection, shared.schema_name)
+            applied = schema.migrate(connection, shared.schema_name, roles=roles, dry_run=dry_run)
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
-                f"role {connection.info.user!r} may not create in schema {shared.schema_name!r}:"
-                f" {error.diag.message_primary};"
-                f" as its owner: GRANT USAGE, CREATE ON SCHEMA {shared.schema_name} TO {connection.info.user}"
+                f"role {connection.info.user!r} may not migrate schema {shared.schema_name!r}:"
+                f" {error.diag.message_primary}; its owner may, a member of shithub_migrate (`migrate --roles`), or,"
+                f" for a new queue: GRANT USAGE, CREATE ON SCHEMA {shared.schema_name} TO"
+                f" {'shithub_owner' if roles else connection.info.user}"
             ) from error
     if as_json:
-        emit({"schema": shared.schema_name, "version": schema.newest_version(), "applied": applied})
+        emit(
+            {
+                "schema": shared.schema_name,
+                "version": schema.newest_version(),
+                "applied": applied,
+                "dry_run": dry_run,
+            }
+        )
     else:
         for name in applied:
-            line(f"applied {name}")
-        line(f"schema {shared.schema_name} is at version {schema.newest_version()}")
+            line(f"{'would apply' if dry_run else 'applied'} {name}")
+        would_be = "would be" if dry_run and applied else "is"
+        line(f"schema {shared.schema_name} {would_be} at version {schema.newest_version()}")
     return EXIT_OK
 
 

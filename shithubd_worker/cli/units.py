@@ -84,8 +84,8 @@ def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -
             _run(step)
     _tell(as_json, [(file.change, file.path) for file in files], steps, dry_run=dry_run)
     if not as_json and not dry_run and root == Path("/"):
-        say("next: the database in /etc/shithub/worker.env, `shithubd-worker migrate`, and")
-        say("      systemctl enable --now shithubd-worker")
+        say("next: the database in /etc/shithub/worker.env, `shithubd-worker migrate --roles`, and")
+        say("      systemctl enable --now shithubd-worker shithub-history.timer")
         say(f"drop-ins for long drains, webhooks and more: {units.directory() / 'drop-ins'}")
     return EXIT_OK
 
@@ -135,7 +135,7 @@ def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
         if running := _running():
             raise Refused(f"still active: {', '.join(running)}. First: systemctl stop 'shithubd-worker*'")
         if not units.packaged(root):
-            steps = [["systemctl", "disable", "--quiet", *units.names(files)]]
+            steps = [["systemctl", "disable", "--quiet", "--now", *units.names(files)]]
     if not dry_run:
         for step in steps:
             _run(step)

@@ -96,7 +96,7 @@ def _record(job: Job, repository: git.Repository, seconds: float, before: Measur
             sql.SQL(
                 "INSERT INTO {} (repo, job_id, started_at, seconds, size_before, loose_before, packs_before,"
                 " size_after, loose_after, packs_after)"
-                " VALUES (%s, %s, clock_timestamp() - make_interval(secs => %s), %s, %s, %s, %s, %s, %s, %s)"
+                " VALUES (%s, %s, clock_timestamp() - pg_catalog.make_interval(secs => %s), %s, %s, %s, %s, %s, %s, %s)"
             ).format(table),
             (repository.name, job.id, seconds, seconds, *astuple(before), *astuple(after)),
         )

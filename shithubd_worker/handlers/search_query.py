@@ -59,9 +59,9 @@ def search(
     statement = sql.SQL(
         "WITH found AS MATERIALIZED ("
         " SELECT f.repo_id, r.repo, f.path,"
-        " ts_rank(f.tsv, websearch_to_tsquery('pg_catalog.simple', %(query)s)) AS rank"
+        " pg_catalog.ts_rank(f.tsv, pg_catalog.websearch_to_tsquery('pg_catalog.simple', %(query)s)) AS rank"
         " FROM {files} f JOIN {repos} r ON r.id = f.repo_id"
-        " WHERE f.tsv @@ websearch_to_tsquery('pg_catalog.simple', %(query)s)"
+        " WHERE f.tsv @@ pg_catalog.websearch_to_tsquery('pg_catalog.simple', %(query)s)"
         " AND (%(repo)s::text IS NULL OR r.repo = %(repo)s)"
         " ORDER BY rank DESC, r.repo, f.path LIMIT %(limit)s)"
         " SELECT found.repo, found.path, f.content, found.rank FROM found JOIN {files} f USING (repo_id, path)"

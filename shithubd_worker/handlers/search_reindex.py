@@ -257,8 +257,8 @@ def _put(connection: psycopg.Connection[Any], schema: str, repo: int, batch: lis
 
     put = sql.SQL(
         "INSERT INTO {} (repo_id, path, oid, content, tsv) VALUES (%s, %s, %s, %s,"
-        " setweight(to_tsvector('pg_catalog.simple', %s), 'A') || to_tsvector('pg_catalog.simple', %s)"
-        " || to_tsvector('pg_catalog.simple', %s))"
+        " pg_catalog.setweight(pg_catalog.to_tsvector('pg_catalog.simple', %s), 'A')"
+        " || pg_catalog.to_tsvector('pg_catalog.simple', %s) || pg_catalog.to_tsvector('pg_catalog.simple', %s))"
         " ON CONFLICT (repo_id, path) DO UPDATE"
         " SET oid = excluded.oid, content = excluded.content, tsv = excluded.tsv, indexed_at = clock_timestamp()"
     ).format(sql.Identifier(schema, "search_files"))

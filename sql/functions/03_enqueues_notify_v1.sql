@@ -4,7 +4,7 @@
 -- enqueues are never part of a two-phase commit, off for those that are. Without a NOTIFY a job is found by a worker's next
 -- poll. Called by the trigger on jobs, and by a worker at its start, which logs it.
 CREATE OR REPLACE FUNCTION enqueues_notify_v1() RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN CASE current_setting('shithubd.notify', true)

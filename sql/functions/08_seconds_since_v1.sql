@@ -2,7 +2,7 @@
 -- fail: a difference of timestamps can (of infinite ones before PostgreSQL 17), and so can a timestamp with an interval
 -- added, near the ends of what PostgreSQL can store. Whoever asks for the age of a time of a table calls this.
 CREATE OR REPLACE FUNCTION seconds_since_v1(p_time timestamptz) RETURNS double precision
-LANGUAGE plpgsql VOLATILE PARALLEL SAFE SET search_path FROM CURRENT
+LANGUAGE plpgsql VOLATILE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN CASE WHEN isfinite(p_time) THEN date_part('epoch', clock_timestamp()) - date_part('epoch', p_time) END;

@@ -14,10 +14,10 @@
 -- rows of a range and a priority without an id (of a range of several priorities: up to this one none gave anything; the
 -- next turn shall go on behind it, so that no turn takes long); if p_careful, a row of a range and a payload without an id (the
 -- database refuses to lease a job of it: its id, a space, and why); and one row of nothing but run_at = now, attempts = how many
--- ranges were looked at to their end, and crashes = how many µs the looks took, unless a hold covers the worker or its row in
--- workers is gone.
+-- ranges were looked at to their end, max_attempts = 1 if p_wakeable was asked for and can't be relied on (else 0), and crashes =
+-- how many µs the looks took, unless a hold covers the worker or its row in workers is gone.
 --
--- The gate: a shared advisory lock, taken by a statement of its own before the one that leases. Each statement here
+-- The gate: a lock of the table gate, taken by a statement of its own before the one that leases. Each statement here
 -- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold
 -- waits for those who have the gate now (barrier_v1), after which nobody can have missed it. In one statement the
 -- snapshot would be older than the lock. Called by the main thread of a worker, also ahead, while handlers run: its
@@ -54,6 +54,7 @@ DECLARE
     v_ranges    integer[] := '{}';
     v_expiries  timestamptz[] := '{}';
     v_visited   integer := cardinality(p_kinds);
+    v_deaf      boolean := false;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'lease_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation')
@@ -62,7 +63,7 @@ BEGIN
     IF pg_current_xact_id_if_assigned() IS NULL THEN
         SET LOCAL synchronous_commit = off;  -- nothing is settled before it: a lease that a crash loses is leased again
     END IF;
-    PERFORM pg_advisory_xact_lock_shared(7301, schema_key_v1());
+    LOCK TABLE gate IN ROW SHARE MODE;
 
     SELECT w.host || ':' || w.pid, EXISTS (SELECT FROM holds) INTO v_leased_by, v_holds FROM workers w WHERE w.id = p_worker;
     IF NOT FOUND THEN
@@ -158,11 +159,13 @@ BEGIN
 
     IF v_ids = '{}' AND p_wakeable THEN
         -- Once more with each turn that is empty; it gives back all at once. Never waits: an enqueue has it alone for an
-        -- instant (jobs_enqueued_v1), but one that was stopped in that instant must stop no worker.
+        -- instant (jobs_enqueued_v1), but one that was stopped in that instant must stop no worker, nor must somebody who
+        -- keeps it. Without it, an enqueue that comes when he has let go of it wakes nobody.
         IF NOT pg_try_advisory_lock_shared(7304, schema_key_v1()) THEN
             PERFORM pg_sleep(0.002);
-            PERFORM pg_try_advisory_lock_shared(7304, schema_key_v1());
+            v_deaf := NOT pg_try_advisory_lock_shared(7304, schema_key_v1());
         END IF;
+        v_deaf := v_deaf OR NOT wakes_come_v1();
     ELSIF p_wakeable IS NOT NULL THEN
         PERFORM pg_advisory_unlock_all();
     END IF;
@@ -195,6 +198,7 @@ BEGIN
     "range" := NULL;
     priority := NULL;
     attempts := v_visited;
+    max_attempts := v_deaf::integer;
     crashes := least(greatest(v_took, 0), 5000000);  -- whatever the clock did meanwhile
     run_at := date_part('epoch', v_now);
     RETURN NEXT;

@@ -13,7 +13,7 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'start_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation');
     END IF;
-    PERFORM pg_advisory_xact_lock_shared(7301, schema_key_v1());
+    LOCK TABLE gate IN ROW SHARE MODE;
     IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN
         RETURN;
     END IF;

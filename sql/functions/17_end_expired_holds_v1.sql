@@ -1,38 +1,40 @@
 -- Takes away the holds that reached their end, with an audit row each. A pause goes last: first what is marked paused goes
 -- back into the queue, some p_limit jobs a call. What the database refuses to flip is passed over and stays paused; for what
 -- somebody has locked, the pause stays until a later call. Called by sweep_v1.
+-- As the owner, so that a worker can write no audit row but this one.
 CREATE OR REPLACE FUNCTION end_expired_holds_v1(p_limit integer DEFAULT 5000) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_hold    holds;
+    v_hold    :"schema".holds;
     v_ids     bigint[];
     v_flipped bigint[];
     v_refused bigint[];
     v_after   bigint;
     v_count   integer;
 BEGIN
-    FOR v_hold IN SELECT * FROM holds WHERE until <= clock_timestamp() FOR UPDATE SKIP LOCKED LOOP
+    FOR v_hold IN SELECT * FROM :"schema".holds WHERE until <= clock_timestamp() FOR UPDATE SKIP LOCKED LOOP
         IF v_hold.scope = 'kind' THEN
             v_refused := '{}';
             v_after := -9223372036854775808;
             v_count := 0;
             LOOP
-                v_ids := ARRAY(SELECT id FROM jobs WHERE state = 'paused' AND kind = v_hold.target AND id > v_after
+                v_ids := ARRAY(SELECT id FROM :"schema".jobs WHERE state = 'paused' AND kind = v_hold.target AND id > v_after
                                 ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED);
-                EXIT WHEN v_ids = '{}';
-                v_flipped := flip_v1(v_ids, 'queued');
-                v_refused := v_refused || ARRAY(SELECT unnest(v_ids) EXCEPT SELECT unnest(v_flipped));
-                v_after := v_ids[cardinality(v_ids)];
-                v_count := v_count + cardinality(v_flipped);
+                EXIT WHEN pg_catalog.cardinality(v_ids) = 0;
+                v_flipped := :"schema".flip_v1(v_ids, 'queued');
+                v_refused := pg_catalog.array_cat(
+                    v_refused, ARRAY(SELECT pg_catalog.unnest(v_ids) EXCEPT SELECT pg_catalog.unnest(v_flipped)));
+                v_after := v_ids[pg_catalog.cardinality(v_ids)];
+                v_count := v_count + pg_catalog.cardinality(v_flipped);
                 EXIT WHEN v_count >= p_limit;
             END LOOP;
-            PERFORM wake_v1();
-            CONTINUE WHEN EXISTS (SELECT FROM jobs WHERE state = 'paused' AND kind = v_hold.target AND id <> ALL (v_refused));
+            PERFORM :"schema".wake_v1();
+            CONTINUE WHEN EXISTS (SELECT FROM :"schema".jobs WHERE state = 'paused' AND kind = v_hold.target AND id <> ALL (v_refused));
         END IF;
-        DELETE FROM holds WHERE id = v_hold.id;
-        INSERT INTO audit (actor, action, target, reason, detail)
-        VALUES ('shithubd-worker', 'expire', concat_ws(' ', v_hold.scope, nullif(v_hold.target, '')), v_hold.reason,
-                jsonb_build_object('hold', v_hold.id, 'set_by', v_hold.actor, 'until', v_hold.until));
+        DELETE FROM :"schema".holds WHERE id = v_hold.id;
+        INSERT INTO :"schema".audit (actor, action, target, reason, detail)
+        VALUES ('shithubd-worker', 'expire', pg_catalog.concat_ws(' ', v_hold.scope, nullif(v_hold.target, '')), v_hold.reason,
+                pg_catalog.jsonb_build_object('hold', v_hold.id, 'set_by', v_hold.actor, 'until', v_hold.until));
     END LOOP;
 END $$;

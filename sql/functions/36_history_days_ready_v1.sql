@@ -4,11 +4,11 @@ CREATE OR REPLACE FUNCTION history_days_ready_v1() RETURNS integer
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$
 DECLARE
-    v_day text;
+    v_day date;
 BEGIN
     FOR n IN 0 .. 400 LOOP
-        v_day := to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD');
-        IF to_regclass('job_history_7d_' || v_day) IS NULL OR to_regclass('job_history_90d_' || v_day) IS NULL THEN
+        v_day := (clock_timestamp() AT TIME ZONE 'UTC')::date + n;
+        IF NOT (history_day_v1('job_history_7d', v_day) AND history_day_v1('job_history_90d', v_day)) THEN
             RETURN n - 1;
         END IF;
     END LOOP;

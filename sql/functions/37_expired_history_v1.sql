@@ -8,6 +8,7 @@ AS $$
       FROM (VALUES ('7d', 7), ('90d', 90)) AS c (class, days)
       JOIN pg_class t ON t.relname ~ ('^job_history_' || c.class || '_[0-9]{8}$')
        AND t.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+       AND t.relowner = (SELECT relowner FROM pg_class WHERE oid = 'job_history'::regclass)  -- not somebody else's table
       LEFT JOIN pg_inherits i ON i.inhrelid = t.oid
      WHERE right(t.relname, 8) < to_char((clock_timestamp() AT TIME ZONE 'UTC')::date - c.days, 'YYYYMMDD')
      ORDER BY t.relname

@@ -1,25 +1,26 @@
 -- Sets or updates a hold, with its audit row; the hold acts on every lease that begins after the commit. Follow it
 -- with barrier_v1, in a transaction of its own, before relying on it. Called by drain_v1 and pause_kind_v1.
+-- As the owner, so that an operator can set no hold without its audit row.
 CREATE OR REPLACE FUNCTION hold_v1(p_scope text, p_target text, p_reason text, p_until timestamptz, p_actor text)
 RETURNS holds
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_hold holds;
+    v_hold :"schema".holds;
 BEGIN
     p_until := nullif(p_until, 'infinity');  -- the same: until somebody ends it
     IF p_until <= clock_timestamp() THEN
         RAISE EXCEPTION 'until lies in the past: %', p_until USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- One that reached its end is over, even if no sweep took it away yet.
-    DELETE FROM holds WHERE scope = p_scope AND target = p_target AND until <= clock_timestamp();
-    INSERT INTO holds (scope, target, reason, until, actor)
+    DELETE FROM :"schema".holds WHERE scope = p_scope AND target = p_target AND until <= clock_timestamp();
+    INSERT INTO :"schema".holds (scope, target, reason, until, actor)
     VALUES (p_scope, p_target, p_reason, p_until, p_actor)
     ON CONFLICT (scope, target) DO UPDATE
        SET reason = coalesce(excluded.reason, holds.reason), until = excluded.until, actor = excluded.actor
     RETURNING * INTO v_hold;
-    INSERT INTO audit (actor, action, target, reason, detail)
-    VALUES (p_actor, v_hold.mode, concat_ws(' ', p_scope, nullif(p_target, '')), p_reason,
-            jsonb_build_object('hold', v_hold.id, 'until', p_until));
+    INSERT INTO :"schema".audit (actor, action, target, reason, detail)
+    VALUES (p_actor, v_hold.mode, pg_catalog.concat_ws(' ', p_scope, nullif(p_target, '')), p_reason,
+            pg_catalog.jsonb_build_object('hold', v_hold.id, 'until', p_until));
     RETURN v_hold;
 END $$;

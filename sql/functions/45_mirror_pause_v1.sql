@@ -2,14 +2,14 @@
 -- they would have run. The mirror of the pause in the table: the hold itself is what the lease obeys. Returns how many
 -- were flipped and where to go on (p_after), or no row when all are flipped or the pause is over. A batch begins where
 -- the last one ended, so that it never walks again over what was flipped, cleaned away or not.
--- Called again and again by pause-kind, each batch a transaction.
+-- Called again and again by pause-kind, each batch a transaction. As the owner: an operator has no right to lock a hold.
 CREATE OR REPLACE FUNCTION mirror_pause_v1(p_hold bigint, p_after jsonb DEFAULT NULL, p_limit integer DEFAULT 5000)
 RETURNS TABLE (flipped integer, after jsonb)
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
 AS $$
 DECLARE
-    v_hold     holds;
+    v_hold     :"schema".holds;
     v_ids      bigint[];
     v_after    jsonb;
     v_priority smallint    := coalesce((p_after->>'priority')::smallint, -32768);
@@ -17,13 +17,13 @@ DECLARE
     v_id       bigint      := coalesce((p_after->>'id')::bigint, -9223372036854775808);
 BEGIN
     -- Shared, so that a resume waits for this batch and then flips back what it flipped.
-    SELECT * INTO v_hold FROM holds WHERE id = p_hold FOR SHARE;
+    SELECT * INTO v_hold FROM :"schema".holds WHERE id = p_hold FOR SHARE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT array_agg(w.id), (array_agg(jsonb_build_object('priority', w.priority, 'run_at', w.run_at, 'id', w.id)))[count(*)]
+    SELECT pg_catalog.array_agg(w.id), (pg_catalog.array_agg(pg_catalog.jsonb_build_object('priority', w.priority, 'run_at', w.run_at, 'id', w.id)))[count(*)]
       INTO v_ids, v_after
-      FROM (SELECT j.priority, j.run_at, j.id FROM jobs j
+      FROM (SELECT j.priority, j.run_at, j.id FROM :"schema".jobs j
              WHERE j.state = 'queued' AND j.kind = v_hold.target
                AND (j.priority, j.run_at, j.id) > (v_priority, v_run_at, v_id)
                AND j.created_at <= v_hold.created
@@ -33,5 +33,5 @@ BEGIN
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT cardinality(flip_v1(v_ids, 'paused')), v_after;
+    RETURN QUERY SELECT pg_catalog.cardinality(:"schema".flip_v1(v_ids, 'paused')), v_after;
 END $$;

@@ -1,9 +1,10 @@
 -- The leases that a hold of this scope is about. Always by the index of the leases, whatever the planner's statistics
 -- say: the operator waits. Called by barrier_v1, and by drain and pause-kind --wait.
-CREATE OR REPLACE FUNCTION in_scope_v1(p_scope text, p_target text) RETURNS SETOF jobs
+CREATE OR REPLACE FUNCTION in_scope_v1(p_scope text, p_target text) RETURNS TABLE (
+    id bigint, kind text, leased_by text, leased_at timestamptz, lease_expires_at timestamptz, attempts integer, worker_id uuid)
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
 AS $$
-    SELECT j.*
+    SELECT j.id, j.kind, j.leased_by, j.leased_at, j.lease_expires_at, j.attempts, j.worker_id
       FROM jobs j LEFT JOIN workers w ON w.id = j.worker_id
      WHERE j.state = 'processing'
        AND CASE p_scope

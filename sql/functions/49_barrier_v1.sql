@@ -2,7 +2,8 @@
 -- can still start. False if p_timeout seconds (null: no limit) were not enough. Of each round at most a second
 -- counts, so that a step of the clock counts as no more. In two steps:
 --   1. wait for those transactions that have the gate now. Whoever takes it later has a newer snapshot: it sees the
---      hold. The gate is never taken exclusively, which would stall the fleet behind one stuck lease.
+--      hold. The gate is never taken exclusively, which would stall the fleet behind one stuck lease. Who reads the table,
+--      as a dump does for hours, has a lock of another mode: nobody waits for him.
 --   2. a job starts within 400 ms of its lease query, or after one more look at the holds (start_v1): wait until no
 --      lease of the scope is younger than 800 ms. The rest is for a worker that stands still before the handler's first line.
 --      A lease of the future (an UPDATE, a clock that was set back) counts as granted just now. The clock is asked once
@@ -28,9 +29,9 @@ BEGIN
     LOOP
         SELECT array_agg(virtualtransaction) INTO v_holders
           FROM pg_locks
-         WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND pid <> pg_backend_pid()
+         WHERE locktype = 'relation' AND relation = 'gate'::regclass AND mode = 'RowShareLock' AND granted
+           AND pid <> pg_backend_pid()
            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-           AND classid = 7301 AND objid::bigint = schema_key_v1()::bigint & 4294967295
            AND (v_holders IS NULL OR virtualtransaction = ANY (v_holders));
         EXIT WHEN v_holders IS NULL;
         IF v_waited >= p_timeout THEN

@@ -1,28 +1,29 @@
 -- failed → queued with its attempts and crashes forgotten, or queued for later → queued for now. Never a running job.
 -- Returns what happened: retried, not retried: <state>, or no such job.
+-- As the owner, so that an operator can do it with its audit row alone.
 CREATE OR REPLACE FUNCTION retry_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_job jobs;
+    v_job :"schema".jobs;
 BEGIN
-    SELECT * INTO v_job FROM jobs WHERE id = p_id FOR UPDATE;
+    SELECT * INTO v_job FROM :"schema".jobs WHERE id = p_id FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 'no such job';
     ELSIF v_job.state NOT IN ('failed', 'queued') THEN
         RETURN 'not retried: ' || v_job.state;
     END IF;
-    UPDATE jobs
+    UPDATE :"schema".jobs
        SET state = 'queued', run_at = least(run_at, clock_timestamp()),
            attempts = CASE WHEN v_job.state = 'failed' THEN 0 ELSE attempts END,
            crashes = CASE WHEN v_job.state = 'failed' THEN 0 ELSE crashes END,
            alone = alone AND v_job.state <> 'failed'
      WHERE id = p_id;
-    INSERT INTO audit (actor, action, target, reason, job_ids, detail)
-    VALUES (p_actor, 'retry', 'job ' || p_id, p_reason, ARRAY[p_id],
-            jsonb_build_object('state', v_job.state, 'attempts', v_job.attempts, 'crashes', v_job.crashes,
+    INSERT INTO :"schema".audit (actor, action, target, reason, job_ids, detail)
+    VALUES (p_actor, 'retry', pg_catalog.concat('job ', p_id), p_reason, ARRAY[p_id],
+            pg_catalog.jsonb_build_object('state', v_job.state, 'attempts', v_job.attempts, 'crashes', v_job.crashes,
                                'run_at', v_job.run_at, 'last_error', left(v_job.last_error, 1000)));
-    PERFORM wake_v1();
+    PERFORM :"schema".wake_v1();
     RETURN 'retried';
 END $$;

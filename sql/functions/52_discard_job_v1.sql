@@ -1,23 +1,24 @@
 -- failed, queued or paused → gone, kept in the history as discarded. Never a running job.
 -- Returns what happened: discarded, not discarded: processing, or no such job.
+-- As the owner, so that an operator can do it with its audit row alone.
 CREATE OR REPLACE FUNCTION discard_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_job jobs;
+    v_job :"schema".jobs;
 BEGIN
-    SELECT * INTO v_job FROM jobs WHERE id = p_id FOR UPDATE;
+    SELECT * INTO v_job FROM :"schema".jobs WHERE id = p_id FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 'no such job';
     ELSIF v_job.state = 'processing' THEN
         RETURN 'not discarded: processing';
     END IF;
-    DELETE FROM jobs WHERE id = p_id;
-    PERFORM record_v1(ARRAY[ROW(
+    DELETE FROM :"schema".jobs WHERE id = p_id;
+    PERFORM :"schema".record_v1(ARRAY[ROW(
         p_id, v_job.kind, 'discarded', v_job.attempts, NULL, NULL, clock_timestamp(), v_job.last_error, v_job.payload, NULL,
-        '90d')::job_history]);
-    INSERT INTO audit (actor, action, target, reason, job_ids, detail)
-    VALUES (p_actor, 'discard', 'job ' || p_id, p_reason, ARRAY[p_id], jsonb_build_object('state', v_job.state));
+        '90d'):::"schema".job_history]);
+    INSERT INTO :"schema".audit (actor, action, target, reason, job_ids, detail)
+    VALUES (p_actor, 'discard', pg_catalog.concat('job ', p_id), p_reason, ARRAY[p_id], pg_catalog.jsonb_build_object('state', v_job.state));
     RETURN 'discarded';
 END $$;

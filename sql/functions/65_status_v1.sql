@@ -18,6 +18,9 @@ AS $$
                    WHERE h.until IS NULL OR h.until > clock_timestamp()),
         'workers', (SELECT coalesce(jsonb_agg(w), '[]') FROM workers_v1() w),
         'history_days_ready', history_days_ready_v1(),
+        'history_drops', (SELECT jsonb_build_object('waiting', e.waiting, 'at', readable_v1(d.at), 'actor', d.actor,
+                                                    'login', d.login, 'seconds', seconds_since_v1(d.at))
+                            FROM (SELECT count(*) AS waiting FROM expired_history_v1()) e LEFT JOIN history_drops d ON true),
         'schema', (SELECT jsonb_build_object('name', current_schema(), 'version', version) FROM worker_schema),
         'at', readable_v1(clock_timestamp()))
 $$;

@@ -185,18 +185,18 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     if path != ("jobs",):
         example = told.partition("Example")[2]
         assert f"shithubd-worker {' '.join(path)}" in example
-    if path not in {("jobs",), ("units",), ("run",)}:
+    if path not in {("jobs",), ("units",), ("history",), ("run",)}:
         assert "--json" in told
 
 
 def test_there_is_a_command_for_each_step():
     steps = (
         "run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
-        " runbook jobs units"
+        " runbook jobs units history"
     )
     jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
     host = [("units", name) for name in ("install", "diff", "uninstall")]
-    assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host}
+    assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, ("history", "drop")}
 
 
 def test_the_help_shows_how_to_start_and_the_exit_codes(command):
@@ -252,6 +252,7 @@ EVERY_COMMAND = [
     ("jobs", "list"),
     ("jobs", "show", "1"),
     ("jobs", "retry", "1"),
+    ("history", "drop"),
     ("search", "text"),
     ("release-dead", "--invocation-id", "x"),
     ("run", "--database-wait", "0", "--metrics", "off"),
@@ -343,7 +344,7 @@ def test_who_may_not_come_in_is_told_so_and_the_passfile_opens(database, command
     for arguments in (("status",), ("enqueue", "k"), ("drain",)):
         assert "permission denied" in command.refused(*arguments, code=77, env=opened)
     assert "GRANT" in command.refused("migrate", "--schema", "newer", code=77, env=opened)
-    database.query("GRANT ALL ON ALL TABLES IN SCHEMA public TO locked")
+    database.query("GRANT shithub_operator TO locked")
     assert command("status", env=opened).stdout.startswith("running 0, held 0")
     assert command.json("status", env={**env, "PGPASSWORD": "right"})["states"]["queued"] == 0
 
@@ -971,7 +972,7 @@ def test_a_timeout_leaves_the_hold_and_says_what_runs(database, command):
 
 def test_a_lease_query_that_is_stuck_keeps_the_barrier_waiting_until_the_timeout(database, command):
     with database.connect() as stuck, stuck.transaction():
-        stuck.execute("SELECT pg_advisory_xact_lock_shared(7301, schema_key_v1())")
+        stuck.execute("LOCK TABLE gate IN ROW SHARE MODE")
         done = command("drain", "--timeout", "0.2", code=4)
         assert "not certain yet" in done.stdout
         assert holds(database) == [("fleet", "", None)]
@@ -1309,7 +1310,7 @@ def test_two_queues_in_one_database_share_neither_wake_ups_nor_locks(database, c
             heard += [notify.channel for notify in ears.notifies(timeout=0)]
             assert heard == [channel]
     with database.connect() as stuck, stuck.transaction():
-        stuck.execute(f"SELECT pg_advisory_xact_lock_shared(7301, {QUOTED}.schema_key_v1())")
+        stuck.execute(f"LOCK TABLE {QUOTED}.gate IN ROW SHARE MODE")
         assert "nothing of it starts any more" in command("drain", "--timeout", "30").stdout
         assert "not certain yet" in command("drain", "--timeout", "0.2", "--schema", beside, code=4).stdout
 

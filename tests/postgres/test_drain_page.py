@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import psycopg
 import pytest
 from conftest import eventually
 
@@ -20,13 +21,14 @@ STATEMENTS = {
 
 @pytest.fixture
 def psql(any_database):
-    """Run a statement of the page as the page says: psql -c."""
+    """Run a statement of the page as the page says: psql -c. As an operator, with the rights of one alone."""
     bindir = any_database.server.bindir
+    url = psycopg.conninfo.make_conninfo(any_database.url, options="-c role=shithub_operator")
 
     def run(name, job=None):
         statement = STATEMENTS[name].replace("<job-id>", str(job))
         done = subprocess.run(
-            [str(bindir / "psql"), "-X", "-A", "-t", any_database.url, "-c", statement],
+            [str(bindir / "psql"), "-X", "-A", "-t", url, "-c", statement],
             capture_output=True,
             text=True,
             check=False,

@@ -62,6 +62,7 @@ VALUES: dict[str, tuple[str | None, ...]] = {
         ' "later", "jobs": 9223372036854775807}]',
         '{"x": ' * 3000 + "{}" + "}" * 3000,
     ),
+    "inet": ("::/0", "255.255.255.255", None),
     "tsvector": ("", "'x':1", None),
 }
 
@@ -85,6 +86,7 @@ USUAL: dict[str, dict[str, str]] = {
     },
     "holds": {"scope": "kind", "target": "k{n}", "actor": "x"},
     "audit": {"actor": "x", "action": "x", "target": "x"},
+    "history_drops": {"actor": "x"},
     "queue_counts": {"claimed_at": "now", "seconds": "1"},
     "leases_returned": {"kind": "k{n}", "crashed": "1", "poison": "1"},
     "search_repos": {"repo": "r{n}", "ref": "HEAD", "commit": "c", "files": "1", "generation": "1"},

@@ -1,44 +1,53 @@
-"""The rights that a worker needs: schema.RIGHTS names them all, and no other."""
+"""The rights of the roles: each does all that it is for, and with any one less it does not."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from uuid import uuid4
 
 import psycopg
 import pytest
 from bare import BareWorker
+from conftest import Database
 from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased, worker_row
 
-from shithubd_worker import schema
+from shithubd_worker import rights, schema
+from shithubd_worker.client import enqueue as insert
 from shithubd_worker.host import identify
 from shithubd_worker.model import Finished, How, Outcome
+from shithubd_worker.operations import Operations, Scope
 from shithubd_worker.registry import Registry
 from shithubd_worker.session import connector
 from shithubd_worker.store import Beat, record_lost
 
 registry = Registry()
 registry.handler("k")(lambda job: None)
-EACH = [(table, right) for table, rights in schema.RIGHTS.items() for right in rights]
+# What only the forge's own handlers need, and their tests show.
+HANDLERS_TABLES = ("search_repos", "search_files", "repo_maintenance")
 
 
 @pytest.fixture
-def role(database):
-    """A role with exactly these rights."""
-    name = f"worker_{os.getpid()}_{database.name}"
-    database.query(f"CREATE ROLE {name} LOGIN")
-    for table, rights in schema.RIGHTS.items():
-        database.query(f"GRANT {', '.join(rights)} ON {table} TO {name}")
-    yield name
-    database.query(
-        "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
-        " WHERE usename = %s AND datname = current_database()",
-        name,
-    )
-    database.query(f"DROP OWNED BY {name}; DROP ROLE {name}")
+def member(database: Database) -> Iterator[Callable[[str], str]]:
+    """Make a login that is a member of one role of ours; its URL."""
+    made: list[str] = []
+
+    def make(role: str) -> str:
+        name = f"{role}_{database.name}"
+        database.query(f"CREATE ROLE {name} LOGIN IN ROLE {role}")
+        made.append(name)
+        return psycopg.conninfo.make_conninfo(database.url, user=name)
+
+    yield make
+    for name in made:
+        database.query(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+            " WHERE usename = %s AND datname = current_database()",
+            name,
+        )
+        database.query(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 class LeftBehind(Exception):
@@ -61,6 +70,7 @@ def work(database, url):
     with closing(bare), closing(beat):
         schema.check(bare.queue.connection, "public")
         beat.register(me, ["k"])
+        beat.value("statement_time_v1")
         beat.beat(me.id, "idle", None, None, None)
         beat.housemates(me)
         beat.release_worker(dead, "it is dead")
@@ -76,38 +86,221 @@ def work(database, url):
         bare.settle(done, Outcome(How.OK))
         bare.settle(retried, Outcome(How.RETRY, "no", 1000.0))
         record_lost(bare.queue, me.id, Finished(lost, Outcome(How.LEASE_LOST, "late"), "7d", 0.0))
-        bare.queue.housekeep()
+        bare.queue.housekeep(drop=bare.queue.may_drop)
         beat.unregister(me.id, [])
+        bare.queue.value("enqueues_notify_v1")
+        beat.release_invocation("of nobody", "it is dead")
         counted = bare.queue.value("claim_count_v1", 0.0, 5.0)
         bare.queue.value("recount_v1")
         bare.queue.value("queue_gauges_v1")
         assert counted
 
 
-def test_a_role_with_these_rights_does_all_that_a_worker_does_and_with_any_one_less_it_does_not(database, role):
-    url = psycopg.conninfo.make_conninfo(database.url, user=role)
-    work(database, url)
+def operate(database: Database, url: str) -> None:
+    """All that an operator asks of the database, once."""
+    database.query("DELETE FROM jobs; DELETE FROM holds")
+    dead = worker_row(database)
+    leased(database, 1, dead)
+    database.query("UPDATE jobs SET leased_at = '2000-01-01'")  # no barrier waits for it
+    with closing(Operations(connector(url, "operations"), "public")) as operations:
+        schema.check(operations.connection, "public")
+        running = database.value("SELECT id FROM jobs")
+        waiting = insert(operations.connection, "k", x=1)
+        fleet = Scope("fleet")
+        operations.drain(fleet, "why", None)
+        operations.barrier(fleet, None, print)
+        operations.status()
+        operations.leases(fleet)
+        operations.resume(None, None)
+        hold = operations.pause_kind("k", "why", None)
+        assert list(operations.mirror(hold)) == [1]
+        operations.resume_kind("k", None)
+        assert list(operations.unpause("k")) == [1]
+        assert operations.known_kind("k")
+        operations.now()
+        operations.workers()
+        operations.jobs(None, None, 10)
+        operations.job(waiting)
+        assert operations.release_job(running, "why", force=True) == "released"
+        assert operations.retry_job(running, "why") == "retried"
+        assert operations.discard_job(running, "why") == "discarded"
+        operations.job(running)
+        connection = operations.connection
+        connection.execute("SELECT * FROM audit, history_drops, leases_returned, queue_counts, beats")
+        connection.execute("SELECT * FROM search_repos, search_files, repo_maintenance")
+        connection.execute("UPDATE jobs SET state = 'paused' WHERE state = 'queued'")
+        connection.execute("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued'")
+        connection.execute("UPDATE jobs SET run_at = now()")
+
+
+def look(database: Database, url: str) -> None:
+    """All that a monitor asks of the database, once."""
+    worker_row(database)
+    with closing(Operations(connector(url, "monitor"), "public")) as operations:
+        schema.check(operations.connection, "public")
+        operations.status()
+        operations.workers()
+        operations.now()
+        assert operations.value("claim_count_v1", 0.0, 5.0)
+        operations.value("recount_v1")
+        operations.value("queue_gauges_v1")
+
+
+def put(database: Database, url: str) -> None:
+    """All that an enqueuer does, once."""
+    with connector(url, "enqueuer")() as connection:
+        schema.check(connection, "public")
+        insert(connection, "k", priority=3, max_attempts=2, delay=3, x=1)
+
+
+@pytest.mark.parametrize(
+    ("role", "do"),
+    [
+        ("shithub_worker", work),
+        ("shithub_enqueue", put),
+        ("shithub_operator", operate),
+        ("shithub_metrics", look),
+    ],
+)
+def test_a_role_does_all_that_it_is_for_and_with_any_one_right_less_it_does_not(database, member, role, do):
+    url = member(role)
+    do(database, url)
     needless = []
-    for table, right in EACH:
-        database.query(f"REVOKE {right} ON {table} FROM {role}")
-        try:
-            work(database, url)
-            needless.append((table, right))
-        except (psycopg.errors.InsufficientPrivilege, LeftBehind):
-            pass
-        database.query(f"GRANT {right} ON {table} TO {role}")
+    for grant in rights.grants():
+        if grant.role != role or grant.privilege == "EXECUTE":
+            continue
+        if role == "shithub_worker" and grant.object in HANDLERS_TABLES:
+            continue
+        for column in grant.columns or ("",):
+            what = f"{grant.privilege} {f'({column})' if column else ''} ON {grant.object}"
+            database.query(f"REVOKE {what} FROM {role}")
+            try:
+                do(database, url)
+                needless.append(what)
+            except (psycopg.errors.InsufficientPrivilege, LeftBehind):
+                pass
+            database.query(f"GRANT {what} TO {role}")
     assert needless == []
 
 
-def test_a_worker_process_needs_no_other_right(database, start_worker):
-    database.query("CREATE ROLE exact LOGIN")
-    for table, rights in schema.RIGHTS.items():
-        database.query(f"GRANT {', '.join(rights)} ON {table} TO exact")
-    url = psycopg.conninfo.make_conninfo(database.url, user="exact")
+@pytest.mark.parametrize("role", ["shithub_worker", "shithub_operator", "shithub_metrics"])
+def test_a_role_may_call_no_function_that_nobody_calls_for_it(database, member, role):
+    database.query(f"ALTER DATABASE \"{database.name}\" SET track_functions = 'all'")
+    url = member(role)
+    {"shithub_worker": work, "shithub_operator": operate, "shithub_metrics": look}[role](database, url)
+    called = {name for (name,) in database.query("SELECT funcname FROM pg_stat_user_functions")}
+    assert granted(role) - called == {*CALLED_SELDOM.get(role, ())}
+
+
+# Where something went wrong, or by a process of its own; the tests of those show it.
+CALLED_SELDOM = {"shithub_worker": ("lease_refused_v1", "payload_text_v1", "settle_within_v1")}
+
+
+def granted(role: str) -> set[str]:
+    return {grant.object for grant in rights.grants() if grant.role == role and grant.privilege == "EXECUTE"}
+
+
+def test_a_worker_process_needs_no_other_right(database, member, start_worker):
+    url = member("shithub_worker")
     worker = start_worker("--metrics", "127.0.0.1:0", handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": url})
     gone(database, [*enqueue(database, 20), *enqueue(database, how="transaction")])
     assert worker.metric('shithub_worker_claims_total{result="error"}') == 0
     assert worker.terminate() == 0
     assert database.value("SELECT count(*) FROM workers") == 0
     assert "permission denied" not in worker.log
-    database.query("DROP OWNED BY exact; DROP ROLE exact")
+
+
+def test_a_worker_without_its_role_says_at_once_what_it_lacks(database, member, start_worker):
+    url = member("shithub_metrics")
+    worker = start_worker(ready=False, env={"SHITHUBD_WORKER_DATABASE_URL": url})
+    assert worker.wait() == 77
+    assert "the database role lacks a right: SELECT on jobs, DELETE on jobs, UPDATE on jobs (" in worker.log
+    assert "GRANT shithub_worker TO" in worker.log
+    assert "Traceback" not in worker.log
+
+
+# The forbidden.
+
+FORBIDDEN = {
+    "shithub_enqueue": (
+        "INSERT INTO jobs (kind, state, leased_by, leased_at) VALUES ('k', 'processing', 'me:1', now())",
+        "INSERT INTO jobs (kind, state) VALUES ('k', 'failed')",
+        "INSERT INTO jobs (kind, lease_token) VALUES ('k', gen_random_uuid())",
+        "INSERT INTO jobs (kind, attempts) VALUES ('k', -1)",
+        "INSERT INTO jobs (kind, crashes) VALUES ('k', 2)",
+        "INSERT INTO jobs (kind, alone) VALUES ('k', true)",
+        "INSERT INTO jobs (id, kind) VALUES (9223372036854775807, 'k')",
+        "SELECT payload FROM jobs",
+        "UPDATE jobs SET priority = -1",
+        "DELETE FROM jobs",
+        "SELECT ensure_history_v1(3000)",
+    ),
+    "shithub_worker": (
+        "INSERT INTO jobs (kind) VALUES ('k')",
+        "UPDATE jobs SET payload = '{}'",
+        "UPDATE jobs SET kind = 'k'",
+        "DELETE FROM job_history",
+        "SELECT payload FROM job_history",
+        "INSERT INTO holds (scope, target, actor) VALUES ('fleet', '', 'me')",
+        "UPDATE holds SET reason = ''",
+        "SELECT hold_v1('fleet', '', '', NULL, 'root')",
+        "SELECT discard_job_v1(1)",
+        "INSERT INTO audit (actor, action, target) VALUES ('root', 'drain', 'fleet')",
+    ),
+    "shithub_operator": (
+        "UPDATE jobs SET payload = '{}'",
+        "UPDATE jobs SET lease_token = NULL",
+        "DELETE FROM jobs",
+        "TRUNCATE jobs",
+        "DELETE FROM holds",
+        "INSERT INTO holds (scope, target, actor) VALUES ('fleet', '', 'me')",
+        "INSERT INTO audit (actor, action, target) VALUES ('root', 'drain', 'fleet')",
+        "UPDATE audit SET actor = 'somebody else'",
+        "DELETE FROM audit",
+        "TRUNCATE audit",
+        "INSERT INTO job_history SELECT * FROM job_history",
+        "SELECT lease_v1(gen_random_uuid(), gen_random_uuid(), '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+        "SET ROLE shithub_owner",
+    ),
+    "shithub_metrics": (
+        "SELECT payload FROM jobs",
+        "SELECT last_error FROM jobs",
+        "SELECT * FROM job_history",
+        "SELECT * FROM audit",
+        "SELECT pause_kind_v1('k')",
+        "INSERT INTO jobs (kind) VALUES ('k')",
+    ),
+    "shithub_migrate": ("SELECT * FROM jobs", "DROP TABLE jobs", "SELECT ensure_history_v1()"),
+}
+
+
+@pytest.mark.parametrize("role", FORBIDDEN)
+def test_what_a_role_may_not_is_refused(database, member, role):
+    insert_one = "INSERT INTO jobs (kind) VALUES ('k')"
+    database.query(insert_one)
+    with connector(member(role), "test")() as connection:
+        for statement in FORBIDDEN[role]:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+def test_a_plain_insert_is_all_that_an_enqueuer_needs(any_database):
+    any_database.query("CREATE ROLE plain LOGIN IN ROLE shithub_enqueue")
+    try:
+        with connector(psycopg.conninfo.make_conninfo(any_database.url, user="plain"), "test")() as connection:
+            connection.execute("INSERT INTO jobs (kind, payload) VALUES ('k', '{}')")
+            with connection.cursor().copy("COPY jobs (kind, run_at) FROM STDIN") as copy:
+                copy.write_row(("k", "2030-01-01"))
+        assert any_database.query("SELECT state, attempts, leased_by FROM jobs") == [("queued", 0, None)] * 2
+    finally:
+        any_database.query("DROP ROLE plain")
+
+
+def test_an_audit_row_says_who_was_logged_in_whatever_the_caller_calls_himself(database, member):
+    url = psycopg.conninfo.make_conninfo(member("shithub_operator"), application_name="a tool")
+    with connector(url, "test")() as connection:
+        connection.execute("SET ROLE shithub_operator")
+        connection.execute("SELECT drain_v1(p_actor => 'ada@web1')")
+        connection.execute("SELECT resume_v1(p_actor => 'ada@web1')")
+    rows = database.query("SELECT actor, login, application_name FROM audit ORDER BY id")
+    assert rows == [("ada@web1", f"shithub_operator_{database.name}", "a tool")] * 2

@@ -642,13 +642,32 @@ def test_a_day_that_was_detached_and_not_dropped_is_dropped_the_next_time(any_da
     assert any_database.value("SELECT to_regclass(%s) IS NULL", old)
 
 
-def test_one_worker_at_a_time_keeps_house(any_database, bare):
-    old = make_day(any_database, "7d", today(any_database) - datetime.timedelta(days=30))
-    with any_database.connect() as other:
-        other.execute("SELECT pg_advisory_lock(7302, schema_key_v1())")
-        assert bare.queue.housekeep() == []
-        assert old in partitions(any_database, "7d")
-    eventually(lambda: bare.queue.housekeep() == [f"dropped {old}"], "its turn")
+def test_workers_that_keep_house_at_once_drop_each_day_once(any_database, bare):
+    days = [today(any_database) - datetime.timedelta(days=n) for n in range(30, 36)]
+    old = {f"dropped {make_day(any_database, '7d', day)}" for day in days}
+    keepers = [Queue(connector(any_database.url, "keeper"), "public", bare.me.id) for _ in range(3)]
+    begin, done = threading.Barrier(len(keepers)), []
+
+    def keep(keeper):
+        begin.wait()
+        done.extend(keeper.housekeep())
+        keeper.close()
+
+    threads = [threading.Thread(target=keep, args=(keeper,)) for keeper in keepers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    while any_database.query("SELECT FROM expired_history_v1()"):  # what one left to another that left it to the first
+        done.extend(bare.queue.housekeep())
+    assert sorted(each for each in done if not each.startswith("put off")) == sorted(old)
+
+
+def test_of_workers_that_make_days_at_once_one_does_the_work(any_database):
+    with any_database.connect() as one, any_database.connect() as other, one.transaction():
+        assert one.execute("SELECT ensure_history_v1(20)").fetchone() == (12,)
+        assert other.execute("SELECT ensure_history_v1(21)").fetchone() == (0,)
+    assert any_database.value("SELECT ensure_history_v1(21)") == 2
 
 
 def test_dead_workers_are_forgotten_after_a_day_unless_they_hold_a_lease(any_database, bare):
@@ -676,8 +695,8 @@ def test_dead_workers_are_forgotten_after_a_day_unless_they_hold_a_lease(any_dat
 def test_two_schemas_in_one_database_keep_house_apart(blank):
     for name in ("public", "beside"):
         migrate(blank, name)
-    with blank.connect() as other, Bare(blank.url, "beside") as bare:
-        other.execute("SELECT pg_advisory_lock(7302, public.schema_key_v1())")
+    with blank.connect() as other, Bare(blank.url, "beside") as bare, other.transaction():
+        other.execute("SELECT FROM public.worker_schema FOR UPDATE")
         old = "job_history_7d_20200101"
         blank.query(f"CREATE TABLE beside.{old} (id int)")
         blank.query(f"CREATE TABLE public.{old} (id int)")

@@ -15,7 +15,7 @@ LOG = "SELECT outcome, count(*) FROM job_history GROUP BY 1"
 @pytest.fixture
 def narrow(database):
     """A URL with a role that may have two connections: the worker's own."""
-    database.query("CREATE ROLE narrow LOGIN CONNECTION LIMIT 2; GRANT ALL ON ALL TABLES IN SCHEMA public TO narrow")
+    database.query("CREATE ROLE narrow LOGIN CONNECTION LIMIT 2 IN ROLE shithub_worker")
     yield psycopg.conninfo.make_conninfo(database.url, user="narrow")
     database.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

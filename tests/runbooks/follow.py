@@ -14,7 +14,7 @@ RUN = {
     "sh": ("bash", "-eu"),
     "sql": ("psql", "-X", "-d", "shithub", "-v", "ON_ERROR_STOP=1"),
 }
-USERS = {"sh": "root", "sql": "postgres"}
+USERS = {"sh": "root", "sql": "root"}  # who is let in as root is an operator
 
 
 def follow(host: Host, path: Path) -> None:

@@ -17,7 +17,7 @@ from conftest import Database
 from test_alert_rules import ALERTS, OF_OTHERS, samples
 
 from shithubd_worker import errors, handlers, units
-from shithubd_worker.cli import cli
+from shithubd_worker.cli import cli, host_env
 from shithubd_worker.config import make_config
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
@@ -125,8 +125,8 @@ def ours() -> Product:
     return Product(
         program=cli,
         units=frozenset(path.name for path in shipped),
-        service=next(path.read_text() for path in sorted(shipped) if path.suffix == ".service"),
-        files="\n".join(path.read_text() for path in shipped),
+        service=(units.directory() / "shithubd-worker.service").read_text(),
+        files="\n".join([*(path.read_text() for path in shipped), *map(str, host_env.files())]),
         kinds=frozenset(handlers.registry),
         words=frozenset(limits) | frozenset(How),
         metrics=frozenset(samples()) | {"up"} | {name for shown in OF_OTHERS.values() for name in shown},

@@ -23,7 +23,17 @@ DROP_INS = sorted((UNITS / "drop-ins").glob("*.conf"))
 PLAIN, TEMPLATE = "shithubd-worker.service", "shithubd-worker@.service"
 INSTANCE = "shithubd-worker@webhooks.service"
 # Of systemd's own, what ours refer to. Empty ones do.
-THEIRS = ("sysinit.target", "basic.target", "shutdown.target", "network-online.target", "multi-user.target")
+THEIRS = (
+    "sysinit.target",
+    "basic.target",
+    "shutdown.target",
+    "network-online.target",
+    "multi-user.target",
+    "timers.target",
+)
+
+SUFFIXES = (".service", ".timer", ".target", ".slice")
+HISTORY = "shithub-history.service"
 
 # The exposure that each unit must not exceed, in tenths.
 EXPOSURE = {None: 11, "webhooks.conf": 11, "long-drain.conf": 11, "offline.conf": 2, "shared-repos.conf": 12}
@@ -64,7 +74,7 @@ def root(tmp_path: Path) -> Path:
     system = tmp_path / "usr/lib/systemd/system"
     system.mkdir(parents=True)
     for unit in UNITS.iterdir():
-        if unit.suffix in (".service", ".target", ".slice"):
+        if unit.suffix in SUFFIXES:
             shutil.copy(unit, system)
     for unit in THEIRS:
         (system / unit).write_text("[Unit]\n")  # an empty file would mean: masked
@@ -91,8 +101,8 @@ def test_the_plain_unit_and_the_template_are_the_same_bytes() -> None:
 
 
 def test_the_units_verify_without_a_word(root: Path) -> None:
-    units = [path.name for path in UNITS.iterdir() if path.suffix in (".service", ".target", ".slice")]
-    assert len(units) == 4
+    units = [path.name for path in UNITS.iterdir() if path.suffix in SUFFIXES]
+    assert len(units) == 6
     assert _verify(root, *units, INSTANCE) == ""
 
 
@@ -118,8 +128,11 @@ def test_the_exposure_is_held(root: Path, drop_in: Path | None) -> None:
     if drop_in:
         _install(root, PLAIN, drop_in)
     most = EXPOSURE[drop_in.name if drop_in else None]
-    done = _run(_tool("systemd-analyze"), "security", "--offline=yes", f"--threshold={most}", f"--root={root}", PLAIN)
-    assert done.returncode == 0, done.stdout.splitlines()[-1:] + done.stderr.splitlines()
+    for unit in (PLAIN, *([] if drop_in else [HISTORY])):
+        done = _run(
+            _tool("systemd-analyze"), "security", "--offline=yes", f"--threshold={most}", f"--root={root}", unit
+        )
+        assert done.returncode == 0, done.stdout.splitlines()[-1:] + done.stderr.splitlines()
 
 
 def test_no_setting_is_given_twice_by_mistake() -> None:
@@ -163,7 +176,8 @@ def test_the_user_is_made(tmp_path: Path) -> None:
     assert (done.returncode, "failed" in done.stderr.lower()) == (0, False), done.stderr
     user = next(line for line in (tmp_path / "etc/passwd").read_text().splitlines() if line.startswith("shithub:"))
     assert user.split(":")[4:] == ["Git forge", "/var/lib/shithub", "/usr/sbin/nologin"]
-    assert "\nshithub:" in "\n" + (tmp_path / "etc/group").read_text()
+    groups = (tmp_path / "etc/group").read_text().splitlines()
+    assert any(line.startswith("shithub:") and line.endswith(":shithub-admin") for line in groups)
 
 
 @pytest.mark.usefixtures("as_root")

@@ -25,6 +25,13 @@ PYTHON = "/usr/bin/python3"  # the service's user can't read a Python in somebod
 PROGRAM = "/opt/shithubd-worker/bin/shithubd-worker"
 UNIT = "shithubd-worker.service"
 PASSWORD = "correct horse: battery"
+# Who logs in to the database, and what as: the least. root is let in by his name, and is on call, too.
+LOGINS = {
+    "shithub": "shithub_worker",
+    "shithub-admin": "shithub_migrate",
+    "oncall": "shithub_operator",
+    "root": "shithub_operator",
+}
 DOOR = "/var/lib/shithub/door"  # at which jobs of the tests wait, so that they take as long as the test does
 WORKER_ENV = """
 PGHOST={database}
@@ -134,9 +141,11 @@ def start_postgresql(host: Host) -> None:
 def make_database(host: Host) -> None:
     """PostgreSQL, the role, the database and its schema; and the tests' own handlers."""
     start_postgresql(host)
-    host.psql("postgres", "CREATE ROLE shithub LOGIN", "CREATE DATABASE shithub OWNER shithub")
+    host.psql("postgres", "CREATE DATABASE shithub")
+    as_superuser = "runuser -u postgres -- env PGHOST=/run/postgresql PGDATABASE=shithub"
+    host.run(*as_superuser.split(), "/usr/bin/shithubd-worker", "migrate", "--roles")
+    host.psql("shithub", *(f'CREATE ROLE "{name}" LOGIN IN ROLE {role}' for name, role in LOGINS.items()))
     bring_handlers(host)
-    cli(host, "migrate")
 
 
 def bring_handlers(host: Host) -> None:
@@ -147,7 +156,7 @@ def bring_handlers(host: Host) -> None:
 
 def configure(host: Host, handlers: str = "host_jobs:registry") -> None:
     """A host with the database on it: the role's password, and what the units read."""
-    host.psql("postgres", f"ALTER ROLE shithub PASSWORD '{PASSWORD}'")
+    host.psql("postgres", *(f"ALTER ROLE \"{name}\" PASSWORD '{PASSWORD}'" for name in LOGINS))
     tell_units(host, "127.0.0.1", handlers)
 
 
@@ -155,13 +164,16 @@ def tell_units(host: Host, database: str, handlers: str = "host_jobs:registry") 
     """What the units of a host read: the environment, with the address of the database, and the password."""
     host.write("/etc/shithub/worker.env", WORKER_ENV.format(database=database, handlers=handlers), "0640")
     host.run("chgrp", "shithub", "/etc/shithub/worker.env")
-    host.write("/etc/shithub/pgpass", f"{database}:*:shithub:shithub:{PASSWORD.replace(':', chr(92) + ':')}\n", "0600")
+    host.write("/etc/shithub/operator.env", "PGUSER=oncall\n")
+    host.write("/etc/shithub/owner.env", "PGUSER=shithub-admin\n")
+    for file, name in (("pgpass", "shithub"), ("operator.pgpass", "oncall"), ("owner.pgpass", "shithub-admin")):
+        line = f"{database}:*:shithub:{name}:{PASSWORD.replace(':', chr(92) + ':')}\n"
+        host.write(f"/etc/shithub/{file}", line, "0600")
 
 
 def cli(host: Host, *arguments: str) -> str:
-    """A command of the operator's, as the forge's user over the unix socket: no password."""
-    as_the_forge = "runuser -u shithub -- env PGHOST=/run/postgresql PGDATABASE=shithub"
-    return host.run(*as_the_forge.split(), "/usr/bin/shithubd-worker", *arguments)
+    """A command of the operator's, as root over the unix socket: no password."""
+    return host.run("env", "PGHOST=/run/postgresql", "PGDATABASE=shithub", "/usr/bin/shithubd-worker", *arguments)
 
 
 def enqueue(host: Host, kind: str, **payload: object) -> int:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from shithubd_worker.frontier import (
     FEW_POINTS,
     GREATEST_PRIORITY,
+    HEARD_COST,
     LEAST_ID,
     LEAST_PRIORITY,
     LOOK_BACK_SECONDS,
@@ -216,6 +217,35 @@ def test_all_is_looked_at_again_after_a_second_or_two_hundred_times_what_it_cost
         assert throttle.due(ended)
         throttle.looked(ended, cost)
         assert not throttle.due(ended)
+
+
+@given(st.floats(min_value=1e-4, max_value=10), st.integers(1, 50))
+def test_however_many_notifications_ask_for_looks_these_take_a_small_share_and_none_waits_long(cost, ticks):
+    throttle, now, looks, waited = Throttle(), 0.0, 0, 0.0
+    throttle.looked(now, cost)
+    for _ in range(ticks):  # somebody notifies all the time
+        throttle.hear()
+        waited = max(waited, throttle.due_in(now))
+        now += max(0.0, throttle.due_in(now))
+        assert throttle.due(now)
+        now, looks = now + cost, looks + 1
+        throttle.looked(now, cost)
+    assert waited <= RESCAN_SECONDS + 1e-6
+    assert now >= looks * (cost + min(RESCAN_SECONDS, HEARD_COST * cost)) - 1e-6
+    throttle.hurry()  # our own word is obeyed at once
+    assert throttle.due(now)
+
+
+def test_a_notification_after_a_while_is_answered_by_a_look_at_once():
+    frontier = settled(Frontier(), now=100.0)
+    frontier.looked(100.0, 0.01)
+    assert not frontier.scan(["k"], 100.3)[1]
+    frontier.heard()
+    assert frontier.scan(["k"], 100.3)[1]
+    frontier.looked(100.3, 0.01)
+    frontier.heard()
+    assert not frontier.scan(["k"], 100.31)[1]
+    assert 0.18 < frontier.patience(100.31, 3600.0) < 0.2  # and it isn't forgotten
 
 
 def test_anew_asks_for_one_look_from_the_start():

@@ -89,3 +89,20 @@ def test_the_file_is_read_as_systemd_reads_it(line: str, variables: dict[str, st
 @given(st.text())
 def test_no_file_is_too_odd_to_read(text: str) -> None:
     host_env.parse(text)
+
+
+def test_people_and_the_owner_of_the_tables_log_in_otherwise_than_the_workers(files: Path) -> None:
+    (files / "operator.env").write_text("PGUSER=oncall\n")
+    (files / "owner.env").write_text("PGUSER=admin\n")
+    (files / "owner.pgpass").touch()
+    (files / "pgpass").touch()
+    for words, user, passfile in (
+        (["status"], "oncall", "pgpass"),
+        (["--schema", "migrate", "drain"], "oncall", "pgpass"),
+        (["migrate"], "admin", "owner.pgpass"),
+        (["history", "drop"], "admin", "owner.pgpass"),
+        (["run"], "shithub", "pgpass"),
+    ):
+        host_env.os.environ.clear()
+        assert adopted(*words)["PGUSER"] == user
+        assert host_env.os.environ["PGPASSFILE"] == str(files / passfile)

@@ -31,7 +31,7 @@ def install(root: Path, *more: str) -> Result:
 def test_every_shipped_unit_has_a_place_and_starts_the_program_that_was_named(tmp_path: Path) -> None:
     assert install(tmp_path).return_value == EXIT_OK
     written = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
-    assert len(written) == len([path for path in units.directory().iterdir() if path.is_file()]) == 8
+    assert len(written) == len([path for path in units.directory().iterdir() if path.is_file()]) == 10
     unit = written[Path(PLACE)]
     assert f"ExecStart={PROGRAM} run\n" in unit
     assert f"ExecStopPost=-{PROGRAM} release-dead\n" in unit
@@ -41,11 +41,11 @@ def test_every_shipped_unit_has_a_place_and_starts_the_program_that_was_named(tm
 def test_installing_twice_changes_nothing_and_says_so(tmp_path: Path) -> None:
     first = install(tmp_path).output
     second = install(tmp_path).output
-    assert first.count("new: ") == second.count("unchanged: ") == 8
+    assert first.count("new: ") == second.count("unchanged: ") == 10
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(tmp_path: Path) -> None:
-    assert install(tmp_path, "--dry-run").output.count("would be new: ") == 8
+    assert install(tmp_path, "--dry-run").output.count("would be new: ") == 10
     assert not list(tmp_path.iterdir())
 
 
@@ -71,10 +71,10 @@ def test_uninstall_takes_away_what_install_wrote_and_nothing_else(tmp_path: Path
     drop_in = tmp_path / "etc/systemd/system/shithubd-worker.service.d/mine.conf"
     drop_in.parent.mkdir(parents=True)
     drop_in.write_text("[Service]\n")
-    assert run("uninstall", "--root", tmp_path, "--dry-run").output.count("would be removed: ") == 8
+    assert run("uninstall", "--root", tmp_path, "--dry-run").output.count("would be removed: ") == 10
     assert (tmp_path / PLACE).exists()
     told = json.loads(run("uninstall", "--root", tmp_path, "--json").output)
-    assert len(told["files"]) == 8
+    assert len(told["files"]) == 10
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [drop_in]
     assert "nothing to do" in run("uninstall", "--root", tmp_path).output
 
@@ -89,7 +89,7 @@ def test_beside_the_units_of_a_package_nothing_is_installed_and_a_former_install
     for command in ("install", "diff"):
         with pytest.raises(Refused, match="a package has brought the units"):
             run(command, "--root", tmp_path, "--program", PROGRAM)
-    assert run("uninstall", "--root", tmp_path).output.count("removed: ") == 8
+    assert run("uninstall", "--root", tmp_path).output.count("removed: ") == 10
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [packaged]
 
 

@@ -1,0 +1,247 @@
+"""Who may do what in the database: the roles of sql/roles.sql and their rights, sql/rights.sql."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import LiteralString, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from shithubd_worker.errors import LACKS, RightsMissing
+from shithubd_worker.sqlfiles import sql_directory
+
+OWNER, MIGRATE = "shithub_owner", "shithub_migrate"
+# Those that have rights by GRANT.
+GRANTED = ("shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_metrics")
+ROLES = (OWNER, MIGRATE, *GRANTED)
+# What the roles are for in one command: whose login had the tables before goes on working with these.
+WORKING = ("shithub_worker", "shithub_enqueue", "shithub_operator")
+LOCK_SECONDS = 5
+
+
+class Grant(NamedTuple):
+    """One right of one role. `object`: a table, or a function's name; `columns`: () for all of a table."""
+
+    role: str
+    privilege: str
+    columns: tuple[str, ...]
+    object: str
+
+
+@cache
+def grants() -> tuple[Grant, ...]:
+    """All that stands in sql/rights.sql."""
+    return tuple(_grants(re.sub(r"--[^\n]*", "", (sql_directory() / "rights.sql").read_text())))
+
+
+def _grants(text: str) -> Iterator[Grant]:
+    for statement in filter(str.strip, text.split(";")):
+        privileges, objects, roles = re.split(r"\bON(?: FUNCTION)?\b|\bTO\b", statement.strip().removeprefix("GRANT"))
+        for role in re.findall(r"\w+", roles):
+            for name in re.findall(r"\w+", objects):
+                for privilege, columns in re.findall(r"([A-Z]+)(?: \(([^)]*)\))?", privileges):
+                    yield Grant(role, privilege, tuple(re.findall(r"\w+", columns)), name)
+
+
+def check(connection: psycopg.Connection, schema: str, role: str) -> None:
+    """Raises RightsMissing if the login may not do all that a role of ours may."""
+    wanted = [
+        (grant.privilege, column, grant.object)
+        for grant in grants()
+        if grant.role == role
+        for column in grant.columns or (None,)
+    ]
+    rows = connection.execute(
+        "SELECT privilege, name, col"
+        " FROM unnest(%s::text[], %s::text[], %s::text[]) AS w (privilege, col, name),"
+        " LATERAL (SELECT CASE WHEN privilege <> 'EXECUTE'"
+        " THEN pg_catalog.format('%%I.%%I', %s::text, name) END AS relation) t"
+        " WHERE NOT CASE"
+        " WHEN privilege = 'EXECUTE' THEN coalesce("
+        "(SELECT bool_and(pg_catalog.has_function_privilege(p.oid, privilege))"
+        " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE n.nspname = %s AND proname = name), false)"
+        " WHEN col IS NULL THEN pg_catalog.has_table_privilege(relation, privilege)"
+        " ELSE pg_catalog.has_column_privilege(relation, col, privilege) END",
+        (*map(list, zip(*wanted, strict=True)), schema, schema),
+    ).fetchall()
+    if rows:
+        missing = [f"{privilege} on {name}" + (f" ({column})" if column else "") for privilege, name, column in rows]
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""  # noqa: PLR2004 (enough to see what it is)
+        raise RightsMissing(
+            f"{LACKS}: {', '.join(missing[:3])}{more}; with the roles of `migrate --roles`:"
+            f' GRANT {role} TO "{connection.info.user}"'
+        )
+
+
+def make_roles(connection: psycopg.Connection) -> list[str]:
+    """Make the roles that are missing, and this login a member of shithub_migrate if it can't become the owner. Returns
+    what was done. Raises RightsMissing, with what a superuser should run, if the login may not."""
+    missing = _missing(connection)
+    user = connection.info.user
+    if missing and not _value(
+        connection, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    ):
+        raise RightsMissing(
+            f"role {user!r} may not create roles ({', '.join(missing)}). As a superuser, or with CREATEROLE:\n"
+            f"  psql -f {sql_directory() / 'roles.sql'} -c 'GRANT {MIGRATE} TO \"{user}\"'\n"
+            "then again: shithubd-worker migrate --roles"
+        )
+    done = []
+    if missing:
+        connection.execute((sql_directory() / "roles.sql").read_bytes())
+        done += [f"role {name}" for name in missing if name not in _missing(connection)]
+    if not _can_become(connection, OWNER):
+        try:
+            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(MIGRATE), sql.Identifier(user)))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise RightsMissing(
+                f'role {user!r} is no member of {MIGRATE}. As a superuser: GRANT {MIGRATE} TO "{user}"'
+            ) from error
+        done.append(f"role {MIGRATE} given to {user}")
+    return done
+
+
+def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[str]) -> list[str]:
+    """Have the queue owned by shithub_owner, and so all that it will be made of. Returns what was done.
+
+    A login that owned it until now becomes a member of the roles that it works with, so that its workers go on.
+    """
+    _let_create(connection, schema)
+    owner = find_owner(connection, schema)
+    if owner in (None, OWNER):
+        return []
+    connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
+    tables = sorted({grant.object for grant in grants() if grant.privilege != "EXECUTE"})
+    rows = connection.execute(
+        "SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %s::text) FROM pg_class"
+        " WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relkind IN ('r', 'p')"
+        " AND (relname = ANY (%s) OR relname ~ '^job_history_(7d|90d)(_[0-9]{8})?$')"
+        " UNION ALL SELECT format('ALTER FUNCTION %%s OWNER TO %%I', oid::regprocedure, %s::text) FROM pg_proc"
+        " WHERE pronamespace = to_regnamespace(quote_ident(%s)) AND proname = ANY (%s)",
+        (OWNER, schema, tables, OWNER, schema, list(functions)),
+    ).fetchall()
+    for (alter,) in rows:
+        connection.execute(alter.encode())
+    done = [f"owner {OWNER} in place of {owner}"]
+    if not _value(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", owner):
+        names = sql.SQL(", ").join(map(sql.Identifier, WORKING))
+        connection.execute(sql.SQL("GRANT {} TO {}").format(names, sql.Identifier(str(owner))))
+        done.append(f"roles {', '.join(WORKING)} given to {owner}")
+    return done
+
+
+def _let_create(connection: psycopg.Connection, schema: str) -> None:
+    """The owner may create in the schema, the others may use it, and everybody else may not create."""
+    name = sql.Identifier(schema)
+    row = connection.execute(
+        "SELECT pg_get_userbyid(nspowner), bool_and(has_schema_privilege(role, oid, 'USAGE')),"
+        " has_schema_privilege(%s, oid, 'CREATE') AND NOT has_schema_privilege('public', oid, 'CREATE')"
+        " FROM pg_namespace, unnest(%s::text[]) role WHERE nspname = %s GROUP BY oid",
+        (OWNER, [OWNER, *GRANTED], schema),
+    ).fetchone()
+    if row is None:
+        connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(name, sql.Identifier(OWNER)))
+    elif row[1:] == (True, True):
+        return
+    if row is None or row[0] == OWNER:
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER)))
+    # Of a schema that belongs to another one these are but warnings; then CREATE TABLE says what is missing.
+    connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(name, sql.Identifier(OWNER)))
+    roles = sql.SQL(", ").join(map(sql.Identifier, GRANTED))
+    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, roles))
+    connection.execute(sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(name))
+    connection.execute("SET LOCAL ROLE NONE")
+
+
+def owns(connection: psycopg.Connection, schema: str) -> bool:
+    """Has the login, or the role that it took, all rights of the queue's owner?"""
+    owner = find_owner(connection, schema)
+    return owner is not None and bool(_value(connection, "SELECT pg_has_role(%s, 'USAGE')", owner))
+
+
+def become_owner(connection: psycopg.Connection, schema: str, *, roles: bool = False, session: bool = False) -> bool:
+    """For the rest of the transaction, or of the session, be the owner of the queue, if the login may; with `roles`,
+    shithub_owner. Is it shithub_owner, so that the roles have the rights of rights.sql?"""
+    owner = OWNER if roles else find_owner(connection, schema)
+    if owner is not None and owner != connection.info.user and _can_become(connection, owner):
+        how = sql.SQL("SESSION" if session else "LOCAL")
+        connection.execute(sql.SQL("SET {} ROLE {}").format(how, sql.Identifier(owner)))
+    return owner == OWNER
+
+
+def shut(connection: psycopg.Connection, schema: str, functions: Sequence[str]) -> None:
+    """Nobody may call a function because he is nobody in particular, as PostgreSQL has it for a new one."""
+    rows = connection.execute(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(%s))"
+        " AND proname = ANY (%s) AND has_function_privilege('public', oid, 'EXECUTE')",
+        (schema, list(functions)),
+    ).fetchall()
+    if rows:
+        connection.execute(f"REVOKE ALL ON FUNCTION {', '.join(name for (name,) in rows)} FROM PUBLIC".encode())
+
+
+def give(connection: psycopg.Connection, schema: str) -> list[str]:
+    """Give the roles the rights of rights.sql, and take all others of the queue. As its owner, with the schema in the
+    search_path. Returns what was done."""
+    before = _held(connection, schema)
+    for what in sorted({f"{kind} {name}" for kind, name, *_ in before}):
+        connection.execute(f"REVOKE ALL ON {what} FROM PUBLIC, {', '.join(GRANTED)}".encode())
+    connection.execute((sql_directory() / "rights.sql").read_bytes())
+    after = _held(connection, schema)
+    if before == after:
+        return []
+    return [f"rights: {len(after - before)} given, {len(before - after)} taken"]
+
+
+# What the roles, and PUBLIC (oid 0), were given of what the owner has in the schema.
+_HELD = """
+    SELECT 'TABLE' AS kind, c.oid::regclass::text AS name, '' AS col, pg_get_userbyid(a.grantee)::text, a.privilege_type
+      FROM pg_class c, aclexplode(c.relacl) a
+     WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relowner = current_user::regrole
+       AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) = ANY (%(roles)s)) AND c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT 'TABLE', c.oid::regclass::text, t.attname, pg_get_userbyid(a.grantee)::text, a.privilege_type
+      FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid, aclexplode(t.attacl) a
+     WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relowner = current_user::regrole
+       AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) = ANY (%(roles)s)) AND c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT 'FUNCTION', p.oid::regprocedure::text, '', pg_get_userbyid(a.grantee)::text, a.privilege_type
+      FROM pg_proc p, aclexplode(p.proacl) a
+     WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proowner = current_user::regrole
+       AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) = ANY (%(roles)s))
+"""
+
+
+def _held(connection: psycopg.Connection, schema: str) -> set[tuple[str, ...]]:
+    return set(connection.execute(_HELD.encode(), {"schema": schema, "roles": list(GRANTED)}).fetchall())
+
+
+def find_owner(connection: psycopg.Connection, schema: str) -> str | None:
+    """Who owns the queue; None if there is none."""
+    owner = _value(
+        connection,
+        "SELECT pg_get_userbyid(c.relowner)::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relname = 'worker_schema' AND n.nspname = %s",
+        schema,
+    )
+    return None if owner is None else str(owner)
+
+
+def _missing(connection: psycopg.Connection) -> list[str]:
+    rows = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", (list(ROLES),)).fetchall()
+    return [name for name in ROLES if (name,) not in rows]
+
+
+def _can_become(connection: psycopg.Connection, role: str) -> bool:
+    # Since PostgreSQL 16 a member need not have the right to SET ROLE.
+    how = "SET" if connection.info.server_version >= 160000 else "MEMBER"  # noqa: PLR2004
+    return bool(_value(connection, "SELECT pg_has_role(%s, %s)", role, how))
+
+
+def _value(connection: psycopg.Connection, query: LiteralString, *arguments: object) -> object:
+    row = connection.execute(query, arguments).fetchone()
+    return row[0] if row else None

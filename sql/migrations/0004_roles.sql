@@ -1,0 +1,22 @@
+-- expand
+-- What the roles of rights.sql need: who really stands behind an audit row, and who drops the history's days.
+
+-- `actor` is what the caller says of himself. Beside it stands what the database knows of his session: no right to write
+-- these columns is given to anybody. Rows of before have none.
+ALTER TABLE audit ADD login text, ADD application_name text, ADD client_addr inet;
+ALTER TABLE audit
+    ALTER login SET DEFAULT session_user,
+    ALTER application_name SET DEFAULT current_setting('application_name'),
+    ALTER client_addr SET DEFAULT inet_client_addr();
+
+-- One row: who looked last for days of the history that are over, and dropped them. Only the tables' owner can: a worker that
+-- logs in as such, or `shithubd-worker history drop`.
+CREATE TABLE history_drops (
+    only_row boolean     PRIMARY KEY DEFAULT true CHECK (only_row),
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor    text        NOT NULL,
+    login    text        NOT NULL DEFAULT session_user
+);
+
+-- Its result is no whole row of jobs any more: whoever sees who leases what need not see payloads.
+DROP FUNCTION IF EXISTS in_scope_v1(text, text);

@@ -1,0 +1,57 @@
+-- What the roles of roles.sql may do, and all that they may: docs/rights.md shows the same as a matrix, and a test holds each
+-- database to it. `migrate` takes from the roles, and from PUBLIC, whatever stands here no more, and then runs this as the
+-- owner. One form only, which rights.py reads too: GRANT ... ON [FUNCTION] ... TO ...;
+-- Where a role may do less than a table's right would let it, its functions run as the owner (SECURITY DEFINER).
+
+-- Whoever enqueues: these columns, and the id that it is told. No state, no lease, no attempts.
+GRANT INSERT (kind, payload, priority, run_at, max_attempts) ON jobs TO shithub_enqueue, shithub_operator;
+GRANT SELECT (id) ON jobs TO shithub_enqueue;
+GRANT SELECT ON worker_schema TO shithub_enqueue, shithub_operator, shithub_worker, shithub_metrics;
+
+-- A worker, on its hot path by tables' rights: a function that ran as the owner would cost each lease and each settle.
+GRANT SELECT, DELETE ON jobs TO shithub_worker;
+GRANT UPDATE (state, run_at, attempts, crashes, alone, leased_by, leased_at, lease_expires_at, lease_token, worker_id, last_error)
+   ON jobs TO shithub_worker;
+GRANT INSERT, SELECT (id, outcome, finished_at, lease_token) ON job_history TO shithub_worker;
+GRANT SELECT, INSERT, DELETE ON workers TO shithub_worker;
+GRANT SELECT, INSERT, UPDATE ON beats TO shithub_worker;
+GRANT UPDATE ON gate TO shithub_worker;  -- to lock it: lease_v1
+GRANT SELECT, DELETE ON holds TO shithub_worker;
+GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
+GRANT EXECUTE ON FUNCTION
+    beat_v1, channel_v1, covering_holds_v1, end_expired_holds_v1, enqueues_notify_v1, ensure_history_v1, flip_v1,
+    forget_workers_v1, housemates_v1, lease_fate_v1, lease_refused_v1, lease_v1, lost_v1, pauses_v1, payload_text_v1, payloads_v1, record_v1, register_v1,
+    release_invocation_v1, release_strays_v1, release_worker_v1, renew_v1, return_crashed_v1, return_dead_v1, settle_soon_v1,
+    settle_v1, settle_within_v1, shorten_leases_v1, start_v1, sweep_v1, unregister_v1,
+    wake_v1, wakes_come_v1
+    TO shithub_worker;
+-- Its handlers: search.reindex and repo.maintenance.
+GRANT SELECT, INSERT, UPDATE ON search_repos TO shithub_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON search_files TO shithub_worker;
+GRANT SELECT (repo, started_at), INSERT, DELETE ON repo_maintenance TO shithub_worker;
+
+-- An operator: sees all. Of jobs he may UPDATE what the runbook's own SQL does; all else is a function that writes its audit
+-- row in the same transaction, and nobody writes one otherwise.
+GRANT SELECT ON jobs, job_history, workers, beats, holds, audit, history_drops, leases_returned, queue_counts, search_repos,
+    search_files, repo_maintenance TO shithub_operator;
+GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
+GRANT EXECUTE ON FUNCTION
+    barrier_v1, discard_job_v1, drain_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
+    pause_kind_v1, payload_text_v1, release_job_v1, resume_kind_v1, resume_v1, retry_job_v1, show_job_v1,
+    shown_job_v1, unhold_v1, unpause_v1
+    TO shithub_operator;
+
+-- Whoever looks on: how many jobs there are, who runs what, what is held. No payload, no error, no token.
+GRANT SELECT (id, kind, state, priority, run_at, attempts, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
+   TO shithub_metrics;
+GRANT SELECT ON workers, beats, holds, history_drops, leases_returned TO shithub_metrics;
+GRANT EXECUTE ON FUNCTION expired_history_v1, in_scope_v1, leases_v1, status_v1, workers_v1
+   TO shithub_operator, shithub_metrics;
+-- The metrics endpoint is the worker's own; another exporter can do the same.
+GRANT SELECT, INSERT, UPDATE ON queue_counts TO shithub_worker, shithub_metrics;
+GRANT EXECUTE ON FUNCTION claim_count_v1, counted_kinds_v1, queue_gauges_v1, recount_v1 TO shithub_worker, shithub_metrics;
+
+-- What the functions above call in their turn.
+GRANT EXECUTE ON FUNCTION count_jobs_v1, held_kinds_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1, readable_v1,
+    seconds_since_v1, statement_time_v1 TO shithub_worker, shithub_operator, shithub_metrics;
+GRANT EXECUTE ON FUNCTION schema_key_v1 TO shithub_worker, shithub_operator;

@@ -1,0 +1,135 @@
+"""Every command as every role: those of its role work, the others refuse with one clear line and exit code 77."""
+
+from __future__ import annotations
+
+import gc
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import click
+import psycopg
+import pytest
+from conftest import Database
+from test_returning import leased, worker_row
+
+from shithubd_worker import cli as program
+from shithubd_worker.cli import cli, needs
+from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS
+
+ROLES = ("shithub_migrate", "shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_metrics", "")  # "": none
+OPERATOR = {"shithub_operator"}
+# What is typed, and the roles that can. <job> waits, <leased> is leased by a dead worker.
+COMMANDS: dict[str, tuple[str, set[str]]] = {
+    "migrate": ("", {"shithub_migrate"}),
+    "history drop": ("", {"shithub_migrate"}),
+    "run": ("--until-empty --metrics off --handlers sample_jobs:registry", {"shithub_worker"}),
+    "release-dead": ("--invocation-id none", {"shithub_worker"}),
+    "enqueue": ("k", {"shithub_enqueue", "shithub_operator"}),
+    "search": ("word", {"shithub_operator", "shithub_worker"}),
+    "status": ("", {"shithub_operator", "shithub_metrics"}),
+    "workers": ("", {"shithub_operator", "shithub_metrics"}),
+    "drain": ("--timeout 30s", OPERATOR),
+    "resume": ("", OPERATOR),
+    "pause-kind": ("k", OPERATOR),
+    "resume-kind": ("k", OPERATOR),
+    "jobs list": ("", OPERATOR),
+    "jobs show": ("<job>", OPERATOR),
+    "jobs release": ("<leased>", OPERATOR),
+    "jobs retry": ("<job>", OPERATOR),
+    "jobs discard": ("<job>", OPERATOR),
+}
+WITHOUT_A_DATABASE = {"check-config", "runbook", "units install", "units diff", "units uninstall"}
+
+
+def leaves(command: click.Command, path: str = "") -> Iterator[str]:
+    """The full names of all commands."""
+    if not isinstance(command, click.Group):
+        yield path.strip()
+        return
+    for name, inner in command.commands.items():
+        yield from leaves(inner, f"{path} {name}")
+
+
+def test_every_command_is_tried() -> None:
+    assert {*leaves(cli)} == {*COMMANDS} | WITHOUT_A_DATABASE
+    assert {name.split()[0] for name in leaves(cli)} >= {*needs.NEEDS}
+    for name, (_, roles) in COMMANDS.items():
+        assert needs.role([name.split()[0]]) in roles
+
+
+@pytest.mark.parametrize("words", [["--schema", "x", "status"], ["--database-url=x", "status"], ["-h", "status"]])
+def test_options_before_the_command_are_not_the_command(words: list[str]) -> None:
+    assert needs.role(words) == "shithub_metrics"
+
+
+@pytest.fixture
+def login(database: Database) -> Iterator[Callable[[str], str]]:
+    """Make a login of one role, or of none; its URL."""
+    names = []
+
+    def make(role: str) -> str:
+        names.append(name := f"l{len(names)}_{database.name}")
+        database.query(f"CREATE ROLE {name} LOGIN{f' IN ROLE {role}' if role else ''}")
+        return psycopg.conninfo.make_conninfo(database.url, user=name)
+
+    yield make
+    for name in names:
+        database.query(f"DROP ROLE {name}")
+
+
+def typed(database: Database, name: str) -> list[str]:
+    """The words of a command, for jobs that are there."""
+    database.query("TRUNCATE jobs, holds")
+    job = database.value("INSERT INTO jobs (kind) VALUES ('k') RETURNING id")
+    text = COMMANDS[name][0]
+    if "<leased>" in text:
+        leased(database, 1, worker_row(database))
+        database.query("UPDATE beats SET beat_at = '2000-01-01'")
+        job = database.value("SELECT id FROM jobs WHERE state = 'processing'")
+    return [*name.split(), *re.sub("<.*>", str(job), text).split()]
+
+
+# Here the program is a function: it doesn't end, and so leaves its connection to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
+def test_a_command_works_for_its_roles_and_refuses_the_others_in_one_line(
+    database: Database,
+    login: Callable[[str], str],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for role in ROLES:
+        monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", login(role))
+        monkeypatch.setattr(sys, "argv", ["shithubd-worker", *typed(database, name)])
+        code = program._main()
+        gc.collect()
+        said = capfd.readouterr().err
+        if role in COMMANDS[name][1]:
+            assert code == EXIT_OK, f"{role}: {said}"
+        else:
+            assert code == EXIT_RIGHTS, f"{role}: {code} {said}"
+            assert len(said.splitlines()) == 1
+            assert needs.role(name.split()) in said
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_worker_runs_as_its_role_alone(database: Database, login: Callable[[str], str], role: str) -> None:
+    environment = {**database.environment(), "SHITHUBD_WORKER_DATABASE_URL": login(role)}
+    database.query("INSERT INTO jobs (kind) VALUES ('ok')")
+    done = subprocess.run(
+        [sys.executable, "-m", "shithubd_worker", *typed(database, "run")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if role == "shithub_worker":
+        assert done.returncode == EXIT_OK, done.stderr
+    else:
+        assert done.returncode == EXIT_RIGHTS, done.stderr
+        [line] = [line for line in done.stderr.splitlines() if line.startswith("shithubd-worker: ")]
+        assert "shithub_worker" in line
+    assert "Traceback" not in done.stderr

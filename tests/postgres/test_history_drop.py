@@ -1,0 +1,108 @@
+"""Days of the history that are over: only their owner drops them, and status says who does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from conftest import Database
+
+from shithubd_worker.clock import Clock
+from shithubd_worker.session import connector
+from shithubd_worker.store import Queue
+from shithubd_worker.upkeep import Upkeep
+
+OLD = "job_history_7d_20200101"
+
+
+@pytest.fixture
+def over(database: Database) -> Database:
+    """A database with a day that is over."""
+    database.query(
+        f"CREATE TABLE {OLD} PARTITION OF job_history_7d FOR VALUES FROM ('2020-01-01') TO ('2020-01-02');"
+        f" ALTER TABLE {OLD} OWNER TO shithub_owner"
+    )
+    return database
+
+
+@pytest.fixture
+def admin(over: Database) -> Iterator[str]:
+    """The URL of a member of shithub_migrate."""
+    name = f"admin_{over.name}"
+    over.query(f"CREATE ROLE {name} LOGIN IN ROLE shithub_migrate")
+    yield psycopg.conninfo.make_conninfo(over.url, user=name)
+    over.query(f"DROP ROLE {name}")
+
+
+def test_the_command_drops_them_and_status_says_who_did(over, admin, command):
+    before = command("status").stdout
+    warning = "warning: nobody drops the history's days that are over (1): shithubd-worker history drop"
+    assert warning in " ".join(before.split())
+    assert before.endswith("old history: dropped by nobody\n")
+    as_admin = {"SHITHUBD_WORKER_DATABASE_URL": admin}
+    assert command("history", "drop", "--dry-run", env=as_admin).stdout == f"would drop {OLD}\n"
+    done = command("history", "drop", "--json", env=as_admin)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"dropped": [OLD], "dry_run": False})
+    assert command("history", "drop", env=as_admin).stdout == "no day of the history is over\n"
+    after = command("status").stdout
+    assert "warning: nobody" not in after
+    assert f"(login admin_{over.name})" in " ".join(after.split())
+    drops = json.loads(command("status", "--json").stdout)["history_drops"]
+    assert (drops["waiting"], drops["login"]) == (0, f"admin_{over.name}")
+    assert drops["actor"].startswith("history drop of ")
+
+
+def test_who_dropped_last_two_days_ago_drops_no_more(over, command):
+    over.query("INSERT INTO history_drops (at, actor) VALUES (now() - interval '49 hours', 'a timer')")
+    said = command("status").stdout
+    assert "warning: nobody drops" in said
+    assert said.endswith("old history: dropped by nobody\n")
+
+
+def test_a_reader_in_the_way_puts_it_off(over, admin, command):
+    with over.connect() as reader, reader.transaction():
+        reader.execute(f"SELECT FROM {OLD}")
+        done = command("history", "drop", env={"SHITHUBD_WORKER_DATABASE_URL": admin})
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "put off: a reader has the history" in done.stderr
+    assert command("history", "drop", env={"SHITHUBD_WORKER_DATABASE_URL": admin}).stdout == f"dropped {OLD}\n"
+
+
+def upkeep(url: str) -> tuple[Queue, Upkeep]:
+    queue = Queue(connector(url, "test"), "public", uuid4())
+    return queue, Upkeep(queue, Clock(lambda _: None), {}, drop=True)
+
+
+def test_a_worker_whose_login_does_not_own_them_leaves_them_and_says_so_once(over, caplog):
+    caplog.set_level(logging.INFO)
+    name = f"worker_{over.name}"
+    over.query(f"CREATE ROLE {name} LOGIN IN ROLE shithub_worker")
+    over.query(
+        "DROP TABLE job_history_7d_" + over.value("SELECT to_char((now() AT TIME ZONE 'UTC') + '14 days', 'YYYYMMDD')")
+    )
+    queue, keeper = upkeep(psycopg.conninfo.make_conninfo(over.url, user=name))
+    for _ in range(3):
+        keeper._housekeep()
+    queue.close()
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "`shithubd-worker history drop`" in caplog.text
+    assert over.value(f"SELECT to_regclass('{OLD}') IS NOT NULL")
+    assert over.value("SELECT count(*) FROM history_drops") == 0
+    assert over.value("SELECT history_days_ready_v1()") == 14, "it makes days all the same"
+    over.query(f"DROP ROLE {name}")
+
+
+def test_a_worker_whose_login_owns_them_drops_them_and_leaves_word(over):
+    queue, keeper = upkeep(over.url)
+    keeper._housekeep()
+    queue.close()
+    assert over.value(f"SELECT to_regclass('{OLD}') IS NULL")
+    assert over.query("SELECT actor, login FROM history_drops") == [
+        (f"worker {socket.gethostname()}:{os.getpid()}", "postgres")
+    ]

@@ -1,0 +1,183 @@
+"""`migrate --roles`: who can make the roles and their rights, what it takes over, and what a later migration keeps."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from bare import BareWorker
+from conftest import Database
+from servers import Server
+from test_returning import worker_row
+
+from shithubd_worker import cli as program
+from shithubd_worker import rights, schema
+from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS, RightsMissing
+from shithubd_worker.session import connector
+
+PUBLIC = "public"
+
+
+class Blank(Database):
+    """A database with nothing in it, that belongs to a login without any right of a superuser."""
+
+    def __init__(self, server: Server, name: str, login: str) -> None:
+        super().__init__(server, name)
+        self.login = login
+        self.as_login = psycopg.conninfo.make_conninfo(self.url, user=login)
+
+    def migrate(
+        self, *, by: str | None = None, name: str = PUBLIC, roles: bool = False, dry: bool = False
+    ) -> list[str]:
+        with connector(by or self.as_login, "test")() as connection:
+            return schema.migrate(connection, name, roles=roles, dry_run=dry)
+
+
+@pytest.fixture(params=["debian", "embedded"])
+def blank(request: pytest.FixtureRequest) -> Iterator[Blank]:
+    server = request.getfixturevalue("server" if request.param == "debian" else "embedded_server")
+    name = f"m{time.monotonic_ns()}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name} OWNER {name}")  # type: ignore[arg-type]
+    yield Blank(server, name, name)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+        connection.execute(f"DROP ROLE {name}")  # type: ignore[arg-type]
+
+
+def owner(database: Database) -> str:
+    return str(database.value("SELECT relowner::regrole FROM pg_class WHERE relname = 'jobs'"))
+
+
+def become(database: Blank, role: str) -> None:
+    """Make the database's login a member of a role, as a superuser does."""
+    database.query(f"GRANT {role} TO {database.login}")
+
+
+def test_a_member_of_shithub_migrate_makes_all_of_it_and_a_second_time_nothing(blank: Blank) -> None:
+    become(blank, "shithub_migrate")
+    applied = blank.migrate(roles=True)
+    assert applied[-1].startswith("rights: ")
+    assert (owner(blank), blank.migrate(roles=True), blank.migrate()) == ("shithub_owner", [], [])
+    blank.query("INSERT INTO jobs (kind) VALUES ('k')")
+    assert blank.value("SELECT has_schema_privilege('public', 'public', 'CREATE')") is False
+
+
+def test_the_roles_of_the_file_are_made_by_whoever_has_createrole_and_nothing_more(blank: Blank) -> None:
+    text = (rights.sql_directory() / "roles.sql").read_text().replace("shithub_", f"{blank.login}_")
+    names = [role.replace("shithub", blank.login) for role in rights.ROLES]
+    with connector(blank.as_login, "test")() as connection:
+        for _ in range(2):
+            connection.execute(text.encode())
+    assert blank.query("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND NOT rolcanlogin", names) != []
+    assert blank.value("SELECT count(*) FROM pg_roles WHERE rolname = ANY (%s)", names) == len(names)
+    assert blank.value("SELECT pg_has_role(%s, %s, 'MEMBER')", names[1], names[0])
+    assert blank.value("SELECT pg_has_role(%s, %s, 'USAGE')", names[1], names[0]) is False
+    blank.query(f"DROP ROLE {', '.join(names)}")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_who_may_not_make_roles_is_told_what_a_superuser_should_run(
+    blank: Blank, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")
+    monkeypatch.setattr(rights, "ROLES", (*rights.ROLES, "shithub_of_tomorrow"))
+    monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", blank.as_login)
+    monkeypatch.setattr(sys, "argv", ["shithubd-worker", "migrate", "--roles", *(["--json"] if as_json else [])])
+    assert program._main() == EXIT_RIGHTS
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines()[0].endswith(
+        f"role '{blank.login}' may not create roles (shithub_of_tomorrow). As a superuser, or with CREATEROLE:"
+    )
+    assert f"roles.sql -c 'GRANT shithub_migrate TO \"{blank.login}\"'" in err
+    assert blank.value("SELECT to_regclass('jobs') IS NULL")
+
+
+def test_who_is_no_member_is_told_the_grant_that_is_missing(blank: Blank) -> None:
+    blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")
+    with pytest.raises(RightsMissing, match=f'GRANT shithub_migrate TO "{blank.login}"'):
+        blank.migrate(roles=True)
+
+
+def test_a_queue_of_another_owner_is_taken_over_and_its_workers_go_on(blank: Blank) -> None:
+    blank.migrate()
+    blank.query("CREATE TABLE mine (id int); INSERT INTO jobs (kind) VALUES ('k')")
+    assert owner(blank) == blank.login
+    worker = worker_row(blank)
+    bare = BareWorker(blank.as_login, PUBLIC, worker)
+    bare.queue.value("enqueues_notify_v1")
+    applied = blank.migrate(by=blank.url, roles=True)
+    assert applied[:2] == [
+        f"owner shithub_owner in place of {blank.login}",
+        f"roles shithub_worker, shithub_enqueue, shithub_operator given to {blank.login}",
+    ]
+    others = "SELECT relname FROM pg_class WHERE relowner <> 'shithub_owner'::regrole"
+    assert blank.query(f"{others} AND relnamespace = 'public'::regnamespace") == [("mine",)]
+    assert bare.queue.value("enqueues_notify_v1") is True
+    bare.close()
+    with connector(blank.as_login, "test")() as connection:
+        rights.check(connection, PUBLIC, "shithub_worker")
+        rights.check(connection, PUBLIC, "shithub_operator")
+    assert blank.migrate(by=blank.url) == []
+
+
+def test_each_migration_brings_the_rights_up_to_date_and_leaves_those_of_others(blank: Blank) -> None:
+    blank.migrate(by=blank.url, roles=True)
+    blank.query(
+        f"REVOKE SELECT ON jobs FROM shithub_worker; GRANT SELECT ON audit TO shithub_metrics, {blank.login};"
+        " GRANT EXECUTE ON FUNCTION lease_v1 TO PUBLIC"
+    )
+    assert blank.migrate(by=blank.url) == ["rights: 1 given, 1 taken"]
+    assert blank.query(
+        "SELECT has_table_privilege('shithub_worker', 'jobs', 'SELECT'),"
+        " has_table_privilege('shithub_metrics', 'audit', 'SELECT'), has_table_privilege(%s, 'audit', 'SELECT'),"
+        " has_function_privilege('public', 'lease_v1'::regproc, 'EXECUTE')",
+        blank.login,
+    ) == [(True, False, True, False)]
+
+
+def test_without_roles_nobody_but_the_owner_may_call_a_function(blank: Blank) -> None:
+    blank.migrate()
+    assert (
+        blank.query(
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+            " AND has_function_privilege('public', oid, 'EXECUTE')"
+        )
+        == []
+    )
+    assert blank.value("SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace") >= 60
+
+
+def test_a_dry_run_says_the_same_and_leaves_nothing(blank: Blank) -> None:
+    said = blank.migrate(by=blank.url, roles=True, dry=True)
+    assert blank.value("SELECT to_regclass('jobs') IS NULL")
+    assert blank.migrate(by=blank.url, roles=True) == said
+
+
+def test_a_schema_of_its_own_is_made_for_the_owner_and_opened_to_the_roles(blank: Blank) -> None:
+    become(blank, "shithub_migrate")
+    assert blank.migrate(name="the queue", roles=True)
+    assert blank.migrate(name="the queue", roles=True) == []
+    with connector(blank.url, "test")() as connection:
+        connection.execute("SET ROLE shithub_enqueue")
+        connection.execute("INSERT INTO \"the queue\".jobs (kind) VALUES ('k')")
+        connection.execute("RESET ROLE; SET ROLE shithub_operator")
+        connection.execute('SELECT "the queue".drain_v1()')
+    assert (
+        blank.value("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'the queue'") == "shithub_owner"
+    )
+
+
+def test_the_command_says_what_it_did(
+    blank: Blank, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", blank.url)
+    for words, expected in ((["--dry-run"], "would apply rights: "), ([], "applied rights: ")):
+        monkeypatch.setattr(sys, "argv", ["shithubd-worker", "migrate", "--roles", *words])
+        assert program._main() == EXIT_OK
+        assert expected in capfd.readouterr().out

@@ -1,0 +1,48 @@
+"""Who may do what: every role, and every table, column, sequence and function, as docs/rights.md has it."""
+
+from __future__ import annotations
+
+import rights_page
+from conftest import Database
+
+from shithubd_worker import rights, schema
+
+
+def test_every_role_has_the_rights_of_the_page_and_no_others(any_database: Database) -> None:
+    with any_database.connect() as connection:
+        assert rights_page.page(connection) == rights_page.PAGE.read_text()
+        assert rights_page.days_with_rights(connection) == []
+
+
+def test_what_is_added_without_a_line_in_the_page_is_seen(database: Database) -> None:
+    database.query(
+        "CREATE TABLE added (x int); CREATE SEQUENCE added_seq; ALTER TABLE beats ADD added text;"
+        " GRANT SELECT (added) ON beats TO shithub_enqueue; CREATE FUNCTION added_v1() RETURNS int RETURN 1"
+    )
+    with database.connect() as connection:
+        found = set(rights_page.page(connection).splitlines()) - set(rights_page.PAGE.read_text().splitlines())
+    assert found == {
+        "| `added` |  |  |  |  |  |  |",
+        "| `added_seq` |  |  |  |  |  |  |",
+        "| `beats` | SELECT, INSERT, UPDATE | SELECT (added) | SELECT | SELECT |  |  |",
+        "| `added_v1` | x | x | x | x | x | x |",
+    }
+
+
+def test_the_owner_has_all_and_owns_all(any_database: Database) -> None:
+    others = any_database.query(
+        "SELECT relname FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace AND relowner <> 'shithub_owner'::regrole"
+        " UNION ALL SELECT proname FROM pg_proc"
+        " WHERE pronamespace = 'public'::regnamespace AND proowner <> 'shithub_owner'::regrole"
+    )
+    assert others == []
+    assert any_database.query("SELECT rolname FROM pg_roles WHERE rolname LIKE 'shithub%' AND rolcanlogin") == []
+
+
+def test_every_function_and_every_granted_name_is_one_of_the_schema(database: Database) -> None:
+    tables = {name for (name,) in database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    granted = {(grant.privilege == "EXECUTE", grant.object) for grant in rights.grants()}
+    assert {name for function, name in granted if not function} <= tables
+    assert {name for function, name in granted if function} == {*schema.function_names()} - {"jobs_enqueued_v1"}
+    assert {grant.role for grant in rights.grants()} == {*rights.GRANTED}

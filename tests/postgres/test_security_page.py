@@ -1,0 +1,56 @@
+"""SECURITY.md's own SQL, run as it stands: the worker works behind it, and a stranger is kept out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import eventually
+from test_strangers import stranger
+
+from shithubd_worker import schema
+
+BLOCKS = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "SECURITY.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def owned(any_database):
+    """A URL of the database for a role that owns a queue there, and no more; and its name."""
+    name = f"owner_{any_database.name}"
+    any_database.query(f"CREATE ROLE {name} LOGIN")
+    any_database.query(f'GRANT CREATE ON DATABASE "{any_database.name}" TO {name}')
+    url = psycopg.conninfo.make_conninfo(any_database.url, user=name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        schema.migrate(connection, "queue")
+    yield url, name
+    any_database.query(f"DROP OWNED BY {name} CASCADE")
+    any_database.query(f"DROP ROLE {name}")
+
+
+def test_the_worker_works_behind_what_the_page_tells_to_revoke_and_a_stranger_takes_no_lock(
+    any_database, owned, start_worker
+):
+    url, name = owned
+    with stranger(any_database) as theirs:
+        theirs.execute("SELECT pg_advisory_lock(1), pg_advisory_unlock(1)")
+        for block in BLOCKS:
+            told = block.replace("DATABASE shithub", f'DATABASE "{any_database.name}"').replace(
+                "TO shithub", f"TO {name}"
+            )
+            any_database.query(told)
+        for function in ("lock", "lock_shared", "xact_lock", "xact_lock_shared"):
+            for kind in ("pg_advisory", "pg_try_advisory"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    theirs.execute(f"SELECT {kind}_{function}(1)")
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(psycopg.conninfo.make_conninfo(any_database.url, user=theirs.info.user))
+        env = {"SHITHUBD_WORKER_DATABASE_URL": url, "SHITHUBD_WORKER_SCHEMA": "queue"}
+        worker = start_worker("--poll-interval", "3600", env=env)
+        eventually(any_database.at_rest, "it is at rest")
+        job = any_database.value("INSERT INTO queue.jobs (kind) VALUES ('test.ok') RETURNING id")
+        done = "SELECT count(*) FROM queue.job_history WHERE id = %s AND outcome = 'ok'"
+        eventually(lambda: any_database.value(done, job) == 1, "it was woken")
+        assert worker.terminate() == 0
+        assert "permission denied" not in worker.log
