@@ -118,7 +118,8 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         self.cancel_safe(timeout=max(0.001, by - now))
         answer = select.poll()  # select() knows no descriptor above 1023
         answer.register(self.pgconn.socket, select.POLLIN)
-        if not answer.poll(max(0.0, by - time.monotonic()) * 1000):
+        # Of a call that the server refused all may be read already, and nothing more comes.
+        if self.pgconn.is_busy() and not answer.poll(max(0.0, by - time.monotonic()) * 1000):
             raise psycopg.OperationalError("the server doesn't cancel")
 
     def close(self) -> None:

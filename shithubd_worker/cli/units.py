@@ -135,7 +135,10 @@ def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
         if running := _running():
             raise Refused(f"still active: {', '.join(running)}. First: systemctl stop 'shithubd-worker*'")
         if not units.packaged(root):
-            steps = [["systemctl", "disable", "--quiet", "--now", *units.names(files)]]
+            steps = [
+                ["systemctl", "stop", *units.names(files, ending=".timer")],
+                ["systemctl", "disable", "--quiet", *units.names(files)],
+            ]
     if not dry_run:
         for step in steps:
             _run(step)

@@ -15,7 +15,6 @@ from nspawn import PATIENCE, Host, NspawnError, eventually
 from worker_host import (
     REPOSITORY,
     UNIT,
-    cli,
     configure,
     empty,
     enqueue,
@@ -194,7 +193,7 @@ def test_an_upgrade_that_needs_a_migration_leaves_the_workers_at_work_until_it_w
     said = apt(host, "install", "/mnt/packages/later.deb")
     assert "running workers go on with the former release: the database is at schema version" in said
     assert host.sql("shithub", "SELECT pid, version FROM workers") == [before]
-    assert "applied 0999_later" in cli(host, "migrate")
+    assert "applied 0999_later" in host.run(NAME, "migrate")
     try:
         host.run("systemctl", "restart", UNIT)
         assert host.sql("shithub", "SELECT version FROM workers") == [{"version": LATER}]
@@ -223,6 +222,7 @@ def test_remove_stops_the_workers_and_purge_leaves_what_is_not_the_packages(host
     assert host.run("systemctl", "list-units", "--all", "--plain", "--no-legend", f"{NAME}*") == ""
     left = host.run("find", "/etc", "/usr", "/run", "/var/lib/systemd", "-name", f"*{NAME}*").split()
     assert left == [theirs]
-    assert host.run("ls", "/etc/shithub").split() == ["pgpass", Path(theirs).name]
+    logins = ["operator.env", "operator.pgpass", "owner.env", "owner.pgpass", "pgpass"]
+    assert host.run("ls", "/etc/shithub").split() == [*logins, Path(theirs).name]
     assert "HEAD" in host.run("ls", "/var/lib/shithub/repos/site.git").split()
     assert outcomes(host, number) == ["ok"], "the database is as it was"

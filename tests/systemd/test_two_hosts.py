@@ -38,7 +38,7 @@ def neighbour(booted: Host, wheels: Path) -> Iterator[Host]:
         booted.cable(FIRST, second, SECOND)
         booted.psql("postgres", f"ALTER SYSTEM SET listen_addresses = 'localhost, {FIRST}'")
         rules = booted.psql("postgres", "SHOW hba_file").strip()
-        booted.run("sh", "-c", f"echo 'host shithub shithub {SECOND}/32 scram-sha-256' >> {rules}")
+        booted.run("sh", "-c", f"echo 'host shithub shithub,oncall {SECOND}/32 scram-sha-256' >> {rules}")
         booted.run("systemctl", "restart", postgresql(booted))
         install(second)
         bring_handlers(second)
