@@ -86,9 +86,9 @@ def make_roles(connection: psycopg.Connection) -> list[str]:
         connection, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
     ):
         raise RightsMissing(
-            f"role {user!r} may not create roles ({', '.join(missing)}). As a superuser, or with CREATEROLE:\n"
-            f"  psql -f {sql_directory() / 'roles.sql'} -c 'GRANT {MIGRATE} TO \"{user}\"'\n"
-            "then again: shithubd-worker migrate --roles"
+            f"role {user!r} may not create roles ({', '.join(missing)}). As a superuser, or with CREATEROLE:",
+            f"  psql -f {sql_directory() / 'roles.sql'} -c 'GRANT {MIGRATE} TO \"{user}\"'",
+            "then again: shithubd-worker migrate --roles",
         )
     done = []
     if missing:
