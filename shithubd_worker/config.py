@@ -45,9 +45,10 @@ class Config:
 
 
 def check_schema(name: str) -> str:
-    """The name of a schema, or a ConfigError. Without %, which stands for a parameter in a query of psycopg's."""
-    if not name or not name.isprintable() or len(name.encode()) > LONGEST_SCHEMA or "%" in name:
-        raise ConfigError(f"schema {name!r}: 1 to {LONGEST_SCHEMA} bytes, all printable, none of them %")
+    """The name of a schema, or a ConfigError. Without %, which stands for a parameter in a query of psycopg's, and $,
+    which ends the text of a function."""
+    if not name or not name.isprintable() or len(name.encode()) > LONGEST_SCHEMA or set("%$") & set(name):
+        raise ConfigError(f"schema {name!r}: 1 to {LONGEST_SCHEMA} bytes, all printable, none of them % or $")
     return name
 
 

@@ -77,17 +77,19 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
         )
 
 
-def make_roles(connection: psycopg.Connection) -> list[str]:
+def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
     """Make the roles that are missing, and this login a member of shithub_migrate if it can't become the owner. Returns
     what was done. Raises RightsMissing, with what a superuser should run, if the login may not."""
     missing = _missing(connection)
     user = connection.info.user
+    # Who has owned the queue until now goes on working with it (hand_over).
+    needed = ", ".join((MIGRATE, *WORKING) if find_owner(connection, schema) == user else (MIGRATE,))
     if missing and not _value(
         connection, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
     ):
         raise RightsMissing(
             f"role {user!r} may not create roles ({', '.join(missing)}). As a superuser, or with CREATEROLE:",
-            f"  psql -f {sql_directory() / 'roles.sql'} -c 'GRANT {MIGRATE} TO \"{user}\"'",
+            f"  psql -f {sql_directory() / 'roles.sql'} -c 'GRANT {needed} TO \"{user}\"'",
             "then again: shithubd-worker migrate --roles",
         )
     done = []
@@ -99,7 +101,7 @@ def make_roles(connection: psycopg.Connection) -> list[str]:
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(MIGRATE), sql.Identifier(user)))
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
-                f'role {user!r} is no member of {MIGRATE}. As a superuser: GRANT {MIGRATE} TO "{user}"'
+                f'role {user!r} is no member of {MIGRATE}. As a superuser: GRANT {needed} TO "{user}"'
             ) from error
         done.append(f"role {MIGRATE} given to {user}")
     return done
@@ -128,18 +130,28 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
         connection.execute(alter.encode())
     done = [f"owner {OWNER} in place of {owner}"]
     if not _value(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", owner):
-        names = sql.SQL(", ").join(map(sql.Identifier, WORKING))
-        connection.execute(sql.SQL("GRANT {} TO {}").format(names, sql.Identifier(str(owner))))
-        done.append(f"roles {', '.join(WORKING)} given to {owner}")
+        is_member = "SELECT pg_has_role(%s, %s, 'MEMBER')"
+        given = [name for name in WORKING if not _value(connection, is_member, owner, name)]
+        names = ", ".join(given)
+        try:
+            for name in given:
+                connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), sql.Identifier(str(owner))))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise RightsMissing(
+                f"role {owner!r} owned the queue until now, and goes on working with it. As a superuser:"
+                f' GRANT {names} TO "{owner}"'
+            ) from error
+        if given:
+            done.append(f"roles {names} given to {owner}")
     return done
 
 
 def _let_create(connection: psycopg.Connection, schema: str) -> None:
-    """The owner may create in the schema, the others may use it, and everybody else may not create."""
+    """The owner may create in the schema, the others may use it, that is all."""
     name = sql.Identifier(schema)
     row = connection.execute(
         "SELECT pg_get_userbyid(nspowner), bool_and(has_schema_privilege(role, oid, 'USAGE')),"
-        " has_schema_privilege(%s, oid, 'CREATE') AND NOT has_schema_privilege('public', oid, 'CREATE')"
+        " has_schema_privilege(%s, oid, 'CREATE')"
         " FROM pg_namespace, unnest(%s::text[]) role WHERE nspname = %s GROUP BY oid",
         (OWNER, [OWNER, *GRANTED], schema),
     ).fetchone()
@@ -153,7 +165,6 @@ def _let_create(connection: psycopg.Connection, schema: str) -> None:
     connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(name, sql.Identifier(OWNER)))
     roles = sql.SQL(", ").join(map(sql.Identifier, GRANTED))
     connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, roles))
-    connection.execute(sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(name))
     connection.execute("SET LOCAL ROLE NONE")
 
 

@@ -175,18 +175,24 @@ def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False,
     return _migrate(connection, schema, roles=roles, dry_run=dry_run)
 
 
-def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_run: bool) -> list[str]:
-    applied: list[str] = []
+def _check_encoding(connection: psycopg.Connection) -> None:
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise SchemaMismatch(
             f"database {connection.info.dbname!r} is encoded in {encoding}: the queue needs UTF8, or some errors and"
             " payloads could not be stored"
         )
+
+
+def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_run: bool) -> list[str]:
+    applied: list[str] = []
+    _check_encoding(connection)
     with connection.transaction():
         # As long as strangers may have created in our schema, or in public, nothing is looked up there.
         connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
+        if dry_run:  # it takes the locks of a migration: what the fleet does shall not stand behind it for long
+            connection.execute("SET LOCAL lock_timeout = '1s'")
         if roles:
-            applied += rights.make_roles(connection)
+            applied += rights.make_roles(connection, schema)
             applied += rights.hand_over(connection, schema, function_names())
         shared = rights.become_owner(connection, schema, roles=roles)
         exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"

@@ -22,7 +22,7 @@ BEGIN
         RETURN QUERY SELECT * FROM return_dead_v1(v_ids, p_error);
         PERFORM wake_v1();
     END IF;
-    DELETE FROM holds WHERE scope = 'worker' AND target = p_worker::text;
     DELETE FROM workers w
      WHERE w.id = p_worker AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = p_worker);
+    PERFORM forget_drains_v1();
 END $$;

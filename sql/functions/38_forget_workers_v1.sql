@@ -11,6 +11,6 @@ BEGIN
                     > 86400, true)
        AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = w.id);
     GET DIAGNOSTICS v_count = ROW_COUNT;
-    DELETE FROM holds h WHERE h.scope = 'worker' AND NOT EXISTS (SELECT FROM workers w WHERE w.id::text = h.target);
+    PERFORM forget_drains_v1();
     RETURN v_count;
 END $$;

@@ -19,10 +19,6 @@ ALTER TABLE workers
     DROP COLUMN state, DROP COLUMN job_id, DROP COLUMN job_kind, DROP COLUMN job_since, DROP COLUMN idle, DROP COLUMN beat_at;
 ALTER TABLE workers RESET (fillfactor);
 
--- The gate that each lease passes, and that a barrier looks at, before the lease looks at the holds (lease_v1, barrier_v1): a
--- lock of this table. Who has no right to change it can't take one; an advisory lock anybody could. It has no rows, and needs none.
-CREATE TABLE gate ();
-
 -- Functions whose arguments or result became others. Their files make them anew; no older worker is left to call them.
 DROP FUNCTION IF EXISTS lease_v1(
     uuid, uuid, text[], smallint[], smallint[], double precision[], bigint[], double precision[], integer[], boolean);

@@ -1,5 +1,10 @@
--- expand
--- What the roles of rights.sql need: who really stands behind an audit row, and who drops the history's days.
+-- contract
+-- What the roles of rights.sql need: a gate that only a worker can take, who really stands behind an audit row, and who drops the
+-- history's days. An older worker takes another gate, which no barrier looks at any more.
+
+-- The gate that each lease passes, and that a barrier looks at, before the lease looks at the holds (lease_v1, barrier_v1): a
+-- lock of this table. Who has no right to change it can't take one; an advisory lock anybody could. It has no rows, and needs none.
+CREATE TABLE gate ();
 
 -- `actor` is what the caller says of himself. Beside it stands what the database knows of his session: no right to write
 -- these columns is given to anybody. Rows of before have none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from test_returning import worker_row
 
 from shithubd_worker import cli as program
 from shithubd_worker import rights, schema
-from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS, RightsMissing
+from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS, Refused, RightsMissing
 from shithubd_worker.session import connector
 
 PUBLIC = "public"
@@ -124,6 +125,49 @@ def test_a_queue_of_another_owner_is_taken_over_and_its_workers_go_on(blank: Bla
         rights.check(connection, PUBLIC, "shithub_worker")
         rights.check(connection, PUBLIC, "shithub_operator")
     assert blank.migrate(by=blank.url) == []
+
+
+def test_an_owner_who_may_not_make_roles_migrates_after_the_grants_that_it_is_told(blank: Blank) -> None:
+    blank.migrate()
+    blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")
+    with pytest.raises(RightsMissing) as refused:
+        blank.migrate(roles=True)
+    told = re.search(r"GRANT [^']*", refused.value.args[0])
+    assert told
+    blank.query(told[0])
+    assert blank.migrate(roles=True)[0] == f"owner shithub_owner in place of {blank.login}"
+    with connector(blank.as_login, "test")() as connection:
+        rights.check(connection, PUBLIC, "shithub_worker")
+
+
+@pytest.mark.parametrize("roles", [False, True])
+def test_a_schema_in_which_everybody_may_create_is_refused_and_no_right_is_changed(blank: Blank, roles: bool) -> None:
+    blank.query("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    with pytest.raises(Refused, match="REVOKE CREATE ON SCHEMA"):
+        blank.migrate(by=blank.url, roles=roles)
+    assert blank.value("SELECT has_schema_privilege('public', 'public', 'CREATE')") is True
+
+
+def test_a_dry_run_does_not_wait_for_a_lock_for_long(blank: Blank) -> None:
+    blank.migrate(by=blank.url, roles=True)
+    blank.query("UPDATE worker_schema SET functions = 'others'")
+    with psycopg.connect(blank.url) as holder:
+        holder.execute("LOCK TABLE worker_schema")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            blank.migrate(by=blank.url, dry=True)
+
+
+def test_a_worker_ends_no_hold_but_the_drain_of_one_that_is_gone(blank: Blank) -> None:
+    blank.migrate(by=blank.url, roles=True)
+    living = worker_row(blank)
+    blank.query(f"SELECT drain_v1(); SELECT drain_v1('worker', '{living}')")
+    blank.query("SELECT drain_v1('worker', '00000000-0000-0000-0000-000000000000')")
+    with connector(blank.url, "test")() as connection:
+        connection.execute("SET ROLE shithub_worker")
+        connection.execute("SELECT forget_drains_v1()")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM holds")
+    assert blank.query("SELECT scope, target FROM holds ORDER BY scope") == [("fleet", ""), ("worker", str(living))]
 
 
 def test_each_migration_brings_the_rights_up_to_date_and_leaves_those_of_others(blank: Blank) -> None:

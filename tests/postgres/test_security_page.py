@@ -29,6 +29,35 @@ def owned(any_database):
     any_database.query(f"DROP ROLE {name}")
 
 
+def of_this(database, block):
+    return block.replace("DATABASE shithub", f'DATABASE "{database.name}"')
+
+
+@pytest.fixture
+def logins(any_database):
+    """A URL for a login of each role, in a database with the roles."""
+    names = {role: f"{role}_{any_database.name}" for role in ("worker", "enqueue", "operator")}
+    for role, name in names.items():
+        any_database.query(f"CREATE ROLE {name} LOGIN IN ROLE shithub_{role}")
+    yield {role: psycopg.conninfo.make_conninfo(any_database.url, user=name) for role, name in names.items()}
+    for name in names.values():
+        any_database.query(f"DROP ROLE {name}")
+
+
+def test_the_roles_work_behind_what_the_page_tells_to_revoke(any_database, logins, start_worker):
+    for block in BLOCKS:
+        any_database.query(of_this(any_database, block))
+    worker = start_worker("--poll-interval", "3600", env={"SHITHUBD_WORKER_DATABASE_URL": logins["worker"]})
+    eventually(any_database.at_rest, "it is at rest")
+    done = "SELECT count(*) FROM job_history WHERE id = %s AND outcome = 'ok'"
+    for role in ("enqueue", "operator"):
+        with psycopg.connect(logins[role], autocommit=True) as theirs:
+            row = theirs.execute("INSERT INTO jobs (kind) VALUES ('test.ok') RETURNING id").fetchone()
+        eventually(lambda job=row[0]: any_database.value(done, job) == 1, "it was woken")
+    assert worker.terminate() == 0
+    assert "permission denied" not in worker.log
+
+
 def test_the_worker_works_behind_what_the_page_tells_to_revoke_and_a_stranger_takes_no_lock(
     any_database, owned, start_worker
 ):
@@ -36,10 +65,7 @@ def test_the_worker_works_behind_what_the_page_tells_to_revoke_and_a_stranger_ta
     with stranger(any_database) as theirs:
         theirs.execute("SELECT pg_advisory_lock(1), pg_advisory_unlock(1)")
         for block in BLOCKS:
-            told = block.replace("DATABASE shithub", f'DATABASE "{any_database.name}"').replace(
-                "TO shithub", f"TO {name}"
-            )
-            any_database.query(told)
+            any_database.query(re.sub(r"TO\s+shithub_[^;]*", f"TO {name}", of_this(any_database, block)))
         for function in ("lock", "lock_shared", "xact_lock", "xact_lock_shared"):
             for kind in ("pg_advisory", "pg_try_advisory"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
