@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shithubd_worker.session import Connect, Session
+
+if TYPE_CHECKING:
+    from psycopg.errors import Diagnostic
 
 # One question to barrier_v1 lasts at most this long, so that progress can be told. Longer than the 800 ms that it waits
 # for young leases: one whose leased_at lies ahead counts as young in each question.
@@ -69,6 +72,10 @@ class Operations(Session):
     def __init__(self, connect: Connect, schema: str) -> None:
         super().__init__(connect, schema)
         self.actor = actor()
+        # Of the last `mirror` or `unpause`: how many jobs the database refused to flip, and what it said of the first.
+        self.refused = 0
+        self.refusal: str | None = None
+        self._flipping = False
 
     def drain(self, scope: Scope, reason: str | None, until: datetime | None) -> HoldRow:
         """Hold a scope. Certain only after `barrier`."""
@@ -89,13 +96,29 @@ class Operations(Session):
             say("waiting for lease queries that are still under way")
 
     def mirror(self, hold: HoldRow) -> Iterator[int]:
-        """Flip the waiting jobs of a paused kind to paused, batch by batch; yields how many so far."""
+        """Flip the waiting jobs of a paused kind to paused, batch by batch; yields how many so far. See `refused`."""
         total, after = 0, None
-        while rows := self.rows("mirror_pause_v1", hold.id, after):
-            flipped, position = rows[0]
+        self.refused, self.refusal = 0, None
+        while rows := self._flip("mirror_pause_v1", hold.id, after):
+            flipped, position, refused = rows[0]
             total += flipped
+            self.refused += refused
             after = _json(position)
             yield total
+
+    def _flip(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
+        self._flipping = True
+        try:
+            return self.rows(function, *arguments)
+        finally:
+            self._flipping = False
+
+    def _hear(self, said: Diagnostic) -> None:
+        # A batch warns of each job that it could not flip: there may be a million, and the command tells how many.
+        if self._flipping and said.severity_nonlocalized == "WARNING":
+            self.refusal = self.refusal or said.message_primary
+        else:
+            super()._hear(said)
 
     def wait_until_idle(self, scope: Scope, deadline: float | None, say: Say) -> bool:
         """Wait until no job of the scope is running. False at `deadline`. Says what it waits for when that changes."""
@@ -120,11 +143,13 @@ class Operations(Session):
         return HoldRow(*rows[0]) if rows else None
 
     def unpause(self, kind: str) -> Iterator[int]:
-        """Flip the paused jobs of a kind back to queued, batch by batch; yields how many so far."""
+        """Flip the paused jobs of a kind back to queued, batch by batch; yields how many so far. See `refused`."""
         total, after = 0, -(2**63)
-        while rows := self.rows("unpause_v1", kind, after):
-            flipped, after = rows[0]
+        self.refused, self.refusal = 0, None
+        while rows := self._flip("unpause_v1", kind, after):
+            flipped, after, refused = rows[0]
             total += flipped
+            self.refused += refused
             yield total
 
     def known_kind(self, kind: str) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _TELL_EVERY = 100_000
+_SKIPPED = "the database left them as they are and says nothing: a trigger on jobs skips them"
 
 
 def _scope_options(function: F) -> F:
@@ -192,6 +193,9 @@ def pause_kind(
 def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool) -> int:
     """End the pause of a kind, whoever set it, and put its paused jobs back in the queue, those paused by hand too.
 
+    Exit 5 if the database refuses some of them, for instance by a trigger of yours: these stay paused. Mend what
+    refuses them, and run it again.
+
     \b
     Example:
       shithubd-worker resume-kind search.reindex
@@ -205,16 +209,22 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
         tell(f"it was paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}")
     else:
         tell(f"{kind} was not paused")
+    again = f"shithubd-worker resume-kind {shlex.quote(kind)}"
     try:
         flipped = _follow("put back", operations.unpause(kind))
     except KeyboardInterrupt:
-        go_on = f"shithubd-worker resume-kind {shlex.quote(kind)}"
-        say(f"interrupted; some jobs are still marked paused: go on with {go_on}")
+        say(f"interrupted; some jobs are still marked paused: go on with {again}")
         return EXIT_DETACHED
     if as_json:
-        emit({"kind": kind, "ended": _told(hold) if hold else None, "requeued": flipped})
+        ended = _told(hold) if hold else None
+        emit({"kind": kind, "ended": ended, "requeued": flipped, "refused": operations.refused})
     else:
         line(f"{flipped} paused job(s) back in the queue")
+    if operations.refused:
+        raise Refused(
+            f"{operations.refused} job(s) stay paused: {operations.refusal or _SKIPPED}",
+            f"mend what refuses them (a trigger or an index of yours on jobs), then again: {again}",
+        )
     return EXIT_OK
 
 
@@ -280,6 +290,8 @@ def _see_through(
                 "drained": not leases,
                 "running": leases,
                 "paused": mirrored,
+                "refused": operations.refused,
+                "refusal": (operations.refusal or _SKIPPED) if operations.refused else None,
                 "seconds": round(time.monotonic() - began, 3),
                 "undo": undo,
             }
@@ -287,6 +299,8 @@ def _see_through(
         return EXIT_TIMEOUT if timed_out else EXIT_OK
     if hold.scope == "kind":
         line(f"{mirrored} waiting job(s) marked paused; what comes later is held too")
+        if operations.refused:
+            line(f"{operations.refused} more stay queued, and are held too: {operations.refusal or _SKIPPED}")
     if leases:
         from shithubd_worker.operations import describe
 

@@ -1,6 +1,6 @@
 -- Takes away the holds that reached their end, with an audit row each. A pause goes last: first what is marked paused goes
--- back into the queue, some p_limit jobs a call. What the database refuses to flip is passed over and stays paused; for what
--- somebody has locked, the pause stays until a later call. Called by sweep_v1.
+-- back into the queue, some p_limit jobs a call. What the database refuses to flip is passed over and stays paused, with a
+-- warning of how many and what to do; for what somebody has locked, the pause stays until a later call. Called by sweep_v1.
 -- As the owner, so that a worker can write no audit row but this one.
 CREATE OR REPLACE FUNCTION end_expired_holds_v1(p_limit integer DEFAULT 5000) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -31,6 +31,10 @@ BEGIN
             END LOOP;
             PERFORM :"schema".wake_v1();
             CONTINUE WHEN EXISTS (SELECT FROM :"schema".jobs WHERE state = 'paused' AND kind = v_hold.target AND id <> ALL (v_refused));
+            IF pg_catalog.cardinality(v_refused) > 0 THEN
+                RAISE WARNING 'the pause of kind % is over, but % of its jobs stay paused: mend what refuses them, then resume-kind %',
+                    v_hold.target, pg_catalog.cardinality(v_refused), v_hold.target;
+            END IF;
         END IF;
         DELETE FROM :"schema".holds WHERE id = v_hold.id;
         INSERT INTO :"schema".audit (actor, action, target, reason, detail)

@@ -1,10 +1,11 @@
 -- queued → paused for the next p_limit jobs of a paused kind that waited when the pause began, in the order in which
 -- they would have run. The mirror of the pause in the table: the hold itself is what the lease obeys. Returns how many
--- were flipped and where to go on (p_after), or no row when all are flipped or the pause is over. A batch begins where
--- the last one ended, so that it never walks again over what was flipped, cleaned away or not.
+-- were flipped, where to go on (p_after) and how many the database refused to flip (flip_v1), which stay queued; no row when
+-- all were tried or the pause is over. A batch begins where the last one ended, so that it never walks again over what was
+-- flipped, cleaned away or not.
 -- Called again and again by pause-kind, each batch a transaction. As the owner: an operator has no right to lock a hold.
 CREATE OR REPLACE FUNCTION mirror_pause_v1(p_hold bigint, p_after jsonb DEFAULT NULL, p_limit integer DEFAULT 5000)
-RETURNS TABLE (flipped integer, after jsonb)
+RETURNS TABLE (flipped integer, after jsonb, refused integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
 AS $$
@@ -33,5 +34,8 @@ BEGIN
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT pg_catalog.cardinality(:"schema".flip_v1(v_ids, 'paused')), v_after;
+    flipped := pg_catalog.cardinality(:"schema".flip_v1(v_ids, 'paused'));
+    after := v_after;
+    refused := pg_catalog.cardinality(v_ids) - flipped;
+    RETURN NEXT;
 END $$;

@@ -1,10 +1,10 @@
 -- paused → queued for the next p_limit jobs of a kind, oldest first, those paused by hand too. Returns how many were
--- flipped and where to go on (p_after), or no row when all are. A batch begins where the last one ended, as in
--- mirror_pause_v1. Called again and again by resume-kind, each batch a transaction. As the owner: what is put back has no
--- lease, and an operator has no right to a token.
+-- flipped, where to go on (p_after) and how many the database refused to flip (flip_v1), which stay paused; no row when all
+-- were tried. A batch begins where the last one ended, as in mirror_pause_v1. Called again and again by
+-- resume-kind, each batch a transaction. As the owner: what is put back has no lease, and an operator has no right to a token.
 CREATE OR REPLACE FUNCTION unpause_v1(
     p_kind text, p_after bigint DEFAULT -9223372036854775808, p_limit integer DEFAULT 5000
-) RETURNS TABLE (flipped integer, after bigint)
+) RETURNS TABLE (flipped integer, after bigint, refused integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
 AS $$
@@ -20,6 +20,9 @@ BEGIN
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT pg_catalog.cardinality(:"schema".flip_v1(v_ids, 'queued')), v_ids[pg_catalog.cardinality(v_ids)];
+    flipped := pg_catalog.cardinality(:"schema".flip_v1(v_ids, 'queued'));
+    after := v_ids[pg_catalog.cardinality(v_ids)];
+    refused := pg_catalog.cardinality(v_ids) - flipped;
+    RETURN NEXT;
     PERFORM :"schema".wake_v1();
 END $$;

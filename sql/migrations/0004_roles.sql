@@ -25,3 +25,6 @@ CREATE TABLE history_drops (
 
 -- Its result is no whole row of jobs any more: whoever sees who leases what need not see payloads.
 DROP FUNCTION IF EXISTS in_scope_v1(text, text);
+-- These two also return how many jobs the database refused to flip.
+DROP FUNCTION IF EXISTS mirror_pause_v1(bigint, jsonb, integer);
+DROP FUNCTION IF EXISTS unpause_v1(text, bigint, integer);
