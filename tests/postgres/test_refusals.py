@@ -31,7 +31,8 @@ def refuse(database, condition, *, on="UPDATE OR DELETE", says="not this one"):
     or 'gone'."""
     database.query(
         f"""
-        CREATE OR REPLACE FUNCTION application() RETURNS trigger LANGUAGE plpgsql AS $$
+        CREATE OR REPLACE FUNCTION application() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
         DECLARE
             was jobs := old;
             now jobs := CASE WHEN TG_OP <> 'DELETE' THEN new END;
