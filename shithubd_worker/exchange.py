@@ -158,7 +158,8 @@ class Exchange:
             self._clock.saw(turn.sent_at, answer.now, answer.received_at)
             self._frontier.learn(turn.ranges[: answer.visited], answer.leases, answer.now)
             if turn.full:
-                self._frontier.looked(answer.received_at, answer.took)
+                in_vain = turn.wakeable and not answer.leases
+                self._frontier.looked(answer.received_at, answer.took, in_vain=in_vain)
         if self._clock.stepped_at != self._stepped_at:
             self._stepped_at = self._clock.stepped_at
             self._frontier.anew()  # set back, it hides jobs behind the points where scans ended

@@ -81,10 +81,12 @@ class Frontier:
         self._walked: dict[str, int] = {}  # up to which priority a walk got that was too long for one turn
         self._again = Throttle()
         self._full = False  # was the last scan a look at everything?
+        self._in_vain = 0  # how many looks at everything in a row gave nothing
 
     def anew(self) -> None:
         """Look from the start next time: something became runnable that may lie behind."""
         self._again.hurry()
+        self._in_vain = 0
 
     def heard(self) -> None:
         """The same, says a notification."""
@@ -92,8 +94,13 @@ class Frontier:
 
     def patience(self, now: float, at_most: float) -> float:
         """How long to sleep if nothing wakes us: what may lie behind the last scan waits for the next look at
-        everything, not for a poll that may be long."""
-        return at_most if self._full else max(0.0, min(at_most, self._again.due_in(now)))
+        everything, not for a poll that may be long.
+
+        So does an enqueue that a worker just missed: it saw nobody at rest, and so wakes nobody, but was committed
+        after the look with which the worker went to rest. The second look in a row finds it.
+        """
+        at_rest = self._full and self._in_vain > 1
+        return at_most if at_rest else max(0.0, min(at_most, self._again.due_in(now)))
 
     def scan(self, kinds: Iterable[str], now: float) -> tuple[list[Range], bool]:
         """The ranges to look at next, and whether that is a look at everything. `now` is on the monotonic clock."""
@@ -111,10 +118,12 @@ class Frontier:
         if after <= GREATEST_PRIORITY:
             yield Range(kind, after, GREATEST_PRIORITY, *START)
 
-    def looked(self, now: float, cost: float) -> None:
+    def looked(self, now: float, cost: float, *, in_vain: bool) -> None:
         """A look at everything ended at `now` (monotonic) and took `cost` seconds. If it was cheap, no dead entries lie
-        anywhere: then priorities that gave nothing since the last one need no points."""
+        anywhere: then priorities that gave nothing since the last one need no points. `in_vain`: it gave nothing, and
+        the next enqueue wakes this worker."""
         self._again.looked(now, cost)
+        self._in_vain = self._in_vain + 1 if in_vain else 0
         if RESCAN_COST * cost <= RESCAN_SECONDS:
             for kind, points in self._points.items():
                 idle = [priority for priority in points if (kind, priority) not in self._gave]
@@ -129,6 +138,8 @@ class Frontier:
         At its end nothing lies before `now`. The point of the one that was not looked at to its end goes to the last
         job that it gave, even back: then there may be more behind that one.
         """
+        if leases:
+            self._in_vain = 0
         for (kind, priority), lease in {(each.kind, each.priority): each for each in leases}.items():  # the last ones
             points = self._points.setdefault(kind, {})
             points.pop(priority, None)

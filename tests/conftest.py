@@ -17,11 +17,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers_handlers import Bench
 from hypothesis import HealthCheck, settings
 from servers import Server, debian_bindir, embedded_bindir
 from worker_host import booted, host, wheels  # noqa: F401 (fixtures)
 
 from shithubd_worker import schema
+from shithubd_worker.config import Config
 from shithubd_worker.session import connector
 
 # The same examples in every run: a red run says something of the change, not of the dice.
@@ -292,3 +294,19 @@ def command(database: Database) -> Callable[..., subprocess.CompletedProcess[str
         )
 
     return run
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory of a forge's repositories."""
+    path = tmp_path / "repositories"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def bench(database: Database, root: Path) -> Iterator[Bench]:
+    """Runs a forge's handlers, one job at a time, on the repositories below `root`."""
+    bench = Bench(database.url, database.schema, Config(repo_root=root))
+    yield bench
+    bench.close()

@@ -157,7 +157,7 @@ def stubborn(job, runtime=None):
         time.sleep(3600)
 
 
-@registry.handler("test.gil", lease_timeout=5, max_runtime=60)
+@registry.handler("test.gil", lease_timeout=10, max_runtime=60)
 def gil(job, how="regex"):
     if how == "regex":
         re.match(r"(a+)+$", "a" * 64 + "b")  # looks for signals now and then, and lets no other thread run
@@ -226,3 +226,6 @@ def notes(job, path, door=None, then=None, pad=""):
         ctypes.string_at(0)
     if then == "look":
         looks(job)
+
+
+registry.handler("test.notes_for_hours", lease_timeout=10_000)(notes)

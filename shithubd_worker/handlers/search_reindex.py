@@ -33,8 +33,8 @@ LONGEST_PATH_BYTES = 2000
 # number, because a tree may hold another one many times. What is listed is in memory, three times its size.
 MOST_LISTED = 64 * 1024 * 1024
 LONGEST_RECORD = 65_536  # a name of that length is made by nobody who means it
-# And what of contents may be written at once: for the same reason one blob may have any number of paths. The files
-# beyond it are found by their names only.
+# And how many characters of contents may be written at once: for the same reason one blob may have any number of paths.
+# The files beyond it are found by their names only.
 MOST_CONTENT = 4 * 1024 * 1024 * 1024
 LONGEST_HEADER = 200
 # Git waits while contents are written into the database, so it may take as long as the job, but for the rest of it.

@@ -6,8 +6,9 @@
 -- then its session has lock 7304 shared (lease_v1), and nobody gets it alone. No table is read, so nothing that a snapshot
 -- keeps stands in the way. Taken and given back within one expression, where nothing can interrupt: what is left of it is
 -- nothing. Two that ask at the very same moment take each other for a worker, and send a NOTIFY that nobody needs. An
--- enqueue that just misses a worker falling asleep waits for that worker's next poll. A stranger who takes this lock, shared or
--- alone, makes enqueues send a NOTIFY that nobody needs; a worker that can't take it because of him polls (lease_v1).
+-- enqueue that just misses a worker falling asleep is found by its next look, a second later at most; one whose transaction
+-- stays open for longer waits for a poll. A stranger who takes this lock, shared or alone, makes enqueues send a NOTIFY that
+-- nobody needs; a worker that can't take it because of him polls (lease_v1).
 CREATE OR REPLACE FUNCTION jobs_enqueued_v1() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Database
-from helpers_handlers import Bench, Repository, git
+from helpers_handlers import Repository, git
 
-from shithubd_worker.config import Config
 from shithubd_worker.model import How
 
 KIND = "repo.maintenance"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "repositories"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def bench(database: Database, root: Path) -> Iterator[Bench]:
-    bench = Bench(database.url, database.schema, Config(repo_root=root))
-    yield bench
-    bench.close()
 
 
 @pytest.fixture

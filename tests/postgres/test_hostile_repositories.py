@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Database
 from helpers_handlers import Bench
 from hostile_repositories import CANARY, HARMLESS, HOSTILE, build, copy, lay_out, look_at
 
-from shithubd_worker.config import Config
 from shithubd_worker.handlers import confined, git
 from shithubd_worker.model import How
 
 KINDS = ("search.reindex", "repo.maintenance")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
 
 
 @pytest.fixture
@@ -31,13 +21,6 @@ def outside(tmp_path: Path) -> Path:
     path.mkdir()
     lay_out(path)
     return path
-
-
-@pytest.fixture
-def bench(database: Database, root: Path) -> Iterator[Bench]:
-    bench = Bench(database.url, database.schema, Config(repo_root=root))
-    yield bench
-    bench.close()
 
 
 def told(bench: Bench) -> str:

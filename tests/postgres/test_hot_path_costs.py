@@ -64,7 +64,7 @@ class Driver:
         answer = self.turns.receive()
         if answer.now:
             self.frontier.learn(answer.turn.ranges[: answer.visited], answer.leases, answer.now)
-            self.frontier.looked(0.0, 0.0)
+            self.frontier.looked(0.0, 0.0, in_vain=False)
         for kind, priority in answer.walked:
             self.frontier.walked(kind, priority)
         return answer

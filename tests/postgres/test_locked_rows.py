@@ -64,7 +64,7 @@ def test_many_locked_rows_keep_no_lease_from_its_renewal_and_no_other_job_from_i
         (token, _) = database.query(lease, slow)[0]
         assert set(states(database, *held).values()) == {"processing"}
         # Of 5 s, renewed every third of that.
-        eventually(lambda: database.query(lease, slow)[0][1] > 9, "the second renewal", within=60)
+        eventually(lambda: database.query(lease, slow)[0][1] > 9, "the second renewal")
         assert database.query(lease, slow)[0][0] == token
     eventually(lambda: database.value("SELECT count(*) FROM job_history") >= 361)
     assert states(database, slow) == {slow: "processing"}
@@ -138,7 +138,7 @@ def test_what_a_handler_came_to_is_not_dropped_if_the_database_refuses_to_answer
     eventually(lambda: states(database, job) == {job: "processing"})
     database.query("ALTER FUNCTION channel_v1() RENAME TO channel_v0")
     door.open()
-    eventually(lambda: outcomes(database, job) == ["retry"], within=60)
+    eventually(lambda: outcomes(database, job) == ["retry"])
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_a_lease_that_a_lock_keeps_from_its_renewal_costs_no_attempt(database, s
     eventually(lambda: states(database, job) == {job: "processing"})
     with locked(database, LOCK, [job]):
         eventually(lambda: database.query("SELECT 1 FROM beats WHERE unsettled = ARRAY[%s::bigint]", job))
-    eventually(lambda: outcomes(database, job)[:1] == ["released"], within=20)
+    eventually(lambda: outcomes(database, job)[:1] == ["released"])
     door.open()
     gone(database, [job])
     assert worker.terminate() == 0

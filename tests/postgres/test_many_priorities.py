@@ -38,7 +38,7 @@ class Walker:
         self.turns.send(Turn(Settles.of(finished), ranges, [most] * len(ranges), full))
         answer = self.turns.receive()
         self.frontier.learn(ranges[: answer.visited], answer.leases, answer.now)
-        self.frontier.looked(0.0, 0.0)
+        self.frontier.looked(0.0, 0.0, in_vain=False)
         for kind, priority in reversed(answer.walked):
             self.frontier.walked(kind, priority)
         return answer

@@ -57,7 +57,7 @@ def outcomes(database, job):
 
 
 def gone(database, jobs):
-    eventually(lambda: not states(database, *jobs), f"the end of {len(jobs)} jobs", within=60)
+    eventually(lambda: not states(database, *jobs), f"the end of {len(jobs)} jobs")
 
 
 def test_a_retry_that_collides_with_a_unique_index_fails_that_job_alone(database, start_worker, door):
@@ -214,7 +214,7 @@ def test_whatever_the_application_refuses_all_else_is_done(database, start_worke
         left = {job: (state, later) for job, state, _, later in rows}
         return all(left.get(job, ("gone", True)) == (end, True) for job, end in expected.items())
 
-    eventually(ended, "the ends of those that nothing is refused", within=60)
+    eventually(ended, "the ends of those that nothing is refused")
     more = enqueue(database, 20)
     gone(database, more)
     assert worker.process.poll() is None

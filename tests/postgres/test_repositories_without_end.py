@@ -5,33 +5,16 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Database
-from helpers_handlers import Bench, Repository, git
+from helpers_handlers import Repository, git
 
-from shithubd_worker.config import Config
 from shithubd_worker.handlers import git as git_of_handlers
 from shithubd_worker.handlers import search_reindex
 from shithubd_worker.model import How
 
 KIND = "search.reindex"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "repositories"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def bench(database: Database, root: Path) -> Iterator[Bench]:
-    bench = Bench(database.url, database.schema, Config(repo_root=root))
-    yield bench
-    bench.close()
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Database
 from helpers_handlers import Bench, Repository, git
 
 from shithubd_worker.config import Config
@@ -22,20 +21,6 @@ from shithubd_worker.handlers.search_text import document
 from shithubd_worker.model import How
 
 KIND = "search.reindex"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "repositories"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def bench(database: Database, root: Path) -> Iterator[Bench]:
-    bench = Bench(database.url, database.schema, Config(repo_root=root))
-    yield bench
-    bench.close()
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_expired_leases_are_returned_though_a_look_at_everything_fails(any_datab
         upkeep.do_what_is_due(idle=True)
         return done(any_database, made, 0)["leases that expired"]
 
-    eventually(returned, "the return of the expired leases", within=60)
+    eventually(returned, "the return of the expired leases")
     queue.close()
 
 

@@ -5,6 +5,7 @@ Of a run that is itself killed by SIGKILL only the database's server stays: all 
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from torture.handlers import registry
 from torture.operators import PAUSED_KINDS, Clerk, Drainer, Operator, Pauser
 from torture.proxy import Proxy
 from torture.quota import Quota
-from torture.records import Log
+from torture.records import PARENT, Log
 from torture.sampler import Sampler
 from torture.schedule import LANES, SORTS, draw
 from torture.supervisor import PATIENCE, TESTS, Slot, Supervisor
@@ -135,9 +136,10 @@ def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Sup
     log("begin", proxied=[slot.number for slot in supervisor.slots if slot.proxied])
     with ExitStack() as cleanup:
         through = url.replace(f":{server.port}/", f":{proxy.port}/")
-        enqueuers = [_enqueuer(url if number % 2 == 0 else through, logs, plan, number) for number in range(ENQUEUERS)]
-        for enqueuer in enqueuers:
-            cleanup.callback(_end, enqueuer)
+        enqueuers = []
+        for number in range(ENQUEUERS):
+            enqueuers.append(_enqueuer(url if number % 2 == 0 else through, logs, plan, number))
+            cleanup.callback(_end, enqueuers[-1])  # at once: an interrupt may come any moment
         quota = Quota()
         cleanup.callback(quota.end)
         carriers = {
@@ -175,7 +177,8 @@ def _enqueuer(url: str, logs: Path, plan: Plan, number: int) -> subprocess.Popen
     command = [sys.executable, "-m", "torture.enqueuers", url, str(logs), str(plan.seed), str(number), str(LIMIT)]
     command += ["meddle"] if "meddle" in plan.only else []
     with (logs / f"enqueuer-{number}.err").open("wb") as errors:
-        return subprocess.Popen(command, cwd=TESTS, stdin=subprocess.DEVNULL, stderr=errors)
+        environment = {**os.environ, PARENT: str(os.getpid())}
+        return subprocess.Popen(command, cwd=TESTS, env=environment, stdin=subprocess.DEVNULL, stderr=errors)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -6,6 +6,7 @@ from itertools import groupby, pairwise
 from math import inf
 from operator import attrgetter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def leases(found):
 
 def settled(frontier, now=0.0):
     """After a look from the start that took no time."""
-    frontier.looked(now, 0.0)
+    frontier.looked(now, 0.0, in_vain=True)
     return frontier
 
 
@@ -195,7 +196,8 @@ def test_a_cheap_look_at_everything_forgets_what_gave_nothing_since_the_last_but
     settled(frontier)  # they gave something since the last one
     assert remembered(frontier, "k") == [("k", priority) for priority in range(1, 6)]
     frontier.learn([], [lease("k", 1, 150.0)], 200.0)
-    frontier.looked(0.0, RESCAN_SECONDS / RESCAN_COST * 2)  # an expensive one: there are dead entries somewhere
+    # An expensive one: there are dead entries somewhere.
+    frontier.looked(0.0, RESCAN_SECONDS / RESCAN_COST * 2, in_vain=True)
     assert len(remembered(frontier, "k")) == 5
     settled(frontier)
     assert remembered(frontier, "k") == [("k", 1), ("k", 4), ("k", 5)]
@@ -263,14 +265,37 @@ def test_an_idle_worker_sleeps_no_longer_than_to_the_next_look_from_the_start(as
     frontier = Frontier()
     frontier.scan(["k"], 0.0)
     settled(frontier)
-    assert frontier.patience(asleep_at, poll) == poll  # that was one
-    frontier.looked(0.0, cost)
+    settled(frontier)
+    assert frontier.patience(asleep_at, poll) == poll  # the second one in vain
+    frontier.looked(0.0, cost, in_vain=True)
     _, full = frontier.scan(["k"], asleep_at)
     patience = frontier.patience(asleep_at, poll)
     assert 0 <= patience <= poll
     if not full:
         assert patience <= max(RESCAN_SECONDS, RESCAN_COST * cost) - asleep_at
         assert patience == poll or frontier.scan(["k"], asleep_at + patience + 1e-6)[1]
+
+
+@pytest.mark.parametrize("begin", ["a start", "a lease", "a word of something runnable", "a nap"])
+def test_who_goes_to_rest_looks_from_the_start_once_more_before_it_sleeps_for_long(begin):
+    """An enqueue that saw nobody at rest may be committed just after the look that found nothing."""
+    frontier = Frontier()
+    if begin != "a start":
+        for _ in range(3):
+            frontier.scan(["k"], 0.0)
+            settled(frontier)
+    if begin == "a lease":
+        frontier.learn(frontier.scan(["k"], 0.0)[0], [lease("k", 0, 0.0)], 0.0)
+    elif begin == "a word of something runnable":
+        frontier.anew()
+    elif begin == "a nap":
+        frontier.looked(0.0, 0.0, in_vain=False)  # meanwhile no enqueue would have woken it
+    frontier.scan(["k"], 100.0)
+    settled(frontier, now=100.0)
+    assert frontier.patience(100.0, 3600.0) <= RESCAN_SECONDS
+    frontier.scan(["k"], 101.0)
+    settled(frontier, now=101.0)
+    assert frontier.patience(101.0, 3600.0) == 3600.0
 
 
 def test_what_asked_for_a_look_from_the_start_is_not_slept_over():
