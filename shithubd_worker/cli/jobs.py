@@ -120,8 +120,7 @@ def release(shared: Shared, ids: tuple[int, ...], reason: str | None, *, force: 
     def one(job: int) -> str:
         return operations.release_job(job, reason, force=force)
 
-    hint = "stop that worker, or add --force --reason TEXT"
-    return _each(_given(ids), one, done="released", hint=hint, as_json=as_json)
+    return _each(_given(ids), one, done="released", as_json=as_json)
 
 
 @jobs.command()
@@ -191,7 +190,7 @@ def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
             yield (after := int(job["id"]))
 
 
-def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool, hint: str = "") -> int:
+def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool) -> int:
     """Do one thing to each job, tell what came of each, and then fail if any was refused or isn't there."""
     from shithubd_worker.session import DatabaseError, forbidden, in_one_line, lost
 
@@ -211,13 +210,17 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
     elif not results:
         line("no such jobs")
     missing = [row["id"] for row in results if row["result"] == "no such job"]
-    refused = [f"job {row['id']} is {row['result']}" for row in results if row["result"] not in (done, "no such job")]
+    refused = [_refusal(**row) for row in results if row["result"] not in (done, "no such job")]
     if refused:
-        *others, last = [*refused, *map(_no_such, missing)]
-        raise Refused(*others, f"{last}: {hint}" if hint else last)
+        raise Refused(*refused, *map(_no_such, missing))
     if missing:
         raise NoSuchJob(*map(_no_such, missing))
     return EXIT_OK
+
+
+def _refusal(id: int, result: str) -> str:  # noqa: A002 (as in the JSON)
+    hint = ": stop that worker, or add --force --reason TEXT" if result.startswith("alive: ") else ""
+    return f"job {id} is {result}{hint}"
 
 
 def _no_such(job: int) -> str:

@@ -1,5 +1,7 @@
 -- processing → queued by an operator's word: the forced re-lease of the runbook. The old owner is fenced off. Refused
--- while the owner beats (p_force overrides). Returns what happened: released, alive, not processing, or no such job.
+-- while the owner beats (p_force overrides). Returns what happened: released; alive: <by whom>; not processing: <state>;
+-- not released: a trigger left the job as it was (one of the application's returned NULL or the old row: nothing is written
+-- of it); or no such job.
 -- As the owner, so that an operator can do it with its audit row alone.
 CREATE OR REPLACE FUNCTION release_job_v1(
     p_id bigint, p_force boolean DEFAULT false, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user
@@ -7,8 +9,9 @@ CREATE OR REPLACE FUNCTION release_job_v1(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_job  :"schema".jobs;
-    v_beat double precision;
+    v_job   :"schema".jobs;
+    v_beat  double precision;
+    v_state text;
 BEGIN
     SELECT * INTO v_job FROM :"schema".jobs WHERE id = p_id FOR UPDATE;
     IF NOT FOUND THEN
@@ -23,7 +26,11 @@ BEGIN
     UPDATE :"schema".jobs
        SET state = 'queued', attempts = greatest(attempts, 1) - 1, run_at = least(run_at, clock_timestamp()),
            leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
-     WHERE id = p_id;
+     WHERE id = p_id
+    RETURNING state INTO v_state;
+    IF NOT FOUND OR v_state = 'processing' THEN
+        RETURN 'not released: a trigger left the job as it was';
+    END IF;
     PERFORM :"schema".record_v1(ARRAY[ROW(
         p_id, v_job.kind, 'released', v_job.attempts, v_job.leased_by, v_job.leased_at, clock_timestamp(),
         pg_catalog.concat_ws(': ', pg_catalog.concat('released by ', p_actor), p_reason), NULL, v_job.lease_token, '7d'):::"schema".job_history]);

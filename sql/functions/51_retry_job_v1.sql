@@ -1,12 +1,15 @@
 -- failed → queued with its attempts and crashes forgotten, or queued for later → queued for now. Never a running job.
--- Returns what happened: retried, not retried: <state>, or no such job.
+-- Returns what happened: retried; not retried: <state>; not retried: a trigger left the job as it was (one of the
+-- application's returned NULL or the old row: nothing is written of it); or no such job.
 -- As the owner, so that an operator can do it with its audit row alone.
 CREATE OR REPLACE FUNCTION retry_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_job :"schema".jobs;
+    v_job    :"schema".jobs;
+    v_state  text;
+    v_run_at timestamptz;
 BEGIN
     SELECT * INTO v_job FROM :"schema".jobs WHERE id = p_id FOR UPDATE;
     IF NOT FOUND THEN
@@ -19,7 +22,11 @@ BEGIN
            attempts = CASE WHEN v_job.state = 'failed' THEN 0 ELSE attempts END,
            crashes = CASE WHEN v_job.state = 'failed' THEN 0 ELSE crashes END,
            alone = alone AND v_job.state <> 'failed'
-     WHERE id = p_id;
+     WHERE id = p_id
+    RETURNING state, run_at INTO v_state, v_run_at;
+    IF NOT FOUND OR v_state = 'failed' OR v_run_at = v_job.run_at AND v_run_at > clock_timestamp() THEN
+        RETURN 'not retried: a trigger left the job as it was';
+    END IF;
     INSERT INTO :"schema".audit (actor, action, target, reason, job_ids, detail)
     VALUES (p_actor, 'retry', pg_catalog.concat('job ', p_id), p_reason, ARRAY[p_id],
             pg_catalog.jsonb_build_object('state', v_job.state, 'attempts', v_job.attempts, 'crashes', v_job.crashes,

@@ -1,5 +1,6 @@
 -- failed, queued or paused → gone, kept in the history as discarded. Never a running job.
--- Returns what happened: discarded, not discarded: processing, or no such job.
+-- Returns what happened: discarded; not discarded: processing; not discarded: a trigger left the job as it was (one of the
+-- application's returned NULL: nothing is written of it); or no such job.
 -- As the owner, so that an operator can do it with its audit row alone.
 CREATE OR REPLACE FUNCTION discard_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
@@ -15,6 +16,9 @@ BEGIN
         RETURN 'not discarded: processing';
     END IF;
     DELETE FROM :"schema".jobs WHERE id = p_id;
+    IF NOT FOUND THEN
+        RETURN 'not discarded: a trigger left the job as it was';
+    END IF;
     PERFORM :"schema".record_v1(ARRAY[ROW(
         p_id, v_job.kind, 'discarded', v_job.attempts, NULL, NULL, clock_timestamp(), v_job.last_error, v_job.payload, NULL,
         '90d'):::"schema".job_history]);
