@@ -21,8 +21,8 @@ GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
 GRANT EXECUTE ON FUNCTION
     beat_v1, channel_v1, covering_holds_v1, end_expired_holds_v1, enqueues_notify_v1, ensure_history_v1, flip_v1,
     forget_drains_v1, forget_workers_v1, housemates_v1, lease_fate_v1, lease_refused_v1, lease_v1, lost_v1, pauses_v1, payload_text_v1, payloads_v1, record_v1, register_v1,
-    release_invocation_v1, release_strays_v1, release_worker_v1, renew_v1, return_crashed_v1, return_dead_v1, settle_soon_v1,
-    settle_v1, settle_within_v1, shorten_leases_v1, start_v1, sweep_v1, unregister_v1,
+    release_invocation_v1, release_strays_v1, release_worker_v1, renew_v1, return_crashed_v1, return_dead_v1, schema_key_v1,
+    settle_soon_v1, settle_v1, settle_within_v1, shorten_leases_v1, start_v1, sweep_v1, unregister_v1,
     wake_v1, wakes_come_v1
     TO shithub_worker;
 -- Its handlers: search.reindex and repo.maintenance.
@@ -54,4 +54,3 @@ GRANT EXECUTE ON FUNCTION claim_count_v1, counted_kinds_v1, queue_gauges_v1, rec
 -- What the functions above call in their turn.
 GRANT EXECUTE ON FUNCTION count_jobs_v1, held_kinds_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1, readable_v1,
     seconds_since_v1, statement_time_v1 TO shithub_worker, shithub_operator, shithub_metrics;
-GRANT EXECUTE ON FUNCTION schema_key_v1 TO shithub_worker, shithub_operator;

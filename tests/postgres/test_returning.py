@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -122,7 +123,7 @@ def test_every_function_that_writes_the_history_is_tried_without_one():
     writers = {
         path.stem.partition("_")[2]
         for path in (sql_directory() / "functions").glob("*.sql")
-        if "INSERT INTO job_history" in path.read_text()
+        if re.search(r'INSERT INTO (:"schema"\.)?job_history\b', path.read_text())
     }
     assert writers == {"record_v1", "settle_v1"}
 

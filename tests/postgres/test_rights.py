@@ -89,6 +89,9 @@ def work(database, url):
         bare.queue.housekeep(drop=bare.queue.may_drop)
         beat.unregister(me.id, [])
         bare.queue.value("enqueues_notify_v1")
+        nothing: list[str] = []
+        bare.queue.rows("lease_v1", me.id, uuid4(), *[nothing] * 7)  # it goes to rest
+        beat.wakes_come()
         beat.release_invocation("of nobody", "it is dead")
         counted = bare.queue.value("claim_count_v1", 0.0, 5.0)
         bare.queue.value("recount_v1")

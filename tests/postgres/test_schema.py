@@ -495,8 +495,8 @@ def make_day(database, retention, day):
     name = name_of(retention, day)
     after = day + datetime.timedelta(days=1)
     database.query(
-        f"CREATE TABLE {name} PARTITION OF job_history_{retention}"
-        f" FOR VALUES FROM ('{day} 00:00+00') TO ('{after} 00:00+00')"
+        f"SET ROLE shithub_owner; CREATE TABLE {name} PARTITION OF job_history_{retention}"
+        f" FOR VALUES FROM ('{day} 00:00+00') TO ('{after} 00:00+00'); RESET ROLE"
     )
     database.query(
         "INSERT INTO job_history (id, kind, outcome, attempts, finished_at, retention)"

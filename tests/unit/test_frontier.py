@@ -240,11 +240,11 @@ def test_however_many_notifications_ask_for_looks_these_take_a_small_share_and_n
 
 def test_a_notification_after_a_while_is_answered_by_a_look_at_once():
     frontier = settled(Frontier(), now=100.0)
-    frontier.looked(100.0, 0.01)
+    frontier.looked(100.0, 0.01, in_vain=True)
     assert not frontier.scan(["k"], 100.3)[1]
     frontier.heard()
     assert frontier.scan(["k"], 100.3)[1]
-    frontier.looked(100.3, 0.01)
+    frontier.looked(100.3, 0.01, in_vain=True)
     frontier.heard()
     assert not frontier.scan(["k"], 100.31)[1]
     assert 0.18 < frontier.patience(100.31, 3600.0) < 0.2  # and it isn't forgotten
