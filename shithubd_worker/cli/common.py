@@ -44,18 +44,12 @@ class Shared:
     def connect(
         self, name: str, *, pooled: bool = False, ours: bool = True, answer_seconds: float | None = None
     ) -> Connect:
-        """How to open connections."""
-        import psycopg
-
-        from shithubd_worker.errors import ConfigError
+        """How to open connections. Raises ConfigError if none could ever be opened."""
+        from shithubd_worker import conninfo
         from shithubd_worker.session import connector
 
-        try:
-            return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)
-        except psycopg.ProgrammingError as error:
-            # libpq quotes what it can't read, with the password that may stand in it.
-            reason = re.sub(r'"[^"]{2}.*"', '"..."', str(error).strip(), flags=re.DOTALL)
-            raise ConfigError(f"--database-url (SHITHUBD_WORKER_DATABASE_URL): {reason}") from None
+        conninfo.check(self.database_url)
+        return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)
 
     def operations(self, *, as_owner: bool = False) -> Operations:
         """A connection for an operator's command, its schema checked. `as_owner`: as the queue's owner, if the login

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -79,9 +80,10 @@ def parse(text: str) -> dict[str, str]:
     {'PGHOST': 'db 1', 'PGUSER': 'a b'}
     """
     variables = {}
+    text, _, _ = text.partition("\0")  # there systemd stops too, and no variable can hold one
     for line in text.replace("\\\n", "").splitlines():
         name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith(("#", ";")):
+        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name.strip()):  # a comment, or no variable's name
             continue
         value = value.strip()
         if value[:1] in ("'", '"'):

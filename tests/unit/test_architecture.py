@@ -20,7 +20,7 @@ LONGEST_FILE = 400
 LAYERS = (
     ("errors", "model", "plain", "sqlfiles"),
     ("arrays", "forks", "outlets", "sqlstates", "units"),
-    ("backoff", "children", "client", "clock", "config", "logs"),
+    ("backoff", "children", "client", "clock", "config", "conninfo", "logs"),
     ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
     ("registry", "job", "rights"),
     ("attempt",),
@@ -49,6 +49,7 @@ HANDLERS_MAY_IMPORT = {"errors", "registry", "config", "job", "handlers", ""}
 SPEAK_TO_THE_DATABASE = {
     *(
         "client",
+        "conninfo",
         "history",
         "rights",
         "schema",
