@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn
 
 from shithubd_worker.cli import host_env
 
@@ -106,3 +108,49 @@ def test_people_and_the_owner_of_the_tables_log_in_otherwise_than_the_workers(fi
         host_env.os.environ.clear()
         assert adopted(*words)["PGUSER"] == user
         assert host_env.os.environ["PGPASSFILE"] == str(files / passfile)
+
+
+# What worker.env says, and as whom, with which password, a person's command logs in then.
+LOGINS = {
+    "PGHOST=db\nPGUSER=shithub": ("oncall", "by operator.pgpass"),
+    f"{host_env.DATABASE_URL}=postgresql://db/shithub": ("oncall", "by operator.pgpass"),
+    f"{host_env.DATABASE_URL}=postgresql://shithub@db/shithub": ("shithub", "by operator.pgpass"),
+    f"{host_env.DATABASE_URL}=postgresql://shithub:url@db/shithub": ("shithub", "url"),
+    f"{host_env.DATABASE_URL}=postgresql://:url@db/shithub": ("oncall", "url"),
+    "PGSERVICE=ours\nPGSERVICEFILE={files}/services": ("shithub", "service"),
+    "PGHOST=db\nPGPASSWORD=variable": ("oncall", "variable"),
+    "PGHOST=db\nPGPASSFILE={files}/pgpass": ("oncall", "by pgpass"),
+}
+
+
+@pytest.mark.parametrize("text", LOGINS)
+@pytest.mark.parametrize("own", [False, True])
+def test_what_worker_env_says_of_a_login_wins_over_the_files_of_people_as_day_one_says(
+    files: Path, text: str, own: bool
+) -> None:
+    (files / "worker.env").write_text(text.format(files=files))
+    (files / "services").write_text("[ours]\nhost=db\nuser=shithub\npassword=service\n")
+    for name in ("pgpass", "operator.pgpass"):
+        (files / name).write_text(f"*:*:*:*:by {name}\n")
+        (files / name).chmod(0o600)
+    (files / "operator.env").write_text(
+        f"{host_env.DATABASE_URL}=postgresql://me:mine@db/shithub" if own else "PGUSER=oncall"
+    )
+    taken = adopted("drain")
+    url = taken.pop(host_env.DATABASE_URL, "")
+    nowhere = make_conninfo(url, host="/dev/null")
+    for name, value in taken.items():
+        host_env.os.putenv(name, value)  # where libpq reads it
+    try:
+        login = PGconn.connect(nowhere.encode())
+    finally:
+        for name in taken:
+            host_env.os.unsetenv(name)
+    assert (login.user.decode(), login.password.decode()) == (("me", "mine") if own else LOGINS[text])
+
+
+@pytest.mark.parametrize(
+    "text", ["=x\nPGHOST=db", "1=x\nA B=x\nPGHOST=db", "PGHOST=db\n\0PGUSER=x", "PGHOST=db\0x\nPGUSER=x"]
+)
+def test_what_no_variable_can_be_is_left_out(text: str) -> None:
+    assert host_env.parse(text) == {"PGHOST": "db"}
