@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class SteppedClock:
             " WHERE pronamespace = 'public'::regnamespace AND prosrc LIKE '%clock_timestamp()%' AND prokind = 'f'"
             " AND proname <> 'stepped_clock'"
         ):
-            database.query(text.replace("clock_timestamp()", "stepped_clock()"))
+            # By its schema: most functions search in pg_catalog alone.
+            database.query(re.sub(r"(pg_catalog\.)?clock_timestamp\(\)", "public.stepped_clock()", text))
         for table, column in database.query(
             "SELECT adrelid::regclass::text, attname"
             " FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum"
