@@ -110,6 +110,9 @@ def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
 def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[str]) -> list[str]:
     """Have the queue owned by shithub_owner, and so all that it will be made of. Returns what was done.
 
+    All of it: the tables, what is attached to the history, and, of what is but named like ours, only what its owner
+    has: days that were detached and not dropped, functions. What a stranger named so stays his.
+
     A login that owned it until now becomes a member of the roles that it works with, so that its workers go on.
     """
     _let_create(connection, schema)
@@ -118,15 +121,33 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
         return []
     connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
     tables = sorted({grant.object for grant in grants() if grant.privilege != "EXECUTE"})
-    rows = connection.execute(
-        "SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %s::text) FROM pg_class"
-        " WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relkind IN ('r', 'p')"
-        " AND (relname = ANY (%s) OR relname ~ '^job_history_(7d|90d)(_[0-9]{8})?$')"
-        " UNION ALL SELECT format('ALTER FUNCTION %%s OWNER TO %%I', oid::regprocedure, %s::text) FROM pg_proc"
-        " WHERE pronamespace = to_regnamespace(quote_ident(%s)) AND proname = ANY (%s)",
-        (OWNER, schema, tables, OWNER, schema, list(functions)),
+    # A day whose detach was interrupted can't be altered before that is done.
+    pending = connection.execute(
+        "SELECT format('ALTER TABLE %%s DETACH PARTITION %%s FINALIZE', inhparent::regclass, inhrelid::regclass)"
+        " FROM pg_inherits WHERE inhdetachpending AND inhparent IN (SELECT relid FROM pg_partition_tree("
+        "  to_regclass(format('%%I.job_history', %s::text))))",
+        (schema,),
     ).fetchall()
-    for (alter,) in rows:
+    rows = connection.execute(
+        "WITH RECURSIVE ours AS (SELECT oid FROM pg_class WHERE relname = ANY (%(tables)s)"
+        "  AND relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relkind IN ('r', 'p')"
+        " UNION SELECT inhrelid FROM ours JOIN pg_inherits ON inhparent = oid)"
+        " SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(new)s::text) FROM ours"
+        " UNION SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(new)s::text) FROM pg_class"
+        " WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relkind = 'r'"
+        " AND relowner = %(old)s::regrole AND relname ~ '^job_history_(7d|90d)_[0-9]{8}$'"
+        " UNION SELECT format('ALTER FUNCTION %%s OWNER TO %%I', oid::regprocedure, %(new)s::text) FROM pg_proc"
+        " WHERE pronamespace = to_regnamespace(quote_ident(%(schema)s))"
+        " AND proowner = %(old)s::regrole AND proname = ANY (%(functions)s)",
+        {
+            "tables": tables,
+            "schema": schema,
+            "functions": list(functions),
+            "old": sql.Identifier(str(owner)).as_string(connection),
+            "new": OWNER,
+        },
+    ).fetchall()
+    for (alter,) in [*pending, *rows]:
         connection.execute(alter.encode())
     done = [f"owner {OWNER} in place of {owner}"]
     if not _value(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", owner):
@@ -200,7 +221,7 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
     search_path. Returns what was done."""
     before = _held(connection, schema)
     for what in sorted({f"{kind} {name}" for kind, name, *_ in before}):
-        connection.execute(f"REVOKE ALL ON {what} FROM PUBLIC, {', '.join(GRANTED)}".encode())
+        connection.execute(f"REVOKE ALL ON {what} FROM PUBLIC, {', '.join(GRANTED)} CASCADE".encode())
     connection.execute((sql_directory() / "rights.sql").read_bytes())
     after = _held(connection, schema)
     if before == after:
@@ -210,10 +231,11 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
 
 # What the roles, and PUBLIC (oid 0), were given of what the owner has in the schema.
 _HELD = """
-    SELECT 'TABLE' AS kind, c.oid::regclass::text AS name, '' AS col, pg_get_userbyid(a.grantee)::text, a.privilege_type
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name, '' AS col,
+           pg_get_userbyid(a.grantee)::text, a.privilege_type
       FROM pg_class c, aclexplode(c.relacl) a
      WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relowner = current_user::regrole
-       AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) = ANY (%(roles)s)) AND c.relkind IN ('r', 'p')
+       AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) = ANY (%(roles)s)) AND c.relkind IN ('r', 'p', 'S')
     UNION ALL
     SELECT 'TABLE', c.oid::regclass::text, t.attname, pg_get_userbyid(a.grantee)::text, a.privilege_type
       FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid, aclexplode(t.attacl) a
