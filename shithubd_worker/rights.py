@@ -71,10 +71,26 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
     if rows:
         missing = [f"{privilege} on {name}" + (f" ({column})" if column else "") for privilege, name, column in rows]
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""  # noqa: PLR2004 (enough to see what it is)
-        raise RightsMissing(
-            f"{LACKS}: {', '.join(missing[:3])}{more}; with the roles of `migrate --roles`:"
-            f' GRANT {role} TO "{connection.info.user}"'
-        )
+        grant = f'GRANT {role} TO "{connection.info.user}"'
+        if find_owner(connection, schema) != OWNER:
+            help_ = f"; its owner can give it, or, with the roles of `migrate --roles`: {grant}"
+        elif lacks(connection, schema, role):
+            help_ = f": {grant}"
+        else:
+            help_ = f"; {role} has it after `shithubd-worker migrate`"
+        raise RightsMissing(f"{LACKS}: {', '.join(missing[:3])}{more}{help_}")
+
+
+def lacks(connection: psycopg.Connection, schema: str, role: str) -> bool:
+    """Would it help the login to be a member of a role of ours? Not where the roles have no rights, nor one that is a
+    member already, nor the owner."""
+    return find_owner(connection, schema) == OWNER and not _value(
+        connection,
+        "SELECT pg_has_role(%s, 'USAGE') OR coalesce((SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles"
+        " WHERE rolname = %s), false)",
+        OWNER,
+        role,
+    )
 
 
 def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:

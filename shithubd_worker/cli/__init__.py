@@ -9,9 +9,9 @@ import sys
 import click
 
 from shithubd_worker import __version__
-from shithubd_worker.cli import history, holds, host_env, jobs, needs, queue, run, runbook, screen, status, units
+from shithubd_worker.cli import history, holds, host_env, jobs, queue, run, runbook, screen, status, units
 from shithubd_worker.cli.common import Shared, database_options
-from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, LACKS, RightsMissing, ShithubdError
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
 
 EPILOG = """
 \b
@@ -99,13 +99,15 @@ def _main() -> int:
             raise
         from shithubd_worker.session import explained
 
-        return _fail(explained(error))
+        told = explained(error)
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+        return _fail(told)
 
 
 def _fail(error: ShithubdError) -> int:
     lines = [str(each) for each in error.args] or [type(error).__name__]
-    if isinstance(error, RightsMissing) and lines[0].startswith(LACKS) and "shithub_" not in lines[0]:
-        lines[0] += f": this needs the role {needs.role(sys.argv[1:])}"
+    lines[0] = ": ".join([lines[0], *getattr(error, "__notes__", ())])
     for line in lines:
         screen.say(f"shithubd-worker: {line}")
     return error.exit_code

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from shithubd_worker.cli import screen
+from shithubd_worker.cli import needs, screen
 from shithubd_worker.errors import Refused
 
 if TYPE_CHECKING:
@@ -89,7 +89,12 @@ def with_database(function: F) -> F:
     @click.pass_context
     def wrapped(ctx: click.Context, /, database_url: str | None, schema: str | None, **rest: Any) -> Any:
         given = ctx.find_object(Shared) or Shared(None, None)
-        return ctx.invoke(function, given.merged(database_url, schema), **rest)
+        shared = given.merged(database_url, schema)
+        try:
+            return ctx.invoke(function, shared, **rest)
+        except Exception as error:
+            needs.note(error, shared, ctx.command_path.split()[1:])
+            raise
 
     wrapped.__doc__ = function.__doc__
     wrapped.__name__ = function.__name__

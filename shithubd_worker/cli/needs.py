@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from shithubd_worker.errors import LACKS, RightsMissing, ShithubdError
+
+if TYPE_CHECKING:
+    from shithubd_worker.cli.common import Shared
 
 OPERATOR = "shithub_operator"
 # All others are an operator's. The first word is enough: no family has commands of two roles.
@@ -28,3 +35,25 @@ def role(arguments: Sequence[str]) -> str:
         elif not word.startswith("-"):
             return NEEDS.get(word, OPERATOR)
     return OPERATOR
+
+
+def note(error: Exception, shared: Shared, command: Sequence[str]) -> None:
+    """Note on the refusal of a command which role the login lacks: only if the roles have their rights here, and the
+    login neither is a member of the one that the command needs nor has the rights of the owner.
+
+    What one of the application's triggers was refused, say, that role wouldn't help.
+    """
+    if isinstance(error, RightsMissing):
+        refused = str(error).startswith(LACKS) and "shithub_" not in str(error)  # it doesn't say so itself
+    else:
+        # Of psycopg, which nothing is known of here until there was a connection: inside a function there is a context.
+        refused = getattr(error, "sqlstate", None) == "42501" and not error.diag.context  # type: ignore[attr-defined]
+    if not refused:
+        return
+    import psycopg
+
+    from shithubd_worker import rights
+
+    with suppress(psycopg.Error, ShithubdError), shared.connect("shithubd-worker command")() as connection:
+        if rights.lacks(connection, shared.schema_name, role(command)):
+            error.add_note(f"this needs the role {role(command)}")
