@@ -153,38 +153,6 @@ def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
         )
 
 
-# The tables that functions write which search in pg_catalog alone. A trigger there runs with their search_path.
-WRITTEN_BY_DEFINERS = ("jobs", "job_history", "holds", "audit")
-
-
-def bare_triggers(connection: psycopg.Connection, schema: str) -> list[str]:
-    """A warning for each trigger of the application's whose function finds no table by an unqualified name when such a
-    function of ours fires it, with the statement that mends it: the queue's schema, and the function's own."""
-    rows = connection.execute(
-        "SELECT t.tgname, pg_catalog.format('%%I.%%I', %s::text, c.relname),"
-        " pg_catalog.format('%%I.%%I()', n.nspname, p.proname),"
-        " CASE WHEN p.prosecdef THEN '' ELSE ' runs with the rights of the queue''s owner and' END,"
-        " pg_catalog.concat_ws(', ', pg_catalog.quote_ident(%s),"
-        "  CASE WHEN n.nspname <> %s THEN pg_catalog.quote_ident(n.nspname) END, 'pg_temp')"
-        " FROM pg_catalog.unnest(%s::text[]) name,"
-        " LATERAL (SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s::text, name)) AS root) r,"
-        " pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid"
-        " JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-        " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
-        " WHERE (t.tgrelid = root OR t.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(root)))"
-        # Not what PostgreSQL made for a foreign key or for a partition, nor what looks up no names.
-        " AND NOT t.tgisinternal AND t.tgparentid = 0 AND l.lanname NOT IN ('internal', 'c')"
-        " AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) s WHERE s LIKE 'search\\_path=%%') ORDER BY 2, 1",
-        (schema, schema, schema, list(WRITTEN_BY_DEFINERS), schema),
-    ).fetchall()
-    return [
-        f"the trigger {trigger} on {table} calls {function}, which has no search_path of its own: when an operator's"
-        f" command or a worker's sweep fires it, it{rights_of} finds no table by an unqualified name."
-        f" As its owner: ALTER FUNCTION {function} SET search_path = {path}"
-        for trigger, table, function, rights_of, path in rows
-    ]
-
-
 def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False, dry_run: bool = False) -> list[str]:
     """Bring a database up to date, in one transaction, and return the names of what was applied ([] if nothing).
 
@@ -242,7 +210,7 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
                 " migrate with the newer release"
             )
         # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names. Those
-        # with the rights of the owner, and what they call, search in pg_catalog alone.
+        # with the rights of the owner, and what they call, name ours by the schema, and search in pg_catalog first.
         connection.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(schema)))
         new = [migration for migration in migrations() if migration.version > found.version]
         for migration in new:

@@ -31,7 +31,7 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
     """Bring the database's schema up to date. Doing it twice changes nothing.
 
     Needs no extension and no superuser, only the right to create in the schema; doesn't create the database.
-    Two at once wait for each other. Warns of a trigger of yours on its tables that needs a search_path of its own.
+    Two at once wait for each other.
 
     With --roles, which wants CREATEROLE the first time, the queue belongs to shithub_owner, and a login is given what
     it needs by making it a member of others (docs/rights.md):
@@ -63,9 +63,6 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
                 f" for a new queue: GRANT USAGE, CREATE ON SCHEMA {shared.schema_name} TO"
                 f" {'shithub_owner' if roles else connection.info.user}"
             ) from error
-        warnings = schema.bare_triggers(connection, shared.schema_name)
-    for warning in warnings:
-        say(f"warning: {warning}")
     if as_json:
         emit(
             {
@@ -73,7 +70,6 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
                 "version": schema.newest_version(),
                 "applied": applied,
                 "dry_run": dry_run,
-                "warnings": warnings,
             }
         )
     else:

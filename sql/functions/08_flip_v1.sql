@@ -4,7 +4,7 @@
 -- don't. A row that a trigger skips stays without a warning. For want of memory or disk it fails as a whole: that is about
 -- no single job.
 CREATE OR REPLACE FUNCTION flip_v1(p_ids bigint[], p_state text) RETURNS bigint[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+LANGUAGE plpgsql SET search_path = pg_catalog, :"schema", pg_temp SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
     v_done bigint[] := '{}';

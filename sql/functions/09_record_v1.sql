@@ -2,7 +2,7 @@
 -- leapt. For everybody but settle_v1, in which the exception's block would cost each job: a worker whose settle found no
 -- day makes it and settles again.
 CREATE OR REPLACE FUNCTION record_v1(p_rows job_history[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, :"schema", pg_temp
 AS $$
 DECLARE
     v_constraint text;

@@ -3,7 +3,7 @@
 -- warning of how many and what to do; for what somebody has locked, the pause stays until a later call. Called by sweep_v1.
 -- As the owner, so that a worker can write no audit row but this one.
 CREATE OR REPLACE FUNCTION end_expired_holds_v1(p_limit integer DEFAULT 5000) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$
 DECLARE
     v_hold    :"schema".holds;

@@ -3,7 +3,7 @@
 -- As the owner, so that an operator can set no hold without its audit row.
 CREATE OR REPLACE FUNCTION hold_v1(p_scope text, p_target text, p_reason text, p_until timestamptz, p_actor text)
 RETURNS holds
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$
 DECLARE
     v_hold :"schema".holds;

@@ -2,7 +2,7 @@
 -- at work on it (mirror_pause_v1) holds the row shared, so that it is over when this returns.
 -- Called by resume_v1 and resume_kind_v1. As the owner: see hold_v1.
 CREATE OR REPLACE FUNCTION unhold_v1(p_scope text, p_target text, p_reason text, p_actor text) RETURNS SETOF holds
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$
 DECLARE
     v_hold :"schema".holds;

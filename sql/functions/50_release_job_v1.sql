@@ -6,7 +6,7 @@
 CREATE OR REPLACE FUNCTION release_job_v1(
     p_id bigint, p_force boolean DEFAULT false, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user
 ) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$
 DECLARE
     v_job   :"schema".jobs;

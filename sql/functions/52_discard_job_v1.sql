@@ -4,7 +4,7 @@
 -- As the owner, so that an operator can do it with its audit row alone.
 CREATE OR REPLACE FUNCTION discard_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$
 DECLARE
     v_job :"schema".jobs;

@@ -16,9 +16,15 @@ from shithubd_worker import rights, schema
 from shithubd_worker.errors import Refused
 
 SAFE_PATH = "search_path=pg_catalog, pg_temp"
+# Of a function that writes where the application may have a trigger, which looks for its own tables.
+TRIGGERS_PATH = "search_path=pg_catalog, public, pg_temp"
+WRITES = re.compile(r'(?:INSERT INTO|UPDATE|DELETE FROM) "public"\.(jobs|job_history|holds|audit)\b')
+UNQUALIFIED = re.compile(r"(?<![.\w])([a-z_0-9]+)\(")
 OURS = re.compile(r"\b[a-z_]+_v\d+\b")
 TYPES = ("text", "name", "integer", "bigint", "date", "timestamptz", "double precision", "numeric", "boolean", "text[]")
+ALL_TYPES = (*TYPES, "smallint", "interval", "jsonb", "uuid", "inet", "bigint[]", "integer[]")
 OPERATORS = ("=", "<>", "<", "<=", ">", ">=", "||", "+", "-", "~")
+ALL_OPERATORS = (*OPERATORS, "*", "->", "->>", "@>", "!~", "~~")
 
 
 def functions(database, where="true"):
@@ -41,13 +47,19 @@ def definers_and_what_they_call(database):
     return found
 
 
-def test_every_definer_searches_in_pg_catalog_alone_and_so_does_what_it_calls(any_database):
+def path_of(settings):
+    return next((each for each in settings if each.startswith("search_path=")), None)
+
+
+def test_every_definer_searches_in_pg_catalog_first_and_so_does_what_it_calls(any_database):
     definers = functions(any_database, "prosecdef")
     assert {"jobs_enqueued_v1", "ensure_history_v1"} <= definers.keys()
     assert [name for name, (_, _, everybody) in definers.items() if everybody] == []
     running = definers_and_what_they_call(any_database)
-    assert {"wake_v1", "channel_v1"} <= running.keys()
-    assert [name for name, (_, settings, _) in running.items() if SAFE_PATH not in settings] == []
+    assert {"wake_v1", "channel_v1", "flip_v1"} <= running.keys()
+    expected = {name: TRIGGERS_PATH if WRITES.search(body) else SAFE_PATH for name, (body, _, _) in running.items()}
+    assert {name: path_of(settings) for name, (_, settings, _) in running.items()} == expected
+    assert {"hold_v1", "flip_v1", "record_v1"} <= {name for name, path in expected.items() if path == TRIGGERS_PATH}
 
 
 def test_every_function_searches_among_a_sessions_temporary_things_last(any_database):
@@ -55,7 +67,8 @@ def test_every_function_searches_among_a_sessions_temporary_things_last(any_data
         name: [each for each in rest[1] if "search_path" in each] for name, rest in functions(any_database).items()
     }
     assert paths
-    assert {name for name, path in paths.items() if path not in (["search_path=public, pg_temp"], [SAFE_PATH])} == set()
+    safe = (["search_path=public, pg_temp"], [SAFE_PATH], [TRIGGERS_PATH])
+    assert {name for name, path in paths.items() if path not in safe} == set()
 
 
 class Mallory:
@@ -103,6 +116,28 @@ class Mallory:
             f" $$ BEGIN RAISE EXCEPTION 'captured: {name}({arguments})'; END $$"
         )
 
+    def plant_all(self, *bodies):
+        """Functions with each name that these bodies call without a schema, for one or two arguments of any type, or
+        some of the commonest, and operators for any two."""
+        called = sorted({name for body in bodies for name in UNQUALIFIED.findall(body)})
+        rows = self.database.query(
+            "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace"
+            " AND proname = ANY (%s)",
+            called,
+        )
+        names = {name for (name,) in rows}
+        with self.connect() as connection, connection.transaction(), connection.pipeline():
+            signatures = [types for n in (1, 2) for types in product(ALL_TYPES, repeat=n)]
+            signatures += [types for n in (3, 4, 5) for types in product(("text", "bigint"), repeat=n)]
+            for name, types in product(["planted", *names], signatures):
+                self._function(connection, name, types)
+            for operator, (left, right) in product(ALL_OPERATORS, product(ALL_TYPES, repeat=2)):
+                connection.execute(
+                    f"CREATE OPERATOR public.{operator} (LEFTARG = {left}, RIGHTARG = {right},"
+                    " FUNCTION = public.planted)"
+                )
+        return names
+
     def leave(self):
         self.database.query(f"DROP OWNED BY {self.name} CASCADE; DROP ROLE {self.name}")
 
@@ -139,6 +174,61 @@ def test_a_stranger_who_may_create_in_our_schema_gets_no_code_of_his_run_with_th
         owner.execute("SET search_path = public, pg_catalog")
         made = owner.execute("SELECT public.ensure_history_v1(16)").fetchone()
         assert made == (4,)
+
+
+# Each function that runs with the rights of the owner, by each of its ways.
+CALLS = """
+    INSERT INTO public.jobs (kind) SELECT 'k' FROM generate_series(1, 6);
+    INSERT INTO public.jobs (kind, state, last_error) VALUES ('k', 'failed', 'no'), ('refused', 'paused', NULL);
+    INSERT INTO public.jobs (kind, state, leased_by, leased_at, worker_id)
+    SELECT 'k', 'processing', 'h:1', now(), gen_random_uuid() FROM generate_series(1, 2);
+    SELECT public.hold_v1('kind', 'k', 'why', NULL, 'me');
+    SELECT public.hold_v1('kind', 'k', 'why', now() + '1 h', 'me');
+    SELECT public.mirror_pause_v1(id) FROM public.holds;
+    SELECT public.unhold_v1('kind', 'k', 'why', 'me');
+    SELECT public.unpause_v1('k');
+    SELECT public.unpause_v1('refused');
+    SELECT public.hold_v1('worker', 'gone', 'why', NULL, 'me');
+    SELECT public.forget_drains_v1();
+    INSERT INTO public.holds (scope, target, actor, until)
+    VALUES ('fleet', '', 'me', now()), ('kind', 'k', 'me', now()), ('kind', 'refused', 'me', now());
+    UPDATE public.jobs SET state = 'paused' WHERE state = 'queued';
+    SELECT public.end_expired_holds_v1();
+    SELECT public.retry_job_v1(id, 'why') FROM public.jobs WHERE state = 'failed';
+    SELECT public.retry_job_v1(id) FROM public.jobs WHERE state = 'processing';
+    SELECT public.release_job_v1(id, true, 'why') FROM public.jobs WHERE state = 'processing';
+    SELECT public.discard_job_v1(id, 'why') FROM public.jobs WHERE kind = 'k';
+    SELECT public.record_v1(ARRAY[
+        ROW(0, 'k', 'ok', 1, 'h:1', now(), now() + '14 days', NULL, NULL, NULL, '7d')::public.job_history]);
+    SELECT public.ensure_history_v1(16)
+"""
+
+
+def test_no_function_or_operator_that_fits_better_runs_with_the_owners_rights(any_database, mallory):
+    running = definers_and_what_they_call(any_database)
+    uncalled = {name for name in functions(any_database, "prosecdef") if f".{name}(" not in CALLS}
+    assert uncalled == {"jobs_enqueued_v1"}  # by each INSERT
+    any_database.query(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;"
+        " CREATE TRIGGER refusing BEFORE UPDATE ON jobs FOR EACH ROW WHEN (OLD.kind = 'refused')"
+        " EXECUTE FUNCTION refuse()"
+    )
+    last = "SELECT max(relid::text) FROM pg_partition_tree('job_history_7d') WHERE isleaf"
+    any_database.query(f"DROP TABLE {any_database.value(last)}")  # record_v1 makes that day
+    assert {"clock_timestamp", "now"} & mallory.plant_all(*(body for body, _, _ in running.values()))
+    with any_database.connect() as owner:
+        owner.execute("SET search_path = pg_catalog")
+        for statement in filter(str.strip, CALLS.split(";")):
+            owner.execute(statement)
+        # Where the arguments don't fit exactly, what was planted is captured.
+        owner.execute("SET search_path = pg_catalog, public")
+        for inexact in ("'a'::text || 1::bigint", "format('%s'::text, 1::bigint)"):
+            with pytest.raises(psycopg.errors.RaiseException, match="captured"):
+                owner.execute(f"SELECT {inexact}")
+    outcomes = dict(any_database.query("SELECT outcome, count(*) FROM job_history GROUP BY 1"))
+    assert outcomes == {"ok": 1, "released": 2, "discarded": 9}
+    actions = dict(any_database.query("SELECT action, count(*) FROM audit GROUP BY 1"))
+    assert actions == {"pause": 2, "resume": 1, "drain": 1, "expire": 3, "retry": 1, "release": 2, "discard": 9}
 
 
 def test_a_table_with_the_name_of_a_day_is_left_alone_and_the_other_days_are_made(any_database, mallory):

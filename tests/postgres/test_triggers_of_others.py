@@ -1,28 +1,32 @@
-"""An application's trigger on our tables, whose function names things without a schema: `migrate` warns of it, and what
-it keeps from being paused or resumed is told."""
+"""An application's triggers on our tables: they work in every command, and what they refuse is told."""
 
 from __future__ import annotations
 
 import json
-import re
 from contextlib import closing
 
 import pytest
 
-from shithubd_worker import schema
 from shithubd_worker.errors import EXIT_OK, EXIT_REFUSED
 from shithubd_worker.operations import Operations
 from shithubd_worker.session import connector
 
+# Names no schema, as most do.
 NOTE = """
-    CREATE TABLE notes (id bigint);
+    CREATE TABLE notes (what text);
     GRANT INSERT ON notes TO shithub_owner;
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN INSERT INTO notes VALUES (coalesce(NEW.id, OLD.id)); RETURN coalesce(NEW, OLD); END $$;
+        BEGIN
+            INSERT INTO notes VALUES (concat_ws(' ', TG_OP, substring(TG_TABLE_NAME, '^[a-z]+(?:_history)?')));
+            RETURN coalesce(NEW, OLD);
+        END $$
 """
-TRIGGER = "CREATE TRIGGER noting AFTER UPDATE OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION note()"
-MEND = "ALTER FUNCTION public.note() SET search_path = public, pg_temp"
-WHY = 'the database refuses to put job {} into the state {}: relation "notes" does not exist'
+REFUSE = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+    CREATE TRIGGER refusing AFTER UPDATE OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+MEND = "DROP TRIGGER refusing ON jobs"
+WHY = "the database refuses to put job {} into the state {}: not now"
 SILENT = """
     CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$ BEGIN RETURN NULL; END $$;
     CREATE TRIGGER skipping BEFORE UPDATE ON jobs FOR EACH ROW WHEN (OLD.id = 1) EXECUTE FUNCTION skip()
@@ -44,54 +48,44 @@ def states(database):
     return dict(database.query("SELECT id, state FROM jobs ORDER BY id"))
 
 
-def test_migrate_warns_of_each_trigger_whose_function_has_no_search_path(any_database, run):
-    any_database.query(NOTE + TRIGGER)
+def test_a_trigger_that_names_no_schema_finds_its_tables_in_every_command(any_database, run):
+    any_database.query(NOTE)
+    for table in ("jobs", "job_history", "holds", "audit"):
+        any_database.query(
+            f"CREATE TRIGGER noting AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION note()"
+        )
+    any_database.query("INSERT INTO jobs (kind) VALUES ('k'); INSERT INTO jobs (kind, state) VALUES ('k', 'failed')")
     any_database.query(
-        'CREATE SCHEMA "my forge"; CREATE FUNCTION "my forge"."Kept"() RETURNS trigger LANGUAGE plpgsql'
-        " SET work_mem = '1MB' AS 'BEGIN RETURN NULL; END';"
-        ' CREATE TRIGGER keeping AFTER INSERT ON job_history FOR EACH ROW EXECUTE FUNCTION "my forge"."Kept"();'
-        " CREATE TRIGGER same BEFORE UPDATE ON jobs FOR EACH ROW"
-        " EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+        "INSERT INTO jobs (kind, state, leased_by, leased_at, worker_id)"
+        " VALUES ('k', 'processing', 'h:1', '2000-01-01', gen_random_uuid())"
     )
-    day = any_database.value("SELECT min(relid::text) FROM pg_partition_tree('job_history') WHERE isleaf")
-    any_database.query(f"CREATE TRIGGER of_a_day AFTER INSERT ON {day} FOR EACH ROW EXECUTE FUNCTION note()")
-    there = 'public, "my forge", pg_temp'
-    expected = [
-        ("keeping on public.job_history", f'ALTER FUNCTION "my forge"."Kept"() SET search_path = {there}'),
-        (f"of_a_day on public.{day}", MEND),
-        ("noting on public.jobs", MEND),
-    ]
-    for options in ([], ["--dry-run"], ["--roles"], ["--roles", "--dry-run"]):
-        code, out, err = run("migrate", "--json", *options)
-        told = err.splitlines()
-        assert (code, len(told)) == (EXIT_OK, len(expected)), err
-        for line, (trigger, mend) in zip(told, expected, strict=True):
-            assert line.startswith(f"warning: the trigger {trigger} calls ")
-            assert "runs with the rights of the queue's owner and finds" in line
-            assert line.endswith(mend)
-        assert [f"warning: {each}" for each in json.loads(out)["warnings"]] == told
-    assert run("migrate")[2].splitlines() == told
-    for _, mend in expected:
-        any_database.query(mend)
-    code, out, err = run("migrate", "--json")
-    assert (code, json.loads(out)["warnings"], err) == (EXIT_OK, [], "")
 
+    def noted(*arguments):
+        any_database.query("DELETE FROM notes")
+        code, _, err = run(*arguments)
+        assert (code, err) == (EXIT_OK, "")
+        return {what for (what,) in any_database.query("SELECT what FROM notes")}
 
-def test_migrate_looks_at_every_table_that_a_function_with_the_strict_path_writes():
-    strict = [
-        text
-        for path in (schema.sql_directory() / "functions").glob("*.sql")
-        if "SET search_path = pg_catalog, pg_temp" in (text := path.read_text())
-    ]
-    written = {
-        name for text in strict for name in re.findall(r'(?:INSERT INTO|UPDATE|DELETE FROM) :"schema"\.(\w+)', text)
+    assert noted("pause-kind", "k") == {"INSERT holds", "INSERT audit", "UPDATE jobs"}
+    assert noted("pause-kind", "k", "--reason", "why") == {"UPDATE holds", "INSERT audit"}
+    assert noted("resume-kind", "k") == {"DELETE holds", "INSERT audit", "UPDATE jobs"}
+    assert noted("drain", "--host", "h") == {"INSERT holds", "INSERT audit"}
+    assert noted("resume") == {"DELETE holds", "INSERT audit"}
+    assert noted("jobs", "retry", "2") == {"UPDATE jobs", "INSERT audit"}
+    assert noted("jobs", "release", "3") == {"UPDATE jobs", "INSERT job_history", "INSERT audit"}
+    assert noted("jobs", "discard", "1") == {"DELETE jobs", "INSERT job_history", "INSERT audit"}
+    any_database.query("INSERT INTO holds (scope, target, actor, until) VALUES ('kind', 'k', 'me', '2000-01-01')")
+    any_database.query("UPDATE jobs SET state = 'paused'; DELETE FROM notes; SELECT end_expired_holds_v1()")
+    assert {what for (what,) in any_database.query("SELECT what FROM notes")} == {
+        "UPDATE jobs",
+        "DELETE holds",
+        "INSERT audit",
     }
-    assert written == set(schema.WRITTEN_BY_DEFINERS)
 
 
 def test_a_pause_says_how_many_jobs_it_could_not_mark_and_why_and_holds_them_all_the_same(any_database, run):
     any_database.query("INSERT INTO jobs (kind) VALUES ('k'), ('k'), ('k')")
-    any_database.query(NOTE + TRIGGER.replace("EXECUTE", "WHEN (OLD.id <> 2) EXECUTE"))
+    any_database.query(REFUSE.replace("ROW EXECUTE", "ROW WHEN (OLD.id <> 2) EXECUTE"))
     code, out, err = run("pause-kind", "k")
     assert (code, err) == (EXIT_OK, "")
     assert "1 waiting job(s) marked paused" in out
@@ -105,7 +99,7 @@ def test_a_pause_says_how_many_jobs_it_could_not_mark_and_why_and_holds_them_all
 def test_a_resume_fails_while_jobs_stay_paused_and_flips_them_once_the_trigger_is_mended(any_database, run):
     any_database.query("INSERT INTO jobs (kind) VALUES ('k'), ('k'), ('other')")
     run("pause-kind", "k")
-    any_database.query(NOTE + TRIGGER)
+    any_database.query(REFUSE)
     code, out, err = run("resume-kind", "k")
     assert code == EXIT_REFUSED
     assert "0 paused job(s) back in the queue" in out
@@ -142,7 +136,7 @@ def test_the_end_of_a_pause_says_how_many_jobs_stay_paused_and_resume_kind_flips
     any_database.query("INSERT INTO jobs (kind) VALUES ('k'), ('k')")
     with closing(Operations(connector(any_database.url, "test"), "public")) as operations:
         list(operations.mirror(operations.pause_kind("k", None, None)))
-    any_database.query(NOTE + TRIGGER)
+    any_database.query(REFUSE)
     any_database.query("UPDATE holds SET until = clock_timestamp() - interval '1 s'")
     said = []
     with any_database.connect() as connection:
