@@ -52,7 +52,7 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
         (grant.privilege, column, grant.object)
         for grant in grants()
         if grant.role == role
-        for column in grant.columns or (None,)
+        for column in grant.columns or ("",)  # no NULL: a database may have array_nulls off
     ]
     rows = connection.execute(
         "SELECT privilege, name, col"
@@ -64,7 +64,7 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
         "(SELECT bool_and(pg_catalog.has_function_privilege(p.oid, privilege))"
         " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
         " WHERE n.nspname = %s AND proname = name), false)"
-        " WHEN col IS NULL THEN pg_catalog.has_table_privilege(relation, privilege)"
+        " WHEN col = '' THEN pg_catalog.has_table_privilege(relation, privilege)"
         " ELSE pg_catalog.has_column_privilege(relation, col, privilege) END",
         (*map(list, zip(*wanted, strict=True)), schema, schema),
     ).fetchall()
