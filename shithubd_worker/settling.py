@@ -16,8 +16,6 @@ from shithubd_worker.store import Settling, make_days, record_lost
 from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from shithubd_worker.metrics import Metrics
     from shithubd_worker.session import Session
 
@@ -53,8 +51,8 @@ class Settler:
     they take it from a deque. What one has in hand just now, the other doesn't see.
     """
 
-    def __init__(self, worker: UUID, tray: Tray, metrics: Metrics) -> None:
-        self._worker = worker
+    def __init__(self, leased_by: str, tray: Tray, metrics: Metrics) -> None:
+        self._leased_by = leased_by
         self._tray = tray
         self._metrics = metrics
         self._put_off: deque[_PutOff] = deque()
@@ -218,7 +216,7 @@ class Settler:
 
     def _record_lost(self, session: Session, each: Finished) -> None:
         try:
-            record_lost(session, self._worker, each)
+            record_lost(session, self._leased_by, each)
         except DatabaseError as error:
             if lost(error):
                 raise

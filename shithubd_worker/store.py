@@ -301,7 +301,7 @@ def make_days(session: Session) -> None:
     session.value("ensure_history_v1")
 
 
-def record_lost(session: Session, worker: UUID, finished: Finished) -> None:
+def record_lost(session: Session, leased_by: str, finished: Finished) -> None:
     """Write into the history that this worker came too late."""
     lease = finished.lease
-    session.rows("lost_v1", worker, lease.id, lease.kind, lease.attempt, finished.outcome.error, finished.retention)
+    session.rows("lost_v1", leased_by, lease.id, lease.kind, lease.attempt, finished.outcome.error, finished.retention)

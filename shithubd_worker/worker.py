@@ -74,7 +74,7 @@ class Worker:
         self._clock = Clock(self._clock_was_set)
         self._upkeep = Upkeep(self._queue, self._clock, timeouts, drop=not config.poll_only)
         self._tray = Tray()
-        self._settler = Settler(self._identity.id, self._tray, metrics)
+        self._settler = Settler(self._identity.leased_by, self._tray, metrics)
         self._frontier, self._pace, self._shares = Frontier(), Pace(config.prefetch), Shares()
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
         self._wakeup, self._ears = Wakeup(), Wakeup()

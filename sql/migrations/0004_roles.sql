@@ -28,3 +28,5 @@ DROP FUNCTION IF EXISTS in_scope_v1(text, text);
 -- These two also return how many jobs the database refused to flip.
 DROP FUNCTION IF EXISTS mirror_pause_v1(bigint, jsonb, integer);
 DROP FUNCTION IF EXISTS unpause_v1(text, bigint, integer);
+-- A worker says who it is, where it was asked for its id.
+DROP FUNCTION IF EXISTS lost_v1(uuid, bigint, text, integer, text, text);

@@ -145,7 +145,7 @@ def test_what_a_handler_came_to_is_not_dropped_if_the_database_refuses_to_answer
 def settler(any_database):
     """A settler, with a session of its own."""
     queue = Queue(connector(any_database.url, "test"), "public", uuid4())
-    settler = Settler(uuid4(), Tray(), Metrics(["k"], "here:1"))
+    settler = Settler("here:1", Tray(), Metrics(["k"], "here:1"))
     yield lambda finished: settler.settle(queue, finished), lambda: settler.resolve(queue, at_last=True)
     queue.close()
 
@@ -176,6 +176,15 @@ def test_locked_rows_are_passed_over_at_once_and_each_outcome_finds_its_job(any_
     assert {job: outcomes(any_database, job) for job in jobs} == expected
     errors = dict(any_database.query("SELECT id, error FROM job_history"))
     assert errors == {one.lease.id: one.outcome.error for one in each}
+
+
+def test_a_lost_lease_names_its_worker_though_the_database_has_forgotten_that_worker(any_database, settler):
+    settle, _ = settler
+    (late,) = finished(any_database, 1)
+    any_database.query("DELETE FROM workers")
+    any_database.query("UPDATE jobs SET state = 'queued', leased_by = NULL, leased_at = NULL")
+    settle([late])
+    assert any_database.query("SELECT outcome, leased_by FROM job_history") == [("lease_lost", "here:1")]
 
 
 def test_an_outcome_that_is_dropped_is_logged(any_database, settler, caplog):

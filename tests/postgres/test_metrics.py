@@ -54,7 +54,7 @@ def test_it_counts_what_happened(database, worker):
     assert worker.metric('shithub_worker_job_duration_seconds_count{kind="test.ok"}') == 2
     assert worker.metric('shithub_worker_job_wait_seconds_count{kind="test.fails"}') == 2
     assert worker.metric('shithub_worker_claims_total{result="job"}') == 5
-    assert worker.metric('shithub_worker_in_flight{kind="test.ok"}') == 0
+    eventually(lambda: worker.metric('shithub_worker_in_flight{kind="test.ok"}') == 0, "none in flight")
     assert worker.metric("shithub_worker_db_up") == 1
     assert worker.metric("process_resident_memory_bytes") > 0
     assert worker.metric("shithub_worker_schema_version") == worker.metric("shithubd_schema_version")

@@ -102,7 +102,7 @@ WRITERS = {
     "an operator's discard": lambda database, dead: database.query(
         "SELECT discard_job_v1((SELECT id FROM jobs WHERE state = 'queued'))"
     ),
-    "a lost lease": lambda database, dead: database.query("SELECT lost_v1(%s, 1, 'k', 1, 'late', '7d')", dead),
+    "a lost lease": lambda database, _: database.query("SELECT lost_v1('h:1', 1, 'k', 1, 'late', '7d')"),
 }
 
 

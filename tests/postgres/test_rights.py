@@ -85,7 +85,7 @@ def work(database, url):
         bare.queue.fate(done)
         bare.settle(done, Outcome(How.OK))
         bare.settle(retried, Outcome(How.RETRY, "no", 1000.0))
-        record_lost(bare.queue, me.id, Finished(lost, Outcome(How.LEASE_LOST, "late"), "7d", 0.0))
+        record_lost(bare.queue, me.leased_by, Finished(lost, Outcome(How.LEASE_LOST, "late"), "7d", 0.0))
         bare.queue.housekeep(drop=bare.queue.may_drop)
         beat.unregister(me.id, [])
         bare.queue.value("enqueues_notify_v1")

@@ -569,7 +569,7 @@ def test_a_kind_without_retention_leaves_nothing(contract):
         first, second = bare.worker.lease(bare.kinds), bare.worker.lease(bare.kinds)
         assert bare.settle(first, How.OK, "none")
         assert bare.settle(second, How.FAILED, "none")
-        record_lost(bare.queue, bare.me.id, Finished(second, Outcome(How.LEASE_LOST, "too late"), "none", 0.0))
+        record_lost(bare.queue, bare.me.leased_by, Finished(second, Outcome(How.LEASE_LOST, "too late"), "none", 0.0))
         contract.query("DELETE FROM jobs")
     assert contract.value("SELECT count(*) FROM job_history WHERE id IN (%s, %s)", first.id, second.id) == 0
 
