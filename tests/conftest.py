@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from helpers_handlers import Bench
 from hypothesis import HealthCheck, settings
+from psycopg.pq import ExecStatus
 from servers import Server, debian_bindir, embedded_bindir
 from worker_host import booted, host, wheels  # noqa: F401 (fixtures)
 
@@ -83,7 +84,9 @@ class Database:
         """Run one statement on a connection of its own; its rows, or []."""
         with self.connect() as connection:
             cursor = connection.execute(text, arguments or None)  # type: ignore[call-overload]
-            return cursor.fetchall() if cursor.description else []
+            # Not by its columns: SELECT FROM has none, and rows all the same.
+            found = cursor.pgresult is not None and cursor.pgresult.status == ExecStatus.TUPLES_OK
+            return cursor.fetchall() if found else []
 
     def value(self, text: str, *arguments: object) -> Any:
         """The first column of the first row."""
