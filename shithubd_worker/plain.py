@@ -8,6 +8,7 @@ paragraphs, and what is no character at all. The letters of all scripts stay.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 
 # In front of each further line of a text that may have several. No line of ours begins so.
@@ -28,6 +29,22 @@ def on_one_line(text: str) -> str:
 def behind_margin(text: str, margin: str = MARGIN) -> str:
     """A text that may have several lines, a stack for example: each but the first begins with the margin."""
     return f"\n{margin}".join(on_one_line(line) for line in text.split("\n"))
+
+
+def shell_word(text: str) -> str:
+    """The text as one word of a command that is printed to be pasted into bash or zsh.
+
+    >>> print(shell_word("search.reindex"), shell_word("; touch x"), shell_word("a'b" + chr(10)))
+    search.reindex '; touch x' $'a\\'b\\u000a'
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    quoted = ("\\" + c if c in "'\\" else c if c.isprintable() else _escaped(c) for c in text)
+    return f"$'{''.join(quoted)}'"
+
+
+def _escaped(character: str) -> str:
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"  # noqa: PLR2004
 
 
 def json_text(data: object, *, indent: int | None = None, default: Callable[[object], object] | None = None) -> str:

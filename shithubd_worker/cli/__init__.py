@@ -10,7 +10,7 @@ import click
 
 from shithubd_worker import __version__
 from shithubd_worker.cli import history, holds, host_env, jobs, queue, run, runbook, screen, status, units
-from shithubd_worker.cli.common import Shared, database_options
+from shithubd_worker.cli.common import database_options
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
 
 EPILOG = """
@@ -49,13 +49,11 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
 @click.option(
     "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the versions."
 )
-@click.pass_context
-def cli(ctx: click.Context, database_url: str | None, schema: str | None) -> None:
+def cli(database_url: str | None, schema: str | None) -> None:
     """The background worker of a git forge.
 
     PostgreSQL is the queue, systemd the supervisor, and the incident runbook the interface.
     """
-    ctx.obj = Shared(database_url, schema)
 
 
 ROOMS = (run, queue, status, holds, jobs, history, units, runbook)

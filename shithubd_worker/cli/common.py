@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from shithubd_worker.cli import needs, screen
 from shithubd_worker.errors import Refused
+from shithubd_worker.plain import shell_word
 
 if TYPE_CHECKING:
     from shithubd_worker.operations import Operations
@@ -25,14 +27,18 @@ _LONGEST_DURATION = 100 * 366 * 86400.0  # beyond a century neither Python's nor
 
 @dataclass
 class Shared:
-    """What was given before the command's name; the same options after it win."""
+    """Which queue a command is about. `flags`: what of it flags said, and not variables."""
 
     database_url: str | None
     schema: str | None
+    flags: tuple[str, ...] = ()
 
-    def merged(self, database_url: str | None, schema: str | None) -> Shared:
-        """With what was given after the command's name."""
-        return Shared(database_url or self.database_url, schema or self.schema)
+    def command(self, name: str, *words: str) -> str:
+        """A command about the same queue, to be pasted into the same shell. A password in the URL is left out: what is
+        printed is kept in logs, and libpq reads passwords from a file."""
+        given = {"--database-url": _without_password(self.database_url or ""), "--schema": self.schema or ""}
+        flags = (word for flag in self.flags for word in (flag, given[flag]))
+        return " ".join(map(shell_word, ("shithubd-worker", name, *flags, *words)))
 
     @property
     def schema_name(self) -> str:
@@ -64,12 +70,40 @@ class Shared:
         return operations
 
 
+def named(ctx: click.Context) -> Shared:
+    """Which queue the options of a command name: a flag wins over a variable, and a flag behind the command's name over
+    one before it. The command's context has the same afterwards."""
+    before, flags = ctx.find_root(), []
+    for name, flag in (("database_url", "--database-url"), ("schema", "--schema")):
+        sources = [each.get_parameter_source(name) for each in (before, ctx)]
+        if sources[0] is ParameterSource.COMMANDLINE and sources[1] is not ParameterSource.COMMANDLINE:
+            ctx.params[name] = before.params[name]
+            ctx.set_parameter_source(name, ParameterSource.COMMANDLINE)
+        if ParameterSource.COMMANDLINE in sources:
+            flags.append(flag)
+    return Shared(ctx.params.get("database_url"), ctx.params.get("schema"), tuple(flags))
+
+
+def _without_password(database_url: str) -> str:
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    given = conninfo_to_dict(database_url)
+    return make_conninfo("", **given) if given.pop("password", None) else database_url
+
+
+def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value == "":  # of a shell's variable that is not set: what was meant, nobody knows
+        raise click.BadParameter("is empty")
+    return value
+
+
 def database_options(function: F) -> F:
     """--database-url and --schema, for the group and for each command."""
     function = click.option(
         "--schema",
         envvar="SHITHUBD_WORKER_SCHEMA",
         show_envvar=True,
+        callback=_not_empty,
         metavar="NAME",
         help="The schema that the queue lives in.  [default: public]",
     )(function)
@@ -77,6 +111,7 @@ def database_options(function: F) -> F:
         "--database-url",
         envvar="SHITHUBD_WORKER_DATABASE_URL",
         show_envvar=True,
+        callback=_not_empty,
         metavar="URL",
         help="libpq's URL or key=value string.  [default: PGHOST, PGDATABASE, PGSERVICE, ... as psql]",
     )(function)
@@ -88,8 +123,7 @@ def with_database(function: F) -> F:
     @database_options
     @click.pass_context
     def wrapped(ctx: click.Context, /, database_url: str | None, schema: str | None, **rest: Any) -> Any:
-        given = ctx.find_object(Shared) or Shared(None, None)
-        shared = given.merged(database_url, schema)
+        shared = named(ctx)
         try:
             return ctx.invoke(function, shared, **rest)
         except Exception as error:
@@ -155,11 +189,7 @@ def completed(field: str) -> Callable[[click.Context, click.Parameter, str], lis
 
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
-            # A completion runs no command, so what was given before the command's name is only in its parameters.
-            shared, outer = Shared(None, None), ctx.find_root().params
-            for given in (outer, ctx.params):
-                shared = shared.merged(given.get("database_url"), given.get("schema"))
-            status = shared.operations().status()
+            status = named(ctx).operations().status()
         except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
             return []
         return screen.offered(names(status, field), incomplete)

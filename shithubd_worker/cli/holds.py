@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -87,10 +86,9 @@ def drain(
     scope = _scope(operations, host, unit, worker)
     assert scope is not None  # noqa: S101 (without options it is the fleet)
     hold = operations.drain(scope, reason, until_moment(operations, until))
-    named = "" if scope.scope == "fleet" else f" --{scope.scope} {shlex.quote(scope.target)}"
-    return _see_through(
-        operations, scope, hold, wait=wait, timeout=timeout, as_json=as_json, undo=f"shithubd-worker resume{named}"
-    )
+    named = () if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)
+    undo = shared.command("resume", *named)
+    return _see_through(operations, scope, hold, wait=wait, timeout=timeout, as_json=as_json, undo=undo)
 
 
 @click.command()
@@ -181,7 +179,7 @@ def pause_kind(
         wait=wait,
         timeout=timeout,
         as_json=as_json,
-        undo=f"shithubd-worker resume-kind {shlex.quote(kind)}",
+        undo=_resume_kind(shared, kind),
     )
 
 
@@ -209,7 +207,7 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
         tell(f"it was paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}")
     else:
         tell(f"{kind} was not paused")
-    again = f"shithubd-worker resume-kind {shlex.quote(kind)}"
+    again = _resume_kind(shared, kind)
     try:
         flipped = _follow("put back", operations.unpause(kind))
     except KeyboardInterrupt:
@@ -229,6 +227,11 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
 
 
 COMMANDS = (drain, resume, pause_kind, resume_kind)
+
+
+def _resume_kind(shared: Shared, kind: str) -> str:
+    """The command that ends the pause of a kind, whatever its name is."""
+    return shared.command("resume-kind", *(("--",) if kind.startswith("-") else ()), kind)
 
 
 def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:

@@ -78,7 +78,5 @@ class Reload:
 
     def _checked(self, raw: dict[str, object]) -> Config:
         """Without the handlers: nobody imports another module into a worker that runs."""
-        shared = self._ctx.find_object(Shared) or Shared(None, None)
-        given = [raw.get(name) for name in ("database_url", "schema")]
-        url, schema = (str(value) if value else None for value in given)
-        return values(shared.merged(url, schema), raw)
+        url, schema = (str(raw[name]) if raw.get(name) else None for name in ("database_url", "schema"))
+        return values(Shared(url, schema), raw)
