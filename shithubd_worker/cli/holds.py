@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -32,7 +33,7 @@ _SKIPPED = "the database left them as they are and says nothing: a trigger on jo
 def _scope_options(function: F) -> F:
     for flag, text in (
         ("--worker", "Only this worker: its <host>:<pid>, or its uuid."),
-        ("--unit", "Only the workers of this systemd unit, on all hosts."),
+        ("--unit", "Only the workers of this systemd unit, on all hosts; .service may be left out."),
         ("--host", "Only the workers of this host."),
     ):
         field = {"--worker": "leased_by", "--unit": "unit", "--host": "host"}[flag]
@@ -58,6 +59,7 @@ _until_option = click.option("--until", metavar="T", help="End the hold by itsel
 @_scope_options
 @reason_option
 @_until_option
+@click.option("--force", is_flag=True, help="Drain a host or a unit of which no worker is known.")
 @_wait_options
 @json_option
 def drain(
@@ -68,6 +70,7 @@ def drain(
     reason: str | None,
     until: str | None,
     *,
+    force: bool,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -75,7 +78,8 @@ def drain(
     """Stop leasing: the fleet, or one host, unit or worker. When it returns, nothing of it starts any more.
 
     Running jobs are finished (--wait waits for them). Workers stay up, held; queued jobs stay queued; the hold
-    survives restarts of workers and of the database, until `resume`.
+    survives restarts of workers and of the database, until `resume`. A host or a unit of which no worker is known is
+    refused, with the names that are like it (exit 5).
 
     \b
     Examples:
@@ -84,7 +88,8 @@ def drain(
     """
     operations = shared.operations()
     scope = _scope(operations, host, unit, worker)
-    assert scope is not None  # noqa: S101 (without options it is the fleet)
+    if not force:
+        _refuse_unknown(operations, scope)
     hold = operations.drain(scope, reason, until_moment(operations, until))
     named = () if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)
     undo = shared.command("resume", *named)
@@ -243,7 +248,7 @@ def _scope(operations: Operations, host: str | None, unit: str | None, worker: s
     if host is not None:
         return Scope("host", host)
     if unit is not None:
-        return Scope("unit", unit)
+        return Scope("unit", unit if unit.endswith(".service") else f"{unit}.service")
     if worker is None:
         return Scope("fleet")
     found = [row for row in operations.workers() if worker in (row["id"], row["leased_by"])]
@@ -252,6 +257,19 @@ def _scope(operations: Operations, host: str | None, unit: str | None, worker: s
         what = "no worker" if not alive else f"{len(alive)} workers"
         raise Refused(f"{what} called {worker!r}: see `shithubd-worker workers`, and name one by its uuid")
     return Scope("worker", alive[0]["id"])
+
+
+def _refuse_unknown(operations: Operations, scope: Scope) -> None:
+    """Raises Refused for a host or a unit that no worker is of: most likely it was mistyped."""
+    if scope.scope not in ("host", "unit"):
+        return
+    known = sorted({row[scope.scope] for row in operations.workers() if row[scope.scope]})
+    if scope.target not in known:
+        near = get_close_matches(scope.target, known, n=3) or known[:5]
+        names = f"did you mean {' or '.join(near)}?" if near else f"no {scope.scope} has a worker."
+        raise Refused(
+            f"no worker of {scope.scope} {scope.target!r} is known: {names} To drain it all the same: --force"
+        )
 
 
 def _see_through(

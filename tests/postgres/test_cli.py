@@ -885,6 +885,7 @@ def test_workers_are_listed(database, command):
 )
 def test_drain_and_resume_of_a_scope_can_be_repeated(database, command, arguments, hold):
     env = {"SUDO_USER": "alice"}
+    add_worker(database, unit="w@1.service")
     done = command("drain", *arguments, "--reason", "first", env=env)
     assert "nothing of it starts any more" in done.stdout
     assert "drained" in done.stdout
@@ -916,6 +917,7 @@ def test_resume_without_a_scope_ends_all_drains_and_no_pause(database, command):
 
 
 def test_resume_of_a_scope_leaves_the_others(database, command):
+    add_worker(database)
     command("drain")
     command("drain", "--host", "web1")
     command("resume", "--host", "web1")
@@ -967,7 +969,7 @@ def test_a_timeout_leaves_the_hold_and_says_what_runs(database, command):
     assert (told["drained"], told["barrier"], [lease["id"] for lease in told["running"]]) == (False, True, [job])
     # Without --wait what runs is told, and no failure. Elsewhere nothing runs.
     assert f"k {job} by web1:1" in command("drain").stdout
-    assert command.json("drain", "--host", "web2", "--wait", "--timeout", "5")["drained"] is True
+    assert command.json("drain", "--host", "web2", "--force", "--wait", "--timeout", "5")["drained"] is True
 
 
 def test_a_lease_query_that_is_stuck_keeps_the_barrier_waiting_until_the_timeout(database, command):

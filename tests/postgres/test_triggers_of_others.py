@@ -69,7 +69,7 @@ def test_a_trigger_that_names_no_schema_finds_its_tables_in_every_command(any_da
     assert noted("pause-kind", "k") == {"INSERT holds", "INSERT audit", "UPDATE jobs"}
     assert noted("pause-kind", "k", "--reason", "why") == {"UPDATE holds", "INSERT audit"}
     assert noted("resume-kind", "k") == {"DELETE holds", "INSERT audit", "UPDATE jobs"}
-    assert noted("drain", "--host", "h") == {"INSERT holds", "INSERT audit"}
+    assert noted("drain", "--host", "h", "--force") == {"INSERT holds", "INSERT audit"}
     assert noted("resume") == {"DELETE holds", "INSERT audit"}
     assert noted("jobs", "retry", "2") == {"UPDATE jobs", "INSERT audit"}
     assert noted("jobs", "release", "3") == {"UPDATE jobs", "INSERT job_history", "INSERT audit"}

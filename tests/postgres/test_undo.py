@@ -38,7 +38,9 @@ def shell(other, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
 
 
-@pytest.mark.parametrize("words", [("pause-kind", "--force", "--reason", "r", "--", "{}"), ("drain", "--host", "{}")])
+@pytest.mark.parametrize(
+    "words", [("pause-kind", "--force", "--reason", "r", "--", "{}"), ("drain", "--force", "--host", "{}")]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pasted_undo_ends_that_hold_in_that_queue(database, command, shell, words, name):
     given = [each.format(name) if each == "{}" else each for each in words]
@@ -52,7 +54,7 @@ def test_a_pasted_undo_ends_that_hold_in_that_queue(database, command, shell, wo
 
 
 def test_the_undo_of_json_is_the_same(database, command, shell):
-    done = command("--database-url", database.url, "drain", "--json", "--host", "a b\n")
+    done = command("--database-url", database.url, "drain", "--json", "--force", "--host", "a b\n")
     undone = shell(json.loads(done.stdout)["undo"])
     assert (undone.returncode, undone.stderr) == (0, "")
     assert database.query("SELECT FROM holds") == []

@@ -1,0 +1,48 @@
+"""A host or a unit that nobody knows is not drained: most likely its name was mistyped."""
+
+from __future__ import annotations
+
+import pytest
+from test_cli import add_worker, command, holds, nursery  # noqa: F401 (fixtures)
+
+from shithubd_worker.errors import EXIT_OK, EXIT_REFUSED
+
+
+@pytest.fixture
+def fleet(database):
+    for host, unit in (("alpha", "forge@1.service"), ("gamma", "forge@2.service"), ("gamma", "webhooks.service")):
+        add_worker(database, host, unit=unit)
+    return database
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (("--host", "gama"), "no worker of host 'gama' is known: did you mean gamma?"),
+        (("--host", "GAMMA-9"), "no worker of host 'GAMMA-9' is known: did you mean alpha or gamma?"),
+        (("--unit", "forge"), "no worker of unit 'forge.service' is known: did you mean forge@"),
+        (("--unit", "webhook.service"), "did you mean webhooks.service"),
+    ],
+)
+def test_a_name_that_no_worker_has_is_refused_with_those_that_are_like_it(fleet, command, target, told):  # noqa: F811
+    err = command.refused("drain", *target, "--wait", "--timeout", "30", code=EXIT_REFUSED)
+    assert told in err
+    assert "To drain it all the same: --force" in err
+    assert holds(fleet) == []
+    assert fleet.query("SELECT FROM audit") == []
+    command("drain", *target, "--force", code=EXIT_OK)
+    assert len(holds(fleet)) == 1
+
+
+def test_without_any_worker_it_says_so(database, command):  # noqa: F811
+    assert "no host has a worker" in command.refused("drain", "--host", "web1", code=EXIT_REFUSED)
+    command("drain", code=EXIT_OK)
+    assert holds(database) == [("fleet", "", None)]
+
+
+@pytest.mark.parametrize("unit", ["forge@1", "forge@1.service"])
+def test_a_unit_without_its_ending_means_that_unit(fleet, command, unit):  # noqa: F811
+    command("drain", "--unit", unit)
+    assert holds(fleet) == [("unit", "forge@1.service", None)]
+    command("resume", "--unit", unit)
+    assert holds(fleet) == []
