@@ -77,15 +77,15 @@ class Line:
         tries = 0
         while True:
             try:
-                schema.check(self._queue.connection, self._queue.schema)
-                rights.check(self._queue.connection, self._queue.schema, "shithub_worker")
+                self._check()
                 self._beat.register(self._identity, self._kinds)
                 self._connect()
                 self._take_back()
                 self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
                 kinds = self._queue.kind_holds()
                 woken = self._config.poll_only or self._queue.value("enqueues_notify_v1")
-                open_to_all = schema.everybody_creates(self._queue.connection, self._queue.schema)
+                with rights.in_pg_catalog(self._queue.connection):
+                    open_to_all = schema.everybody_creates(self._queue.connection, self._queue.schema)
                 break
             except psycopg.Error as error:
                 self._queue.close()
@@ -187,6 +187,10 @@ class Line:
     def see_whose_fault(self, error: psycopg.Error) -> None:
         """The database refused a turn. Raises ShithubdError if the schema or the role isn't what it was."""
         if meaning(error) is Meaning.OURS:
+            self._check()
+
+    def _check(self) -> None:
+        with rights.in_pg_catalog(self._queue.connection):
             schema.check(self._queue.connection, self._queue.schema)
             rights.check(self._queue.connection, self._queue.schema, "shithub_worker")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import LiteralString, NamedTuple
 
@@ -44,6 +45,16 @@ def _grants(text: str) -> Iterator[Grant]:
             for name in re.findall(r"\w+", objects):
                 for privilege, columns in re.findall(r"([A-Z]+)(?: \(([^)]*)\))?", privileges):
                     yield Grant(role, privilege, tuple(re.findall(r"\w+", columns)), name)
+
+
+@contextmanager
+def in_pg_catalog(connection: psycopg.Connection) -> Iterator[None]:
+    """A transaction that looks names up in pg_catalog alone. For what is asked outside of our functions: in any other
+    schema of the path a stranger may have a function or an operator that fits better, and that would run with the
+    rights of whoever asks."""
+    with connection.transaction():
+        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
+        yield
 
 
 def check(connection: psycopg.Connection, schema: str, role: str) -> None:

@@ -135,7 +135,8 @@ class Queue(Settling):
     @property
     def may_drop(self) -> bool:
         """Does the login own the history, so that it may drop days of it?"""
-        return rights.owns(self.connection, self.schema)
+        with rights.in_pg_catalog(self.connection):
+            return rights.owns(self.connection, self.schema)
 
 
 class Beat(Settling):

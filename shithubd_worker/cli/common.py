@@ -64,9 +64,10 @@ class Shared:
         from shithubd_worker.operations import Operations
 
         operations = Operations(self.connect("shithubd-worker command"), self.schema_name)
-        if as_owner:
-            rights.become_owner(operations.connection, operations.schema, session=True)
-        schema.check(operations.connection, operations.schema)
+        with rights.in_pg_catalog(operations.connection):
+            if as_owner:
+                rights.become_owner(operations.connection, operations.schema, session=True)
+            schema.check(operations.connection, operations.schema)
         return operations
 
 

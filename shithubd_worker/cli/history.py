@@ -39,7 +39,9 @@ def drop(shared: Shared, *, dry_run: bool, as_json: bool) -> int:
     operations = shared.operations(as_owner=True)
     days = [partition for _, partition, _ in history.expired(operations)] if dry_run else []
     if not dry_run:
-        if not rights.owns(operations.connection, operations.schema):
+        with rights.in_pg_catalog(operations.connection):
+            owns = rights.owns(operations.connection, operations.schema)
+        if not owns:
             raise RightsMissing(f"{LACKS}: {operations.connection.info.user!r} doesn't own the history")
         done = history.drop(operations, f"history drop of {operations.actor}")
         days = [line.removeprefix("dropped ") for line in done if line.startswith("dropped ")]

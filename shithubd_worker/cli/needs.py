@@ -55,5 +55,7 @@ def note(error: Exception, shared: Shared, command: Sequence[str]) -> None:
     from shithubd_worker import rights
 
     with suppress(psycopg.Error, ShithubdError), shared.connect("shithubd-worker command")() as connection:
-        if rights.lacks(connection, shared.schema_name, role(command)):
+        with rights.in_pg_catalog(connection):
+            lacks = rights.lacks(connection, shared.schema_name, role(command))
+        if lacks:
             error.add_note(f"this needs the role {role(command)}")

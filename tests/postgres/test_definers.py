@@ -12,7 +12,7 @@ import pytest
 from conftest import eventually, new_database
 
 import shithubd_worker
-from shithubd_worker import rights, schema
+from shithubd_worker import schema
 from shithubd_worker.errors import Refused
 
 SAFE_PATH = "search_path=pg_catalog, pg_temp"
@@ -21,7 +21,19 @@ TRIGGERS_PATH = "search_path=pg_catalog, public, pg_temp"
 WRITES = re.compile(r'(?:INSERT INTO|UPDATE|DELETE FROM) "public"\.(jobs|job_history|holds|audit)\b')
 UNQUALIFIED = re.compile(r"(?<![.\w])([a-z_0-9]+)\(")
 OURS = re.compile(r"\b[a-z_]+_v\d+\b")
-TYPES = ("text", "name", "integer", "bigint", "date", "timestamptz", "double precision", "numeric", "boolean", "text[]")
+TYPES = (
+    "oid",
+    "text",
+    "name",
+    "integer",
+    "bigint",
+    "date",
+    "timestamptz",
+    "double precision",
+    "numeric",
+    "boolean",
+    "text[]",
+)
 ALL_TYPES = (*TYPES, "smallint", "interval", "jsonb", "uuid", "inet", "bigint[]", "integer[]")
 OPERATORS = ("=", "<>", "<", "<=", ">", ">=", "||", "+", "-", "~")
 ALL_OPERATORS = (*OPERATORS, "*", "->", "->>", "@>", "!~", "~~")
@@ -80,6 +92,8 @@ class Mallory:
         self.name = f"mallory_{database.name}"
         database.query(f"CREATE ROLE {self.name} LOGIN")
         database.query("GRANT CREATE ON SCHEMA public TO PUBLIC")
+        with self.connect() as connection:
+            connection.execute("CREATE SEQUENCE public.captures; GRANT ALL ON SEQUENCE public.captures TO PUBLIC")
 
     def connect(self):
         return psycopg.connect(psycopg.conninfo.make_conninfo(self.database.url, user=self.name), autocommit=True)
@@ -113,8 +127,13 @@ class Mallory:
         arguments = ", ".join(types)
         connection.execute(
             f'CREATE OR REPLACE FUNCTION public."{name}"({arguments}) RETURNS boolean LANGUAGE plpgsql AS'
-            f" $$ BEGIN RAISE EXCEPTION 'captured: {name}({arguments})'; END $$"
+            " $$ BEGIN PERFORM pg_catalog.nextval('public.captures');"
+            f" RAISE EXCEPTION 'captured: {name}({arguments})'; END $$"
         )
+
+    def captures(self):
+        """Has any of it been called? A sequence forgets nothing, whatever becomes of the transaction."""
+        return self.database.value("SELECT is_called FROM public.captures")
 
     def plant_all(self, *bodies):
         """Functions with each name that these bodies call without a schema, for one or two arguments of any type, or
@@ -142,10 +161,14 @@ class Mallory:
         self.database.query(f"DROP OWNED BY {self.name} CASCADE; DROP ROLE {self.name}")
 
 
+FOR_UNKNOWN = {"name": ("name", "text"), "oid": ("oid", "text", "integer"), "regclass": ("regclass", "text")}
+
+
 def signatures(types):
-    """Those that fit better than this one where it takes any type; else the same."""
+    """Those that fit better than this one: where it takes any type, or where a parameter of psycopg's, whose type is
+    unknown to the server, is rather taken for a text or a number than for a name or an oid."""
     if not any(each.startswith("any") or each == '"any"' for each in types):
-        return [types]
+        return product(*(FOR_UNKNOWN.get(each, (each,)) for each in types))
     some = ("text", "integer", "name")
     wide = [product(some, repeat=n) for n in (1, 2, 3, 4)] if '"any"' in types else []
     arrays = [("text[]", "integer[]") if each == "anyarray" else some for each in types]
@@ -220,11 +243,13 @@ def test_no_function_or_operator_that_fits_better_runs_with_the_owners_rights(an
         owner.execute("SET search_path = pg_catalog")
         for statement in filter(str.strip, CALLS.split(";")):
             owner.execute(statement)
+        assert not mallory.captures()
         # Where the arguments don't fit exactly, what was planted is captured.
         owner.execute("SET search_path = pg_catalog, public")
         for inexact in ("'a'::text || 1::bigint", "format('%s'::text, 1::bigint)"):
             with pytest.raises(psycopg.errors.RaiseException, match="captured"):
                 owner.execute(f"SELECT {inexact}")
+        assert mallory.captures()
     outcomes = dict(any_database.query("SELECT outcome, count(*) FROM job_history GROUP BY 1"))
     assert outcomes == {"ok": 1, "released": 2, "discarded": 9}
     actions = dict(any_database.query("SELECT action, count(*) FROM audit GROUP BY 1"))
@@ -266,7 +291,7 @@ def test_where_everybody_may_create_in_public_a_queue_beside_it_runs_no_code_of_
 ):
     package = Path(shithubd_worker.__file__).parent
     planted = mallory.plant(schema.functions(), *(path.read_text() for path in package.rglob("*.py")))
-    assert {"unnest", "format", "has_table_privilege", "set_config"} <= planted
+    assert {"unnest", "format", "has_table_privilege", "pg_has_role"} <= planted
     env = {"SHITHUBD_WORKER_DATABASE_URL": any_database.url, "SHITHUBD_WORKER_SCHEMA": "queue"}
 
     def run(*arguments):
@@ -286,12 +311,25 @@ def test_where_everybody_may_create_in_public_a_queue_beside_it_runs_no_code_of_
         run(*arguments)
     assert "shithubd_schema_version" in worker.metrics()
     run("search", "anything")
+    run("history", "drop")
     with any_database.connect() as connection:
-        rights.check(connection, "queue", "shithub_worker")
         bare = shithubd_worker.store.Queue(lambda: connection, "queue", uuid.uuid4())
+        assert bare.may_drop
         assert bare.housekeep() == []
     assert worker.terminate() == 0
+    # By logins that aren't superusers: one that may become the owner, and one that is refused.
+    any_database.query(f"CREATE ROLE owning_{mallory.name} LOGIN IN ROLE shithub_migrate")
+    try:
+        for name, code in ((f"owning_{mallory.name}", 0), (mallory.name, 77)):
+            url = psycopg.conninfo.make_conninfo(any_database.url, user=name)
+            for arguments in (("history", "drop"), ("migrate",), ("drain",)):
+                done = command(*arguments, env={**env, "SHITHUBD_WORKER_DATABASE_URL": url})
+                expected = 77 if arguments == ("drain",) else code
+                assert done.returncode == expected, (name, arguments, done.stderr)
+    finally:
+        any_database.query(f"DROP ROLE owning_{mallory.name}")
     assert "captured" not in worker.log
+    assert not mallory.captures()
 
 
 def test_a_worker_says_at_its_start_that_everybody_may_create_where_its_queue_is(server, start_worker, command):
