@@ -20,7 +20,7 @@ GRANTED = ("shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_met
 ROLES = (OWNER, MIGRATE, *GRANTED)
 # What the roles are for in one command: whose login had the tables before goes on working with these.
 WORKING = ("shithub_worker", "shithub_enqueue", "shithub_operator")
-LOCK_SECONDS = 5
+LOCK_SECONDS = 2  # a migration waits for a lock; less than a lease does
 
 
 class Grant(NamedTuple):

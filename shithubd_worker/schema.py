@@ -12,6 +12,7 @@ from psycopg import sql
 
 from shithubd_worker import rights
 from shithubd_worker.errors import Refused, SchemaMismatch
+from shithubd_worker.rights import LOCK_SECONDS
 from shithubd_worker.sqlfiles import sql_directory
 
 
@@ -189,8 +190,8 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
     with connection.transaction():
         # As long as strangers may have created in our schema, or in public, nothing is looked up there.
         connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
-        if dry_run:  # it takes the locks of a migration: what the fleet does shall not stand behind it for long
-            connection.execute("SET LOCAL lock_timeout = '1s'")
+        # Of two at once one waits for the other, but a dry run for nobody.
+        connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else 0}s'".encode())
         if roles:
             applied += rights.make_roles(connection, schema)
             applied += rights.hand_over(connection, schema, function_names())
@@ -203,6 +204,9 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
             # Not an advisory lock, which anybody can take.
             marker = sql.Identifier(schema, "worker_schema")
             connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
+        # Whoever needs a table that we wait for stands behind us: the fleet shall not wait for a transaction that stays
+        # open. Nothing was changed then.
+        connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else LOCK_SECONDS}s'".encode())
         found = find(connection, schema)
         if found.version > newest_version():
             raise SchemaMismatch(

@@ -1,9 +1,16 @@
--- Ends the drains that named a worker which is gone. With the rights of the tables' owner: a worker may end no other hold.
+-- Ends the drains that named a worker which is gone, with an audit row each. With the rights of the tables' owner: a worker may
+-- end no other hold.
 CREATE OR REPLACE FUNCTION forget_drains_v1() RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$
-    DELETE FROM :"schema".holds h
-     WHERE h.scope = 'worker' AND NOT EXISTS (SELECT FROM :"schema".workers w WHERE w.id::text = h.target)
+    WITH ended AS (
+        DELETE FROM :"schema".holds h
+         WHERE h.scope = 'worker' AND NOT EXISTS (SELECT FROM :"schema".workers w WHERE w.id::text = h.target)
+        RETURNING *)
+    INSERT INTO :"schema".audit (actor, action, target, reason, detail)
+    SELECT 'shithubd-worker', 'expire', pg_catalog.concat_ws(' ', scope, target), reason,
+           pg_catalog.jsonb_build_object('hold', id, 'set_by', actor, 'until', until)
+      FROM ended
 $$;
 
 REVOKE EXECUTE ON FUNCTION forget_drains_v1() FROM PUBLIC;

@@ -3,7 +3,8 @@
 -- counts, so that a step of the clock counts as no more. In two steps:
 --   1. wait for those transactions that have the gate now. Whoever takes it later has a newer snapshot: it sees the
 --      hold. The gate is never taken exclusively, which would stall the fleet behind one stuck lease. Who reads the table,
---      as a dump does for hours, has a lock of another mode: nobody waits for him.
+--      as a dump does for hours, has a lock of another mode: nobody waits for him. Nor for who has the right lock without
+--      the right to lease: PREPARE locks the tables of its statement, and asks for no right to them.
 --   2. a job starts within 400 ms of its lease query, or after one more look at the holds (start_v1): wait until no
 --      lease of the scope is younger than 800 ms. The rest is for a worker that stands still before the handler's first line.
 --      A lease of the future (an UPDATE, a clock that was set back) counts as granted just now. The clock is asked once
@@ -27,12 +28,15 @@ BEGIN
         RAISE EXCEPTION 'the hold is not committed yet' USING HINT = 'Call barrier_v1 in a transaction of its own.';
     END IF;
     LOOP
-        SELECT array_agg(virtualtransaction) INTO v_holders
-          FROM pg_locks
-         WHERE locktype = 'relation' AND relation = 'gate'::regclass AND mode = 'RowShareLock' AND granted
+        SELECT array_agg(l.virtualtransaction) INTO v_holders
+          FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+         WHERE l.locktype = 'relation' AND l.relation = 'gate'::regclass AND l.mode = 'RowShareLock' AND l.granted
            AND pid <> pg_backend_pid()
-           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-           AND (v_holders IS NULL OR virtualtransaction = ANY (v_holders));
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND (v_holders IS NULL OR l.virtualtransaction = ANY (v_holders))
+           -- MEMBER: also by a SET ROLE of the session's.
+           AND EXISTS (SELECT FROM pg_roles r WHERE has_table_privilege(r.oid, 'gate', 'UPDATE')
+                          AND pg_has_role(a.usesysid, r.oid, 'MEMBER'));
         EXIT WHEN v_holders IS NULL;
         IF v_waited >= p_timeout THEN
             RETURN false;

@@ -157,6 +157,17 @@ def test_a_dry_run_does_not_wait_for_a_lock_for_long(blank: Blank) -> None:
             blank.migrate(by=blank.url, dry=True)
 
 
+def test_a_migration_gives_up_where_a_transaction_stays_open_and_keeps_nobody_waiting(blank: Blank) -> None:
+    blank.migrate(by=blank.url, roles=True)
+    blank.query("UPDATE worker_schema SET functions = 'others'")
+    with psycopg.connect(blank.url) as enqueuer:
+        enqueuer.execute("INSERT INTO jobs (kind) VALUES ('k')")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            blank.migrate(by=blank.url)
+    assert blank.query("SELECT functions FROM worker_schema") == [("others",)]
+    assert "functions" in blank.migrate(by=blank.url)[0]
+
+
 def test_a_worker_ends_no_hold_but_the_drain_of_one_that_is_gone(blank: Blank) -> None:
     blank.migrate(by=blank.url, roles=True)
     living = worker_row(blank)
@@ -168,6 +179,8 @@ def test_a_worker_ends_no_hold_but_the_drain_of_one_that_is_gone(blank: Blank) -
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM holds")
     assert blank.query("SELECT scope, target FROM holds ORDER BY scope") == [("fleet", ""), ("worker", str(living))]
+    ended = ("expire", "worker 00000000-0000-0000-0000-000000000000")
+    assert blank.query("SELECT action, target FROM audit ORDER BY id DESC LIMIT 1") == [ended]
 
 
 def test_each_migration_brings_the_rights_up_to_date_and_leaves_those_of_others(blank: Blank) -> None:

@@ -221,6 +221,28 @@ def test_a_statement_about_our_tables_is_refused_before_it_waits_for_their_locks
     assert waited == (list(LOCKING) if usage else [])
 
 
+@pytest.mark.parametrize("role", [None, "shithub_enqueue", "shithub_operator", "shithub_metrics"])
+def test_who_locks_the_gate_without_a_right_to_it_keeps_no_barrier_waiting(any_database, role):
+    """PREPARE locks the tables of its statement until the transaction ends, and asks for no right to them."""
+    with stranger(any_database) as theirs:
+        if role:
+            any_database.query(f"GRANT {role} TO {theirs.info.user}")
+        theirs.execute("BEGIN")
+        theirs.execute("PREPARE p AS SELECT FROM public.gate FOR UPDATE")
+        assert any_database.value("SELECT count(*) FROM pg_locks WHERE relation = 'gate'::regclass AND granted") == 1
+        assert barrier(any_database)
+        theirs.execute("ROLLBACK")
+        if role:  # one with the right is waited for, also one that has it by another role
+            any_database.query(f"GRANT shithub_worker TO {role}")
+            try:
+                theirs.execute("BEGIN")
+                theirs.execute("PREPARE q AS SELECT FROM public.gate FOR UPDATE")
+                assert not barrier(any_database)
+                theirs.execute("ROLLBACK")
+            finally:
+                any_database.query(f"REVOKE shithub_worker FROM {role}")
+
+
 def test_who_reads_the_gates_table_or_cleans_it_keeps_no_barrier_waiting(any_database):
     with any_database.connect() as reader, any_database.connect() as other, reader.transaction():
         reader.execute("LOCK TABLE gate IN ACCESS SHARE MODE")  # as a dump does

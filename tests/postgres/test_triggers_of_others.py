@@ -83,6 +83,17 @@ def test_a_trigger_that_names_no_schema_finds_its_tables_in_every_command(any_da
     }
 
 
+def test_an_event_trigger_that_names_no_schema_keeps_no_day_of_the_history_from_being_made(any_database):
+    any_database.query(
+        "CREATE TABLE ddl (tag text); GRANT INSERT ON ddl TO shithub_owner;"
+        " CREATE FUNCTION note_ddl() RETURNS event_trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO ddl VALUES (tg_tag); END $$;"
+        " CREATE EVENT TRIGGER noting ON ddl_command_end EXECUTE FUNCTION note_ddl()"
+    )
+    assert any_database.value("SELECT ensure_history_v1(16)") == 4
+    assert any_database.value("SELECT count(*) FROM ddl") == 8
+
+
 def test_a_pause_says_how_many_jobs_it_could_not_mark_and_why_and_holds_them_all_the_same(any_database, run):
     any_database.query("INSERT INTO jobs (kind) VALUES ('k'), ('k'), ('k')")
     any_database.query(REFUSE.replace("ROW EXECUTE", "ROW WHEN (OLD.id <> 2) EXECUTE"))

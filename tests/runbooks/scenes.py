@@ -185,7 +185,7 @@ def outdated(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     host.psql(
         "shithub",
-        "DROP TABLE search_files, search_repos, repo_maintenance, beats, history_drops",
+        "DROP TABLE search_files, search_repos, repo_maintenance, beats, history_drops, gate",
         "ALTER TABLE audit DROP login, DROP application_name, DROP client_addr",
         "ALTER TABLE workers ADD state text NOT NULL DEFAULT 'idle', ADD job_id bigint, ADD job_kind text,"
         " ADD job_since timestamptz, ADD idle boolean NOT NULL DEFAULT false,"
