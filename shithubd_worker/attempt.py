@@ -24,7 +24,16 @@ from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, Re
 from shithubd_worker.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
-from shithubd_worker.raised import as_text, came_from_fork, came_from_interrupt, chain, fell_at_entry, refuse_unrun
+from shithubd_worker.raised import (
+    as_text,
+    came_from_fork,
+    chain,
+    fell_at_entry,
+    interrupt_behind,
+    refuse_unrun,
+    stood_at,
+    storable,
+)
 from shithubd_worker.registry import Kind
 from shithubd_worker.sqlstates import Meaning, meaning, no_day
 
@@ -310,8 +319,8 @@ class Attempt:
         self._alarm(self._clock() + INTERRUPT_AGAIN_SECONDS)
         raise Interrupted(why)
 
-    def interrupted_outcome(self, why: str) -> Outcome:
-        """What an interrupt for this reason comes to."""
+    def interrupted_outcome(self, why: str, stood: str) -> Outcome:
+        """What an interrupt for this reason comes to. `stood`: the handler's stack at that moment."""
         if why == "stop":
             return Outcome(How.RELEASED, "released: the worker stops")
         if why == "lost" and self.lost:
@@ -323,11 +332,11 @@ class Attempt:
         if why == "lost":
             # Nobody refused and nobody was asked: the control thread got no turn. That is the handler's doing, and
             # costs it an attempt, or it would come back for ever.
-            return self._failed_attempt("interrupted: it held the interpreter for so long that its lease nearly ended")
+            reason = "interrupted: it held the interpreter for so long that its lease nearly ended"
+            return self._failed_attempt(storable(f"{reason}\n{stood}".rstrip()))
         ran = self._clock() - self.started_at
-        return self._failed_attempt(
-            f"interrupted after {ran:.1f} s: longer than max_runtime ({self.kind.max_runtime:g} s)"
-        )
+        reason = f"interrupted after {ran:.1f} s: longer than max_runtime ({self.kind.max_runtime:g} s)"
+        return self._failed_attempt(storable(f"{reason}\n{stood}".rstrip()))
 
     def _arm(self) -> None:
         self._armed = True
@@ -338,8 +347,8 @@ class Attempt:
         if self.settled:
             log.warning("job %d raised after it had settled itself as ok", self.lease.id, exc_info=error)
             return OK
-        if self._interrupted and came_from_interrupt(error):
-            return self.interrupted_outcome(self._interrupted)
+        if self._interrupted and (interrupt := interrupt_behind(error)):
+            return self.interrupted_outcome(self._interrupted, stood_at(interrupt))
         if isinstance(error, LeaseLost):
             return Outcome(How.LEASE_LOST, as_text(error))
         self.connection_broke = self._database.broken

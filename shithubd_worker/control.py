@@ -12,6 +12,7 @@ import math
 import random
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
 from shithubd_worker.model import Finished, Identity
 from shithubd_worker.progress import Progress
+from shithubd_worker.raised import stands_at
 from shithubd_worker.relief import Relief
 from shithubd_worker.session import DatabaseError, in_one_line, lost
 from shithubd_worker.settling import Settler
@@ -221,8 +223,10 @@ class Control(threading.Thread):
         attempt.end_children()
         try:
             if why != "lost":
-                outcome = attempt.interrupted_outcome(why)
-                self._tray.finished.append(Finished(attempt.lease, outcome, attempt.kind.retention, 0.0))
+                main = sys._current_frames().get(threading.main_thread().ident or 0)
+                outcome = attempt.interrupted_outcome(why, stands_at(main))
+                ran = time.monotonic() - attempt.started_at
+                self._tray.finished.append(Finished(attempt.lease, outcome, attempt.kind.retention, ran))
             self._relief.give_back()
             self._relief.settle_finished()
             if why != "lost":

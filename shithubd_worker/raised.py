@@ -7,6 +7,7 @@ import traceback
 import types
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import islice, pairwise
 
 from shithubd_worker.errors import Interrupted, NotNow, Permanent, RetryAfter
 
@@ -14,6 +15,9 @@ _RESUME = opcode.opmap["RESUME"]
 LONGEST_ERROR = 8192  # bytes, as stored
 LONGEST_MESSAGE = 4096  # characters
 LONGEST_STACK = 2048
+LONGEST_CAUSE = 512
+MOST_OTHERS = 4  # causes, and members of a group
+_PACKAGE = __file__.rpartition("/")[0]
 
 
 @contextmanager
@@ -58,12 +62,12 @@ def came_from_fork(error: BaseException) -> bool:
     return any(frame.name == "_execute_child" for frame in traceback.extract_tb(error.__traceback__))
 
 
-def came_from_interrupt(error: BaseException) -> bool:
-    """Is this our interrupt, or was it raised while a handler cleaned up after it?"""
+def interrupt_behind(error: BaseException) -> Interrupted | None:
+    """Our interrupt, if this is it, or was raised while a handler cleaned up after it."""
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, Interrupted):
         seen = seen.__context__
-    return seen is not None
+    return seen
 
 
 def fell_at_entry(error: Interrupted) -> bool:
@@ -74,18 +78,76 @@ def fell_at_entry(error: Interrupted) -> bool:
 
 
 def as_text(error: BaseException, *, trace: bool = False) -> str:
-    """What was raised, as text that PostgreSQL can store: no NUL, no lone surrogate, at most 8 KiB.
+    """What was raised, and what it came from, as text that PostgreSQL can store: see `storable`.
 
-    Of a long message the beginning is kept, of a long stack the end.
+    Of a long message the beginning is kept, of a long stack (`trace`) the end.
     """
-    try:
-        expected = isinstance(error, (NotNow, Permanent, RetryAfter))
-        said = str(error) if expected else f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 (a __str__ may raise too)
-        said = type(error).__name__
-    said = said[:LONGEST_MESSAGE]
+    expected = isinstance(error, (NotNow, Permanent, RetryAfter))
+    parts = [_said(error, named=not expected)[:LONGEST_MESSAGE]]
     if trace:
         frames = traceback.format_tb(error.__traceback__)[1:]  # the first is this module's call of the handler
-        said = f"{said}\n{''.join(frames)[-LONGEST_STACK:]}".rstrip()
-    clean = said.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+        parts.append("".join(frames)[-LONGEST_STACK:].rstrip())
+    parts += _members(error)
+    for cause in islice(chain(error), 1, 1 + MOST_OTHERS):
+        parts += [f"caused by {_with_place(cause)}", *_members(cause)]
+    return storable("\n".join(filter(None, parts)))
+
+
+def storable(text: str) -> str:
+    """The text as PostgreSQL can store it: no NUL, no lone surrogate, at most 8 KiB."""
+    clean = text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
     return clean.encode()[:LONGEST_ERROR].decode(errors="ignore")
+
+
+def place(error: BaseException) -> str:
+    """Where it was raised: file, line and function; '' if nobody knows."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+
+
+def stood_at(interrupt: Interrupted) -> str:
+    """The stack of a handler at the moment of its interrupt."""
+    return _as_stood(traceback.extract_tb(interrupt.__traceback__)[1:])
+
+
+def stands_at(frame: types.FrameType | None) -> str:
+    """The stack of a handler that still runs; `frame`: where the main thread is just now."""
+    frames = list(traceback.extract_stack(frame)) if frame else []
+    callers = (
+        number
+        for number, (caller, called) in enumerate(pairwise(frames), start=1)
+        if caller.filename == f"{_PACKAGE}/attempt.py" and not _is_ours(called)
+    )
+    return _as_stood(frames[next(callers, 0) :])
+
+
+def _as_stood(frames: list[traceback.FrameSummary]) -> str:
+    # What is ours at the end is the signal's handler, or what the handler called of us.
+    while frames and _is_ours(frames[-1]):
+        frames = frames[:-1]
+    return "".join(traceback.format_list(frames))[-LONGEST_STACK:].rstrip()
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.rpartition("/")[0] == _PACKAGE  # the forge's handlers are in a folder of their own
+
+
+def _said(error: BaseException, *, named: bool = True) -> str:
+    try:
+        said = f"{type(error).__name__}: {error}" if named else str(error)
+    except Exception:  # noqa: BLE001 (a __str__ may raise too)
+        said = type(error).__name__
+    notes = getattr(error, "__notes__", None)
+    return "\n".join([said, *(each for each in notes if isinstance(each, str))] if isinstance(notes, list) else [said])
+
+
+def _with_place(error: BaseException) -> str:
+    return " at ".join(filter(None, (_said(error)[:LONGEST_CAUSE], place(error))))
+
+
+def _members(error: BaseException) -> list[str]:
+    if not isinstance(error, BaseExceptionGroup):
+        return []
+    shown = [f"one of them: {_with_place(each)}" for each in error.exceptions[:MOST_OTHERS]]
+    left = len(error.exceptions) - len(shown)
+    return [*shown, f"and {left} more"] if left else shown

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import traceback
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -167,7 +168,11 @@ def _checked(found: object) -> Registry:
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) or not frames or "importlib" in frames[-1].filename:
+        return said  # it says where itself, or there is no such module
+    return f"{said} ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def check_kind(kind: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -111,7 +112,9 @@ def test_max_runtime_interrupts_the_handler_and_the_attempt_counts_as_failed(dat
     worker = start_worker()
     eventually(lambda: history(database, late) == ["retry"] and history(database, extended) == ["ok"], "both ended")
     assert job(database, late)[:3] == ("queued", 1, 0)
-    assert "longer than max_runtime (3 s)" in job(database, late)[3]
+    error = job(database, late)[3]
+    assert "longer than max_runtime (3 s)" in error
+    assert error.splitlines()[-2].endswith("in runtime")  # where it stood
     assert worker.terminate() == 0
 
 
@@ -121,6 +124,8 @@ def test_a_handler_that_ignores_max_runtime_is_ended_with_its_process_and_counts
     assert worker.wait() == 70
     assert job(database, stubborn)[:3] == ("queued", 1, 0)
     assert history(database, stubborn) == ["retry"]
+    assert "sample_jobs.py" in job(database, stubborn)[3]  # where it stood
+    assert re.search(r"test\.stubborn retry after [1-9]", worker.log)
 
 
 @pytest.mark.parametrize("how", ["spin", "deadlock"])

@@ -75,7 +75,7 @@ PURE = {
     "tray": {"collections", "typing"},
     "errors": {"datetime"},
     "sqlstates": {"enum"},
-    "raised": {"collections", "contextlib", "opcode", "traceback", "types"},
+    "raised": {"collections", "contextlib", "itertools", "opcode", "traceback", "types"},
     "backoff": set(),
 }
 LIBRARIES = {

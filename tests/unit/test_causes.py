@@ -1,0 +1,120 @@
+"""What a failed attempt leaves behind: what was raised, what it came from, and where the handler stood."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+
+from shithubd_worker.errors import ConfigError, NotNow, Permanent, RetryAfter
+from shithubd_worker.raised import LONGEST_ERROR, MOST_OTHERS, as_text, stands_at
+from shithubd_worker.registry import load
+
+
+def caught(function):
+    try:
+        function()
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def full():
+    raise OSError(28, "disk full")
+
+
+def because_of(error):
+    def function():
+        try:
+            full()
+        except OSError as cause:
+            raise error from cause
+
+    return function
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), Permanent("no"), RetryAfter(5, "no"), NotNow(5, "no")])
+@pytest.mark.parametrize("trace", [True, False])
+def test_a_cause_is_named_with_its_place(error, trace):
+    text = as_text(caught(because_of(error)), trace=trace)
+    first, *_, last = text.splitlines()
+    assert first == ("ValueError: no" if isinstance(error, ValueError) else "no")
+    assert last == f"caused by OSError: [Errno 28] disk full at {__file__}:{full.__code__.co_firstlineno + 1} in full"
+
+
+def test_what_was_raised_while_another_was_handled_names_it_and_from_none_does_not():
+    def clumsy():
+        try:
+            full()
+        except OSError:
+            {}["key"]
+
+    def quiet():
+        try:
+            full()
+        except OSError:
+            raise KeyError("key") from None
+
+    assert "caused by OSError: [Errno 28] disk full" in as_text(caught(clumsy))
+    assert "caused by" not in as_text(caught(quiet))
+
+
+def test_the_members_of_a_group_and_notes_are_told():
+    def many():
+        raise ExceptionGroup("uploads", [caught(full), *(ValueError(n) for n in range(MOST_OTHERS + 1))])
+
+    error = caught(many)
+    error.add_note("while sending to mirror 3")
+    lines = as_text(error).splitlines()
+    assert lines[:2] == ["ExceptionGroup: uploads (6 sub-exceptions)", "while sending to mirror 3"]
+    assert lines[2].startswith("one of them: OSError: [Errno 28] disk full at ")
+    assert lines[-1] == "and 2 more"
+
+
+def test_a_text_stays_short_and_storable_whatever_was_raised():
+    class Odd(Exception):
+        __notes__ = ["a note", 7, "\x00" * 9000]  # noqa: RUF012
+
+        def __str__(self):
+            raise RuntimeError
+
+    def deep(n=40):
+        try:
+            deep(n - 1) if n else full()
+        except Exception as error:
+            raise Odd("x" * 9000) from error
+
+    text = as_text(caught(deep), trace=True)
+    assert len(text.encode()) <= LONGEST_ERROR
+    assert "\x00" not in text
+    assert text.startswith("Odd\na note")
+
+
+def test_where_another_thread_stands_is_told():
+    entered, leave = threading.Event(), threading.Event()
+
+    def handler():
+        entered.set()
+        leave.wait()
+
+    thread = threading.Thread(target=handler)
+    thread.start()
+    entered.wait()
+    try:
+        text = stands_at(sys._current_frames()[thread.ident])
+    finally:
+        leave.set()
+        thread.join()
+    assert f'File "{__file__}", line {handler.__code__.co_firstlineno + 2}, in handler' in text
+    assert stands_at(None) == ""
+
+
+@pytest.mark.parametrize(("source", "line"), [("import os\n\n1 / 0\n", 3), ("def f(:\n", 1)])
+def test_a_fault_of_a_module_of_handlers_is_told_with_its_file_and_line(tmp_path, monkeypatch, source, line):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "faulty_jobs.py").write_text(source)
+    with pytest.raises(ConfigError) as raised:
+        load(["faulty_jobs:registry"])
+    assert "faulty_jobs.py" in str(raised.value)
+    assert f"line {line}" in str(raised.value) or f"faulty_jobs.py:{line})" in str(raised.value)
