@@ -280,6 +280,20 @@ def find_owner(connection: psycopg.Connection, schema: str) -> str | None:
     return None if owner is None else str(owner)
 
 
+def who_may_migrate(connection: psycopg.Connection, schema: str, *, roles: bool) -> str:
+    """What to tell a login that may not. The right to create is only for whoever makes a queue: in the schema of one it
+    would be as much as the owner's."""
+    owner = find_owner(connection, schema)
+    if owner is not None:
+        return f"{MIGRATE}'s members may" if owner == OWNER else f"its owner {owner!r} may"
+    new = sql.Identifier(OWNER if roles else connection.info.user)
+    names = (sql.Identifier(schema), new)
+    grant = sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(*names)
+    if _value(connection, "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)) IS NULL", schema):
+        grant = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*names)
+    return f"for a new queue, as a superuser: {grant.as_string(connection)}"
+
+
 def _missing(connection: psycopg.Connection) -> list[str]:
     rows = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", (list(ROLES),)).fetchall()
     return [name for name in ROLES if (name,) not in rows]
