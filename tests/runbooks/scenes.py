@@ -185,7 +185,7 @@ def outdated(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     host.psql(
         "shithub",
-        "DROP TABLE search_files, search_repos, repo_maintenance, beats, history_drops",
+        "DROP TABLE search_files, search_repos, repo_maintenance, beats, history_drops, gate",
         "ALTER TABLE audit DROP login, DROP application_name, DROP client_addr",
         "ALTER TABLE workers ADD state text NOT NULL DEFAULT 'idle', ADD job_id bigint, ADD job_kind text,"
         " ADD job_since timestamptz, ADD idle boolean NOT NULL DEFAULT false,"
@@ -249,7 +249,7 @@ def left_behind(host: Host) -> None:
     look = "from shithubd_worker import schema; print(schema.sql_directory(), schema.newest_version())"
     directory, newest = host.run(str(Path(PROGRAM).with_name("python")), "-c", look).split()
     host.write(f"{directory}/migrations/{int(newest) + 1:04}_nothing.sql", "-- expand\n")
-    host.run("shithubd-worker", "migrate")
+    host.run("runuser", "-u", "shithub-admin", "--", "shithubd-worker", "migrate")
 
 
 @scene(gives={"job-ids"})
