@@ -61,6 +61,8 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
                 f"role {connection.info.user!r} may not migrate schema {shared.schema_name!r}:"
                 f" {error.diag.message_primary}; {rights.who_may_migrate(connection, shared.schema_name, roles=roles)}"
             ) from error
+        for membership in rights.memberships(connection):
+            say(f"warning: {membership}, and so has rights that docs/rights.md doesn't know of")
     if as_json:
         emit(
             {
