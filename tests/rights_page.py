@@ -41,8 +41,8 @@ What you give to others by hand stays as it is. What you give to the roles below
 - Such a right that somebody else than the owner gave: `migrate` refuses to go on, and says what to run.
 - USAGE on the schema: it stays.
 
-`migrate` warns of a member of `shithub_owner` that is neither `shithub_migrate` nor a superuser, and of a role of ours that
-is a member of another. Both have rights that don't stand here.
+`migrate` warns of a member of `shithub_owner` that is neither `shithub_migrate` nor a superuser, and of a role of ours
+that is a member of another. Both have rights that don't stand here.
 
 A right with names in brackets is one to these columns alone. Functions marked † run as the owner.
 """
