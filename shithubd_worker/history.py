@@ -16,7 +16,7 @@ def expired(session: Session) -> list[tuple[str, str, str]]:
 
 
 def drop(session: Session, actor: str) -> list[str]:
-    """Drop them, and leave word of who looked. Returns what was done.
+    """Drop them, and leave word of who did once none is left. Returns what was done.
 
     Of two that drop at once, one waits for the lock that a detach takes on its class of the history, or finds that the
     other was there first: it leaves the rest to the other. An advisory lock would keep them apart, and could be taken
@@ -27,10 +27,10 @@ def drop(session: Session, actor: str) -> list[str]:
     (usual,) = connection.execute("SELECT pg_catalog.current_setting('lock_timeout')").fetchone() or ("0",)
     try:
         connection.execute("SET lock_timeout = '1s'")
-        _leave_word(session, actor)
         for parent, partition, state in expired(session):
             _drop(session, parent, partition, state)
             done.append(f"dropped {partition}")
+        _leave_word(session, actor)
     except psycopg.errors.LockNotAvailable:
         done.append(PUT_OFF)
     except (psycopg.errors.ObjectInUse, psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.UndefinedTable):

@@ -11,7 +11,7 @@ from typing import LiteralString, NamedTuple
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.errors import LACKS, RightsMissing
+from shithubd_worker.errors import LACKS, Refused, RightsMissing
 from shithubd_worker.sqlfiles import sql_directory
 
 OWNER, MIGRATE = "shithub_owner", "shithub_migrate"
@@ -197,15 +197,18 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
 def _let_create(connection: psycopg.Connection, schema: str) -> None:
     """The owner may create in the schema, the others may use it, that is all."""
     name = sql.Identifier(schema)
+    wanted = [(OWNER, "CREATE"), *((role, "USAGE") for role in (OWNER, *GRANTED))]
     row = connection.execute(
-        "SELECT pg_get_userbyid(nspowner), bool_and(has_schema_privilege(role, oid, 'USAGE')),"
-        " has_schema_privilege(%s, oid, 'CREATE')"
-        " FROM pg_namespace, unnest(%s::text[]) role WHERE nspname = %s GROUP BY oid",
-        (OWNER, [OWNER, *GRANTED], schema),
+        # What PUBLIC has doesn't count: somebody may take it away.
+        "SELECT pg_catalog.pg_get_userbyid(nspowner), (SELECT count(DISTINCT (a.grantee, a.privilege_type))"
+        " FROM pg_catalog.aclexplode(nspacl) a JOIN unnest(%s::text[], %s::text[]) AS w (role, privilege)"
+        " ON a.privilege_type = w.privilege AND a.grantee = w.role::pg_catalog.regrole)"
+        " FROM pg_catalog.pg_namespace WHERE nspname = %s",
+        (*map(list, zip(*wanted, strict=True)), schema),
     ).fetchone()
     if row is None:
         connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(name, sql.Identifier(OWNER)))
-    elif row[1:] == (True, True):
+    elif row[1] == len(wanted):
         return
     if row is None or row[0] == OWNER:
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER)))
@@ -244,11 +247,19 @@ def shut(connection: psycopg.Connection, schema: str, functions: Sequence[str]) 
 
 
 def give(connection: psycopg.Connection, schema: str) -> list[str]:
-    """Give the roles the rights of rights.sql, and take all others of the queue. As its owner, with the schema in the
-    search_path. Returns what was done."""
+    """Give the roles the rights of rights.sql, and take all others of the queue, and that to create in its schema. As
+    its owner, with the schema in the search_path. Returns what was done. Raises Refused for a right that somebody else
+    than the owner gave, which he alone can take."""
     before = _held(connection, schema)
-    for what in sorted({f"{kind} {name}" for kind, name, *_ in before}):
-        connection.execute(f"REVOKE ALL ON {what} FROM PUBLIC, {', '.join(GRANTED)} CASCADE".encode())
+    for what in sorted({what for what, *_ in before}):
+        rights = "CREATE" if what.startswith("SCHEMA ") else "ALL"
+        connection.execute(f"REVOKE {rights} ON {what} FROM PUBLIC, {', '.join((*GRANTED, MIGRATE))} CASCADE".encode())
+    for what, column, role, privilege, grantor in sorted(_held(connection, schema)):
+        right = f"{privilege}{column} ON {what}"
+        raise Refused(
+            f"{role} shall not have {right}, and only {grantor}, who gave it, can take it. As a superuser:"
+            f" SET ROLE {grantor}; REVOKE {right} FROM {role} CASCADE"
+        )
     connection.execute((sql_directory() / "rights.sql").read_bytes())
     after = _held(connection, schema)
     if before == after:
@@ -256,28 +267,58 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
     return [f"rights: {len(after - before)} given, {len(before - after)} taken"]
 
 
-# What the roles, and PUBLIC (oid 0), were given of what the owner has in the schema.
+def memberships(connection: psycopg.Connection) -> list[str]:
+    """Who has rights of a role of ours that rights.sql doesn't give him: each member of the owner but shithub_migrate,
+    and each of our roles that is a member of another. Superusers have them all anyway."""
+    with connection.transaction():
+        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
+        rows = connection.execute(
+            "SELECT DISTINCT member.rolname || ' is a member of ' || role.rolname"
+            " FROM pg_auth_members m CROSS JOIN to_jsonb(m) AS o (o)"
+            " JOIN pg_roles role ON role.oid = m.roleid JOIN pg_roles member ON member.oid = m.member"
+            " WHERE (role.rolname = %s OR role.rolname = ANY (%s) AND member.rolname = ANY (%s))"
+            " AND (member.rolname, role.rolname) <> (%s, %s) AND NOT member.rolsuper"
+            # Since PostgreSQL 16 who made a role is a member that may but give it to others.
+            " AND coalesce(o->>'set_option', 'true') || coalesce(o->>'inherit_option', 'true') <> 'falsefalse'"
+            " ORDER BY 1",
+            (OWNER, list(ROLES), list(ROLES), MIGRATE, OWNER),
+        ).fetchall()
+    return [name for (name,) in rows]
+
+
+# What the roles, and PUBLIC (oid 0), were given of what the owner has in the schema, and of the schema but to use it.
 _HELD = """
-    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.oid::regclass::text AS name, '' AS col,
-           pg_get_userbyid(a.grantee)::text, a.privilege_type
-      FROM pg_class c, aclexplode(c.relacl) a
-     WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relowner = current_user::regrole
-       AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) = ANY (%(roles)s)) AND c.relkind IN ('r', 'p', 'S')
-    UNION ALL
-    SELECT 'TABLE', c.oid::regclass::text, t.attname, pg_get_userbyid(a.grantee)::text, a.privilege_type
-      FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid, aclexplode(t.attacl) a
-     WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relowner = current_user::regrole
-       AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) = ANY (%(roles)s)) AND c.relkind IN ('r', 'p')
-    UNION ALL
-    SELECT 'FUNCTION', p.oid::regprocedure::text, '', pg_get_userbyid(a.grantee)::text, a.privilege_type
-      FROM pg_proc p, aclexplode(p.proacl) a
-     WHERE p.pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND p.proowner = current_user::regrole
-       AND (a.grantee = 0 OR pg_get_userbyid(a.grantee) = ANY (%(roles)s))
+    SELECT h.what, h.col, CASE h.grantee WHEN 0 THEN 'PUBLIC' ELSE h.grantee::pg_catalog.regrole::text END,
+           h.privilege, h.grantor::pg_catalog.regrole::text
+      FROM (SELECT pg_catalog.format('%%s %%I.%%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                                     n.nspname, c.relname), a.col, a.grantee, a.privilege_type, a.grantor, c.relowner
+              FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid,
+                   LATERAL (SELECT '', r.* FROM pg_catalog.aclexplode(c.relacl) r
+                            UNION ALL
+                            SELECT pg_catalog.format(' (%%I)', t.attname), r.*
+                              FROM pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) r
+                             WHERE t.attrelid = c.oid) AS a (col, grantor, grantee, privilege_type, grantable)
+             WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'S')
+            UNION ALL
+            SELECT pg_catalog.format('FUNCTION %%I.%%I(%%s)', n.nspname, p.proname,
+                                     pg_catalog.pg_get_function_identity_arguments(p.oid)),
+                   '', a.grantee, a.privilege_type, a.grantor, p.proowner
+              FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid,
+                   pg_catalog.aclexplode(p.proacl) a
+             WHERE n.nspname = %(schema)s
+            UNION ALL
+            SELECT pg_catalog.format('SCHEMA %%I', n.nspname), '', a.grantee, a.privilege_type, a.grantor,
+                   current_user::pg_catalog.regrole
+              FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+             WHERE n.nspname = %(schema)s AND a.privilege_type = 'CREATE'
+           ) AS h (what, col, grantee, privilege, grantor, owner)
+     WHERE h.owner = current_user::pg_catalog.regrole
+       AND (h.grantee = 0 OR h.grantee::pg_catalog.regrole::text = ANY (%(roles)s))
 """
 
 
 def _held(connection: psycopg.Connection, schema: str) -> set[tuple[str, ...]]:
-    return set(connection.execute(_HELD.encode(), {"schema": schema, "roles": list(GRANTED)}).fetchall())
+    return set(connection.execute(_HELD.encode(), {"schema": schema, "roles": [*GRANTED, MIGRATE]}).fetchall())
 
 
 def find_owner(connection: psycopg.Connection, schema: str) -> str | None:
@@ -289,6 +330,20 @@ def find_owner(connection: psycopg.Connection, schema: str) -> str | None:
         schema,
     )
     return None if owner is None else str(owner)
+
+
+def who_may_migrate(connection: psycopg.Connection, schema: str, *, roles: bool) -> str:
+    """What to tell a login that may not. The right to create is only for whoever makes a queue: in the schema of one it
+    would be as much as the owner's."""
+    owner = find_owner(connection, schema)
+    if owner is not None:
+        return f"{MIGRATE}'s members may" if owner == OWNER else f"its owner {owner!r} may"
+    new = sql.Identifier(OWNER if roles else connection.info.user)
+    names = (sql.Identifier(schema), new)
+    grant = sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(*names)
+    if _value(connection, "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)) IS NULL", schema):
+        grant = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*names)
+    return f"for a new queue, as a superuser: {grant.as_string(connection)}"
 
 
 def _missing(connection: psycopg.Connection) -> list[str]:

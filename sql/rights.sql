@@ -44,12 +44,14 @@ GRANT EXECUTE ON FUNCTION
 -- Whoever looks on: how many jobs there are, who runs what, what is held. No payload, no error, no token.
 GRANT SELECT (id, kind, state, priority, run_at, attempts, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
    TO shithub_metrics;
-GRANT SELECT ON workers, beats, holds, history_drops, leases_returned TO shithub_metrics;
+GRANT SELECT ON workers, beats, holds, history_drops, leases_returned, queue_counts TO shithub_metrics;
 GRANT EXECUTE ON FUNCTION expired_history_v1, in_scope_v1, leases_v1, status_v1, workers_v1
    TO shithub_operator, shithub_metrics;
--- The metrics endpoint is the worker's own; another exporter can do the same.
-GRANT SELECT, INSERT, UPDATE ON queue_counts TO shithub_worker, shithub_metrics;
-GRANT EXECUTE ON FUNCTION claim_count_v1, counted_kinds_v1, queue_gauges_v1, recount_v1 TO shithub_worker, shithub_metrics;
+-- The metrics endpoint is the worker's own. Another exporter reads what a worker counted: it writes nothing that alerts read,
+-- and can't lock a table that workers write.
+GRANT SELECT, INSERT, UPDATE ON queue_counts TO shithub_worker;
+GRANT EXECUTE ON FUNCTION claim_count_v1, recount_v1 TO shithub_worker;
+GRANT EXECUTE ON FUNCTION counted_kinds_v1, queue_gauges_v1 TO shithub_worker, shithub_metrics;
 
 -- What the functions above call in their turn.
 GRANT EXECUTE ON FUNCTION count_jobs_v1, held_kinds_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1, readable_v1,

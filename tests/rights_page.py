@@ -33,8 +33,16 @@ with PostgreSQL 15 and 18. What is added to the schema has no line here, and the
 
 A login gets its rights by `GRANT shithub_worker TO its_name`. One whose handlers enqueue is a member of two. The roles
 belong to the whole cluster: in each database, and each schema, where `migrate --roles` ran, they have these rights.
-What you give to others by hand stays as it is; what you give to these roles, or to PUBLIC, of what is listed here, the
-next `migrate` takes away.
+What you give to others by hand stays as it is. What you give to the roles below, or to PUBLIC, of what is listed below:
+
+- A right to a table, a column, a sequence or a function: the next `migrate` takes it away.
+- CREATE on the schema: `migrate` takes it from the roles if `shithub_owner` owns the schema. Otherwise (`public`), and
+  where PUBLIC has it, `migrate` refuses to go on, and says what to run.
+- Such a right that somebody else than the owner gave: `migrate` refuses to go on, and says what to run.
+- USAGE on the schema: it stays.
+
+`migrate` warns of a member of `shithub_owner` that is neither `shithub_migrate` nor a superuser, and of a role of ours
+that is a member of another. Both have rights that don't stand here.
 
 A right with names in brackets is one to these columns alone. Functions marked † run as the owner.
 """

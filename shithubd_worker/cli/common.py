@@ -128,7 +128,8 @@ def with_database(function: F) -> F:
         try:
             return ctx.invoke(function, shared, **rest)
         except Exception as error:
-            needs.note(error, shared, ctx.command_path.split()[1:])
+            words = [*ctx.command_path.split()[1:], *(["--roles"] if rest.get("roles") else [])]
+            needs.note(error, shared, words)
             raise
 
     wrapped.__doc__ = function.__doc__

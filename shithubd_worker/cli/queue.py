@@ -50,7 +50,7 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
     """
     import psycopg
 
-    from shithubd_worker import schema
+    from shithubd_worker import rights, schema
     from shithubd_worker.errors import RightsMissing
 
     with shared.connect("shithubd-worker migrate")() as connection:
@@ -59,10 +59,10 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
                 f"role {connection.info.user!r} may not migrate schema {shared.schema_name!r}:"
-                f" {error.diag.message_primary}; its owner may, a member of shithub_migrate (`migrate --roles`), or,"
-                f" for a new queue: GRANT USAGE, CREATE ON SCHEMA {shared.schema_name} TO"
-                f" {'shithub_owner' if roles else connection.info.user}"
+                f" {error.diag.message_primary}; {rights.who_may_migrate(connection, shared.schema_name, roles=roles)}"
             ) from error
+        for membership in rights.memberships(connection):
+            say(f"warning: {membership}, and so has rights that docs/rights.md doesn't know of")
     if as_json:
         emit(
             {

@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 
+from shithubd_worker.cli import needs
 from shithubd_worker.cli.common import Duration, Shared, json_option, with_database
 from shithubd_worker.cli.screen import clear, emit, folded, line, table
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK
 
 MOST_LEASES = 20
-# The timer comes every day, a worker that may every ten minutes.
-STALE_SECONDS = 2 * 86400
-_HOW_TO_DROP = "shithubd-worker history drop, or systemctl enable --now shithub-history.timer"
 
 
 @click.command()
@@ -110,9 +108,10 @@ def _render(found: dict[str, Any]) -> None:
     line(_summary(found))
     if found["history_days_ready"] < 2:  # noqa: PLR2004 (a day to act)
         line(f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate")
-    if found["history_drops"]["waiting"] and not _drops(found):
-        days = found["history_drops"]["waiting"]
-        folded(f"warning: nobody drops the history's days that are over ({days}): {_HOW_TO_DROP}")
+    drops = found["history_drops"]
+    if drops["late"]:
+        how = needs.by_admin("shithubd-worker history drop")
+        folded(f"warning: {drops['late']} day(s) of the history should have been dropped 2 days ago or earlier: {how}")
     for hold in found["holds"]:
         what = "the fleet" if hold["scope"] == "fleet" else f"{hold['scope']} {hold['target']}"
         until = f" until {_time(hold['until'])}" if hold["until"] else ""
@@ -122,18 +121,11 @@ def _render(found: dict[str, Any]) -> None:
     _show_kinds(found["kinds"])
     _show_leases(found["leases"])
     _show_workers(found["workers"])
-    drops = found["history_drops"]
     line()
-    if _drops(found):
+    if drops["at"]:
         folded(f"old history: dropped {_ago(drops['seconds'])} by {drops['actor']} (login {drops['login']})")
     else:
         line("old history: dropped by nobody")
-
-
-def _drops(found: dict[str, Any]) -> bool:
-    """Does somebody drop the days that are over?"""
-    seconds = found["history_drops"]["seconds"]
-    return seconds is not None and abs(seconds) < STALE_SECONDS
 
 
 def _show_kinds(kinds: list[dict[str, Any]]) -> None:

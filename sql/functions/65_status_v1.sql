@@ -1,5 +1,7 @@
 -- The whole of `shithubd-worker status` in one answer, of this moment. The leases are all there; counts may be capped
 -- (count_jobs_v1): `capped` names, for each kind and for the sums, the figures that are no more than a lower bound.
+-- `history_drops`: who last dropped all days of the history that were over, how many wait now, and how many of them have
+-- for more than two days (`late`): the timer comes every day, a worker that may drop every ten minutes.
 CREATE OR REPLACE FUNCTION status_v1() RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
@@ -18,9 +20,13 @@ AS $$
                    WHERE h.until IS NULL OR h.until > clock_timestamp()),
         'workers', (SELECT coalesce(jsonb_agg(w), '[]') FROM workers_v1() w),
         'history_days_ready', history_days_ready_v1(),
-        'history_drops', (SELECT jsonb_build_object('waiting', e.waiting, 'at', readable_v1(d.at), 'actor', d.actor,
-                                                    'login', d.login, 'seconds', seconds_since_v1(d.at))
-                            FROM (SELECT count(*) AS waiting FROM expired_history_v1()) e LEFT JOIN history_drops d ON true),
+        'history_drops', (SELECT jsonb_build_object('waiting', e.waiting, 'late', e.late, 'at', readable_v1(d.at),
+                                                    'actor', d.actor, 'login', d.login, 'seconds', seconds_since_v1(d.at))
+                            FROM (SELECT count(*) AS waiting, count(*) FILTER (WHERE right(partition, 8) < to_char(
+                                             (clock_timestamp() AT TIME ZONE 'UTC')::date - 2
+                                             - substring(parent FROM '[0-9]+')::integer, 'YYYYMMDD')) AS late
+                                    FROM expired_history_v1()) e
+                            LEFT JOIN history_drops d ON true),
         'schema', (SELECT jsonb_build_object('name', current_schema(), 'version', version) FROM worker_schema),
         'at', readable_v1(clock_timestamp()))
 $$;

@@ -343,7 +343,8 @@ def test_who_may_not_come_in_is_told_so_and_the_passfile_opens(database, command
     # Inside, but without rights to the queue.
     for arguments in (("status",), ("enqueue", "k"), ("drain",)):
         assert "permission denied" in command.refused(*arguments, code=77, env=opened)
-    assert "GRANT" in command.refused("migrate", "--schema", "newer", code=77, env=opened)
+    told = command.refused("migrate", "--schema", "newer", code=77, env=opened)
+    assert 'CREATE SCHEMA "newer" AUTHORIZATION "locked"' in told
     database.query("GRANT shithub_operator TO locked")
     assert command("status", env=opened).stdout.startswith("running 0, held 0")
     assert command.json("status", env={**env, "PGPASSWORD": "right"})["states"]["queued"] == 0

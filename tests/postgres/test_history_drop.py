@@ -40,38 +40,66 @@ def admin(over: Database) -> Iterator[str]:
     over.query(f"DROP ROLE {name}")
 
 
+def says(command) -> str:
+    """What status says, in one line."""
+    return " ".join(command("status").stdout.split())
+
+
+WARNING = (
+    "warning: 1 day(s) of the history should have been dropped 2 days ago or earlier: shithubd-worker history drop"
+)
+NOBODY = "old history: dropped by nobody"
+
+
 def test_the_command_drops_them_and_status_says_who_did(over, admin, command):
-    before = command("status").stdout
-    warning = "warning: nobody drops the history's days that are over (1): shithubd-worker history drop"
-    assert warning in " ".join(before.split())
-    assert before.endswith("old history: dropped by nobody\n")
+    before = says(command)
+    assert WARNING in before
+    assert before.endswith(NOBODY)
     as_admin = {"SHITHUBD_WORKER_DATABASE_URL": admin}
     assert command("history", "drop", "--dry-run", env=as_admin).stdout == f"would drop {OLD}\n"
+    assert says(command) == before
     done = command("history", "drop", "--json", env=as_admin)
     assert (done.returncode, json.loads(done.stdout)) == (0, {"dropped": [OLD], "dry_run": False})
     assert command("history", "drop", env=as_admin).stdout == "no day of the history is over\n"
-    after = command("status").stdout
-    assert "warning: nobody" not in after
-    assert f"(login admin_{over.name})" in " ".join(after.split())
+    after = says(command)
+    assert "warning:" not in after
+    assert f"(login admin_{over.name})" in after
     drops = json.loads(command("status", "--json").stdout)["history_drops"]
-    assert (drops["waiting"], drops["login"]) == (0, f"admin_{over.name}")
+    assert (drops["waiting"], drops["late"], drops["login"]) == (0, 0, f"admin_{over.name}")
     assert drops["actor"].startswith("history drop of ")
 
 
-def test_who_dropped_last_two_days_ago_drops_no_more(over, command):
-    over.query("INSERT INTO history_drops (at, actor) VALUES (now() - interval '49 hours', 'a timer')")
-    said = command("status").stdout
-    assert "warning: nobody drops" in said
-    assert said.endswith("old history: dropped by nobody\n")
+@pytest.mark.parametrize(("class_", "days"), [("7d", 7), ("90d", 90)])
+def test_a_day_that_waits_for_more_than_two_days_is_late(database, class_, days):
+    drops = "SELECT (status_v1()->'history_drops'->>'waiting')::int, (status_v1()->'history_drops'->>'late')::int"
+    ago = "SELECT ((now() AT TIME ZONE 'UTC')::date - {})::text"
+    found = {}
+    for n in range(days, days + 4):
+        first, following = (database.value(ago.format(m)) for m in (n, n - 1))
+        table = f"job_history_{class_}_{first.replace('-', '')}"
+        database.query(f"DROP TABLE IF EXISTS {table}")
+        database.query(
+            f"CREATE TABLE {table} PARTITION OF job_history_{class_}"
+            f" FOR VALUES FROM ('{first} 00:00Z') TO ('{following} 00:00Z'); ALTER TABLE {table} OWNER TO shithub_owner"
+        )
+        found[n - days] = database.query(drops)[0]
+        database.query(f"DROP TABLE {table}")
+    assert found == {0: (0, 0), 1: (1, 0), 2: (1, 0), 3: (1, 1)}
 
 
-def test_a_reader_in_the_way_puts_it_off(over, admin, command):
+@pytest.mark.parametrize("reading", [f"SELECT FROM {OLD}", "SELECT pg_partition_tree('job_history_7d'::regclass)"])
+def test_who_is_kept_from_dropping_has_dropped_nothing_and_status_warns_all_the_same(over, admin, command, reading):
+    over.query("INSERT INTO history_drops (at, actor) VALUES (now() - interval '1 hour', 'the time before')")
     with over.connect() as reader, reader.transaction():
-        reader.execute(f"SELECT FROM {OLD}")
+        reader.execute(reading.encode())
         done = command("history", "drop", env={"SHITHUBD_WORKER_DATABASE_URL": admin})
-    assert (done.returncode, done.stdout) == (75, "")
-    assert "put off: a reader has the history" in done.stderr
+        assert (done.returncode, done.stdout) == (75, "")
+        assert "put off: a reader has the history" in done.stderr
+        said = says(command)
+        assert WARNING in said
+        assert "by the time before (login postgres)" in said, "it says nothing of now"
     assert command("history", "drop", env={"SHITHUBD_WORKER_DATABASE_URL": admin}).stdout == f"dropped {OLD}\n"
+    assert "by history drop of " in says(command)
 
 
 def upkeep(url: str) -> tuple[Queue, Upkeep]:
@@ -96,6 +124,15 @@ def test_a_worker_whose_login_does_not_own_them_leaves_them_and_says_so_once(ove
     assert over.value("SELECT count(*) FROM history_drops") == 0
     assert over.value("SELECT history_days_ready_v1()") == 14, "it makes days all the same"
     over.query(f"DROP ROLE {name}")
+
+
+def test_a_worker_that_is_kept_from_it_leaves_no_word(over):
+    with over.connect() as reader, reader.transaction():
+        reader.execute(f"SELECT FROM {OLD}")
+        queue, keeper = upkeep(over.url)
+        keeper._housekeep()
+        queue.close()
+    assert over.value("SELECT count(*) FROM history_drops") == 0
 
 
 def test_a_worker_whose_login_owns_them_drops_them_and_leaves_word(over):

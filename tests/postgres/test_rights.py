@@ -144,8 +144,7 @@ def look(database: Database, url: str) -> None:
         operations.status()
         operations.workers()
         operations.now()
-        assert operations.value("claim_count_v1", 0.0, 5.0)
-        operations.value("recount_v1")
+        database.query("SELECT claim_count_v1(0, 5); SELECT recount_v1()")  # as a worker does
         operations.value("queue_gauges_v1")
 
 
@@ -272,6 +271,8 @@ FORBIDDEN = {
         "SELECT * FROM audit",
         "SELECT pause_kind_v1('k')",
         "INSERT INTO jobs (kind) VALUES ('k')",
+        "SELECT claim_count_v1(0, 5)",
+        "UPDATE queue_counts SET counts = '[]'",
     ),
     "shithub_migrate": ("SELECT * FROM jobs", "DROP TABLE jobs", "SELECT ensure_history_v1()"),
 }
@@ -285,6 +286,17 @@ def test_what_a_role_may_not_is_refused(database, member, role):
         for statement in FORBIDDEN[role]:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
+
+
+@pytest.mark.parametrize("role", ["shithub_enqueue", "shithub_operator", "shithub_metrics", "shithub_migrate"])
+def test_nobody_but_a_worker_can_lock_a_table_against_its_writers(any_database, role):
+    tables = any_database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    with any_database.connect() as connection:
+        connection.execute(f"SET ROLE {role}")
+        for (table,) in tables:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(f"LOCK TABLE {table} IN SHARE MODE")
+    assert len(tables) > 30
 
 
 def test_a_plain_insert_is_all_that_an_enqueuer_needs(any_database):

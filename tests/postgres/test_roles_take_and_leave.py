@@ -45,7 +45,7 @@ def rights_of(database: Database, grantee: str) -> set[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("what", GIVEN)
-@pytest.mark.parametrize("grantee", ["PUBLIC", "shithub_metrics"])
+@pytest.mark.parametrize("grantee", ["PUBLIC", "shithub_metrics", "shithub_migrate"])
 def test_what_was_given_by_hand_of_anything_the_next_migrate_takes(
     any_database: Database, what: str, grantee: str
 ) -> None:

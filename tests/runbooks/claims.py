@@ -19,6 +19,8 @@ from page import Page
 from products import Product, is_exception
 from promql import metrics_of
 
+from shithubd_worker.cli.needs import ADMIN, MIGRATE, NEEDS
+
 
 class Fault(NamedTuple):
     """What isn't so, and the line of the page that says it."""
@@ -109,6 +111,19 @@ def commands_and_flags(page: Page, product: Product, _: Database) -> Iterator[Fa
                 yield Fault(line, f"shithubd-worker {' '.join(words)}: {error.format_message()}")
 
 
+def who_types_it(page: Page, _: Product, __: Database) -> Iterator[Fault]:
+    """What only the owner of the tables may, and a worker, is not typed as root, who is an operator."""
+    theirs = "|".join(name for name, role in NEEDS.items() if role in (MIGRATE, "shithub_worker"))
+    typed = rf"(?<!runuser -u {ADMIN} -- )(?<!/)\bshithubd-worker (?:{theirs})\b(?! --unit)"
+    texts = [
+        (block.line, block.text)
+        for block in page.blocks
+        if block.language == "sh" and "as" not in block.options and block.options.get("rc") != "77"
+    ]
+    for line, text in (*texts, *quoted(page)):
+        yield from (Fault(line, f"root may not: {match[0]}") for _, match in found(typed, text))
+
+
 def statements(page: Page) -> Iterator[tuple[int, str]]:
     """Each statement of SQL: of a block of its own, of a call of psql, and in backquotes."""
     texts = [(block.line, block.text) for block in page.blocks if block.language == "sql"]
@@ -125,7 +140,7 @@ def sql(page: Page, product: Product, database: Database) -> Iterator[Fault]:
     with database.connect() as connection:
         for line, text in statements(page):
             try:
-                connection.execute("DEALLOCATE ALL")
+                connection.execute("DEALLOCATE ALL", prepare=False)
                 connection.execute(f"PREPARE statement AS {re.sub(r'<[a-z-]+>', ANY, text)}")  # type: ignore[arg-type]
             except psycopg.Error as error:
                 yield Fault(line, f"{text}: {error.diag.message_primary}")
@@ -341,6 +356,7 @@ def claims(page: Page, product: Product, database: Database) -> Iterator[Fault]:
 
 CHECKS: tuple[Check, ...] = (
     commands_and_flags,
+    who_types_it,
     sql,
     values,
     units_and_paths,

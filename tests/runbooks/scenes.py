@@ -249,7 +249,7 @@ def left_behind(host: Host) -> None:
     look = "from shithubd_worker import schema; print(schema.sql_directory(), schema.newest_version())"
     directory, newest = host.run(str(Path(PROGRAM).with_name("python")), "-c", look).split()
     host.write(f"{directory}/migrations/{int(newest) + 1:04}_nothing.sql", "-- expand\n")
-    host.run("shithubd-worker", "migrate")
+    host.run("runuser", "-u", "shithub-admin", "--", "shithubd-worker", "migrate")
 
 
 @scene(gives={"job-ids"})

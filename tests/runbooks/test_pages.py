@@ -134,6 +134,7 @@ def test_the_runbooks_directory_holds_nothing_that_no_test_reads() -> None:
 # For each check a sentence that isn't so.
 LIES: dict[Check, str] = {
     claims.commands_and_flags: "`shithubd-worker drain --everything`",
+    claims.who_types_it: "`shithubd-worker history drop`",
     claims.sql: "`SELECT locked_by FROM jobs`",
     claims.values: "Look for `state = 'running'`.",
     claims.units_and_paths: "`systemctl stop shithubd-workers`",

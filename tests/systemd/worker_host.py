@@ -155,9 +155,13 @@ def bring_handlers(host: Host) -> None:
 
 
 def configure(host: Host, handlers: str = "host_jobs:registry") -> None:
-    """A host with the database on it: the role's password, and what the units read."""
+    """A host with the database on it: the role's password, and what the units read.
+
+    The tables' owner is known by his name, as day-one leaves it: so root may not do what only the owner may.
+    """
     host.psql("postgres", *(f"ALTER ROLE \"{name}\" PASSWORD '{PASSWORD}'" for name in LOGINS))
     tell_units(host, "127.0.0.1", handlers)
+    host.write("/etc/shithub/owner.env", "PGHOST=/run/postgresql\nPGUSER=\n")
 
 
 def tell_units(host: Host, database: str, handlers: str = "host_jobs:registry") -> None:
@@ -169,6 +173,7 @@ def tell_units(host: Host, database: str, handlers: str = "host_jobs:registry") 
     for file, name in (("pgpass", "shithub"), ("operator.pgpass", "oncall"), ("owner.pgpass", "shithub-admin")):
         line = f"{database}:*:shithub:{name}:{PASSWORD.replace(':', chr(92) + ':')}\n"
         host.write(f"/etc/shithub/{file}", line, "0600")
+    host.run("chown", "shithub-admin", "/etc/shithub/owner.pgpass")
 
 
 def cli(host: Host, *arguments: str) -> str:
