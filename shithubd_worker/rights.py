@@ -270,8 +270,7 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
 def memberships(connection: psycopg.Connection) -> list[str]:
     """Who has rights of a role of ours that rights.sql doesn't give him: each member of the owner but shithub_migrate,
     and each of our roles that is a member of another. Superusers have them all anyway."""
-    with connection.transaction():
-        connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
+    with in_pg_catalog(connection):
         rows = connection.execute(
             "SELECT DISTINCT member.rolname || ' is a member of ' || role.rolname"
             " FROM pg_auth_members m CROSS JOIN to_jsonb(m) AS o (o)"
