@@ -186,15 +186,18 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
 def _let_create(connection: psycopg.Connection, schema: str) -> None:
     """The owner may create in the schema, the others may use it, that is all."""
     name = sql.Identifier(schema)
+    wanted = [(OWNER, "CREATE"), *((role, "USAGE") for role in (OWNER, *GRANTED))]
     row = connection.execute(
-        "SELECT pg_get_userbyid(nspowner), bool_and(has_schema_privilege(role, oid, 'USAGE')),"
-        " has_schema_privilege(%s, oid, 'CREATE')"
-        " FROM pg_namespace, unnest(%s::text[]) role WHERE nspname = %s GROUP BY oid",
-        (OWNER, [OWNER, *GRANTED], schema),
+        # What PUBLIC has doesn't count: somebody may take it away.
+        "SELECT pg_catalog.pg_get_userbyid(nspowner), (SELECT count(DISTINCT (a.grantee, a.privilege_type))"
+        " FROM pg_catalog.aclexplode(nspacl) a JOIN unnest(%s::text[], %s::text[]) AS w (role, privilege)"
+        " ON a.privilege_type = w.privilege AND a.grantee = w.role::pg_catalog.regrole)"
+        " FROM pg_catalog.pg_namespace WHERE nspname = %s",
+        (*map(list, zip(*wanted, strict=True)), schema),
     ).fetchone()
     if row is None:
         connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(name, sql.Identifier(OWNER)))
-    elif row[1:] == (True, True):
+    elif row[1] == len(wanted):
         return
     if row is None or row[0] == OWNER:
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER)))

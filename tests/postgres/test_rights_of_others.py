@@ -103,3 +103,12 @@ def test_of_a_membership_that_the_page_does_not_know_migrate_warns(
         assert done.stderr.startswith(f"warning: {member} is a member of {role}, and so has rights that ")
     finally:
         database.query(f"REVOKE {role} FROM {member}; DROP ROLE {who}")
+
+
+def test_the_roles_use_the_schema_also_where_everybody_could_when_they_were_made(blank: Blank) -> None:
+    blank.query("GRANT CREATE ON SCHEMA public TO shithub_owner")
+    blank.migrate(by=blank.url, roles=True)
+    blank.query("REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+    for role in (rights.OWNER, *rights.GRANTED):
+        assert blank.value("SELECT has_schema_privilege(%s, 'public', 'USAGE')", role), role
+    assert blank.migrate(by=blank.url, roles=True) == []

@@ -29,6 +29,18 @@ def owned(any_database):
     any_database.query(f"DROP ROLE {name}")
 
 
+# What takes locks by the thousand, or locks a table of ours before it asks for a right.
+KEPT_FROM = (
+    "CREATE TEMP TABLE mine (x int)",
+    "SELECT lo_create(0)",
+    "SELECT lo_creat(-1)",
+    "SELECT lo_from_bytea(0, '')",
+    "PREPARE d AS DELETE FROM public.jobs",
+    "CREATE RULE r AS ON INSERT TO public.jobs DO NOTHING",
+    "CREATE TRIGGER t AFTER INSERT ON public.jobs EXECUTE FUNCTION public.jobs_enqueued_v1()",
+)
+
+
 def of_this(database, block):
     return block.replace("DATABASE shithub", f'DATABASE "{database.name}"')
 
@@ -70,6 +82,9 @@ def test_the_worker_works_behind_what_the_page_tells_to_revoke_and_a_stranger_ta
             for kind in ("pg_advisory", "pg_try_advisory"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     theirs.execute(f"SELECT {kind}_{function}(1)")
+        for kept in KEPT_FROM:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                theirs.execute(kept)
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
             psycopg.connect(psycopg.conninfo.make_conninfo(any_database.url, user=theirs.info.user))
         env = {"SHITHUBD_WORKER_DATABASE_URL": url, "SHITHUBD_WORKER_SCHEMA": "queue"}

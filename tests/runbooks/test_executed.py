@@ -47,9 +47,20 @@ def new_host(wheels: Path) -> Iterator[Host]:
 
 def test_day_one_is_true(new_host: Host) -> None:
     follow(new_host, NEW_HOST)
+    nobody_else_comes_in(new_host)
 
 
 def test_what_the_readme_says_of_a_host_is_true(new_host: Host) -> None:
     [commands] = re.findall(r"^## On a host\n\n```sh\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
     new_host.run("bash", "-eu", stdin=f"cd /mnt/wheels\n{commands}")
     assert new_host.show(UNIT, "ActiveState", "StatusText") == {"ActiveState": "active", "StatusText": "idle"}
+    nobody_else_comes_in(new_host)
+
+
+def nobody_else_comes_in(host: Host) -> None:
+    """A login that was granted nothing doesn't connect, makes no temporary tables, and names nothing of the schema."""
+    rights = (
+        "SELECT has_database_privilege('public', 'shithub', 'CONNECT, TEMPORARY')"
+        " OR has_schema_privilege('public', 'public', 'USAGE') AS some"
+    )
+    assert host.sql("shithub", rights) == [{"some": False}]
