@@ -190,7 +190,9 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
                 f' GRANT {names} TO "{owner}"'
             ) from error
         if given:
-            done.append(f"roles {names} given to {owner}")
+            lacks_it = not _value(connection, is_member, owner, MIGRATE)
+            but = f", but not {MIGRATE}, which `migrate` and `history drop` need" if lacks_it else ""
+            done.append(f"roles {names} given to {owner}{but}")
     return done
 
 

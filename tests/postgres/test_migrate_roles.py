@@ -115,7 +115,8 @@ def test_a_queue_of_another_owner_is_taken_over_and_its_workers_go_on(blank: Bla
     applied = blank.migrate(by=blank.url, roles=True)
     assert applied[:2] == [
         f"owner shithub_owner in place of {blank.login}",
-        f"roles shithub_worker, shithub_enqueue, shithub_operator given to {blank.login}",
+        f"roles shithub_worker, shithub_enqueue, shithub_operator given to {blank.login}, but not shithub_migrate,"
+        " which `migrate` and `history drop` need",
     ]
     others = "SELECT relname FROM pg_class WHERE relowner <> 'shithub_owner'::regrole"
     assert blank.query(f"{others} AND relnamespace = 'public'::regnamespace") == [("mine",)]

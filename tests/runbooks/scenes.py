@@ -82,6 +82,13 @@ def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str
     )
 
 
+def _install_a_migration(host: Host) -> None:
+    """The installed release is one that needs a migration more. A worker that runs knows nothing of it."""
+    look = "from shithubd_worker import schema; print(schema.sql_directory(), schema.newest_version())"
+    directory, newest = host.run(str(Path(PROGRAM).with_name("python")), "-c", look).split()
+    host.write(f"{directory}/migrations/{int(newest) + 1:04}_nothing.sql", "-- expand\n")
+
+
 @scene()
 def at_work(host: Host, kind: str, waiting: str) -> None:
     """A worker runs a job, and more of them wait. It finishes when somebody wants to stop it."""
@@ -179,19 +186,11 @@ def misconfigured(host: Host) -> None:
 
 @scene()
 def outdated(host: Host) -> None:
-    """A worker is up, on the tables of an earlier release; pip finds this one."""
+    """A worker is up, and the release that was installed since needs other tables; pip finds this one."""
     _empty(host)
     host.write("/etc/pip.conf", "[install]\nno-index = yes\nfind-links = /mnt/wheels\n")  # in place of PyPI
     host.run("systemctl", "start", UNIT)
-    host.psql(
-        "shithub",
-        "DROP TABLE search_files, search_repos, repo_maintenance, beats, history_drops, gate",
-        "ALTER TABLE audit DROP login, DROP application_name, DROP client_addr",
-        "ALTER TABLE workers ADD state text NOT NULL DEFAULT 'idle', ADD job_id bigint, ADD job_kind text,"
-        " ADD job_since timestamptz, ADD idle boolean NOT NULL DEFAULT false,"
-        " ADD beat_at timestamptz NOT NULL DEFAULT clock_timestamp()",
-        "UPDATE worker_schema SET version = 1",
-    )
+    _install_a_migration(host)
 
 
 @scene()
@@ -246,9 +245,7 @@ def left_behind(host: Host) -> None:
     """A new release was installed, and has migrated, but the worker still runs the one before."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
-    look = "from shithubd_worker import schema; print(schema.sql_directory(), schema.newest_version())"
-    directory, newest = host.run(str(Path(PROGRAM).with_name("python")), "-c", look).split()
-    host.write(f"{directory}/migrations/{int(newest) + 1:04}_nothing.sql", "-- expand\n")
+    _install_a_migration(host)
     host.run("runuser", "-u", "shithub-admin", "--", "shithubd-worker", "migrate")
 
 
