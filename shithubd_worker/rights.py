@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import LiteralString, NamedTuple
@@ -11,16 +11,13 @@ from typing import LiteralString, NamedTuple
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.errors import LACKS, Refused, RightsMissing
+from shithubd_worker.errors import LACKS, RightsMissing
 from shithubd_worker.sqlfiles import sql_directory
 
 OWNER, MIGRATE = "shithub_owner", "shithub_migrate"
 # Those that have rights by GRANT.
 GRANTED = ("shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_metrics")
 ROLES = (OWNER, MIGRATE, *GRANTED)
-# What the roles are for in one command: whose login had the tables before goes on working with these.
-WORKING = ("shithub_worker", "shithub_enqueue", "shithub_operator")
-LOCK_SECONDS = 2  # a migration waits for a lock; less than a lease does
 
 
 class Grant(NamedTuple):
@@ -95,7 +92,7 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
 def lacks(connection: psycopg.Connection, schema: str, role: str) -> bool:
     """Would it help the login to be a member of a role of ours? Not where the roles have no rights, nor one that is a
     member already, nor the owner."""
-    return find_owner(connection, schema) == OWNER and not _value(
+    return find_owner(connection, schema) == OWNER and not value(
         connection,
         "SELECT pg_has_role(%s, 'USAGE') OR coalesce((SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles"
         " WHERE rolname = %s), false)",
@@ -104,227 +101,25 @@ def lacks(connection: psycopg.Connection, schema: str, role: str) -> bool:
     )
 
 
-def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
-    """Make the roles that are missing, and this login a member of shithub_migrate if it can't become the owner. Returns
-    what was done. Raises RightsMissing, with what a superuser should run, if the login may not."""
-    missing = _missing(connection)
-    user = connection.info.user
-    # Who has owned the queue until now goes on working with it (hand_over).
-    needed = ", ".join((MIGRATE, *WORKING) if find_owner(connection, schema) == user else (MIGRATE,))
-    if missing and not _value(
-        connection, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
-    ):
-        raise RightsMissing(
-            f"role {user!r} may not create roles ({', '.join(missing)}). As a superuser, or with CREATEROLE:",
-            f"  psql -f {sql_directory() / 'roles.sql'} -c 'GRANT {needed} TO \"{user}\"'",
-            "then again: shithubd-worker migrate --roles",
-        )
-    done = []
-    if missing:
-        connection.execute((sql_directory() / "roles.sql").read_bytes())
-        done += [f"role {name}" for name in missing if name not in _missing(connection)]
-    if not _can_become(connection, OWNER):
-        try:
-            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(MIGRATE), sql.Identifier(user)))
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise RightsMissing(
-                f'role {user!r} is no member of {MIGRATE}. As a superuser: GRANT {needed} TO "{user}"'
-            ) from error
-        done.append(f"role {MIGRATE} given to {user}")
-    return done
-
-
-def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[str]) -> list[str]:
-    """Have the queue owned by shithub_owner, and so all that it will be made of. Returns what was done.
-
-    All of it: the tables, what is attached to the history, and, of what is but named like ours, only what its owner
-    has: days that were detached and not dropped, functions. What a stranger named so stays his.
-
-    A login that owned it until now becomes a member of the roles that it works with, so that its workers go on.
-    """
-    _let_create(connection, schema)
-    owner = find_owner(connection, schema)
-    if owner in (None, OWNER):
-        return []
-    connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
-    tables = sorted({grant.object for grant in grants() if grant.privilege != "EXECUTE"})
-    # A day whose detach was interrupted can't be altered before that is done.
-    pending = connection.execute(
-        "SELECT format('ALTER TABLE %%s DETACH PARTITION %%s FINALIZE', inhparent::regclass, inhrelid::regclass)"
-        " FROM pg_inherits WHERE inhdetachpending AND inhparent IN (SELECT relid FROM pg_partition_tree("
-        "  to_regclass(format('%%I.job_history', %s::text))))",
-        (schema,),
-    ).fetchall()
-    rows = connection.execute(
-        "WITH RECURSIVE ours AS (SELECT oid FROM pg_class WHERE relname = ANY (%(tables)s)"
-        "  AND relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relkind IN ('r', 'p')"
-        " UNION SELECT inhrelid FROM ours JOIN pg_inherits ON inhparent = oid)"
-        " SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(new)s::text) FROM ours"
-        " UNION SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(new)s::text) FROM pg_class"
-        " WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relkind = 'r'"
-        " AND relowner = %(old)s::regrole AND relname ~ '^job_history_(7d|90d)_[0-9]{8}$'"
-        " UNION SELECT format('ALTER FUNCTION %%s OWNER TO %%I', oid::regprocedure, %(new)s::text) FROM pg_proc"
-        " WHERE pronamespace = to_regnamespace(quote_ident(%(schema)s))"
-        " AND proowner = %(old)s::regrole AND proname = ANY (%(functions)s)",
-        {
-            "tables": tables,
-            "schema": schema,
-            "functions": list(functions),
-            "old": sql.Identifier(str(owner)).as_string(connection),
-            "new": OWNER,
-        },
-    ).fetchall()
-    for (alter,) in [*pending, *rows]:
-        connection.execute(alter.encode())
-    done = [f"owner {OWNER} in place of {owner}"]
-    if not _value(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", owner):
-        is_member = "SELECT pg_has_role(%s, %s, 'MEMBER')"
-        given = [name for name in WORKING if not _value(connection, is_member, owner, name)]
-        names = ", ".join(given)
-        try:
-            for name in given:
-                connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), sql.Identifier(str(owner))))
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise RightsMissing(
-                f"role {owner!r} owned the queue until now, and goes on working with it. As a superuser:"
-                f' GRANT {names} TO "{owner}"'
-            ) from error
-        if given:
-            lacks_it = not _value(connection, is_member, owner, MIGRATE)
-            but = f", but not {MIGRATE}, which `migrate` and `history drop` need" if lacks_it else ""
-            done.append(f"roles {names} given to {owner}{but}")
-    return done
-
-
-def _let_create(connection: psycopg.Connection, schema: str) -> None:
-    """The owner may create in the schema, the others may use it, that is all."""
-    name = sql.Identifier(schema)
-    wanted = [(OWNER, "CREATE"), *((role, "USAGE") for role in (OWNER, *GRANTED))]
-    row = connection.execute(
-        # What PUBLIC has doesn't count: somebody may take it away.
-        "SELECT pg_catalog.pg_get_userbyid(nspowner), (SELECT count(DISTINCT (a.grantee, a.privilege_type))"
-        " FROM pg_catalog.aclexplode(nspacl) a JOIN unnest(%s::text[], %s::text[]) AS w (role, privilege)"
-        " ON a.privilege_type = w.privilege AND a.grantee = w.role::pg_catalog.regrole)"
-        " FROM pg_catalog.pg_namespace WHERE nspname = %s",
-        (*map(list, zip(*wanted, strict=True)), schema),
-    ).fetchone()
-    if row is None:
-        connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(name, sql.Identifier(OWNER)))
-    elif row[1] == len(wanted):
-        return
-    if row is None or row[0] == OWNER:
-        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER)))
-    # Of a schema that belongs to another one these are but warnings; then CREATE TABLE says what is missing.
-    connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(name, sql.Identifier(OWNER)))
-    roles = sql.SQL(", ").join(map(sql.Identifier, GRANTED))
-    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, roles))
-    connection.execute("SET LOCAL ROLE NONE")
-
-
 def owns(connection: psycopg.Connection, schema: str) -> bool:
     """Has the login, or the role that it took, all rights of the queue's owner?"""
     owner = find_owner(connection, schema)
-    return owner is not None and bool(_value(connection, "SELECT pg_has_role(%s, 'USAGE')", owner))
+    return owner is not None and bool(value(connection, "SELECT pg_has_role(%s, 'USAGE')", owner))
 
 
 def become_owner(connection: psycopg.Connection, schema: str, *, roles: bool = False, session: bool = False) -> bool:
     """For the rest of the transaction, or of the session, be the owner of the queue, if the login may; with `roles`,
     shithub_owner. Is it shithub_owner, so that the roles have the rights of rights.sql?"""
     owner = OWNER if roles else find_owner(connection, schema)
-    if owner is not None and owner != connection.info.user and _can_become(connection, owner):
+    if owner is not None and owner != connection.info.user and can_become(connection, owner):
         how = sql.SQL("SESSION" if session else "LOCAL")
         connection.execute(sql.SQL("SET {} ROLE {}").format(how, sql.Identifier(owner)))
     return owner == OWNER
 
 
-def shut(connection: psycopg.Connection, schema: str, functions: Sequence[str]) -> None:
-    """Nobody may call a function because he is nobody in particular, as PostgreSQL has it for a new one."""
-    rows = connection.execute(
-        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(%s))"
-        " AND proname = ANY (%s) AND has_function_privilege('public', oid, 'EXECUTE')",
-        (schema, list(functions)),
-    ).fetchall()
-    if rows:
-        connection.execute(f"REVOKE ALL ON FUNCTION {', '.join(name for (name,) in rows)} FROM PUBLIC".encode())
-
-
-def give(connection: psycopg.Connection, schema: str) -> list[str]:
-    """Give the roles the rights of rights.sql, and take all others of the queue, and that to create in its schema. As
-    its owner, with the schema in the search_path. Returns what was done. Raises Refused for a right that somebody else
-    than the owner gave, which he alone can take."""
-    before = _held(connection, schema)
-    for what in sorted({what for what, *_ in before}):
-        rights = "CREATE" if what.startswith("SCHEMA ") else "ALL"
-        connection.execute(f"REVOKE {rights} ON {what} FROM PUBLIC, {', '.join((*GRANTED, MIGRATE))} CASCADE".encode())
-    for what, column, role, privilege, grantor in sorted(_held(connection, schema)):
-        right = f"{privilege}{column} ON {what}"
-        raise Refused(
-            f"{role} shall not have {right}, and only {grantor}, who gave it, can take it. As a superuser:"
-            f" SET ROLE {grantor}; REVOKE {right} FROM {role} CASCADE"
-        )
-    connection.execute((sql_directory() / "rights.sql").read_bytes())
-    after = _held(connection, schema)
-    if before == after:
-        return []
-    return [f"rights: {len(after - before)} given, {len(before - after)} taken"]
-
-
-def memberships(connection: psycopg.Connection) -> list[str]:
-    """Who has rights of a role of ours that rights.sql doesn't give him: each member of the owner but shithub_migrate,
-    and each of our roles that is a member of another. Superusers have them all anyway."""
-    with in_pg_catalog(connection):
-        rows = connection.execute(
-            "SELECT DISTINCT member.rolname || ' is a member of ' || role.rolname"
-            " FROM pg_auth_members m CROSS JOIN to_jsonb(m) AS o (o)"
-            " JOIN pg_roles role ON role.oid = m.roleid JOIN pg_roles member ON member.oid = m.member"
-            " WHERE (role.rolname = %s OR role.rolname = ANY (%s) AND member.rolname = ANY (%s))"
-            " AND (member.rolname, role.rolname) <> (%s, %s) AND NOT member.rolsuper"
-            # Since PostgreSQL 16 who made a role is a member that may but give it to others.
-            " AND coalesce(o->>'set_option', 'true') || coalesce(o->>'inherit_option', 'true') <> 'falsefalse'"
-            " ORDER BY 1",
-            (OWNER, list(ROLES), list(ROLES), MIGRATE, OWNER),
-        ).fetchall()
-    return [name for (name,) in rows]
-
-
-# What the roles, and PUBLIC (oid 0), were given of what the owner has in the schema, and of the schema but to use it.
-_HELD = """
-    SELECT h.what, h.col, CASE h.grantee WHEN 0 THEN 'PUBLIC' ELSE h.grantee::pg_catalog.regrole::text END,
-           h.privilege, h.grantor::pg_catalog.regrole::text
-      FROM (SELECT pg_catalog.format('%%s %%I.%%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                                     n.nspname, c.relname), a.col, a.grantee, a.privilege_type, a.grantor, c.relowner
-              FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid,
-                   LATERAL (SELECT '', r.* FROM pg_catalog.aclexplode(c.relacl) r
-                            UNION ALL
-                            SELECT pg_catalog.format(' (%%I)', t.attname), r.*
-                              FROM pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) r
-                             WHERE t.attrelid = c.oid) AS a (col, grantor, grantee, privilege_type, grantable)
-             WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'S')
-            UNION ALL
-            SELECT pg_catalog.format('FUNCTION %%I.%%I(%%s)', n.nspname, p.proname,
-                                     pg_catalog.pg_get_function_identity_arguments(p.oid)),
-                   '', a.grantee, a.privilege_type, a.grantor, p.proowner
-              FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid,
-                   pg_catalog.aclexplode(p.proacl) a
-             WHERE n.nspname = %(schema)s
-            UNION ALL
-            SELECT pg_catalog.format('SCHEMA %%I', n.nspname), '', a.grantee, a.privilege_type, a.grantor,
-                   current_user::pg_catalog.regrole
-              FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
-             WHERE n.nspname = %(schema)s AND a.privilege_type = 'CREATE'
-           ) AS h (what, col, grantee, privilege, grantor, owner)
-     WHERE h.owner = current_user::pg_catalog.regrole
-       AND (h.grantee = 0 OR h.grantee::pg_catalog.regrole::text = ANY (%(roles)s))
-"""
-
-
-def _held(connection: psycopg.Connection, schema: str) -> set[tuple[str, ...]]:
-    return set(connection.execute(_HELD.encode(), {"schema": schema, "roles": [*GRANTED, MIGRATE]}).fetchall())
-
-
 def find_owner(connection: psycopg.Connection, schema: str) -> str | None:
     """Who owns the queue; None if there is none."""
-    owner = _value(
+    owner = value(
         connection,
         "SELECT pg_get_userbyid(c.relowner)::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relname = 'worker_schema' AND n.nspname = %s",
@@ -333,31 +128,14 @@ def find_owner(connection: psycopg.Connection, schema: str) -> str | None:
     return None if owner is None else str(owner)
 
 
-def who_may_migrate(connection: psycopg.Connection, schema: str, *, roles: bool) -> str:
-    """What to tell a login that may not. The right to create is only for whoever makes a queue: in the schema of one it
-    would be as much as the owner's."""
-    owner = find_owner(connection, schema)
-    if owner is not None:
-        return f"{MIGRATE}'s members may" if owner == OWNER else f"its owner {owner!r} may"
-    new = sql.Identifier(OWNER if roles else connection.info.user)
-    names = (sql.Identifier(schema), new)
-    grant = sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(*names)
-    if _value(connection, "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)) IS NULL", schema):
-        grant = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*names)
-    return f"for a new queue, as a superuser: {grant.as_string(connection)}"
-
-
-def _missing(connection: psycopg.Connection) -> list[str]:
-    rows = connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", (list(ROLES),)).fetchall()
-    return [name for name in ROLES if (name,) not in rows]
-
-
-def _can_become(connection: psycopg.Connection, role: str) -> bool:
+def can_become(connection: psycopg.Connection, role: str) -> bool:
+    """May the login SET ROLE to it?"""
     # Since PostgreSQL 16 a member need not have the right to SET ROLE.
     how = "SET" if connection.info.server_version >= 160000 else "MEMBER"  # noqa: PLR2004
-    return bool(_value(connection, "SELECT pg_has_role(%s, %s)", role, how))
+    return bool(value(connection, "SELECT pg_has_role(%s, %s)", role, how))
 
 
-def _value(connection: psycopg.Connection, query: LiteralString, *arguments: object) -> object:
+def value(connection: psycopg.Connection, query: LiteralString, *arguments: object) -> object:
+    """The first column of the first row; None if there is none."""
     row = connection.execute(query, arguments).fetchone()
     return row[0] if row else None

@@ -10,9 +10,8 @@ from functools import cache
 import psycopg
 from psycopg import sql
 
-from shithubd_worker import rights
+from shithubd_worker import granting, rights
 from shithubd_worker.errors import Refused, SchemaMismatch
-from shithubd_worker.rights import LOCK_SECONDS
 from shithubd_worker.sqlfiles import sql_directory
 
 
@@ -193,8 +192,8 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
         # Of two at once one waits for the other, but a dry run for nobody.
         connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else 0}s'".encode())
         if roles:
-            applied += rights.make_roles(connection, schema)
-            applied += rights.hand_over(connection, schema, function_names())
+            applied += granting.make_roles(connection, schema)
+            applied += granting.hand_over(connection, schema, function_names())
         shared = rights.become_owner(connection, schema, roles=roles)
         exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
         if connection.execute(exists, (schema,)).fetchone() is None:
@@ -206,7 +205,7 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
             connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
         # Whoever needs a table that we wait for stands behind us: the fleet shall not wait for a transaction that stays
         # open. Nothing was changed then.
-        connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else LOCK_SECONDS}s'".encode())
+        connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else granting.LOCK_SECONDS}s'".encode())
         found = find(connection, schema)
         if found.version > newest_version():
             raise SchemaMismatch(
@@ -228,9 +227,9 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
                 " SET version = excluded.version, functions = excluded.functions, applied_at = clock_timestamp()",
                 (newest_version(), functions_digest()),
             )
-        rights.shut(connection, schema, function_names())
+        granting.shut(connection, schema, function_names())
         if shared:
-            applied += rights.give(connection, schema)
+            applied += granting.give(connection, schema)
         connection.execute("SELECT ensure_history_v1()")
         if dry_run:
             raise psycopg.Rollback

@@ -50,8 +50,9 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
     """
     import psycopg
 
-    from shithubd_worker import rights, schema
+    from shithubd_worker import schema
     from shithubd_worker.errors import RightsMissing
+    from shithubd_worker.granting import memberships, who_may_migrate
 
     with shared.connect("shithubd-worker migrate")() as connection:
         try:
@@ -59,9 +60,9 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
                 f"role {connection.info.user!r} may not migrate schema {shared.schema_name!r}:"
-                f" {error.diag.message_primary}; {rights.who_may_migrate(connection, shared.schema_name, roles=roles)}"
+                f" {error.diag.message_primary}; {who_may_migrate(connection, shared.schema_name, roles=roles)}"
             ) from error
-        for membership in rights.memberships(connection):
+        for membership in memberships(connection):
             say(f"warning: {membership}, and so has rights that docs/rights.md doesn't know of")
     if as_json:
         emit(

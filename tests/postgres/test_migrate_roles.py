@@ -15,7 +15,7 @@ from servers import Server
 from test_returning import worker_row
 
 from shithubd_worker import cli as program
-from shithubd_worker import rights, schema
+from shithubd_worker import granting, rights, schema
 from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS, Refused, RightsMissing
 from shithubd_worker.session import connector
 
@@ -69,7 +69,7 @@ def test_a_member_of_shithub_migrate_makes_all_of_it_and_a_second_time_nothing(b
 
 
 def test_the_roles_of_the_file_are_made_by_whoever_has_createrole_and_nothing_more(blank: Blank) -> None:
-    text = (rights.sql_directory() / "roles.sql").read_text().replace("shithub_", f"{blank.login}_")
+    text = (granting.sql_directory() / "roles.sql").read_text().replace("shithub_", f"{blank.login}_")
     names = [role.replace("shithub", blank.login) for role in rights.ROLES]
     with connector(blank.as_login, "test")() as connection:
         for _ in range(2):
@@ -86,7 +86,7 @@ def test_who_may_not_make_roles_is_told_what_a_superuser_should_run(
     blank: Blank, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")
-    monkeypatch.setattr(rights, "ROLES", (*rights.ROLES, "shithub_of_tomorrow"))
+    monkeypatch.setattr(granting, "ROLES", (*rights.ROLES, "shithub_of_tomorrow"))
     monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", blank.as_login)
     monkeypatch.setattr(sys, "argv", ["shithubd-worker", "migrate", "--roles", *(["--json"] if as_json else [])])
     assert program._main() == EXIT_RIGHTS

@@ -23,7 +23,7 @@ LAYERS = (
     ("backoff", "children", "client", "clock", "config", "conninfo", "logs"),
     ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
     ("registry", "job", "rights"),
-    ("attempt",),
+    ("attempt", "granting"),
     ("schema", "session", "history", "store", "turns", "host"),
     ("metrics", "operations", "process_state", "settling", "upkeep"),
     ("progress", "relief"),
@@ -50,6 +50,7 @@ SPEAK_TO_THE_DATABASE = {
     *(
         "client",
         "conninfo",
+        "granting",
         "history",
         "rights",
         "schema",
