@@ -84,9 +84,22 @@ def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str
 
 def _install_a_migration(host: Host) -> None:
     """The installed release is one that needs a migration more. A worker that runs knows nothing of it."""
+    directory, newest = _release(host)
+    host.write(f"{directory}/migrations/{newest + 1:04}_nothing.sql", "-- expand\n")
+
+
+def take_back_the_migration(host: Host) -> None:
+    """The installed release and its database are again what they were."""
+    directory, _ = _release(host)
+    host.run("sh", "-c", f"rm -f {directory}/migrations/*_nothing.sql")
+    host.psql("shithub", f"UPDATE worker_schema SET version = {_release(host)[1]}")
+
+
+def _release(host: Host) -> tuple[str, int]:
+    """Where the installed release has its SQL, and the schema version that it brings."""
     look = "from shithubd_worker import schema; print(schema.sql_directory(), schema.newest_version())"
     directory, newest = host.run(str(Path(PROGRAM).with_name("python")), "-c", look).split()
-    host.write(f"{directory}/migrations/{int(newest) + 1:04}_nothing.sql", "-- expand\n")
+    return directory, int(newest)
 
 
 @scene()

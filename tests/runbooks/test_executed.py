@@ -10,6 +10,7 @@ import pytest
 from follow import follow
 from nspawn import Host
 from page import PAGES, RUNBOOKS
+from scenes import take_back_the_migration
 from worker_host import UNIT, configure, start_postgresql
 
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
@@ -23,7 +24,10 @@ ALERTS = [path for path in PAGES if path.parent.name == "alerts"]
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
 def test_the_page_is_true(path: Path, host: Host) -> None:
     configure(host, "page_jobs:registry")
-    follow(host, path)
+    try:
+        follow(host, path)
+    finally:
+        take_back_the_migration(host)
 
 
 @pytest.mark.long
@@ -34,6 +38,7 @@ def test_the_page_of_an_alert_is_true(path: Path, host: Host) -> None:
         follow(host, path)
     finally:
         start_postgresql(host)  # a page may have failed while it was down
+        take_back_the_migration(host)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import psycopg
 from servers import Server, debian_bindir, embedded_bindir, free_port
 
 from shithubd_worker import schema
+from shithubd_worker.host import signals_elsewhere
 from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas
 from torture.handlers import registry
 from torture.operators import PAUSED_KINDS, Clerk, Drainer, Operator, Pauser
@@ -152,8 +153,9 @@ def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Sup
         lanes = [Lane(lane, draw(plan.seed, lane, plan.only, len(supervisor.slots)), carriers[lane]) for lane in LANES]
         actors: list[Lane | Operator] = [*lanes, *_operators(plan, url, supervisor, log)]
         for actor in actors:
-            cleanup.callback(actor.finish)
-            actor.start()
+            with signals_elsewhere():  # nobody can join a thread in whose start an interrupt fell
+                actor.start()
+                cleanup.callback(actor.finish)
         deadline = time.monotonic() + plan.seconds
         while time.monotonic() < deadline:
             time.sleep(0.2)
