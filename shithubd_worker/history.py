@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import psycopg
 from psycopg import sql
 
 from shithubd_worker.session import Session
 
-PUT_OFF = "put off: a reader has the history"
+READER = "a reader has the history"
+
+
+class Dropped(NamedTuple):
+    """What a drop came to: the days that it dropped, and why it left others ('': none is left)."""
+
+    days: list[str]
+    put_off: str
 
 
 def expired(session: Session) -> list[tuple[str, str, str]]:
@@ -15,30 +24,31 @@ def expired(session: Session) -> list[tuple[str, str, str]]:
     return [(parent, partition, state) for parent, partition, state in session.rows("expired_history_v1")]
 
 
-def drop(session: Session, actor: str) -> list[str]:
-    """Drop them, and leave word of who did once none is left. Returns what was done.
+def drop(session: Session, actor: str) -> Dropped:
+    """Drop them, and leave word of who did once none is left.
 
     Of two that drop at once, one waits for the lock that a detach takes on its class of the history, or finds that the
     other was there first: it leaves the rest to the other. An advisory lock would keep them apart, and could be taken
     by anybody. Not behind a pooler, which shares sessions.
     """
     connection = session.connection
-    done: list[str] = []
+    days: list[str] = []
+    put_off = ""
     (usual,) = connection.execute("SELECT pg_catalog.current_setting('lock_timeout')").fetchone() or ("0",)
     try:
         connection.execute("SET lock_timeout = '1s'")
         for parent, partition, state in expired(session):
             _drop(session, parent, partition, state)
-            done.append(f"dropped {partition}")
+            days.append(partition)
         _leave_word(session, actor)
     except psycopg.errors.LockNotAvailable:
-        done.append(PUT_OFF)
+        put_off = READER
     except (psycopg.errors.ObjectInUse, psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.UndefinedTable):
-        done.append("put off: somebody uses a day that is over, or is just dropping it")
+        put_off = "somebody uses a day that is over, or is just dropping it"
     finally:
         if not connection.broken:
             connection.execute(sql.SQL("SET lock_timeout = {}").format(usual))
-    return done
+    return Dropped(days, put_off)
 
 
 def _drop(session: Session, parent: str, partition: str, state: str) -> None:

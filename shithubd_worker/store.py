@@ -129,8 +129,11 @@ class Queue(Settling):
             self.value("ensure_history_v1")
             self.value("forget_workers_v1")
         except psycopg.errors.LockNotAvailable:
-            return [history.PUT_OFF]
-        return history.drop(self, f"worker {socket.gethostname()}:{os.getpid()}") if drop else []
+            return [f"put off: {history.READER}"]
+        if not drop:
+            return []
+        days, put_off = history.drop(self, f"worker {socket.gethostname()}:{os.getpid()}")
+        return [*(f"dropped {day}" for day in days), *([f"put off: {put_off}"] if put_off else [])]
 
     @property
     def may_drop(self) -> bool:

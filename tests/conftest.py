@@ -277,6 +277,26 @@ def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., W
 
 
 @pytest.fixture
+def login(database: Database) -> Iterator[Callable[[str], str]]:
+    """Make a login that is a member of a role, or of none (''); its URL. All are gone after the test."""
+    names: list[str] = []
+
+    def make(role: str) -> str:
+        names.append(name := f"{role or 'nobody'}_{len(names)}_{database.name}")
+        database.query(f"CREATE ROLE {name} LOGIN{f' IN ROLE {role}' if role else ''}")
+        return psycopg.conninfo.make_conninfo(database.url, user=name)
+
+    yield make
+    for name in names:
+        database.query(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+            " WHERE usename = %s AND datname = current_database()",
+            name,
+        )
+        database.query(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+@pytest.fixture
 def command(database: Database) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `shithubd-worker ARGS` against the database, as a process."""
 

@@ -71,7 +71,7 @@ class Shared:
         return operations
 
 
-def named(ctx: click.Context) -> Shared:
+def queue_named(ctx: click.Context) -> Shared:
     """Which queue the options of a command name: a flag wins over a variable, and a flag behind the command's name over
     one before it. The command's context has the same afterwards."""
     before, flags = ctx.find_root(), []
@@ -124,7 +124,7 @@ def with_database(function: F) -> F:
     @database_options
     @click.pass_context
     def wrapped(ctx: click.Context, /, database_url: str | None, schema: str | None, **rest: Any) -> Any:
-        shared = named(ctx)
+        shared = queue_named(ctx)
         try:
             return ctx.invoke(function, shared, **rest)
         except Exception as error:
@@ -191,7 +191,7 @@ def completed(field: str) -> Callable[[click.Context, click.Parameter, str], lis
 
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
-            status = named(ctx).operations().status()
+            status = queue_named(ctx).operations().status()
         except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
             return []
         return screen.offered(names(status, field), incomplete)

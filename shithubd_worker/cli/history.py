@@ -45,10 +45,9 @@ def drop(shared: Shared, *, dry_run: bool, as_json: bool) -> int:
             owns = rights.owns(operations.connection, operations.schema)
         if not owns:
             raise RightsMissing(f"{LACKS}: {operations.connection.info.user!r} doesn't own the history")
-        done = history.drop(operations, f"history drop of {operations.actor}")
-        days = [line.removeprefix("dropped ") for line in done if line.startswith("dropped ")]
-        if put_off := [line for line in done if not line.startswith("dropped ")]:
-            raise DatabaseUnavailable(f"{put_off[0]}; dropped before: {', '.join(days) or 'nothing'}")
+        days, put_off = history.drop(operations, f"history drop of {operations.actor}")
+        if put_off:
+            raise DatabaseUnavailable(f"put off: {put_off}; dropped before: {', '.join(days) or 'nothing'}")
     if as_json:
         emit({"dropped": days, "dry_run": dry_run})
         return EXIT_OK

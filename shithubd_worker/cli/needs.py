@@ -57,7 +57,7 @@ def note(error: Exception, shared: Shared, command: Sequence[str]) -> None:
     What one of the application's triggers was refused, say, that role wouldn't help.
     """
     if isinstance(error, RightsMissing):
-        refused, unsaid = True, str(error).startswith(LACKS) and "shithub_" not in str(error)
+        refused, unsaid = True, str(error).startswith(LACKS) and role(command) not in str(error)
     else:
         # Of psycopg, which nothing is known of here until there was a connection: inside a function there is a context.
         refused = getattr(error, "sqlstate", None) == "42501" and not error.diag.context  # type: ignore[attr-defined]

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 
 import click
-import psycopg
 import pytest
 from conftest import Database
 from test_returning import leased, worker_row
@@ -62,21 +61,6 @@ def test_every_command_is_tried() -> None:
 @pytest.mark.parametrize("words", [["--schema", "x", "status"], ["--database-url=x", "status"], ["-h", "status"]])
 def test_options_before_the_command_are_not_the_command(words: list[str]) -> None:
     assert needs.role(words) == "shithub_metrics"
-
-
-@pytest.fixture
-def login(database: Database) -> Iterator[Callable[[str], str]]:
-    """Make a login of one role, or of none; its URL."""
-    names = []
-
-    def make(role: str) -> str:
-        names.append(name := f"l{len(names)}_{database.name}")
-        database.query(f"CREATE ROLE {name} LOGIN{f' IN ROLE {role}' if role else ''}")
-        return psycopg.conninfo.make_conninfo(database.url, user=name)
-
-    yield make
-    for name in names:
-        database.query(f"DROP ROLE {name}")
 
 
 def typed(database: Database, name: str) -> list[str]:

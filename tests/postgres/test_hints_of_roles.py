@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-import psycopg
 import pytest
-from conftest import Database
 from test_migrate_roles import Blank, blank
 
 from shithubd_worker.errors import EXIT_RIGHTS
@@ -20,21 +16,6 @@ TRIGGER = """
         BEGIN INSERT INTO secrets VALUES (NEW.id); RETURN NEW; END $$;
     CREATE TRIGGER noting AFTER INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION note()
 """
-
-
-@pytest.fixture
-def login(database: Database) -> Iterator[Callable[[str], str]]:
-    """Make a login of one role, or of none; its URL."""
-    names: list[str] = []
-
-    def make(role: str) -> str:
-        names.append(name := f"h{len(names)}_{database.name}")
-        database.query(f"CREATE ROLE {name} LOGIN{f' IN ROLE {role}' if role else ''}")
-        return psycopg.conninfo.make_conninfo(database.url, user=name)
-
-    yield make
-    for name in names:
-        database.query(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 def refused(command, url, *arguments):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from uuid import uuid4
 
@@ -27,27 +26,6 @@ registry = Registry()
 registry.handler("k")(lambda job: None)
 # What only the forge's own handlers need, and their tests show.
 HANDLERS_TABLES = ("search_repos", "search_files", "repo_maintenance")
-
-
-@pytest.fixture
-def member(database: Database) -> Iterator[Callable[[str], str]]:
-    """Make a login that is a member of one role of ours; its URL."""
-    made: list[str] = []
-
-    def make(role: str) -> str:
-        name = f"{role}_{database.name}"
-        database.query(f"CREATE ROLE {name} LOGIN IN ROLE {role}")
-        made.append(name)
-        return psycopg.conninfo.make_conninfo(database.url, user=name)
-
-    yield make
-    for name in made:
-        database.query(
-            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
-            " WHERE usename = %s AND datname = current_database()",
-            name,
-        )
-        database.query(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 class LeftBehind(Exception):
@@ -164,8 +142,8 @@ def put(database: Database, url: str) -> None:
         ("shithub_metrics", look),
     ],
 )
-def test_a_role_does_all_that_it_is_for_and_with_any_one_right_less_it_does_not(database, member, role, do):
-    url = member(role)
+def test_a_role_does_all_that_it_is_for_and_with_any_one_right_less_it_does_not(database, login, role, do):
+    url = login(role)
     do(database, url)
     needless = []
     for grant in rights.grants():
@@ -186,9 +164,9 @@ def test_a_role_does_all_that_it_is_for_and_with_any_one_right_less_it_does_not(
 
 
 @pytest.mark.parametrize("role", ["shithub_worker", "shithub_operator", "shithub_metrics"])
-def test_a_role_may_call_no_function_that_nobody_calls_for_it(database, member, role):
+def test_a_role_may_call_no_function_that_nobody_calls_for_it(database, login, role):
     database.query(f"ALTER DATABASE \"{database.name}\" SET track_functions = 'all'")
-    url = member(role)
+    url = login(role)
     {"shithub_worker": work, "shithub_operator": operate, "shithub_metrics": look}[role](database, url)
     called = {name for (name,) in database.query("SELECT funcname FROM pg_stat_user_functions")}
     assert granted(role) - called == {*CALLED_SELDOM.get(role, ())}
@@ -202,8 +180,8 @@ def granted(role: str) -> set[str]:
     return {grant.object for grant in rights.grants() if grant.role == role and grant.privilege == "EXECUTE"}
 
 
-def test_a_worker_process_needs_no_other_right(database, member, start_worker):
-    url = member("shithub_worker")
+def test_a_worker_process_needs_no_other_right(database, login, start_worker):
+    url = login("shithub_worker")
     worker = start_worker("--metrics", "127.0.0.1:0", handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": url})
     gone(database, [*enqueue(database, 20), *enqueue(database, how="transaction")])
     assert worker.metric('shithub_worker_claims_total{result="error"}') == 0
@@ -212,8 +190,8 @@ def test_a_worker_process_needs_no_other_right(database, member, start_worker):
     assert "permission denied" not in worker.log
 
 
-def test_a_worker_without_its_role_says_at_once_what_it_lacks(database, member, start_worker):
-    url = member("shithub_metrics")
+def test_a_worker_without_its_role_says_at_once_what_it_lacks(database, login, start_worker):
+    url = login("shithub_metrics")
     worker = start_worker(ready=False, env={"SHITHUBD_WORKER_DATABASE_URL": url})
     assert worker.wait() == 77
     assert "the database role lacks a right: SELECT on jobs, DELETE on jobs, UPDATE on jobs (" in worker.log
@@ -279,10 +257,10 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("role", FORBIDDEN)
-def test_what_a_role_may_not_is_refused(database, member, role):
+def test_what_a_role_may_not_is_refused(database, login, role):
     insert_one = "INSERT INTO jobs (kind) VALUES ('k')"
     database.query(insert_one)
-    with connector(member(role), "test")() as connection:
+    with connector(login(role), "test")() as connection:
         for statement in FORBIDDEN[role]:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
@@ -311,11 +289,11 @@ def test_a_plain_insert_is_all_that_an_enqueuer_needs(any_database):
         any_database.query("DROP ROLE plain")
 
 
-def test_an_audit_row_says_who_was_logged_in_whatever_the_caller_calls_himself(database, member):
-    url = psycopg.conninfo.make_conninfo(member("shithub_operator"), application_name="a tool")
+def test_an_audit_row_says_who_was_logged_in_whatever_the_caller_calls_himself(database, login):
+    url = psycopg.conninfo.make_conninfo(login("shithub_operator"), application_name="a tool")
     with connector(url, "test")() as connection:
         connection.execute("SET ROLE shithub_operator")
         connection.execute("SELECT drain_v1(p_actor => 'ada@web1')")
         connection.execute("SELECT resume_v1(p_actor => 'ada@web1')")
     rows = database.query("SELECT actor, login, application_name FROM audit ORDER BY id")
-    assert rows == [("ada@web1", f"shithub_operator_{database.name}", "a tool")] * 2
+    assert rows == [("ada@web1", f"shithub_operator_0_{database.name}", "a tool")] * 2

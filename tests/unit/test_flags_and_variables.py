@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shithubd_worker.cli import cli
-from shithubd_worker.cli.common import Shared, named
+from shithubd_worker.cli.common import Shared, queue_named
 from shithubd_worker.plain import on_one_line, shell_word
 
 OF_THE_QUEUE = {"--database-url": "database_url", "--schema": "schema"}
@@ -52,7 +52,7 @@ def test_a_flag_wins_over_its_variable_wherever_it_stands(monkeypatch, words, co
     expected = True if option.is_flag else (choices[0],) if option.multiple else choices[0]
     for before, behind in [([], as_given), (as_given, [])][: 2 if flag in OF_THE_QUEUE else 1]:
         context = parsed(words, command, before, behind)
-        shared = named(context)
+        shared = queue_named(context)
         assert context.params[option.name] == expected
         assert context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
         if flag in OF_THE_QUEUE:
@@ -68,7 +68,7 @@ def test_a_flag_behind_the_name_wins_over_one_before_it_and_a_variable_is_the_la
         monkeypatch.setenv(variable, "variable" if variable_set else "")
         context = parsed("status", command, [flag, "before"] if before else [], [flag, "behind"] if behind else [])
         wins = "behind" if behind else "before" if before else "variable" if variable_set else None
-        assert getattr(named(context), name) == wins
+        assert getattr(queue_named(context), name) == wins
 
 
 @pytest.mark.parametrize("flag", OF_THE_QUEUE)
