@@ -16,7 +16,7 @@ from shithubd_worker.cli.common import Shared, json_option, with_database
 from shithubd_worker.cli.reload import Reload
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.cli.settings import DEFAULT_LEVEL, config_options, load
-from shithubd_worker.errors import EXIT_OK
+from shithubd_worker.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
     from shithubd_worker.config import Config
@@ -80,7 +80,10 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
 def _take_the_place_of(_ctx: click.Context, _parameter: click.Parameter, unit: str | None) -> None:
     """Before the other options look for their variables: set those that the unit's files set, PYTHONPATH too."""
     if unit:
-        variables = host_env.told_to(unit)
+        faults: list[str] = []
+        variables = host_env.told_to(unit, faults)
+        if faults:
+            raise ConfigError(*faults)
         os.environ.update(variables)
         sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
 

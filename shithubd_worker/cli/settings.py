@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -123,9 +123,10 @@ def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
     return config, kinds
 
 
-def values(shared: Shared, raw: dict[str, object]) -> Config:
-    """The configuration, without a look at any handler. Raises ConfigError with all faults, and of the database's."""
-    faults: list[str] = []
+def values(shared: Shared, raw: dict[str, object], found: Iterable[str] = ()) -> Config:
+    """The configuration, without a look at any handler. Raises ConfigError with all faults, those that were `found`
+    before, and of the database's."""
+    faults = list(found)
     config = _values(shared, raw, faults)
     if faults or config is None:
         raise ConfigError(*faults)
