@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from shithubd_worker.cli import env_file, needs, screen
+from shithubd_worker.cli import env_file, needs, screen, settings
 from shithubd_worker.errors import ConfigError
 
 # What the units read: EnvironmentFile= and LoadCredential=.
@@ -82,4 +82,5 @@ def _names_a_database(environment: Mapping[str, str]) -> bool:
 
 
 def _is_of_the_database(name: str) -> bool:
-    return name in (DATABASE_URL, SCHEMA) or name.startswith("PG")
+    """Is it, or was it meant to be? A misspelt one is taken, too, for settings.refuse_misnamed to refuse it."""
+    return name.startswith("PG") or settings.meant(name) in (DATABASE_URL, SCHEMA)

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from shithubd_worker.cli import host_env
 from shithubd_worker.cli.common import Shared
-from shithubd_worker.cli.settings import DEFAULT_LEVEL, values, variable
+from shithubd_worker.cli.settings import DEFAULT_LEVEL, misnamed, values, variable
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.errors import ConfigError
 
@@ -45,7 +45,7 @@ class Reload:
         faults: list[str] = []
         told = host_env.told_to(self._unit, faults)
         raw = self._raw(self._now | told)
-        config = self._checked(raw, faults)
+        config = self._checked(raw, [*faults, *misnamed(told)])
         changed = {name for name, value in told.items() if self._now.get(name) != value} - self._by_flag
         gone = self._told.keys() - told.keys() - self._by_flag
         live, later = changed & _LIVE_VARIABLES, changed - _LIVE_VARIABLES | gone

@@ -15,7 +15,7 @@ from shithubd_worker.cli import host_env
 from shithubd_worker.cli.common import Shared, json_option, with_database
 from shithubd_worker.cli.reload import Reload
 from shithubd_worker.cli.screen import emit, line
-from shithubd_worker.cli.settings import DEFAULT_LEVEL, config_options, load
+from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
@@ -29,24 +29,6 @@ log = logging.getLogger(__name__)
 @click.command()
 @with_database
 @config_options
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    envvar="SHITHUBD_WORKER_LOG_FORMAT",
-    show_envvar=True,
-    help="How log lines look on stderr.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default=DEFAULT_LEVEL,
-    show_default=True,
-    envvar="SHITHUBD_WORKER_LOG_LEVEL",
-    show_envvar=True,
-    help="The least important line to log.",
-)
 def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     """Run a worker in the foreground: lease, run, settle, until SIGTERM or Ctrl-C.
 

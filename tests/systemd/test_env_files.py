@@ -80,7 +80,7 @@ def read_by_us(file: bytes) -> dict[bytes, bytes] | None:
         return None
 
 
-@settings(max_examples=4, **SETTINGS)
+@settings(max_examples=6, **SETTINGS)
 @given(st.lists(BYTES, min_size=50, max_size=50))
 def test_any_file_is_read_as_systemd_reads_it(reader: Host, files: list[bytes]) -> None:
     for file, theirs in zip(files, read_by_systemd(reader, files), strict=True):

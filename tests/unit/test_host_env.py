@@ -70,6 +70,12 @@ def test_a_file_of_which_systemd_takes_nothing_changes_nothing_and_is_named(file
     assert "worker.env: systemd takes nothing from this file: line 2 is not UTF-8" in capsys.readouterr().err
 
 
+def test_a_misspelt_name_of_the_database_is_kept_for_the_command_to_refuse(files: Path) -> None:
+    (files / "operator.env").write_text("SHITHUBD_WORKER_DATABASE_ULR=dbname=other\nSHITHUBD_WORKER_GRACES=3\n")
+    assert adopted("status")["SHITHUBD_WORKER_DATABASE_ULR"] == "dbname=other"
+    assert "SHITHUBD_WORKER_GRACES" not in host_env.os.environ
+
+
 def test_people_and_the_owner_of_the_tables_log_in_otherwise_than_the_workers(files: Path) -> None:
     (files / "operator.env").write_text("PGUSER=oncall\n")
     (files / "owner.env").write_text("PGUSER=admin\n")
