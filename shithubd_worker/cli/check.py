@@ -133,7 +133,7 @@ def _check_unit(context: click.Context, name: str) -> tuple[dict[str, Any], list
     unit = systemd.ask(name)
     if os.geteuid() != 0:
         raise RightsMissing("--unit: systemd starts the check as it would start the unit. Run it as root")
-    faults = [Fault(each) for check in CHECKS for each in check(unit)]
+    faults = [fault for check in CHECKS for fault in check(unit)]
     answer = _start(unit)
     faults += (_placed(unit, each["fault"]) for each in answer.get("faults", ()))
     if "config" in answer:
@@ -166,8 +166,9 @@ def _start(unit: Unit) -> dict[str, Any]:
             systemd.call("systemctl", "start", "--quiet", name)
             shown = systemd.call("systemctl", "show", "--property=ExecMainStatus", "--value", name).stdout.strip()
             said = {kind: Path(out, kind).read_text() if Path(out, kind).exists() else "" for kind in ("out", "err")}
-            if said["out"].startswith("{"):
-                return dict(json.loads(said["out"]))
+            _, begins, answer = f"\n{said['out']}".rpartition("\n{\n")  # a module may have printed something before
+            if begins:
+                return dict(json.loads(f"{{{answer}"))
             last = said["err"].strip().rpartition("\n")[2]
             return {"faults": [{"fault": last or f"systemd can't start it: {_why(name)} (status {shown})"}]}
         finally:
@@ -183,28 +184,37 @@ def _why(name: str) -> str:
     return "; ".join(line.removeprefix(f"{name}: ") for line in told.splitlines()[:2]) or "see the journal"
 
 
-def _not_read_again(unit: Unit) -> Iterator[str]:
+def _not_read_again(unit: Unit) -> Iterator[Fault]:
     if unit.told["NeedDaemonReload"]:
-        yield "systemd has not read the unit's files since they changed: systemctl daemon-reload"
+        yield Fault("systemd has not read the unit's files since they changed: systemctl daemon-reload")
 
 
-def _left_out(unit: Unit) -> Iterator[str]:
+def _misread(unit: Unit) -> Iterator[Fault]:
+    """What systemd makes nothing of, and goes on: an unknown key, a section that isn't, a value that is none."""
+    files = (unit.told["FragmentPath"], *unit.told["DropInPaths"])
+    verify = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit.name)
+    for said in systemd.call(*verify).stderr.splitlines():
+        if (at := re.match(r"(?P<path>/.*?):(?P<line>\d+): (?P<what>.*)", said)) and at["path"] in files:
+            yield Fault(at["what"], f"{at['path']}:{at['line']}")
+
+
+def _left_out(unit: Unit) -> Iterator[Fault]:
     for path in unit.env_files:
         try:
-            yield from (f"{path}: {each}" for each in env_file.read(path).left_out)
+            yield from (Fault(f"{path}: {each}") for each in env_file.read(path).left_out)
         except ConfigError as error:
-            yield from error.args
+            yield from (Fault(each) for each in error.args)
         except OSError as error:
-            yield f"{path} can't be read: {error.strerror}"
+            yield Fault(f"{path} can't be read: {error.strerror}")
 
 
-def _kills_the_job(unit: Unit) -> Iterator[str]:
+def _kills_the_job(unit: Unit) -> Iterator[Fault]:
     if unit.told["KillMode"] == "control-group":
-        yield "KillMode=control-group: a stop kills the git of a running job at once; KillMode=mixed lets it finish"
+        yield Fault("KillMode=control-group: a stop kills the git of a running job; with KillMode=mixed it may finish")
 
 
 # What of a unit would do what nobody wanted, though it starts.
-CHECKS: tuple[Callable[[Unit], Iterator[str]], ...] = (_not_read_again, _left_out, _kills_the_job)
+CHECKS: tuple[Callable[[Unit], Iterator[Fault]], ...] = (_not_read_again, _misread, _left_out, _kills_the_job)
 
 
 def _shared_address(unit: Unit, config: dict[str, Any]) -> Iterator[Fault]:

@@ -50,6 +50,7 @@ def test_all_that_would_do_what_nobody_wanted_is_told_at_once_with_its_place(hos
         'Environment="PYTHONUNBUFFERED=1" \\',
         "  SHITHUBD_WORKER_EXCLUDE_KINDS=webhook.deliver",
         "KillMode=control-group",
+        "Enviroment=SHITHUBD_WORKER_POLL_INTERVAL=3",
         "ExecStart=",
         "ExecStart=/usr/bin/shithubd-worker run --prefetch much",
     )
@@ -57,11 +58,12 @@ def test_all_that_would_do_what_nobody_wanted_is_told_at_once_with_its_place(hos
         faults(host),
         (f"{OWN}: line 1: .* without `export`", None),
         ("KillMode=control-group: a stop kills", None),
+        ("Unknown key .*Enviroment", f"{DROP_IN}:6"),
         (r"METRICS\): 'nowhere' is not HOST:PORT", f"{OWN}:2"),
         ("no handler for kind 'test.a,test.b'; several are separated by spaces", f"{OWN}:3"),
         (r"GRACE\): 'soon' is not a number", f"{DROP_IN}:2"),
         ("EXCLUDE_KINDS is not a setting: did you mean SHITHUBD_WORKER_EXCLUDE_KIND?", f"{DROP_IN}:3"),
-        (r"--prefetch .*: 'much' is not a number", f"{DROP_IN}:7"),
+        (r"--prefetch .*: 'much' is not a number", f"{DROP_IN}:8"),
     )
     host.run("rm", OWN)
     say(host, "Environment=SHITHUBD_WORKER_EXCLUDE_KINDS=webhook.deliver")
@@ -74,6 +76,7 @@ def test_what_the_sandbox_and_the_user_keep_out_is_out_of_reach(host: Host) -> N
         host.run("mkdir", "-p", directory)
     host.run("chmod", "700", "/srv/closed")
     host.write("/srv/closed/mine.py", "from shithubd_worker import Registry\nregistry = Registry()\n")
+    host.write("/srv/open/mine.py", "from host_jobs import registry\nprint('{')\n")
     host.write(OWN, "SHITHUBD_WORKER_HANDLERS=mine:registry\nPYTHONPATH=/srv/closed\n")
     say(
         host,
@@ -98,6 +101,7 @@ def test_what_the_sandbox_and_the_user_keep_out_is_out_of_reach(host: Host) -> N
         ("'/srv/closed' can't be read by this user", f"{DROP_IN}:3"),
         ("PGPASSFILE: '/etc/shithub/pgpass' can't be read by this user", f"{DROP_IN}:2"),
     )
+    host.write(OWN, "SHITHUBD_WORKER_HANDLERS=mine:registry\nPYTHONPATH=/srv/open:/srv/forge\n")
     say(host, "Environment=SHITHUBD_WORKER_REPO_ROOT=/srv/git", "ReadWritePaths=/srv/git")
     assert "configuration is good" in host.run("shithubd-worker", "check-config", "--unit", UNIT)
 
