@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shithubd_worker.registry import Kind
 
 _WRITES_TO_THE_ROOT = "shithubd_worker.handlers.repo_maintenance"
+_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 (others listen on them)
 
 
 class Fault(NamedTuple):
@@ -221,9 +222,11 @@ def _shared_address(unit: Unit, config: dict[str, Any]) -> Iterator[Fault]:
     """Only of an address that was chosen: the default gives way."""
     if not config["metrics_chosen"] or config["metrics_port"] is None:
         return
-    port, name = config["metrics_port"], variable("metrics")
+    name, own = variable("metrics"), (config["metrics_host"], str(config["metrics_port"]))
     for other in systemd.other_workers(unit):
-        if other.environment().get(name, "").endswith(f":{port}"):
+        host, _, port = other.environment().get(name, "").rpartition(":")
+        hosts = {own[0], host.strip("[]")}
+        if port == own[1] and (len(hosts) == 1 or hosts & _EVERY_ADDRESS):
             told = f"--metrics ({name}): {other.name} has port {port}, too, and only one of them can start"
             yield Fault(told, unit.where("--metrics", name))
 

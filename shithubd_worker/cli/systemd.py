@@ -178,11 +178,17 @@ def _service_lines(path: str, text: str) -> Iterator[Line]:
         so_far = ""
 
 
+def _plain(part: str) -> str:
+    """A part of a unit's name without its escapes, as systemd-escape --unescape has it."""
+    return re.sub(r"-|\\x([0-9a-f]{2})", lambda it: chr(int(it[1], 16)) if it[1] else "/", part)
+
+
 def starts(name: str, unit: Unit, words: Sequence[str], out: Path) -> str:
     """The text of a unit that is as this one, but for starting those words, once, with its output in a directory."""
     stem = unit.name.removesuffix(".service")
     prefix, _, instance = stem.partition("@")
-    specifiers = {"n": unit.name, "N": stem, "p": prefix, "i": instance, "j": prefix.rpartition("-")[2]}
+    escaped = {"p": prefix, "i": instance, "j": prefix.rpartition("-")[2]}
+    specifiers = {"n": unit.name, "N": stem, **escaped, **{key.upper(): _plain(it) for key, it in escaped.items()}}
     kept = [
         f"{key}={re.sub('%(.)', lambda letter: specifiers.get(letter[1], letter[0]), value)}"
         for _, key, value in unit.lines()

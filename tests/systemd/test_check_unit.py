@@ -111,6 +111,7 @@ def test_what_systemd_or_the_command_line_refuses_is_told_as_they_tell_it(host: 
         ("User=nobody-here", "systemd can't start it: Failed to determine user credentials"),
         ("ReadWritePaths=/nowhere", "systemd can't start it: .*/nowhere: No such file or directory"),
         ("EnvironmentFile=/nowhere.env", "systemd can't start it: Failed to load environment files"),
+        ("ExecStart=/bin/true", "is bad-setting: systemd doesn't start it"),
         ("Environment=SHITHUBD_WORKER_LOG_LEVEL=loud", "'loud' is not one of"),
     ):
         say(host, line)
@@ -132,7 +133,7 @@ def test_a_unit_that_is_no_worker_of_this_host_is_refused(host: Host) -> None:
 
 def test_a_check_disturbs_no_worker_leaves_nothing_and_knows_what_the_others_have(host: Host) -> None:
     worker, kept = "shithubd-worker@2.service", "/run/shithubd-worker@2"
-    host.write("/etc/shithub/shithubd-worker@2.env", "SHITHUBD_WORKER_METRICS=127.0.0.1:9321\n")
+    host.write("/etc/shithub/shithubd-worker@2.env", "SHITHUBD_WORKER_METRICS=0.0.0.0:9321\n")
     host.run("systemctl", "start", worker)
     before = host.show(worker, "MainPID", "InvocationID"), host.run("ls", "-l", kept)
     told = json.loads(host.run("shithubd-worker", "check-config", "--unit", worker, "--json"))

@@ -6,6 +6,7 @@ import click
 import pytest
 
 from shithubd_worker.cli import cli, settings
+from shithubd_worker.cli.common import Shared
 from shithubd_worker.errors import ConfigError
 
 NAMES = sorted(settings.VARIABLES)
@@ -38,13 +39,14 @@ def test_a_name_that_is_like_none_of_ours_is_a_fault_and_what_others_have_is_non
     assert settings.misnamed(others) == []
 
 
-@pytest.mark.parametrize("flags", [[], ["--database-url"], ["--schema"]])
+@pytest.mark.parametrize("flags", [(), ("--database-url",), ("--schema",)])
 def test_a_command_refuses_only_what_leaves_open_which_queue_it_acts_on(monkeypatch, flags):
     monkeypatch.setenv("SHITHUBD_WORKER_GRACES", "3")
-    settings.refuse_misnamed(flags)
+    shared = Shared("dbname=mine", None, flags)
+    shared.connect("test")
     monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_ULR", "dbname=other")
-    if flags == ["--database-url"]:
-        settings.refuse_misnamed(flags)
+    if "--database-url" in flags:
+        shared.connect("test")
     else:
         with pytest.raises(ConfigError, match="did you mean SHITHUBD_WORKER_DATABASE_URL"):
-            settings.refuse_misnamed(flags)
+            shared.connect("test")

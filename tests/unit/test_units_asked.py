@@ -18,7 +18,7 @@ ExecStart=in no section
 Environment=A=2 \\
   ; in the middle
   B=3 \\
-  "C=%n %%"
+  "C=%n %i %I %j %%"
 [Install]
 WantedBy=x
 [Service]
@@ -32,7 +32,7 @@ ProtectHome=yes
 def unit(*words: str, file: Path | None = None) -> Unit:
     start = ["/bin/x", list(words), False, 0, 0, 0, 0, 0, 0, 0]
     told = {"ExecStart": [start], "FragmentPath": str(file), "DropInPaths": [], "EnvironmentFiles": []}
-    return Unit("forge-jobs@2.service", told)
+    return Unit("forge-jobs@a-\\x2d.service", told)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_line_that_goes_on_is_one_and_has_the_place_where_it_begins(tmp_path):
     file = tmp_path / "x.service"
     file.write_text(FILE)
     found = [(line.place, line.key, line.value) for line in unit("run", file=file).lines()]
-    assert found[0] == (f"{file}:5", "Environment", 'A=2  B=3  "C=%n %%"')
+    assert found[0] == (f"{file}:5", "Environment", 'A=2  B=3  "C=%n %i %I %j %%"')
     assert [key for _, key, _ in found[1:]] == ["RuntimeDirectory", "ExecPaths", "TimeoutStopSec", "ProtectHome"]
     assert unit("run", file=file).where("--b", "B") == f"{file}:5"
     assert unit("run", file=file).where("--c", "XC") is None
@@ -69,7 +69,7 @@ def test_what_is_started_in_its_place_has_its_sandbox_and_nothing_that_is_the_wo
     file = tmp_path / "x.service"
     file.write_text(FILE)
     text = starts("check.service", unit("run", file=file), ["/bin/x", 'a "b" \\ 5%'], tmp_path)
-    assert '"C=forge-jobs@2.service %%"' in text
+    assert '"C=forge-jobs@a-\\x2d.service a-\\x2d a/- jobs %%"' in text
     assert 'ExecStart="/bin/x" "a \\"b\\" \\\\ 5%%"' in text
     assert "ProtectHome=yes\n" in text
     assert "ExecPaths=/usr\n" in text
