@@ -50,10 +50,12 @@ class Shared:
     def connect(
         self, name: str, *, pooled: bool = False, ours: bool = True, answer_seconds: float | None = None
     ) -> Connect:
-        """How to open connections. Raises ConfigError if none could ever be opened."""
+        """How to open connections. Raises ConfigError if none can ever be opened, or nobody knows which was meant."""
         from shithubd_worker import conninfo
+        from shithubd_worker.cli import settings
         from shithubd_worker.session import connector
 
+        settings.refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
         return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from shithubd_worker.cli import needs
+from shithubd_worker.cli import env_file, needs, screen, settings
 from shithubd_worker.errors import ConfigError
 
 # What the units read: EnvironmentFile= and LoadCredential=.
@@ -31,9 +29,12 @@ def adopt(arguments: Sequence[str]) -> None:
     env_files, passfiles = _read_by(needs.role(arguments))
     variables: dict[str, str] = {}
     for path in env_files:
-        with suppress(OSError, UnicodeDecodeError):
-            variables |= parse(path.read_text())
-    wanted = {name: value for name, value in variables.items() if _is_of_the_database(name) or name == SCHEMA}
+        with suppress(OSError):
+            try:
+                variables |= env_file.read(path).variables
+            except ConfigError as error:
+                screen.say(f"shithubd-worker: {error}")
+    wanted = {name: value for name, value in variables.items() if _is_of_the_database(name)}
     readable = [path for path in passfiles if os.access(path, os.R_OK)]
     if wanted and "PGPASSFILE" not in wanted and readable:
         wanted["PGPASSFILE"] = str(readable[0])
@@ -55,43 +56,24 @@ def files() -> set[Path]:
     return {path for role in (needs.OPERATOR, *needs.NEEDS.values()) for paths in _read_by(role) for path in paths}
 
 
-def told_to(unit: str) -> dict[str, str]:
+def told_to(unit: str, faults: list[str]) -> dict[str, str]:
     """What the files of a unit say, as EnvironmentFile= names them: the file of all units, and its own, which wins.
 
-    Raises ConfigError for one that can't be read; one that isn't there says nothing.
+    Into `faults` goes what can't be read, and what systemd leaves out; a file that isn't there says nothing.
     """
-    if "/" in unit:
-        raise ConfigError(f"{unit!r} is not the name of a unit")
     variables: dict[str, str] = {}
     for path in (ENV_FILE, ENV_FILE.with_name(f"{unit.removesuffix('.service')}.env")):
         try:
-            variables |= parse(path.read_text())
+            file = env_file.read(path)
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} can't be read: {error}") from error
-    return variables
-
-
-def parse(text: str) -> dict[str, str]:
-    """A file as systemd.exec(5) describes EnvironmentFile=: NAME=value lines, in quotes or not, # and ; for comments.
-
-    >>> parse("# here" + chr(10) + 'PGHOST="db 1"' + chr(10) + "PGUSER=a b")
-    {'PGHOST': 'db 1', 'PGUSER': 'a b'}
-    """
-    variables = {}
-    text, _, _ = text.partition("\0")  # there systemd stops too, and no variable can hold one
-    for line in text.replace("\\\n", "").splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name.strip()):  # a comment, or no variable's name
-            continue
-        value = value.strip()
-        if value[:1] in ("'", '"'):
-            try:
-                value = "".join(shlex.split(value))
-            except ValueError:  # a quote that doesn't end: systemd leaves the line out
-                continue
-        variables[name.strip()] = value
+        except OSError as error:
+            faults.append(f"{path} can't be read: {error.strerror}")
+        except ConfigError as error:
+            faults += error.args
+        else:
+            variables |= file.variables
+            faults += (f"{path}: {each}" for each in file.left_out)
     return variables
 
 
@@ -100,4 +82,5 @@ def _names_a_database(environment: Mapping[str, str]) -> bool:
 
 
 def _is_of_the_database(name: str) -> bool:
-    return name == DATABASE_URL or name.startswith("PG")
+    """Is it, or was it meant to be? A misspelt one is taken, too, for settings.refuse_misnamed to refuse it."""
+    return name.startswith("PG") or settings.meant(name) in (DATABASE_URL, SCHEMA)

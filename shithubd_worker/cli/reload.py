@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 
 import click
 from click.core import ParameterSource
 
 from shithubd_worker.cli import host_env
 from shithubd_worker.cli.common import Shared
-from shithubd_worker.cli.settings import DEFAULT_LEVEL, values, variable
+from shithubd_worker.cli.settings import DEFAULT_LEVEL, misnamed, values, variable
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.errors import ConfigError
 
@@ -34,9 +33,8 @@ class Reload:
             if ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         }
         self._now = dict(os.environ)
-        self._told: dict[str, str] = {}  # all that the files have ever said
-        with suppress(ConfigError):  # it is told when somebody asks for a reload
-            self._told = host_env.told_to(unit)
+        # All that the files have ever said. What is wrong with them is told when somebody asks for a reload.
+        self._told = host_env.told_to(unit, faults=[])
 
     def __call__(self) -> Config:
         """The configuration with what the files say now; what of it a running worker can take over is config.LIVE.
@@ -44,9 +42,10 @@ class Reload:
         A variable that they don't name any more stays as it is: what the unit itself says of it, only a restart tells.
         Sets the log level, and logs what has changed. Raises ConfigError with the faults; then nothing was changed.
         """
-        told = host_env.told_to(self._unit)
+        faults: list[str] = []
+        told = host_env.told_to(self._unit, faults)
         raw = self._raw(self._now | told)
-        config = self._checked(raw)
+        config = self._checked(raw, [*faults, *misnamed(told)])
         changed = {name for name, value in told.items() if self._now.get(name) != value} - self._by_flag
         gone = self._told.keys() - told.keys() - self._by_flag
         live, later = changed & _LIVE_VARIABLES, changed - _LIVE_VARIABLES | gone
@@ -76,7 +75,7 @@ class Reload:
                     raise ConfigError(f"{option.opts[0]} ({name}): {error.message}") from error
         return raw
 
-    def _checked(self, raw: dict[str, object]) -> Config:
+    def _checked(self, raw: dict[str, object], faults: list[str]) -> Config:
         """Without the handlers: nobody imports another module into a worker that runs."""
         url, schema = (str(raw[name]) if raw.get(name) else None for name in ("database_url", "schema"))
-        return values(Shared(url, schema), raw)
+        return values(Shared(url, schema), raw, faults)

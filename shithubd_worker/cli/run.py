@@ -1,4 +1,4 @@
-"""run, check-config and release-dead: the commands that the unit calls."""
+"""run and release-dead: the life of a worker, and what follows its death."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shithubd_worker.cli import host_env
 from shithubd_worker.cli.common import Shared, json_option, with_database
 from shithubd_worker.cli.reload import Reload
 from shithubd_worker.cli.screen import emit, line
-from shithubd_worker.cli.settings import DEFAULT_LEVEL, config_options, load
+from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -29,24 +28,6 @@ log = logging.getLogger(__name__)
 @click.command()
 @with_database
 @config_options
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    envvar="SHITHUBD_WORKER_LOG_FORMAT",
-    show_envvar=True,
-    help="How log lines look on stderr.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default=DEFAULT_LEVEL,
-    show_default=True,
-    envvar="SHITHUBD_WORKER_LOG_LEVEL",
-    show_envvar=True,
-    help="The least important line to log.",
-)
 def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     """Run a worker in the foreground: lease, run, settle, until SIGTERM or Ctrl-C.
 
@@ -75,45 +56,6 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     code = _work(shared, config, kinds, Reload(click.get_current_context(), unit) if unit else None)
     _leave_threads_behind(code)
     return code
-
-
-def _take_the_place_of(_ctx: click.Context, _parameter: click.Parameter, unit: str | None) -> None:
-    """Before the other options look for their variables: set those that the unit's files set, PYTHONPATH too."""
-    if unit:
-        variables = host_env.told_to(unit)
-        os.environ.update(variables)
-        sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
-
-
-@click.command("check-config")
-@click.option(
-    "--unit",
-    is_eager=True,
-    expose_value=False,
-    callback=_take_the_place_of,
-    metavar="UNIT",
-    help="What this unit would be given: as /etc/shithub/worker.env and the unit's own file have it.",
-)
-@with_database
-@config_options
-@json_option
-def check_config(shared: Shared, *, as_json: bool, **raw: object) -> int:
-    """Check what `run` would be given, without a database: values, directories, handlers. All faults at once.
-
-    \b
-    Examples:
-      shithubd-worker check-config --handlers myforge.jobs:registry
-      shithubd-worker check-config --unit shithubd-worker@2
-    """
-    config, kinds = load(shared, raw)
-    if as_json:
-        settings = {name: getattr(config, name) for name in config.__slots__}
-        emit({"config": settings, "schema": shared.schema_name, "kinds": [_limits(kind) for kind in kinds]})
-        return EXIT_OK
-    for kind in kinds:
-        line("  ".join(f"{name}={value}" for name, value in _limits(kind).items()))
-    line(f"configuration is good: {len(kinds)} kinds")
-    return EXIT_OK
 
 
 @click.command("release-dead")
@@ -161,7 +103,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     return EXIT_OK
 
 
-COMMANDS = (run, check_config, release_dead)
+COMMANDS = (run, release_dead)
 
 
 def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | None) -> int:
@@ -224,13 +166,3 @@ def _use_kept_passfile() -> None:
     kept = _kept_passfile()
     if kept and kept.is_file():
         os.environ["PGPASSFILE"] = str(kept)
-
-
-def _limits(kind: Kind) -> dict[str, object]:
-    return {
-        "kind": kind.name,
-        "lease_timeout": kind.lease_timeout,
-        "max_runtime": kind.max_runtime,
-        "max_attempts": kind.max_attempts,
-        "retention": kind.retention,
-    }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from shithubd_worker.cli.common import Shared
+from shithubd_worker.cli.common import Shared, database_options
 from shithubd_worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,11 +23,12 @@ T = TypeVar("T")
 
 
 DEFAULT_LEVEL = "info"
+PREFIX = "SHITHUBD_WORKER_"
 
 
 def variable(flag: str) -> str:
     """The variable that stands for a flag: --poll-interval is SHITHUBD_WORKER_POLL_INTERVAL."""
-    return f"SHITHUBD_WORKER_{flag.strip('-').replace('-', '_').upper()}"
+    return f"{PREFIX}{flag.strip('-').replace('-', '_').upper()}"
 
 
 def _option(flag: str, name: str, text: str, **settings: Any) -> Callable[[F], F]:
@@ -98,6 +101,22 @@ _OPTIONS = (
         "Let webhooks go to private addresses and plain HTTP.",
         is_flag=True,
     ),
+    _option(
+        "--log-format",
+        "log_format",
+        "How log lines look on stderr.",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+    ),
+    _option(
+        "--log-level",
+        "log_level",
+        "The least important line to log.",
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        default=DEFAULT_LEVEL,
+        show_default=True,
+    ),
 )
 
 
@@ -108,24 +127,63 @@ def config_options(function: F) -> F:
     return function
 
 
+# Every variable with our prefix that means something: the last one names the unit, in its own words.
+VARIABLES = {
+    *(str(option.envvar) for option in database_options(config_options(lambda: None)).__click_params__),  # type: ignore[attr-defined]
+    variable("unit"),
+}
+
+
+def meant(name: str) -> str | None:
+    """The variable of ours that a name is, or is most like; None for one that has nothing to do with us."""
+    name = name.upper()
+    if name in VARIABLES:
+        return name
+    if name.startswith(PREFIX):  # which all have in common, so it tells nothing
+        near = get_close_matches(name.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in VARIABLES], n=1)
+        return f"{PREFIX}{near[0]}" if near else None
+    return next(iter(get_close_matches(name, VARIABLES, n=1, cutoff=0.9)), None)
+
+
+def misnamed(names: Iterable[str]) -> list[str]:
+    """A fault for each name that was meant for us, and is none of ours: what it says would go unheard."""
+    return [
+        f"{name} is not a setting: "
+        + (f"did you mean {near}?" if (near := meant(name)) else "see shithubd-worker run --help")
+        for name in sorted(names)
+        if name not in VARIABLES and (name.startswith(PREFIX) or meant(name))
+    ]
+
+
+def refuse_misnamed(flags: Iterable[str]) -> None:
+    """Raise ConfigError for a misspelt variable that was meant to say which queue a command acts on, and no flag says.
+
+    What else is misspelt is no command's business but of `run` and `check-config`: in an incident the others work.
+    """
+    unsaid = {variable(flag) for flag in {"--database-url", "--schema"}.difference(flags)}
+    if faults := misnamed(name for name in os.environ if meant(name) in unsaid):
+        raise ConfigError(*faults)
+
+
 def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
     """The configuration and the kinds to lease. Raises ConfigError with all faults of both, and of the database's."""
     from shithubd_worker import registry
 
     if (here := str(Path.cwd())) not in sys.path[:1]:
         sys.path.insert(0, here)
-    faults: list[str] = []
+    faults = misnamed(os.environ)
     config = _values(shared, raw, faults)
     loaded = _told(lambda: registry.load(raw.get("handlers") or ()), faults)  # type: ignore[arg-type]
-    kinds = _chosen(config, loaded, faults) if config is not None and loaded is not None else []
+    kinds = _chosen(raw, loaded, faults) if loaded is not None else []
     if faults or config is None:
-        raise ConfigError(*faults)
+        raise ConfigError(*dict.fromkeys(faults))
     return config, kinds
 
 
-def values(shared: Shared, raw: dict[str, object]) -> Config:
-    """The configuration, without a look at any handler. Raises ConfigError with all faults, and of the database's."""
-    faults: list[str] = []
+def values(shared: Shared, raw: dict[str, object], found: Iterable[str] = ()) -> Config:
+    """The configuration, without a look at any handler. Raises ConfigError with all faults, those that were `found`
+    before, and of the database's."""
+    faults = list(found)
     config = _values(shared, raw, faults)
     if faults or config is None:
         raise ConfigError(*faults)
@@ -148,16 +206,17 @@ def _told(step: Callable[[], T], faults: list[str]) -> T | None:
         return None
 
 
-def _chosen(config: Config, loaded: Mapping[str, Kind], faults: list[str]) -> list[Kind]:
+def _chosen(raw: Mapping[str, Any], loaded: Mapping[str, Kind], faults: list[str]) -> list[Kind]:
     """The kinds to lease, of those that have handlers."""
-    unknown = [kind for kind in (*config.kinds, *config.exclude_kinds) if kind not in loaded]
+    only, never = raw.get("kinds") or (), raw.get("exclude_kinds") or ()
     there_are = ", ".join(sorted(loaded)) or "none"
-    faults += [f"no handler for kind {kind!r}; there are {there_are}" for kind in unknown]
-    kinds = [
-        kind
-        for name, kind in loaded.items()
-        if (not config.kinds or name in config.kinds) and name not in config.exclude_kinds
-    ]
-    if not kinds and not unknown:
+    known = True
+    for name, given in (("kind", only), ("exclude-kind", never)):
+        for kind in (kind for kind in given if kind not in loaded):
+            known = False
+            several = "several are separated by spaces" if "," in kind else f"there are {there_are}"
+            faults.append(f"--{name} ({variable(name)}): no handler for kind {kind!r}; {several}")
+    kinds = [kind for name, kind in loaded.items() if (not only or name in only) and name not in never]
+    if not kinds and known:
         faults.append("no kind to work on: --handlers, --kind and --exclude-kind leave none")
     return kinds

@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant("jobs retry is called jobs again", f"{CLI}/jobs.py", "def retry(", "def again("),
     Mutant("jobs discard is called jobs drop", f"{CLI}/jobs.py", "def discard(", "def drop("),
     Mutant("units diff is called units compare", f"{CLI}/units.py", "def diff(", "def compare("),
-    Mutant("check-config is called verify", f"{CLI}/run.py", '"check-config"', '"verify"'),
+    Mutant("check-config is called verify", f"{CLI}/check.py", '"check-config"', '"verify"'),
     Mutant("--metrics, and its variable, are called --listen", f"{CLI}/*.py", '"--metrics"', '"--listen"'),
     Mutant("search.reindex is called search.index", PYTHON, '"search.reindex"', '"search.index"'),
     Mutant("a page has another name", "runbooks/tasks/*.md", "stuck-job", "held-job"),

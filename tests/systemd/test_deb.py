@@ -201,6 +201,18 @@ def test_an_upgrade_that_needs_a_migration_leaves_the_workers_at_work_until_it_w
         host.psql("shithub", f"UPDATE worker_schema SET version = {newest_version()}")
 
 
+def test_an_upgrade_leaves_the_workers_at_work_if_a_unit_of_theirs_could_not_start_again(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    [before] = host.sql("shithub", "SELECT pid, version FROM workers")
+    host.write(f"/etc/shithub/{NAME}.env", "SHITHUBD_WORKER_PREFETCHES=1\n")
+    said = apt(host, "install", "/mnt/packages/next.deb")
+    assert f"go on with the former release: {UNIT}: SHITHUBD_WORKER_PREFETCHES is not a setting" in said
+    assert host.sql("shithub", "SELECT pid, version FROM workers") == [before]
+    host.run("rm", f"/etc/shithub/{NAME}.env")
+    host.run("systemctl", "try-restart", UNIT)
+    assert host.sql("shithub", "SELECT version FROM workers") == [{"version": NEXT}]
+
+
 def test_remove_stops_the_workers_and_purge_leaves_what_is_not_the_packages(host: Host) -> None:
     theirs = f"/etc/shithub/{NAME}@second.env"
     host.write(theirs, "SHITHUBD_WORKER_METRICS=off\nSHITHUBD_WORKER_GRACE=600\n")

@@ -19,14 +19,6 @@ def test_a_wrong_configuration_fails_once(host: Host) -> None:
     eventually("the journal says why", lambda: "SHITHUBD_WORKER_GRACE" in host.journal(UNIT))
 
 
-def test_check_config_finds_what_a_unit_would_fail_of(host: Host) -> None:
-    assert "configuration is good" in host.run("shithubd-worker", "check-config", "--unit", UNIT)
-    host.write("/etc/shithub/shithubd-worker.env", "SHITHUBD_WORKER_GRACE=soon\n")
-    with pytest.raises(nspawn.NspawnError, match="exit code 78") as fault:
-        host.run("shithubd-worker", "check-config", "--unit", UNIT)
-    assert "--grace (SHITHUBD_WORKER_GRACE): 'soon' is not a number of seconds" in str(fault.value)
-
-
 def test_a_unit_that_systemd_gave_up_on_shows_in_node_exporter(host: Host) -> None:
     """As the alert WorkerUnitFailed has it, and with the settings of Debian's package."""
     host.run("systemctl", "start", "prometheus-node-exporter")
@@ -56,16 +48,40 @@ def test_a_reload_changes_a_worker_while_it_runs_a_job(host: Host) -> None:
     assert outcomes(host, number) == ["released"]  # though the job would have had 25 s by what the worker started with
 
 
-def test_a_reload_of_a_wrong_configuration_changes_nothing_and_says_so(host: Host) -> None:
+SAYS = "--grace (SHITHUBD_WORKER_GRACE): 'soon' is not a number of seconds"
+
+
+def test_a_reload_of_a_wrong_configuration_fails_and_changes_nothing(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     pid = host.show(UNIT, "MainPID")
-    reload(host, "SHITHUBD_WORKER_LOG_LEVEL=debug", "SHITHUBD_WORKER_GRACE=soon")
-    fault = "--grace (SHITHUBD_WORKER_GRACE): 'soon' is not a number of seconds"
-    eventually("the status says so", lambda: status_text(host).startswith(f"idle; not reloaded: {fault}"))
-    eventually("the journal too", lambda: f"not reloaded, all stays as it was: {fault}" in host.journal(UNIT))
+    with pytest.raises(nspawn.NspawnError, match=r"systemctl reload .* exit code 1"):
+        reload(host, "SHITHUBD_WORKER_LOG_LEVEL=debug", "SHITHUBD_WORKER_GRACE=soon")
+    eventually("the journal says why", lambda: SAYS in host.journal(UNIT))
+    assert SAYS in host.run("systemctl", "status", "--full", UNIT)
     assert host.show(UNIT, "MainPID", "ActiveState") == {**pid, "ActiveState": "active"}
     number = enqueue(host, "test.touch", name="worked on")
     eventually("it works on", lambda: outcomes(host, number) == ["ok"])
     reload(host, "SHITHUBD_WORKER_GRACE=5")
+    eventually("the next one is taken", lambda: "reloaded: SHITHUBD_WORKER_GRACE=5" in host.journal(UNIT))
+
+
+def test_a_reload_is_checked_with_the_flags_of_the_unit(host: Host) -> None:
+    flags = "--schema public run --grace ${SHITHUBD_WORKER_PREFETCH} --handlers host_jobs:registry"
+    drop_in(host, UNIT, f"[Service]\nExecStart=\nExecStart=/usr/bin/shithubd-worker {flags}\n")
+    started = ("SHITHUBD_WORKER_HANDLERS=", "SHITHUBD_WORKER_KIND=test.touch", "SHITHUBD_WORKER_PREFETCH=1")
+    host.write("/etc/shithub/shithubd-worker.env", "".join(f"{line}\n" for line in started))
+    host.run("systemctl", "start", UNIT)
+    reload(host, *started, "SHITHUBD_WORKER_GRACE=soon")  # which the flag wins over
+    with pytest.raises(nspawn.NspawnError, match="exit code 1"):
+        reload(host, *started[:2], "SHITHUBD_WORKER_PREFETCH=soon")
+    eventually("the journal says why", lambda: SAYS in host.journal(UNIT))
+
+
+def test_a_signal_alone_reloads_too_and_a_wrong_configuration_is_told_by_the_worker(host: Host) -> None:
+    host.run("systemctl", "start", UNIT)
+    host.write("/etc/shithub/shithubd-worker.env", "SHITHUBD_WORKER_GRACE=soon\n")
+    host.run("systemctl", "kill", "--signal=HUP", "--kill-whom=main", UNIT)
+    eventually("the status says so", lambda: status_text(host).startswith(f"idle; not reloaded: {SAYS}"))
+    eventually("the journal too", lambda: f"not reloaded, all stays as it was: {SAYS}" in host.journal(UNIT))
+    reload(host, "SHITHUBD_WORKER_GRACE=5")
     eventually("the next one is taken", lambda: status_text(host) == "idle")
-    eventually("the journal says so", lambda: "reloaded: SHITHUBD_WORKER_GRACE=5" in host.journal(UNIT))

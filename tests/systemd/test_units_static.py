@@ -137,7 +137,7 @@ def test_the_exposure_is_held(root: Path, drop_in: Path | None) -> None:
 
 def test_no_setting_is_given_twice_by_mistake() -> None:
     """systemd takes the last one without a word. A few settings are lists: there each line adds."""
-    lists = {"After", "Environment", "EnvironmentFile", "SystemCallFilter"}
+    lists = {"After", "Environment", "EnvironmentFile", "ExecReload", "SystemCallFilter"}
     names = Counter(line.partition("=")[0] for line in _lines(UNITS / PLAIN))
     assert {name for name, count in names.items() if count > 1} == lists
 

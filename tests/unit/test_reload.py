@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from shithubd_worker.cli import cli, host_env
+from shithubd_worker.cli import cli, env_file, host_env
 from shithubd_worker.cli.reload import Reload
 from shithubd_worker.errors import ConfigError
 
@@ -34,7 +34,7 @@ def start(files: Path, monkeypatch: pytest.MonkeyPatch):
 
     def start(*flags: str, environment: dict[str, str] | None = None, said: str = "") -> Reload:
         (files / "worker.env").write_text(said)
-        for name, value in {**(environment or {}), **host_env.parse(said)}.items():
+        for name, value in {**(environment or {}), **env_file.parse(said.encode()).variables}.items():
             monkeypatch.setenv(name, value)
         with click.Context(cli) as above:
             return Reload(cli.commands["run"].make_context("run", list(flags), parent=above), UNIT)
@@ -89,6 +89,8 @@ def test_what_stood_over_a_setting_of_the_unit_and_is_taken_away_changes_nothing
         ("SHITHUBD_WORKER_SCHEMA=100%", "schema '100%'"),
         ("SHITHUBD_WORKER_DATABASE_URL=nonsense://", "SHITHUBD_WORKER_DATABASE_URL"),
         ("SHITHUBD_WORKER_REPO_ROOT=/nowhere", "SHITHUBD_WORKER_REPO_ROOT.: '/nowhere' is no directory"),
+        ("SHITHUBD_WORKER_EXCLUDE_KINDS=a", "EXCLUDE_KINDS is not a setting: did you mean .*EXCLUDE_KIND?"),
+        ("export PGHOST=db", "worker.env: line 2: what stands before = is not the name of a variable"),
     ],
 )
 def test_a_fault_anywhere_refuses_all_of_it(start, files, said, fault):
@@ -107,6 +109,10 @@ def test_a_file_that_is_gone_says_nothing_and_one_that_cannot_be_read_is_a_fault
     (files / "worker.env").unlink()
     assert reload().grace == 5.0
     (files / "worker.env").write_bytes(b"\xff=\xff\n")
+    with pytest.raises(ConfigError, match=r"worker\.env: systemd takes nothing from this file: line 1 is not UTF-8"):
+        reload()
+    (files / "worker.env").unlink()
+    (files / "worker.env").mkdir()
     with pytest.raises(ConfigError, match=r"worker\.env can't be read"):
         reload()
 

@@ -1,0 +1,52 @@
+"""A variable that is none of ours, though it was meant to be one, is a fault."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from shithubd_worker.cli import cli, settings
+from shithubd_worker.cli.common import Shared
+from shithubd_worker.errors import ConfigError
+
+NAMES = sorted(settings.VARIABLES)
+
+
+def test_each_variable_of_each_command_is_known():
+    def variables(group: click.Group):
+        for command in group.commands.values():
+            if isinstance(command, click.Group):
+                yield from variables(command)
+            else:
+                yield from (str(each.envvar) for each in command.params if each.envvar)
+
+    assert {name for name in variables(cli) if name != "INVOCATION_ID"} == settings.VARIABLES - {"SHITHUBD_WORKER_UNIT"}
+    assert settings.misnamed(settings.VARIABLES) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_letter_too_many_too_few_or_exchanged_in_any_variable_is_a_fault_with_the_nearest(name):
+    for wrong in (f"{name}S", name[:-1], name[:-2] + name[:-3:-1], name.replace("SHITHUBD", "SHITHUB"), name.lower()):
+        if wrong != name:  # a letter may be there twice
+            assert settings.misnamed([wrong]) == [f"{wrong} is not a setting: did you mean {name}?"]
+
+
+def test_a_name_that_is_like_none_of_ours_is_a_fault_and_what_others_have_is_none():
+    assert settings.misnamed(["SHITHUBD_WORKER_XYZZY"]) == [
+        "SHITHUBD_WORKER_XYZZY is not a setting: see shithubd-worker run --help"
+    ]
+    others = ["_SHITHUBD_WORKER_COMPLETE", "SHITHUBD_DATABASE_URL", "SHITHUB_ROOT", "PGHOST", "DATABASE_URL", "PATH"]
+    assert settings.misnamed(others) == []
+
+
+@pytest.mark.parametrize("flags", [(), ("--database-url",), ("--schema",)])
+def test_a_command_refuses_only_what_leaves_open_which_queue_it_acts_on(monkeypatch, flags):
+    monkeypatch.setenv("SHITHUBD_WORKER_GRACES", "3")
+    shared = Shared("dbname=mine", None, flags)
+    shared.connect("test")
+    monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_ULR", "dbname=other")
+    if "--database-url" in flags:
+        shared.connect("test")
+    else:
+        with pytest.raises(ConfigError, match="did you mean SHITHUBD_WORKER_DATABASE_URL"):
+            shared.connect("test")
