@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from shithubd_worker.cli import needs
+from shithubd_worker.cli import as_whom, needs
 from shithubd_worker.errors import ConfigError
 
 # What the units read: EnvironmentFile= and LoadCredential=.
@@ -17,6 +17,9 @@ ENV_FILE = Path("/etc/shithub/worker.env")
 PASSFILE = Path("/etc/shithub/pgpass")
 DATABASE_URL, SCHEMA = "SHITHUBD_WORKER_DATABASE_URL", "SHITHUBD_WORKER_SCHEMA"
 NAMING = (DATABASE_URL, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
+
+# Which of them said something of the database to this command.
+_taken_from: list[Path] = []
 
 
 def adopt(arguments: Sequence[str]) -> None:
@@ -32,7 +35,12 @@ def adopt(arguments: Sequence[str]) -> None:
     variables: dict[str, str] = {}
     for path in env_files:
         with suppress(OSError, UnicodeDecodeError):
-            variables |= parse(path.read_text())
+            said = parse(path.read_text())
+            variables |= said
+            if as_whom.RUN_AS in said:
+                as_whom.told(said[as_whom.RUN_AS], path)
+            if any(map(_is_of_the_database, said)):
+                _taken_from.append(path)
     wanted = {name: value for name, value in variables.items() if _is_of_the_database(name) or name == SCHEMA}
     readable = [path for path in passfiles if os.access(path, os.R_OK)]
     if wanted and "PGPASSFILE" not in wanted and readable:
@@ -48,6 +56,11 @@ def _read_by(role: str) -> tuple[list[Path], list[Path]]:
     if login is None:
         return [ENV_FILE], [PASSFILE]
     return [ENV_FILE, ENV_FILE.with_name(f"{login}.env")], [ENV_FILE.with_name(f"{login}.pgpass"), PASSFILE]
+
+
+def env_files(role: str) -> list[Path]:
+    """The files of variables that a command with this role reads."""
+    return _read_by(role)[0]
 
 
 def files() -> set[Path]:
@@ -93,6 +106,13 @@ def parse(text: str) -> dict[str, str]:
                 continue
         variables[name.strip()] = value
     return variables
+
+
+def naming() -> list[Path]:
+    """The files of this host that told this process how to reach the database, and as whom."""
+    unit = os.environ.get("SHITHUBD_WORKER_UNIT")
+    by_systemd = [ENV_FILE, ENV_FILE.with_name(f"{unit.removesuffix('.service')}.env")] if unit else []
+    return [path for path in (*_taken_from, *by_systemd) if path.exists()]
 
 
 def _names_a_database(environment: Mapping[str, str]) -> bool:
