@@ -112,7 +112,7 @@ def naming() -> list[Path]:
     """The files of this host that told this process how to reach the database, and as whom."""
     unit = os.environ.get("SHITHUBD_WORKER_UNIT")
     by_systemd = [ENV_FILE, ENV_FILE.with_name(f"{unit.removesuffix('.service')}.env")] if unit else []
-    return [path for path in (*_taken_from, *by_systemd) if path.exists()]
+    return [*_taken_from, *(path for path in by_systemd if os.access(path, os.F_OK))]
 
 
 def _names_a_database(environment: Mapping[str, str]) -> bool:
