@@ -27,7 +27,7 @@ from shithubd_worker.model import Finished, Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.raised import stands_at
 from shithubd_worker.relief import Relief
-from shithubd_worker.session import DatabaseError, in_one_line, lost, refusal
+from shithubd_worker.session import DatabaseError, in_one_line, lost
 from shithubd_worker.settling import Settler
 from shithubd_worker.store import Beat
 from shithubd_worker.tray import Tray
@@ -254,9 +254,8 @@ class Control(threading.Thread):
             self._beat.close()
             self._tries += 1
             self._lost_at = time.monotonic()
-            if (told := refusal(error)) is not None:
-                self._progress.refusal = told  # without beats and renewals there is no worker
-                self._wake_main()
+            if self._beat.login_refused is not None:
+                self._wake_main()  # nobody beats any more: it must end
             # There is something to ask, by which it shows that the database is back.
             self._beat_at = self._show_again_at = self._renew_again_at = self._look_again_at = 0.0
             self._retry_at = self._lost_at + backoff.reconnect(self._refusals, random.random())  # noqa: S311

@@ -186,11 +186,11 @@ class Line:
         return False
 
     def goes_on(self) -> bool:
-        """Shall there be another turn? Raises ShithubdError if the control thread's login is refused for good: nobody
-        would beat, nor renew."""
+        """Shall there be another turn? Raises ShithubdError if the login of the control thread or of the handlers is
+        refused for good: nobody would beat, or jobs would come back for ever."""
         self._progress.ticked_at = time.monotonic()
-        if self._progress.refusal is not None:
-            raise self._progress.refusal
+        if refused := self._beat.login_refused or self._ledger.login_refused:
+            raise refused
         return not self._stop.wanted
 
     def see_whose_fault(self, error: psycopg.Error) -> None:

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 
 from shithubd_worker.attempt import Attempt
-from shithubd_worker.errors import ShithubdError
 from shithubd_worker.host import Stop
 from shithubd_worker.model import Hold
 
@@ -25,7 +24,6 @@ class Progress:
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
     watched: bool = False  # does it look at the tray often?
-    refusal: ShithubdError | None = None  # why it is not let in again, where no waiting helps
 
     def word(self, stop: Stop) -> str:
         """What the worker is doing: a word of metrics.STATES."""

@@ -264,13 +264,18 @@ class Session:
         self._connection: ImpatientConnection | None = None
         self._queries: dict[tuple[str, int], sql.Composed] = {}
         self.last_word = ""  # what the server said when it ended the last connection, if it did
+        self.login_refused: ShithubdError | None = None  # why it could not be opened the last time, if no waiting helps
 
     @property
     def connection(self) -> ImpatientConnection:
         """The connection, opened if need be. Raises psycopg.OperationalError."""
         if self._connection is None or self._connection.closed:
-            self._connection = self._connect()
-            self.last_word = ""
+            try:
+                self._connection = self._connect()
+            except logins.LoginRefused as error:
+                self.login_refused = error.told
+                raise
+            self.login_refused, self.last_word = None, ""
             if self.hears_notices:
                 self._connection.add_notice_handler(self._hear)
         return self._connection

@@ -405,18 +405,19 @@ def test_a_server_that_shuts_down_is_waited_for(doors: Server) -> None:
     doors.start()
 
 
-def test_a_worker_ends_when_it_is_not_let_in_again(database: Database, start_worker, login) -> None:
-    """By whichever of its threads finds it: without beats and renewals there is no worker."""
-    for thread in ("", " control"):
-        url = login("shithub_worker")
-        name = psycopg.conninfo.conninfo_to_dict(url)["user"]
-        worker = start_worker(env={"SHITHUBD_WORKER_DATABASE_URL": url})
-        eventually(database.at_rest, "it is at rest")
-        database.query(f"ALTER ROLE {name} NOLOGIN")
-        database.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND application_name = %s",
-            name,
-            f"shithubd-worker{thread}",
-        )
-        assert worker.wait() == EXIT_RIGHTS
-        assert f"ALTER ROLE {name} LOGIN" in worker.log
+@pytest.mark.parametrize("who", ["shithubd-worker", "shithubd-worker control", "a handler"])
+def test_a_worker_ends_when_it_is_not_let_in_again(database: Database, start_worker, login, who: str) -> None:
+    """By whichever of its connections finds it: nobody would beat, or jobs would come back for ever."""
+    url = login("shithub_worker")
+    name = psycopg.conninfo.conninfo_to_dict(url)["user"]
+    worker = start_worker(env={"SHITHUBD_WORKER_DATABASE_URL": url})
+    eventually(database.at_rest, "it is at rest")
+    database.query(f"ALTER ROLE {name} NOLOGIN")
+    if who == "a handler":
+        database.query("INSERT INTO jobs (kind) VALUES ('test.effect')")
+    else:
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND application_name = %s"
+        database.query(end, name, who)
+    assert worker.wait() == EXIT_RIGHTS
+    assert f"ALTER ROLE {name} LOGIN" in worker.log
+    assert set(database.query("SELECT state, attempts FROM jobs")) <= {("queued", 0)}
