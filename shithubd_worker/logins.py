@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.waiting import Wait
 
 from shithubd_worker.errors import ConfigError, RightsMissing, ShithubdError
@@ -115,7 +114,7 @@ def opened(conninfo: str) -> PQGenConn[PGconn]:
             pass
     said = pgconn.get_error_message("utf-8")
     if verdicts is not None:
-        verdicts[-1] = _verdict(pgconn, said, conninfo)
+        verdicts[-1] = _verdict(pgconn, said)
     pgconn.finish()
     raise psycopg.OperationalError(f"connection failed: {_plain(said)}")
 
@@ -146,7 +145,7 @@ def _plain(said: str) -> str:
     return re.sub(r"(:  )[0-9A-Z]{5}: ", r"\1", said)
 
 
-def _verdict(pgconn: PGconn, said: str, conninfo: str) -> ShithubdError | None:
+def _verdict(pgconn: PGconn, said: str) -> ShithubdError | None:
     """What to tell of a refusal that stays; None if waiting may help."""
     said = said.strip()
     if servers := _SERVERS.findall(said):
@@ -154,10 +153,10 @@ def _verdict(pgconn: PGconn, said: str, conninfo: str) -> ShithubdError | None:
         if sqlstate == _SQLSTATE_OF_POOLER:
             return _told(_judge_pooler(reason), reason, _ASK_POOLER)
         routine = ["", *_LOCATION.findall(said)][-1]
-        return _told(login(sqlstate), reason, _hint(pgconn, conninfo, sqlstate, routine))
+        return _told(login(sqlstate), reason, _hint(pgconn, sqlstate, routine))
     last = _plain(said).splitlines()[-1] if said else ""
     if pgconn.needs_password:
-        return _told(Login.RIGHTS, f"no password for {_role(pgconn)!r}", _about_password(pgconn, conninfo))
+        return _told(Login.RIGHTS, f"no password for {_role(pgconn)!r}", _about_password(pgconn))
     if _UNFIT.search(said):
         mend = (what for words, what in _MENDS.items() if words.search(said))
         return _told(Login.CONFIG, last, next(mend, "correct it in the URL, or in the PG* variables"))
@@ -178,11 +177,11 @@ def _told(how: Login, said: str, hint: str) -> ShithubdError | None:
     return ConfigError(f"the database can't be used as configured: {text}") if how is Login.CONFIG else None
 
 
-def _hint(pgconn: PGconn, conninfo: str, sqlstate: str, routine: str) -> str:
+def _hint(pgconn: PGconn, sqlstate: str, routine: str) -> str:
     """What to do about it, in one sentence. The routine of the server that refused it tells apart what has one code."""
     role, database = _role(pgconn), (pgconn.db or b"").decode("utf-8", "replace")
     if sqlstate == "28P01":
-        return _about_password(pgconn, conninfo)
+        return _about_password(pgconn)
     if sqlstate == "3D000":
         return f"`createdb {shell_word(database)}`, or correct PGDATABASE (or the URL)"
     if routine == "InitializeSessionUserId":
@@ -200,13 +199,13 @@ def _hint(pgconn: PGconn, conninfo: str, sqlstate: str, routine: str) -> str:
     return ""
 
 
-def _about_password(pgconn: PGconn, conninfo: str) -> str:
+def _about_password(pgconn: PGconn) -> str:
     """Which password libpq took, or why it took none."""
-    if conninfo_to_dict(conninfo).get("password"):
-        return "its password stands in the URL"
-    if "PGPASSWORD" in os.environ:
-        return "its password is PGPASSWORD"
     options = {option.keyword: option.val for option in pgconn.info}
+    if given := options.get(b"password"):
+        if given == os.environb.get(b"PGPASSWORD"):
+            return "its password is PGPASSWORD"
+        return "its password stands in the URL, or in the service that is named"
     passfile = Path(os.fsdecode(options.get(b"passfile") or b""))
     named = f"passfile {passfile}"
     try:

@@ -167,6 +167,17 @@ def test_a_password_that_fails_is_told_with_its_file(
     assert "right" not in told
 
 
+def test_a_password_of_the_environment_and_of_a_service_are_told_apart(
+    doors: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = f"host=127.0.0.1 port={doors.port} dbname=postgres user=pw"
+    (tmp_path / "services").write_text("[ours]\npassword=wrong\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    assert "or in the service that is named" in refused(f"{at} service=ours")[1]
+    monkeypatch.setenv("PGPASSWORD", "wrong")
+    assert "its password is PGPASSWORD" in refused(at)[1]
+
+
 @contextmanager
 def somebody_else() -> Iterator[None]:
     """Root may go and read everywhere: be nobody for a moment."""
