@@ -254,6 +254,8 @@ class Control(threading.Thread):
             self._beat.close()
             self._tries += 1
             self._lost_at = time.monotonic()
+            if self._beat.login_refused is not None:
+                self._wake_main()  # nobody beats any more: it must end
             # There is something to ask, by which it shows that the database is back.
             self._beat_at = self._show_again_at = self._renew_again_at = self._look_again_at = 0.0
             self._retry_at = self._lost_at + backoff.reconnect(self._refusals, random.random())  # noqa: S311
@@ -270,7 +272,7 @@ class Control(threading.Thread):
             try:
                 step(now, attempt)
             except DatabaseError as error:
-                if lost(error):
+                if lost(error) or not self._beat.opened:
                     raise
                 log.warning("the database refuses the control thread: %s", in_one_line(error))
 

@@ -13,7 +13,7 @@ import psycopg
 
 from shithubd_worker import backoff, logs, rights, schema
 from shithubd_worker.config import Config
-from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch
+from shithubd_worker.errors import ConfigError, DatabaseUnavailable, RightsMissing, SchemaMismatch
 from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
 from shithubd_worker.model import Identity
 from shithubd_worker.progress import Progress
@@ -92,7 +92,8 @@ class Line:
                 self._beat.close()
                 reason = explained(error)
                 waited = time.monotonic() - began
-                if isinstance(reason, (SchemaMismatch, RightsMissing)) or waited >= self._config.database_wait:
+                for_good = isinstance(reason, (SchemaMismatch, RightsMissing, ConfigError))
+                if for_good or waited >= self._config.database_wait:
                     raise reason from error
                 log.log(logging.WARNING if tries == 0 else logging.DEBUG, "waiting for the database: %s", reason)
                 self._systemd.status(f"waiting for the database ({waited:.0f} s): {reason}")
@@ -183,6 +184,14 @@ class Line:
             self._metrics.reconnected()
             return True
         return False
+
+    def goes_on(self) -> bool:
+        """Shall there be another turn? Raises ShithubdError if the login of the control thread or of the handlers is
+        refused for good: nobody would beat, or jobs would come back for ever."""
+        self._progress.ticked_at = time.monotonic()
+        if refused := self._beat.login_refused or self._ledger.login_refused:
+            raise refused
+        return not self._stop.wanted
 
     def see_whose_fault(self, error: psycopg.Error) -> None:
         """The database refused a turn. Raises ShithubdError if the schema or the role isn't what it was."""

@@ -5,16 +5,18 @@ Every change goes through one function of sql/functions, which writes its audit 
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
 import os
+import pwd
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shithubd_worker.session import Connect, Session
@@ -27,18 +29,37 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 
+LOGINUID = Path("/proc/self/loginuid")
+NO_LOGIN = 2**32 - 1
+
 Say = Callable[[str], None]
 
 
+@cache
 def actor() -> str:
-    """Who is asking, for the audit record: the user behind sudo, at this host."""
-    user = os.environ.get("SUDO_USER")
-    if not user:
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError):  # no entry in passwd, as in some containers
-            user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    """Who is asking, for the audit record: the person at this host, whoever the process has become.
+
+    Root's sudo names him. Else the kernel does, which keeps as whom a person has logged in (pam_loginuid), whatever su
+    and sudo came after it. Anybody can set a variable: so whoever isn't root is believed to have come by sudo only
+    where the kernel knows of no login.
+    """
+    sudo, logged_in = os.environ.get("SUDO_USER"), _logged_in()
+    named = [sudo, logged_in] if os.geteuid() == 0 else [logged_in, sudo]
+    return f"{next(filter(None, named), None) or _user(os.geteuid())}@{socket.gethostname()}"
+
+
+def _logged_in() -> str | None:
+    """As whom the person has logged in; None for a service, and where the kernel keeps no such thing."""
+    with suppress(OSError, ValueError):
+        uid = int(LOGINUID.read_text())
+        return None if uid == NO_LOGIN else _user(uid)
+    return None
+
+
+def _user(uid: int) -> str:
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return f"uid {uid}"  # no entry in passwd, as in some containers
 
 
 @dataclass(frozen=True, slots=True)

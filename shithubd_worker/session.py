@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -19,13 +18,13 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestamptzLoader
 
-from shithubd_worker import sqlstates
+from shithubd_worker import logins, sqlstates
 from shithubd_worker.errors import LACKS, DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
 from shithubd_worker.forks import keep_private, not_the_worker
 from shithubd_worker.sqlstates import Meaning
 
 if TYPE_CHECKING:
-    from psycopg.abc import Buffer, PQGen
+    from psycopg.abc import Buffer, PQGen, PQGenConn
     from psycopg.pq.abc import PGconn
 
 RV = TypeVar("RV")
@@ -87,6 +86,11 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         self.answer_by: Callable[[], float] | None = None
         self._opened_by = os.getpid()
         keep_private(self)
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        """As psycopg's own, but that it keeps why a login was refused."""
+        return cls((yield from logins.opened(conninfo)))
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """As psycopg's own, with an end; the connection can't be used any more then."""
@@ -158,9 +162,10 @@ def connector(
     def connect() -> ImpatientConnection:
         if _variables() != variables:
             _put_back(variables)
-        connection = ImpatientConnection.connect(
-            database_url or "", autocommit=True, client_encoding="UTF8", **settings
-        )
+        with logins.judged():
+            connection = ImpatientConnection.connect(
+                database_url or "", autocommit=True, client_encoding="UTF8", **settings
+            )
         connection.answer_seconds = answer_seconds
         if pooled:
             connection.prepare_threshold = None
@@ -190,9 +195,16 @@ def _put_back(variables: dict[str, str]) -> None:
 
 def meaning(error: psycopg.Error) -> Meaning:
     """What an error means for whoever asked."""
+    if refusal(error) is not None:
+        return Meaning.OURS
     if error.sqlstate is None and not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
         return Meaning.REFUSED  # psycopg's own word, about what it was given or can't read
     return sqlstates.meaning(error.sqlstate, error.diag.severity_nonlocalized)
+
+
+def refusal(error: psycopg.Error) -> ShithubdError | None:
+    """What to tell if it is a login that is refused for good."""
+    return error.told if isinstance(error, logins.LoginRefused) else logins.of_pooler(error)
 
 
 def lost(error: psycopg.Error) -> bool:
@@ -213,11 +225,10 @@ def in_one_line(error: psycopg.Error) -> str:
 def explained(error: psycopg.Error) -> ShithubdError:
     """The error of psycopg as one line of ours, with the right exit code."""
     line, text = in_one_line(error), str(error)
-    rights = "password authentication failed|no password supplied|no pg_hba.conf entry|role .* (does not exist|is not)"
+    if (told := refusal(error)) is not None:
+        return told
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return RightsMissing(f"{LACKS}: {line}")
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and re.search(rights, text):
-        return RightsMissing(f"the database refuses this login: {_last_reason(text)}")
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return DatabaseUnavailable(f"somebody holds a lock on the queue (see pg_stat_activity): {line}")
     means = meaning(error)
@@ -253,13 +264,18 @@ class Session:
         self._connection: ImpatientConnection | None = None
         self._queries: dict[tuple[str, int], sql.Composed] = {}
         self.last_word = ""  # what the server said when it ended the last connection, if it did
+        self.login_refused: ShithubdError | None = None  # why it could not be opened the last time, if no waiting helps
 
     @property
     def connection(self) -> ImpatientConnection:
         """The connection, opened if need be. Raises psycopg.OperationalError."""
         if self._connection is None or self._connection.closed:
-            self._connection = self._connect()
-            self.last_word = ""
+            try:
+                self._connection = self._connect()
+            except logins.LoginRefused as error:
+                self.login_refused = error.told
+                raise
+            self.login_refused, self.last_word = None, ""
             if self.hears_notices:
                 self._connection.add_notice_handler(self._hear)
         return self._connection

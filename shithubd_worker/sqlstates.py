@@ -15,6 +15,14 @@ class Meaning(StrEnum):
     REFUSED = "refused"  # the answer of a healthy server about just this statement, and the rows that it is about
 
 
+class Login(StrEnum):
+    """What a refused login means."""
+
+    WAIT = "wait"  # it mends itself, or it isn't known
+    RIGHTS = "rights"  # somebody must let this login in
+    CONFIG = "config"  # what is asked for isn't there, and the server is healthy
+
+
 _CHECK_VIOLATION = "23514"
 # The server says FATAL to some of these, and to others (08) it is the driver that says it: the connection is over.
 _LOST = frozenset({"25006", "25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"})
@@ -35,6 +43,19 @@ def meaning(sqlstate: str | None, severity: str | None = None) -> Meaning:
     if sqlstate in _PASSING or sqlstate[:2] == "40":
         return Meaning.PASSING
     return Meaning.OURS if sqlstate in _OURS else Meaning.REFUSED
+
+
+def login(sqlstate: str) -> Login:
+    """Of a server that refused a login. What isn't named may pass: a start, a failover, a want of connections, a
+    database that lets nobody in for the moment (55000).
+
+    >>> [login(each).value for each in ("28P01", "42501", "3D000", "42704", "53300", "57P03", "55000")]
+    ['rights', 'rights', 'config', 'config', 'wait', 'wait', 'wait']
+    """
+    if sqlstate[:2] == "28" or sqlstate == "42501":
+        return Login.RIGHTS
+    # A database that isn't there; a setting of the URL's options, or of the client, that the server doesn't take.
+    return Login.CONFIG if sqlstate == "3D000" or sqlstate[:2] in ("0A", "22", "42") else Login.WAIT
 
 
 def no_day(error: BaseException) -> bool:

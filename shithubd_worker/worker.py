@@ -228,8 +228,7 @@ class Worker:
     def _loop(self) -> None:
         """A turn settles what is finished and leases what is next; where handlers are quick, the next turn is sent
         before they run, so that the database works while they do."""
-        while not self._stop.wanted:
-            self._progress.ticked_at = time.monotonic()
+        while self._line.goes_on():
             # What the control thread gives back meanwhile is in no answer to a turn that was sent before.
             all_at_hand = not self._tray.relieving and not self._exchange.sent
             try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from shithubd_worker.cli import needs, screen
+from shithubd_worker.cli import as_whom, needs, screen
 from shithubd_worker.errors import Refused
 from shithubd_worker.plain import shell_word
 
@@ -50,13 +50,15 @@ class Shared:
     def connect(
         self, name: str, *, pooled: bool = False, ours: bool = True, answer_seconds: float | None = None
     ) -> Connect:
-        """How to open connections. Raises ConfigError if none can ever be opened, or nobody knows which was meant."""
+        """How to open connections. Raises ConfigError if none can ever be opened, or nobody knows which was meant. Root
+        is root no longer then, where the host's files say so."""
         from shithubd_worker import conninfo
         from shithubd_worker.cli import settings
         from shithubd_worker.session import connector
 
         settings.refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
+        as_whom.go_on()
         return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)
 
     def operations(self, *, as_owner: bool = False) -> Operations:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from shithubd_worker.cli import env_file, needs, screen, settings
+from shithubd_worker.cli import as_whom, env_file, needs, screen, settings
 from shithubd_worker.errors import ConfigError
 
 # What the units read: EnvironmentFile= and LoadCredential=.
@@ -15,6 +15,9 @@ ENV_FILE = Path("/etc/shithub/worker.env")
 PASSFILE = Path("/etc/shithub/pgpass")
 DATABASE_URL, SCHEMA = "SHITHUBD_WORKER_DATABASE_URL", "SHITHUBD_WORKER_SCHEMA"
 NAMING = (DATABASE_URL, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
+
+# Which of them said something of the database to this command.
+_taken_from: list[Path] = []
 
 
 def adopt(arguments: Sequence[str]) -> None:
@@ -31,9 +34,15 @@ def adopt(arguments: Sequence[str]) -> None:
     for path in env_files:
         with suppress(OSError):
             try:
-                variables |= env_file.read(path).variables
+                said = env_file.read(path).variables
             except ConfigError as error:
                 screen.say(f"shithubd-worker: {error}")
+                continue
+            variables |= said
+            if as_whom.RUN_AS in said:
+                as_whom.told(said[as_whom.RUN_AS], path)
+            if any(map(_is_of_the_database, said)):
+                _taken_from.append(path)
     wanted = {name: value for name, value in variables.items() if _is_of_the_database(name)}
     readable = [path for path in passfiles if os.access(path, os.R_OK)]
     if wanted and "PGPASSFILE" not in wanted and readable:
@@ -49,6 +58,11 @@ def _read_by(role: str) -> tuple[list[Path], list[Path]]:
     if login is None:
         return [ENV_FILE], [PASSFILE]
     return [ENV_FILE, ENV_FILE.with_name(f"{login}.env")], [ENV_FILE.with_name(f"{login}.pgpass"), PASSFILE]
+
+
+def env_files(role: str) -> list[Path]:
+    """The files of variables that a command with this role reads."""
+    return _read_by(role)[0]
 
 
 def files() -> set[Path]:
@@ -75,6 +89,13 @@ def told_to(unit: str, faults: list[str]) -> dict[str, str]:
             variables |= file.variables
             faults += (f"{path}: {each}" for each in file.left_out)
     return variables
+
+
+def naming() -> list[Path]:
+    """The files of this host that told this process how to reach the database, and as whom."""
+    unit = os.environ.get("SHITHUBD_WORKER_UNIT")
+    by_systemd = [ENV_FILE, ENV_FILE.with_name(f"{unit.removesuffix('.service')}.env")] if unit else []
+    return [*_taken_from, *(path for path in by_systemd if os.access(path, os.F_OK))]
 
 
 def _names_a_database(environment: Mapping[str, str]) -> bool:

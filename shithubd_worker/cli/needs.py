@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from shithubd_worker.cli import as_whom
 from shithubd_worker.errors import LACKS, RightsMissing, ShithubdError
 
 if TYPE_CHECKING:
@@ -64,7 +65,16 @@ def note(error: Exception, shared: Shared, command: Sequence[str]) -> None:
         unsaid = refused
     if unsaid:
         _note_role(error, shared, role(command))
-    if refused and role(command) == MIGRATE and "--roles" not in command:
+    # A login that was refused: the error itself is psycopg's, or was raised from it.
+    if login := any(hasattr(each, "told") for each in (error, error.__cause__)):
+        from shithubd_worker.cli import host_env
+
+        if files := host_env.naming():
+            error.add_note(f"see {' and '.join(map(str, files))}")
+            if os.geteuid() == 0 and os.environ.get("PGHOST", "").startswith("/"):
+                own = host_env.env_files(role(command))[-1]
+                error.add_note(f"a line {as_whom.RUN_AS}=USER in {own} has root go on as a user whom it lets in")
+    if (refused or login) and role(command) == MIGRATE and "--roles" not in command:
         typed = shared.command(*command)
         if (instead := by_admin(typed)) != typed:
             error.add_note(f"on this host: {instead}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from shithubd_worker.cli import as_whom
 from shithubd_worker.cli.common import Shared, database_options
 from shithubd_worker.errors import ConfigError
 
@@ -127,10 +128,12 @@ def config_options(function: F) -> F:
     return function
 
 
-# Every variable with our prefix that means something: the last one names the unit, in its own words.
+# Every variable with our prefix that means something: the last two name the unit, in its own words, and the user that
+# a command of root's becomes, which the commands take from the host's files.
 VARIABLES = {
     *(str(option.envvar) for option in database_options(config_options(lambda: None)).__click_params__),  # type: ignore[attr-defined]
     variable("unit"),
+    as_whom.RUN_AS,
 }
 
 

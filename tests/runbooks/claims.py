@@ -19,6 +19,7 @@ from page import Page
 from products import Product, is_exception
 from promql import metrics_of
 
+from shithubd_worker.cli.as_whom import RUN_AS
 from shithubd_worker.cli.needs import ADMIN, MIGRATE, NEEDS
 
 
@@ -112,8 +113,10 @@ def commands_and_flags(page: Page, product: Product, _: Database) -> Iterator[Fa
 
 
 def who_types_it(page: Page, _: Product, __: Database) -> Iterator[Fault]:
-    """What only the owner of the tables may, and a worker, is not typed as root, who is an operator."""
-    theirs = "|".join(name for name, role in NEEDS.items() if role in (MIGRATE, "shithub_worker"))
+    """What only the owner of the tables may, and a worker, is not typed as root, who is an operator: but for the
+    owner's, where the page has root go on as him."""
+    others = {"shithub_worker"} if f"{RUN_AS}={ADMIN}" in page.text else {"shithub_worker", MIGRATE}
+    theirs = "|".join(name for name, role in NEEDS.items() if role in others)
     typed = rf"(?<!runuser -u {ADMIN} -- )(?<!/)\bshithubd-worker (?:{theirs})\b(?! --unit)"
     texts = [
         (block.line, block.text)

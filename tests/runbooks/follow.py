@@ -1,7 +1,12 @@
-"""Doing what a page says, word by word, on a booted host, and holding what it prints against what it shows."""
+"""Doing what a page says, word by word, on a booted host, and holding what it prints against what it shows.
+
+Its reader has logged in: each block runs in a login shell of root's, or of the user that the page names, with the
+environment and the directory that such a shell has, and nothing of the tests' own.
+"""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -14,15 +19,14 @@ RUN = {
     "sh": ("bash", "-eu"),
     "sql": ("psql", "-X", "-d", "shithub", "-v", "ON_ERROR_STOP=1"),
 }
-USERS = {"sh": "root", "sql": "root"}  # who is let in as root is an operator
 
 
-def follow(host: Host, path: Path) -> None:
-    """Do what a page says, from its first block to its last."""
+def follow(host: Host, path: Path, *, by_sudo: str | None = None) -> None:
+    """Do what a page says, from its first block to its last: as root, who came by ssh, or a person who takes sudo."""
     values: dict[str, str] = {}
     for block in steps(path):
         set_scene(host, block, values)
-        do(host, block, values)
+        do(host, block, values, by_sudo=by_sudo)
 
 
 def steps(path: Path) -> list[Block]:
@@ -36,20 +40,20 @@ def set_scene(host: Host, block: Block, values: dict[str, str]) -> None:
         values |= arguments | scenes.play(name, host, arguments)
 
 
-def do(host: Host, block: Block, values: dict[str, str]) -> None:
+def do(host: Host, block: Block, values: dict[str, str], *, by_sudo: str | None = None) -> None:
     """Run one block. Fails if it ends or prints otherwise than the page says."""
-    said = _run(host, block, filled(block.text, values))
+    said = _run(host, block, filled(block.text, values), by_sudo)
     if block.prints is not None:
         shown = filled(block.prints, values)
         assert prints(shown, said), f"{block} shows\n{shown}\nbut\n{block.text}\nprints\n{said}"
 
 
-def _run(host: Host, block: Block, text: str) -> str:
-    user = block.options.get("as", USERS[block.language])
-    command = RUN[block.language] if user == "root" else ("runuser", "-u", user, "--", *RUN[block.language])
-    with host.popen(
-        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
-    ) as process:
+def _run(host: Host, block: Block, text: str, by_sudo: str | None) -> str:
+    user, command = block.options.get("as", "root"), shlex.join(RUN[block.language])
+    if by_sudo:
+        user, command = by_sudo, f"sudo -iu {user} {command}"
+    shell = ("runuser", "-l", user, "-c", f"exec {command}")
+    with host.popen(*shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
             said, _ = process.communicate(f"{text}\n", timeout=float(block.options.get("timeout", "120")))
         except subprocess.TimeoutExpired:

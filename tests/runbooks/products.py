@@ -18,6 +18,7 @@ from test_alert_rules import ALERTS, OF_OTHERS, samples
 
 from shithubd_worker import errors, handlers, units
 from shithubd_worker.cli import cli, host_env
+from shithubd_worker.cli.as_whom import RUN_AS
 from shithubd_worker.config import make_config
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
@@ -131,7 +132,7 @@ def ours() -> Product:
         words=frozenset(limits) | frozenset(How),
         metrics=frozenset(samples()) | {"up"} | {name for shown in OF_OTHERS.values() for name in shown},
         alerts=frozenset(ALERTS),
-        variables=frozenset(variables) | {"_SHITHUBD_WORKER_COMPLETE"},
+        variables=frozenset(variables) | {"_SHITHUBD_WORKER_COMPLETE", RUN_AS},
         exit_codes={
             errors.EXIT_OK: "nothing|drained",
             errors.EXIT_ERROR: "error|fault",

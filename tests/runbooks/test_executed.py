@@ -17,7 +17,8 @@ pytestmark = pytest.mark.timeout(900)  # the first one boots the host and instal
 
 README = RUNBOOKS.parent / "README.md"
 NEW_HOST = RUNBOOKS / "tasks/day-one.md"
-TASKS = [path for path in PAGES if path.parent.name == "tasks" and path != NEW_HOST]
+DRAIN = RUNBOOKS / "tasks/drain-workers.md"  # followed by a person with sudo, all others by root
+TASKS = [path for path in PAGES if path.parent.name == "tasks" and path not in (NEW_HOST, DRAIN)]
 ALERTS = [path for path in PAGES if path.parent.name == "alerts"]
 
 
@@ -28,6 +29,20 @@ def test_the_page_is_true(path: Path, host: Host) -> None:
         follow(host, path)
     finally:
         take_back_the_migration(host)
+
+
+def test_the_page_of_a_drain_is_true_for_a_person_with_sudo_and_the_audit_record_names_him(host: Host) -> None:
+    configure(host, "page_jobs:registry")
+    host.run("useradd", "--create-home", "--shell", "/bin/bash", "alice")
+    host.write("/etc/sudoers.d/alice", "alice ALL=(ALL) NOPASSWD: ALL\n", "0440")
+    name = host.run("hostname").strip()
+    host.run("sh", "-c", f"echo 127.0.1.1 {name} >> /etc/hosts")  # as Debian's installer has it
+    try:
+        follow(host, DRAIN, by_sudo="alice")
+    finally:
+        host.run("rm", "/etc/sudoers.d/alice")
+    by_command = "SELECT DISTINCT actor FROM audit WHERE application_name = 'shithubd-worker command'"
+    assert host.sql("shithub", by_command) == [{"actor": f"alice@{name}"}]
 
 
 @pytest.mark.long

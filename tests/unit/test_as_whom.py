@@ -1,0 +1,161 @@
+"""Who a command is: the user that it goes on as, and the person that it is recorded as."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shithubd_worker import operations
+from shithubd_worker.cli import as_whom, host_env
+from shithubd_worker.errors import ConfigError
+
+HOST = socket.gethostname()
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+NOBODY = pwd.getpwnam("nobody")
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The files of a host, and nobody's variables."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SHITHUBD_WORKER_"))}
+    monkeypatch.setattr(os, "environ", clean)
+    monkeypatch.setattr(host_env, "ENV_FILE", tmp_path / "worker.env")
+    monkeypatch.setattr(as_whom, "_told", [])
+    monkeypatch.setattr(host_env, "_taken_from", [])
+    (tmp_path / "worker.env").write_text("PGHOST=/run/postgresql\n")
+    operations.actor.cache_clear()
+    yield tmp_path
+    operations.actor.cache_clear()
+
+
+def in_a_child(do: Callable[[], object]) -> object:
+    """What a function gives in a process of its own."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writer, json.dumps(do()).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        said = answer.read()
+    os.waitpid(pid, 0)
+    return json.loads(said)
+
+
+def gone_on(*words: str) -> object:
+    """Who a command of root's is when it connects: its ids, groups and home, and as whom it is recorded."""
+
+    def go() -> object:
+        host_env.adopt(words)
+        as_whom.go_on()
+        return [*os.getresuid(), *os.getresgid()], os.getgroups(), os.environ["HOME"], operations.actor()
+
+    return in_a_child(go)
+
+
+@ROOT
+def test_root_goes_on_as_the_user_that_the_file_of_the_command_names(files: Path) -> None:
+    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    (files / "owner.env").write_text("PGUSER=admin\n")
+    os.environ["SUDO_USER"] = "alice"
+    ids, groups, home, actor = gone_on("drain")  # type: ignore[misc]
+    assert (ids, home, actor) == ([NOBODY.pw_uid] * 3 + [NOBODY.pw_gid] * 3, NOBODY.pw_dir, f"alice@{HOST}")
+    assert groups == os.getgrouplist("nobody", NOBODY.pw_gid)
+    for others in ("migrate", "run"):
+        assert gone_on(others)[0] == [0] * 6  # type: ignore[index]
+
+
+@ROOT
+def test_a_later_file_takes_it_back(files: Path) -> None:
+    (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{as_whom.RUN_AS}=nobody\n")
+    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=\n")
+    assert gone_on("drain")[0] == [0] * 6  # type: ignore[index]
+    assert gone_on("migrate")[0] != [0] * 6  # type: ignore[index]
+
+
+@ROOT
+def test_no_variable_and_no_queue_of_ones_own_makes_root_somebody_else(files: Path) -> None:
+    os.environ[as_whom.RUN_AS] = "nobody"
+    assert gone_on("drain")[0] == [0] * 6  # type: ignore[index]
+    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    assert gone_on("drain", "--database-url", "dbname=mine")[0] == [0] * 6  # type: ignore[index]
+
+
+@ROOT
+@pytest.mark.parametrize("spoilt", ["operator.env", "."])
+@pytest.mark.parametrize("how", ["owner", "group", "others"])
+def test_a_file_that_others_may_write_makes_root_nobody(files: Path, spoilt: str, how: str) -> None:
+    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    path = files / spoilt
+    if how == "owner":
+        os.chown(path, NOBODY.pw_uid, -1)
+    else:
+        path.chmod(path.stat().st_mode | (0o020 if how == "group" else 0o002))
+    host_env.adopt(["drain"])
+    with pytest.raises(ConfigError, match=r"nobody but root may write .*: chown root .*; chmod go-w "):
+        as_whom.go_on()
+    assert os.geteuid() == 0
+
+
+@ROOT
+def test_a_user_that_is_missing_is_a_fault_of_the_file(files: Path) -> None:
+    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody-here\n")
+    host_env.adopt(["drain"])
+    with pytest.raises(ConfigError, match=r"operator.env: SHITHUBD_WORKER_RUN_AS: this host has no user 'nobody-here'"):
+        as_whom.go_on()
+
+
+@ROOT
+def test_who_is_not_root_goes_on_as_he_is(files: Path) -> None:
+    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=root\n")
+    files.chmod(0o755)
+
+    def go() -> object:
+        host_env.adopt(["drain"])
+        os.setresuid(NOBODY.pw_uid, NOBODY.pw_uid, NOBODY.pw_uid)
+        as_whom.go_on()
+        return os.getresuid()
+
+    assert in_a_child(go) == [NOBODY.pw_uid] * 3
+
+
+# As whom a process is recorded: is it root's, what sudo says, as whom the kernel knows that somebody has logged in.
+PERSONS = [
+    (True, "alice", None, "alice"),
+    (True, "alice", "games", "alice"),
+    (True, None, "games", "games"),
+    (True, None, None, "root"),
+    (False, "alice", "games", "games"),  # anybody can say that he came by sudo
+    (False, "alice", None, "alice"),
+    (False, None, "games", "games"),
+    (False, None, None, "nobody"),
+]
+
+
+@ROOT
+@pytest.mark.parametrize(("root", "sudo", "logged_in", "recorded"), PERSONS)
+def test_the_person_is_recorded(
+    files: Path, root: bool, sudo: str | None, logged_in: str | None, recorded: str
+) -> None:
+    def go() -> object:
+        os.environ.update({"USER": "mallory", "LOGNAME": "mallory"} | ({"SUDO_USER": sudo} if sudo else {}))
+        uid = pwd.getpwnam(logged_in).pw_uid if logged_in else operations.NO_LOGIN
+        try:
+            operations.LOGINUID.write_text(str(uid))
+        except OSError:  # a container, or a kernel that keeps none
+            loginuid = files / "loginuid"
+            loginuid.write_text(str(uid))
+            operations.LOGINUID = loginuid
+        if not root:
+            files.chmod(0o755)
+            os.setresuid(NOBODY.pw_uid, NOBODY.pw_uid, NOBODY.pw_uid)
+        return operations.actor()
+
+    os.environ.pop("SUDO_USER", None)
+    assert in_a_child(go) == f"{recorded}@{HOST}"
