@@ -13,6 +13,7 @@ import click
 
 from shithubd_worker.cli import host_env
 from shithubd_worker.cli.common import Shared, json_option, with_database
+from shithubd_worker.cli.deadline import LOOK_SECONDS, within
 from shithubd_worker.cli.reload import Reload
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.cli.settings import DEFAULT_LEVEL, config_options, load
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from shithubd_worker.session import Connect
 
 log = logging.getLogger(__name__)
+
+RELEASE_DEAD_SECONDS = 10.0  # for the answer of a server that stands still: less than TimeoutStopSec=
 
 
 @click.command()
@@ -118,6 +121,7 @@ def check_config(shared: Shared, *, as_json: bool, **raw: object) -> int:
 
 @click.command("release-dead")
 @with_database
+@within(LOOK_SECONDS, answer=RELEASE_DEAD_SECONDS)
 @click.option(
     "--invocation-id",
     envvar="INVOCATION_ID",
