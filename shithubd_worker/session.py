@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestamptzLoader
+from psycopg.waiting import Wait
 
 from shithubd_worker import blockers, sqlstates
 from shithubd_worker.errors import LACKS, DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
@@ -101,6 +102,7 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         if timeout is not None:  # psycopg's own, as of notifies(timeout=...)
             return super().wait(gen, interval, timeout)
         now = since = time.monotonic()
+        resumed = False
         while True:
             by = self._by(since) if self.meanwhile is None else min(self._by(since), now + MEANWHILE_SECONDS)
             try:
@@ -110,6 +112,8 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
                 if now >= self._by(since):  # it may have moved on
                     self.pgconn.finish()
                     raise psycopg.OperationalError(f"no answer from the server within {now - since:.1f} s") from error
+                if not resumed:
+                    gen, resumed = _resumable(gen), True
                 if self.meanwhile is not None:
                     try:
                         self.meanwhile(self, now - since)
@@ -152,6 +156,20 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         """As psycopg's own. In a forked child it would take leave of the server in the worker's name: do nothing."""
         if os.getpid() == self._opened_by:
             super().close()
+
+
+def _resumable(gen: PQGen[RV]) -> PQGen[RV]:
+    """The rest of what a wait was given up for. psycopg begins each wait with a None, for which one that sends has no
+    use; it takes what the socket is ready for. What this one waited for it doesn't say again: so first for either.
+    """
+    waits_for = Wait.RW
+    try:
+        while True:
+            ready = yield waits_for
+            if ready is not None:
+                waits_for = gen.send(ready)
+    except StopIteration as ended:
+        return ended.value  # type: ignore[no-any-return]
 
 
 Connect = Callable[[], ImpatientConnection]
