@@ -328,7 +328,8 @@ class Attempt:
         # A control thread that was starved of the interpreter may have asked in the last moment before this.
         waited = 0.0 if self.asked_at is None else self._clock() - self.asked_at
         if why == "lost" and (self.unreachable or waited > self.kind.lease_timeout / 10):
-            return Outcome(How.LEASE_LOST, "given up: the lease could not be renewed, the database is away")
+            because = "the database is away" if self.unreachable else "the database didn't do it in time"
+            return Outcome(How.LEASE_LOST, f"given up: the lease could not be renewed, {because}")
         if why == "lost":
             # Nobody refused and nobody was asked: the control thread got no turn. That is the handler's doing, and
             # costs it an attempt, or it would come back for ever.

@@ -274,7 +274,7 @@ class Control(threading.Thread):
             except DatabaseError as error:
                 if lost(error) or not self._beat.opened:
                     raise
-                log.warning("the database refuses the control thread: %s", in_one_line(error))
+                log.warning("the database refuses the control thread: %s", self._beat.in_the_way(error))
 
     def _relieve(self, now: float, attempt: Attempt | None) -> None:
         slow = attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS
@@ -335,6 +335,7 @@ class Control(threading.Thread):
             running.kind.name if running else None,
             now - running.started_at if running else None,
             unsettled,
+            otherwise=self._progress.holds,
         )
         if holds is None:
             log.warning("this worker's row was gone: registering again")

@@ -100,6 +100,12 @@ class DatabaseUnavailable(ShithubdError):
     exit_code = EXIT_DATABASE
 
 
+class TimedOut(ShithubdError):
+    """A command had its time, and gave up: what it asked for last was called off in the database."""
+
+    exit_code = EXIT_TIMEOUT
+
+
 class SchemaMismatch(ShithubdError):
     """The database's schema is missing, too old, too new or not ours."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import select
 import time
@@ -18,7 +19,7 @@ from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
 from shithubd_worker.model import Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.session import explained, in_one_line, lost, meaning
-from shithubd_worker.sqlstates import Meaning
+from shithubd_worker.sqlstates import LOCKED, Meaning
 from shithubd_worker.store import Beat, Ledger, Queue
 from shithubd_worker.wakeups import Wakeups
 
@@ -88,9 +89,11 @@ class Line:
                     open_to_all = schema.everybody_creates(self._queue.connection, self._queue.schema)
                 break
             except psycopg.Error as error:
+                reason = explained(error)
+                if error.sqlstate == LOCKED:
+                    reason = DatabaseUnavailable(self._queue.in_the_way(error))
                 self._queue.close()
                 self._beat.close()
-                reason = explained(error)
                 waited = time.monotonic() - began
                 for_good = isinstance(reason, (SchemaMismatch, RightsMissing, ConfigError))
                 if for_good or waited >= self._config.database_wait:
@@ -150,7 +153,7 @@ class Line:
             try:
                 self._beat.unregister(self._identity.id, strays)
             except psycopg.Error as error:
-                log.warning("could not take the worker's row away: %s", explained(error))
+                log.warning("could not take the worker's row away: %s", self._beat.in_the_way(error))
         for session in (self._queue, self._beat, self._ledger):
             session.close()
 
@@ -203,16 +206,23 @@ class Line:
             schema.check(self._queue.connection, self._queue.schema)
             rights.check(self._queue.connection, self._queue.schema, "shithub_worker")
 
-    def pause(self, times: int, reason: str) -> None:
+    def in_the_way(self, error: psycopg.Error) -> str:
+        """Why a turn was refused, and if it is for a lock, whose that is."""
+        return self._queue.in_the_way(error)
+
+    def no_trouble(self) -> None:
+        """What the last pause was for is over."""
+        self._progress.trouble = ""
+
+    def pause(self, times: int, reason: str, *, most: float = math.inf) -> None:
         """Lease nothing for a moment, longer each time in a row, 5.6 s at most. A stop is heard at once, and the pause
-        ends with its grace."""
+        ends with its grace. The reason stands until `no_trouble`."""
         self._progress.ticked_at = time.monotonic()  # who waits for a disk isn't stalled
         seconds = backoff.reconnect(times, random.random())  # noqa: S311
-        seconds = max(0.0, min(seconds, self._stop.release_at - time.monotonic()))
+        seconds = max(0.0, min(seconds, most, self._stop.release_at - time.monotonic()))
         log.log(logging.WARNING if times == 1 else logging.INFO, "pausing for %.1f s: %s", seconds, reason)
         self._progress.trouble = reason
         self._sleep(seconds, listen=False)
-        self._progress.trouble = ""
 
     def wait(self, seconds: float) -> None:
         """For something that nobody tells us of. A stop is heard at once."""

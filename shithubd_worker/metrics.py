@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 # Up to an hour: the longest of the usual limits are ten and fifteen minutes.
 DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-STATES = ("starting", "idle", "running", "held", "reconnecting", "stopping")
+STATES = ("starting", "idle", "running", "held", "pausing", "reconnecting", "stopping")
 
 
 class Metrics:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # for young leases: one whose leased_at lies ahead counts as young in each question.
 SLICE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
+# Who waits says so again after so long.
+TELL_SECONDS = 10.0
 
 LOGINUID = Path("/proc/self/loginuid")
 NO_LOGIN = 2**32 - 1
@@ -108,13 +110,16 @@ class Operations(Session):
 
     def barrier(self, scope: Scope, deadline: float | None, say: Say) -> bool:
         """Wait until nothing of the scope can start any more. False at `deadline` (monotonic; None: no limit)."""
+        tell_at = 0.0
         while True:
             left = SLICE_SECONDS if deadline is None else min(SLICE_SECONDS, deadline - time.monotonic())
             if self.value("barrier_v1", scope.scope, scope.target, max(0.0, left)):
                 return True
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            say("waiting for lease queries that are still under way")
+            if (now := time.monotonic()) >= tell_at:
+                tell_at = now + TELL_SECONDS
+                say("waiting for lease queries that are still under way")
 
     def mirror(self, hold: HoldRow) -> Iterator[int]:
         """Flip the waiting jobs of a paused kind to paused, batch by batch; yields how many so far. See `refused`."""
@@ -142,13 +147,16 @@ class Operations(Session):
             super()._hear(said)
 
     def wait_until_idle(self, scope: Scope, deadline: float | None, say: Say) -> bool:
-        """Wait until no job of the scope is running. False at `deadline`. Says what it waits for when that changes."""
+        """Wait until no job of the scope is running. False at `deadline`. Says what it waits for when that changes, and
+        again after a while."""
         said: object = None
+        tell_at = 0.0
         while leases := self.leases(scope):
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            if (now := [lease["id"] for lease in leases]) != said:
-                said = now
+            ids, now = [lease["id"] for lease in leases], time.monotonic()
+            if ids != said or now >= tell_at:
+                said, tell_at = ids, now + TELL_SECONDS
                 say(f"waiting for {len(leases)}: " + "; ".join(describe(lease) for lease in leases[:3]))
             time.sleep(LOOK_SECONDS)
         return True

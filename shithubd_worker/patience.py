@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from shithubd_worker.exchange import Exchange
 from shithubd_worker.line import Line
-from shithubd_worker.session import explained
+from shithubd_worker.sqlstates import LOCKED
 
 if TYPE_CHECKING:
     import psycopg
+
+# Who waited for a lock in vain has paused already, in the server. When it is gone nothing shall wait any more.
+LOCKED_SECONDS = 0.5
 
 
 class Patience:
@@ -30,17 +34,21 @@ class Patience:
         self._exchange.be_careful()
         self._refusals += 1
         if self._refusals > 1:
-            self._line.pause(self._refusals - 1, str(explained(error)))
+            most = LOCKED_SECONDS if error.sqlstate == LOCKED else math.inf
+            self._line.pause(self._refusals - 1, self._line.in_the_way(error), most=most)
 
     def served(self) -> None:
         """The database did as it was asked."""
-        self._refusals = 0
+        if self._refusals:
+            self._refusals = 0
+            self._line.no_trouble()
 
     def short(self, reason: str) -> None:
         """A handler was refused connections, memory or disk: leave the machine alone for a moment."""
         self._exchange.be_careful()
         self._shortages += 1
         self._line.pause(self._shortages, reason)
+        self._line.no_trouble()
 
     def ran(self) -> None:
         """A handler ran for better or worse, and was refused nothing."""

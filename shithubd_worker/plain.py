@@ -31,6 +31,20 @@ def behind_margin(text: str, margin: str = MARGIN) -> str:
     return f"\n{margin}".join(on_one_line(line) for line in text.split("\n"))
 
 
+def lasting(seconds: float) -> str:
+    """How long something lasts, in one unit.
+
+    >>> print(lasting(12.3), lasting(720), lasting(-7200))
+    12 s 12 min -2 h
+    """
+    if seconds < 0:
+        return f"-{lasting(-seconds)}"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def shell_word(text: str) -> str:
     """The text as one word of a command that is printed to be pasted into bash or zsh.
 

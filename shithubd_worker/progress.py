@@ -20,7 +20,7 @@ class Progress:
     database_up: bool = True
     found_at: float = 0.0  # when the database was last found again
     ready: bool = False
-    trouble: str = ""  # why it leases nothing for a moment
+    trouble: str = ""  # why it leases nothing at the moment
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
     watched: bool = False  # does it look at the tray often?
@@ -34,6 +34,8 @@ class Progress:
             return "reconnecting"
         if attempt is not None and not attempt.over:
             return "running"
+        if self.trouble:
+            return "pausing"
         return "held" if self.holds else "idle"
 
     def sentence(self, stop: Stop, now: float, *, away: bool) -> str:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestamptzLoader
+from psycopg.waiting import Wait
 
-from shithubd_worker import logins, sqlstates
+from shithubd_worker import blockers, logins, sqlstates
 from shithubd_worker.errors import LACKS, DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
 from shithubd_worker.forks import keep_private, not_the_worker
 from shithubd_worker.sqlstates import Meaning
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 DatabaseError = psycopg.Error
 # Somebody who has locked one job must not keep a worker from the others for long.
 LONGEST_LOCK_SECONDS = 3.0
+
+# How often a command that waits for an answer looks up, and how long the server has to give up what is called off.
+MEANWHILE_SECONDS = 0.25
+CALL_OFF_SECONDS = 0.5
 
 # libpq's own defaults would wait minutes for a host that is gone. A URL or a PG* variable overrides each of these;
 # the variable is named where libpq has one.
@@ -84,6 +89,8 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         super().__init__(pgconn, row_factory)
         self.answer_seconds: float | None = None
         self.answer_by: Callable[[], float] | None = None
+        # For a command, while no answer comes: told for how many seconds. What it raises ends the call.
+        self.meanwhile: Callable[[ImpatientConnection, float], None] | None = None
         self._opened_by = os.getpid()
         keep_private(self)
 
@@ -99,8 +106,9 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         if timeout is not None:  # psycopg's own, as of notifies(timeout=...)
             return super().wait(gen, interval, timeout)
         now = since = time.monotonic()
+        resumed = False
         while True:
-            by = self._by(since)
+            by = self._by(since) if self.meanwhile is None else min(self._by(since), now + MEANWHILE_SECONDS)
             try:
                 return super().wait(gen, interval, None if by == math.inf else max(0.0, by - now))
             except psycopg.errors._WaitTimeout as error:
@@ -108,6 +116,28 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
                 if now >= self._by(since):  # it may have moved on
                     self.pgconn.finish()
                     raise psycopg.OperationalError(f"no answer from the server within {now - since:.1f} s") from error
+                if not resumed:
+                    gen, resumed = _resumable(gen), True
+                if self.meanwhile is not None:
+                    try:
+                        self.meanwhile(self, now - since)
+                    except BaseException as gave_up:
+                        answer = self._call_off(gen, gave_up)
+                        if isinstance(gave_up, ShithubdError):
+                            return answer
+                        raise
+
+    def _call_off(self, gen: PQGen[RV], gave_up: BaseException) -> RV:
+        """The server shall not do later what nobody waits for any more. The answer, if it came in the last moment."""
+        try:
+            self.cancel_safe(timeout=CALL_OFF_SECONDS)
+            return super().wait(gen, 0.1, CALL_OFF_SECONDS)
+        except psycopg.errors.QueryCanceled:
+            raise gave_up from None
+        except (psycopg.Error, psycopg.errors._WaitTimeout):
+            self.pgconn.finish()
+            gave_up.add_note("nor does the server say that it gave up, so it may still do what it was asked")
+            raise gave_up from None
 
     def _by(self, since: float) -> float:
         """Until when a call that began then may wait."""
@@ -132,18 +162,40 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
             super().close()
 
 
+def _resumable(gen: PQGen[RV]) -> PQGen[RV]:
+    """The rest of what a wait was given up for. psycopg begins each wait with a None, for which one that sends has no
+    use; it takes what the socket is ready for. What this one waited for it doesn't say again: so first for either.
+    """
+    waits_for = Wait.RW
+    try:
+        while True:
+            ready = yield waits_for
+            if ready is not None:
+                waits_for = gen.send(ready)
+    except StopIteration as ended:
+        return ended.value  # type: ignore[no-any-return]
+
+
 Connect = Callable[[], ImpatientConnection]
 
 
 def connector(
-    database_url: str | None, name: str, *, pooled: bool = False, ours: bool = True, answer_seconds: float | None = None
+    database_url: str | None,
+    name: str,
+    *,
+    pooled: bool = False,
+    ours: bool = True,
+    answer_seconds: float | None = None,
+    meanwhile: Callable[[ImpatientConnection, float], None] | None = None,
+    by: float | None = None,
 ) -> Connect:
     """A function that opens connections in autocommit mode to the database that libpq finds (URL, PG*, service).
 
     `name` is shown in pg_stat_activity. `pooled` for a pooler in transaction mode: no use of the session.
     `ours`: pin what a role or database may have set otherwise; not for the handlers' own. `answer_seconds`: how long a
     call waits for the server (None: for ever); a wait for a lock ends before that, in the server, so that no backend
-    is left waiting behind.
+    is left waiting behind. `meanwhile`: for a command, which keeps its own time (see ImpatientConnection). `by`: when
+    an attempt to connect is to be over, by the monotonic clock, however long the URL or a variable lets it take.
     """
     given = conninfo_to_dict(database_url or "")
     settings: dict[str, Any] = {
@@ -162,11 +214,15 @@ def connector(
     def connect() -> ImpatientConnection:
         if _variables() != variables:
             _put_back(variables)
+        limits = settings
+        if by is not None:
+            usual = timeout_from_conninfo(conninfo_to_dict(database_url or "", **settings))
+            limits = {**settings, "connect_timeout": min(usual, max(1, math.ceil(by - time.monotonic())))}
         with logins.judged():
             connection = ImpatientConnection.connect(
-                database_url or "", autocommit=True, client_encoding="UTF8", **settings
+                database_url or "", autocommit=True, client_encoding="UTF8", **limits
             )
-        connection.answer_seconds = answer_seconds
+        connection.answer_seconds, connection.meanwhile = answer_seconds, meanwhile
         if pooled:
             connection.prepare_threshold = None
         elif ours:
@@ -308,6 +364,14 @@ class Session:
             self.last_word = said.message_primary or ""
         elif said.severity_nonlocalized == "WARNING":  # what a function of ours could not do for one row among many
             log.warning("the database: %s", said.message_primary)
+
+    def in_the_way(self, error: psycopg.Error) -> str:
+        """In one line why the database refused; of a lock that was waited for in vain, who holds it."""
+        if isinstance(error, psycopg.errors.LockNotAvailable) and self.opened:
+            with suppress(psycopg.Error):
+                if blocker := blockers.on_tables(self.connection, self.schema):
+                    return f"waiting for a lock: {blocker}"
+        return str(explained(error))
 
     def rows(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Call a function of the schema and return its rows."""

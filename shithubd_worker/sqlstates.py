@@ -23,10 +23,11 @@ class Login(StrEnum):
     CONFIG = "config"  # what is asked for isn't there, and the server is healthy
 
 
+LOCKED = "55P03"  # a lock was waited for in vain
 _CHECK_VIOLATION = "23514"
 # The server says FATAL to some of these, and to others (08) it is the driver that says it: the connection is over.
 _LOST = frozenset({"25006", "25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"})
-_PASSING = frozenset({"55006", "55P03", "57014"})
+_PASSING = frozenset({"55006", LOCKED, "57014"})
 _OURS = frozenset({"42501", "42883", "42P01", "3F000"})
 
 

@@ -158,10 +158,14 @@ class Beat(Settling):
         kind: str | None,
         running: float | None,
         unsettled: Sequence[int] = (),
+        *,
+        otherwise: list[Hold] | None = None,
     ) -> list[Hold] | None:
         """Say that the worker lives, and which jobs that it has finished are still to be settled; learn which drains
-        cover it. None if its row is gone."""
+        cover it: `otherwise`, if somebody's lock keeps it from looking. None if its row is gone."""
         holds = self.value("beat_v1", worker, state, job, kind, running, as_array([str(job) for job in unsettled]))
+        if holds is False:
+            return otherwise or []
         return None if holds is None else [Hold(**hold) for hold in holds]
 
     def renew(self, lease: Lease, timeout: float) -> bool:

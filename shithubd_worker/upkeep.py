@@ -12,7 +12,7 @@ import psycopg
 from shithubd_worker import logs
 from shithubd_worker.clock import Clock
 from shithubd_worker.frontier import Throttle
-from shithubd_worker.session import explained, lost
+from shithubd_worker.session import lost
 from shithubd_worker.store import Queue
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Upkeep:
             except psycopg.Error as error:  # whatever is wrong with somebody's lease must not end the worker
                 if lost(error):
                     raise
-                log.warning("sweep: %s", explained(error))
+                log.warning("sweep: %s", self._queue.in_the_way(error))
         if now >= self._housekeep_at and now >= self._clock.steady_since + AMNESTY_SECONDS:
             self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
             self._housekeep()
@@ -112,4 +112,4 @@ class Upkeep:
         except psycopg.Error as error:  # a right that is missing must not end the worker
             if lost(error):
                 raise
-            log.warning("history: %s", explained(error))
+            log.warning("history: %s", self._queue.in_the_way(error))

@@ -16,22 +16,26 @@ from shithubd_worker.errors import Refused
 from shithubd_worker.plain import shell_word
 
 if TYPE_CHECKING:
+    from shithubd_worker.cli.deadline import Deadline
     from shithubd_worker.operations import Operations
     from shithubd_worker.session import Connect
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# For how long a shell that completes a word waits for the database.
+COMPLETION_SECONDS = 2.0
 _LONGEST_DURATION = 100 * 366 * 86400.0  # beyond a century neither Python's nor PostgreSQL's times reach for sure
 
 
 @dataclass
 class Shared:
-    """Which queue a command is about. `flags`: what of it flags said, and not variables."""
+    """Which queue a command is about, and how long it may take. `flags`: what of it flags said, and not variables."""
 
     database_url: str | None
     schema: str | None
     flags: tuple[str, ...] = ()
+    kept_by: Deadline | None = None
 
     def command(self, name: str, *words: str) -> str:
         """A command about the same queue, to be pasted into the same shell. A password in the URL is left out: what is
@@ -41,6 +45,12 @@ class Shared:
         return " ".join(map(shell_word, ("shithubd-worker", name, *flags, *words)))
 
     @property
+    def deadline(self) -> Deadline:
+        """How long the command may take: see `within`."""
+        assert self.kept_by is not None  # noqa: S101
+        return self.kept_by
+
+    @property
     def schema_name(self) -> str:
         """The schema, checked."""
         from shithubd_worker.config import check_schema
@@ -48,10 +58,17 @@ class Shared:
         return check_schema(self.schema or "public")
 
     def connect(
-        self, name: str, *, pooled: bool = False, ours: bool = True, answer_seconds: float | None = None
+        self,
+        name: str,
+        *,
+        pooled: bool = False,
+        ours: bool = True,
+        answer_seconds: float | None = None,
+        watched: bool = True,
     ) -> Connect:
-        """How to open connections. Raises ConfigError if none can ever be opened, or nobody knows which was meant. Root
-        is root no longer then, where the host's files say so."""
+        """How to open connections, which keep the command's deadline if they are `watched`. Raises ConfigError if none
+        can ever be opened, or nobody knows which was meant. Root is root no longer then, where the host's files say
+        so."""
         from shithubd_worker import conninfo
         from shithubd_worker.cli import settings
         from shithubd_worker.session import connector
@@ -59,15 +76,25 @@ class Shared:
         settings.refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
         as_whom.go_on()
-        return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)
+        kept_by = self.kept_by if watched else None
+        return connector(
+            self.database_url,
+            name,
+            pooled=pooled,
+            ours=ours,
+            answer_seconds=answer_seconds,
+            meanwhile=kept_by.meanwhile if kept_by else None,
+            by=kept_by.at if kept_by else None,
+        )
 
-    def operations(self, *, as_owner: bool = False) -> Operations:
+    def operations(self, *, as_owner: bool = False, answer_seconds: float | None = None) -> Operations:
         """A connection for an operator's command, its schema checked. `as_owner`: as the queue's owner, if the login
         may become it."""
         from shithubd_worker import rights, schema
         from shithubd_worker.operations import Operations
 
-        operations = Operations(self.connect("shithubd-worker command"), self.schema_name)
+        connect = self.connect("shithubd-worker command", answer_seconds=answer_seconds)
+        operations = Operations(connect, self.schema_name)
         with rights.in_pg_catalog(operations.connection):
             if as_owner:
                 rights.become_owner(operations.connection, operations.schema, session=True)
@@ -195,7 +222,7 @@ def completed(field: str) -> Callable[[click.Context, click.Parameter, str], lis
 
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
-            status = queue_named(ctx).operations().status()
+            status = queue_named(ctx).operations(answer_seconds=COMPLETION_SECONDS).status()
         except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
             return []
         return screen.offered(names(status, field), incomplete)

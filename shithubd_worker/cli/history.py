@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from shithubd_worker.cli.common import Shared, json_option, with_database
+from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.errors import EXIT_OK, LACKS, DatabaseUnavailable, RightsMissing
 
@@ -21,6 +24,7 @@ def group() -> None:
 
 @group.command()
 @with_database
+@within(CHANGE_SECONDS, answer=math.inf)
 @click.option("--dry-run", is_flag=True, help="Say which days would be dropped, and drop none.")
 @json_option
 def drop(shared: Shared, *, dry_run: bool, as_json: bool) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from shithubd_worker.cli.certainty import SKIPPED, as_json_object, follow, see_through
 from shithubd_worker.cli.common import (
-    Duration,
     Shared,
     completed,
     json_option,
@@ -18,16 +18,14 @@ from shithubd_worker.cli.common import (
     until_moment,
     with_database,
 )
+from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.screen import emit, line, say
-from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, EXIT_TIMEOUT, Refused
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
 
 if TYPE_CHECKING:
     from shithubd_worker.operations import HoldRow, Operations, Scope
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_TELL_EVERY = 100_000
-_SKIPPED = "the database left them as they are and says nothing: a trigger on jobs skips them"
 
 
 def _scope_options(function: F) -> F:
@@ -41,26 +39,20 @@ def _scope_options(function: F) -> F:
     return function
 
 
-def _wait_options(function: F) -> F:
-    function = click.option(
-        "--timeout",
-        type=Duration(),
-        metavar="S",
-        help="Give up waiting after so many seconds: exit 4, and the hold stays.",
-    )(function)
-    return click.option("--wait", is_flag=True, help="Wait until nothing of it is running either.")(function)
-
-
+_wait_option = click.option(
+    "--wait", is_flag=True, help="Wait until nothing of it is running either, as long as it takes without --timeout."
+)
 _until_option = click.option("--until", metavar="T", help="End the hold by itself at this time, or after 30m, 2h, 1d.")
 
 
 @click.command()
 @with_database
+@within(CHANGE_SECONDS)
 @_scope_options
 @reason_option
 @_until_option
 @click.option("--force", is_flag=True, help="Drain a host or a unit of which no worker is known.")
-@_wait_options
+@_wait_option
 @json_option
 def drain(
     shared: Shared,
@@ -72,7 +64,6 @@ def drain(
     *,
     force: bool,
     wait: bool,
-    timeout: float | None,
     as_json: bool,
 ) -> int:
     """Stop leasing: the fleet, or one host, unit or worker. When it returns, nothing of it starts any more.
@@ -89,15 +80,17 @@ def drain(
     operations = shared.operations()
     scope = _scope(operations, host, unit, worker)
     if not force:
-        _refuse_unknown(operations, scope)
-    hold = operations.drain(scope, reason, until_moment(operations, until))
+        _refuse_unknown(shared, operations, scope)
+    with _nothing_held():
+        hold = operations.drain(scope, reason, until_moment(operations, until))
     named = () if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)
     undo = shared.command("resume", *named)
-    return _see_through(operations, scope, hold, wait=wait, timeout=timeout, as_json=as_json, undo=undo)
+    return see_through(shared, operations, scope, hold, wait=wait, as_json=as_json, undo=undo)
 
 
 @click.command()
 @with_database
+@within(CHANGE_SECONDS)
 @_scope_options
 @reason_option
 @json_option
@@ -120,7 +113,7 @@ def resume(
     scope = _scope(operations, host, unit, worker) if host or unit or worker else None
     ended = operations.resume(scope, reason)
     if as_json:
-        emit({"ended": [_told(hold) for hold in ended]})
+        emit({"ended": [as_json_object(hold) for hold in ended]})
         return EXIT_OK
     for hold in ended:
         why = f": {hold.reason}" if hold.reason else ""
@@ -132,11 +125,12 @@ def resume(
 
 @click.command("pause-kind")
 @with_database
+@within(CHANGE_SECONDS)
 @click.argument("kind", shell_complete=completed("kind"))
 @reason_option
 @_until_option
 @click.option("--force", is_flag=True, help="Pause a kind that nobody has seen yet; needs --reason.")
-@_wait_options
+@_wait_option
 @json_option
 def pause_kind(
     shared: Shared,
@@ -146,7 +140,6 @@ def pause_kind(
     *,
     force: bool,
     wait: bool,
-    timeout: float | None,
     as_json: bool,
 ) -> int:
     """Stop one kind: its jobs of now, and those enqueued, retried or due later. Other kinds go on.
@@ -168,28 +161,23 @@ def pause_kind(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="KIND") from error
     operations = shared.operations()
-    if not operations.known_kind(kind):
+    if not (force and reason) and not _known_kind(shared, operations, kind):
         if not force:
             raise Refused(
                 f"no job, history or worker knows kind {kind!r}: check its name (shithubd-worker status),"
                 " or pause it all the same with --force --reason TEXT"
             )
-        if not reason:
-            raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
-    hold = operations.pause_kind(kind, reason, until_moment(operations, until))
-    return _see_through(
-        operations,
-        Scope("kind", kind),
-        hold,
-        wait=wait,
-        timeout=timeout,
-        as_json=as_json,
-        undo=_resume_kind(shared, kind),
+        raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
+    with _nothing_held():
+        hold = operations.pause_kind(kind, reason, until_moment(operations, until))
+    return see_through(
+        shared, operations, Scope("kind", kind), hold, wait=wait, as_json=as_json, undo=_resume_kind(shared, kind)
     )
 
 
 @click.command("resume-kind")
 @with_database
+@within(CHANGE_SECONDS)
 @click.argument("kind", shell_complete=completed("kind"))
 @reason_option
 @json_option
@@ -213,19 +201,26 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
     else:
         tell(f"{kind} was not paused")
     again = _resume_kind(shared, kind)
+    left = f"some jobs may still be marked paused: go on with {again}"
+    flipped = 0
     try:
-        flipped = _follow("put back", operations.unpause(kind))
+        for flipped in follow("put back", operations.unpause(kind)):
+            if shared.deadline.over:
+                raise TimedOut(f"time is over: {flipped} put back so far")
     except KeyboardInterrupt:
-        say(f"interrupted; some jobs are still marked paused: go on with {again}")
+        say(f"interrupted; {left}")
         return EXIT_DETACHED
+    except TimedOut as error:
+        error.args = (*error.args, left)
+        raise
     if as_json:
-        ended = _told(hold) if hold else None
+        ended = as_json_object(hold) if hold else None
         emit({"kind": kind, "ended": ended, "requeued": flipped, "refused": operations.refused})
     else:
         line(f"{flipped} paused job(s) back in the queue")
     if operations.refused:
         raise Refused(
-            f"{operations.refused} job(s) stay paused: {operations.refusal or _SKIPPED}",
+            f"{operations.refused} job(s) stay paused: {operations.refusal or SKIPPED}",
             f"mend what refuses them (a trigger or an index of yours on jobs), then again: {again}",
         )
     return EXIT_OK
@@ -259,11 +254,40 @@ def _scope(operations: Operations, host: str | None, unit: str | None, worker: s
     return Scope("worker", alive[0]["id"])
 
 
-def _refuse_unknown(operations: Operations, scope: Scope) -> None:
+@contextmanager
+def _nothing_held() -> Iterator[None]:
+    """Around the change itself: what gives up here has set no hold."""
+    try:
+        yield
+    except TimedOut as error:
+        error.args = (*error.args, "no hold was set")
+        raise
+
+
+def _unless_locked(shared: Shared, ask: Callable[[], Any], what: str) -> Any:
+    """What the database says; None, and a word about it, if somebody's lock keeps it from saying so at once. What
+    guards against a slip of the pen must not keep a hold from being set."""
+    try:
+        with shared.deadline.briefly():
+            return ask()
+    except TimedOut as error:
+        say(f"{what} is not checked: {shared.deadline.blocker or error.args[0]}")
+        return None
+
+
+def _known_kind(shared: Shared, operations: Operations, kind: str) -> bool:
+    """Does anybody know the kind? If that can't be seen now, it counts as known."""
+    return _unless_locked(shared, lambda: operations.known_kind(kind), f"the name of kind {kind}") is not False
+
+
+def _refuse_unknown(shared: Shared, operations: Operations, scope: Scope) -> None:
     """Raises Refused for a host or a unit that no worker is of: most likely it was mistyped."""
     if scope.scope not in ("host", "unit"):
         return
-    known = sorted({row[scope.scope] for row in operations.workers() if row[scope.scope]})
+    workers = _unless_locked(shared, operations.workers, f"the name of {scope}")
+    if workers is None:
+        return
+    known = sorted({row[scope.scope] for row in workers if row[scope.scope]})
     if scope.target not in known:
         near = get_close_matches(scope.target, known, n=3) or known[:5]
         names = f"did you mean {' or '.join(near)}?" if near else f"no {scope.scope} has a worker."
@@ -272,81 +296,5 @@ def _refuse_unknown(operations: Operations, scope: Scope) -> None:
         )
 
 
-def _see_through(
-    operations: Operations,
-    scope: Scope,
-    hold: HoldRow,
-    *,
-    wait: bool,
-    timeout: float | None,
-    as_json: bool,
-    undo: str,
-) -> int:
-    """The barrier, the mirror of a pause, and the wait: what makes a hold certain, told as it goes."""
-    began = time.monotonic()
-    deadline = None if timeout is None else began + timeout
-    tell = say if as_json else line  # what is true already, while the rest goes on; stdout is for data
-    mirrored = 0
-    try:
-        certain = operations.barrier(scope, deadline, say)
-        seconds = time.monotonic() - began
-        if not certain:
-            tell(f"{scope} is held, but after {seconds:.1f} s a lease query is still under way: not certain yet")
-        else:
-            until = f" until {hold.until:%Y-%m-%d %H:%M:%S%z}" if hold.until else ""
-            tell(f"{scope} is held{until}: nothing of it starts any more ({seconds:.1f} s)")
-        if hold.scope == "kind":
-            mirrored = _follow("marked paused", operations.mirror(hold))
-        idle = certain and wait and operations.wait_until_idle(scope, deadline, say)
-        leases = operations.leases(scope)
-    except KeyboardInterrupt:
-        say(f"interrupted; the hold stays: undo with {undo}")
-        return EXIT_DETACHED
-    timed_out = not certain or (wait and not idle)
-    if as_json:
-        emit(
-            {
-                "hold": _told(hold),
-                "barrier": certain,
-                "drained": not leases,
-                "running": leases,
-                "paused": mirrored,
-                "refused": operations.refused,
-                "refusal": (operations.refusal or _SKIPPED) if operations.refused else None,
-                "seconds": round(time.monotonic() - began, 3),
-                "undo": undo,
-            }
-        )
-        return EXIT_TIMEOUT if timed_out else EXIT_OK
-    if hold.scope == "kind":
-        line(f"{mirrored} waiting job(s) marked paused; what comes later is held too")
-        if operations.refused:
-            line(f"{operations.refused} more stay queued, and are held too: {operations.refusal or _SKIPPED}")
-    if leases:
-        from shithubd_worker.operations import describe
-
-        line(f"{'timeout: ' if timed_out else ''}still running: {len(leases)}")
-        for lease in leases[:10]:
-            line(f"  {describe(lease)}")
-    else:
-        line("nothing of it is running" if hold.mode == "pause" else "drained: nothing of it is running")
-    line(f"undo: {undo}")
-    return EXIT_TIMEOUT if timed_out else EXIT_OK
-
-
-def _follow(verb: str, totals: Any) -> int:
-    """Work through batches, telling of each hundred thousand."""
-    total = told = 0
-    for total in totals:
-        if total - told >= _TELL_EVERY:
-            told = total
-            say(f"{total:,} {verb} so far")
-    return total
-
-
 def _name(hold: HoldRow) -> str:
     return "the fleet" if hold.scope == "fleet" else f"{hold.scope} {hold.target}"
-
-
-def _told(hold: HoldRow) -> dict[str, object]:
-    return {name: getattr(hold, name) for name in hold.__slots__}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
+from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, field, line, say, stack
-from shithubd_worker.errors import EXIT_OK, NoSuchJob, Refused
+from shithubd_worker.errors import EXIT_OK, NoSuchJob, Refused, TimedOut
 from shithubd_worker.model import State
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def jobs() -> None:
 
 @jobs.command("list")
 @with_database
+@within(LOOK_SECONDS)
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
 @_kind_option
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many, by id.")
@@ -67,6 +69,7 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
 
 @jobs.command()
 @with_database
+@within(LOOK_SECONDS)
 @click.argument("job", type=_id_type, metavar="ID", shell_complete=completed("job"))
 @json_option
 def show(shared: Shared, job: int, *, as_json: bool) -> int:
@@ -96,6 +99,7 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
 
 @jobs.command()
 @with_database
+@within(CHANGE_SECONDS)
 @_ids
 @click.option(
     "--force",
@@ -125,6 +129,7 @@ def release(shared: Shared, ids: tuple[int, ...], reason: str | None, *, force: 
 
 @jobs.command()
 @with_database
+@within(CHANGE_SECONDS)
 @_ids
 @_failed_option
 @reason_option
@@ -147,6 +152,7 @@ def retry(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str 
 
 @jobs.command()
 @with_database
+@within(CHANGE_SECONDS)
 @_ids
 @_failed_option
 @reason_option
@@ -195,9 +201,14 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
     from shithubd_worker.session import DatabaseError, forbidden, in_one_line, lost
 
     results: list[dict[str, Any]] = []
+    gave_up: TimedOut | None = None
     for job in ids:
         try:
             result = one(job)
+        except TimedOut as error:  # most likely the others would wait for the same
+            gave_up = error
+            results.append({"id": job, "result": error.args[0]})
+            break
         except DatabaseError as error:  # one that the database refuses keeps no other from its turn
             if lost(error) or forbidden(error):
                 raise
@@ -209,6 +220,13 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
         emit(results)
     elif not results:
         line("no such jobs")
+    if gave_up is not None:
+        named = f"job {results[-1]['id']} is not {done}, nor is any job behind it: {gave_up.args[0]}"
+        raise TimedOut(named, *gave_up.args[1:])
+    return _judged(results, done)
+
+
+def _judged(results: list[dict[str, Any]], done: str) -> int:
     missing = [row["id"] for row in results if row["result"] == "no such job"]
     refused = [_refusal(**row) for row in results if row["result"] not in (done, "no such job")]
     if refused:

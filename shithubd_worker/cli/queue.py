@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from datetime import datetime, timedelta
 
@@ -16,14 +17,18 @@ from shithubd_worker.cli.common import (
     moment,
     with_database,
 )
+from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_OK
 
 LONGEST_LINE = 60
+# A migration waits for another one; all other locks, in the database itself, for 2 s (granting.LOCK_SECONDS).
+ANOTHER_MIGRATION_SECONDS = 600.0
 
 
 @click.command()
 @with_database
+@within(ANOTHER_MIGRATION_SECONDS, answer=math.inf)
 @click.option("--roles", is_flag=True, help="Make the roles too, or what is missing of them and of their rights.")
 @click.option("--dry-run", is_flag=True, help="Say what would be applied, and leave everything as it is.")
 @json_option
@@ -83,6 +88,7 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
 
 @click.command()
 @with_database
+@within(CHANGE_SECONDS)
 @click.argument("kind", shell_complete=completed("kind"))
 @click.argument("payload", default="{}", metavar="['{json}' | -]")
 @click.option("--delay", type=Duration(), metavar="S", help="Run it so many seconds (or 15m, 2h) from now.")
@@ -142,6 +148,7 @@ def enqueue(
 
 @click.command()
 @with_database
+@within(LOOK_SECONDS)
 @click.argument("text")
 @click.option("--repo", metavar="PATH", help="Only in this repository.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many files.")

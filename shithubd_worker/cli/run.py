@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shithubd_worker.cli.common import Shared, json_option, with_database
+from shithubd_worker.cli.deadline import LOOK_SECONDS, within
 from shithubd_worker.cli.reload import Reload
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.cli.settings import config_options, load
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from shithubd_worker.session import Connect
 
 log = logging.getLogger(__name__)
+
+RELEASE_DEAD_SECONDS = 10.0  # for the answer of a server that stands still: less than TimeoutStopSec=
 
 
 @click.command()
@@ -60,6 +63,7 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
 
 @click.command("release-dead")
 @with_database
+@within(LOOK_SECONDS, answer=RELEASE_DEAD_SECONDS)
 @click.option(
     "--invocation-id",
     envvar="INVOCATION_ID",

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shithubd_worker.cli import needs
 from shithubd_worker.cli.common import Duration, Shared, json_option, with_database
-from shithubd_worker.cli.screen import clear, emit, folded, line, table
-from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK
+from shithubd_worker.cli.deadline import LOOK_SECONDS, within
+from shithubd_worker.cli.screen import clear, emit, folded, line, say, table
+from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, EXIT_TIMEOUT, DatabaseUnavailable, TimedOut
+from shithubd_worker.plain import lasting
+
+if TYPE_CHECKING:
+    from shithubd_worker.operations import Operations
 
 MOST_LEASES = 20
 
 
 @click.command()
 @with_database
+@within(LOOK_SECONDS)
 @click.option(
     "--watch",
     type=Duration(),
@@ -41,24 +47,30 @@ def status(shared: Shared, watch: float | None, *, drained: bool, as_json: bool)
       shithubd-worker status --watch
       shithubd-worker status --drained && systemctl restart postgresql
     """
-    operations = shared.operations()
-    while True:
-        found = operations.status()
-        if watch is not None and not as_json:
-            clear()
-        if drained:
-            return _say_drained(found, as_json=as_json)
-        if as_json:
-            emit(found)
+    if watch is None or drained:
+        found = shared.operations().status()
+        return _say_drained(found, as_json=as_json) if drained else _say(found, as_json=as_json)
+    operations: Operations | None = None
+    seen_at = time.monotonic()
+    while not shared.deadline.over:
+        try:
+            operations = operations or shared.operations()
+            found = operations.status()
+        except Exception as error:  # noqa: BLE001 (_passing raises what doesn't pass)
+            operations = None
+            say(f"no figures for {lasting(time.monotonic() - seen_at)}: {_passing(error)}")
         else:
-            _render(found)
-        if watch is None:
-            return EXIT_OK
+            seen_at = time.monotonic()
+            if not as_json:
+                clear()
+            _say(found, as_json=as_json)
         time.sleep(watch)
+    return EXIT_TIMEOUT
 
 
 @click.command()
 @with_database
+@within(LOOK_SECONDS)
 @json_option
 def workers(shared: Shared, *, as_json: bool) -> int:
     """List the workers: where they are, what they run, and when they last gave a sign of life.
@@ -81,6 +93,26 @@ def workers(shared: Shared, *, as_json: bool) -> int:
 
 
 COMMANDS = (status, workers)
+
+
+def _passing(error: Exception) -> str:
+    """What keeps the database from answering for now. Raises all else again."""
+    import psycopg
+
+    from shithubd_worker.session import explained
+
+    told = explained(error) if isinstance(error, psycopg.Error) else error
+    if not isinstance(told, (DatabaseUnavailable, TimedOut)):
+        raise error
+    return str(told.args[0])
+
+
+def _say(found: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        emit(found)
+    else:
+        _render(found)
+    return EXIT_OK
 
 
 def _say_drained(found: dict[str, Any], *, as_json: bool) -> int:
@@ -166,18 +198,13 @@ def _show_workers(workers: list[dict[str, Any]]) -> None:
 def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    if seconds < 0:  # it lies ahead
-        return f"-{_seconds(-seconds)}"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return lasting(seconds)  # below 0 if it lies ahead
 
 
 def _ago(seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
-    return f"{_seconds(seconds)} ago" if seconds >= 0 else f"{_seconds(-seconds)} ahead"
+    return f"{lasting(seconds)} ago" if seconds >= 0 else f"{lasting(-seconds)} ahead"
 
 
 def _time(text: str | None) -> str:

@@ -1,5 +1,6 @@
 -- A worker's sign of life: what it does since when, and which jobs it has finished and can't settle yet. Answers with the drains
--- that cover it, as a JSON array, or null if its row is gone (it must register again). Called by the control thread.
+-- that cover it, as a JSON array; null if its row is gone (it must register again); false if somebody's lock on holds or workers
+-- keeps it from looking: the worker lives all the same, and others must see that. Called by the control thread.
 CREATE OR REPLACE FUNCTION beat_v1(
     p_worker uuid, p_state text, p_job bigint, p_kind text, p_running double precision, p_unsettled bigint[] DEFAULT '{}'
 ) RETURNS jsonb
@@ -13,7 +14,11 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object(
-                       'scope', scope, 'target', target, 'reason', reason, 'actor', actor)), '[]')
-              FROM covering_holds_v1(p_worker));
+    BEGIN
+        RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                           'scope', scope, 'target', target, 'reason', reason, 'actor', actor)), '[]')
+                  FROM covering_holds_v1(p_worker));
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN 'false';
+    END;
 END $$;

@@ -229,7 +229,7 @@ def test_a_worker_starts_whatever_times_another_ones_row_has(database, start_wor
 def test_what_the_database_says_at_the_start_is_waited_for(database, start_worker):
     with locked(database, "LOCK TABLE workers"):
         worker = start_worker(handlers=HANDLERS, ready=False)
-        worker.wait_for("waiting for the database: somebody holds a lock on the queue")
+        worker.wait_for(" holds a lock on workers")
     worker.wait_for(" ready\n")
     assert worker.terminate() == 0
 

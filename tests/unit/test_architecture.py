@@ -23,7 +23,7 @@ LAYERS = (
     ("backoff", "children", "client", "clock", "config", "conninfo", "logs"),
     ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
     ("registry", "job", "logins", "rights"),
-    ("attempt", "granting"),
+    ("attempt", "blockers", "granting"),
     ("schema", "session", "history", "store", "turns", "host"),
     ("metrics", "operations", "process_state", "settling", "upkeep"),
     ("progress", "relief"),
@@ -48,6 +48,7 @@ HANDLERS_MAY_IMPORT = {"errors", "registry", "config", "job", "handlers", ""}
 # Those who speak to the database when they run. `job` and `attempt` name its types only.
 SPEAK_TO_THE_DATABASE = {
     *(
+        "blockers",
         "client",
         "conninfo",
         "granting",

@@ -1,0 +1,164 @@
+"""How long a command may take, whatever the database does meanwhile; and who is in its way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shithubd_worker.cli.common import Duration
+from shithubd_worker.cli.screen import say
+from shithubd_worker.errors import DatabaseUnavailable, ShithubdError, TimedOut
+
+if TYPE_CHECKING:
+    from shithubd_worker.blockers import Blocker
+    from shithubd_worker.cli.common import Shared
+    from shithubd_worker.session import Connect, ImpatientConnection
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Without --timeout: for how long a command waits for a lock of somebody else's.
+LOOK_SECONDS = 5.0
+CHANGE_SECONDS = 30.0
+# And for a server that says nothing at all, though no lock is in the way.
+ANSWER_SECONDS = 30.0
+# What only makes sure of something else, before that is done.
+BRIEF_SECONDS = 1.0
+FIRST_LOOK_SECONDS = 0.5
+LOOK_AGAIN_SECONDS = 1.0
+# What is asked when the time is over already, by a server that is merely slow: what still runs, say.
+LAST_WORD_SECONDS = 1.0
+# The look itself, at a server that may be frozen.
+LOOK_ANSWER_SECONDS = 1.0
+
+
+class Deadline:
+    """`timeout`: seconds for the whole command, or None: then it waits for each lock as long as `patience`. For each
+    answer as long as `answer`, if no lock is in the way. `meanwhile` is called by the connection while it waits.
+
+    Whose lock it is, is asked on a connection of its own, and only if an answer doesn't come at once.
+    """
+
+    def __init__(self, timeout: float | None, patience: float, answer: float, connect: Callable[[], Connect]) -> None:
+        self.began = time.monotonic()
+        self.at = None if timeout is None else self.began + timeout
+        self.patience = patience
+        self.so_far = ""  # what is true already while this waits, for whoever reads along
+        self.blocker: Blocker | None = None
+        self._answer = answer
+        self._connect = connect
+        self._connection: ImpatientConnection | None = None
+        self._brief: float | None = None
+        self._asked_at = 0.0  # when the call began that waits now
+        self._look_at = 0.0
+        self._answers = True  # did the server answer to the last look?
+        self._told: str | None = None
+        self._tell_at = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Is all of the command's time used up?"""
+        return self.at is not None and time.monotonic() >= self.at
+
+    @contextmanager
+    def briefly(self) -> Iterator[None]:
+        """What is asked inside waits for no lock for long."""
+        self._brief = BRIEF_SECONDS
+        try:
+            yield
+        finally:
+            self._brief = None
+
+    def meanwhile(self, asking: ImpatientConnection, seconds: float) -> None:
+        """No answer for so long. Raises TimedOut, or DatabaseUnavailable if no lock is in the way, to give up."""
+        now = time.monotonic()
+        if now - seconds > self._asked_at + 0.01:  # another call than the last one
+            self._asked_at, self._look_at, self.blocker = now - seconds, now - seconds + FIRST_LOOK_SECONDS, None
+        if now >= self._look_at or (self.over and self.blocker is None):
+            self._look(asking)
+            self._look_at = time.monotonic() + LOOK_AGAIN_SECONDS
+        if self.over and (self.blocker is not None or seconds >= LAST_WORD_SECONDS):
+            raise self._gave_up()
+        if self.blocker is None:
+            if seconds >= (self._answer if self._answers else min(self._answer, ANSWER_SECONDS)):
+                silent = f"no answer from the server for {seconds:.0f} s"
+                raise DatabaseUnavailable(f"the database can't be reached: {silent}")
+        elif seconds >= (self._brief or (self.patience if self.at is None else math.inf)):
+            raise self._gave_up()
+        elif self._brief is None:
+            self._tell(now, f"{self.so_far}waiting: {self.blocker}")
+
+    def note(self, error: ShithubdError | Exception) -> None:
+        """Note on the failure of a command who was in its way just then, unless it says so itself."""
+        if self.blocker is not None and not isinstance(error, TimedOut):
+            error.add_note(f"{self.blocker}; {self.blocker.way_out}")
+
+    def close(self) -> None:
+        """Drop the connection that asked for the lock's holder."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _look(self, asking: ImpatientConnection) -> None:
+        import psycopg
+
+        from shithubd_worker import blockers
+
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = self._connect()()
+            name = asking.info.parameter_status("application_name") or ""
+            self.blocker = blockers.of_session(self._connection, asking.info.backend_pid, name)
+            self._answers = True
+        except (psycopg.Error, ShithubdError):
+            self.blocker, self._answers = None, False
+
+    def _gave_up(self) -> TimedOut:
+        spent = f"gave up after {time.monotonic() - self.began:.1f} s"
+        if self.blocker is None:
+            return TimedOut(f"{spent}: no answer from the database")
+        return TimedOut(f"{spent}: {self.blocker}", f"{self.blocker.way_out}; or wait, and run this again")
+
+    def _tell(self, now: float, text: str) -> None:
+        from shithubd_worker.operations import TELL_SECONDS
+
+        who = f"{self.so_far}{self.blocker.pid if self.blocker else ''}"
+        if who != self._told or now >= self._tell_at:
+            self._told, self._tell_at = who, now + TELL_SECONDS
+            say(text)
+
+
+def within(patience: float, *, answer: float = ANSWER_SECONDS) -> Callable[[F], F]:
+    """--timeout for a command that has a Shared as its first argument, and the deadline of its connections."""
+
+    def decorate(function: F) -> F:
+        @click.option(
+            "--timeout",
+            type=Duration(),
+            metavar="S",
+            help="Give up after so many seconds in all: exit 4. What is done by then stays."
+            f"  [default: {patience:g} s for a lock that somebody holds]",
+        )
+        @wraps(function)
+        def wrapped(shared: Shared, /, timeout: float | None, **rest: Any) -> Any:
+            def connect() -> Connect:
+                return shared.connect(
+                    "shithubd-worker looks for locks", ours=False, answer_seconds=LOOK_ANSWER_SECONDS, watched=False
+                )
+
+            shared.kept_by = Deadline(timeout, patience, answer, connect)
+            try:
+                return function(shared, **rest)
+            except Exception as error:
+                shared.deadline.note(error)
+                raise
+            finally:
+                shared.deadline.close()
+
+        return wrapped  # type: ignore[return-value]
+
+    return decorate

@@ -1,0 +1,51 @@
+"""A worker behind somebody's lock says so, and whose it is; it never says that the database is away, for it isn't."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import eventually
+from locked_tables import somebody
+from test_cli import add_job
+from test_metrics import get
+
+METRICS = ("--metrics", "127.0.0.1:0")
+
+
+def gone(database, job):
+    eventually(lambda: database.query("SELECT FROM jobs WHERE id = %s", job) == [], "the end of the job")
+
+
+@pytest.mark.parametrize("table", ["jobs", "workers"])
+def test_it_names_the_lock_and_is_not_ready_and_goes_on_when_the_lock_ends(database, start_worker, table):
+    worker = start_worker(*METRICS)
+    with somebody(database, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE") as pid:
+        worker.wait_for(
+            f"waiting for a lock: pid {pid} (postgres, somebody, 127.0.0.1) holds a lock on {table}, idle in"
+        )
+        eventually(lambda: get(worker, "/readyz") == (503, b"pausing\n"), "not ready")
+        eventually(lambda: worker.metric('shithub_worker_state{state="pausing"}') == 1, "pausing")
+        assert worker.metric("shithub_worker_db_up") == 1
+        assert worker.metric("shithub_worker_db_reconnects_total") == 0
+    gone(database, add_job(database, "test.ok"))
+    eventually(lambda: get(worker, "/readyz")[0] == 200, "ready again")
+    with somebody(database, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
+        assert worker.terminate() == 0  # though the lock stands
+    assert "the database is away" not in worker.log
+    assert "connection lost" not in worker.log
+
+
+@pytest.mark.parametrize("table", ["workers", "holds"])
+def test_its_signs_of_life_go_on_so_that_nobody_takes_it_for_dead(database, start_worker, table):
+    """Where it can't look at the holds."""
+    start_worker()
+    with somebody(database, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
+        before = database.value("SELECT beat_at FROM beats")
+        eventually(lambda: database.value("SELECT beat_at FROM beats") > before, "a beat while the lock stands")
+
+
+def test_one_that_starts_behind_a_lock_says_whose_it_is_and_starts_when_it_ends(database, start_worker):
+    with somebody(database, "LOCK TABLE holds IN ACCESS EXCLUSIVE MODE") as pid:
+        worker = start_worker(ready=False)
+        worker.wait_for(f"pid {pid} (postgres, somebody, 127.0.0.1) holds a lock on holds")
+    worker.wait_for(" ready\n")
+    assert worker.terminate() == 0
