@@ -38,13 +38,16 @@ def set_scene(host: Host, block: Block, values: dict[str, str]) -> None:
 
 def do(host: Host, block: Block, values: dict[str, str]) -> None:
     """Run one block. Fails if it ends or prints otherwise than the page says."""
-    said = _run(host, block, filled(block.text, values))
+    text = filled(block.text, values)
+    code, said = answer(host, block, text)
+    assert code == int(block.options.get("rc", "0")), f"{block}\n{text}\n{said}"
     if block.prints is not None:
         shown = filled(block.prints, values)
         assert prints(shown, said), f"{block} shows\n{shown}\nbut\n{block.text}\nprints\n{said}"
 
 
-def _run(host: Host, block: Block, text: str) -> str:
+def answer(host: Host, block: Block, text: str) -> tuple[int, str]:
+    """How a block ends whose placeholders are filled in, and what it prints."""
     user = block.options.get("as", USERS[block.language])
     command = RUN[block.language] if user == "root" else ("runuser", "-u", user, "--", *RUN[block.language])
     with host.popen(
@@ -55,5 +58,4 @@ def _run(host: Host, block: Block, text: str) -> str:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-    assert process.returncode == int(block.options.get("rc", "0")), f"{block}\n{text}\n{said}"
-    return said
+    return process.returncode, said
