@@ -18,7 +18,7 @@ sleep 0.2; done"""
 
 
 def last_end(it: Incident) -> str:
-    """How systemd says that the worker ended last: `status=…`, as the page has one look for it; the newest comes first."""
+    """How systemd says that the worker ended last: `status=…`, where the page has one look for it, the newest first."""
     said = it.follow(LOOPING, "Is it real?", like=False)
     ends = [line for line in said[0].splitlines() if "Main process exited" in line]
     return ends[0].partition("status=")[2].strip()
