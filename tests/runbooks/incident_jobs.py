@@ -32,6 +32,7 @@ def tick(job):
 
 
 @registry.handler("forge.import", lease_timeout=60)
+@registry.handler("forge.mirror", lease_timeout=600)
 def long_job(job, door, may_run=900):
     """Takes until somebody opens its door."""
     _begins(job)

@@ -37,7 +37,7 @@ def cluster(host: Host) -> Iterator[str]:
 def test_the_database_is_down(host: Host, cluster: str) -> None:
     """At the alert's own speed. The worker is inside a job all the time."""
     with incident("database down", host) as it:
-        number = in_flight(host, "forge.import", '{"door": "door"}')
+        number = in_flight(host, "forge.mirror", '{"door": "door"}')
         it.begins("PostgreSQL is stopped, while the worker runs a job")
         host.run("systemctl", "stop", cluster)
         page = it.alert("PostgresUnreachable", "own")
