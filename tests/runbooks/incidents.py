@@ -57,7 +57,7 @@ class Incident:
         """The fault is gone: by the operator's last deed, from when he began it, or by itself, now."""
         deeds = [at for at, sort, _ in self._seen if sort == "does"]
         self.over = max(deeds, default=time.time())
-        self._note("over", what)
+        self._note("over", what, self.over)
 
     def works_again(self) -> None:
         """A job of the usual work is done that was not before the fault ended."""
