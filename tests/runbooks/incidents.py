@@ -137,6 +137,10 @@ class Incident:
         assert rc in (None, process.returncode), f"{command}: {process.returncode}\n{said}"
         return process.returncode, said
 
+    def deed(self, what: str) -> None:
+        """What he does without typing it here."""
+        self._note("does", what)
+
     def aside(self, text: str) -> None:
         """A figure for the record."""
         self.asides.append(text)

@@ -167,6 +167,7 @@ def test_the_clock_is_set_ahead_and_back(host: Host, clock: SteppedClock) -> Non
         it.follow(page, "Is it real?", like=False)
         time.sleep(60)
         host.run("systemctl", "stop", LOAD)  # what it enqueues from here on is in order again
+        it.deed("sets the clock of the database's host right")
         late = "INSERT INTO jobs (kind) SELECT 'search.reindex' FROM generate_series(1, 3)"
         host.psql(
             "shithub", f"{late}; UPDATE clock_offset SET seconds = 0"

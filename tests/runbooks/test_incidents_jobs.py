@@ -161,9 +161,11 @@ def test_sigstop_of_3_minutes(host: Host) -> None:
         eventually("the watched one's job is done", lambda: ends_of(host, watched) == ["crashed", "ok"])
         it.over = it.began
         it.works_again()
+        it.aside(f"The usual work went on {it.recovered} after the fault: by the watchdog, and by systemd.")
         eventually("the other one's job is done", lambda: ends_of(host, other)[:2] == ["crashed", "ok"])
         it.aside(f"The job of the worker without a watchdog was done after {time.time() - it.began:.1f} s.")
         time.sleep(max(0.0, STOOD_STILL_SECONDS - (time.monotonic() - stopped)))
+        it.deed("lets the second one go on")
         host.run("systemctl", "kill", "--signal=CONT", OTHER)
         it.ends("SIGCONT")
         page = it.alert("FencedWrites", "own")
