@@ -17,8 +17,9 @@ test: setup lint ## all tests, with coverage
 	$(RUN)/coverage erase
 	$(RUN)/python -m pytest --numprocesses=2 --dist=loadgroup --cov --cov-report=term:skip-covered
 
-test-long: setup ## what takes longer: alerts' pages and loops, 20 minutes of torture on each server, mutants (2 hours)
+test-long: setup ## what takes longer: alerts' pages and loops, incidents, 20 minutes of torture on each server, mutants (2.5 hours)
 	$(RUN)/python -m pytest -m 'long or loop'
+	@echo "what the operator saw of each incident, and how long it took: build/incidents.md"
 	$(RUN)/python tests/runbooks/mutants.py
 
 test-quick: $(STAMP)  ## the tests that need no systemd host

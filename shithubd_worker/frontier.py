@@ -22,6 +22,9 @@ LEAST_ID = -(2**63)
 START = (-inf, LEAST_ID)
 RESCAN_SECONDS = 1.0
 RESCAN_COST = 200
+# What took longer was hardly work, but a wait: for a disk, a lock, a host that stood still. It must not put the next
+# look off by a quarter of an hour.
+MOST_COST_SECONDS = 0.3
 # A notification may come from anybody who may connect, and thousands of them in a second. So the looks that they ask
 # for take a twentieth of the time, and none waits for longer than a second, however long a look takes.
 HEARD_COST = 20
@@ -49,6 +52,7 @@ class Throttle:
 
     def looked(self, now: float, cost: float) -> None:
         """A look at everything ended at `now`; it took `cost` seconds."""
+        cost = min(cost, MOST_COST_SECONDS)
         self._due_at = now + max(RESCAN_SECONDS, self._times * cost)
         self._soonest_at = now + min(RESCAN_SECONDS, HEARD_COST * cost)
 

@@ -63,7 +63,8 @@ BEGIN
     IF pg_current_xact_id_if_assigned() IS NULL THEN
         SET LOCAL synchronous_commit = off;  -- nothing is settled before it: a lease that a crash loses is leased again
     END IF;
-    LOCK TABLE gate IN ROW SHARE MODE;
+    -- jobs too, as the look below locks it: to wait for somebody's lock is no cost of looking, and what is due after it counts.
+    LOCK TABLE gate, jobs IN ROW SHARE MODE;
 
     SELECT w.host || ':' || w.pid, EXISTS (SELECT FROM holds) INTO v_leased_by, v_holds FROM workers w WHERE w.id = p_worker;
     IF NOT FOUND THEN

@@ -42,13 +42,16 @@ def set_scene(host: Host, block: Block, values: dict[str, str]) -> None:
 
 def do(host: Host, block: Block, values: dict[str, str], *, by_sudo: str | None = None) -> None:
     """Run one block. Fails if it ends or prints otherwise than the page says."""
-    said = _run(host, block, filled(block.text, values), by_sudo)
+    text = filled(block.text, values)
+    code, said = answer(host, block, text, by_sudo=by_sudo)
+    assert code == int(block.options.get("rc", "0")), f"{block}\n{text}\n{said}"
     if block.prints is not None:
         shown = filled(block.prints, values)
         assert prints(shown, said), f"{block} shows\n{shown}\nbut\n{block.text}\nprints\n{said}"
 
 
-def _run(host: Host, block: Block, text: str, by_sudo: str | None) -> str:
+def answer(host: Host, block: Block, text: str, *, by_sudo: str | None = None) -> tuple[int, str]:
+    """How a block ends whose placeholders are filled in, and what it prints."""
     user, command = block.options.get("as", "root"), shlex.join(RUN[block.language])
     if by_sudo:
         user, command = by_sudo, f"sudo -iu {user} {command}"
@@ -59,5 +62,4 @@ def _run(host: Host, block: Block, text: str, by_sudo: str | None) -> str:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-    assert process.returncode == int(block.options.get("rc", "0")), f"{block}\n{text}\n{said}"
-    return said
+    return process.returncode, said

@@ -10,19 +10,26 @@ from nspawn import Host, eventually
 from page import RUNBOOKS
 
 UNITS = ("prometheus.service", "prometheus-alertmanager.service")
+NODE = "prometheus-node-exporter.service"
 PROMETHEUS = "http://127.0.0.1:9090"
 ALERTMANAGER = "http://127.0.0.1:9093"
 RULES = "/etc/prometheus/alerts.rules.yml"
+OWN_SPEED = "/etc/prometheus/alerts-own-speed.rules.yml"
+MORE = "/etc/prometheus/more-workers.yml"
+DATA = "/var/lib/prometheus/metrics2"
 # All of it a sixtieth too: a scrape and an evaluation every 30 s, and by Prometheus' own defaults 5 minutes in which a
 # sample counts, and a minute after which an alert that goes on is sent again.
 FILES = {
     "/etc/prometheus/prometheus.yml": f"""
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
-rule_files: [{RULES}]
+rule_files: [{RULES}, {OWN_SPEED}]
 alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:9093"]}}]}}]}}
 scrape_configs:
   - job_name: shithubd-worker
     static_configs: [{{targets: ["127.0.0.1:8081"]}}]
+    file_sd_configs: [{{files: [{MORE}]}}]
+  - job_name: node
+    static_configs: [{{targets: ["127.0.0.1:9100"]}}]
 """,
     "/etc/default/prometheus": 'ARGS="--web.listen-address=127.0.0.1:9090 --query.lookback-delta=5s'
     ' --rules.alert.resend-delay=1s"\n',
@@ -35,22 +42,38 @@ receivers: [{name: nobody}]
 
 
 class Monitoring:
-    """The two on one host. Use `with Monitoring(host) as monitoring`."""
+    """The two on one host. Use `with Monitoring(host) as monitoring`. `own_speed`: the rules as they are shipped, too,
+    with a label that tells them apart; node_exporter, for the one alert that needs it; and no memory of before.
+    `more`: ports of further workers."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, own_speed: bool = False, more: tuple[int, ...] = ()) -> None:
         self.host = host
+        self._own_speed = own_speed
+        self._more = more
 
     def __enter__(self) -> Monitoring:
         for path, text in FILES.items():
             self.host.write(path, text)
-        self.host.write(RULES, sixty_times_as_fast((RUNBOOKS / "alerts.rules.yml").read_text()))
-        self.host.run("systemctl", "restart", *UNITS)
-        for url in (PROMETHEUS, ALERTMANAGER):
-            eventually(f"{url} is ready", lambda url=url: self.host.run("curl", "-sSf", f"{url}/-/ready", check=False))
+        rules = (RUNBOOKS / "alerts.rules.yml").read_text()
+        self.host.write(RULES, sixty_times_as_fast(rules))
+        if self._own_speed:
+            self.host.write(OWN_SPEED, rules.replace("        labels:\n", "        labels:\n          speed: own\n"))
+            self.host.write("/etc/default/prometheus-node-exporter", 'ARGS="--web.listen-address=127.0.0.1:9100"\n')
+            self.host.write(MORE, json.dumps([{"targets": [f"127.0.0.1:{port}" for port in self._more]}]))
+            self.host.run("systemctl", "stop", *UNITS)
+            self.host.run("rm", "-rf", DATA)
+        self.start()
         return self
 
+    def start(self) -> None:
+        """And wait until they answer: also after a boot of the host."""
+        self.host.run("systemctl", "restart", *UNITS, *[NODE] * self._own_speed)
+        for url in (PROMETHEUS, ALERTMANAGER):
+            eventually(f"{url} is ready", lambda url=url: self.host.run("curl", "-sSf", f"{url}/-/ready", check=False))
+
     def __exit__(self, *_: object) -> None:
-        self.host.run("systemctl", "stop", *UNITS)
+        self.host.run("systemctl", "stop", *UNITS, NODE)
+        self.host.run("rm", "-f", OWN_SPEED, MORE)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """What Prometheus answers of this moment."""
@@ -60,14 +83,21 @@ class Monitoring:
     def rule(self, alert: str) -> dict[str, Any]:
         """The rule as Prometheus has it: its state, its health, its labels, and the templates of its annotations."""
         groups = self._ask(f"{PROMETHEUS}/api/v1/rules")["data"]["groups"]
-        return next(rule for group in groups for rule in group["rules"] if rule["name"] == alert)
+        rules = [rule for group in groups if group["file"] == RULES for rule in group["rules"]]
+        return next(rule for rule in rules if rule["name"] == alert)
 
-    def firing(self, alert: str) -> list[dict[str, Any]]:
-        """What Alertmanager would tell people of: its labels and annotations."""
+    def firing(self, alert: str, speed: str | None = None) -> list[dict[str, Any]]:
+        """What Alertmanager would tell people of: its labels and annotations. `speed`: own, or that of the others."""
         found: list[dict[str, Any]] = self._ask(
             f"{ALERTMANAGER}/api/v2/alerts", filter=f'alertname="{alert}"', active="true"
         )
-        return found
+        return [each for each in found if each["labels"].get("speed") == speed]
+
+    def states(self) -> set[str]:
+        """All that Prometheus has in mind: each alert, at which speed, and whether it waits for its `for:` or fires."""
+        alerts = self._ask(f"{PROMETHEUS}/api/v1/alerts")["data"]["alerts"]
+        speeds = [(alert, alert["labels"].get("speed", "x60")) for alert in alerts]
+        return {f"{alert['labels']['alertname']} {alert['state']} ({speed})" for alert, speed in speeds}
 
     def _ask(self, url: str, **parameters: str) -> Any:
         pairs = [word for name, value in parameters.items() for word in ("--data-urlencode", f"{name}={value}")]

@@ -62,7 +62,7 @@ def _insert(host: Host, kind: str, count: int) -> list[int]:
     return [row["id"] for row in host.sql("shithub", f"SELECT id FROM jobs WHERE kind = '{kind}' ORDER BY id")]
 
 
-def _begin(host: Host, statements: str) -> None:
+def begin(host: Host, statements: str) -> None:
     """A session of the database's superuser that begins a transaction, and then idles in it until somebody ends it."""
     forgotten = f"(echo '{statements}'; exec sleep infinity) | psql -XAtqd shithub"
     host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={SESSION}", "sh", "-c", forgotten)
@@ -222,7 +222,7 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
         enqueue(host, kind)
     if table != "jobs":
         host.run("systemctl", "start", UNIT)
-    _begin(host, f"BEGIN; LOCK TABLE {table} IN {mode} MODE;")
+    begin(host, f"BEGIN; LOCK TABLE {table} IN {mode} MODE;")
     held = (
         "SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         f" WHERE l.granted AND a.state = 'idle in transaction' AND l.relation = '{table}'::regclass"
@@ -243,7 +243,7 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
 def snapshot(host: Host, kind: str, count: str) -> dict[str, str]:
     """Jobs have run, and a session that is idle in its transaction may still have to see their rows."""
     _empty(host)
-    _begin(host, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM jobs;")
+    begin(host, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM jobs;")
     idle = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction' AND backend_xmin IS NOT NULL"
     [row] = eventually("it has its snapshot", lambda: host.sql("shithub", idle))
     host.run("systemctl", "start", UNIT)
@@ -325,6 +325,14 @@ def clock_set_back(host: Host, kind: str, count: str) -> None:
         "INSERT INTO jobs (kind, run_at, created_at)"
         f" SELECT '{kind}', now() + interval '1 hour', now() + interval '1 hour' FROM generate_series(1, {count})",
     )
+
+
+@scene()
+def journal_stands_still(host: Host) -> None:
+    """A worker is up, and journald on its host stands still."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    host.run("systemctl", "kill", "--signal=STOP", "systemd-journald")
 
 
 @scene()

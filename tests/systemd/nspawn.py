@@ -1,7 +1,8 @@
 """A whole systemd host for the tests: this machine's own files, booted by systemd-nspawn under an overlay.
 
-What the host writes lives in memory and is gone with it. All of it hangs on one process of ours: `unshare` keeps the
-mounts in a namespace of their own and the processes in another, so that its end, however it comes, ends everything.
+What the host writes lives in memory: it outlives a boot, and is gone with the host. All of it hangs on one process of
+ours: `unshare` keeps the mounts in a namespace of their own and the processes in another, so that its end, however it
+comes, ends everything.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -27,20 +29,27 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 # setpriv: the kernel ends it with us, even if we are killed. unshare: its end is the end of all that it started.
 _ALONE = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL"]
 
-# $1: where to mount, $2: the host's name, $3: its cgroups, the rest: nspawn's further options. An nspawn that is
-# killed leaves files in /run/systemd/nspawn; here they go with the namespace. A real host
+# $1: where to mount, $2: a file that is there while the host shall be booted again when it went down, $3: the host's
+# name, $4: its cgroups, the rest: nspawn's further options. nspawn's own overlay (--volatile=) would begin anew with
+# each boot. An nspawn that is killed leaves files in /run/systemd/nspawn; here they go with the namespace. A real host
 # has Landlock, so this one is allowed it.
 _BOOT = """
 set -eu
-where=$1 name=$2 cgroups=$3
-shift 3
+where=$1 again=$2 name=$3 cgroups=$4
+shift 4
 for cgroup in $cgroups; do echo 0 >"$cgroup/cgroup.procs"; done
-mount --bind / "$where"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs tmpfs /run/systemd/nspawn
-exec systemd-nspawn --quiet --register=no --keep-unit --directory="$where" --volatile=overlay --private-network \
-    --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' \
-    --machine="$name" --console=pipe "$@" --boot systemd.hostname="$name"
+mount -t tmpfs tmpfs "$where"
+mkdir "$where/upper" "$where/work" "$where/root"
+mount -t overlay -o "lowerdir=/,upperdir=$where/upper,workdir=$where/work" overlay "$where/root"
+boot() {
+    systemd-nspawn --quiet --register=no --keep-unit --directory="$where/root" --private-network \
+        --system-call-filter='landlock_create_ruleset landlock_add_rule landlock_restrict_self' \
+        --machine="$name" --console=pipe "$@" --boot systemd.hostname="$name"
+}
+boot "$@" || true
+while [ -e "$again" ]; do boot "$@" || true; done
 """
 
 
@@ -84,6 +93,7 @@ class Host:
     def __enter__(self) -> Host:
         self._directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         (self._directory / "root").mkdir()
+        self._again = self._directory / "again"
         self._cgroups = list(_make_cgroups(self._directory.name))
         try:
             self._boot()
@@ -109,6 +119,26 @@ class Host:
             self._unshare.kill()  # its --kill-child takes the host along; the host has nothing that is worth a poweroff
             self._unshare.wait()
 
+    def reboot(self) -> None:
+        """As its operator does it. Returns when it is up again, with all that it had written."""
+        with self._booted_again():
+            self.run("systemctl", "reboot", check=False)
+
+    def lose_power(self) -> None:
+        """Without a word to anybody; and booted again. What it had written is all there, synced or not."""
+        with self._booted_again():
+            os.kill(self._leader, signal.SIGKILL)  # with its first process all others go
+
+    @contextmanager
+    def _booted_again(self) -> Iterator[None]:
+        before = Path(f"/proc/{self._leader}")
+        self._again.touch()
+        yield
+        eventually(f"{self.name} is down", lambda: not before.exists())
+        self._leader = 0
+        self._wait_until_it_is_up()
+        self._again.unlink()
+
     @property
     def is_up(self) -> bool:
         """Was it booted, and not ended since?"""
@@ -120,12 +150,17 @@ class Host:
         cgroups = " ".join(map(str, self._cgroups))
         with console.open("wb") as output:
             self._unshare = subprocess.Popen(
-                [*_ALONE, "sh", "-c", _BOOT, "sh", str(where), self.name, cgroups, *options],
+                [*_ALONE, "sh", "-c", _BOOT, "sh", str(where), str(self._again), self.name, cgroups, *options],
                 env=_ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+        self._wait_until_it_is_up()
+
+    def _wait_until_it_is_up(self) -> None:
+        assert self._unshare is not None
+        console = self._directory / "console"
         until = time.monotonic() + PATIENCE
         state = "no process"
         while time.monotonic() < until and self._unshare.poll() is None:

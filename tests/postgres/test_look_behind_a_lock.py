@@ -1,0 +1,31 @@
+"""A lock of the whole queue is a wait, not work: a look begins behind it, and so does the measure of its cost."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from conftest import eventually
+from test_returning import worker_row
+
+LEASE = (
+    "SELECT id, run_at FROM lease_v1(%s, gen_random_uuid(), '{k}', '{0}', '{0}', '{-infinity}', '{0}', '{60}', '{10}')"
+)
+
+
+def test_a_lease_that_waited_for_a_lock_of_the_queue_looks_by_the_clock_of_its_end(any_database):
+    """From then on it measures, too: 200 times as long no look at everything follows (frontier.py)."""
+    worker = worker_row(any_database)
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND query LIKE '%lease_v1(%' AND wait_event_type = 'Lock'"
+    )
+    insert = "INSERT INTO jobs (kind, run_at) VALUES ('k', clock_timestamp()) RETURNING id, date_part('epoch', run_at)"
+    with ThreadPoolExecutor() as pool:
+        with any_database.connect() as holder, holder.transaction():
+            holder.execute("LOCK TABLE jobs")
+            lease = pool.submit(any_database.query, LEASE, worker)
+            eventually(lambda: any_database.value(waits), "it waits for the lock")
+            job, due = holder.execute(insert).fetchone()
+        [(leased, _), (end, now)] = lease.result()
+    assert (leased, end) == (job, None)
+    assert now > due

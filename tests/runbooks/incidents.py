@@ -1,0 +1,348 @@
+"""An incident on a booted host, and the record of it: what the operator sees, when, what he does, and what it cost.
+
+Times are written down, never judged. They go to build/incidents.md, which `make test-long` names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from follow import answer, steps
+from incident_report import in_one_line, write_report
+from monitoring import Monitoring
+from nspawn import Host, NspawnError, eventually
+from page import RUNBOOKS, Block, Page, filled, prints
+from worker_host import UNIT, configure, drop_in, open_door, runs
+
+LOAD = "forge.service"
+OTHER = "shithubd-worker@2.service"
+ENQUEUED = "/var/lib/forge-enqueued"
+HERE = Path(__file__).parent
+# Of the journal: what a worker warns of, and what systemd says of its unit.
+TOLD = "journalctl -q --no-pager -o json --since=@{:.3f} -u 'shithubd-worker*'"
+SYSTEMD = re.compile(r"Main process exited|Failed with|Watchdog timeout|Scheduled restart|^Reload|Started|Stopped")
+WARNING = 4  # and above it the numbers are lower
+STATE = "systemctl show {} --property=ActiveState,SubState,Result,ExecMainStatus,NRestarts,StatusText"
+
+
+class Incident:
+    """One of them. Use `with incident(...) as it`."""
+
+    def __init__(self, name: str, host: Host, monitoring: Monitoring) -> None:
+        self.name, self.host, self.monitoring = name, host, monitoring
+        self.began = self.over = 0.0
+        self.recovered = "work went on"
+        self.account = ""
+        self.waited = ""
+        self.asides: list[str] = []
+        self._seen: list[tuple[float, str, str]] = []  # when, what sort, what
+        self._shown: set[str] = set()
+        self._quiet = threading.Event()
+
+    # What happens.
+
+    def begins(self, what: str) -> None:
+        """The fault, from now on."""
+        self.began = time.time()
+        self._note("fault", what)
+
+    def ends(self, what: str) -> None:
+        """The fault is gone: by the operator's last deed, from when he began it, or by itself, now."""
+        deeds = [at for at, sort, _ in self._seen if sort == "does"]
+        self.over = max(deeds, default=time.time())
+        self._note("over", what, self.over)
+
+    def works_again(self) -> None:
+        """A job of the usual work is done that was not before the fault ended."""
+        first = (
+            "SELECT extract(epoch FROM min(finished_at))::float AS at FROM job_history WHERE kind = 'forge.tick'"
+            f" AND outcome = 'ok' AND finished_at > to_timestamp({self.over!r})"
+        )
+        at = eventually("the usual work goes on", lambda: self.host.sql("shithub", first)[0]["at"])
+        self.recovered = f"{at - self.over:.1f} s"
+        self._note("sees", "the usual work goes on", at)
+
+    # What the operator sees and does.
+
+    def alert(self, name: str, speed: str | None = None) -> str:
+        """Wait until it fires, sixty times as fast or at its own speed; the page that it links to."""
+        [fired, *_] = eventually(f"{name} fires", lambda: self.monitoring.firing(name, speed))
+        page: str = fired["annotations"]["runbook_url"].partition("/runbooks/")[2]
+        assert (RUNBOOKS / page).is_file()
+        self._note("led", f"{name} ({speed or 'x60'}): {fired['annotations']['summary']}")
+        return page
+
+    def alert_of(self, *names: str) -> str:
+        """Wait until the first of them fires; the page that it links to."""
+        first = eventually(f"one of {names} fires", lambda: next(filter(self.monitoring.firing, names), None))
+        return self.alert(first)
+
+    def index(self, page: str) -> str:
+        """No alert tells of it: the operator finds the page in the list of them, or where an incident leads to."""
+        name = Path(page).stem
+        assert name in self.types("shithubd-worker runbook", quiet=True)[1]
+        assert f"({page})" in (RUNBOOKS / "incidents.md").read_text()
+        self._note("led", f"{name} (incidents.md)")
+        return page
+
+    def link(self, page: str, to: str, when: str) -> str:
+        """The page leads on to another one, in the line that says when."""
+        said = self.says(page, when)
+        assert f"{Path(to).name}" in said, said
+        return to
+
+    def says(self, page: str, when: str) -> str:
+        """What the page says if one sees this: it must say something."""
+        bullets = re.findall(r"^- (?:[^\n]|\n(?=  ))+", Page(RUNBOOKS / page).prose, re.MULTILINE)
+        [said, *_] = [bullet for bullet in bullets if when in bullet] or [""]
+        assert said, f"{page} says nothing of {when!r}"
+        self._note("reads", f"{page}: {' '.join(said[2:].split())}")
+        return said
+
+    def follow(self, page: str, *sections: str, values: dict[str, str] | None = None, like: bool = True) -> list[str]:
+        """Do what the page says there, block by block as it stands; what each block printed. `like`: as the page shows
+        it; a page shows one fault of several."""
+        blocks = [block for block in steps(RUNBOOKS / page) if not sections or block.section in sections]
+        assert {block.section for block in blocks} >= set(sections), sections
+        return [self._follow(block, values or {}, like) for block in blocks]
+
+    def _follow(self, block: Block, values: dict[str, str], like: bool) -> str:
+        text = filled(block.text, values)
+        at = time.time()
+        code, said = answer(self.host, block, text)
+        told = in_one_line(text, 2)
+        ended = f" [{code}]" if code else ""
+        self._note("does", f"{block.page.stem}: {told} → {in_one_line(said, 4) or 'no output'}{ended}", at)
+        if like:
+            assert code == int(block.options.get("rc", "0")), f"{block}\n{text}\n{said}"
+            shown = filled(block.prints or said, values)
+            assert block.prints is None or prints(shown, said), f"{block} shows\n{shown}\nbut prints\n{said}"
+        return said
+
+    def types(self, command: str, rc: int | None = 0, quiet: bool = False) -> tuple[int, str]:
+        """A command that no page gave him, or that he has already; its exit code, and what it says."""
+        at = time.time()
+        process = self.host.popen("bash", "-c", command, stdout=-1, stderr=-2)
+        said, _ = process.communicate(timeout=300)
+        if not quiet:
+            ended = f" [{process.returncode}]" if process.returncode else ""
+            self._note("does", f"{command} → {in_one_line(said, 4) or 'no output'}{ended}", at)
+        assert rc in (None, process.returncode), f"{command}: {process.returncode}\n{said}"
+        return process.returncode, said
+
+    def deed(self, what: str) -> None:
+        """What he does without typing it here."""
+        self._note("does", what)
+
+    def aside(self, text: str) -> None:
+        """A figure for the record."""
+        self.asides.append(text)
+
+    def shown(self) -> str:
+        """All that was shown until now, by the units and in the journal."""
+        self.read_journal()
+        return "\n".join(what for _, sort, what in self._seen if sort in ("unit", "journal"))
+
+    # The record.
+
+    def _note(self, sort: str, what: str, at: float | None = None) -> None:
+        self._seen.append((at or time.time(), sort, what))
+
+    def watch(self) -> None:
+        """What a screen beside the operator would show, each thing once: the units, and the alerts."""
+        while not self._quiet.wait(0.5):
+            try:
+                known = dict(line.split("=", 1) for line in self.host.run("sh", "-c", STATE.format(UNIT)).splitlines())
+                alerts = self.monitoring.states()
+            except (NspawnError, ValueError, LookupError, OSError):
+                self._once("unit", "the host doesn't answer")
+                continue
+            text = re.sub(r"^(running [^;]*|idle)(; lease [\d.]+ s)?(; )?", "", known["StatusText"])
+            for alert in sorted(alerts):
+                if not alert.endswith("pending (x60)"):
+                    self._once("alert", alert)
+            self._once(
+                "unit",
+                f"{known['ActiveState']} ({known['SubState']})"
+                + (f", {known['Result']} {known['ExecMainStatus']}" if known["Result"] != "success" else "")
+                + f": {text}" * bool(text),
+            )
+
+    def _once(self, sort: str, what: str) -> None:
+        key = re.sub(r"\d+(\.\d+)?", "#", what)
+        if self.began and key not in self._shown:
+            self._shown.add(key)
+            self._note(sort, what)
+
+    def close(self) -> None:
+        """Nothing is looked at any more."""
+        self._quiet.set()
+
+    def check_account(self) -> None:
+        """Each job that was enqueued is done, no effect is there twice, and the history tells of each run."""
+        host = self.host
+        host.run("systemctl", "stop", LOAD, check=False)
+        left = "SELECT FROM jobs"
+        eventually("all is done", lambda: not host.sql("shithub", left))
+        enqueued = Counter(host.run("cat", ENQUEUED).split())
+        runs = Counter(host.run("sh", "-c", "cat /var/lib/shithub/runs || true").split())
+        ended: dict[str, Counter[str]] = {}
+        for row in host.sql("shithub", "SELECT id, outcome FROM job_history"):
+            ended.setdefault(str(row["id"]), Counter())[row["outcome"]] += 1
+        effects = Counter(str(row["id"]) for row in host.sql("shithub", "SELECT id FROM effects"))
+        lost = [number for number in enqueued if ended.get(number, Counter())["ok"] != 1]
+        assert not lost, f"lost: {lost}"
+        assert not [number for number in enqueued if effects[number] != 1], "an effect that is missing, or there twice"
+        twice = {number: ended[number] for number, times in runs.items() if times > 1}
+        unexplained = [number for number in twice if runs[number] > twice[number].total()]
+        assert not unexplained, f"ran more often than the history says: {unexplained}"
+        [waited] = host.sql(
+            "shithub",
+            "SELECT extract(epoch FROM percentile_disc(0.5) WITHIN GROUP (ORDER BY waited))::float AS half,"
+            " extract(epoch FROM max(waited))::float AS most FROM effects",
+        )
+        self.waited = f"{waited['most']:.1f} s, half of it {waited['half']:.2f} s"
+        why = sum(twice.values(), Counter[str]())
+        self.account = f"lost 0 of {len(enqueued) + len(runs - enqueued)}; twice {len(twice)}" + (
+            f" ({', '.join(f'{outcome} {n}' for outcome, n in sorted(why.items()))})" if twice else ""
+        )
+
+    def read_journal(self) -> None:
+        """What the journal had for him, each thing once."""
+        told = self.host.run("sh", "-c", TOLD.format(self.began), check=False)
+        self._seen = [each for each in self._seen if each[1] != "journal"]
+        known: set[str] = set()
+        for line in told.splitlines():
+            entry = json.loads(line)
+            text = entry["MESSAGE"] if isinstance(entry["MESSAGE"], str) else "(bytes)"
+            by_systemd = entry.get("SYSLOG_IDENTIFIER") == "systemd"
+            first = text.splitlines()[0] if text else ""
+            key = re.sub(r"[0-9a-f-]{36}|\d+(\.\d+)?", "#", first)
+            warns = int(entry.get("PRIORITY", 6)) <= WARNING or first.startswith("shithubd-worker: ")
+            if key in known or not (SYSTEMD.search(first) if by_systemd else warns):
+                continue
+            known.add(key)
+            at = int(entry.get("_SOURCE_REALTIME_TIMESTAMP", entry["__REALTIME_TIMESTAMP"])) / 1e6
+            self._note("journal", first[:220], at)
+
+    def write(self, passed: bool) -> None:
+        """Into its file, and all that are there into the report."""
+        told = [each for each in sorted(self._seen) if each[0] >= self.began - 1] if self.began else []
+        seen = [(round(at - self.began, 1), sort, what) for at, sort, what in told]
+        record = {
+            "name": self.name,
+            "passed": passed,
+            "seen": seen,
+            "recovered": self.recovered,
+            "account": self.account,
+            "waited": self.waited,
+            "asides": self.asides,
+        }
+        write_report(record)
+
+
+@contextmanager
+def incident(name: str, host: Host, second: str | None = None) -> Iterator[Incident]:
+    """A host at work: a worker, its monitoring, and five jobs a second. Afterwards the account is checked.
+
+    `second`: the drop-in of a second worker, if there shall be one.
+    """
+    configure(host, "incident_jobs:registry")
+    bring(host)
+    if second is not None:
+        start_other(host, second)
+    with Monitoring(host, own_speed=True, more=(8082,) * (second is not None)) as monitoring:
+        yield from _acted_out(Incident(name, host, monitoring))
+
+
+def _acted_out(it: Incident) -> Iterator[Incident]:
+    host = it.host
+    watching = threading.Thread(target=it.watch, daemon=True)
+    passed = False
+    try:
+        at_work(host)
+        eventually("no alert is up", lambda: not it.monitoring.states())
+        watching.start()
+        yield it
+        it.check_account()
+        passed = True
+    finally:
+        it.close()
+        if watching.ident:
+            watching.join()
+        open_door(host)
+        host.run("systemctl", "stop", LOAD, check=False)
+        it.read_journal()
+        it.write(passed)
+
+
+def bring(host: Host) -> None:
+    """The incidents' modules, and a table for the effects of jobs; nothing is left of the incident before."""
+    for name in ("incident_jobs.py", "incident_load.py"):
+        host.write(f"/srv/forge/{name}", (HERE / name).read_text())
+    host.run("sh", "-c", f"rm -f /var/lib/shithub/mended /var/lib/shithub/runs {ENQUEUED}; touch {ENQUEUED}")
+    host.psql(
+        "shithub",
+        "DROP TABLE IF EXISTS effects",
+        "CREATE TABLE effects (id bigint, waited interval)",
+        "GRANT INSERT ON effects TO shithub",
+    )
+
+
+def at_work(host: Host) -> None:
+    """The worker is up, and the usual work goes through it."""
+    host.run("systemctl", "start", UNIT)
+    start_load(host)
+    done = "SELECT FROM job_history WHERE kind = 'forge.tick' AND outcome = 'ok'"
+    eventually("the usual work is done", lambda: host.sql("shithub", done))
+
+
+def start_load(host: Host) -> None:
+    """Five jobs a second."""
+    start(host, LOAD, "/opt/shithubd-worker/bin/python", "/srv/forge/incident_load.py", ENQUEUED)
+
+
+def start(host: Host, unit: str, *command: str) -> None:
+    """A program of the forge's, as a unit that `systemctl stop` ends."""
+    host.run("systemd-run", "--quiet", "--collect", f"--unit={unit}", *command)
+
+
+def put(host: Host, kind: str, payload: str = "{}", count: int = 1) -> list[int]:
+    """Jobs by plain INSERT; their ids."""
+    values = f"SELECT '{kind}', '{payload}' FROM generate_series(1, {count})"
+    rows = host.psql("shithub", f"INSERT INTO jobs (kind, payload) {values} RETURNING id")
+    return [int(number) for number in rows.split()]
+
+
+def ends_of(host: Host, *numbers: int) -> list[str]:
+    """How the leases of jobs ended, in order."""
+    listed = ", ".join(map(str, numbers))
+    rows = host.sql("shithub", f"SELECT outcome FROM job_history WHERE id IN ({listed}) ORDER BY finished_at")
+    return [row["outcome"] for row in rows]
+
+
+def in_flight(host: Host, kind: str, payload: str = "{}") -> int:
+    """A job by plain INSERT, once it runs."""
+    [number] = put(host, kind, payload)
+    eventually(f"job {number} runs", lambda: runs(host, number))
+    return number
+
+
+def start_other(host: Host, text: str) -> None:
+    """A second worker on the host, whose metrics are on port 8082."""
+    host.write("/etc/shithub/shithubd-worker@2.env", "SHITHUBD_WORKER_METRICS=127.0.0.1:8082\n")
+    drop_in(host, OTHER, text)
+    host.run("systemctl", "start", OTHER)
+
+
+def owner(host: Host, number: int) -> str | None:
+    """The unit whose worker runs a job."""
+    unit = f"SELECT w.unit FROM jobs j JOIN workers w ON w.id = j.worker_id WHERE j.id = {number}"
+    return next((row["unit"] for row in host.sql("shithub", unit)), None)
