@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.clock import Clock
-from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
-from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
+from shithubd_worker.dead_man import SIGNAL, DeadMan
+from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
+from shithubd_worker.host import PATIENCE_SECONDS, Stop, Systemd, Wakeup, end_process
 from shithubd_worker.model import Finished, Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.raised import stands_at
@@ -126,8 +127,8 @@ class Control(threading.Thread):
 
     def run(self) -> None:
         """Every tick: hear, keep deadlines, speak to the database, speak to systemd."""
-        # A handler may have blocked all signals in its thread: then a stop is taken by this one, or by none.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        # A handler may have blocked all signals in its thread: then a stop, or the dead man's, is taken by this one.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, SIGNAL})
         while not self._finished:
             # Quicker while there is something that a slow handler would keep.
             self._progress.watched = self._tray.at_hand or self._settler.waiting
@@ -139,7 +140,7 @@ class Control(threading.Thread):
                 self._speak_to_systemd(time.monotonic())
             except Exception:  # a fault here must end the process, not leave a worker without its control thread
                 log.exception("the control thread failed")
-                end_process(EXIT_FORCED)
+                end_process(EXIT_ERROR)
 
     def _listen(self, seconds: float) -> None:
         """Until somebody calls, or the database does: that it ends this connection is news."""

@@ -57,6 +57,9 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     The log names what only a restart changes. If anything is wrong there, nothing is taken over, and log and status
     say so.
 
+    A handler that doesn't stop ends its worker. It ignored its interrupt: exit code 70, and its job is settled. It held
+    the interpreter until its lease was nearly over: signal 26 (VTALRM), and its job is in the queue again.
+
     \b
     Examples:
       shithubd-worker run --handlers myforge.jobs:registry

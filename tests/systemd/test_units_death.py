@@ -124,7 +124,7 @@ def test_a_worker_that_stands_still_is_killed_by_the_watchdog(host: Host) -> Non
 @pytest.mark.long
 def test_a_job_that_holds_the_interpreter_is_ended_before_its_lease_and_its_stack_is_told(host: Host) -> None:
     worker = Running(host, "test.hangs")
-    worker.died({"exit-code"}, {"exited"}, "1")
+    worker.died({"signal"}, {"killed"}, "26")
     eventually("the journal shows where", lambda: "host_jobs.py" in host.journal(UNIT))
     assert "in hangs" in host.journal(UNIT)
 
