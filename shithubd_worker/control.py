@@ -254,6 +254,7 @@ class Control(threading.Thread):
             self._refusals = self._refusals + 1 if self._beat.opened else 0
             self._beat.close()
             self._tries += 1
+            self._progress.away = True
             self._lost_at = time.monotonic()
             # There is something to ask, by which it shows that the database is back.
             self._beat_at = self._show_again_at = self._renew_again_at = self._look_again_at = 0.0
@@ -261,7 +262,9 @@ class Control(threading.Thread):
         else:
             if self._tries:
                 self._wake_main()  # it may wait to look for itself
+                self._metrics.reconnected("control")
             self._tries = self._refusals = 0
+            self._progress.away = False
             if attempt is not None and now >= self._renew_again_at:  # no renewal was refused just now
                 attempt.asked_at, attempt.unreachable = None, False
 
@@ -304,8 +307,8 @@ class Control(threading.Thread):
         self._renew_again_at = sent_at + AGAIN_SECONDS  # in case that the database refuses it
         renewed = self._beat.renew(attempt.lease, timeout)
         self._renew_again_at = 0.0
-        self._metrics.renewed(ok=renewed)
         if renewed:
+            self._metrics.renewed(ok=True)
             attempt.lease_deadline = sent_at + timeout
             # At once: a handler that holds the interpreter may not let this thread run again.
             with self._dead_man.held():
@@ -314,13 +317,14 @@ class Control(threading.Thread):
         elif not attempt.over and not attempt.shielded:
             # Not if the main thread is just committing the settle: then the lease is gone because it was ended.
             attempt.lost = True
+            self._metrics.renewed(ok=False)
             self._ring()
 
     def _show(self, now: float, attempt: Attempt | None) -> None:
         """Beat when it is due, and when what `status` should show has changed. That a worker went from one quick job to
         the next is no news: it beats no more often, however many there are."""
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
-        state = self.state
+        state = self._progress.word(self._stop_wish, answered=True)
         token, unsettled = running.lease.token if running else None, self._settler.unsettled
         shown = ("at work" if state in ("idle", "running") else state, token, unsettled)
         told_again = BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS
@@ -347,18 +351,7 @@ class Control(threading.Thread):
         self._progress.holds = holds
         self._beat_at, self._shown, self._show_again_at = now, shown, 0.0
 
-    @property
-    def state(self) -> str:
-        """What the worker is doing, in one word."""
-        return self._progress.word(self._stop_wish)
-
-    def running(self) -> tuple[str, float] | None:
-        """Which kind runs now, and for how many seconds: for a scrape."""
-        attempt = self._progress.attempt
-        return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
-
     def _speak_to_systemd(self, now: float) -> None:
-        self._metrics.state(self.state)
         if not self._progress.ready:
             return
         if now - self._status_at >= TOLD_AGAIN_SECONDS:  # systemd tells each change to all who listen on its bus
@@ -379,4 +372,4 @@ class Control(threading.Thread):
             self._systemd.extend(min(15.0, self._stop_wish.kill_at - now + 5.0))
 
     def _status_line(self, now: float) -> str:
-        return self._progress.sentence(self._stop_wish, now, away=self._tries > 0) + self._refused
+        return self._progress.sentence(self._stop_wish, now) + self._refused

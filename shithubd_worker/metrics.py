@@ -66,7 +66,7 @@ class Metrics:
         self._renewals = counter("lease_renewals", "Renewals of the running job's lease, by result.", ["result"])
         self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
         self._refused = counter("refused_writes", "Leases and settles of a job that the database refused.", ["kind"])
-        self._reconnects = counter("db_reconnects", "Times the database went away and came back.")
+        self._reconnects = counter("db_reconnects", "Connections that were lost and made anew.", ["thread"])
         self.registry.register(LinesLost())
         self._clock_steps = counter("clock_steps", "Times the database's clock was set.", ["direction"])
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
@@ -101,18 +101,26 @@ class Metrics:
         for family, values in (
             (self._claims, ("job", "empty", "error")),
             (self._renewals, ("ok", "lost")),
+            (self._reconnects, ("main", "control")),
             (self._wakeups, ("notify", "poll")),
             (self._clock_steps, ("ahead", "back")),
         ):
             for value in values:
                 family.labels(value)
-        self.state("starting")
+        for name in STATES:
+            self._state.labels(name).set(float(name == "starting"))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    def watch(self, running: Callable[[], tuple[str, float] | None]) -> None:
-        """Learn where to ask, at a scrape, which kind runs now and for how many seconds."""
+    def watch(
+        self,
+        state: Callable[[], str],
+        running: Callable[[], tuple[str, float] | None],
+        database_up: Callable[[], bool],
+    ) -> None:
+        """Learn where to ask, at a scrape: the state, which kind runs now and for how many seconds, and whether the
+        database answers. Asked then, because what is written down is as old as its writer's last turn."""
 
         def in_flight(kind: str) -> float:
             now = running()
@@ -122,6 +130,12 @@ class Metrics:
             now = running()
             return time.time() - now[1] if now is not None and now[0] == kind else 0.0
 
+        def is_in(name: str) -> float:
+            return float(state() == name)
+
+        for name in STATES:
+            self._state.labels(name).set_function(partial(is_in, name))
+        self._database_up.set_function(database_up)
         for kind in self._kinds:
             self._in_flight.labels(kind).set_function(partial(in_flight, kind))
             self._started.labels(kind).set_function(partial(started, kind))
@@ -167,22 +181,13 @@ class Metrics:
         """The sleep ended."""
         self._wakeups.labels(source).inc()
 
-    def database_up(self, *, up: bool) -> None:
-        """The database is there, or not."""
-        self._database_up.set(int(up))
-
-    def reconnected(self) -> None:
-        """The database came back."""
-        self._reconnects.inc()
+    def reconnected(self, thread: str) -> None:
+        """The database came back for the `main` or the `control` thread."""
+        self._reconnects.labels(thread).inc()
 
     def clock_stepped(self, seconds: float) -> None:
         """The database's clock was set ahead by so many seconds, or back (below 0)."""
         self._clock_steps.labels("ahead" if seconds > 0 else "back").inc()
-
-    def state(self, state: str) -> None:
-        """What the worker is doing, in one word of STATES."""
-        for name in STATES:
-            self._state.labels(name).set(int(name == state))
 
 
 class LinesLost(Collector):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -151,11 +152,11 @@ class Worker:
             settler=self._settler,
             strays=self._strays,
         )
-        metrics.watch(self._control.running)
+        metrics.watch(partial(self._progress.state, self._stop), self._progress.running, self._progress.is_up)
 
-    def state(self) -> str:
-        """What the worker is doing, in one word of metrics.STATES."""
-        return self._control.state if self._progress.ready else "starting"
+    def readiness(self) -> str:
+        """For whoever asks whether it can lease: see Progress."""
+        return self._progress.readiness(self._stop)
 
     def run(self) -> int:
         """Work until somebody asks to stop, or until the queue is empty if that was asked for."""

@@ -185,7 +185,7 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
         host, port = serve(
             metrics,
             queue,
-            worker.state,
+            worker.readiness,
             config.metrics_host,
             config.metrics_port,
             chosen=config.metrics_chosen,

@@ -476,7 +476,8 @@ def test_a_database_that_restarts_costs_no_attempt_and_loses_no_job(database, st
     eventually(lambda: history(database, slow) == ["ok"], "settled after the restart")
     assert database.value("SELECT count(*) FROM effects") == 1
     # The job was settled by its own connection. The main thread finds out that its own is gone after that.
-    eventually(lambda: worker.metric("shithub_worker_db_reconnects_total") >= 1, "the main thread is back, too")
+    back = 'shithub_worker_db_reconnects_total{thread="main"}'
+    eventually(lambda: worker.metric(back) >= 1, "the main thread is back, too")
     eventually(lambda: worker.metric("shithub_worker_db_up") == 1, "and says so")
     assert worker.terminate() == 0
 
