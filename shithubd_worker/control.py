@@ -24,13 +24,13 @@ from shithubd_worker.clock import Clock
 from shithubd_worker.dead_man import SIGNAL, DeadMan
 from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host import PATIENCE_SECONDS, Stop, Systemd, Wakeup, end_process
-from shithubd_worker.model import Finished, Identity
+from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.raised import stands_at
 from shithubd_worker.relief import Relief
 from shithubd_worker.session import DatabaseError, in_one_line, lost
 from shithubd_worker.settling import Settler
-from shithubd_worker.store import Beat
+from shithubd_worker.store import FORCED, Beat
 from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:
@@ -234,8 +234,22 @@ class Control(threading.Thread):
                 self._beat.unregister(self._identity.id, self._strays())
         except DatabaseError as error:
             log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
+        else:
+            self._count_ended(attempt, forced=code == EXIT_FORCED)
         self._systemd.stopping()
         end_process(code)
+
+    def _count_ended(self, attempt: Attempt, *, forced: bool) -> None:
+        """What ends with this process, and no scrape will see."""
+        if attempt.lost:
+            self._metrics.processed({(attempt.kind.name, How.LEASE_LOST): 1})
+        ended = self._metrics.last_word()
+        if forced:
+            ended[attempt.kind.name, FORCED] = 1
+        try:
+            self._beat.count_ended(ended)
+        except DatabaseError as error:
+            log.warning("could not count what ended: %s", in_one_line(error))
 
     def _speak_to_database(self, now: float) -> None:
         attempt = self._progress.attempt

@@ -144,6 +144,11 @@ class Line:
         """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease; but what
         the lease queries of the tokens `strays` may have leased never started."""
         self._systemd.stopping()
+        if self._progress.database_up:
+            try:
+                self._beat.count_ended(self._metrics.last_word())
+            except psycopg.Error as error:
+                log.warning("could not count what ended since the last scrape: %s", explained(error))
         if clean:
             try:
                 self._beat.unregister(self._identity.id, strays)

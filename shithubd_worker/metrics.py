@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 # Up to an hour: the longest of the usual limits are ten and fifteen minutes.
 DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+# A worker that told no scrape for so long is scraped by nobody: two minutes is the longest usual interval.
+UNSCRAPED_SECONDS = 120.0
 STATES = ("starting", "idle", "running", "held", "reconnecting", "stopping")
 
 
@@ -61,7 +63,9 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
             return Histogram(ours + name, text, labels, buckets=buckets, registry=self.registry)
 
-        self._processed = counter("jobs_processed", "Attempts that ended, by outcome.", ["kind", "outcome"])
+        # Crashed is told by others, and counted in the database: queue_gauges.py.
+        self._processed = Processed(kinds, [how for how in How if how is not How.CRASHED])
+        self.registry.register(self._processed)
         self._claims = counter("claims", "Lease queries, by result.", ["result"])
         self._renewals = counter("lease_renewals", "Renewals of the running job's lease, by result.", ["result"])
         self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
@@ -91,9 +95,6 @@ class Metrics:
         gauge("schema_version", "The version of the schema that this release brings.").set(newest_version())
         gauge("info", "1; this process as jobs.leased_by names it.", ["leased_by"]).labels(leased_by).set(1)
         for kind in kinds:
-            for how in How:
-                if how != How.CRASHED:  # that is told by others, and counted in the database: queue_gauges.py
-                    self._processed.labels(kind, how)
             self._fenced.labels(kind)
             self._refused.labels(kind)
             self._in_flight.labels(kind)
@@ -162,8 +163,11 @@ class Metrics:
 
     def processed(self, ended: Mapping[tuple[str, How], int]) -> None:
         """Attempts were settled: how many, by kind and outcome."""
-        for (kind, how), count in ended.items():
-            self._processed.labels(kind, how).inc(count)
+        self._processed.add(ended)
+
+    def last_word(self) -> dict[tuple[str, str], int]:
+        """The same of those that no scrape has told of, for the database to count. From now on none will."""
+        return self._processed.last_word()
 
     def fenced(self, kind: str) -> None:
         """A settle was refused."""
@@ -197,6 +201,50 @@ class LinesLost(Collector):
         """The sum, at a scrape."""
         text = "Log lines that were lost because nobody read them: a journal that stands still, or a full pipe."
         yield CounterMetricFamily("shithub_worker_log_lines_lost", text, value=logs.dropped())
+
+
+class Processed(Collector):
+    """Attempts that ended, by kind and outcome; and which of them no scrape has told of.
+
+    Those the worker leaves to the database when it goes, so that each is counted once: one that ended a second before
+    its worker, or with it, too. Both threads write.
+    """
+
+    def __init__(self, kinds: Iterable[str], outcomes: Sequence[How]) -> None:
+        self._counts = {(kind, how): 0 for kind in kinds for how in outcomes}
+        self._told = dict(self._counts)
+        self._told_at = time.monotonic()
+        self._gone = False
+        self._lock = threading.Lock()
+
+    def add(self, ended: Mapping[tuple[str, How], int]) -> None:
+        """Count so many more."""
+        with self._lock:
+            for pair, count in ended.items():
+                self._counts[pair] += count
+
+    def last_word(self) -> dict[tuple[str, str], int]:
+        """How many no scrape has told of; and none will. A worker that nobody scrapes has none: what was counted over
+        its whole life would be seen as if it were of this moment."""
+        with self._lock:
+            self._gone = True
+            if time.monotonic() - self._told_at > UNSCRAPED_SECONDS:
+                return {}
+            left: dict[tuple[str, str], int] = {pair: count - self._told[pair] for pair, count in self._counts.items()}
+        return {pair: count for pair, count in left.items() if count}
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """One family, for a scrape; none once the last word is said."""
+        family = CounterMetricFamily(
+            "shithub_worker_jobs_processed", "Attempts that ended, by outcome.", labels=["kind", "outcome"]
+        )
+        with self._lock:
+            if self._gone:
+                return
+            for pair, count in self._counts.items():
+                family.add_metric(pair, count)
+            self._told, self._told_at = dict(self._counts), time.monotonic()
+        yield family
 
 
 class BulkHistogram(Collector):

@@ -139,7 +139,8 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
       ExecStopPost=-/usr/bin/shithubd-worker release-dead
     """
     from shithubd_worker import logs
-    from shithubd_worker.store import Beat
+    from shithubd_worker.dead_man import SIGNAL
+    from shithubd_worker.store import FORCED, Beat
 
     if not invocation_id:
         raise click.UsageError(
@@ -148,12 +149,18 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     _use_kept_passfile()
     result, code = os.environ.get("SERVICE_RESULT", "unknown"), os.environ.get("EXIT_STATUS", "unknown")
     beat = Beat(shared.connect("shithubd-worker release-dead"), shared.schema_name)
-    returned = beat.release_invocation(invocation_id, f"its worker died: systemd says {result}, status {code}")
+    held = code == SIGNAL.name.removeprefix("SIG")
+    died = "was ended, because a handler held the interpreter" if held else "died"
+    returned = beat.release_invocation(invocation_id, f"its worker {died}: systemd says {result}, status {code}")
+    if held and len(returned) == 1:  # of several, nobody can say which one it was
+        beat.count_ended({(returned[0][1], FORCED): 1})
     if as_json:
         emit([{"id": job, "kind": kind, "outcome": how} for job, kind, how in returned])
     else:
         if in_journal := logs.is_the_journal(sys.stderr):
             logs.configure("text", "info")
+        if held and in_journal:
+            logs.held_interpreter([(job, kind) for job, kind, _ in returned])
         for job, kind, how in returned:
             if in_journal:
                 logs.returned(job, kind, how)

@@ -8,7 +8,10 @@ from unittest.mock import MagicMock
 import pytest
 from test_dead_man_race import attempt, control
 
+from shithubd_worker import metrics
 from shithubd_worker.host import Stop
+from shithubd_worker.metrics import Metrics
+from shithubd_worker.model import How
 from shithubd_worker.progress import Progress
 
 BOTH = (True, False)
@@ -42,3 +45,28 @@ def test_a_lease_that_the_main_thread_just_ended_is_not_counted_as_lost(shielded
     thread._beat.renew.return_value = False
     thread._renew(1.0, running)
     assert thread._metrics.renewed.called is not shielded
+
+
+@pytest.fixture
+def counting():
+    return Metrics(["a", "b"], "web1:1")
+
+
+def told(counting):
+    samples = [s for family in counting.registry.collect() for s in family.samples]
+    return {(s.labels["kind"], s.labels["outcome"]): s.value for s in samples if "jobs_processed" in s.name and s.value}
+
+
+def test_the_last_word_has_what_no_scrape_has_told_of_and_no_scrape_tells_of_it_later(counting):
+    counting.processed({("a", How.RETRY): 2, ("b", How.OK): 1})
+    assert told(counting) == {("a", "retry"): 2, ("b", "ok"): 1}
+    counting.processed({("a", How.RETRY): 3})
+    assert counting.last_word() == {("a", How.RETRY): 3}
+    assert told(counting) == {}
+
+
+def test_a_worker_that_nobody_scrapes_leaves_no_word(counting, monkeypatch):
+    counting.processed({("a", How.RETRY): 2})
+    now = metrics.time.monotonic() + metrics.UNSCRAPED_SECONDS + 1
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    assert counting.last_word() == {}
