@@ -45,10 +45,10 @@ def _quantile(histogram: str, labels: str, by: str = "le") -> str:
     return f"histogram_quantile(0.95, sum by ({by}) (rate({histogram}_bucket{{{labels}}}{RECENTLY})))"
 
 
-def _ended(outcomes: str, by: str) -> str:
-    """Attempts that ended: by the word of the worker, or with its death, of which all workers say the same."""
-    died = f"max by (kind, outcome) (rate(shithubd_leases_returned_total{{{QUEUE}}}{RECENTLY}))"
-    return f"sum by ({by}) (rate({ENDED}{{{BOTH}, outcome{outcomes}}}{RECENTLY}) or {died})"
+def _ended(outcomes: str, by: str, died: str = "") -> str:
+    """Attempts that ended: by the word of the worker, or with it (then `died` is which), of which all say the same."""
+    with_it = f"rate(shithubd_leases_returned_total{{{QUEUE}, outcome{died or outcomes}}}{RECENTLY})"
+    return f"sum by ({by}) (rate({ENDED}{{{BOTH}, outcome{outcomes}}}{RECENTLY}) or max by (kind, outcome) ({with_it}))"
 
 
 ROWS: dict[str, tuple[Panel, ...]] = {
@@ -116,7 +116,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ("JobFailureRatioHigh", "KindOnlyFails"),
             (
                 Line(
-                    _ended('=~"retry|failed|poison"', "kind") + " / " + _ended('!~"released|lease_lost"', "kind"),
+                    _ended('=~"retry|failed|poison"', "kind", '=~"retry|failed|poison|crashed"')
+                    + " / "
+                    + _ended('!~"released|lease_lost"', "kind"),
                     "{{kind}}",
                 ),
             ),
@@ -159,15 +161,20 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "What was cut short",
             "Workers that started anew, and leases that ended otherwise than by their worker's word.",
             "short",
-            ("WorkerCrashLooping", "ExpiredLeases", "FencedWrites", "DatabaseClockStepped"),
+            ("WorkerCrashLooping", "KindEndsItsProcess", "ExpiredLeases", "FencedWrites", "DatabaseClockStepped"),
             (
                 Line(
                     f'sum(changes(process_start_time_seconds{{job="shithubd-worker", {WORKER}}}{RECENTLY}))',
                     "worker starts",
                 ),
                 Line(
-                    f"sum(max by (kind, outcome) (increase(shithubd_leases_returned_total{{{QUEUE}}}{RECENTLY})))",
+                    "sum(max by (kind, outcome) (increase("
+                    f'shithubd_leases_returned_total{{{QUEUE}, outcome=~"crashed|poison"}}{RECENTLY})))',
                     "leases taken back",
+                ),
+                Line(
+                    f"sum(max by (kind) (increase(shithubd_forced_ends_total{{{QUEUE}}}{RECENTLY})))",
+                    "workers ended for a job",
                 ),
                 Line(f"sum(increase(shithub_worker_fenced_writes_total{{{BOTH}}}{RECENTLY}))", "leases lost"),
                 Line(f"sum(max by (kind) (shithubd_job_expired_leases{{{QUEUE}}}))", "leases expired"),

@@ -337,6 +337,8 @@ class Attempt:
             return self._failed_attempt(storable(f"{reason}\n{stood}".rstrip()))
         ran = self._clock() - self.started_at
         reason = f"interrupted after {ran:.1f} s: longer than max_runtime ({self.kind.max_runtime:g} s)"
+        if self.runtime_deadline != self.started_at + self.kind.max_runtime:
+            reason = f"interrupted after {ran:.1f} s: longer than it had asked for by job.extend()"
         return self._failed_attempt(storable(f"{reason}\n{stood}".rstrip()))
 
     def _arm(self) -> None:

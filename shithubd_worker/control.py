@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING
 from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.clock import Clock
-from shithubd_worker.errors import EXIT_FORCED, EXIT_OK, ConfigError
-from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, end_process
-from shithubd_worker.model import Finished, Identity
+from shithubd_worker.dead_man import SIGNAL, DeadMan
+from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
+from shithubd_worker.host import PATIENCE_SECONDS, Stop, Systemd, Wakeup, end_process
+from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.raised import stands_at
 from shithubd_worker.relief import Relief
 from shithubd_worker.session import DatabaseError, in_one_line, lost
 from shithubd_worker.settling import Settler
-from shithubd_worker.store import Beat
+from shithubd_worker.store import FORCED, Beat
 from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:
@@ -126,8 +127,8 @@ class Control(threading.Thread):
 
     def run(self) -> None:
         """Every tick: hear, keep deadlines, speak to the database, speak to systemd."""
-        # A handler may have blocked all signals in its thread: then a stop is taken by this one, or by none.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        # A handler may have blocked all signals in its thread: then a stop, or the dead man's, is taken by this one.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, SIGNAL})
         while not self._finished:
             # Quicker while there is something that a slow handler would keep.
             self._progress.watched = self._tray.at_hand or self._settler.waiting
@@ -139,7 +140,7 @@ class Control(threading.Thread):
                 self._speak_to_systemd(time.monotonic())
             except Exception:  # a fault here must end the process, not leave a worker without its control thread
                 log.exception("the control thread failed")
-                end_process(EXIT_FORCED)
+                end_process(EXIT_ERROR)
 
     def _listen(self, seconds: float) -> None:
         """Until somebody calls, or the database does: that it ends this connection is news."""
@@ -233,8 +234,22 @@ class Control(threading.Thread):
                 self._beat.unregister(self._identity.id, self._strays())
         except DatabaseError as error:
             log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
+        else:
+            self._count_ended(attempt, forced=code == EXIT_FORCED)
         self._systemd.stopping()
         end_process(code)
+
+    def _count_ended(self, attempt: Attempt, *, forced: bool) -> None:
+        """What ends with this process, and no scrape will see."""
+        if attempt.lost:
+            self._metrics.processed({(attempt.kind.name, How.LEASE_LOST): 1})
+        ended = self._metrics.last_word()
+        if forced:
+            ended[attempt.kind.name, FORCED] = 1
+        try:
+            self._beat.count_ended(ended)
+        except DatabaseError as error:
+            log.warning("could not count what ended: %s", in_one_line(error))
 
     def _speak_to_database(self, now: float) -> None:
         attempt = self._progress.attempt
@@ -253,6 +268,7 @@ class Control(threading.Thread):
             self._refusals = self._refusals + 1 if self._beat.opened else 0
             self._beat.close()
             self._tries += 1
+            self._progress.away = True
             self._lost_at = time.monotonic()
             if self._beat.login_refused is not None:
                 self._wake_main()  # nobody beats any more: it must end
@@ -262,7 +278,9 @@ class Control(threading.Thread):
         else:
             if self._tries:
                 self._wake_main()  # it may wait to look for itself
+                self._metrics.reconnected("control")
             self._tries = self._refusals = 0
+            self._progress.away = False
             if attempt is not None and now >= self._renew_again_at:  # no renewal was refused just now
                 attempt.asked_at, attempt.unreachable = None, False
 
@@ -305,8 +323,8 @@ class Control(threading.Thread):
         self._renew_again_at = sent_at + AGAIN_SECONDS  # in case that the database refuses it
         renewed = self._beat.renew(attempt.lease, timeout)
         self._renew_again_at = 0.0
-        self._metrics.renewed(ok=renewed)
         if renewed:
+            self._metrics.renewed(ok=True)
             attempt.lease_deadline = sent_at + timeout
             # At once: a handler that holds the interpreter may not let this thread run again.
             with self._dead_man.held():
@@ -315,13 +333,14 @@ class Control(threading.Thread):
         elif not attempt.over and not attempt.shielded:
             # Not if the main thread is just committing the settle: then the lease is gone because it was ended.
             attempt.lost = True
+            self._metrics.renewed(ok=False)
             self._ring()
 
     def _show(self, now: float, attempt: Attempt | None) -> None:
         """Beat when it is due, and when what `status` should show has changed. That a worker went from one quick job to
         the next is no news: it beats no more often, however many there are."""
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
-        state = self.state
+        state = self._progress.word(self._stop_wish, answered=True)
         token, unsettled = running.lease.token if running else None, self._settler.unsettled
         shown = ("at work" if state in ("idle", "running") else state, token, unsettled)
         told_again = BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS
@@ -349,18 +368,7 @@ class Control(threading.Thread):
         self._progress.holds = holds
         self._beat_at, self._shown, self._show_again_at = now, shown, 0.0
 
-    @property
-    def state(self) -> str:
-        """What the worker is doing, in one word."""
-        return self._progress.word(self._stop_wish)
-
-    def running(self) -> tuple[str, float] | None:
-        """Which kind runs now, and for how many seconds: for a scrape."""
-        attempt = self._progress.attempt
-        return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
-
     def _speak_to_systemd(self, now: float) -> None:
-        self._metrics.state(self.state)
         if not self._progress.ready:
             return
         if now - self._status_at >= TOLD_AGAIN_SECONDS:  # systemd tells each change to all who listen on its bus
@@ -381,4 +389,4 @@ class Control(threading.Thread):
             self._systemd.extend(min(15.0, self._stop_wish.kill_at - now + 5.0))
 
     def _status_line(self, now: float) -> str:
-        return self._progress.sentence(self._stop_wish, now, away=self._tries > 0) + self._refused
+        return self._progress.sentence(self._stop_wish, now) + self._refused

@@ -85,13 +85,10 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 class Hooks:
-    """What happens at each fork by Python in this process. `pause` before it, and `resume` in the worker after it, are
-    for what would not survive it; `disown` gives a child its signals back."""
+    """What happens at each fork by Python in this process: `disown` gives a child its signals back."""
 
-    def __init__(self, *, pause: Callable[[], None], resume: Callable[[], None], disown: Callable[[], None]) -> None:
+    def __init__(self, disown: Callable[[], None]) -> None:
         _page[0] = 1  # whoever runs a worker is one, forked or not
-        self._pause = pause
-        self._resume = resume
         self._disown = disown
         self._masks: dict[int, set[int | signal.Signals]] = {}  # by thread: what it had blocked before it forks
         self._forked = False
@@ -105,13 +102,10 @@ class Hooks:
             return
         # A signal that reached the child before its handlers are its own would be heard as the worker's.
         self._masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self._pause()
 
     def _in_worker(self) -> None:
-        if self._forked:
-            return
-        self._resume()
-        self._unblock()
+        if not self._forked:
+            self._unblock()
 
     def _in_child(self) -> None:
         if self._forked:

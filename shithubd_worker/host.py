@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import faulthandler
 import math
 import os
 import signal
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,10 +15,8 @@ from uuid import uuid4
 
 import sdnotify
 
-from shithubd_worker.errors import EXIT_FORCED
 from shithubd_worker.forks import keep_private
 from shithubd_worker.model import Identity
-from shithubd_worker.outlets import unblocked
 from shithubd_worker.plain import on_one_line
 
 # After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
@@ -28,7 +24,6 @@ PATIENCE_SECONDS = 2.0
 # A process that stood still between its look at the clock and the call of the kernel has set the timer later.
 TIMER_TOLERANCE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")  # of unix(7): pid, uid, gid
-_THREADS = Path("/proc/self/task")
 OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
 
 
@@ -231,80 +226,7 @@ def signals_elsewhere() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class DeadMan:
-    """Ends the process with its stacks on stderr unless it is put off in time: for a call that holds the GIL, where no
-    signal handler and no thread of Python's gets a turn. faulthandler's timer is a thread of C.
-
-    Arming starts a thread and waits for the end of the last one: some 30 µs, but a third of a second on a busy machine,
-    in which nothing else of this process runs. So a job that is covered by an earlier arming arms nothing.
-    Both threads call it. The main thread first tells which attempt it goes to, and then asks whether the timer covers
-    it. The control thread does the reverse: inside `held`, where the timer covers nobody, it looks whether the attempt
-    that it has seen is still the one, and only then moves the timer. So one of the two sees the other.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._fires_at = math.inf
-        self._thread = ""  # the timer's: its number
-        self._held = False
-        self._lock = threading.RLock()  # a signal handler of a library may fork anywhere
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """For the control thread: nobody else moves the timer meanwhile, and nobody counts on it."""
-        with self._lock:
-            self._held = True
-            try:
-                yield
-            finally:
-                self._held = False
-
-    def covers(self, latest: float, slack: float) -> bool:
-        """Does it fire at `latest` or before, by at most `slack` seconds? Asked for each job, so without the lock."""
-        return not self._held and latest - slack <= self._fires_at <= latest
-
-    def cover(self, latest: float, slack: float = math.inf) -> None:
-        """Make sure that it does, and that nobody has taken faulthandler's timer for himself."""
-        with self._lock:
-            if not latest - slack <= self._fires_at <= latest or not (_THREADS / self._thread).exists():
-                self.put_off(latest)
-
-    def put_off(self, until: float) -> None:
-        """Let it fire at `until` and no earlier."""
-        with self._lock:
-            before = set(_THREADS.iterdir())
-            with signals_elsewhere():  # faulthandler's timer is a new thread each time
-                faulthandler.dump_traceback_later(max(0.01, until - self._clock()), exit=True, file=unblocked(2))
-            self._fires_at = until
-            # If a handler started a thread just now too, it isn't known which is which: armed anew by the next `cover`.
-            started = set(_THREADS.iterdir()) - before
-            self._thread = started.pop().name if len(started) == 1 else "unknown"
-
-    def pause(self) -> None:
-        """Before a fork. The child would have the timer without its thread, and wait for that for ever."""
-        self._lock.acquire()  # until `resume`: nobody arms it in between
-        self._held = True
-        if self._fires_at != math.inf:
-            faulthandler.cancel_dump_traceback_later()
-
-    def resume(self) -> None:
-        """After it, in the worker."""
-        if self._fires_at != math.inf:
-            self.put_off(self._fires_at)
-        self._held = False
-        self._lock.release()
-
-    def stand_down(self, within: float = math.inf) -> None:
-        """No handler runs any more: take it back, if it would fire within so many seconds."""
-        if self._fires_at - self._clock() > within:  # after each job, so without the lock
-            return
-        with self._lock:
-            if self._fires_at - self._clock() <= within and self._fires_at != math.inf:
-                faulthandler.cancel_dump_traceback_later()
-                self._fires_at = math.inf
-
-
-def end_process(code: int = EXIT_FORCED) -> None:
+def end_process(code: int) -> None:
     """End this process at once, from any thread, without asking a handler that doesn't listen."""
     os._exit(code)
 

@@ -118,7 +118,6 @@ class Line:
 
     def ready(self) -> None:
         """From now on the worker leases: say so."""
-        self._metrics.database_up(up=True)
         log.info(
             "%s, schema %s, kinds %s", self._identity.leased_by, self._queue.schema, ", ".join(self._kinds) or "none"
         )
@@ -149,6 +148,11 @@ class Line:
         """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease; but what
         the lease queries of the tokens `strays` may have leased never started."""
         self._systemd.stopping()
+        if self._progress.database_up:
+            try:
+                self._beat.count_ended(self._metrics.last_word())
+            except psycopg.Error as error:
+                log.warning("could not count what ended since the last scrape: %s", explained(error))
         if clean:
             try:
                 self._beat.unregister(self._identity.id, strays)
@@ -163,7 +167,6 @@ class Line:
         why = self._queue.last_word or (explained(error) if isinstance(error, psycopg.Error) else error)
         log.warning("the database is away: %s", why, extra={"event": logs.DATABASE_AWAY})
         self._progress.database_up = False
-        self._metrics.database_up(up=False)
         lost_at, tries, refusals = time.monotonic(), 0, self.failures
         self.failures += 1
         while not (self._stop.wanted and (not unsettled or time.monotonic() >= self._stop.release_at)) or not tries:
@@ -183,8 +186,7 @@ class Line:
             self._progress.database_up = True
             self._progress.found_at = time.monotonic()
             self._wake_control()  # it need not look for itself
-            self._metrics.database_up(up=True)
-            self._metrics.reconnected()
+            self._metrics.reconnected("main")
             return True
         return False
 

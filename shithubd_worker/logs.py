@@ -211,6 +211,16 @@ def returned(job: int, kind: str, how: str) -> None:
     )
 
 
+def held_interpreter(jobs: Sequence[tuple[int, str]]) -> None:
+    """A worker was ended because a handler let nothing else run: which of these jobs (id, kind) it was, if only one."""
+    ending = "held the interpreter until its lease was nearly over, and its worker was ended for that: see its stack"
+    if len(jobs) == 1:
+        (job, kind), *_ = jobs
+        log.critical("job %d (%s) %s", job, kind, ending, extra={"job_id": job, "kind": kind, "event": HANDLER_ENDED})
+    else:
+        log.critical("one of %d jobs %s", len(jobs), ending)
+
+
 def clock_stepped(seconds: float) -> None:
     """The database's clock was set."""
     log.warning(

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 # Up to an hour: the longest of the usual limits are ten and fifteen minutes.
 DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+# A worker that told no scrape for so long is scraped by nobody: two minutes is the longest usual interval.
+UNSCRAPED_SECONDS = 120.0
 STATES = ("starting", "idle", "running", "held", "pausing", "reconnecting", "stopping")
 
 
@@ -61,12 +63,14 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
             return Histogram(ours + name, text, labels, buckets=buckets, registry=self.registry)
 
-        self._processed = counter("jobs_processed", "Attempts that ended, by outcome.", ["kind", "outcome"])
+        # Crashed is told by others, and counted in the database: queue_gauges.py.
+        self._processed = Processed(kinds, [how for how in How if how is not How.CRASHED])
+        self.registry.register(self._processed)
         self._claims = counter("claims", "Lease queries, by result.", ["result"])
         self._renewals = counter("lease_renewals", "Renewals of the running job's lease, by result.", ["result"])
         self._fenced = counter("fenced_writes", "Settles refused because the lease was lost.", ["kind"])
         self._refused = counter("refused_writes", "Leases and settles of a job that the database refused.", ["kind"])
-        self._reconnects = counter("db_reconnects", "Times the database went away and came back.")
+        self._reconnects = counter("db_reconnects", "Connections that were lost and made anew.", ["thread"])
         self.registry.register(LinesLost())
         self._clock_steps = counter("clock_steps", "Times the database's clock was set.", ["direction"])
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
@@ -91,9 +95,6 @@ class Metrics:
         gauge("schema_version", "The version of the schema that this release brings.").set(newest_version())
         gauge("info", "1; this process as jobs.leased_by names it.", ["leased_by"]).labels(leased_by).set(1)
         for kind in kinds:
-            for how in How:
-                if how != How.CRASHED:  # that is told by others, and counted in the database: queue_gauges.py
-                    self._processed.labels(kind, how)
             self._fenced.labels(kind)
             self._refused.labels(kind)
             self._in_flight.labels(kind)
@@ -101,18 +102,26 @@ class Metrics:
         for family, values in (
             (self._claims, ("job", "empty", "error")),
             (self._renewals, ("ok", "lost")),
+            (self._reconnects, ("main", "control")),
             (self._wakeups, ("notify", "poll")),
             (self._clock_steps, ("ahead", "back")),
         ):
             for value in values:
                 family.labels(value)
-        self.state("starting")
+        for name in STATES:
+            self._state.labels(name).set(float(name == "starting"))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    def watch(self, running: Callable[[], tuple[str, float] | None]) -> None:
-        """Learn where to ask, at a scrape, which kind runs now and for how many seconds."""
+    def watch(
+        self,
+        state: Callable[[], str],
+        running: Callable[[], tuple[str, float] | None],
+        database_up: Callable[[], bool],
+    ) -> None:
+        """Learn where to ask, at a scrape: the state, which kind runs now and for how many seconds, and whether the
+        database answers. Asked then, because what is written down is as old as its writer's last turn."""
 
         def in_flight(kind: str) -> float:
             now = running()
@@ -122,6 +131,12 @@ class Metrics:
             now = running()
             return time.time() - now[1] if now is not None and now[0] == kind else 0.0
 
+        def is_in(name: str) -> float:
+            return float(state() == name)
+
+        for name in STATES:
+            self._state.labels(name).set_function(partial(is_in, name))
+        self._database_up.set_function(database_up)
         for kind in self._kinds:
             self._in_flight.labels(kind).set_function(partial(in_flight, kind))
             self._started.labels(kind).set_function(partial(started, kind))
@@ -148,8 +163,11 @@ class Metrics:
 
     def processed(self, ended: Mapping[tuple[str, How], int]) -> None:
         """Attempts were settled: how many, by kind and outcome."""
-        for (kind, how), count in ended.items():
-            self._processed.labels(kind, how).inc(count)
+        self._processed.add(ended)
+
+    def last_word(self) -> dict[tuple[str, str], int]:
+        """The same of those that no scrape has told of, for the database to count. From now on none will."""
+        return self._processed.last_word()
 
     def fenced(self, kind: str) -> None:
         """A settle was refused."""
@@ -167,22 +185,13 @@ class Metrics:
         """The sleep ended."""
         self._wakeups.labels(source).inc()
 
-    def database_up(self, *, up: bool) -> None:
-        """The database is there, or not."""
-        self._database_up.set(int(up))
-
-    def reconnected(self) -> None:
-        """The database came back."""
-        self._reconnects.inc()
+    def reconnected(self, thread: str) -> None:
+        """The database came back for the `main` or the `control` thread."""
+        self._reconnects.labels(thread).inc()
 
     def clock_stepped(self, seconds: float) -> None:
         """The database's clock was set ahead by so many seconds, or back (below 0)."""
         self._clock_steps.labels("ahead" if seconds > 0 else "back").inc()
-
-    def state(self, state: str) -> None:
-        """What the worker is doing, in one word of STATES."""
-        for name in STATES:
-            self._state.labels(name).set(int(name == state))
 
 
 class LinesLost(Collector):
@@ -192,6 +201,50 @@ class LinesLost(Collector):
         """The sum, at a scrape."""
         text = "Log lines that were lost because nobody read them: a journal that stands still, or a full pipe."
         yield CounterMetricFamily("shithub_worker_log_lines_lost", text, value=logs.dropped())
+
+
+class Processed(Collector):
+    """Attempts that ended, by kind and outcome; and which of them no scrape has told of.
+
+    Those the worker leaves to the database when it goes, so that each is counted once: one that ended a second before
+    its worker, or with it, too. Both threads write.
+    """
+
+    def __init__(self, kinds: Iterable[str], outcomes: Sequence[How]) -> None:
+        self._counts = {(kind, how): 0 for kind in kinds for how in outcomes}
+        self._told = dict(self._counts)
+        self._told_at = time.monotonic()
+        self._gone = False
+        self._lock = threading.Lock()
+
+    def add(self, ended: Mapping[tuple[str, How], int]) -> None:
+        """Count so many more."""
+        with self._lock:
+            for pair, count in ended.items():
+                self._counts[pair] += count
+
+    def last_word(self) -> dict[tuple[str, str], int]:
+        """How many no scrape has told of; and none will. A worker that nobody scrapes has none: what was counted over
+        its whole life would be seen as if it were of this moment."""
+        with self._lock:
+            self._gone = True
+            if time.monotonic() - self._told_at > UNSCRAPED_SECONDS:
+                return {}
+            left: dict[tuple[str, str], int] = {pair: count - self._told[pair] for pair, count in self._counts.items()}
+        return {pair: count for pair, count in left.items() if count}
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """One family, for a scrape; none once the last word is said."""
+        family = CounterMetricFamily(
+            "shithub_worker_jobs_processed", "Attempts that ended, by outcome.", labels=["kind", "outcome"]
+        )
+        with self._lock:
+            if self._gone:
+                return
+            for pair, count in self._counts.items():
+                family.add_metric(pair, count)
+            self._told, self._told_at = dict(self._counts), time.monotonic()
+        yield family
 
 
 class BulkHistogram(Collector):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from shithubd_worker.dead_man import SIGNAL, DeadMan
 from shithubd_worker.forks import in_child
 from shithubd_worker.host import Alarm, Wakeup
 
@@ -65,7 +66,14 @@ class ProcessState:
     """
 
     def __init__(
-        self, *, on_stop: SignalHandler, on_alarm: SignalHandler, ears: Wakeup, alarm: Alarm, reload: bool
+        self,
+        *,
+        on_stop: SignalHandler,
+        on_alarm: SignalHandler,
+        ears: Wakeup,
+        alarm: Alarm,
+        dead_man: DeadMan,
+        reload: bool,
     ) -> None:
         self._on_stop = on_stop  # kept: each access to a method makes another object, and these are compared
         self._on_alarm = on_alarm
@@ -79,6 +87,7 @@ class ProcessState:
             self._handlers[signal.SIGHUP] = _only_heard
         self._ears = ears
         self._alarm = alarm
+        self._dead_man = dead_man
         self._mask: set[int] = set()
         self._settings: list[Any] = []
         self._umask = 0
@@ -89,6 +98,7 @@ class ProcessState:
         self._ears.catch_signals()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        self._take_dead_mans()
         self._mask = pthread_sigmask(signal.SIG_BLOCK, ())
         self._settings = [setting.read() for setting in SETTINGS]
         self._umask = os.umask(0o077)  # it can't be read without being set
@@ -123,6 +133,7 @@ class ProcessState:
         """In a forked child: what is ours becomes Python's default. Timers are not inherited."""
         signal.set_wakeup_fd(-1)
         self._alarm.mute()
+        self._dead_man.disown()
         for number, handler in self._handlers.items():
             if getsignal(number) is handler:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -142,6 +153,11 @@ class ProcessState:
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
 
+    def _take_dead_mans(self) -> None:
+        """Its signal ends the process, by its default. What writes the stacks before that, Python doesn't know of."""
+        signal.signal(SIGNAL, signal.SIG_DFL)
+        self._dead_man.listen()
+
     def _settings_changed(self) -> list[tuple[str, str]]:
         changed = []
         for setting, was in zip(SETTINGS, self._settings, strict=True):
@@ -158,6 +174,9 @@ class ProcessState:
             if getsignal(number) is not handler:
                 now = signal.signal(number, handler)
                 changed.append((f"the handler of {number.name}", f" ({now!r:.100})"))
+        if (now := getsignal(SIGNAL)) != signal.SIG_DFL:
+            self._take_dead_mans()
+            changed.append((f"the handler of {SIGNAL.name}", f" ({now!r:.100})"))
         if self._ears.lost_signals():
             changed.append(("the wakeup descriptor of signals", ""))
         if self._alarm.disturbed():

@@ -17,20 +17,27 @@ class Progress:
     # By the main thread:
     ticked_at: float = field(default_factory=time.monotonic)
     attempt: Attempt | None = None
-    database_up: bool = True
+    database_up: bool = True  # was the last thing that it asked answered?
     found_at: float = 0.0  # when the database was last found again
     ready: bool = False
     trouble: str = ""  # why it leases nothing at the moment
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
     watched: bool = False  # does it look at the tray often?
+    away: bool = False  # was the last thing that it asked not answered?
 
-    def word(self, stop: Stop) -> str:
-        """What the worker is doing: a word of metrics.STATES."""
+    @property
+    def reached(self) -> bool:
+        """Did the database answer the last thing that either thread asked?"""
+        return self.database_up and not self.away
+
+    def word(self, stop: Stop, *, answered: bool = False) -> str:
+        """What the worker is doing: a word of metrics.STATES. `answered`: as it is if the control thread, which tells
+        the database this word, gets an answer now."""
         attempt = self.attempt
         if stop.wanted:
             return "stopping"
-        if not self.database_up:
+        if not (self.database_up if answered else self.reached):
             return "reconnecting"
         if attempt is not None and not attempt.over:
             return "running"
@@ -38,19 +45,32 @@ class Progress:
             return "pausing"
         return "held" if self.holds else "idle"
 
-    def sentence(self, stop: Stop, now: float, *, away: bool) -> str:
-        """The same for the first line of `systemctl status`. `away`: the control thread can't reach the database."""
+    def is_up(self) -> bool:
+        """For a scrape: has this worker reached its database, and does it still?"""
+        return self.ready and self.reached
+
+    def state(self, stop: Stop) -> str:
+        """For a scrape: the word, once there is one."""
+        return self.word(stop) if self.ready else "starting"
+
+    def running(self) -> tuple[str, float] | None:
+        """For a scrape: which kind runs now, and for how many seconds."""
+        attempt = self.attempt
+        return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
+
+    def sentence(self, stop: Stop, now: float) -> str:
+        """The same for the first line of `systemctl status`."""
         attempt = self.attempt
         held = f"; held: {self.holds[0]}" if self.holds else ""
         if attempt is not None and not attempt.over:
             what = f"running {attempt.kind.name} {attempt.lease.id} for {now - attempt.started_at:.0f} s"
             if stop.wanted:
                 return f"stopping: {what}; released in {max(0.0, stop.release_at - now):.0f} s"
-            gone = "; database away" if away or not self.database_up else ""
+            gone = "" if self.reached else "; database away"
             return f"{what}; lease {max(0.0, attempt.lease_deadline - now):.0f} s{gone}{held}"
         if stop.wanted:
             return "stopping"
-        if not self.database_up:
+        if not self.reached:
             return "waiting for the database"
         if self.trouble:
             return f"pausing: {self.trouble}"

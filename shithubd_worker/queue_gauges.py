@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from shithubd_worker.metrics import STATES
 from shithubd_worker.model import How, State
 from shithubd_worker.session import Connect, Session
+from shithubd_worker.store import FORCED
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class QueueCollector(Collector):
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """The gauges, and one counter; what was counted in the queue is at most STALE_SECONDS old."""
+        """The gauges, and what ended with its worker; what was counted in the queue is at most STALE_SECONDS old."""
         with self._lock:
             began = time.monotonic()
             answer = self._read()
@@ -64,7 +65,7 @@ class QueueCollector(Collector):
         yield _family("queue_scrape_duration_seconds", "How long this scrape waited for them.", value=seconds)
         if answer is not None:
             yield from _of_this_moment(answer)
-            yield self._returned(answer["returned"])
+            yield from self._returned(answer["returned"])
         if answer is not None and counted:
             yield from _as_counted(answer, self._folded(answer["kinds"]))
 
@@ -114,24 +115,34 @@ class QueueCollector(Collector):
         other |= {"capped": [figure for kind in rest for figure in kind["capped"]]}
         return [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS] + [other]
 
-    def _returned(self, kinds: list[dict[str, Any]]) -> CounterMetricFamily:
-        """Leases returned from the dead, by kinds in the order of their first. Those that this worker knows are there
+    def _returned(self, kinds: list[dict[str, Any]]) -> Iterator[CounterMetricFamily]:
+        """What ended with its worker, by kinds in the order of their first. Those that this worker knows are there
         from the start, at 0, so that increase() sees the first; of the rest the same hundred keep their names."""
         sums = {kind: Counter[str]() for kind in self._known}
         for row in kinds:
             named = row["kind"] in self._known or len(sums) < len(self._known) + MOST_STRANGERS
             sums.setdefault(row["kind"] if named else OTHER, Counter()).update(
-                {how: row[how] for how in (How.CRASHED, How.POISON)}
+                {how: row[how] for how in (*How, FORCED)}
             )
-        family = CounterMetricFamily(
+        returned = CounterMetricFamily(
             "shithubd_leases_returned",
-            "Leases taken from owners that died or let them expire; poison: the job was failed for it.",
+            "Attempts that ended with their worker, so that no scrape of its own tells of them.",
             labels=["kind", "outcome"],
         )
+        forced = CounterMetricFamily(
+            "shithubd_forced_ends",
+            "Processes that were ended because a handler of the kind didn't stop when it had to.",
+            labels=["kind"],
+        )
         for kind, found in sums.items():
-            for how in (How.CRASHED, How.POISON):
-                family.add_metric([kind, how], found[how])
-        return family
+            known = kind in self._known
+            for how in How:
+                if known or found[how] or how in (How.CRASHED, How.POISON):  # strangers make few series
+                    returned.add_metric([kind, how], found[how])
+            if known or found[FORCED]:
+                forced.add_metric([kind], found[FORCED])
+        yield returned
+        yield forced
 
 
 def _younger(answer: dict[str, Any], seconds: float) -> bool:

@@ -34,6 +34,8 @@ _FORGET = (
 )
 
 
+# No outcome of an attempt, but counted beside them: see Beat.count_ended.
+FORCED = "forced"
 # Expired leases that one sweep returns.
 MOST_SWEPT = 2000
 
@@ -197,6 +199,13 @@ class Beat(Settling):
     def release_invocation(self, invocation_id: str, why: str) -> list[tuple[int, str, str]]:
         """The same for the process that systemd knows by this id."""
         return [(job, kind, how) for job, kind, how in self.rows("release_invocation_v1", invocation_id, why)]
+
+    def count_ended(self, ended: Mapping[tuple[str, str], int]) -> None:
+        """Count, for the metrics of all workers, what ended with a worker: how many, by kind and outcome. FORCED: so
+        many processes were ended because a handler of the kind didn't stop."""
+        if ended:
+            kinds, outcomes = zip(*ended, strict=True)
+            self.rows("count_ended_v1", list(kinds), list(outcomes), list(ended.values()))
 
     def unregister(self, worker: UUID, strays: Sequence[str]) -> None:
         """Give back what the lease queries of these tokens may have leased, and take the worker's row away."""

@@ -17,11 +17,12 @@ from shithubd_worker.attempt import Attempt
 from shithubd_worker.clock import Clock
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control
+from shithubd_worker.dead_man import DeadMan
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
 from shithubd_worker.exchange import Exchange
 from shithubd_worker.forks import Hooks
 from shithubd_worker.frontier import Frontier
-from shithubd_worker.host import Alarm, DeadMan, Stop, Systemd, Wakeup, identify, signals_elsewhere
+from shithubd_worker.host import Alarm, Stop, Systemd, Wakeup, identify, signals_elsewhere
 from shithubd_worker.line import Line
 from shithubd_worker.model import Finished, How, Lease, Outcome
 from shithubd_worker.patience import Patience
@@ -83,6 +84,7 @@ class Worker:
             on_alarm=self._on_alarm,
             ears=self._ears,
             alarm=self._alarm,
+            dead_man=self._dead_man,
             reload=reread is not None,
         )
         self._progress = Progress()
@@ -149,15 +151,15 @@ class Worker:
             settler=self._settler,
             strays=self._strays,
         )
-        metrics.watch(self._control.running)
+        metrics.watch(self.state, self._progress.running, self._progress.is_up)
 
     def state(self) -> str:
         """What the worker is doing, in one word of metrics.STATES."""
-        return self._control.state if self._progress.ready else "starting"
+        return self._progress.state(self._stop)
 
     def run(self) -> int:
         """Work until somebody asks to stop, or until the queue is empty if that was asked for."""
-        Hooks(pause=self._dead_man.pause, resume=self._dead_man.resume, disown=self._process_state.disown).install()
+        Hooks(self._process_state.disown).install()
         self._process_state.take()
         try:
             return self._live()

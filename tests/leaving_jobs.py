@@ -43,6 +43,7 @@ STOPS = {
 }
 OTHERS = {
     "the handler of SIGURG": lambda: signal.signal(signal.SIGURG, signal.SIG_DFL),
+    "the handler of SIGVTALRM": lambda: signal.signal(signal.SIGVTALRM, nothing),
     "sys.setswitchinterval (60": lambda: sys.setswitchinterval(60),
     "sys.setrecursionlimit (200": lambda: sys.setrecursionlimit(200),
     "sys.setprofile": lambda: sys.setprofile(nothing),
@@ -56,7 +57,7 @@ LEFT = {**DEADLINES, **STOPS, **OTHERS}
 
 def state():
     """What the next handler finds."""
-    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGURG)
+    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGVTALRM)
     umask = os.umask(0)
     os.umask(umask)
     wakeup = signal.set_wakeup_fd(-1)

@@ -41,6 +41,9 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     The log names what only a restart changes. If anything is wrong there, nothing is taken over, and log and status
     say so.
 
+    A handler that doesn't stop ends its worker. It ignored its interrupt: exit code 70, and its job is settled. It held
+    the interpreter until its lease was nearly over: signal 26 (VTALRM), and its job is in the queue again.
+
     \b
     Examples:
       shithubd-worker run --handlers myforge.jobs:registry
@@ -82,7 +85,8 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
       ExecStopPost=-/usr/bin/shithubd-worker release-dead
     """
     from shithubd_worker import logs
-    from shithubd_worker.store import Beat
+    from shithubd_worker.dead_man import SIGNAL
+    from shithubd_worker.store import FORCED, Beat
 
     if not invocation_id:
         raise click.UsageError(
@@ -91,12 +95,18 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     _use_kept_passfile()
     result, code = os.environ.get("SERVICE_RESULT", "unknown"), os.environ.get("EXIT_STATUS", "unknown")
     beat = Beat(shared.connect("shithubd-worker release-dead"), shared.schema_name)
-    returned = beat.release_invocation(invocation_id, f"its worker died: systemd says {result}, status {code}")
+    held = code == SIGNAL.name.removeprefix("SIG")
+    died = "was ended, because a handler held the interpreter" if held else "died"
+    returned = beat.release_invocation(invocation_id, f"its worker {died}: systemd says {result}, status {code}")
+    if held and len(returned) == 1:  # of several, nobody can say which one it was
+        beat.count_ended({(returned[0][1], FORCED): 1})
     if as_json:
         emit([{"id": job, "kind": kind, "outcome": how} for job, kind, how in returned])
     else:
         if in_journal := logs.is_the_journal(sys.stderr):
             logs.configure("text", "info")
+        if held and in_journal:
+            logs.held_interpreter([(job, kind) for job, kind, _ in returned])
         for job, kind, how in returned:
             if in_journal:
                 logs.returned(job, kind, how)

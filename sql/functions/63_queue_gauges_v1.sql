@@ -1,8 +1,8 @@
 -- What the metrics endpoint shows of the queue, in one answer: each kind as in kinds_v1, by the counts of queue_counts
 -- (how old they are: `age`, in seconds; null if nobody counted yet); and, of this moment, the paused kinds with the
 -- start of their pause, the holds by scope, the workers by state, the days of history ready, the version of the schema, and
--- the dead rows of jobs that no vacuum has removed yet, as PostgreSQL's statistics have them; and, of all time, the leases
--- returned from the dead, the kinds in the order of their first. Reads no job.
+-- the dead rows of jobs that no vacuum has removed yet, as PostgreSQL's statistics have them; and, of all time, what
+-- ended with its worker, the kinds in the order of their first. Reads no job.
 CREATE OR REPLACE FUNCTION queue_gauges_v1() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$

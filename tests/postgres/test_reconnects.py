@@ -65,7 +65,7 @@ def cut_off():
     with deaf_port() as port:
         connect = connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test")
         stop, me, wakeup = Stop(0.0), identify(), Wakeup()
-        nothing = SimpleNamespace(database_up=lambda **_: None, woken=lambda _: None)
+        nothing = SimpleNamespace(woken=lambda _: None)
         made = line.Line(
             Config(),
             me,

@@ -20,7 +20,7 @@ from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.operations import Operations, Scope
 from shithubd_worker.registry import Registry
 from shithubd_worker.session import connector
-from shithubd_worker.store import Beat, record_lost
+from shithubd_worker.store import FORCED, Beat, record_lost
 
 registry = Registry()
 registry.handler("k")(lambda job: None)
@@ -65,6 +65,7 @@ def work(database, url):
         bare.settle(retried, Outcome(How.RETRY, "no", 1000.0))
         record_lost(bare.queue, me.leased_by, Finished(lost, Outcome(How.LEASE_LOST, "late"), "7d", 0.0))
         bare.queue.housekeep(drop=bare.queue.may_drop)
+        beat.count_ended({("k", FORCED): 1})
         beat.unregister(me.id, [])
         bare.queue.value("enqueues_notify_v1")
         nothing: list[str] = []

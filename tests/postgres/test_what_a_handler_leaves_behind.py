@@ -11,7 +11,7 @@ from conftest import WorkerProcess, eventually, new_database
 from leaving_jobs import DEADLINES, KINDS, LEFT, NOTES
 from psycopg.conninfo import conninfo_to_dict
 
-from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED
+from shithubd_worker.errors import EXIT_ERROR
 
 HANDLERS = "leaving_jobs:registry"
 
@@ -127,12 +127,10 @@ def test_a_handler_that_changes_the_way_to_the_database_leads_the_worker_nowhere
     assert worker.terminate() == 0
 
 
-def test_a_handler_that_closes_the_workers_descriptors_ends_it_with_a_code_of_its_own_and_loses_no_job(
-    database, start_worker
-):
+def test_a_handler_that_closes_the_workers_descriptors_ends_it_as_a_fault_and_loses_no_job(database, start_worker):
     job = enqueue(database, "leave.no_descriptor")
     other = enqueue(database, "leave.something", what="sys.setprofile")
-    assert start_worker(handlers=HANDLERS, ready=False).wait() in (EXIT_ERROR, EXIT_FORCED)
+    assert start_worker(handlers=HANDLERS, ready=False).wait() == EXIT_ERROR
     assert history(database, job) in ([], ["crashed"])
     worker = start_worker("--kind", "leave.something", handlers=HANDLERS)
     eventually(lambda: history(database, other) == ["ok"], "the other job ran")

@@ -132,7 +132,7 @@ def test_a_handler_that_ignores_max_runtime_is_ended_with_its_process_and_counts
 def test_a_handler_that_holds_the_gil_is_ended_before_its_lease_and_its_job_returns(database, start_worker, how):
     hog = enqueue(database, "test.gil", how=how)
     worker = start_worker("--kind", "test.gil")
-    assert worker.wait() == 1
+    assert worker.wait() == -signal.SIGVTALRM
     assert "sample_jobs.py" in worker.log  # the stack, for the journal: the last that it wrote
     ended = worker.log_path.stat().st_mtime
     assert database.value("SELECT lease_expires_at > to_timestamp(%s) FROM jobs WHERE id = %s", ended, hog)
@@ -476,7 +476,8 @@ def test_a_database_that_restarts_costs_no_attempt_and_loses_no_job(database, st
     eventually(lambda: history(database, slow) == ["ok"], "settled after the restart")
     assert database.value("SELECT count(*) FROM effects") == 1
     # The job was settled by its own connection. The main thread finds out that its own is gone after that.
-    eventually(lambda: worker.metric("shithub_worker_db_reconnects_total") >= 1, "the main thread is back, too")
+    back = 'shithub_worker_db_reconnects_total{thread="main"}'
+    eventually(lambda: worker.metric(back) >= 1, "the main thread is back, too")
     eventually(lambda: worker.metric("shithub_worker_db_up") == 1, "and says so")
     assert worker.terminate() == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -13,13 +14,29 @@ registry = Registry()
 STATE = Path("/var/lib/shithub")
 
 
-@registry.handler("search.reindex")
-def reindex(job, until=None, crash=False):
-    """Until a file appears, if one is named; or the end of its worker."""
+@registry.handler("search.reindex", backoff=3600)
+def reindex(job, until=None, crash=False, hang=False):
+    """Until a file appears, if one is named; or the end of its worker; or for ever, in C, though it may run for 1 s."""
+    if hang:
+        job.extend(1)
+        wait_for_oneself(ctypes.CDLL(None))
     while crash:
         os.kill(os.getpid(), signal.SIGSEGV)
     while until is not None and not (STATE / until).exists():
         time.sleep(0.01)
+
+
+def wait_for_oneself(libc):
+    """In C, where no signal ends it."""
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        libc.pthread_mutex_lock(mutex)
+
+
+@registry.handler("repo.maintenance", lease_timeout=2)
+def maintain(job):
+    """The same for ever, and keep the interpreter."""
+    wait_for_oneself(ctypes.PyDLL(None))
 
 
 @registry.handler("webhook.deliver")

@@ -188,6 +188,37 @@ def crashing(host: Host, kind: str) -> dict[str, str]:
     return {"job-id": str(number)}
 
 
+@scene(gives={"job-id"})
+def ends_its_worker(host: Host, kind: str) -> dict[str, str]:
+    """A job hangs in C, so that its interrupt reaches nobody, and its worker was ended for that."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    number = int(cli(host, "enqueue", kind, '{"hang": true}'))
+    ended = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'retry'"
+    eventually("its attempt has ended", lambda: host.sql("shithub", ended))
+    eventually("the worker is back", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active")
+    return {"job-id": str(number)}
+
+
+@scene(gives={"job-id"})
+def holds_the_interpreter(host: Host, kind: str) -> dict[str, str]:
+    """A job keeps the interpreter to itself, and its worker was ended for that. It isn't tried again soon."""
+    _empty(host)
+    host.run("systemctl", "start", UNIT)
+    number = enqueue(host, kind)
+    crashed = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'crashed'"
+    eventually("its worker has ended", lambda: host.sql("shithub", crashed))
+    later = f"UPDATE jobs SET run_at = now() + interval '1 day' WHERE id = {number} AND state = 'queued'"
+
+    def put_off() -> bool:
+        host.psql("shithub", later)
+        return bool(host.sql("shithub", f"SELECT FROM jobs WHERE id = {number} AND run_at > now() + interval '1 hour'"))
+
+    eventually("it is put off", put_off)
+    eventually("the worker is back", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active")
+    return {"job-id": str(number)}
+
+
 @scene()
 def misconfigured(host: Host) -> None:
     """The worker's unit has failed with exit code 78: a setting in worker.env can't be read."""

@@ -38,6 +38,7 @@ LONG = (
     "ExpiredLeases",
     "JobFailureRatioHigh",
     "PoisonJobs",
+    "KindEndsItsProcess",
     "FencedWrites",
 )
 LOOPS = [*ALWAYS, *(pytest.param(alert, marks=pytest.mark.long) for alert in LONG)]

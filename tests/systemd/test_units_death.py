@@ -61,6 +61,13 @@ def restarted(host: Host, dead: str) -> None:
     eventually("another worker is up, alone", alone)
 
 
+def forced(host: Host, kind: str) -> int:
+    """How many processes were ended because a handler of this kind didn't stop."""
+    return int(
+        host.sql("shithub", f"SELECT coalesce(max(forced), 0) AS n FROM leases_returned WHERE kind = '{kind}'")[0]["n"]
+    )
+
+
 def test_a_killed_worker_gives_its_job_back_at_once(host: Host) -> None:
     worker = Running(host, "test.waits", door="door")
     host.run("kill", "-KILL", worker.pid)
@@ -124,9 +131,14 @@ def test_a_worker_that_stands_still_is_killed_by_the_watchdog(host: Host) -> Non
 @pytest.mark.long
 def test_a_job_that_holds_the_interpreter_is_ended_before_its_lease_and_its_stack_is_told(host: Host) -> None:
     worker = Running(host, "test.hangs")
-    worker.died({"exit-code"}, {"exited"}, "1")
+    worker.died({"signal"}, {"killed"}, "26")
     eventually("the journal shows where", lambda: "host_jobs.py" in host.journal(UNIT))
     assert "in hangs" in host.journal(UNIT)
+    told = f"job {worker.number} (test.hangs) held the interpreter"
+    eventually("who clears up says it", lambda: told in host.run("journalctl", "-q", f"SHITHUB_JOB_ID={worker.number}"))
+    row = ended(host, worker.number)
+    assert row["error"].startswith("its worker was ended, because a handler held the interpreter: systemd says signal")
+    assert forced(host, "test.hangs") >= 1
 
 
 @pytest.mark.long
@@ -135,6 +147,7 @@ def test_a_job_that_hears_nothing_is_ended_with_its_worker_and_its_attempt_count
     found = death(host, worker.invocation)
     assert (found.result, found.code, found.status) == ("exit-code", "exited", "70")
     row = ended(host, worker.number)
-    assert (row["outcome"], "longer than max_runtime" in row["error"]) == ("failed", True)
+    assert (row["outcome"], "longer than it had asked for" in row["error"]) == ("failed", True)
     restarted(host, worker.invocation)
     assert state(host, worker.number) == "failed"
+    assert forced(host, "test.deaf") == 1

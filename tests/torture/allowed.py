@@ -16,7 +16,7 @@
   lease is returned with the first SWEEP of the one that started first.
 * The dead man ends a process that had no processor for a while. That the line to the database stands still is no excuse
   for it: whoever waits for an answer ends before that. It prints the frames of threads that run meanwhile. Seldom it
-  reads a torn one: then the process ends by SIGSEGV, and not with 1.
+  reads a torn one: then the process ends by SIGSEGV, and not by the dead man's own signal.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from torture.allowed import AMNESTY, BACK, STUCK, Allowed
 from torture.evidence import Ended, Evidence, Process
 from torture.verdict import Violation
 
+DEAD_MAN = signal.SIGVTALRM  # by which a handler that holds the interpreter is ended
+
 # Of the README's table, those that a command may end with here.
 COMMAND_CODES = {0, 3, 4, 5, 75}
 DATABASE_WAIT = 60.0
@@ -113,7 +115,7 @@ class Workers:
             if self._allowed.untroubled(process, since, exited, BACK, ran) < 1.0:
                 return "somebody had locked the row of a job that had ended"
         # The dead man's timer, which ends a process before its lease can expire (ARCHITECTURE.md, "Two threads").
-        if process.code in (1, -signal.SIGSEGV) and "Timeout (" in process.last_words:
+        if process.code in (-DEAD_MAN, -signal.SIGSEGV) and " (most recent call first):" in process.last_words:
             if any(end - begin >= 1.0 and exited - end < 5.0 for begin, end in process.stops):
                 return "the dead man's timer, after a stop that outlasted the lease"
             if self._allowed.had_processor(process, exited - 6.0, exited) < 5.0:

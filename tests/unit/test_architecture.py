@@ -20,7 +20,7 @@ LONGEST_FILE = 400
 LAYERS = (
     ("errors", "model", "plain", "sqlfiles"),
     ("arrays", "forks", "outlets", "sqlstates", "units"),
-    ("backoff", "children", "client", "clock", "config", "conninfo", "logs"),
+    ("backoff", "children", "client", "clock", "config", "conninfo", "dead_man", "logs"),
     ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
     ("registry", "job", "logins", "rights"),
     ("attempt", "blockers", "granting"),

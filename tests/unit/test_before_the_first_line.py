@@ -13,7 +13,7 @@ import pytest
 
 from shithubd_worker.attempt import START_WITHIN_SECONDS, Attempt
 from shithubd_worker.config import Config
-from shithubd_worker.host import DeadMan
+from shithubd_worker.dead_man import DeadMan, Timer
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.progress import Progress
 from shithubd_worker.registry import Registry
@@ -110,7 +110,7 @@ def test_an_interrupt_behind_the_first_line_is_one():
 @pytest.mark.parametrize("age", [0.0, OVER])
 def test_the_dead_man_is_armed_for_a_run_that_may_begin_and_never_for_a_lease_that_is_over(monkeypatch, age):
     armed = []
-    monkeypatch.setattr("faulthandler.dump_traceback_later", lambda seconds, **_: armed.append(seconds))
+    monkeypatch.setattr(Timer, "set", lambda _timer, at: armed.append(at - NOW))
     worker = SimpleNamespace(
         _progress=Progress(), _dead_man=DeadMan(lambda: NOW), _process_state=MagicMock(), _ledger=MagicMock()
     )

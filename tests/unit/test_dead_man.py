@@ -1,7 +1,9 @@
-"""The dead man's timer is the only one of its kind in a process: a handler may take it, two threads of ours move it."""
+"""The dead man's timer: a call that holds the interpreter is ended, by a signal that nothing else is ended by."""
 
 from __future__ import annotations
 
+import math
+import signal
 import subprocess
 import sys
 import threading
@@ -9,73 +11,126 @@ import time
 
 import pytest
 
-from shithubd_worker.host import DeadMan
+from shithubd_worker.dead_man import SIGNAL, DeadMan, Timer
 
+HOLDS = {
+    "in C": "ctypes.PyDLL(None).sleep(3600)",
+    "in a regular expression": "re.match('(a*)*b', 'a' * 100)",
+    "while its thread has blocked all signals": (
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); ctypes.PyDLL(None).sleep(3600)"
+    ),
+}
 TAKEN = {
-    "cancelled": "faulthandler.cancel_dump_traceback_later()",
-    "used for something else": "faulthandler.dump_traceback_later(3600, file=open('/dev/null', 'w'))",
-    "used and given back": "faulthandler.dump_traceback_later(9); faulthandler.cancel_dump_traceback_later()",
+    "handled in Python": "signal.signal(signal.SIGVTALRM, lambda *_: None)",
+    "ignored": "signal.signal(signal.SIGVTALRM, signal.SIG_IGN)",
+    "ignored by a library of C": "ctypes.CDLL(None).signal(int(signal.SIGVTALRM), ctypes.c_void_p(1))",
+    "taken from faulthandler": "faulthandler.unregister(signal.SIGVTALRM)",
 }
 
 
+def child(code):
+    before = "import ctypes, faulthandler, re, signal, threading, time\nfrom shithubd_worker.dead_man import DeadMan\n"
+    return subprocess.run(
+        [sys.executable, "-c", before + code], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("how", HOLDS)
+def test_it_ends_a_process_whose_interpreter_is_held_and_shows_where(how):
+    died = child(f"""
+threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+def hog():
+    DeadMan().cover(time.monotonic() + 0.2)
+    {HOLDS[how]}
+hog()""")
+    assert (died.returncode, "in hog" in died.stderr) == (-SIGNAL, True)
+
+
 @pytest.mark.parametrize("how", TAKEN)
-def test_a_timer_that_a_handler_took_is_armed_again_by_the_next_look(how):
-    code = f"""
-import faulthandler, time
-from shithubd_worker.host import DeadMan
+def test_a_signal_that_a_handler_took_is_taken_back_by_the_next_look(how):
+    died = child(f"""
 man, end = DeadMan(), time.monotonic() + 0.5
 man.cover(end, 0.25)
 {TAKEN[how]}
-while time.monotonic() < end + 10:
-    man.cover(end, 0.25)
-    time.sleep(0.05)
-"""
-    died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert (died.returncode, "Timeout" in died.stderr) == (1, True)
+man.cover(end, 0.25)
+def hog():
+    ctypes.PyDLL(None).sleep(3600)
+hog()""")
+    assert (died.returncode, "in hog" in died.stderr) == (-SIGNAL, True)
 
 
-def test_a_timer_that_nobody_took_is_left_as_it_is(monkeypatch):
-    man, end = DeadMan(), time.monotonic() + 3600
-    man.cover(end, 60)
-    monkeypatch.setattr(man, "put_off", None)
-    try:
-        for _ in range(10):
-            man.cover(end, 60)
-    finally:
-        man.stand_down()
+def test_what_a_handler_does_with_faulthandlers_own_timer_is_its_own_matter():
+    died = child(
+        "man = DeadMan()\nman.cover(time.monotonic() + 0.2)\nfaulthandler.dump_traceback_later(3600)\n"
+        "faulthandler.cancel_dump_traceback_later()\nctypes.PyDLL(None).sleep(3600)"
+    )
+    assert died.returncode == -SIGNAL
 
 
-def test_the_timer_is_moved_under_the_lock_by_whoever_moves_it(monkeypatch):
-    man, owned = DeadMan(), []
-    for name in ("dump_traceback_later", "cancel_dump_traceback_later"):
-        monkeypatch.setattr(f"faulthandler.{name}", lambda *_, **__: owned.append(man._lock._is_owned()))
-    man.cover(time.monotonic() + 2)
-    man.put_off(time.monotonic() + 3)
-    man.pause()
-    man.resume()
+def test_a_child_that_is_forked_lives_on():
+    """By whomever: the kernel gives no child a timer."""
+    done = child(
+        "man = DeadMan()\nman.cover(time.monotonic() + 0.5)\nimport os\n"
+        "if not os.fork():\n    time.sleep(1.5)\n    os._exit(7)\n"
+        "if not ctypes.PyDLL(None).fork():\n    time.sleep(1.5)\n    os._exit(7)\n"
+        "man.stand_down()\nprint([os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2)])"
+    )
+    assert (done.returncode, done.stdout) == (0, "[7, 7]\n")
+
+
+def test_it_can_be_put_off_and_stood_down():
+    lived = child(
+        "man = DeadMan()\nman.cover(time.monotonic() + 2)\nman.put_off(time.monotonic() + 3600)\n"
+        "time.sleep(2.2)\nman.cover(time.monotonic() + 2)\nman.stand_down()\ntime.sleep(2.2)\nprint('alive')"
+    )
+    assert (lived.returncode, lived.stdout) == (0, "alive\n")
+
+
+@pytest.fixture
+def armed(monkeypatch):
+    """What is asked of the timer."""
+    asked = []
+    monkeypatch.setattr(Timer, "set", lambda _timer, at: asked.append(at))
+    yield asked
+    DeadMan().disown()
+
+
+def test_an_arming_that_is_far_away_is_left_for_the_next_job(armed):
+    now = [100.0]
+    man = DeadMan(lambda: now[0])
+    man.cover(160.0)
+    man.cover(170.0)  # covered already: the first fires before
     man.stand_down(within=5.0)
-    assert owned == [True] * 5
-    assert not man._lock._is_owned()
+    assert armed == [160.0]
+    man.cover(150.0)
+    now[0] = 146.0
+    man.stand_down(within=5.0)
+    man.stand_down()
+    assert armed == [160.0, 150.0, math.inf]
 
 
-@pytest.mark.parametrize("moved_by", ["the control thread", "a fork"])
-def test_nobody_counts_on_a_timer_that_is_being_moved(moved_by):
+def test_it_is_armed_once_for_all_that_it_fires_early_enough_for_and_not_too_early(armed):
+    man = DeadMan(lambda: 100.0)
+    for latest in (160.0, 161.0, 170.0, 175.0):
+        man.cover(latest, 15.0)
+    assert armed == [160.0]
+    man.cover(176.0, 15.0)
+    man.cover(160.0, 15.0)
+    man.stand_down()
+    assert armed == [160.0, 176.0, 160.0, math.inf]
+
+
+def test_nobody_counts_on_a_timer_that_is_being_moved(armed):
     """The main thread, which looks without the lock, then waits for it."""
     man, end = DeadMan(), time.monotonic() + 3600
     man.cover(end, 60)
     held, go, covered = threading.Event(), threading.Event(), []
 
     def move():
-        if moved_by == "a fork":
-            man.pause()
+        with man.held():
             held.set()
             go.wait()
-            man.resume()
-        else:
-            with man.held():
-                held.set()
-                go.wait()
-                man.put_off(end + 1800)
+            man.put_off(end + 1800)
 
     mover = threading.Thread(target=move)
     mover.start()
@@ -90,6 +145,10 @@ def test_nobody_counts_on_a_timer_that_is_being_moved(moved_by):
         mover.join()
     man.cover(end, 60)
     covered.append(man.covers(end, 60))
-    man.stand_down()
     assert covered[0] is False
     assert covered[2] is True
+
+
+def test_its_signal_ends_a_process_by_default_and_is_none_of_those_that_the_worker_hears():
+    assert signal.getsignal(SIGNAL) == signal.SIG_DFL
+    assert SIGNAL not in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGHUP)

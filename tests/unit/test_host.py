@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import faulthandler
 import math
 import os
 import select
@@ -21,7 +20,7 @@ from conftest import eventually
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.host import PATIENCE_SECONDS, DeadMan, Stop, Systemd, Wakeup, identify, is_dead
+from shithubd_worker.host import PATIENCE_SECONDS, Stop, Systemd, Wakeup, identify, is_dead
 
 
 class Clock:
@@ -313,71 +312,6 @@ def test_a_signal_ends_the_sleep_with_its_number(wakeup):
         signal.signal(signal.SIGUSR1, before)
 
 
-# The dead man.
-
-
-def child(code):
-    return subprocess.run(
-        [sys.executable, "-c", f"from shithubd_worker.host import DeadMan\nimport math, time, ctypes\n{code}"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def test_the_dead_man_ends_a_process_whose_interpreter_is_held_and_shows_where():
-    # PyDLL keeps the GIL: no thread and no signal handler of Python's gets a turn.
-    died = child("def hog():\n    DeadMan().cover(time.monotonic() + 0.2)\n    ctypes.PyDLL(None).sleep(3600)\nhog()")
-    assert died.returncode == 1
-    assert "in hog" in died.stderr
-
-
-def test_the_dead_man_can_be_put_off_and_stood_down():
-    lived = child(
-        "man = DeadMan()\nman.cover(time.monotonic() + 2)\nman.put_off(time.monotonic() + 3600)\n"
-        "time.sleep(2.2)\nman.cover(time.monotonic() + 2)\nman.stand_down()\ntime.sleep(2.2)\nprint('alive')"
-    )
-    assert (lived.returncode, lived.stdout) == (0, "alive\n")
-
-
-def spied(monkeypatch):
-    """What is asked of faulthandler's timer: seconds, or "off"."""
-    armed = []
-    start, cancel = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
-    monkeypatch.setattr(
-        "faulthandler.dump_traceback_later", lambda seconds, **kw: (armed.append(seconds), start(seconds, **kw))
-    )
-    monkeypatch.setattr("faulthandler.cancel_dump_traceback_later", lambda: (armed.append("off"), cancel()))
-    return armed
-
-
-def test_the_dead_man_leaves_an_arming_that_is_far_away_for_the_next_job(monkeypatch, clock):
-    armed = spied(monkeypatch)
-    man = DeadMan(clock)
-    man.cover(160.0)
-    man.cover(170.0)  # covered already: the first fires before
-    man.stand_down(within=5.0)
-    assert armed == [60.0]
-    man.cover(150.0)
-    clock.now = 146.0
-    man.stand_down(within=5.0)
-    man.stand_down()
-    assert armed == [60.0, 50.0, "off"]
-
-
-def test_the_dead_man_is_armed_once_for_all_that_it_fires_early_enough_for_and_not_too_early(monkeypatch, clock):
-    armed = spied(monkeypatch)
-    man = DeadMan(clock)
-    for latest in (160.0, 161.0, 170.0, 175.0):
-        man.cover(latest, 15.0)
-    assert armed == [60.0]
-    man.cover(176.0, 15.0)
-    man.cover(160.0, 15.0)
-    man.stand_down()
-    assert armed == [60.0, 76.0, 60.0, "off"]
-
-
 # What systemd is told.
 
 
@@ -444,10 +378,11 @@ def test_a_status_is_one_line_of_ascii_whatever_it_says(systemd, systemd_socket)
 def test_without_systemd_nothing_is_sent_and_nothing_fails(monkeypatch):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
-    done = child(
+    code = (
         "from shithubd_worker.host import Systemd\nsystemd = Systemd()\nsystemd.ready('idle')\n"
         "systemd.status('held')\nsystemd.stopping()\nprint(systemd.listens, systemd.watchdog_seconds)"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.stderr) == ("False None\n", "")
 
 

@@ -217,8 +217,8 @@ def test_a_systemd_that_stands_still_stops_nobody_and_hears_the_last_status_late
 
 HOLDS_THE_GIL = """
 import time
-from shithubd_worker.host import DeadMan
-DeadMan().put_off(time.monotonic() + 0.1)
+from shithubd_worker.dead_man import DeadMan
+DeadMan().cover(time.monotonic() + 0.1)
 import re
 re.match("(a*)*b", "a" * 100)
 """
@@ -240,7 +240,7 @@ print(logs.dropped())
 
 @pytest.mark.parametrize(
     ("code", "ends_with"),
-    [(HOLDS_THE_GIL, 1), (SEGFAULTS, -11), (LOGS.format("text"), 0), (LOGS.format("json"), 0)],
+    [(HOLDS_THE_GIL, -26), (SEGFAULTS, -11), (LOGS.format("text"), 0), (LOGS.format("json"), 0)],
     ids=["the dead man's timer", "a segmentation fault", "text", "json"],
 )
 def test_a_process_whose_stderr_nobody_reads_goes_on_to_its_end(code, ends_with):

@@ -1,0 +1,72 @@
+"""What a worker says of itself is true of both of its threads; what it counted, it leaves to the database once."""
+
+from __future__ import annotations
+
+import itertools
+from unittest.mock import MagicMock
+
+import pytest
+from test_dead_man_race import attempt, control
+
+from shithubd_worker import metrics
+from shithubd_worker.host import Stop
+from shithubd_worker.metrics import Metrics
+from shithubd_worker.model import How
+from shithubd_worker.progress import Progress
+
+BOTH = (True, False)
+
+
+@pytest.mark.parametrize(("main", "away", "runs"), list(itertools.product(BOTH, BOTH, BOTH)))
+def test_the_database_is_up_if_it_answered_both_threads_whatever_runs(main, away, runs):
+    running = attempt(60.0)
+    running.kind.name, running.lease, running.started_at = "a", MagicMock(id=1), 0.0
+    progress = Progress(database_up=main, away=away, ready=True, attempt=running if runs else None)
+    stop = Stop(25.0)
+    up = main and not away
+    assert progress.is_up() is up
+    assert progress.state(stop) == ("reconnecting" if not up else "running" if runs else "idle")
+    assert ("database" in progress.sentence(stop, 0.0)) is not up
+    # What the control thread tells the database is as it is then: it answers.
+    assert (progress.word(stop, answered=True) == "reconnecting") is not main
+
+
+def test_a_worker_that_is_refused_is_not_ready():
+    progress, stop = Progress(ready=True, trouble="the database refuses"), Stop(25.0)
+    assert progress.state(stop) == "pausing"
+    assert (Progress().state(stop), Progress().is_up()) == ("starting", False)
+
+
+@pytest.mark.parametrize("shielded", BOTH)
+def test_a_lease_that_the_main_thread_just_ended_is_not_counted_as_lost(shielded):
+    running = attempt(60.0)
+    running.shielded, running.asked_at, running.lease_deadline = shielded, None, 0.0
+    thread = control(Progress(attempt=running), MagicMock())
+    thread._beat.renew.return_value = False
+    thread._renew(1.0, running)
+    assert thread._metrics.renewed.called is not shielded
+
+
+@pytest.fixture
+def counting():
+    return Metrics(["a", "b"], "web1:1")
+
+
+def told(counting):
+    samples = [s for family in counting.registry.collect() for s in family.samples]
+    return {(s.labels["kind"], s.labels["outcome"]): s.value for s in samples if "jobs_processed" in s.name and s.value}
+
+
+def test_the_last_word_has_what_no_scrape_has_told_of_and_no_scrape_tells_of_it_later(counting):
+    counting.processed({("a", How.RETRY): 2, ("b", How.OK): 1})
+    assert told(counting) == {("a", "retry"): 2, ("b", "ok"): 1}
+    counting.processed({("a", How.RETRY): 3})
+    assert counting.last_word() == {("a", How.RETRY): 3}
+    assert told(counting) == {}
+
+
+def test_a_worker_that_nobody_scrapes_leaves_no_word(counting, monkeypatch):
+    counting.processed({("a", How.RETRY): 2})
+    now = metrics.time.monotonic() + metrics.UNSCRAPED_SECONDS + 1
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    assert counting.last_word() == {}
