@@ -13,7 +13,7 @@ import psycopg
 
 from shithubd_worker import backoff, logs, rights, schema
 from shithubd_worker.config import Config
-from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch
+from shithubd_worker.errors import ConfigError, DatabaseUnavailable, RightsMissing, SchemaMismatch
 from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
 from shithubd_worker.model import Identity
 from shithubd_worker.progress import Progress
@@ -92,7 +92,8 @@ class Line:
                 self._beat.close()
                 reason = explained(error)
                 waited = time.monotonic() - began
-                if isinstance(reason, (SchemaMismatch, RightsMissing)) or waited >= self._config.database_wait:
+                for_good = isinstance(reason, (SchemaMismatch, RightsMissing, ConfigError))
+                if for_good or waited >= self._config.database_wait:
                     raise reason from error
                 log.log(logging.WARNING if tries == 0 else logging.DEBUG, "waiting for the database: %s", reason)
                 self._systemd.status(f"waiting for the database ({waited:.0f} s): {reason}")

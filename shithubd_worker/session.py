@@ -8,19 +8,21 @@ import os
 import re
 import select
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg.types.datetime import TimestamptzLoader
 
+from shithubd_worker import pooled as pooler
 from shithubd_worker import sqlstates
-from shithubd_worker.errors import LACKS, DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
+from shithubd_worker.errors import LACKS, ConfigError, DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
 from shithubd_worker.forks import keep_private, not_the_worker
 from shithubd_worker.sqlstates import Meaning
 
@@ -47,8 +49,9 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
 }
 
 
-# A role or a database may have other defaults. The gate needs READ COMMITTED, and psycopg reads times in ISO style. A
-# worker at rest is idle for as long as it polls, and how long a call may last is for answer_seconds to say.
+# A role or a database may have other defaults. The gate needs READ COMMITTED, and times are read in ISO style. A
+# worker at rest is idle for as long as it polls, and how long a call may last is for answer_seconds to say. Where the
+# session isn't ours each transaction says so for itself: pooled.ours.
 _PINNED = (
     "SET default_transaction_isolation = 'read committed'; SET datestyle = 'ISO, YMD'; SET timezone = 'UTC';"
     " SET idle_session_timeout = 0; SET statement_timeout = 0"
@@ -58,18 +61,21 @@ _PINNED = (
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 
 
-class TimeLoader(TimestamptzLoader):
+class TimeLoader(Loader):
     """Reads every time that a table can hold: one before the year 1 or after 9999, or infinite, becomes the first or
     the last that Python knows, as in readable_v1. psycopg would raise, maybe over a change that is committed by then.
+
+    In ISO style, which each of our transactions has. psycopg goes by what the server told last: where the style is set
+    for a transaction alone, that may be of after it.
     """
 
     def load(self, data: Buffer) -> datetime:
         """From the text of PostgreSQL."""
+        text = bytes(data).decode()
         try:
-            return super().load(data)
-        except psycopg.DataError:
-            text = bytes(data)
-            first = text.startswith(b"-") or text.endswith(b"BC")
+            return datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            first = text.startswith("-") or text.endswith("BC")
             return FIRST if first else LAST
 
 
@@ -80,6 +86,10 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
     For a server that is frozen: its kernel still acknowledges, so that no keepalive notices, and no timeout of the
     server's own runs. And none goes out from a process that was forked from the one that opened it.
     """
+
+    prepare_after: int | None = 5  # times that the same statement was sent; psycopg's own
+    opening: Sequence[bytes] = ()  # what each transaction begins with
+    silence = "no answer from the server"
 
     def __init__(self, pgconn: PGconn, row_factory: Any = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
@@ -103,7 +113,7 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
                 now = time.monotonic()
                 if now >= self._by(since):  # it may have moved on
                     self.pgconn.finish()
-                    raise psycopg.OperationalError(f"no answer from the server within {now - since:.1f} s") from error
+                    raise psycopg.OperationalError(f"{self.silence} within {now - since:.1f} s") from error
 
     def _by(self, since: float) -> float:
         """Until when a call that began then may wait."""
@@ -127,6 +137,47 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         if os.getpid() == self._opened_by:
             super().close()
 
+    def ask(self, cursor: psycopg.Cursor[Any], query: sql.Composed, arguments: Sequence[object]) -> None:
+        """One statement, in a transaction of its own if none is open."""
+        cursor.execute(query, arguments)
+
+
+class SharedConnection(ImpatientConnection):
+    """One whose every transaction may be in another session of a pooler's, and leaves nothing there. What others left
+    there doesn't count, because of how each transaction opens."""
+
+    prepare_after = None
+    silence = "no answer from the server, or no connection of its pooler's was free,"
+
+    def __init__(self, pgconn: PGconn, row_factory: Any = tuple_row) -> None:
+        super().__init__(pgconn, row_factory)
+        self.prepare_threshold = self.prepare_after
+        self.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+
+    def ask(self, cursor: psycopg.Cursor[Any], query: sql.Composed, arguments: Sequence[object]) -> None:
+        """As for any connection."""
+        with nullcontext() if self._in_transaction else self.transaction():
+            cursor.execute(query, arguments)
+
+    @contextmanager
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Any]:
+        """As psycopg's own, which says BEGIN itself."""
+        outermost = not self._in_transaction
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            if outermost:
+                self.execute(b"; ".join(self.opening[1:]))
+            yield transaction
+
+    def roll_back(self) -> None:
+        """Leave a transaction that was sent in one go, and whose COMMIT was passed over."""
+        with suppress(psycopg.Error):
+            if not self.closed and self._in_transaction:
+                self.execute(b"ROLLBACK")
+
+    @property
+    def _in_transaction(self) -> bool:
+        return self.pgconn.transaction_status != TransactionStatus.IDLE
+
 
 Connect = Callable[[], ImpatientConnection]
 
@@ -136,10 +187,10 @@ def connector(
 ) -> Connect:
     """A function that opens connections in autocommit mode to the database that libpq finds (URL, PG*, service).
 
-    `name` is shown in pg_stat_activity. `pooled` for a pooler in transaction mode: no use of the session.
-    `ours`: pin what a role or database may have set otherwise; not for the handlers' own. `answer_seconds`: how long a
-    call waits for the server (None: for ever); a wait for a lock ends before that, in the server, so that no backend
-    is left waiting behind.
+    `name` is shown in pg_stat_activity. `pooled`: make no use of the session, which may be a pooler's; else raises
+    NoSession if it is. `ours`: pin what a role or database may have set otherwise; not for the handlers' own.
+    `answer_seconds`: how long a call waits for the server (None: for ever); a wait for a lock ends before that, in the
+    server, so that no backend is left waiting behind.
     """
     given = conninfo_to_dict(database_url or "")
     settings: dict[str, Any] = {
@@ -149,22 +200,30 @@ def connector(
     }
     if "application_name" not in given and "PGAPPNAME" not in os.environ:
         settings["application_name"] = name
+    lock_seconds = None if answer_seconds is None else min(answer_seconds * 0.75, LONGEST_LOCK_SECONDS)
     pinned = _PINNED
-    if answer_seconds is not None:
-        pinned += f"; SET lock_timeout = {int(min(answer_seconds * 0.75, LONGEST_LOCK_SECONDS) * 1000)}"
+    if lock_seconds is not None:
+        pinned += f"; SET lock_timeout = {lock_seconds * 1000:.0f}"
 
     variables = _variables()
+
+    made = SharedConnection if pooled else ImpatientConnection
+    settings["prepare_threshold"] = made.prepare_after
+
+    def another(answer_seconds: float | None) -> ImpatientConnection:
+        connection = made.connect(database_url or "", autocommit=True, client_encoding="UTF8", **settings)
+        connection.answer_seconds = answer_seconds
+        return connection
 
     def connect() -> ImpatientConnection:
         if _variables() != variables:
             _put_back(variables)
-        connection = ImpatientConnection.connect(
-            database_url or "", autocommit=True, client_encoding="UTF8", **settings
-        )
-        connection.answer_seconds = answer_seconds
+        connection = another(answer_seconds)
         if pooled:
-            connection.prepare_threshold = None
+            connection.opening = pooler.ours(lock_seconds) if ours else pooler.FOR_HANDLERS
+            connection.execute(pooler.MAY_WRITE_AGAIN)
         elif ours:
+            pooler.check_own(connection, another)
             connection.execute(pinned.encode())
         if ours:
             connection.adapters.register_loader("timestamptz", TimeLoader)
@@ -214,6 +273,10 @@ def explained(error: psycopg.Error) -> ShithubdError:
     """The error of psycopg as one line of ours, with the right exit code."""
     line, text = in_one_line(error), str(error)
     rights = "password authentication failed|no password supplied|no pg_hba.conf entry|role .* (does not exist|is not)"
+    if isinstance(error, pooler.NoSession):
+        return ConfigError(line)
+    if (told := pooler.words(line)) is not None:
+        return told
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return RightsMissing(f"{LACKS}: {line}")
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and re.search(rights, text):
@@ -302,8 +365,10 @@ class Session:
                 sql.Identifier(self.schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
             )
         # On a handler's connection too, whose row factory may be another.
-        with self.connection.cursor(row_factory=tuple_row) as cursor:
-            return cursor.execute(query, arguments).fetchall()
+        connection = self.connection
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            connection.ask(cursor, query, arguments)
+            return cursor.fetchall()
 
     def value(self, function: str, *arguments: object) -> Any:
         """Call a function of the schema that returns one value (None if it returned no row)."""

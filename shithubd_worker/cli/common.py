@@ -58,12 +58,12 @@ class Shared:
         return connector(self.database_url, name, pooled=pooled, ours=ours, answer_seconds=answer_seconds)
 
     def operations(self, *, as_owner: bool = False) -> Operations:
-        """A connection for an operator's command, its schema checked. `as_owner`: as the queue's owner, if the login
-        may become it."""
+        """A connection for an operator's command, its schema checked. It makes no use of the session, which may be a
+        pooler's. `as_owner`: as the queue's owner, if the login may become it; that takes a session of its own."""
         from shithubd_worker import rights, schema
         from shithubd_worker.operations import Operations
 
-        operations = Operations(self.connect("shithubd-worker command"), self.schema_name)
+        operations = Operations(self.connect("shithubd-worker command", pooled=not as_owner), self.schema_name)
         with rights.in_pg_catalog(operations.connection):
             if as_owner:
                 rights.become_owner(operations.connection, operations.schema, session=True)

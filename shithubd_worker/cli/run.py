@@ -144,7 +144,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
         )
     _use_kept_passfile()
     result, code = os.environ.get("SERVICE_RESULT", "unknown"), os.environ.get("EXIT_STATUS", "unknown")
-    beat = Beat(shared.connect("shithubd-worker release-dead"), shared.schema_name)
+    beat = Beat(shared.connect("shithubd-worker release-dead", pooled=True), shared.schema_name)
     returned = beat.release_invocation(invocation_id, f"its worker died: systemd says {result}, status {code}")
     if as_json:
         emit([{"id": job, "kind": kind, "outcome": how} for job, kind, how in returned])

@@ -19,7 +19,7 @@ LONGEST_FILE = 400
 # Bottom up; a module imports from the layers below its own, and sideways only what SIDEWAYS names.
 LAYERS = (
     ("errors", "model", "plain", "sqlfiles"),
-    ("arrays", "forks", "outlets", "sqlstates", "units"),
+    ("arrays", "forks", "outlets", "pooled", "sqlstates", "units"),
     ("backoff", "children", "client", "clock", "config", "conninfo", "logs"),
     ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
     ("registry", "job", "rights"),
@@ -52,6 +52,7 @@ SPEAK_TO_THE_DATABASE = {
         "conninfo",
         "granting",
         "history",
+        "pooled",
         "rights",
         "schema",
         "session",
