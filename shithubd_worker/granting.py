@@ -219,13 +219,15 @@ def memberships(connection: psycopg.Connection) -> list[str]:
 def who_may_migrate(connection: psycopg.Connection, schema: str, *, roles: bool) -> str:
     """What to tell a login that may not. The right to create is only for whoever makes a queue: in the schema of one it
     would be as much as the owner's."""
-    owner = find_owner(connection, schema)
+    with in_pg_catalog(connection):
+        owner = find_owner(connection, schema)
+        stands = value(connection, "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s))::text", schema)
     if owner is not None:
         return f"{MIGRATE}'s members may" if owner == OWNER else f"its owner {owner!r} may"
     new = sql.Identifier(OWNER if roles else connection.info.user)
     names = (sql.Identifier(schema), new)
     grant = sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(*names)
-    if value(connection, "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)) IS NULL", schema):
+    if stands is None:
         grant = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(*names)
     return f"for a new queue, as a superuser: {grant.as_string(connection)}"
 

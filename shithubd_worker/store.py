@@ -19,9 +19,10 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from shithubd_worker import __version__, history, rights
 from shithubd_worker.arrays import as_array, settle_arguments
 from shithubd_worker.clock import Clock
+from shithubd_worker.connection import Connect, ImpatientConnection
 from shithubd_worker.model import Finished, Hold, Identity, Lease, Outcome
 from shithubd_worker.schema import newest_version
-from shithubd_worker.session import Connect, ImpatientConnection, Session
+from shithubd_worker.session import Session
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # settle is wanted again. DISCARD ALL itself must be sent alone, and this is one round trip.
 _FORGET = (
     b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;"
-    b" SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
+    b" SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; DEALLOCATE ALL"
 )
 
 
@@ -224,7 +225,7 @@ BETWEEN_SECONDS = 2.0
 class Ledger(Session):
     """The connection that handlers write with, opened when the first one asks for it.
 
-    `pooled`: it is a pooler's, which prepares statements on the server for others as well.
+    `pooled`: it is a pooler's, whose sessions are used by others as well, so there is nothing to tidy in them.
     """
 
     hears_notices = False  # what a handler's own statements say is its own matter
@@ -232,7 +233,6 @@ class Ledger(Session):
     def __init__(self, connect: Connect, schema: str, *, pooled: bool = False) -> None:
         super().__init__(connect, schema)
         self._pooled = pooled
-        self._forget = _FORGET if pooled else _FORGET + b"; DEALLOCATE ALL"
         self._used = False
         self._used_at = 0.0
 
@@ -278,26 +278,30 @@ class Ledger(Session):
             self.close()
             return
         # What psycopg keeps for a connection, it keeps in its object: from now on it is another one.
-        new = type(self._connection)
+        new, opening = type(self._connection), self._connection.opening
         del self._connection.pgconn  # or the old one would complain that nobody closed it
         self._connection = None
         pgconn.notify_handler = pgconn.notice_handler = None  # what is still to come is nobody's
         in_transaction = pgconn.transaction_status != TransactionStatus.IDLE
+        forget = b"" if self._pooled else _FORGET
+        if in_transaction:
+            forget = b"ROLLBACK; " + forget
         try:
             # By libpq itself, which takes less than a cursor: that pays for the new object.
-            pgconn.send_query(b"ROLLBACK; " + self._forget if in_transaction else self._forget)
-            forgotten = waiting.wait(generators.execute(pgconn), pgconn.socket, 0.1, BETWEEN_SECONDS)
+            if forget:
+                pgconn.send_query(forget)
+                forgotten = waiting.wait(generators.execute(pgconn), pgconn.socket, 0.1, BETWEEN_SECONDS)
+                if forgotten[-1].status != ExecStatus.COMMAND_OK:
+                    pgconn.finish()
+                    return
         except (psycopg.Error, psycopg.errors._WaitTimeout):
-            pgconn.finish()
-            return
-        if forgotten[-1].status != ExecStatus.COMMAND_OK:
             pgconn.finish()
             return
         self._connection = new(pgconn)
         self._connection.answer_seconds = BETWEEN_SECONDS
         self._connection.autocommit = True
-        if self._pooled:
-            self._connection.prepare_threshold = None
+        if opening:
+            self._connection.opening = opening
 
     def _abandon(self, pgconn: PGconn) -> None:
         """A thread, a cursor or a global of the handler's has the connection still, and would write into the next job's

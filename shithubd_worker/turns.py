@@ -22,6 +22,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from shithubd_worker.arrays import as_array, as_quoted_array
+from shithubd_worker.connection import ImpatientConnection, SharedConnection
 from shithubd_worker.frontier import Range
 from shithubd_worker.model import Batch, Lease
 from shithubd_worker.tray import Settles
@@ -103,6 +104,8 @@ class Turns:
         self._prepare(connection)
         pgconn = connection.pgconn
         pgconn.enter_pipeline_mode()
+        for statement in connection.opening:
+            pgconn.send_query_params(statement, None)
         if turn.settles.finished:
             self._send_call(pgconn, _SETTLE, *turn.settles.arguments)
         self._send_call(
@@ -121,6 +124,8 @@ class Turns:
             as_array([str(job) for job in turn.skip]),
             str(turn.careful),
         )
+        if connection.opening:
+            pgconn.send_query_params(b"COMMIT", None)
         pgconn.pipeline_sync()
         while pgconn.flush():
             self._await(connection, sending=True)
@@ -142,20 +147,22 @@ class Turns:
                 break
             if result.status == ExecStatus.TUPLES_OK:
                 results.append(result)
-            elif result.status != ExecStatus.PIPELINE_ABORTED:
+            elif result.status not in (ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_ABORTED):
                 failed = psycopg.errors.error_from_result(result, encoding="utf-8")
                 if pgconn.status != ConnStatus.OK:
                     raise failed
         pgconn.exit_pipeline_mode()
         self._queue.heed()
         if failed is not None:
+            if isinstance(connection, SharedConnection):
+                connection.roll_back()
             if isinstance(failed, psycopg.errors.InvalidSqlStatementName):
                 self._prepared = None  # psycopg takes away all that is prepared, after a ROLLBACK or a DROP for example
             raise failed
         self.sent = None
         return self._read(connection, turn, *reversed(results))
 
-    def _next_result(self, connection: psycopg.Connection, failed: psycopg.Error | None) -> PGresult | None:
+    def _next_result(self, connection: ImpatientConnection, failed: psycopg.Error | None) -> PGresult | None:
         try:
             while connection.pgconn.is_busy():
                 self._await(connection, sending=False)
@@ -191,13 +198,13 @@ class Turns:
         else:
             pgconn.send_query_prepared(name.encode(), encoded, result_format=Format.BINARY)
 
-    def _await(self, connection: psycopg.Connection, *, sending: bool) -> None:
+    def _await(self, connection: ImpatientConnection, *, sending: bool) -> None:
         """Wait for the socket, at most as long as the connection waits for any answer."""
-        limit = getattr(connection, "answer_seconds", None)
+        limit = connection.answer_seconds
         readable, writable, _ = select.select([connection], [connection] if sending else [], [], limit)
         if not (readable or writable):
             connection.pgconn.finish()
-            raise psycopg.OperationalError(f"no answer from the server within {limit:g} s")
+            raise psycopg.OperationalError(f"{connection.silence} within {limit:g} s")
 
     def _read(
         self, connection: psycopg.Connection, turn: Turn, leased: PGresult, settled: PGresult | None = None

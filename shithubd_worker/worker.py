@@ -16,6 +16,7 @@ from shithubd_worker import control, logs
 from shithubd_worker.attempt import Attempt
 from shithubd_worker.clock import Clock
 from shithubd_worker.config import LIVE, Config
+from shithubd_worker.connection import Connect
 from shithubd_worker.control import Control
 from shithubd_worker.dead_man import DeadMan
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
@@ -30,7 +31,7 @@ from shithubd_worker.prefetch import Pace
 from shithubd_worker.process_state import ProcessState
 from shithubd_worker.progress import Progress
 from shithubd_worker.registry import Kind
-from shithubd_worker.session import Connect, explained, lost
+from shithubd_worker.session import explained, lost
 from shithubd_worker.settling import LOCKED_AGAIN_SECONDS, Settler
 from shithubd_worker.shares import Shares
 from shithubd_worker.store import BETWEEN_SECONDS, Beat, Ledger, Queue

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from shithubd_worker.connection import connector
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.model import Finished, Lease, Outcome
 from shithubd_worker.registry import Kind
-from shithubd_worker.session import connector
 from shithubd_worker.store import Queue
 from shithubd_worker.tray import Settles
 from shithubd_worker.turns import Turn, Turns

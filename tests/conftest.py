@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import os
 import re
 import shutil
@@ -19,13 +21,14 @@ import psycopg
 import pytest
 from helpers_handlers import Bench
 from hypothesis import HealthCheck, settings
+from poolers import PROGRAM, PgBouncer
 from psycopg.pq import ExecStatus
 from servers import Server, debian_bindir, embedded_bindir
 from worker_host import booted, host, wheels  # noqa: F401 (fixtures)
 
 from shithubd_worker import schema
 from shithubd_worker.config import Config
-from shithubd_worker.session import connector
+from shithubd_worker.connection import connector
 
 # The same examples in every run: a red run says something of the change, not of the dice.
 # Nor of the machine: drawing them may take its time.
@@ -234,6 +237,31 @@ def database(server: Server) -> Iterator[Database]:
 def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A fresh, migrated database on each of the servers: for the contract of the schema."""
     yield from new_database(request.getfixturevalue("server" if request.param == "debian" else "embedded_server"))
+
+
+@pytest.fixture
+def pooler() -> Iterator[Callable[..., Database]]:
+    """Put a PgBouncer in front of a database: that database, by another URL. All are gone after the test."""
+    if not PROGRAM.exists():
+        pytest.skip(f"no {PROGRAM} here: make test as root installs it")
+    started: list[PgBouncer] = []
+
+    def start(database: Database, **how: Any) -> Database:
+        started.append(made := PgBouncer(database.server, **how))
+        behind = copy.copy(database)
+        behind.url = made.url(database.name)
+        return behind
+
+    yield start
+    for made in started:
+        made.stop()
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Take away after the test, and not in the midst of another, what commands in this process left open."""
+    yield
+    gc.collect()
 
 
 class Door:

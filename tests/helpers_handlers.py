@@ -16,11 +16,11 @@ from bare import BareWorker
 from shithubd_worker.attempt import Attempt
 from shithubd_worker.client import enqueue
 from shithubd_worker.config import Config
+from shithubd_worker.connection import connector
 from shithubd_worker.handlers import registry
 from shithubd_worker.host import identify
 from shithubd_worker.model import Batch, Lease, Outcome
 from shithubd_worker.registry import Kind
-from shithubd_worker.session import connector
 from shithubd_worker.store import Beat, Ledger
 
 

@@ -17,8 +17,8 @@ from shithubd_worker.plain import shell_word
 
 if TYPE_CHECKING:
     from shithubd_worker.cli.deadline import Deadline
+    from shithubd_worker.connection import Connect
     from shithubd_worker.operations import Operations
-    from shithubd_worker.session import Connect
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,7 +71,7 @@ class Shared:
         so."""
         from shithubd_worker import conninfo
         from shithubd_worker.cli import settings
-        from shithubd_worker.session import connector
+        from shithubd_worker.connection import connector
 
         settings.refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
@@ -88,12 +88,12 @@ class Shared:
         )
 
     def operations(self, *, as_owner: bool = False, answer_seconds: float | None = None) -> Operations:
-        """A connection for an operator's command, its schema checked. `as_owner`: as the queue's owner, if the login
-        may become it."""
+        """A connection for an operator's command, its schema checked. It makes no use of the session, which may be a
+        pooler's. `as_owner`: as the queue's owner, if the login may become it; that takes a session of its own."""
         from shithubd_worker import rights, schema
         from shithubd_worker.operations import Operations
 
-        connect = self.connect("shithubd-worker command", answer_seconds=answer_seconds)
+        connect = self.connect("shithubd-worker command", pooled=not as_owner, answer_seconds=answer_seconds)
         operations = Operations(connect, self.schema_name)
         with rights.in_pg_catalog(operations.connection):
             if as_owner:

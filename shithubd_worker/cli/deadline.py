@@ -18,7 +18,7 @@ from shithubd_worker.errors import DatabaseUnavailable, ShithubdError, TimedOut
 if TYPE_CHECKING:
     from shithubd_worker.blockers import Blocker
     from shithubd_worker.cli.common import Shared
-    from shithubd_worker.session import Connect, ImpatientConnection
+    from shithubd_worker.connection import Connect, ImpatientConnection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -147,7 +147,7 @@ def within(patience: float, *, answer: float = ANSWER_SECONDS) -> Callable[[F], 
         def wrapped(shared: Shared, /, timeout: float | None, **rest: Any) -> Any:
             def connect() -> Connect:
                 return shared.connect(
-                    "shithubd-worker looks for locks", ours=False, answer_seconds=LOOK_ANSWER_SECONDS, watched=False
+                    "shithubd-worker looks for locks", pooled=True, answer_seconds=LOOK_ANSWER_SECONDS, watched=False
                 )
 
             shared.kept_by = Deadline(timeout, patience, answer, connect)

@@ -34,7 +34,7 @@ def drop(shared: Shared, *, dry_run: bool, as_json: bool) -> int:
     owner do it by themselves; for others shithub-history.timer calls this. Blocks no worker; exit 75 if a reader was
     in the way: it goes on the next time.
 
-    It needs a session of its own. PgBouncer in transaction mode gives none: name the server itself.
+    It needs a session of its own. PgBouncer in transaction mode gives none (exit 78): name the server itself.
 
     \b
     Example:

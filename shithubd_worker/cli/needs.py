@@ -85,7 +85,7 @@ def _note_role(error: Exception, shared: Shared, needed: str) -> None:
 
     from shithubd_worker import rights
 
-    with suppress(psycopg.Error, ShithubdError), shared.connect("shithubd-worker command")() as connection:
+    with suppress(psycopg.Error, ShithubdError), shared.connect("shithubd-worker command", pooled=True)() as connection:
         with rights.in_pg_catalog(connection):
             lacks = rights.lacks(connection, shared.schema_name, needed)
         if lacks:

@@ -59,7 +59,7 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
     from shithubd_worker.errors import RightsMissing
     from shithubd_worker.granting import memberships, who_may_migrate
 
-    with shared.connect("shithubd-worker migrate")() as connection:
+    with shared.connect("shithubd-worker migrate", pooled=True)() as connection:
         try:
             applied = schema.migrate(connection, shared.schema_name, roles=roles, dry_run=dry_run)
         except psycopg.errors.InsufficientPrivilege as error:
@@ -138,7 +138,8 @@ def enqueue(
             raise click.BadParameter(f"{run_at!r} is a duration: give it to --delay", param_hint="--run-at")
         at = when
     operations = shared.operations()
-    job = insert(operations.connection, operations.schema, kind, text, delay or 0.0, at, priority)
+    with operations.connection.transaction():
+        job = insert(operations.connection, operations.schema, kind, text, delay or 0.0, at, priority)
     if as_json:
         emit({"id": job})
     else:
@@ -165,7 +166,8 @@ def search(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: 
     from shithubd_worker.handlers.search_query import search as look_up
 
     operations = shared.operations()
-    hits = look_up(operations.connection, operations.schema, text, repo=repo, limit=limit)
+    with operations.connection.transaction():
+        hits = look_up(operations.connection, operations.schema, text, repo=repo, limit=limit)
     if as_json:
         emit([asdict(hit) for hit in hits])
         return EXIT_OK

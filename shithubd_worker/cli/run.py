@@ -20,8 +20,8 @@ from shithubd_worker.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from shithubd_worker.config import Config
+    from shithubd_worker.connection import Connect
     from shithubd_worker.registry import Kind
-    from shithubd_worker.session import Connect
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
         )
     _use_kept_passfile()
     result, code = os.environ.get("SERVICE_RESULT", "unknown"), os.environ.get("EXIT_STATUS", "unknown")
-    beat = Beat(shared.connect("shithubd-worker release-dead"), shared.schema_name)
+    beat = Beat(shared.connect("shithubd-worker release-dead", pooled=True), shared.schema_name)
     held = code == SIGNAL.name.removeprefix("SIG")
     died = "was ended, because a handler held the interpreter" if held else "died"
     returned = beat.release_invocation(invocation_id, f"its worker {died}: systemd says {result}, status {code}")

@@ -22,7 +22,7 @@ from conftest import PATIENCE, Database, eventually, new_database
 
 from shithubd_worker import __version__, enqueue, schema
 from shithubd_worker.cli import cli as root
-from shithubd_worker.session import connector
+from shithubd_worker.connection import connector
 
 HOST = socket.gethostname()
 HERE = Path(__file__).parents[1]

@@ -10,9 +10,9 @@ import pytest
 from conftest import PATIENCE, Door, WorkerProcess, eventually, new_database
 from stepped import SteppedClock
 
+from shithubd_worker.connection import connector
 from shithubd_worker.model import Identity
 from shithubd_worker.operations import Operations, Scope
-from shithubd_worker.session import connector
 from shithubd_worker.store import Beat, Queue
 
 NOTICED = "the database's clock went"

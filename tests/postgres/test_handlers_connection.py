@@ -14,7 +14,7 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
-from shithubd_worker.session import connector
+from shithubd_worker.connection import connector
 from shithubd_worker.store import BETWEEN_SECONDS, Ledger
 
 # What a handler has kept, or left open, complains of it.

@@ -14,7 +14,7 @@ import pytest
 from conftest import Database
 
 from shithubd_worker.clock import Clock
-from shithubd_worker.session import connector
+from shithubd_worker.connection import connector
 from shithubd_worker.store import Queue
 from shithubd_worker.upkeep import Upkeep
 

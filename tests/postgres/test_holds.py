@@ -12,10 +12,10 @@ import pytest
 from bare import BareWorker
 from conftest import eventually
 
+from shithubd_worker.connection import connector
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.operations import Operations, Scope
 from shithubd_worker.registry import Registry
-from shithubd_worker.session import connector
 from shithubd_worker.store import Beat
 
 RACES = 1000

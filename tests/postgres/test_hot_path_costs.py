@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.arrays import as_quoted_array, settle_arguments
+from shithubd_worker.connection import connector
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.session import connector
 from shithubd_worker.store import Queue
 from shithubd_worker.tray import Settles
 from shithubd_worker.turns import TYPES, Turn, Turns

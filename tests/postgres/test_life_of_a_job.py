@@ -21,9 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from shithubd_worker.connection import connector
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.registry import Registry
-from shithubd_worker.session import connector
 from shithubd_worker.store import Beat, Queue
 
 KINDS = ("a", "b")

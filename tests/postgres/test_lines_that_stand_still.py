@@ -13,8 +13,8 @@ from conftest import eventually
 from servers import free_port
 from torture.proxy import Proxy
 
+from shithubd_worker.connection import connector
 from shithubd_worker.errors import Interrupted
-from shithubd_worker.session import connector
 from shithubd_worker.store import Ledger
 
 TABLES = """

@@ -15,9 +15,9 @@ from conftest import eventually
 from test_refusals import HANDLERS, WIDE, enqueue, gone, outcomes, states
 from test_returning import leased, locked, worker_row
 
+from shithubd_worker.connection import connector
 from shithubd_worker.metrics import Metrics
 from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
-from shithubd_worker.session import connector
 from shithubd_worker.settling import MOST_PUT_OFF, Settler
 from shithubd_worker.store import Queue
 from shithubd_worker.tray import Tray

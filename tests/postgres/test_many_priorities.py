@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 from conftest import eventually
 
+from shithubd_worker.connection import connector
 from shithubd_worker.frontier import MOST_POINTS, Frontier
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.session import connector
 from shithubd_worker.store import Queue
 from shithubd_worker.tray import Settles
 from shithubd_worker.turns import Turn, Turns

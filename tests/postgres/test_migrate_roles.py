@@ -16,8 +16,8 @@ from test_returning import worker_row
 
 from shithubd_worker import cli as program
 from shithubd_worker import granting, rights, schema
+from shithubd_worker.connection import connector
 from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS, Refused, RightsMissing
-from shithubd_worker.session import connector
 
 PUBLIC = "public"
 

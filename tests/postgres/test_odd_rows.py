@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shithubd_worker.cli import _main, cli
+from shithubd_worker.connection import ImpatientConnection, connector
 from shithubd_worker.host import identify
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.queue_gauges import QueueCollector
 from shithubd_worker.registry import Registry
-from shithubd_worker.session import ImpatientConnection, connector
 from shithubd_worker.store import Beat
 
 ROWS = 12  # of each table: more than any type has values
@@ -232,7 +232,7 @@ def ask(monkeypatch, *arguments):
 
     monkeypatch.setattr(sys, "argv", ["shithubd-worker", *arguments])
     with monkeypatch.context() as patch, redirect_stdout(stream()) as out, redirect_stderr(stream()) as err:
-        patch.setattr("shithubd_worker.session.ImpatientConnection", SimpleNamespace(connect=connect))
+        patch.setattr("shithubd_worker.connection.ImpatientConnection", SimpleNamespace(connect=connect))
         try:
             code = _main()
         except SystemExit as end:  # a completion

@@ -12,9 +12,9 @@ from servers import deaf_port
 
 from shithubd_worker import line
 from shithubd_worker.config import Config
+from shithubd_worker.connection import connector
 from shithubd_worker.host import Stop, Wakeup, identify
 from shithubd_worker.progress import Progress
-from shithubd_worker.session import connector
 from shithubd_worker.store import Ledger, Queue
 
 OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"

@@ -16,10 +16,10 @@ from test_returning import without_a_history
 
 from shithubd_worker import line
 from shithubd_worker.clock import Clock
+from shithubd_worker.connection import connector
 from shithubd_worker.control import Control
 from shithubd_worker.host import Stop, identify
 from shithubd_worker.progress import Progress
-from shithubd_worker.session import connector
 from shithubd_worker.store import Beat, Queue
 
 OURS = "ALTER TABLE job_history ADD CONSTRAINT ours CHECK (outcome <> 'ok')"

@@ -10,8 +10,8 @@ from conftest import Database
 from test_migrate_roles import Blank, blank
 
 from shithubd_worker import rights, schema
+from shithubd_worker.connection import connector
 from shithubd_worker.errors import Refused
-from shithubd_worker.session import connector
 
 __all__ = ["blank"]  # the fixture
 

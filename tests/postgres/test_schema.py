@@ -15,11 +15,11 @@ from conftest import Database, eventually
 
 from shithubd_worker import schema
 from shithubd_worker.client import enqueue
+from shithubd_worker.connection import connector
 from shithubd_worker.errors import EXIT_SCHEMA, SchemaMismatch
 from shithubd_worker.host import identify
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.registry import Registry
-from shithubd_worker.session import connector
 from shithubd_worker.store import Beat, Queue, record_lost
 
 SERVERS = ["debian", "embedded"]

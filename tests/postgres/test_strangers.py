@@ -13,8 +13,8 @@ from test_schema import make_day, today
 from test_wake_ups import ENQUEUE, Sleeper, fill, listening
 
 from shithubd_worker import schema
+from shithubd_worker.connection import connector
 from shithubd_worker.operations import Operations, Scope
-from shithubd_worker.session import connector
 from shithubd_worker.store import Queue
 
 KEYS = range(7300, 7306)  # of the lock of ours that is left, of those that once were, and around them

@@ -12,7 +12,7 @@ from test_refusals import refuse
 from test_returning import worker_row
 
 from shithubd_worker.clock import Clock
-from shithubd_worker.session import connector
+from shithubd_worker.connection import connector
 from shithubd_worker.store import Queue
 from shithubd_worker.upkeep import Upkeep
 

@@ -22,8 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_odd_rows import APART, MACHINE, STATES, USUAL, ask, commands, tables, words
 
 from shithubd_worker.cli import cli
+from shithubd_worker.connection import connector
 from shithubd_worker.queue_gauges import QueueCollector
-from shithubd_worker.session import connector
 
 ROWS = 6
 FINISHED = 90  # the id of a job that is in the history alone

@@ -19,11 +19,11 @@ LONGEST_FILE = 400
 # Bottom up; a module imports from the layers below its own, and sideways only what SIDEWAYS names.
 LAYERS = (
     ("errors", "model", "plain", "sqlfiles"),
-    ("arrays", "forks", "outlets", "sqlstates", "units"),
+    ("arrays", "forks", "outlets", "pooled", "sqlstates", "units"),
     ("backoff", "children", "client", "clock", "config", "conninfo", "dead_man", "logs"),
     ("frontier", "prefetch", "raised", "shares", "tray", "wakeups"),
     ("registry", "job", "logins", "rights"),
-    ("attempt", "blockers", "granting"),
+    ("attempt", "blockers", "connection", "granting"),
     ("schema", "session", "history", "store", "turns", "host"),
     ("metrics", "operations", "process_state", "settling", "upkeep"),
     ("progress", "relief"),
@@ -54,6 +54,7 @@ SPEAK_TO_THE_DATABASE = {
         "granting",
         "history",
         "logins",
+        "pooled",
         "rights",
         "schema",
         "session",

@@ -1,0 +1,109 @@
+"""A pooler between us and the database.
+
+In transaction mode each transaction may be in another session, which other clients use, too. So nothing is left there,
+and nothing that others left there counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+
+from shithubd_worker.errors import ConfigError, DatabaseUnavailable, ShithubdError
+
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+# Whoever is logged in, and where he looks things up. Each of these ends with the transaction.
+_AS_LOGGED_IN = (
+    b"SET LOCAL SESSION AUTHORIZATION DEFAULT",
+    b"SET LOCAL role TO DEFAULT",
+    b"SET LOCAL search_path TO DEFAULT",
+    b"SET LOCAL synchronous_commit TO DEFAULT",
+)
+# How one of a handler's opens: as the login, the database and the server have it, with nothing of ours.
+FOR_HANDLERS = (
+    _BEGIN,
+    b"SET LOCAL statement_timeout TO DEFAULT",
+    b"SET LOCAL lock_timeout TO DEFAULT",
+    b"SET LOCAL idle_in_transaction_session_timeout TO DEFAULT",
+    *_AS_LOGGED_IN,
+)
+# Others may have left a session that writes nothing. Whether the login, the database or the server (a standby) say so,
+# too, stays to be seen: so that isn't ours to overrule, and it can't be set for one transaction alone.
+MAY_WRITE_AGAIN = b"RESET default_transaction_read_only"
+_ROUNDS = 4
+# How long the second of two clients waits for a session, when they find out whether they share one.
+SECOND_SECONDS = 2.0
+
+# What PgBouncer says itself, and what that means. It has one SQLSTATE for all of it.
+_WORDS: dict[str, tuple[type[ShithubdError], str]] = {
+    "transaction blocks not allowed in statement pooling mode": (
+        ConfigError,
+        "the pooler is in statement mode, without transactions: the queue needs pool_mode = transaction or session",
+    ),
+    "query_wait_timeout": (
+        DatabaseUnavailable,
+        "the pooler had no connection to the database free for as long as its query_wait_timeout: somebody keeps a"
+        " transaction open, or its default_pool_size is too small",
+    ),
+}
+
+
+class NoSession(psycopg.OperationalError):
+    """What was asked needs a session of its own, and a pooler gave one that it shares out."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this needs a database session of its own, and the pooler in between shares its sessions out (PgBouncer's"
+            " pool_mode = transaction): name the server itself. A worker can do without: `run --poll-only`"
+        )
+
+
+def ours(lock_seconds: float | None) -> tuple[bytes, ...]:
+    """How a transaction of ours opens. `lock_seconds`: how long it waits for a lock (None: as the login would)."""
+    lock = "DEFAULT" if lock_seconds is None else f"{lock_seconds * 1000:.0f}"
+    return (
+        _BEGIN,
+        b"SET LOCAL statement_timeout = 0",
+        b"SET LOCAL lock_timeout TO " + lock.encode(),
+        b"SET LOCAL idle_in_transaction_session_timeout = 0",
+        b"SET LOCAL datestyle = 'ISO, YMD'",
+        b"SET LOCAL timezone = 'UTC'",
+        *_AS_LOGGED_IN,
+    )
+
+
+def check_own(connection: psycopg.Connection, another: Callable[[float], psycopg.Connection]) -> None:
+    """Raises NoSession, and closes the connection, if a pooler shares its session out. `another` opens one like it,
+    with a limit of seconds for each answer.
+
+    A pooler invents the process id that it tells its clients, so what tells the server's own has none in between. In
+    session mode a session is this client's as long as it is connected: its process id stays, and no other client meets
+    it. Where sessions are shared out, two clients that ask in turns meet the same one at once if all of them are free;
+    if some aren't, or are given out one after the other, one of the two meets another before long.
+    """
+    first = _pid(connection)
+    if first == connection.info.backend_pid:
+        return
+    try:
+        with another(SECOND_SECONDS) as second:
+            met = _pid(second)
+            for _ in range(_ROUNDS):
+                if met == first or _pid(second) != met or {_pid(connection), _pid(connection)} != {first}:
+                    break
+            else:
+                return
+    except psycopg.OperationalError:
+        return  # none is free for a second client while the first is at rest: so that one is its own
+    with connection, connection.transaction():  # in statement mode the pooler refuses that in words of its own
+        raise NoSession
+
+
+def words(text: str) -> ShithubdError | None:
+    """What a pooler said, and not the database; None if it is nothing that we know."""
+    return next((error(told) for said, (error, told) in _WORDS.items() if said in text), None)
+
+
+def _pid(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    return int(row[0]) if row else 0

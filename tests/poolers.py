@@ -1,0 +1,90 @@
+"""PgBouncer, of Debian's package, in front of a server of the tests: on a loopback port, with its own defaults."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
+from servers import Server, free_port, system_user
+
+PROGRAM = Path("/usr/sbin/pgbouncer")
+
+
+class PgBouncer:
+    """One PgBouncer; `mode`: transaction, session or statement. `settings` are lines of pgbouncer.ini.
+
+    Started as an unprivileged user, since it refuses root.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        mode: str = "transaction",
+        pool: int = 1,
+        users: Sequence[str] = ("postgres",),
+        settings: Sequence[str] = (),
+    ) -> None:
+        self.port = free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="shw-pgb-"))
+        (self.directory / "users").write_text("".join(f'"{user}" ""\n' for user in users))
+        lines = (
+            "[databases]",
+            f"* = host=127.0.0.1 port={server.port}",
+            "[pgbouncer]",
+            f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =",
+            f"auth_type = trust\nauth_file = {self.directory}/users",
+            f"pool_mode = {mode}\ndefault_pool_size = {pool}\nreserve_pool_size = 0",
+            *settings,
+        )
+        ini = self.directory / "pgbouncer.ini"
+        ini.write_text("\n".join(lines) + "\n")
+        as_user = []
+        if os.geteuid() == 0:
+            as_user = ["setpriv", f"--reuid={system_user()}", f"--regid={system_user()}", "--clear-groups"]
+            for path in (self.directory, *self.directory.iterdir()):
+                shutil.chown(path, system_user())
+        self.log_path = self.directory / "log"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*as_user, str(PROGRAM), str(ini)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + 60
+        while self.process.poll() is None and time.monotonic() < until:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.01)
+        log = self.log_path.read_text()
+        self.stop()
+        raise RuntimeError(f"pgbouncer doesn't start: {log}")
+
+    def url(self, database: str) -> str:
+        """A URL of a database behind it."""
+        return make_conninfo("", host="127.0.0.1", port=self.port, user="postgres", dbname=database)
+
+    def stop(self) -> None:
+        """End it, and take its files away."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)  # at once: it waits for nobody
+            try:
+                self.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,0 +1,221 @@
+"""Through PgBouncer in transaction mode every command works, leaves nothing to the pool's other clients, and takes
+nothing from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import psycopg
+import pytest
+from conftest import Database
+from psycopg import sql
+from test_settings_of_others import SETTINGS
+
+from shithubd_worker.cli import cli
+from shithubd_worker.connection import connector
+from shithubd_worker.errors import EXIT_CONFIG, ConfigError, DatabaseUnavailable, ShithubdError
+from shithubd_worker.operations import Operations
+from shithubd_worker.session import explained
+
+# A command leaves its connection to the end of its process, and here to the collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
+# Each command of one database, with what it is given here. Those of a session's own come below.
+GIVEN = {
+    "jobs release": (["2", "--force", "--reason", "a test"],),
+    "release-dead": (["--invocation-id", "none"],),
+    "migrate": ([], ["--roles"]),
+    "enqueue": (["test.ok"],),
+    "search": (["word"],),
+    "status": ([], ["--drained"]),
+    "workers": ([],),
+    "jobs list": ([],),
+    "jobs show": (["1"],),
+    "pause-kind": (["test.ok", "--wait"],),
+    "resume-kind": (["test.ok"],),
+    "drain": (["--wait"],),
+    "resume": ([],),
+    "jobs retry": (["--failed", "test.fails"],),
+    "jobs discard": (["1", "--reason", "a test"],),
+}
+NO_DATABASE = {"check-config", "runbook", "units diff", "units install", "units uninstall"}
+A_SESSION = {"history drop", "run"}  # run: with --poll-only, in test_pooled_workers
+# The pooler itself keeps the first for each client; a session that ends would be no stranger's any more; without room
+# for a temporary file the look below fails; and the dearest plans make all of this slow.
+NOT_LEFT = {"client_encoding", "idle_session_timeout", "temp_file_limit", "enable_indexscan", "enable_nestloop"}
+# All that a session has and a transaction may leave in it, as the next client finds it.
+LOOK = """
+SELECT 'setting ' || name, setting FROM pg_settings
+UNION ALL SELECT 'channel', pg_listening_channels()
+UNION ALL SELECT 'prepared ' || name, statement FROM pg_prepared_statements
+UNION ALL SELECT 'cursor ' || name, statement FROM pg_cursors WHERE is_holdable
+UNION ALL SELECT 'lock ' || objid, mode FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()
+UNION ALL SELECT 'temporary ' || relname, '' FROM pg_class WHERE relnamespace = pg_my_temp_schema()
+UNION ALL SELECT 'as', current_user::text
+UNION ALL SELECT 'logged in', session_user::text
+UNION ALL SELECT 'process', pg_backend_pid()::text
+"""
+WRITABLE = {"setting default_transaction_read_only", "setting transaction_read_only"}
+
+
+def commands(group: click.Group = cli, *above: str) -> Iterator[str]:
+    for name, each in group.commands.items():
+        if isinstance(each, click.Group):
+            yield from commands(each, *above, name)
+        else:
+            yield " ".join((*above, name))
+
+
+@contextmanager
+def stranger(behind: Database) -> Iterator[psycopg.Connection[Any]]:
+    """Another client of the pool."""
+    with psycopg.connect(behind.url, autocommit=True, prepare_threshold=None, application_name="stranger") as client:
+        client.execute("DO $$ BEGIN PERFORM 1; END $$")  # or PL/pgSQL's settings come with the first who uses it
+        yield client
+
+
+def look(behind: Database) -> dict[str, str]:
+    with stranger(behind) as client:
+        return dict(client.execute(LOOK).fetchall())
+
+
+def do(behind: Database, command: str, arguments: list[str]) -> None:
+    """A command in this process."""
+    words = [*command.split(), "--database-url", behind.url, *arguments]
+    assert cli.main(words, prog_name="shithubd-worker", standalone_mode=False) == 0, (command, arguments)
+
+
+def fill(database: Database, jobs: int) -> None:
+    database.query("INSERT INTO jobs (kind) SELECT 'test.ok' FROM generate_series(1, %s)", jobs)
+    database.query("INSERT INTO jobs (kind, state) SELECT 'test.fails', 'failed' FROM generate_series(1, 20)")
+    database.query("UPDATE jobs SET state = 'processing', leased_by = 'x:1', leased_at = now() WHERE id = 2")
+
+
+def test_every_command_is_tried_here_or_needs_no_database() -> None:
+    assert set(commands()) == {*GIVEN, *NO_DATABASE, *A_SESSION}
+
+
+def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
+    any_database: Database, pooler: Callable[..., Database]
+) -> None:
+    fill(any_database, 30_100)  # seven batches: psycopg prepares what it sends for the sixth time
+    behind = pooler(any_database)
+    before = look(behind)
+    for command, lines in GIVEN.items():
+        for arguments in lines:
+            do(behind, command, arguments)
+            assert look(behind) == before, (command, arguments)
+    states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind")
+    assert states == [("test.fails", "queued", 20), ("test.ok", "queued", 30100)]
+
+
+def test_what_a_stranger_left_in_the_session_neither_breaks_a_command_nor_is_touched_by_it(
+    any_database: Database, pooler: Callable[..., Database]
+) -> None:
+    fill(any_database, 300)
+    behind = pooler(any_database)
+    with stranger(behind) as client:
+        for name, value in SETTINGS.items():
+            if name not in NOT_LEFT:
+                client.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(*name.split(".")), sql.Literal(value)))
+        client.execute("SET default_transaction_read_only TO on; SET SESSION AUTHORIZATION shithub_metrics")
+    before = look(behind)
+    for command, lines in GIVEN.items():
+        for arguments in lines:
+            do(behind, command, arguments)
+    assert {name: was for name, was in look(behind).items() if name not in WRITABLE} == {
+        name: was for name, was in before.items() if name not in WRITABLE
+    }
+    assert any_database.query("SELECT DISTINCT login FROM audit") == [("postgres",)]
+    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 320
+
+
+def test_a_database_that_is_set_to_read_only_stays_so_through_a_pooler(
+    any_database: Database, pooler: Callable[..., Database]
+) -> None:
+    any_database.query(f'ALTER DATABASE "{any_database.name}" SET default_transaction_read_only = on')
+    behind = pooler(any_database)
+    do(behind, "status", [])
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        do(behind, "enqueue", ["test.ok"])
+
+
+def test_a_login_that_begins_in_another_role_does_so_in_each_transaction(
+    database: Database, login: Callable[[str], str]
+) -> None:
+    url = login("shithub_operator")
+    user = psycopg.conninfo.conninfo_to_dict(url)["user"]
+    database.query(f"ALTER ROLE {user} NOINHERIT; ALTER ROLE {user} SET role = shithub_operator")
+    with connector(url, "test", pooled=True)() as connection:
+        for _ in range(2):
+            with connection.transaction():
+                seen = connection.execute("SELECT current_user::text, session_user::text").fetchone()
+            assert seen == ("shithub_operator", user)
+    assert cli.main(["drain", "--database-url", url], standalone_mode=False) == 0
+
+
+def test_a_call_that_fails_leaves_the_pools_session_free_for_the_next_one(
+    any_database: Database, pooler: Callable[..., Database]
+) -> None:
+    behind = pooler(any_database)
+    operations = Operations(connector(behind.url, "test", pooled=True), "public")
+    for _ in range(8):  # more often than psycopg prepares a statement
+        with pytest.raises(psycopg.errors.InvalidParameterValue):
+            operations.rows("drain_v1", "nowhere", "", None, None, "test")
+        assert operations.value("statement_time_v1").tzname() == "UTC"
+        assert look(behind)["as"] == "postgres"  # it has the pool's only session
+
+
+def refused(arguments: list[str]) -> ShithubdError:
+    """What the command line makes of it."""
+    with pytest.raises((psycopg.Error, ShithubdError)) as caught:
+        cli.main(arguments, prog_name="shithubd-worker", standalone_mode=False)
+    error = caught.value
+    return explained(error) if isinstance(error, psycopg.Error) else error
+
+
+def test_history_drop_refuses_a_session_that_is_shared_and_leaves_nothing_in_it(
+    any_database: Database, pooler: Callable[..., Database]
+) -> None:
+    behind = pooler(any_database)
+    before = look(behind)
+    error = refused(["history", "drop", "--database-url", behind.url])
+    assert error.exit_code == EXIT_CONFIG
+    assert "a database session of its own" in str(error)
+    assert "name the server itself" in str(error)
+    assert look(behind) == before
+
+
+def test_history_drop_works_through_a_pooler_in_session_mode(
+    any_database: Database, pooler: Callable[..., Database]
+) -> None:
+    behind = pooler(any_database, mode="session", pool=5)
+    before = look(behind)
+    do(behind, "history drop", [])
+    after = look(behind)
+    assert {name for name in after if after[name] != before.get(name)} <= {"process"}
+    assert any_database.value("SELECT count(*) FROM history_drops") == 1
+
+
+@pytest.mark.parametrize("command", ["status", "enqueue x", "pause-kind x --force --reason y", "migrate"])
+def test_a_pooler_in_statement_mode_is_refused_in_plain_words(
+    database: Database, pooler: Callable[..., Database], command: str
+) -> None:
+    error = refused([*command.split(), "--database-url", pooler(database, mode="statement").url])
+    assert isinstance(error, ConfigError)
+    assert "the queue needs pool_mode = transaction or session" in str(error)
+
+
+def test_a_pool_without_a_free_session_is_named(database: Database, pooler: Callable[..., Database]) -> None:
+    behind = pooler(database, settings=["query_wait_timeout = 1"])
+    with stranger(behind) as client, client.transaction():
+        client.execute("SELECT")
+        error = refused(["status", "--database-url", behind.url])
+    assert isinstance(error, DatabaseUnavailable)
+    assert "default_pool_size" in str(error)
