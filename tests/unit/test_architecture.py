@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,7 @@ SPEAK_TO_THE_DATABASE = {
         "conninfo",
         "granting",
         "history",
+        "connection",
         "logins",
         "pooled",
         "rights",
@@ -101,8 +102,9 @@ def modules() -> dict[str, list[Path]]:
 ROOMS = modules()
 
 
-def imports(path: Path, *, types: bool) -> Iterator[str]:
-    """The full names that a file imports; those under `if TYPE_CHECKING:` only if `types`."""
+@cache
+def imports(path: Path, *, types: bool) -> frozenset[str]:
+    """The full names that a file imports; those under `if TYPE_CHECKING:` only if `types`. Each file is read once."""
     tree = ast.parse(path.read_text())
     for_types = {
         inner
@@ -110,14 +112,16 @@ def imports(path: Path, *, types: bool) -> Iterator[str]:
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
+    found = set()
     for node in ast.walk(tree):
         if node in for_types and not types:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)
 
 
 def rooms_of(path: Path, *, types: bool) -> set[str]:
