@@ -280,17 +280,28 @@ def connector(
             _put_back(variables)
         connection = another(answer_seconds)
         connection.meanwhile = meanwhile
-        if pooled:
-            connection.opening = pooler.ours(lock_seconds) if ours else pooler.FOR_HANDLERS
-            connection.execute(pooler.MAY_WRITE_AGAIN)
-        elif ours:
-            pooler.check_own(connection, another)
-            connection.execute(pinned.encode())
+        with _closed_by_an_error(connection):
+            if pooled:
+                connection.opening = pooler.ours(lock_seconds) if ours else pooler.FOR_HANDLERS
+                connection.execute(pooler.MAY_WRITE_AGAIN)
+            elif ours:
+                pooler.check_own(connection, another)
+                connection.execute(pinned.encode())
         if ours:
             connection.adapters.register_loader("timestamptz", TimeLoader)
         return connection
 
     return connect
+
+
+@contextmanager
+def _closed_by_an_error(connection: ImpatientConnection) -> Iterator[None]:
+    """Nobody has it yet who could close it."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _variables() -> dict[str, str]:

@@ -11,7 +11,6 @@ import json
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime
-from types import SimpleNamespace
 from uuid import uuid4
 
 import click
@@ -226,13 +225,15 @@ def ask(monkeypatch, *arguments):
     """The command in this process: its exit code and what it said. Its connections end with it, as with a process."""
     opened = []
 
-    def connect(*given, **settings):
-        opened.append(ImpatientConnection.connect(*given, **settings))
+    original = ImpatientConnection.connect.__func__
+
+    def connect(cls, *given, **settings):
+        opened.append(original(cls, *given, **settings))
         return opened[-1]
 
     monkeypatch.setattr(sys, "argv", ["shithubd-worker", *arguments])
     with monkeypatch.context() as patch, redirect_stdout(stream()) as out, redirect_stderr(stream()) as err:
-        patch.setattr("shithubd_worker.connection.ImpatientConnection", SimpleNamespace(connect=connect))
+        patch.setattr(ImpatientConnection, "connect", classmethod(connect))
         try:
             code = _main()
         except SystemExit as end:  # a completion

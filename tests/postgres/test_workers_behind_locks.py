@@ -25,7 +25,7 @@ def test_it_names_the_lock_and_is_not_ready_and_goes_on_when_the_lock_ends(datab
         eventually(lambda: get(worker, "/readyz") == (503, b"pausing\n"), "not ready")
         eventually(lambda: worker.metric('shithub_worker_state{state="pausing"}') == 1, "pausing")
         assert worker.metric("shithub_worker_db_up") == 1
-        assert worker.metric("shithub_worker_db_reconnects_total") == 0
+        assert worker.metric('shithub_worker_db_reconnects_total{thread="main"}') == 0
     gone(database, add_job(database, "test.ok"))
     eventually(lambda: get(worker, "/readyz")[0] == 200, "ready again")
     with somebody(database, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):

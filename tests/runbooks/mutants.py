@@ -63,7 +63,7 @@ MUTANTS = (
     Mutant("pause-kind is called pause", f"{CLI}/holds.py", '"pause-kind"', '"pause"'),
     Mutant("resume-kind is called unpause", f"{CLI}/holds.py", '"resume-kind"', '"unpause"'),
     Mutant("--wait is called --sync", f"{CLI}/holds.py", '"--wait"', '"--sync", "wait"'),
-    Mutant("--timeout is called --limit", f"{CLI}/holds.py", '"--timeout"', '"--limit", "timeout"'),
+    Mutant("--timeout is called --limit", f"{CLI}/deadline.py", '"--timeout"', '"--limit", "timeout"'),
     Mutant("--until is called --expires", f"{CLI}/holds.py", '"--until"', '"--expires", "until"'),
     Mutant("--host is called --node", f"{CLI}/holds.py", '"--host"', '"--node"'),
     Mutant("--reason is called --why", f"{CLI}/common.py", '"--reason"', '"--why", "reason"'),
@@ -145,11 +145,11 @@ MUTANTS = (
     Mutant("a lease lasts for an hour", "shithubd_worker/registry.py", "timedelta = 300", "timedelta = 3600"),
     Mutant(
         "the drain doesn't wait",
-        f"{CLI}/holds.py",
-        "idle = certain and wait and operations.wait_until_idle(scope, deadline, say)",
-        "idle = certain",
+        f"{CLI}/certainty.py",
+        "held.idle = held.certain and wait and operations.wait_until_idle(scope, deadline.at, say)",
+        "held.idle = held.certain",
     ),
-    Mutant("the undo isn't told", f"{CLI}/holds.py", '    line(f"undo: {undo}")\n', ""),
+    Mutant("the undo isn't told", f"{CLI}/certainty.py", '        line(f"undo: {undo}")\n', ""),
     Mutant("held jobs aren't counted", f"{CLI}/status.py", '"held": found["held"]', '"held": 0'),
     Mutant(
         "commands don't look for the host's database", f"{CLI}/__init__.py", "    host_env.adopt(sys.argv[1:])\n", ""
