@@ -15,7 +15,7 @@ demo: $(STAMP)   ## the main job on a real repository, by itself, in under a min
 
 test: setup lint ## all tests, with coverage
 	$(RUN)/coverage erase
-	$(RUN)/python -m pytest --numprocesses=2 --dist=loadgroup --cov --cov-report=term:skip-covered
+	$(RUN)/python -m pytest --numprocesses=3 --dist=loadgroup --cov --cov-report=term:skip-covered
 
 test-long: setup ## what takes longer: alerts' pages and loops, incidents, 20 minutes of torture on each server, mutants (2.5 hours)
 	$(RUN)/python -m pytest -m 'long or loop'

@@ -46,7 +46,7 @@ PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests (Makefile). What wants the booted host goes to one of them: it is booted once."""
+    """Three processes share the tests (Makefile). What wants the booted host goes to one of them: it is booted once."""
     for item in items:
         if "wheels" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("host"))
