@@ -69,13 +69,13 @@ class Shared:
         """How to open connections, which keep the command's deadline if they are `watched`. Raises ConfigError if none
         can ever be opened, or nobody knows which was meant. Root is root no longer then, where the host's files say
         so."""
+        as_whom.go_on()
         from shithubd_worker import conninfo
         from shithubd_worker.cli import settings
         from shithubd_worker.connection import connector
 
         settings.refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
-        as_whom.go_on()
         kept_by = self.kept_by if watched else None
         return connector(
             self.database_url,

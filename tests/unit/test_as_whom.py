@@ -6,6 +6,8 @@ import json
 import os
 import pwd
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -159,3 +161,21 @@ def test_the_person_is_recorded(
 
     os.environ.pop("SUDO_USER", None)
     assert in_a_child(go) == f"{recorded}@{HOST}"
+
+
+@ROOT
+@pytest.mark.parametrize("command", ["run", "check-config"])
+def test_what_lies_in_the_current_directory_is_never_loaded_by_root(files: Path, command: str) -> None:
+    """It comes first on the path of both, for the handlers; and root may stand in anybody's directory."""
+    (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{as_whom.RUN_AS}=nobody\n")
+    (here := files / "here").mkdir()
+    loaded = files / "loaded"
+    for module in ("psycopg", "prometheus_client", "sdnotify"):
+        (here / f"{module}.py").write_text(f"import os\nif os.geteuid() == 0: open({str(loaded)!r}, 'w')\n")
+    program = (
+        "import sys; from pathlib import Path; from shithubd_worker.cli import host_env, main;"
+        "host_env.ENV_FILE = Path(sys.argv.pop()); main()"
+    )
+    words = [sys.executable, "-P", "-c", program, command, str(files / "worker.env")]
+    subprocess.run(words, cwd=here, env=dict(os.environ), capture_output=True, timeout=60, check=False)
+    assert not loaded.exists()
