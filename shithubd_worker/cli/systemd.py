@@ -195,7 +195,7 @@ def starts(name: str, unit: Unit, words: Sequence[str], out: Path) -> str:
         if not _OF_A_RUN.fullmatch(key)
     ]
     quoted = " ".join('"' + re.sub(r'["\\]', r"\\\g<0>", word).replace("%", "%%") + '"' for word in words)
-    # A oneshot has no limit by itself, and a module may hang when it is loaded. This is systemd's usual one for a start.
+    # A oneshot has no limit by itself, and a module may hang when it is loaded. This is the usual one for a start.
     ours = [
         "TimeoutStartSec=90",
         f"ExecStart={quoted}",
