@@ -106,6 +106,19 @@ def test_a_file_that_others_may_write_makes_root_nobody(files: Path, spoilt: str
 
 
 @ROOT
+def test_root_is_recorded_as_it_was_before_it_went_on(files: Path) -> None:
+    """Afterwards nobody can tell any more that it was root, and whom it would be believed."""
+    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    os.environ.pop("SUDO_USER", None)
+    operations.LOGINUID, kept = files / "none", operations.LOGINUID
+    try:
+        *_, actor = gone_on("drain")  # type: ignore[misc]
+    finally:
+        operations.LOGINUID = kept
+    assert actor == f"root@{HOST}"
+
+
+@ROOT
 def test_a_user_that_is_missing_is_a_fault_of_the_file(files: Path) -> None:
     (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody-here\n")
     host_env.adopt(["drain"])
