@@ -63,6 +63,7 @@ class Deadline:
         self._asked_at = 0.0  # when the call began that waits now
         self._look_at = 0.0
         self._answers = True  # did the server answer to the last look?
+        self._lets_in = True  # or at least let it in, as a pooler does that has no connection free?
         self._told: str | None = None
         self._tell_at = 0.0
 
@@ -97,7 +98,7 @@ class Deadline:
         if self.blocker is None:
             if self._brief is not None and not self._answers and seconds >= self._brief:
                 raise self._gave_up()
-            if seconds >= (self._answer if self._answers else min(self._answer, ANSWER_SECONDS)):
+            if seconds >= (self._answer if self._lets_in else min(self._answer, ANSWER_SECONDS)):
                 raise DatabaseUnavailable(f"the database doesn't answer: {asking.silence} for {seconds:.0f} s")
         elif seconds >= (self._brief or (self.patience if self.at is None else math.inf)):
             raise self._gave_up()
@@ -136,9 +137,10 @@ class Deadline:
                 self._connection = self._connect()()
             name = asking.info.parameter_status("application_name") or ""
             self.blocker = blockers.of_session(self._connection, asking.info.backend_pid, name)
-            self._answers = True
-        except (psycopg.Error, ShithubdError):
+            self._answers = self._lets_in = True
+        except (psycopg.Error, ShithubdError) as error:
             self.blocker, self._answers = None, False
+            self._lets_in = not isinstance(error, psycopg.errors.ConnectionTimeout)
 
     def _ask_late(self, asking: ImpatientConnection, schema: str) -> None:
         import psycopg

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import socket
@@ -15,7 +16,10 @@ from conftest import eventually
 from locked_tables import somebody
 from test_cli import add_job
 
+from shithubd_worker.cli import deadline
 from shithubd_worker.cli.common import Shared
+from shithubd_worker.cli.deadline import Deadline
+from shithubd_worker.errors import DatabaseUnavailable
 
 HELD = "SELECT scope FROM holds"
 
@@ -105,3 +109,38 @@ def test_who_asks_for_locks_is_let_in_soon_or_not_at_all(monkeypatch):
         shared = Shared(f"postgresql://somebody@127.0.0.1:{deaf.getsockname()[1]}/queue", None)
         with pytest.raises(psycopg.OperationalError, match="timeout"):
             shared.connect("looks", pooled=True, by=time.monotonic() + 1)()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Makes a connection as that of migrate, which waits as long as others, who connect to `looks`, are let in."""
+    monkeypatch.setattr(deadline, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(deadline, "UNANSWERED_SECONDS", 0.1)
+    made = []
+
+    def make(database, looks):
+        shared, looking = Shared(database.url, None), Shared(looks, None)
+
+        def look():
+            return looking.connect("looks", pooled=True, answer_seconds=0.5, by=time.monotonic() + 1)
+
+        shared.kept_by = Deadline(None, patience=30.0, answer=math.inf, connect=look)
+        made.extend([shared.kept_by, connection := shared.connect("migrate", pooled=True)()])
+        return connection
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_long_statement_of_migrate_is_not_given_up_because_it_has_the_only_connection_of_its_pool(behind, patient):
+    connection = patient(behind, behind.url)
+    with connection.transaction():
+        connection.execute("SELECT pg_sleep(2.5)")
+
+
+def test_it_is_given_up_when_the_server_lets_nobody_in_any_more(database, patient):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        connection = patient(database, f"postgresql://somebody@127.0.0.1:{deaf.getsockname()[1]}/queue")
+        with pytest.raises(DatabaseUnavailable, match="no answer"):
+            connection.execute("SELECT pg_sleep(600)")
