@@ -340,8 +340,8 @@ def test_a_pool_that_is_full_is_waited_for(pooler: int) -> None:
     url = f"host=127.0.0.1 port={pooler} dbname=ok user=postgres password=right"
     with psycopg.connect(url, prepare_threshold=None) as takes_it:
         takes_it.execute("SELECT 1")
-        with connector(url, "test", pooled=True)() as connection, pytest.raises(psycopg.Error) as caught:
-            connection.execute("SELECT 1")
+        with pytest.raises(psycopg.Error, match="query_wait_timeout") as caught:
+            connector(url, "test", pooled=True)()
     assert session.lost(caught.value)
     assert explained(caught.value).exit_code == EXIT_DATABASE
 
