@@ -193,7 +193,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 Line(_quantile("shithub_worker_claim_duration_seconds", WORKER), "answered within, 95 %"),
                 Line(
                     f"min(time() - (shithub_worker_last_poll_timestamp_seconds{{{WORKER}}} > 0)"
-                    ' unless on (job, instance) shithub_worker_state{state="running"} == 1)',
+                    ' unless on (job, instance) shithub_worker_state{state=~"running|stopping"} == 1)',
                     "since the last answer",
                 ),
             ),

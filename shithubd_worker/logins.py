@@ -129,8 +129,12 @@ def of_pooler(error: psycopg.Error) -> ShithubdError | None:
 
 @cache
 def _libpq() -> ctypes.CDLL:
-    # The very library that psycopg is linked to: symbols are looked for in the module and in what it needs.
-    libpq = ctypes.CDLL(importlib.import_module(f"psycopg_{pq.__impl__}.pq").__file__)
+    # The very library that psycopg is linked to: symbols are looked for in the module and in what it needs. Its
+    # implementation in Python (PSYCOPG_IMPL, or where the others can't be loaded) has loaded one itself.
+    if pq.__impl__ == "python":
+        libpq: ctypes.CDLL = importlib.import_module("psycopg.pq._pq_ctypes").pq
+    else:
+        libpq = ctypes.CDLL(importlib.import_module(f"psycopg_{pq.__impl__}.pq").__file__)
     libpq.PQsetErrorVerbosity.argtypes = [ctypes.c_void_p, ctypes.c_int]
     return libpq
 

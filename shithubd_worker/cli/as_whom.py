@@ -1,7 +1,8 @@
 """As whom root's commands go on, where the host's files name a user: one whom the database knows by his name (peer).
 
-Only commands that speak to the database do that, right before they connect. So root still reads what only root may,
-`units install` stays root's, and nothing of the database's, no library and no handler, runs with root's rights.
+Only commands that speak to the database do that, before they look at the current directory or connect. So root still
+reads what only root may, `units install` stays root's, and neither a handler, nor what lies in that directory, nor what
+the database answers is dealt with by root.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ def see_through(
         say(f"interrupted; the hold stays: undo with {undo}")
         return EXIT_DETACHED
     except TimedOut as error:
+        shared.deadline.note(error, operations.schema)
         held.gave_up = error.args
         if not held.certain:
             tell(f"{scope} is held, but it is not certain yet that nothing of it starts any more")

@@ -64,19 +64,19 @@ class Shared:
         pooled: bool = False,
         ours: bool = True,
         answer_seconds: float | None = None,
-        watched: bool = True,
+        by: float | None = None,
     ) -> Connect:
-        """How to open connections, which keep the command's deadline if they are `watched`. Raises ConfigError if none
-        can ever be opened, or nobody knows which was meant. Root is root no longer then, where the host's files say
-        so."""
+        """How to open connections, which keep the command's deadline, unless `by` says by when each is to be opened.
+        Raises ConfigError if none can ever be opened, or nobody knows which was meant. Root is root no longer then,
+        where the host's files say so."""
+        as_whom.go_on()
         from shithubd_worker import conninfo
         from shithubd_worker.cli import settings
         from shithubd_worker.connection import connector
 
         settings.refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
-        as_whom.go_on()
-        kept_by = self.kept_by if watched else None
+        kept_by = self.kept_by if by is None else None
         return connector(
             self.database_url,
             name,
@@ -84,7 +84,7 @@ class Shared:
             ours=ours,
             answer_seconds=answer_seconds,
             meanwhile=kept_by.meanwhile if kept_by else None,
-            by=kept_by.at if kept_by else None,
+            by=kept_by.at if kept_by else by,
         )
 
     def operations(self, *, as_owner: bool = False, answer_seconds: float | None = None) -> Operations:

@@ -81,7 +81,7 @@ def drain(
     scope = _scope(operations, host, unit, worker)
     if not force:
         _refuse_unknown(shared, operations, scope)
-    with _nothing_held():
+    with _told_if_held(operations):
         hold = operations.drain(scope, reason, until_moment(operations, until))
     named = () if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)
     undo = shared.command("resume", *named)
@@ -168,7 +168,7 @@ def pause_kind(
                 " or pause it all the same with --force --reason TEXT"
             )
         raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
-    with _nothing_held():
+    with _told_if_held(operations):
         hold = operations.pause_kind(kind, reason, until_moment(operations, until))
     return see_through(
         shared, operations, Scope("kind", kind), hold, wait=wait, as_json=as_json, undo=_resume_kind(shared, kind)
@@ -255,12 +255,17 @@ def _scope(operations: Operations, host: str | None, unit: str | None, worker: s
 
 
 @contextmanager
-def _nothing_held() -> Iterator[None]:
-    """Around the change itself: what gives up here has set no hold."""
+def _told_if_held(operations: Operations) -> Iterator[None]:
+    """Around the change itself: what gives up here says whether a hold was set. Where the server didn't confirm that it
+    gave up, and after an interrupt, nobody knows: the COMMIT may have been under way."""
+    not_known = "whether the hold was set is not known: see status"
     try:
         yield
     except TimedOut as error:
-        error.args = (*error.args, "no hold was set")
+        error.args = (*error.args, "no hold was set" if operations.opened else not_known)
+        raise
+    except KeyboardInterrupt:
+        say(not_known)
         raise
 
 

@@ -152,7 +152,7 @@ def misnamed(names: Iterable[str]) -> list[str]:
     """A fault for each name that was meant for us, and is none of ours: what it says would go unheard."""
     return [
         f"{name} is not a setting: "
-        + (f"did you mean {near}?" if (near := meant(name)) else "see shithubd-worker run --help")
+        + (f"did you mean {near}?" if (near := meant(name)) else f"a variable of yours can't begin with {PREFIX}")
         for name in sorted(names)
         if name not in VARIABLES and (name.startswith(PREFIX) or meant(name))
     ]
@@ -170,12 +170,12 @@ def refuse_misnamed(flags: Iterable[str]) -> None:
 
 def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
     """The configuration and the kinds to lease. Raises ConfigError with all faults of both, and of the database's."""
-    from shithubd_worker import registry
-
+    faults = misnamed(os.environ)
+    config = _values(shared, raw, faults)  # from here on root may be another user: see as_whom
     if (here := str(Path.cwd())) not in sys.path[:1]:
         sys.path.insert(0, here)
-    faults = misnamed(os.environ)
-    config = _values(shared, raw, faults)
+    from shithubd_worker import registry
+
     loaded = _told(lambda: registry.load(raw.get("handlers") or ()), faults)  # type: ignore[arg-type]
     kinds = _chosen(raw, loaded, faults) if loaded is not None else []
     if faults or config is None:

@@ -195,6 +195,12 @@ def starts(name: str, unit: Unit, words: Sequence[str], out: Path) -> str:
         if not _OF_A_RUN.fullmatch(key)
     ]
     quoted = " ".join('"' + re.sub(r'["\\]', r"\\\g<0>", word).replace("%", "%%") + '"' for word in words)
-    ours = [f"ExecStart={quoted}", f"StandardOutput=truncate:{out}/out", f"StandardError=truncate:{out}/err"]
+    # A oneshot has no limit by itself, and a module may hang when it is loaded. This is the usual one for a start.
+    ours = [
+        "TimeoutStartSec=90",
+        f"ExecStart={quoted}",
+        f"StandardOutput=truncate:{out}/out",
+        f"StandardError=truncate:{out}/err",
+    ]
     head = ["[Unit]", f"Description={name}, what {unit.name} would be given", "[Service]", "Type=oneshot"]
     return "\n".join([*head, *kept, *ours, ""])

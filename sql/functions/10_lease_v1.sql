@@ -63,8 +63,7 @@ BEGIN
     IF pg_current_xact_id_if_assigned() IS NULL THEN
         SET LOCAL synchronous_commit = off;  -- nothing is settled before it: a lease that a crash loses is leased again
     END IF;
-    -- jobs too, as the look below locks it: to wait for somebody's lock is no cost of looking, and what is due after it counts.
-    LOCK TABLE gate, jobs IN ROW SHARE MODE;
+    LOCK TABLE gate IN ROW SHARE MODE;
 
     SELECT w.host || ':' || w.pid, EXISTS (SELECT FROM holds) INTO v_leased_by, v_holds FROM workers w WHERE w.id = p_worker;
     IF NOT FOUND THEN
@@ -79,6 +78,9 @@ BEGIN
         END IF;
         v_held := held_kinds_v1();
     END IF;
+    -- As the look below locks it: to wait for somebody's lock is no cost of looking, and what is due after it counts. Not before:
+    -- who is held waits for nobody, as while the operator who drained the fleet works on the table.
+    LOCK TABLE jobs IN ROW SHARE MODE;
     v_now := clock_timestamp();
 
     <<looks>>

@@ -3,6 +3,7 @@ for. Each is provoked, on a server that speaks German and on one that speaks Eng
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import pwd
 import shutil
@@ -339,7 +340,7 @@ def test_a_pool_that_is_full_is_waited_for(pooler: int) -> None:
     url = f"host=127.0.0.1 port={pooler} dbname=ok user=postgres password=right"
     with psycopg.connect(url, prepare_threshold=None) as takes_it:
         takes_it.execute("SELECT 1")
-        with pytest.raises(psycopg.Error) as caught:
+        with pytest.raises(psycopg.Error, match="query_wait_timeout") as caught:
             connector(url, "test", pooled=True)()
     assert session.lost(caught.value)
     assert explained(caught.value).exit_code == EXIT_DATABASE
@@ -433,3 +434,13 @@ def test_a_worker_ends_when_it_is_not_let_in_again(database: Database, start_wor
     assert worker.wait() == EXIT_RIGHTS
     assert f"ALTER ROLE {name} LOGIN" in worker.log
     assert set(database.query("SELECT state, attempts FROM jobs")) <= {("queued", 0)}
+
+
+@pytest.mark.skipif(ctypes.util.find_library("pq") is None, reason="psycopg's implementation in Python needs a libpq")
+def test_a_refusal_is_told_apart_whichever_of_its_implementations_psycopg_has(database: Database) -> None:
+    environment = {**database.environment(), "PSYCOPG_IMPL": "python"}
+    words = [sys.executable, "-m", "shithubd_worker", "status"]
+    for url, code in ((database.url, 0), (database.server.url("nowhere"), EXIT_CONFIG)):
+        environment["SHITHUBD_WORKER_DATABASE_URL"] = url
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 import psycopg
@@ -115,7 +116,7 @@ def kept(database):
     def make(timeout=None, **limits):
         shared = Shared(database.url, None)
         limits = {"patience": 30.0, "answer": 30.0, **limits}
-        shared.kept_by = Deadline(timeout, connect=lambda: shared.connect("looks", watched=False), **limits)
+        shared.kept_by = Deadline(timeout, connect=lambda: shared.connect("looks", by=time.monotonic() + 60), **limits)
         made.extend([shared.kept_by, operations := shared.operations()])
         return operations
 

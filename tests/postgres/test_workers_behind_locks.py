@@ -25,7 +25,8 @@ def test_it_names_the_lock_and_is_not_ready_and_goes_on_when_the_lock_ends(datab
         eventually(lambda: get(worker, "/readyz") == (503, b"pausing\n"), "not ready")
         eventually(lambda: worker.metric('shithub_worker_state{state="pausing"}') == 1, "pausing")
         assert worker.metric("shithub_worker_db_up") == 1
-        assert worker.metric('shithub_worker_db_reconnects_total{thread="main"}') == 0
+        for thread in ("main", "control"):
+            assert worker.metric(f'shithub_worker_db_reconnects_total{{thread="{thread}"}}') == 0
     gone(database, add_job(database, "test.ok"))
     eventually(lambda: get(worker, "/readyz")[0] == 200, "ready again")
     with somebody(database, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
@@ -49,3 +50,16 @@ def test_one_that_starts_behind_a_lock_says_whose_it_is_and_starts_when_it_ends(
         worker.wait_for(f"pid {pid} (postgres, somebody, 127.0.0.1) holds a lock on holds")
     worker.wait_for(" ready\n")
     assert worker.terminate() == 0
+
+
+def test_one_that_is_held_waits_for_nobody(database, start_worker):
+    """Whoever drains the fleet to work on the table locks it then."""
+    database.query("SELECT drain_v1('fleet', '')")
+    worker = start_worker(*METRICS, "--poll-interval", "0.1")
+    polled = 'shithub_worker_claims_total{result="empty"}'
+    with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"):
+        before = worker.metric(polled)
+        eventually(lambda: worker.metric(polled) > before + 2, "looks at the queue while the lock stands")
+        assert get(worker, "/readyz") == (200, b"held\n")
+    assert worker.terminate() == 0
+    assert "waiting for a lock" not in worker.log

@@ -39,6 +39,8 @@ UNIT = re.compile(
     r"(?:systemctl|journalctl -u)\b[^\n`]*|\bshithub[\w-]*(?:@[\w*-]*)?\.(?:service|target|slice|timer)\b"
 )
 PATH = re.compile(r"/(?:etc|run|var/lib|usr)/[\w./@-]+\w")
+# Settings that PgBouncer takes in tests/poolers.py: it refuses to start with one that it doesn't know.
+OF_PGBOUNCER = {"default_pool_size", "pool_mode"}
 STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 # Properties of a unit that tell how it is, not what its file says.
 OF_THE_MOMENT = {"ExecMainStatus", "NRestarts", "SubState", "ActiveState", "Result", "StatusText", "MainPID"}
@@ -186,10 +188,11 @@ def kinds(page: Page, product: Product, _: Database) -> Iterator[Fault]:
 
 
 def words(page: Page, product: Product, database: Database) -> Iterator[Fault]:
-    """A name in backquotes, if it has an underscore, is one of the database, of the handlers' registry, or a metric."""
+    """A name in backquotes, if it has an underscore, is one of the database or of a pooler before it, of the handlers'
+    registry, or a metric."""
     columns = database.query("SELECT table_name, column_name FROM information_schema.columns")
     others = database.query("SELECT name FROM pg_settings UNION SELECT proname FROM pg_proc")
-    known = {name for row in (*columns, *others) for name in row}
+    known = {name for row in (*columns, *others) for name in row} | OF_PGBOUNCER
     for line, text in quoted(page):
         if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) and text not in known | product.words | product.metrics:
             yield Fault(line, f"nothing is called {text}")

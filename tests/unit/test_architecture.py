@@ -50,6 +50,7 @@ SPEAK_TO_THE_DATABASE = {
     *(
         "blockers",
         "client",
+        "connection",
         "conninfo",
         "granting",
         "history",

@@ -6,6 +6,8 @@ import json
 import os
 import pwd
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -104,6 +106,19 @@ def test_a_file_that_others_may_write_makes_root_nobody(files: Path, spoilt: str
 
 
 @ROOT
+def test_root_is_recorded_as_it_was_before_it_went_on(files: Path) -> None:
+    """Afterwards nobody can tell any more that it was root, and whom it would be believed."""
+    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    os.environ.pop("SUDO_USER", None)
+    operations.LOGINUID, kept = files / "none", operations.LOGINUID
+    try:
+        *_, actor = gone_on("drain")  # type: ignore[misc]
+    finally:
+        operations.LOGINUID = kept
+    assert actor == f"root@{HOST}"
+
+
+@ROOT
 def test_a_user_that_is_missing_is_a_fault_of_the_file(files: Path) -> None:
     (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody-here\n")
     host_env.adopt(["drain"])
@@ -159,3 +174,21 @@ def test_the_person_is_recorded(
 
     os.environ.pop("SUDO_USER", None)
     assert in_a_child(go) == f"{recorded}@{HOST}"
+
+
+@ROOT
+@pytest.mark.parametrize("command", ["run", "check-config"])
+def test_what_lies_in_the_current_directory_is_never_loaded_by_root(files: Path, command: str) -> None:
+    """It comes first on the path of both, for the handlers; and root may stand in anybody's directory."""
+    (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{as_whom.RUN_AS}=nobody\n")
+    (here := files / "here").mkdir()
+    loaded = files / "loaded"
+    for module in ("psycopg", "prometheus_client", "sdnotify"):
+        (here / f"{module}.py").write_text(f"import os\nif os.geteuid() == 0: open({str(loaded)!r}, 'w')\n")
+    program = (
+        "import sys; from pathlib import Path; from shithubd_worker.cli import host_env, main;"
+        "host_env.ENV_FILE = Path(sys.argv.pop()); main()"
+    )
+    words = [sys.executable, "-P", "-c", program, command, str(files / "worker.env")]
+    subprocess.run(words, cwd=here, env=dict(os.environ), capture_output=True, timeout=60, check=False)
+    assert not loaded.exists()

@@ -34,7 +34,7 @@ def test_a_letter_too_many_too_few_or_exchanged_in_any_variable_is_a_fault_with_
 
 def test_a_name_that_is_like_none_of_ours_is_a_fault_and_what_others_have_is_none():
     assert settings.misnamed(["SHITHUBD_WORKER_XYZZY"]) == [
-        "SHITHUBD_WORKER_XYZZY is not a setting: see shithubd-worker run --help"
+        "SHITHUBD_WORKER_XYZZY is not a setting: a variable of yours can't begin with SHITHUBD_WORKER_"
     ]
     others = ["_SHITHUBD_WORKER_COMPLETE", "SHITHUBD_DATABASE_URL", "SHITHUB_ROOT", "PGHOST", "DATABASE_URL", "PATH"]
     assert settings.misnamed(others) == []

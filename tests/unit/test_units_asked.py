@@ -75,6 +75,7 @@ def test_what_is_started_in_its_place_has_its_sandbox_and_nothing_that_is_the_wo
     assert "ExecPaths=/usr\n" in text
     assert "RuntimeDirectory" not in text
     assert "TimeoutStopSec" not in text
+    assert "TimeoutStartSec=90\n" in text  # or a module that hangs would keep an upgrade of the package for ever
     assert "WantedBy" not in text
 
 
