@@ -212,13 +212,20 @@ def returned(job: int, kind: str, how: str) -> None:
 
 
 def held_interpreter(jobs: Sequence[tuple[int, str]]) -> None:
-    """A worker was ended because a handler let nothing else run: which of these jobs (id, kind) it was, if only one."""
+    """A worker was ended because a handler let nothing else run: which of these jobs (id, kind) it was, if only one.
+    None are left if the lease was over before: then the process most likely stood still."""
     ending = "held the interpreter until its lease was nearly over, and its worker was ended for that: see its stack"
     if len(jobs) == 1:
         (job, kind), *_ = jobs
         log.critical("job %d (%s) %s", job, kind, ending, extra={"job_id": job, "kind": kind, "event": HANDLER_ENDED})
-    else:
+    elif jobs:
         log.critical("one of %d jobs %s", len(jobs), ending)
+    else:
+        log.critical(
+            "the worker was ended behind the end of its lease, when others had its job already: the process or its host"
+            " stood still until now, or a handler held the interpreter: see its stack",
+            extra={"event": HANDLER_ENDED},
+        )
 
 
 def clock_stepped(seconds: float) -> None:
