@@ -222,8 +222,8 @@ def held_interpreter(jobs: Sequence[tuple[int, str]]) -> None:
         log.critical("one of %d jobs %s", len(jobs), ending)
     else:
         log.critical(
-            "the worker was ended behind the end of its lease, when others had its job already: the process or its host"
-            " stood still until now, or a handler held the interpreter: see its stack",
+            "the worker was ended when its lease was over, and others had its job already."
+            " Either the process or its host stood still until now, or a handler held the interpreter: see its stack",
             extra={"event": HANDLER_ENDED},
         )
 
