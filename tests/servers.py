@@ -56,9 +56,9 @@ class Server:
         """Start it and wait until it accepts."""
         self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-l", str(self.directory / "log"), "start")
 
-    def stop(self, mode: str = "fast") -> None:
-        """Stop it: smart, fast or immediate."""
-        self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-m", mode, "stop")
+    def stop(self, mode: str = "fast", *, wait: bool = True) -> None:
+        """Stop it: smart, fast or immediate. Without `wait`: tell it to stop."""
+        self._run("pg_ctl", "-D", str(self.directory / "data"), "-w" if wait else "-W", "-m", mode, "stop")
 
     def remove(self) -> None:
         """Stop it and take its files away."""

@@ -80,6 +80,15 @@ def stranger(behind: Database) -> Iterator[psycopg.Connection[Any]]:
         yield client
 
 
+def leave_settings(behind: Database) -> None:
+    """A stranger changes the session of the pool, and leaves it so."""
+    with stranger(behind) as client:
+        for name, value in SETTINGS.items():
+            if name not in NOT_LEFT:
+                client.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(*name.split(".")), sql.Literal(value)))
+        client.execute("SET default_transaction_read_only TO on; SET SESSION AUTHORIZATION shithub_metrics")
+
+
 def look(behind: Database) -> dict[str, str]:
     with stranger(behind) as client:
         return dict(client.execute(LOOK).fetchall())
@@ -120,11 +129,7 @@ def test_what_a_stranger_left_in_the_session_neither_breaks_a_command_nor_is_tou
 ) -> None:
     fill(any_database, 300)
     behind = pooler(any_database)
-    with stranger(behind) as client:
-        for name, value in SETTINGS.items():
-            if name not in NOT_LEFT:
-                client.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(*name.split(".")), sql.Literal(value)))
-        client.execute("SET default_transaction_read_only TO on; SET SESSION AUTHORIZATION shithub_metrics")
+    leave_settings(behind)
     before = look(behind)
     for command, lines in GIVEN.items():
         for arguments in lines:

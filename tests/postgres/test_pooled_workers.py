@@ -9,9 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from conftest import Database, Door, WorkerProcess, eventually
-from psycopg import sql
-from test_pooled_commands import NOT_LEFT, WRITABLE, do, look, stranger
-from test_settings_of_others import SETTINGS
+from test_pooled_commands import WRITABLE, do, leave_settings, look, stranger
 
 from shithubd_worker.connection import connector
 from shithubd_worker.errors import EXIT_CONFIG
@@ -88,11 +86,7 @@ def test_what_a_stranger_left_in_the_session_changes_nothing_that_a_worker_does(
 ) -> None:
     fill(any_database)
     behind = pooler(any_database)
-    with stranger(behind) as client:
-        for name, value in SETTINGS.items():
-            if name not in NOT_LEFT:
-                client.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(*name.split(".")), sql.Literal(value)))
-        client.execute("SET default_transaction_read_only TO on; SET SESSION AUTHORIZATION shithub_metrics")
+    leave_settings(behind)
     before = look(behind)
     worker = start(behind, "--poll-only", "--until-empty")
     assert worker.wait() == 0, worker.log

@@ -396,21 +396,7 @@ def test_a_worker_waits_for_a_standby_to_be_promoted(doors: Server, tmp_path: Pa
 
 def test_a_server_that_shuts_down_is_waited_for(doors: Server) -> None:
     with psycopg.connect(doors.url("postgres")):
-        subprocess.run(
-            [
-                *doors._as,
-                str(doors.bindir / "pg_ctl"),
-                "-D",
-                str(doors.directory / "data"),
-                "-W",
-                "-m",
-                "smart",
-                "stop",
-            ],
-            check=True,
-            capture_output=True,
-            cwd="/",
-        )
+        doors.stop("smart", wait=False)
         at = f"host=127.0.0.1 port={doors.port} dbname=postgres user=postgres connect_timeout=2"
         eventually(lambda: not _answers(at), "it lets nobody in")
         assert refused(at)[0] == EXIT_DATABASE
