@@ -21,7 +21,7 @@ from shithubd_worker.backoff import jittered
 from shithubd_worker.children import Children
 from shithubd_worker.config import Config
 from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, RetryAfter
-from shithubd_worker.forks import end_child, refuse_in_child
+from shithubd_worker.host.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.raised import (

@@ -23,7 +23,7 @@ from psycopg.waiting import Wait
 from shithubd_worker import logins
 from shithubd_worker import pooled as pooler
 from shithubd_worker.errors import ShithubdError
-from shithubd_worker.forks import keep_private, not_the_worker
+from shithubd_worker.host.forks import keep_private, not_the_worker
 
 if TYPE_CHECKING:
     from psycopg.abc import Buffer, PQGen, PQGenConn

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.clock import Clock
-from shithubd_worker.dead_man import SIGNAL, DeadMan
 from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
-from shithubd_worker.host import PATIENCE_SECONDS, Stop, Systemd, Wakeup, end_process
+from shithubd_worker.host.dead_man import SIGNAL, DeadMan
+from shithubd_worker.host.signals import PATIENCE_SECONDS, Stop, Wakeup, end_process
+from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.raised import stands_at

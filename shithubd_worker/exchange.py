@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shithubd_worker.clock import Clock
 from shithubd_worker.frontier import Frontier
-from shithubd_worker.host import Stop
+from shithubd_worker.host.signals import Stop
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.settling import Settler
 from shithubd_worker.shares import Shares

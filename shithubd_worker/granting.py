@@ -8,8 +8,8 @@ import psycopg
 from psycopg import sql
 
 from shithubd_worker.errors import Refused, RightsMissing
+from shithubd_worker.host import shipped
 from shithubd_worker.rights import GRANTED, MIGRATE, OWNER, ROLES, can_become, find_owner, grants, in_pg_catalog, value
-from shithubd_worker.sqlfiles import sql_directory
 
 # What the roles are for in one command: whose login had the tables before goes on working with these.
 WORKING = ("shithub_worker", "shithub_enqueue", "shithub_operator")
@@ -26,12 +26,12 @@ def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
     if missing and not value(connection, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"):
         raise RightsMissing(
             f"role {user!r} may not create roles ({', '.join(missing)}). As a superuser, or with CREATEROLE:",
-            f"  psql -f {sql_directory() / 'roles.sql'} -c 'GRANT {needed} TO \"{user}\"'",
+            f"  psql -f {shipped.SQL / 'roles.sql'} -c 'GRANT {needed} TO \"{user}\"'",
             "then again: shithubd-worker migrate --roles",
         )
     done = []
     if missing:
-        connection.execute((sql_directory() / "roles.sql").read_bytes())
+        connection.execute((shipped.SQL / "roles.sql").read_bytes())
         done += [f"role {name}" for name in missing if name not in _missing(connection)]
     if not can_become(connection, OWNER):
         try:
@@ -156,7 +156,7 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
             f"{role} shall not have {right}, and only {grantor}, who gave it, can take it. As a superuser:"
             f" SET ROLE {grantor}; REVOKE {right} FROM {role} CASCADE"
         )
-    connection.execute((sql_directory() / "rights.sql").read_bytes())
+    connection.execute((shipped.SQL / "rights.sql").read_bytes())
     after = _held(connection, schema)
     if before == after:
         return []

@@ -15,7 +15,9 @@ import psycopg
 from shithubd_worker import backoff, logs, rights, schema
 from shithubd_worker.config import Config
 from shithubd_worker.errors import ConfigError, DatabaseUnavailable, RightsMissing, SchemaMismatch
-from shithubd_worker.host import Stop, Systemd, Wakeup, is_dead
+from shithubd_worker.host.identity import is_dead
+from shithubd_worker.host.signals import Stop, Wakeup
+from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.session import explained, in_one_line, lost, meaning

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TextIO
 
+from shithubd_worker.host.outlets import Journal, Outlet, Stream, entry
 from shithubd_worker.model import NOT_STARTED, Finished, How
-from shithubd_worker.outlets import Journal, Outlet, Stream, entry
 from shithubd_worker.plain import behind_margin, json_text, on_one_line
 
 log = logging.getLogger(__name__)

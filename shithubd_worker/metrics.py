@@ -31,8 +31,8 @@ from prometheus_client.registry import Collector
 
 from shithubd_worker import __version__, logs
 from shithubd_worker.errors import ConfigError
-from shithubd_worker.forks import keep_private
-from shithubd_worker.host import signals_elsewhere
+from shithubd_worker.host.forks import keep_private
+from shithubd_worker.host.signals import signals_elsewhere
 from shithubd_worker.model import How, Lease
 from shithubd_worker.schema import newest_version
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from shithubd_worker.attempt import Attempt
-from shithubd_worker.host import Stop
+from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import Hold
 
 

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from shithubd_worker.errors import LACKS, RightsMissing
-from shithubd_worker.sqlfiles import sql_directory
+from shithubd_worker.host import shipped
 
 OWNER, MIGRATE = "shithub_owner", "shithub_migrate"
 # Those that have rights by GRANT.
@@ -32,7 +32,7 @@ class Grant(NamedTuple):
 @cache
 def grants() -> tuple[Grant, ...]:
     """All that stands in sql/rights.sql."""
-    return tuple(_grants(re.sub(r"--[^\n]*", "", (sql_directory() / "rights.sql").read_text())))
+    return tuple(_grants(re.sub(r"--[^\n]*", "", (shipped.SQL / "rights.sql").read_text())))
 
 
 def _grants(text: str) -> Iterator[Grant]:

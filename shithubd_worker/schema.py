@@ -12,7 +12,7 @@ from psycopg import sql
 
 from shithubd_worker import granting, rights
 from shithubd_worker.errors import Refused, SchemaMismatch
-from shithubd_worker.sqlfiles import sql_directory
+from shithubd_worker.host import shipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Migration:
 def migrations() -> tuple[Migration, ...]:
     """All migrations that this release knows, in order."""
     found = []
-    for path in sorted((sql_directory() / "migrations").glob("*.sql")):
+    for path in sorted((shipped.SQL / "migrations").glob("*.sql")):
         text = path.read_text()
         match = re.match(r"-- (expand|contract)\n", text)
         if not match:
@@ -41,14 +41,14 @@ def migrations() -> tuple[Migration, ...]:
 @cache
 def functions() -> str:
     """All functions in one text, in the order in which they need each other."""
-    return "\n".join(path.read_text() for path in sorted((sql_directory() / "functions").glob("*.sql")))
+    return "\n".join(path.read_text() for path in sorted((shipped.SQL / "functions").glob("*.sql")))
 
 
 @cache
 def function_names() -> tuple[str, ...]:
     """The functions that this release calls. Once released, neither what one takes nor what it means changes: that is
     another function, `_v2`. So where they all stand this release can work, also with bodies of another one."""
-    return tuple(path.stem[3:] for path in sorted((sql_directory() / "functions").glob("*.sql")))
+    return tuple(path.stem[3:] for path in sorted((shipped.SQL / "functions").glob("*.sql")))
 
 
 @cache

@@ -18,17 +18,19 @@ from shithubd_worker.clock import Clock
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.connection import Connect
 from shithubd_worker.control import Control
-from shithubd_worker.dead_man import DeadMan
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
 from shithubd_worker.exchange import Exchange
-from shithubd_worker.forks import Hooks
 from shithubd_worker.frontier import Frontier
-from shithubd_worker.host import Alarm, Stop, Systemd, Wakeup, identify, signals_elsewhere
+from shithubd_worker.host.dead_man import DeadMan
+from shithubd_worker.host.forks import Hooks
+from shithubd_worker.host.identity import identify
+from shithubd_worker.host.process_state import ProcessState
+from shithubd_worker.host.signals import Alarm, Stop, Wakeup, signals_elsewhere
+from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.line import Line
 from shithubd_worker.model import Finished, How, Lease, Outcome
 from shithubd_worker.patience import Patience
 from shithubd_worker.prefetch import Pace
-from shithubd_worker.process_state import ProcessState
 from shithubd_worker.progress import Progress
 from shithubd_worker.registry import Kind
 from shithubd_worker.session import explained, lost

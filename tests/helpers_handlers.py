@@ -18,7 +18,7 @@ from shithubd_worker.client import enqueue
 from shithubd_worker.config import Config
 from shithubd_worker.connection import connector
 from shithubd_worker.handlers import registry
-from shithubd_worker.host import identify
+from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Batch, Lease, Outcome
 from shithubd_worker.registry import Kind
 from shithubd_worker.store import Beat, Ledger

@@ -52,7 +52,8 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     """
     import faulthandler
 
-    from shithubd_worker import logs, outlets
+    from shithubd_worker import logs
+    from shithubd_worker.host import outlets
 
     faulthandler.enable(outlets.unblocked(2))
     logs.configure(log_format, log_level)
@@ -85,7 +86,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
       ExecStopPost=-/usr/bin/shithubd-worker release-dead
     """
     from shithubd_worker import logs
-    from shithubd_worker.dead_man import SIGNAL
+    from shithubd_worker.host.dead_man import SIGNAL
     from shithubd_worker.store import FORCED, Beat
 
     if not invocation_id:
@@ -151,7 +152,7 @@ def _leave_threads_behind(code: int) -> None:
     """Threads that a handler left running must not keep a worker that is done from its exit."""
     import threading
 
-    from shithubd_worker.host import end_process
+    from shithubd_worker.host.signals import end_process
 
     left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
     if left:

@@ -10,17 +10,12 @@ import click
 from shithubd_worker.cli.common import json_option
 from shithubd_worker.cli.screen import emit, line, page
 from shithubd_worker.errors import EXIT_OK, Refused
-
-
-def directory() -> Path:
-    """Where the pages are: inside the package when it was installed, beside it in a checkout."""
-    installed = Path(__file__).parents[1] / "runbooks"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "runbooks"
+from shithubd_worker.host import shipped
 
 
 def pages() -> dict[str, Path]:
     """The pages by name: tasks first, then alerts."""
-    found = [path for kind in ("tasks", "alerts") for path in sorted((directory() / kind).glob("*.md"))]
+    found = [path for kind in ("tasks", "alerts") for path in sorted((shipped.RUNBOOKS / kind).glob("*.md"))]
     return {path.stem: path for path in found}
 
 

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
-from shithubd_worker import units
 from shithubd_worker.cli.common import json_option
 from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, Refused, RightsMissing
+from shithubd_worker.host import shipped, units
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,7 +86,7 @@ def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -
     if not as_json and not dry_run and root == Path("/"):
         say("next: the database in /etc/shithub/worker.env, `shithubd-worker migrate --roles`, who may log in, and")
         say("      systemctl enable --now shithubd-worker shithub-history.timer: see runbook day-one")
-        say(f"drop-ins for long drains, webhooks and more: {units.directory() / 'drop-ins'}")
+        say(f"drop-ins for long drains, webhooks and more: {shipped.UNITS / 'drop-ins'}")
     return EXIT_OK
 
 

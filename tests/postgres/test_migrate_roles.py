@@ -18,6 +18,7 @@ from shithubd_worker import cli as program
 from shithubd_worker import granting, rights, schema
 from shithubd_worker.connection import connector
 from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS, Refused, RightsMissing
+from shithubd_worker.host import shipped
 
 PUBLIC = "public"
 
@@ -69,7 +70,7 @@ def test_a_member_of_shithub_migrate_makes_all_of_it_and_a_second_time_nothing(b
 
 
 def test_the_roles_of_the_file_are_made_by_whoever_has_createrole_and_nothing_more(blank: Blank) -> None:
-    text = (granting.sql_directory() / "roles.sql").read_text().replace("shithub_", f"{blank.login}_")
+    text = (shipped.SQL / "roles.sql").read_text().replace("shithub_", f"{blank.login}_")
     names = [role.replace("shithub", blank.login) for role in rights.ROLES]
     with connector(blank.as_login, "test")() as connection:
         for _ in range(2):

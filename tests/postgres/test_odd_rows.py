@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from shithubd_worker.cli import _main, cli
 from shithubd_worker.connection import ImpatientConnection, connector
-from shithubd_worker.host import identify
+from shithubd_worker.host.identity import identify
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.queue_gauges import QueueCollector
 from shithubd_worker.registry import Registry

@@ -10,7 +10,7 @@ import pytest
 from conftest import eventually
 
 from shithubd_worker.connection import connector
-from shithubd_worker.host import identify
+from shithubd_worker.host.identity import identify
 from shithubd_worker.operations import Operations, Scope
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)

@@ -13,7 +13,8 @@ from servers import deaf_port
 from shithubd_worker import line
 from shithubd_worker.config import Config
 from shithubd_worker.connection import connector
-from shithubd_worker.host import Stop, Wakeup, identify
+from shithubd_worker.host.identity import identify
+from shithubd_worker.host.signals import Stop, Wakeup
 from shithubd_worker.progress import Progress
 from shithubd_worker.store import Ledger, Queue
 

@@ -18,7 +18,8 @@ from shithubd_worker import line
 from shithubd_worker.clock import Clock
 from shithubd_worker.connection import connector
 from shithubd_worker.control import Control
-from shithubd_worker.host import Stop, identify
+from shithubd_worker.host.identity import identify
+from shithubd_worker.host.signals import Stop
 from shithubd_worker.progress import Progress
 from shithubd_worker.store import Beat, Queue
 

@@ -118,11 +118,11 @@ def test_whoever_writes_the_history_makes_its_day_if_it_is_missing(any_database,
 
 def test_every_function_that_writes_the_history_is_tried_without_one():
     """Only the settle, which is repeated by its worker, writes there itself."""
-    from shithubd_worker.schema import sql_directory
+    from shithubd_worker.host import shipped
 
     writers = {
         path.stem.partition("_")[2]
-        for path in (sql_directory() / "functions").glob("*.sql")
+        for path in (shipped.SQL / "functions").glob("*.sql")
         if re.search(r'INSERT INTO (:"schema"\.)?job_history\b', path.read_text())
     }
     assert writers == {"record_v1", "settle_v1"}
@@ -189,7 +189,7 @@ def test_an_operators_command_goes_on_behind_a_job_that_the_database_refuses(dat
 
 def here(database, worker):
     """A row as of an earlier start of a worker on this machine, whose process is gone."""
-    from shithubd_worker.host import identify
+    from shithubd_worker.host.identity import identify
 
     me = identify()
     database.query(

@@ -16,7 +16,7 @@ from test_returning import leased, worker_row
 from shithubd_worker import rights, schema
 from shithubd_worker.client import enqueue as insert
 from shithubd_worker.connection import connector
-from shithubd_worker.host import identify
+from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.operations import Operations, Scope
 from shithubd_worker.registry import Registry

@@ -17,7 +17,8 @@ from shithubd_worker import schema
 from shithubd_worker.client import enqueue
 from shithubd_worker.connection import connector
 from shithubd_worker.errors import EXIT_SCHEMA, SchemaMismatch
-from shithubd_worker.host import identify
+from shithubd_worker.host import shipped
+from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.registry import Registry
 from shithubd_worker.store import Beat, Queue, record_lost
@@ -153,7 +154,7 @@ def test_the_digest_is_of_the_text_of_all_functions():
     assert len(digest) == 16
     assert int(digest, 16) >= 0
     assert schema.functions().count("CREATE OR REPLACE FUNCTION") == len(
-        list((schema.sql_directory() / "functions").glob("*.sql"))
+        list((shipped.SQL / "functions").glob("*.sql"))
     )
 
 

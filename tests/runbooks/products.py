@@ -16,10 +16,11 @@ from bare import BareWorker
 from conftest import Database
 from test_alert_rules import ALERTS, OF_OTHERS, samples
 
-from shithubd_worker import errors, handlers, units
+from shithubd_worker import errors, handlers
 from shithubd_worker.cli import cli, host_env
 from shithubd_worker.cli.as_whom import RUN_AS
 from shithubd_worker.config import make_config
+from shithubd_worker.host import shipped
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
 
@@ -119,15 +120,15 @@ class UpstreamWorker:
 
 def ours() -> Product:
     """The checkout that these tests are in."""
-    shipped = [path for path in units.directory().rglob("*") if path.is_file()]
+    files = [path for path in shipped.UNITS.rglob("*") if path.is_file()]
     limits = inspect.signature(Registry.handler).parameters
     options = [option for command in cli.commands.values() for option in (*cli.params, *command.params)]
     variables = {str(option.envvar) for option in options if getattr(option, "envvar", None)}
     return Product(
         program=cli,
-        units=frozenset(path.name for path in shipped),
-        service=(units.directory() / "shithubd-worker.service").read_text(),
-        files="\n".join([*(path.read_text() for path in shipped), *map(str, host_env.files())]),
+        units=frozenset(path.name for path in files),
+        service=(shipped.UNITS / "shithubd-worker.service").read_text(),
+        files="\n".join([*(path.read_text() for path in files), *map(str, host_env.files())]),
         kinds=frozenset(handlers.registry),
         words=frozenset(limits) | frozenset(How),
         metrics=frozenset(samples()) | {"up"} | {name for shown in OF_OTHERS.values() for name in shown},

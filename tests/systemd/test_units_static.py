@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from shithubd_worker import control, errors, host
+from shithubd_worker import control, errors
 from shithubd_worker.cli import cli
 from shithubd_worker.config import Config
+from shithubd_worker.host import signals
 
 UNITS = Path(__file__).parents[2] / "units"
 DROP_INS = sorted((UNITS / "drop-ins").glob("*.conf"))
@@ -148,7 +149,7 @@ def test_the_times_and_exit_codes_of_the_unit_fit_the_worker() -> None:
     # Two pings may be late, the third must come.
     assert int(unit["WatchdogSec"]) >= 3 * control.PING_SECONDS
     # A job that ignores its interrupt is ended, and its lease returned, before systemd loses its patience.
-    assert int(unit["TimeoutStopSec"]) > config.grace + host.PATIENCE_SECONDS
+    assert int(unit["TimeoutStopSec"]) > config.grace + signals.PATIENCE_SECONDS
     assert int(unit["TimeoutStartSec"]) > config.database_wait
     given_up = {int(code) for code in unit["RestartPreventExitStatus"].split()}
     assert {errors.EXIT_USAGE, errors.EXIT_SCHEMA, errors.EXIT_RIGHTS, errors.EXIT_CONFIG} <= given_up
@@ -158,7 +159,7 @@ def test_the_times_and_exit_codes_of_the_unit_fit_the_worker() -> None:
 def test_the_variables_in_the_units_exist() -> None:
     """A variable of the worker that is spelled wrong would be ignored by everybody. In a comment it counts as well."""
     known = {parameter.envvar for command in (cli, *cli.commands.values()) for parameter in command.params}
-    known.add("SHITHUBD_WORKER_UNIT")  # read by host.identify
+    known.add("SHITHUBD_WORKER_UNIT")  # read by host.identity
     for path in (UNITS / PLAIN, *DROP_INS):
         for name in re.findall(r"SHITHUBD_[A-Z_]+", path.read_text()):
             assert name in known, f"{path.name}: {name}"

@@ -22,7 +22,7 @@ import psycopg
 from servers import Server, debian_bindir, embedded_bindir, free_port
 
 from shithubd_worker import schema
-from shithubd_worker.host import signals_elsewhere
+from shithubd_worker.host.signals import signals_elsewhere
 from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas
 from torture.handlers import registry
 from torture.operators import PAUSED_KINDS, Clerk, Drainer, Operator, Pauser

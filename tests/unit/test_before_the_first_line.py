@@ -13,7 +13,7 @@ import pytest
 
 from shithubd_worker.attempt import START_WITHIN_SECONDS, Attempt
 from shithubd_worker.config import Config
-from shithubd_worker.dead_man import DeadMan, Timer
+from shithubd_worker.host.dead_man import DeadMan, Timer
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.progress import Progress
 from shithubd_worker.registry import Registry

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from shithubd_worker.dead_man import SIGNAL, DeadMan, Timer
+from shithubd_worker.host.dead_man import SIGNAL, DeadMan, Timer
 
 HOLDS = {
     "in C": "ctypes.PyDLL(None).sleep(3600)",
@@ -29,7 +29,9 @@ TAKEN = {
 
 
 def child(code):
-    before = "import ctypes, faulthandler, re, signal, threading, time\nfrom shithubd_worker.dead_man import DeadMan\n"
+    before = (
+        "import ctypes, faulthandler, re, signal, threading, time\nfrom shithubd_worker.host.dead_man import DeadMan\n"
+    )
     return subprocess.run(
         [sys.executable, "-c", before + code], capture_output=True, text=True, timeout=300, check=False
     )

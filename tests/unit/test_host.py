@@ -20,7 +20,9 @@ from conftest import eventually
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.host import PATIENCE_SECONDS, Stop, Systemd, Wakeup, identify, is_dead
+from shithubd_worker.host.identity import identify, is_dead
+from shithubd_worker.host.signals import PATIENCE_SECONDS, Stop, Wakeup
+from shithubd_worker.host.systemd import Systemd
 
 
 class Clock:
@@ -379,7 +381,7 @@ def test_without_systemd_nothing_is_sent_and_nothing_fails(monkeypatch):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     code = (
-        "from shithubd_worker.host import Systemd\nsystemd = Systemd()\nsystemd.ready('idle')\n"
+        "from shithubd_worker.host.systemd import Systemd\nsystemd = Systemd()\nsystemd.ready('idle')\n"
         "systemd.status('held')\nsystemd.stopping()\nprint(systemd.listens, systemd.watchdog_seconds)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)

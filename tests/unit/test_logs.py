@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker import logs, units
+from shithubd_worker import logs
 from shithubd_worker.cli import runbook
+from shithubd_worker.host import shipped
 from shithubd_worker.logs import JsonFormatter, TextFormatter, journal_fields
 
 
@@ -81,7 +82,7 @@ def test_whatever_a_line_says_the_journal_can_store_it(text, kind):
 
 
 def test_every_event_is_explained_by_the_catalog_and_leads_to_a_runbook():
-    catalog = (units.directory() / "shithubd-worker.catalog").read_text()
+    catalog = (shipped.UNITS / "shithubd-worker.catalog").read_text()
     events = {
         value for name, value in vars(logs).items() if name.isupper() and re.fullmatch("[0-9a-f]{32}", str(value))
     }

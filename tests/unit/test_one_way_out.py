@@ -29,8 +29,8 @@ MAY_NAME = {
     "cli/__init__.py": {"sys.stdout"},  # its descriptor is closed when the reader has left
     "cli/run.py": {"sys.stderr"},  # is it the journal?
     "logs.py": {"sys.stderr"},  # whose descriptor gets the log lines
-    "outlets.py": {"os.write"},  # the log lines themselves
-    "forks.py": {"print", "sys.stdout", "sys.stderr"},  # the end of a handler's own child, as Python has it
+    "host/outlets.py": {"os.write"},  # the log lines themselves
+    "host/forks.py": {"print", "sys.stdout", "sys.stderr"},  # the end of a handler's own child, as Python has it
 }
 OF_CLICK = {
     *("echo", "secho", "style", "clear", "prompt", "confirm", "echo_via_pager", "progressbar", "pause", "edit"),

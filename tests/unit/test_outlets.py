@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker import outlets
-from shithubd_worker.host import Systemd
+from shithubd_worker.host import outlets
+from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.logs import OutletHandler, TextFormatter, journal_fields
 
 MANY = 20_000
@@ -217,14 +217,14 @@ def test_a_systemd_that_stands_still_stops_nobody_and_hears_the_last_status_late
 
 HOLDS_THE_GIL = """
 import time
-from shithubd_worker.dead_man import DeadMan
+from shithubd_worker.host.dead_man import DeadMan
 DeadMan().cover(time.monotonic() + 0.1)
 import re
 re.match("(a*)*b", "a" * 100)
 """
 SEGFAULTS = """
 import ctypes, faulthandler
-from shithubd_worker import outlets
+from shithubd_worker.host import outlets
 faulthandler.enable(outlets.unblocked(2))
 ctypes.string_at(0)
 """

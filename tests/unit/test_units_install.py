@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from shithubd_worker import units
 from shithubd_worker.cli import cli
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, Refused, ShithubdError
+from shithubd_worker.host import shipped, units
 
 PROGRAM = Path("/usr/bin/env").resolve()  # any program that every host has
 PLACE = "usr/local/lib/systemd/system/shithubd-worker.service"
@@ -31,7 +31,7 @@ def install(root: Path, *more: str) -> Result:
 def test_every_shipped_unit_has_a_place_and_starts_the_program_that_was_named(tmp_path: Path) -> None:
     assert install(tmp_path).return_value == EXIT_OK
     written = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
-    assert len(written) == len([path for path in units.directory().iterdir() if path.is_file()]) == 10
+    assert len(written) == len([path for path in shipped.UNITS.iterdir() if path.is_file()]) == 10
     unit = written[Path(PLACE)]
     assert f"ExecStart={PROGRAM} run\n" in unit
     assert f"ExecStopPost=-{PROGRAM} release-dead\n" in unit

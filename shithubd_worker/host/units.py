@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shithubd_worker.errors import Refused
+from shithubd_worker.host import shipped
 
 # Below /usr/local: a package of the distribution has /usr/lib, and `systemctl edit` has /etc, which wins over both.
 TARGET = Path("/usr/local/lib")
@@ -59,12 +60,6 @@ class File:
         )
 
 
-def directory() -> Path:
-    """Where the shipped units are: inside the package when it was installed, beside it in a checkout."""
-    installed = Path(__file__).parent / "units"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "units"
-
-
 def packaged(root: Path) -> bool:
     """Has a package of the distribution brought the units?"""
     return below(root, PACKAGED).is_file()
@@ -103,7 +98,7 @@ def _hidden() -> Iterator[Path]:
 def plan(program: Path, root: Path) -> list[File]:
     """All files, by their paths below `root`."""
     files = []
-    for source in sorted(directory().iterdir()):
+    for source in sorted(shipped.UNITS.iterdir()):
         ending = next((ending for ending in PLACES if source.name.endswith(ending)), None)
         if ending is None:
             continue

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from shithubd_worker.outlets import unblocked
+from shithubd_worker.host.outlets import unblocked
 
 # Python and its libraries don't use it, and its default ends a process without a core dump.
 SIGNAL = signal.SIGVTALRM

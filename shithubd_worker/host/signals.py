@@ -1,4 +1,4 @@
-"""The machine: which process this is, its signals, its alarm, and what systemd is told."""
+"""Signals: the wish to stop, the alarm, and a descriptor that ends a sleep."""
 
 from __future__ import annotations
 
@@ -10,14 +10,8 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from uuid import uuid4
 
-import sdnotify
-
-from shithubd_worker.forks import keep_private
-from shithubd_worker.model import Identity
-from shithubd_worker.plain import on_one_line
+from shithubd_worker.host.forks import keep_private
 
 # After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
 PATIENCE_SECONDS = 2.0
@@ -25,67 +19,6 @@ PATIENCE_SECONDS = 2.0
 TIMER_TOLERANCE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")  # of unix(7): pid, uid, gid
 OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
-
-
-def identify() -> Identity:
-    """This process. Facts that a host doesn't have (no systemd, no machine id) are empty, and prove nothing later."""
-    return Identity(
-        id=uuid4(),
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        machine_id=_read("/etc/machine-id"),
-        boot_id=_read("/proc/sys/kernel/random/boot_id"),
-        pid_namespace=_pid_namespace(),
-        start_ticks=_start_ticks(os.getpid()) or 0,
-        unit=os.environ.get("SHITHUBD_WORKER_UNIT") or None,
-        invocation_id=os.environ.get("INVOCATION_ID") or None,
-    )
-
-
-def is_dead(other: Identity, me: Identity) -> str | None:
-    """Proof that another worker's process is dead, or None if there is none. Both must be of this machine.
-
-    A unit runs one process at a time, so an earlier invocation of our own unit is over; the host's name must be the
-    same, because machines are cloned together with their id. Else the pid must be gone, or belong to a process that
-    started at another time, seen from the same boot and the same pid namespace. A missing /proc entry proves nothing
-    (ProtectProc= hides the living): the kernel is asked by a signal that is none.
-    """
-    if not me.machine_id or other.machine_id != me.machine_id:
-        return None
-    if me.unit and me.invocation_id and (other.host, other.unit) == (me.host, me.unit) and other.invocation_id:
-        return None if other.invocation_id == me.invocation_id else f"unit {me.unit} was started anew"
-    if (other.boot_id, other.pid_namespace) != (me.boot_id, me.pid_namespace) or not me.boot_id:
-        return None
-    try:
-        os.kill(other.pid, 0)
-    except ProcessLookupError:
-        return f"no process {other.pid} on this host any more"
-    except PermissionError:
-        pass
-    ticks = _start_ticks(other.pid)
-    if ticks is not None and other.start_ticks and ticks != other.start_ticks:
-        return f"pid {other.pid} belongs to another process now"
-    return None
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _pid_namespace() -> int:
-    try:
-        return Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return 0
-
-
-def _start_ticks(pid: int) -> int | None:
-    # The command's name, in parentheses, may contain anything: count from the last one. Field 22 of proc(5).
-    stat = _read(f"/proc/{pid}/stat")
-    return int(stat.rpartition(")")[2].split()[19]) if stat else None
 
 
 class Stop:
@@ -229,62 +162,3 @@ def signals_elsewhere() -> Iterator[None]:
 def end_process(code: int) -> None:
     """End this process at once, from any thread, without asking a handler that doesn't listen."""
     os._exit(code)
-
-
-class Systemd:
-    """What systemd is told, if it listens. sdnotify sends latin-1, so the text is kept to ASCII.
-
-    Nothing waits for systemd for long: what can be said again later is given up at once while it takes nothing.
-    """
-
-    def __init__(self) -> None:
-        self._notifier = sdnotify.SystemdNotifier()
-        if self._notifier.socket is not None:
-            keep_private(self._notifier.socket)
-        self._notifier.debug = True  # raise what it would swallow
-        self.listens = self._notifier.socket is not None
-        usec = os.environ.get("WATCHDOG_USEC", "")
-        mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self.watchdog_seconds = int(usec) / 1e6 if usec.isdigit() and mine else None
-        self._status = ""
-
-    def ready(self, status: str) -> None:
-        """READY=1: this worker can lease."""
-        self._status = status
-        self._send("READY=1", f"STATUS={_ascii(status)}", patience=PATIENCE_SECONDS)
-
-    def status(self, text: str) -> None:
-        """STATUS=: the first line of `systemctl status`. Sent when it changes."""
-        if text != self._status and self._send(f"STATUS={_ascii(text)}"):
-            self._status = text
-
-    def reloading(self) -> None:
-        """RELOADING=1: the configuration is read again; `ready` ends it."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", patience=PATIENCE_SECONDS)
-
-    def watchdog(self) -> bool:
-        """WATCHDOG=1: there is progress. False if it must be said again soon."""
-        return self._send("WATCHDOG=1")
-
-    def extend(self, seconds: float) -> None:
-        """EXTEND_TIMEOUT_USEC=: the start or the stop under way needs so many seconds from now."""
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
-
-    def stopping(self) -> None:
-        """STOPPING=1. Only when the process is leaving: systemd starts its stop timeout at this word."""
-        self._send("STOPPING=1", patience=PATIENCE_SECONDS)
-
-    def _send(self, *lines: str, patience: float = 0.0) -> bool:
-        """False if systemd took nothing within so many seconds."""
-        if not self.listens:
-            return True
-        try:
-            self._notifier.socket.settimeout(patience)
-            self._notifier.notify("\n".join(lines))
-        except OSError:
-            return False
-        return True
-
-
-def _ascii(text: str) -> str:
-    return on_one_line(text).encode("ascii", "backslashreplace").decode()

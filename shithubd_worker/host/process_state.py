@@ -17,9 +17,9 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from shithubd_worker.dead_man import SIGNAL, DeadMan
-from shithubd_worker.forks import in_child
-from shithubd_worker.host import Alarm, Wakeup
+from shithubd_worker.host.dead_man import SIGNAL, DeadMan
+from shithubd_worker.host.forks import in_child
+from shithubd_worker.host.signals import Alarm, Wakeup
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,15 @@
+"""Where the files that came with this program are: in the package if it was installed, beside it in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def _directory(name: str) -> Path:
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+SQL, UNITS, RUNBOOKS = map(_directory, ("sql", "units", "runbooks"))
