@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shithubd_worker.backoff import jittered
 from shithubd_worker.children import Children
 from shithubd_worker.config import Config
+from shithubd_worker.database.sqlstates import Meaning, meaning, no_day
 from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, RetryAfter
 from shithubd_worker.host.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
@@ -35,7 +36,6 @@ from shithubd_worker.raised import (
     storable,
 )
 from shithubd_worker.registry import Kind
-from shithubd_worker.sqlstates import Meaning, meaning, no_day
 
 if TYPE_CHECKING:
     import subprocess
@@ -65,7 +65,7 @@ _read_json = json.JSONDecoder().raw_decode  # what jsonb gives as text has nothi
 
 
 class HandlerDatabase(Protocol):
-    """What an attempt needs of the database for its handler: store.Ledger."""
+    """What an attempt needs of the database for its handler: database.handler_session."""
 
     schema: str
 

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff, logs
 from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
-from shithubd_worker.clock import Clock
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.control_session import FORCED, ControlSession
+from shithubd_worker.database.session import DatabaseError, in_one_line, lost
 from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host.dead_man import SIGNAL, DeadMan
 from shithubd_worker.host.signals import PATIENCE_SECONDS, Stop, Wakeup, end_process
@@ -29,9 +31,7 @@ from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.raised import stands_at
 from shithubd_worker.relief import Relief
-from shithubd_worker.session import DatabaseError, in_one_line, lost
 from shithubd_worker.settling import Settler
-from shithubd_worker.store import FORCED, Beat
 from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Control(threading.Thread):
     def __init__(
         self,
         *,
-        beat: Beat,
+        beat: ControlSession,
         clock: Clock,
         identity: Identity,
         kinds: Sequence[str],

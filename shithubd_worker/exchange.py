@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from shithubd_worker.clock import Clock
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.settling import Settler
 from shithubd_worker.shares import Shares
-from shithubd_worker.store import Queue
 from shithubd_worker.tray import Tray
 from shithubd_worker.turns import Answer, Turn, Turns
 from shithubd_worker.upkeep import Upkeep
@@ -42,7 +42,7 @@ class Exchange:
         self,
         kinds: Sequence[str],
         *,
-        queue: Queue,
+        queue: QueueSession,
         turns: Turns,
         tray: Tray,
         frontier: Frontier,

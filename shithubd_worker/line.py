@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from shithubd_worker import backoff, logs, rights, schema
+from shithubd_worker import backoff, logs
 from shithubd_worker.config import Config
+from shithubd_worker.database import rights, schema
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.handler_session import HandlerSession
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.session import explained, in_one_line, lost, meaning
+from shithubd_worker.database.sqlstates import LOCKED, Meaning
 from shithubd_worker.errors import ConfigError, DatabaseUnavailable, RightsMissing, SchemaMismatch
 from shithubd_worker.host.identity import is_dead
 from shithubd_worker.host.signals import Stop, Wakeup
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Identity
 from shithubd_worker.progress import Progress
-from shithubd_worker.session import explained, in_one_line, lost, meaning
-from shithubd_worker.sqlstates import LOCKED, Meaning
-from shithubd_worker.store import Beat, Ledger, Queue
 from shithubd_worker.wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -44,9 +47,9 @@ class Line:
         identity: Identity,
         kinds: Sequence[str],
         *,
-        queue: Queue,
-        beat: Beat,
-        ledger: Ledger,
+        queue: QueueSession,
+        beat: ControlSession,
+        ledger: HandlerSession,
         stop: Stop,
         wakeup: Wakeup,
         progress: Progress,

@@ -30,11 +30,11 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from shithubd_worker import __version__, logs
+from shithubd_worker.database.schema import newest_version
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.host.forks import keep_private
 from shithubd_worker.host.signals import signals_elsewhere
 from shithubd_worker.model import How, Lease
-from shithubd_worker.schema import newest_version
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from shithubd_worker.database.sqlstates import LOCKED
 from shithubd_worker.exchange import Exchange
 from shithubd_worker.line import Line
-from shithubd_worker.sqlstates import LOCKED
 
 if TYPE_CHECKING:
     import psycopg

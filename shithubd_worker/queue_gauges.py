@@ -13,11 +13,11 @@ import psycopg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from shithubd_worker.connection import Connect
+from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.control_session import FORCED
+from shithubd_worker.database.session import Session
 from shithubd_worker.metrics import STATES
 from shithubd_worker.model import How, State
-from shithubd_worker.session import Session
-from shithubd_worker.store import FORCED
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.model import NOT_STARTED, Finished
 from shithubd_worker.settling import Settler
-from shithubd_worker.store import Beat
 from shithubd_worker.tray import Tray
 
 # Above the time within which a leased job may start without another look (attempt.START_AGAIN_WITHIN_SECONDS), below
@@ -27,7 +27,7 @@ class Relief:
     may start another token, so none is both started and given back.
     """
 
-    def __init__(self, beat: Beat, worker: UUID, tray: Tray, settler: Settler) -> None:
+    def __init__(self, beat: ControlSession, worker: UUID, tray: Tray, settler: Settler) -> None:
         self._beat = beat
         self._worker = worker
         self._tray = tray

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from shithubd_worker.arrays import settle_arguments
+from shithubd_worker.database.arrays import settle_arguments
 from shithubd_worker.model import Finished, Lease
 
 T = TypeVar("T")

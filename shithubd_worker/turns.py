@@ -21,8 +21,8 @@ from psycopg import sql
 from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 
-from shithubd_worker.arrays import as_array, as_quoted_array
-from shithubd_worker.connection import ImpatientConnection, SharedConnection
+from shithubd_worker.database.arrays import as_array, as_quoted_array
+from shithubd_worker.database.connection import ImpatientConnection, SharedConnection
 from shithubd_worker.frontier import Range
 from shithubd_worker.model import Batch, Lease
 from shithubd_worker.tray import Settles
@@ -30,7 +30,7 @@ from shithubd_worker.tray import Settles
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
-    from shithubd_worker.store import Queue
+    from shithubd_worker.database.queue_session import QueueSession
 
 # The functions that a turn calls, and the types of their parameters.
 _SETTLE = "settle_v1"
@@ -88,7 +88,7 @@ class Turns:
     prepared on it.
     """
 
-    def __init__(self, queue: Queue, worker: UUID, timeouts: dict[str, float], *, pooled: bool) -> None:
+    def __init__(self, queue: QueueSession, worker: UUID, timeouts: dict[str, float], *, pooled: bool) -> None:
         self._queue = queue
         self._worker = str(worker)
         self._timeouts = timeouts

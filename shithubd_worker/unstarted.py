@@ -11,13 +11,13 @@ from uuid import uuid4
 import psycopg
 
 from shithubd_worker.attempt import short_delay
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.session import lost
 from shithubd_worker.exchange import Exchange
 from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.registry import Kind
-from shithubd_worker.session import lost
 from shithubd_worker.settling import Settler
-from shithubd_worker.store import Queue
 from shithubd_worker.tray import Tray
 from shithubd_worker.upkeep import Upkeep
 
@@ -29,7 +29,7 @@ class Unstarted:
         self,
         kinds: Mapping[str, Kind],
         *,
-        queue: Queue,
+        queue: QueueSession,
         tray: Tray,
         exchange: Exchange,
         pace: Pace,

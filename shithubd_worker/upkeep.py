@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import psycopg
 
 from shithubd_worker import logs
-from shithubd_worker.clock import Clock
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.session import lost
 from shithubd_worker.frontier import Throttle
-from shithubd_worker.session import lost
-from shithubd_worker.store import Queue
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Upkeep:
     """Calls the sweep and the housekeeping when they are due. `timeouts`: the lease timeouts of the worker's kinds.
     `drop`: may it drop old days of the history, if its login may?"""
 
-    def __init__(self, queue: Queue, clock: Clock, timeouts: Mapping[str, float], *, drop: bool) -> None:
+    def __init__(self, queue: QueueSession, clock: Clock, timeouts: Mapping[str, float], *, drop: bool) -> None:
         self._queue = queue
         self._clock = clock
         self._timeouts = timeouts

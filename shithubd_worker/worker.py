@@ -14,10 +14,14 @@ import psycopg
 
 from shithubd_worker import control, logs
 from shithubd_worker.attempt import Attempt
-from shithubd_worker.clock import Clock
 from shithubd_worker.config import LIVE, Config
-from shithubd_worker.connection import Connect
 from shithubd_worker.control import Control
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.handler_session import BETWEEN_SECONDS, HandlerSession
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.session import explained, lost
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
 from shithubd_worker.exchange import Exchange
 from shithubd_worker.frontier import Frontier
@@ -33,10 +37,8 @@ from shithubd_worker.patience import Patience
 from shithubd_worker.prefetch import Pace
 from shithubd_worker.progress import Progress
 from shithubd_worker.registry import Kind
-from shithubd_worker.session import explained, lost
 from shithubd_worker.settling import LOCKED_AGAIN_SECONDS, Settler
 from shithubd_worker.shares import Shares
-from shithubd_worker.store import BETWEEN_SECONDS, Beat, Ledger, Queue
 from shithubd_worker.tray import Tray
 from shithubd_worker.turns import Turns
 from shithubd_worker.unstarted import Unstarted
@@ -70,10 +72,10 @@ class Worker:
         self._identity = identify()
         self._metrics = metrics
         self._systemd = Systemd()
-        self._queue = Queue(connect("shithubd-worker", ANSWER_SECONDS, True), schema_name, self._identity.id)
-        self._beat = Beat(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
+        self._queue = QueueSession(connect("shithubd-worker", ANSWER_SECONDS, True), schema_name, self._identity.id)
+        self._beat = ControlSession(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
         for_handlers = connect("shithubd-worker handler", BETWEEN_SECONDS, False)
-        self._ledger = Ledger(for_handlers, schema_name, pooled=config.poll_only)
+        self._ledger = HandlerSession(for_handlers, schema_name, pooled=config.poll_only)
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
         self._clock = Clock(self._clock_was_set)
         self._upkeep = Upkeep(self._queue, self._clock, timeouts, drop=not config.poll_only)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.model import Finished, Lease, Outcome
 from shithubd_worker.registry import Kind
-from shithubd_worker.store import Queue
 from shithubd_worker.tray import Settles
 from shithubd_worker.turns import Turn, Turns
 
@@ -19,7 +19,7 @@ class BareWorker:
 
     def __init__(self, url: str, schema: str, worker: UUID, name: str = "bare") -> None:
         self.id = worker
-        self.queue = Queue(connector(url, name), schema, worker)
+        self.queue = QueueSession(connector(url, name), schema, worker)
 
     def lease_all(self, kinds: Sequence[Kind], most: int = 1) -> list[Lease]:
         """One lease of at most so many jobs of a kind, looking from the start."""

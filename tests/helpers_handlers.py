@@ -16,12 +16,13 @@ from bare import BareWorker
 from shithubd_worker.attempt import Attempt
 from shithubd_worker.client import enqueue
 from shithubd_worker.config import Config
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.handlers import registry
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Batch, Lease, Outcome
 from shithubd_worker.registry import Kind
-from shithubd_worker.store import Beat, Ledger
 
 
 class Unhurried:
@@ -53,8 +54,8 @@ class Bench:
         me = identify()
         with_connection = connector(url, "bench")
         self._worker = BareWorker(url, schema, me.id)
-        self._ledger = Ledger(with_connection, schema)
-        self._beat = Beat(with_connection, schema)
+        self._ledger = HandlerSession(with_connection, schema)
+        self._beat = ControlSession(with_connection, schema)
         self._beat.register(me, list(registry))
 
     def run(self, kind: str, **members: object) -> Outcome:

@@ -19,7 +19,8 @@ AT_ONCE = 8
 FORKS = """
 import json, os, sys
 import psycopg.types.json, rich.console, rich.markup, rich.table
-from shithubd_worker import blockers, operations, registry, schema, store
+from shithubd_worker import registry
+from shithubd_worker.database import blockers, operations, schema
 from shithubd_worker.cli import main
 orders, at_once = json.load(sys.stdin)
 running, codes = {}, {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import uvloop
-from chancy import Chancy, Job, Queue, Worker
+from chancy import Chancy, Job, QueueSession, Worker
 
 from benchmarks.runners.pacing import enqueue
 from benchmarks.runners.recorder import make_recorder
@@ -39,7 +39,7 @@ def quiet() -> logging.Logger:
 async def work(url: str, given: dict[str, Any]) -> None:
     """A worker, until SIGTERM."""
     async with Chancy(url, log=quiet()) as chancy:
-        await chancy.declare(Queue("default", executor=Chancy.Executor.Async, **given["queue"]), upsert=True)
+        await chancy.declare(QueueSession("default", executor=Chancy.Executor.Async, **given["queue"]), upsert=True)
         worker = Worker(chancy)
         worker.send_outgoing_interval = given["send_outgoing_interval"]
         async with worker:

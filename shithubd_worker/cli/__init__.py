@@ -38,7 +38,7 @@ Exit codes: 0 done; 2 usage; 3 a check says no; 4 timeout; 5 refused; 70 a handl
 
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from shithubd_worker.schema import newest_version
+        from shithubd_worker.database.schema import newest_version
 
         screen.line(f"shithubd-worker {__version__} (schema {newest_version()})")
         ctx.exit()
@@ -95,7 +95,7 @@ def _main() -> int:
 
         if not isinstance(error, psycopg.Error):
             raise
-        from shithubd_worker.session import explained
+        from shithubd_worker.database.session import explained
 
         told = explained(error)
         for note in getattr(error, "__notes__", ()):

@@ -38,7 +38,7 @@ def go_on() -> None:
         user = pwd.getpwnam(name)
     except KeyError:
         raise ConfigError(f"{path}: {RUN_AS}: this host has no user {name!r}") from None
-    from shithubd_worker.operations import actor
+    from shithubd_worker.database.operations import actor
 
     actor()  # remembered: root, and so sudo's word, is believed only while this process is root's
     os.initgroups(user.pw_name, user.pw_gid)

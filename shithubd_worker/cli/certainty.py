@@ -14,7 +14,7 @@ from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, EXIT_TIMEOUT, TimedOu
 if TYPE_CHECKING:
     from shithubd_worker.cli.common import Shared
     from shithubd_worker.cli.deadline import Deadline
-    from shithubd_worker.operations import HoldRow, Operations, Scope
+    from shithubd_worker.database.operations import HoldRow, Operations, Scope
 
 _TELL_EVERY = 100_000
 SKIPPED = "the database left them as they are and says nothing: a trigger on jobs skips them"
@@ -107,7 +107,7 @@ def _show(operations: Operations, held: _Held, *, timed_out: bool) -> None:
     for each in held.gave_up:
         line(each)
     if held.running:
-        from shithubd_worker.operations import describe
+        from shithubd_worker.database.operations import describe
 
         line(f"{'timeout: ' if timed_out else ''}still running: {len(held.running)}")
         for lease in held.running[:10]:

@@ -17,8 +17,8 @@ from shithubd_worker.plain import shell_word
 
 if TYPE_CHECKING:
     from shithubd_worker.cli.deadline import Deadline
-    from shithubd_worker.connection import Connect
-    from shithubd_worker.operations import Operations
+    from shithubd_worker.database.connection import Connect
+    from shithubd_worker.database.operations import Operations
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,9 +70,9 @@ class Shared:
         Raises ConfigError if none can ever be opened, or nobody knows which was meant. Root is root no longer then,
         where the host's files say so."""
         as_whom.go_on()
-        from shithubd_worker import conninfo
         from shithubd_worker.cli import settings
-        from shithubd_worker.connection import connector
+        from shithubd_worker.database import conninfo
+        from shithubd_worker.database.connection import connector
 
         settings.refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
@@ -90,8 +90,8 @@ class Shared:
     def operations(self, *, as_owner: bool = False, answer_seconds: float | None = None) -> Operations:
         """A connection for an operator's command, its schema checked. It makes no use of the session, which may be a
         pooler's. `as_owner`: as the queue's owner, if the login may become it; that takes a session of its own."""
-        from shithubd_worker import rights, schema
-        from shithubd_worker.operations import Operations
+        from shithubd_worker.database import rights, schema
+        from shithubd_worker.database.operations import Operations
 
         connect = self.connect("shithubd-worker command", pooled=not as_owner, answer_seconds=answer_seconds)
         operations = Operations(connect, self.schema_name)

@@ -17,9 +17,9 @@ from shithubd_worker.cli.screen import say
 from shithubd_worker.errors import DatabaseUnavailable, ShithubdError, TimedOut
 
 if TYPE_CHECKING:
-    from shithubd_worker.blockers import Blocker
     from shithubd_worker.cli.common import Shared
-    from shithubd_worker.connection import Connect, ImpatientConnection
+    from shithubd_worker.database.blockers import Blocker
+    from shithubd_worker.database.connection import Connect, ImpatientConnection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -130,7 +130,7 @@ class Deadline:
     def _look(self, asking: ImpatientConnection) -> None:
         import psycopg
 
-        from shithubd_worker import blockers
+        from shithubd_worker.database import blockers
 
         try:
             if self._connection is None or self._connection.closed:
@@ -145,7 +145,7 @@ class Deadline:
     def _ask_late(self, asking: ImpatientConnection, schema: str) -> None:
         import psycopg
 
-        from shithubd_worker import blockers
+        from shithubd_worker.database import blockers
 
         with suppress(psycopg.Error, ShithubdError), self.briefly():
             self.blocker = blockers.on_tables(asking, schema)
@@ -157,7 +157,7 @@ class Deadline:
         return TimedOut(f"{spent}: {self.blocker}", f"{self.blocker.way_out}; or wait, and run this again")
 
     def _tell(self, now: float, text: str) -> None:
-        from shithubd_worker.operations import TELL_SECONDS
+        from shithubd_worker.database.operations import TELL_SECONDS
 
         who = f"{self.so_far}{self.blocker.pid if self.blocker else ''}"
         if who != self._told or now >= self._tell_at:

@@ -40,7 +40,7 @@ def drop(shared: Shared, *, dry_run: bool, as_json: bool) -> int:
     Example:
       shithubd-worker history drop --dry-run
     """
-    from shithubd_worker import history, rights
+    from shithubd_worker.database import history, rights
 
     operations = shared.operations(as_owner=True)
     days = [partition for _, partition, _ in history.expired(operations)] if dry_run else []

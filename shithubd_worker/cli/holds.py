@@ -23,7 +23,7 @@ from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
 
 if TYPE_CHECKING:
-    from shithubd_worker.operations import HoldRow, Operations, Scope
+    from shithubd_worker.database.operations import HoldRow, Operations, Scope
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -153,7 +153,7 @@ def pause_kind(
       shithubd-worker pause-kind search.reindex --wait --reason "schema work"
       shithubd-worker pause-kind webhook.deliver --until 2h
     """
-    from shithubd_worker.operations import Scope
+    from shithubd_worker.database.operations import Scope
     from shithubd_worker.registry import check_kind
 
     try:
@@ -236,7 +236,7 @@ def _resume_kind(shared: Shared, kind: str) -> str:
 
 def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:
     """The scope that was asked for. A worker's host:pid becomes its uuid: a pid is used again, a uuid never."""
-    from shithubd_worker.operations import Scope
+    from shithubd_worker.database.operations import Scope
 
     if sum(name is not None for name in (host, unit, worker)) > 1:
         raise click.UsageError("give one of --host, --unit and --worker")

@@ -14,7 +14,7 @@ from shithubd_worker.errors import EXIT_OK, NoSuchJob, Refused, TimedOut
 from shithubd_worker.model import State
 
 if TYPE_CHECKING:
-    from shithubd_worker.operations import Operations
+    from shithubd_worker.database.operations import Operations
 
 PAGE = 1000
 LONGEST_LINE = 80  # the error is cut to fit; `jobs show` has all of it
@@ -198,7 +198,7 @@ def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
 
 def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool) -> int:
     """Do one thing to each job, tell what came of each, and then fail if any was refused or isn't there."""
-    from shithubd_worker.session import DatabaseError, forbidden, in_one_line, lost
+    from shithubd_worker.database.session import DatabaseError, forbidden, in_one_line, lost
 
     results: list[dict[str, Any]] = []
     gave_up: TimedOut | None = None

@@ -83,7 +83,7 @@ def note(error: Exception, shared: Shared, command: Sequence[str]) -> None:
 def _note_role(error: Exception, shared: Shared, needed: str) -> None:
     import psycopg
 
-    from shithubd_worker import rights
+    from shithubd_worker.database import rights
 
     with suppress(psycopg.Error, ShithubdError), shared.connect("shithubd-worker command", pooled=True)() as connection:
         with rights.in_pg_catalog(connection):

@@ -55,9 +55,9 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
     """
     import psycopg
 
-    from shithubd_worker import schema
+    from shithubd_worker.database import schema
+    from shithubd_worker.database.granting import memberships, who_may_migrate
     from shithubd_worker.errors import RightsMissing
-    from shithubd_worker.granting import memberships, who_may_migrate
 
     with shared.connect("shithubd-worker migrate", pooled=True)() as connection:
         try:

@@ -20,7 +20,7 @@ from shithubd_worker.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from shithubd_worker.config import Config
-    from shithubd_worker.connection import Connect
+    from shithubd_worker.database.connection import Connect
     from shithubd_worker.registry import Kind
 
 log = logging.getLogger(__name__)
@@ -86,8 +86,8 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
       ExecStopPost=-/usr/bin/shithubd-worker release-dead
     """
     from shithubd_worker import logs
+    from shithubd_worker.database.control_session import FORCED, ControlSession
     from shithubd_worker.host.dead_man import SIGNAL
-    from shithubd_worker.store import FORCED, Beat
 
     if not invocation_id:
         raise click.UsageError(
@@ -95,7 +95,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
         )
     _use_kept_passfile()
     result, code = os.environ.get("SERVICE_RESULT", "unknown"), os.environ.get("EXIT_STATUS", "unknown")
-    beat = Beat(shared.connect("shithubd-worker release-dead", pooled=True), shared.schema_name)
+    beat = ControlSession(shared.connect("shithubd-worker release-dead", pooled=True), shared.schema_name)
     held = code == SIGNAL.name.removeprefix("SIG")
     died = "was ended, because a handler held the interpreter" if held else "died"
     returned = beat.release_invocation(invocation_id, f"its worker {died}: systemd says {result}, status {code}")

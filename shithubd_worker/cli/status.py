@@ -15,7 +15,7 @@ from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, EXIT_TIMEOUT, Da
 from shithubd_worker.plain import lasting
 
 if TYPE_CHECKING:
-    from shithubd_worker.operations import Operations
+    from shithubd_worker.database.operations import Operations
 
 MOST_LEASES = 20
 
@@ -99,7 +99,7 @@ def _passing(error: Exception) -> str:
     """What keeps the database from answering for now. Raises all else again."""
     import psycopg
 
-    from shithubd_worker.session import explained
+    from shithubd_worker.database.session import explained
 
     told = explained(error) if isinstance(error, psycopg.Error) else error
     if not isinstance(told, (DatabaseUnavailable, TimedOut)):

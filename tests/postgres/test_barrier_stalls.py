@@ -8,8 +8,8 @@ from bisect import bisect_left
 import pytest
 from conftest import eventually
 
-from shithubd_worker.connection import connector
-from shithubd_worker.operations import Operations, Scope
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.operations import Operations, Scope
 
 BARRIERS = int(os.environ.get("STALL_BARRIERS", "21"))
 SCOPE = Scope("kind", "stalls.marks")

@@ -20,9 +20,10 @@ import psycopg
 import pytest
 from conftest import PATIENCE, Database, eventually, new_database
 
-from shithubd_worker import __version__, enqueue, schema
+from shithubd_worker import __version__, enqueue
 from shithubd_worker.cli import cli as root
-from shithubd_worker.connection import connector
+from shithubd_worker.database import schema
+from shithubd_worker.database.connection import connector
 
 HOST = socket.gethostname()
 HERE = Path(__file__).parents[1]
@@ -49,7 +50,8 @@ def database(one_database):
 NURSERY = """
 import json, os, socket, sys
 import psycopg.types.json, rich.console, rich.markup, rich.table
-from shithubd_worker import operations, registry, schema, store
+from shithubd_worker import registry
+from shithubd_worker.database import operations, schema
 from shithubd_worker.cli import main
 operations.LOGINUID = operations.Path("/dev/null")  # of whoever runs the tests
 orders = socket.socket(fileno=int(sys.argv[1]))

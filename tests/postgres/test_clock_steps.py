@@ -10,10 +10,11 @@ import pytest
 from conftest import PATIENCE, Door, WorkerProcess, eventually, new_database
 from stepped import SteppedClock
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.operations import Operations, Scope
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.model import Identity
-from shithubd_worker.operations import Operations, Scope
-from shithubd_worker.store import Beat, Queue
 
 NOTICED = "the database's clock went"
 DEAD_LEASE = (
@@ -131,7 +132,7 @@ def clock(any_database):
 
 @pytest.fixture
 def queue(any_database):
-    queue = Queue(connector(any_database.url, "test"), "public", uuid4())
+    queue = QueueSession(connector(any_database.url, "test"), "public", uuid4())
     yield queue
     queue.close()
 
@@ -165,7 +166,7 @@ def test_a_lease_that_ends_too_late_is_shortened_unless_its_owners_beat_vouches_
 ):
     job = any_database.value(DEAD_LEASE)
     owner = Identity(uuid4(), "h", 1, "m", "b", 0, 0, None, None)
-    beat = Beat(connector(any_database.url, "beat"), "public")
+    beat = ControlSession(connector(any_database.url, "beat"), "public")
     beat.register(owner, ["test.ok"])
     beat.close()
     if step is None:

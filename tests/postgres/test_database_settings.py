@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from test_commands_by_role import COMMANDS
 
 from shithubd_worker import cli as program
-from shithubd_worker import conninfo
+from shithubd_worker.database import conninfo
 from shithubd_worker.errors import EXIT_CONFIG, ConfigError
 
 URL = "SHITHUBD_WORKER_DATABASE_URL"

@@ -12,7 +12,7 @@ import pytest
 from conftest import eventually, new_database
 
 import shithubd_worker
-from shithubd_worker import schema
+from shithubd_worker.database import schema
 from shithubd_worker.errors import Refused
 
 SAFE_PATH = "search_path=pg_catalog, pg_temp"
@@ -315,7 +315,7 @@ def test_where_everybody_may_create_in_public_a_queue_beside_it_runs_no_code_of_
     run("search", "anything")
     run("history", "drop")
     with any_database.connect() as connection:
-        bare = shithubd_worker.store.Queue(lambda: connection, "queue", uuid.uuid4())
+        bare = shithubd_worker.database.queue_session.QueueSession(lambda: connection, "queue", uuid.uuid4())
         assert bare.may_drop
         assert bare.housekeep() == []
     assert worker.terminate() == 0

@@ -11,7 +11,7 @@ import pytest
 from conftest import Database, WorkerProcess, eventually
 from servers import Server
 
-from shithubd_worker import schema
+from shithubd_worker.database import schema
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
-from shithubd_worker.connection import connector
-from shithubd_worker.store import BETWEEN_SECONDS, Ledger
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.handler_session import BETWEEN_SECONDS, HandlerSession
 
 # What a handler has kept, or left open, complains of it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:R
 @pytest.fixture
 def ledger(any_database):
     """As a worker has it."""
-    made = Ledger(connector(any_database.url, "handler", ours=False, answer_seconds=BETWEEN_SECONDS), "public")
+    made = HandlerSession(connector(any_database.url, "handler", ours=False, answer_seconds=BETWEEN_SECONDS), "public")
     yield made
     made.close()
 
@@ -233,7 +233,7 @@ def test_a_thread_that_still_uses_the_connection_gets_an_error_and_not_the_next_
 
 
 def test_behind_a_pooler_nothing_is_deallocated_on_a_session_that_others_use(any_database):
-    ledger = Ledger(connector(any_database.url, "handler", ours=False, pooled=True), "public", pooled=True)
+    ledger = HandlerSession(connector(any_database.url, "handler", ours=False, pooled=True), "public", pooled=True)
     ledger.connection.execute("PREPARE by_the_pooler AS SELECT 1")
     ledger.tidy()
     assert ledger.connection.execute("EXECUTE by_the_pooler").fetchone() == (1,)

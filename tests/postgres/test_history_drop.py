@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from conftest import Database
 
-from shithubd_worker.clock import Clock
-from shithubd_worker.connection import connector
-from shithubd_worker.store import Queue
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.upkeep import Upkeep
 
 OLD = "job_history_7d_20200101"
@@ -102,8 +102,8 @@ def test_who_is_kept_from_dropping_has_dropped_nothing_and_status_warns_all_the_
     assert "by history drop of " in says(command)
 
 
-def upkeep(url: str) -> tuple[Queue, Upkeep]:
-    queue = Queue(connector(url, "test"), "public", uuid4())
+def upkeep(url: str) -> tuple[QueueSession, Upkeep]:
+    queue = QueueSession(connector(url, "test"), "public", uuid4())
     return queue, Upkeep(queue, Clock(lambda _: None), {}, drop=True)
 
 

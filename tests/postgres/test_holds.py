@@ -12,11 +12,11 @@ import pytest
 from bare import BareWorker
 from conftest import eventually
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.operations import Operations, Scope
 from shithubd_worker.model import How, Outcome
-from shithubd_worker.operations import Operations, Scope
 from shithubd_worker.registry import Registry
-from shithubd_worker.store import Beat
 
 MARKED = "SELECT count(*) FROM starts WHERE kind = 'test.marks'"
 STARTS = "CREATE TABLE starts (job bigint, kind text, at timestamptz)"
@@ -309,7 +309,7 @@ def test_a_worker_whose_row_is_gone_leases_nothing_and_registers_again(database,
 def test_a_dead_workers_drain_ends_with_it(database, operations, hire):
     bare = hire()
     operations.drain(Scope("worker", str(bare.id)), None, None)
-    beat = Beat(connector(database.url, "beat"), "public")
+    beat = ControlSession(connector(database.url, "beat"), "public")
     beat.unregister(bare.id, [])
     beat.close()
     assert database.value("SELECT count(*) FROM holds") == 0

@@ -16,11 +16,11 @@ from conftest import eventually
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.arrays import as_quoted_array, settle_arguments
-from shithubd_worker.connection import connector
+from shithubd_worker.database.arrays import as_quoted_array, settle_arguments
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.frontier import Frontier
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.store import Queue
 from shithubd_worker.tray import Settles
 from shithubd_worker.turns import TYPES, Turn, Turns
 
@@ -52,7 +52,7 @@ class Driver:
             " schema_version, kinds) VALUES (%s, 'here', 1, 'm', 'b', 0, 0, 'v', 1, '{k}')",
             self.id,
         )
-        self.queue = Queue(connector(url or database.url, "driver", pooled=pooled), "public", self.id)
+        self.queue = QueueSession(connector(url or database.url, "driver", pooled=pooled), "public", self.id)
         self.turns = Turns(self.queue, self.id, dict.fromkeys(self.kinds, 60.0), pooled=pooled)
         self.frontier = Frontier()
 

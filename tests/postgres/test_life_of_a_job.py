@@ -21,10 +21,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.registry import Registry
-from shithubd_worker.store import Beat, Queue
 
 KINDS = ("a", "b")
 LONG = 10**6  # seconds: time passes only where a rule moves it
@@ -63,8 +64,8 @@ class Life(RuleBasedStateMachine):
         self.paused: set[str] = set()
         self.drained = False
         self.workers: dict[UUID, BareWorker] = {}
-        self.beat = Beat(connector(self.url, "life"), "public")
-        self.sweeper = Queue(connector(self.url, "life"), "public", uuid4())
+        self.beat = ControlSession(connector(self.url, "life"), "public")
+        self.sweeper = QueueSession(connector(self.url, "life"), "public", uuid4())
         self.kinds = kinds()
         for _ in range(2):
             self.hire()

@@ -13,9 +13,9 @@ from conftest import eventually
 from servers import free_port
 from torture.proxy import Proxy
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.errors import Interrupted
-from shithubd_worker.store import Ledger
 
 TABLES = """
 CREATE TABLE effects (job bigint);
@@ -123,9 +123,9 @@ def test_an_interrupted_call_is_cancelled_and_leaves_the_connection_usable_where
 @pytest.fixture
 def ledger(line, monkeypatch):
     """A worker's, through the line; less patient, so that the tests are quick."""
-    monkeypatch.setattr("shithubd_worker.store.BETWEEN_SECONDS", 0.3)
+    monkeypatch.setattr("shithubd_worker.database.handler_session.BETWEEN_SECONDS", 0.3)
     connect = connector(line.url, "handler", ours=False, answer_seconds=0.3)
-    made = Ledger(connect, "public")
+    made = HandlerSession(connect, "public")
     yield made
     made.close()
 
@@ -148,7 +148,9 @@ def test_what_is_put_right_after_a_run_waits_for_nobody_for_long(line, ledger, s
 def test_a_connection_that_answers_no_more_is_not_lent(line, ledger, monkeypatch):
     ledger.lend(lambda: math.inf).execute("SELECT 1")
     ledger.tidy()
-    monkeypatch.setattr("shithubd_worker.store.FRESH_SECONDS", -1.0)  # as if it had been idle for long
+    monkeypatch.setattr(
+        "shithubd_worker.database.handler_session.FRESH_SECONDS", -1.0
+    )  # as if it had been idle for long
     line.hold()
     with pytest.raises(psycopg.OperationalError):
         ledger.lend(lambda: math.inf)

@@ -15,11 +15,11 @@ from conftest import eventually
 from test_refusals import HANDLERS, WIDE, enqueue, gone, outcomes, states
 from test_returning import leased, locked, worker_row
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.metrics import Metrics
 from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
 from shithubd_worker.settling import MOST_PUT_OFF, Settler
-from shithubd_worker.store import Queue
 from shithubd_worker.tray import Tray
 
 LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"
@@ -144,7 +144,7 @@ def test_what_a_handler_came_to_is_not_dropped_if_the_database_refuses_to_answer
 @pytest.fixture
 def settler(any_database):
     """A settler, with a session of its own."""
-    queue = Queue(connector(any_database.url, "test"), "public", uuid4())
+    queue = QueueSession(connector(any_database.url, "test"), "public", uuid4())
     settler = Settler("here:1", Tray(), Metrics(["k"], "here:1"))
     yield lambda finished: settler.settle(queue, finished), lambda: settler.resolve(queue, at_last=True)
     queue.close()

@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 from conftest import eventually
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.frontier import MOST_POINTS, Frontier
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.store import Queue
 from shithubd_worker.tray import Settles
 from shithubd_worker.turns import Turn, Turns
 
@@ -26,7 +26,7 @@ class Walker:
             " schema_version, kinds) VALUES (%s, 'here', 1, 'm', 'b', 0, 0, 'v', 1, '{k}')",
             worker,
         )
-        self.queue = Queue(connector(database.url, "walker"), "public", worker)
+        self.queue = QueueSession(connector(database.url, "walker"), "public", worker)
         self.turns = Turns(self.queue, worker, {"k": 60.0}, pooled=False)
         self.frontier = Frontier()
         self.ranges = 0

@@ -15,8 +15,8 @@ from servers import Server
 from test_returning import worker_row
 
 from shithubd_worker import cli as program
-from shithubd_worker import granting, rights, schema
-from shithubd_worker.connection import connector
+from shithubd_worker.database import granting, rights, schema
+from shithubd_worker.database.connection import connector
 from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS, Refused, RightsMissing
 from shithubd_worker.host import shipped
 

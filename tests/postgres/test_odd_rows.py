@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shithubd_worker.cli import _main, cli
-from shithubd_worker.connection import ImpatientConnection, connector
+from shithubd_worker.database.connection import ImpatientConnection, connector
+from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.queue_gauges import QueueCollector
 from shithubd_worker.registry import Registry
-from shithubd_worker.store import Beat
 
 ROWS = 12  # of each table: more than any type has values
 KINDS = ("k0", "k1")
@@ -281,7 +281,7 @@ def check_commands(monkeypatch, jobs, codes):
 def be_a_worker(database, kinds):
     """All that a worker asks, from its start to its end, but for what takes a process."""
     me = identify()
-    beat = Beat(connector(database.url, "odd"), "public")
+    beat = ControlSession(connector(database.url, "odd"), "public")
     beat.register(me, KINDS)
     dead = beat.housemates(me)
     for other in dead[::2]:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 from conftest import eventually
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.operations import Operations, Scope
 from shithubd_worker.host.identity import identify
-from shithubd_worker.operations import Operations, Scope
 
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 LEASE = "INSERT INTO jobs (kind, state, leased_by, leased_at) VALUES ('k', 'processing', 'gone:1', %s)"

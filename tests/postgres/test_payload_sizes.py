@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import eventually
 
-from shithubd_worker.connection import connector
-from shithubd_worker.operations import Operations
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.operations import Operations
 
 MIB = 1024 * 1024
 MOST = 64 * MIB

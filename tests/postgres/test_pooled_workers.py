@@ -11,9 +11,9 @@ import pytest
 from conftest import Database, Door, WorkerProcess, eventually
 from test_pooled_commands import WRITABLE, do, leave_settings, look, stranger
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.pooled import NoSession
 from shithubd_worker.errors import EXIT_CONFIG
-from shithubd_worker.pooled import NoSession
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

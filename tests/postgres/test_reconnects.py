@@ -12,11 +12,12 @@ from servers import deaf_port
 
 from shithubd_worker import line
 from shithubd_worker.config import Config
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.handler_session import HandlerSession
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import Stop, Wakeup
 from shithubd_worker.progress import Progress
-from shithubd_worker.store import Ledger, Queue
 
 OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"
 END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
@@ -40,7 +41,7 @@ def test_the_servers_last_word_is_told_once_by_each_thread(database, start_worke
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_session_keeps_the_servers_last_word(any_database, asked):
     """Whether or not anybody was waiting for an answer when it was said."""
-    session = Queue(connector(any_database.url, "test"), "public", identify().id)
+    session = QueueSession(connector(any_database.url, "test"), "public", identify().id)
     session.value("channel_v1")
     pid = session.connection.info.backend_pid
     any_database.query("SELECT pg_terminate_backend(%s, 60000)", pid)
@@ -71,9 +72,9 @@ def cut_off():
             Config(),
             me,
             [],
-            queue=Queue(connect, "public", me.id),
+            queue=QueueSession(connect, "public", me.id),
             beat=None,
-            ledger=Ledger(connect, "public"),
+            ledger=HandlerSession(connect, "public"),
             stop=stop,
             wakeup=wakeup,
             progress=Progress(),

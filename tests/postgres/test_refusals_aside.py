@@ -15,13 +15,14 @@ from test_refusals import HANDLERS, enqueue, gone, outcomes, refuse
 from test_returning import without_a_history
 
 from shithubd_worker import line
-from shithubd_worker.clock import Clock
-from shithubd_worker.connection import connector
 from shithubd_worker.control import Control
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.progress import Progress
-from shithubd_worker.store import Beat, Queue
 
 OURS = "ALTER TABLE job_history ADD CONSTRAINT ours CHECK (outcome <> 'ok')"
 
@@ -110,7 +111,7 @@ def test_a_connection_lost_with_the_last_question_of_the_start_is_waited_for(dat
 
 
 def test_a_connection_that_can_not_listen_is_not_kept(any_database):
-    queue = Queue(connector(any_database.url, "test"), "public", identify().id)
+    queue = QueueSession(connector(any_database.url, "test"), "public", identify().id)
     queue.listen(lambda _: None)
     queue.close()
     any_database.query("ALTER FUNCTION channel_v1 RENAME TO channel_v0")
@@ -149,7 +150,7 @@ def test_what_is_refused_to_the_control_thread_is_asked_for_once_a_second(any_da
     beat = "uuid, text, bigint, text, double precision, bigint[]"
     for name, arguments in (("statement_time_v1", ""), ("beat_v1", beat)):
         any_database.query(f"ALTER FUNCTION {name}({arguments}) RENAME TO {name}_as_it_was")
-    beat = Beat(connector(any_database.url, "test"), "public")
+    beat = ControlSession(connector(any_database.url, "test"), "public")
     control, _ = control_of(beat)
     began = time.monotonic()
     with caplog.at_level(logging.WARNING):
@@ -165,7 +166,9 @@ def test_what_is_refused_to_the_control_thread_is_asked_for_once_a_second(any_da
 
 def test_a_control_thread_without_a_database_asks_for_it_at_each_try():
     with deaf_port() as port:
-        control, called = control_of(Beat(connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test"), "public"))
+        control, called = control_of(
+            ControlSession(connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test"), "public")
+        )
         for tries in range(1, 6):
             control._speak_to_database(max(time.monotonic(), control._retry_at))
             assert control._tries == tries

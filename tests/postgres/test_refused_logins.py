@@ -23,11 +23,11 @@ import pytest
 from conftest import Database, WorkerProcess, eventually
 from servers import Server, deaf_port, debian_bindir, free_port, system_user
 
-from shithubd_worker import schema, session
 from shithubd_worker.cli import needs
-from shithubd_worker.connection import connector
+from shithubd_worker.database import schema, session
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.session import explained
 from shithubd_worker.errors import EXIT_CONFIG, EXIT_DATABASE, EXIT_RIGHTS
-from shithubd_worker.session import explained
 
 SETUP = (
     "CREATE ROLE pw LOGIN PASSWORD 'right'",

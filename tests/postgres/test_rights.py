@@ -13,14 +13,15 @@ from conftest import Database
 from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased, worker_row
 
-from shithubd_worker import rights, schema
 from shithubd_worker.client import enqueue as insert
-from shithubd_worker.connection import connector
+from shithubd_worker.database import rights, schema
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.control_session import FORCED, ControlSession
+from shithubd_worker.database.operations import Operations, Scope
+from shithubd_worker.database.settles import record_lost
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.operations import Operations, Scope
 from shithubd_worker.registry import Registry
-from shithubd_worker.store import FORCED, Beat, record_lost
 
 registry = Registry()
 registry.handler("k")(lambda job: None)
@@ -35,7 +36,7 @@ class LeftBehind(Exception):
 def work(database, url):
     """All that a worker asks of the database, once."""
     me = dataclasses.replace(identify(), id=uuid4())
-    bare, beat = BareWorker(url, "public", me.id), Beat(connector(url, "beat"), "public")
+    bare, beat = BareWorker(url, "public", me.id), ControlSession(connector(url, "beat"), "public")
     database.query("DELETE FROM jobs")
     leased(database, 2, worker_row(database))
     dead = worker_row(database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import rights_page
 from conftest import Database
 
-from shithubd_worker import rights, schema
+from shithubd_worker.database import rights, schema
 
 
 def test_every_role_has_the_rights_of_the_page_and_no_others(any_database: Database) -> None:

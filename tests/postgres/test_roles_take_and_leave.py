@@ -9,8 +9,8 @@ import pytest
 from conftest import Database
 from test_migrate_roles import Blank, blank
 
-from shithubd_worker import schema
-from shithubd_worker.connection import connector
+from shithubd_worker.database import schema
+from shithubd_worker.database.connection import connector
 from shithubd_worker.errors import Refused
 
 __all__ = ["blank"]  # the fixture

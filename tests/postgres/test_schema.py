@@ -13,15 +13,17 @@ import pytest
 from bare import BareWorker
 from conftest import Database, eventually
 
-from shithubd_worker import schema
 from shithubd_worker.client import enqueue
-from shithubd_worker.connection import connector
+from shithubd_worker.database import schema
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.settles import record_lost
 from shithubd_worker.errors import EXIT_SCHEMA, SchemaMismatch
 from shithubd_worker.host import shipped
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.registry import Registry
-from shithubd_worker.store import Beat, Queue, record_lost
 
 SERVERS = ["debian", "embedded"]
 NAMES = [migration.name for migration in schema.migrations()]
@@ -440,7 +442,7 @@ class Bare:
         registry.handler("k")(lambda job: None)
         self.kinds = list(registry.values())
         me = identify()
-        self.beat = Beat(connect, name)
+        self.beat = ControlSession(connect, name)
         self.beat.register(me, ["k"])
         self.me = me
         self.worker = BareWorker(url, name, me.id)
@@ -611,7 +613,7 @@ def test_days_that_are_missing_are_made_again(any_database, bare):
 def test_a_long_reader_blocks_neither_a_settle_nor_new_days_while_housekeeping_waits_for_it(any_database, bare):
     old = make_day(any_database, "7d", today(any_database) - datetime.timedelta(days=30))
     any_database.query(f"DROP TABLE IF EXISTS {name_of('7d', today(any_database) + datetime.timedelta(days=14))}")
-    keeper = Queue(connector(any_database.url, "keeper"), "public", bare.me.id)
+    keeper = QueueSession(connector(any_database.url, "keeper"), "public", bare.me.id)
     done = []
     with any_database.connect() as reader, reader.transaction(), closing(keeper):
         assert reader.execute("SELECT count(*) FROM job_history").fetchone() == (1,)
@@ -646,7 +648,7 @@ def test_a_day_that_was_detached_and_not_dropped_is_dropped_the_next_time(any_da
 def test_workers_that_keep_house_at_once_drop_each_day_once(any_database, bare):
     days = [today(any_database) - datetime.timedelta(days=n) for n in range(30, 36)]
     old = {f"dropped {make_day(any_database, '7d', day)}" for day in days}
-    keepers = [Queue(connector(any_database.url, "keeper"), "public", bare.me.id) for _ in range(3)]
+    keepers = [QueueSession(connector(any_database.url, "keeper"), "public", bare.me.id) for _ in range(3)]
     begin, done = threading.Barrier(len(keepers)), []
 
     def keep(keeper):

@@ -10,7 +10,7 @@ import pytest
 from conftest import eventually
 from test_strangers import stranger
 
-from shithubd_worker import schema
+from shithubd_worker.database import schema
 
 BLOCKS = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "SECURITY.md").read_text(), re.DOTALL)
 

@@ -12,10 +12,10 @@ from servers import Server
 from test_schema import make_day, today
 from test_wake_ups import ENQUEUE, Sleeper, fill, listening
 
-from shithubd_worker import schema
-from shithubd_worker.connection import connector
-from shithubd_worker.operations import Operations, Scope
-from shithubd_worker.store import Queue
+from shithubd_worker.database import schema
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.operations import Operations, Scope
+from shithubd_worker.database.queue_session import QueueSession
 
 KEYS = range(7300, 7306)  # of the lock of ours that is left, of those that once were, and around them
 # What PostgreSQL asks about a table that is named in it. He has no right on any; may he still wait for their locks?
@@ -82,7 +82,7 @@ def test_who_has_all_locks_that_he_can_name_delays_neither_lease_nor_barrier_nor
     any_database, how
 ):
     sleeper = Sleeper(any_database)
-    queue = Queue(connector(any_database.url, "keeper"), "public", sleeper.id)
+    queue = QueueSession(connector(any_database.url, "keeper"), "public", sleeper.id)
     with stranger(any_database) as theirs, any_database.connect() as owner:
         for first, second in keys(any_database):
             theirs.execute(f"SELECT {how}(%s, %s)", (first, second))

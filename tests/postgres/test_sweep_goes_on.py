@@ -11,9 +11,9 @@ from conftest import eventually
 from test_refusals import refuse
 from test_returning import worker_row
 
-from shithubd_worker.clock import Clock
-from shithubd_worker.connection import connector
-from shithubd_worker.store import Queue
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.upkeep import Upkeep
 
 TOKEN = "00000000-0000-0000-0000-000000000001"
@@ -91,7 +91,7 @@ def test_expired_leases_are_returned_though_a_look_at_everything_fails(any_datab
         "CREATE OR REPLACE FUNCTION shorten_leases_v1(p_now timestamptz, p_kinds text[], p_seconds double precision[])"
         " RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$"
     )
-    queue = Queue(connector(any_database.url, "test"), "public", uuid4())
+    queue = QueueSession(connector(any_database.url, "test"), "public", uuid4())
     clock = Clock(lambda _: None)
     now = time.monotonic()
     clock.saw(now - 60, time.time() - 60, now - 60)

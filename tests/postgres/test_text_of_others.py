@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_odd_rows import APART, MACHINE, STATES, USUAL, ask, commands, tables, words
 
 from shithubd_worker.cli import cli
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
 from shithubd_worker.queue_gauges import QueueCollector
 
 ROWS = 6

@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.operations import Operations
 from shithubd_worker.errors import EXIT_OK, EXIT_REFUSED
-from shithubd_worker.operations import Operations
 
 # Names no schema, as most do.
 NOTE = """

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from shithubd_worker.connection import connector
+from shithubd_worker.database.connection import connector
 
 LONG = "x" * 20_000_000  # more than the buffers of the sockets take
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import PATIENCE, Database, eventually
 from servers import Server, debian_bindir
 
-from shithubd_worker import schema
+from shithubd_worker.database import schema
 
 LEASE = (
     "SELECT count(*) FILTER (WHERE id IS NOT NULL) FROM lease_v1(%s, gen_random_uuid(), '{k}', '{-32768}', '{32767}',"

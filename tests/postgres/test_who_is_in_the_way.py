@@ -17,11 +17,11 @@ from conftest import eventually
 from locked_tables import somebody
 from test_cli import add_job, add_worker, command, holds, nursery  # noqa: F401 (fixtures)
 
-from shithubd_worker import blockers
 from shithubd_worker.cli.common import Shared
 from shithubd_worker.cli.deadline import Deadline
+from shithubd_worker.database import blockers
+from shithubd_worker.database.operations import Operations, Scope
 from shithubd_worker.errors import DatabaseUnavailable, TimedOut
-from shithubd_worker.operations import Operations, Scope
 from shithubd_worker.plain import on_one_line
 
 EVIL = "SELECT 'red \x1b[31m\n \u202e' /* a forgotten transaction, which goes on for a very long time and much text */"
@@ -128,7 +128,7 @@ def kept(database):
 @pytest.fixture
 def short(monkeypatch):
     """Who waits says so again soon."""
-    monkeypatch.setattr("shithubd_worker.operations.TELL_SECONDS", 0.1)
+    monkeypatch.setattr("shithubd_worker.database.operations.TELL_SECONDS", 0.1)
 
 
 def test_who_waits_without_an_end_says_again_and_again_for_whom(database, kept, short, capsys):

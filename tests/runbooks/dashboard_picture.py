@@ -32,7 +32,7 @@ from prometheus import Prometheus
 from servers import Server, debian_bindir, embedded_bindir, free_port
 
 from benchmarks.charts import STYLE, TEXT
-from shithubd_worker import schema
+from shithubd_worker.database import schema
 
 REPOSITORY = Path(__file__).parents[2]
 BOARD = json.loads((REPOSITORY / "runbooks/dashboard.json").read_text())

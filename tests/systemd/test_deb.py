@@ -27,7 +27,7 @@ from worker_host import (
     start_postgresql,
 )
 
-from shithubd_worker.schema import newest_version
+from shithubd_worker.database.schema import newest_version
 
 pytestmark = pytest.mark.timeout(900)  # the first one builds the package and boots the host
 NAME = "shithubd-worker"

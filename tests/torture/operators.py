@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shithubd_worker.connection import connector
-from shithubd_worker.operations import Operations, Scope
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.operations import Operations, Scope
 from torture.records import AWAY, Log
 from torture.supervisor import PATIENCE, TESTS, clean_environment
 

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from servers import Server, debian_bindir, embedded_bindir, free_port
 
-from shithubd_worker import schema
+from shithubd_worker.database import schema
 from shithubd_worker.host.signals import signals_elsewhere
 from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas
 from torture.handlers import registry

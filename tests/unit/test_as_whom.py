@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from shithubd_worker import operations
 from shithubd_worker.cli import as_whom, host_env
+from shithubd_worker.database import operations
 from shithubd_worker.errors import ConfigError
 
 HOST = socket.gethostname()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.clock import Clock
+from shithubd_worker.database.clock import Clock
 
 OFFSET = 1.7e9  # the database's clock less ours
 delays = st.floats(0.0001, 60.0)

@@ -9,8 +9,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from shithubd_worker.clock import Clock
 from shithubd_worker.control import Control
+from shithubd_worker.database.clock import Clock
 from shithubd_worker.progress import Progress
 
 

@@ -6,9 +6,9 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from shithubd_worker import session, sqlstates
+from shithubd_worker.database import session, sqlstates
+from shithubd_worker.database.sqlstates import Meaning
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
-from shithubd_worker.sqlstates import Meaning
 
 # All that isn't named here is REFUSED: the answer of a healthy server about one statement.
 CLASSES = {"08": Meaning.LOST, "53": Meaning.SHORT, "40": Meaning.PASSING}

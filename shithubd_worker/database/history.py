@@ -7,7 +7,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.session import Session
+from shithubd_worker.database.session import Session
 
 READER = "a reader has the history"
 

@@ -10,10 +10,10 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from shithubd_worker import blockers, logins, pooled, sqlstates
-from shithubd_worker.connection import Connect, ImpatientConnection
+from shithubd_worker.database import blockers, logins, pooled, sqlstates
+from shithubd_worker.database.connection import Connect, ImpatientConnection
+from shithubd_worker.database.sqlstates import Meaning
 from shithubd_worker.errors import LACKS, ConfigError, DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
-from shithubd_worker.sqlstates import Meaning
 
 log = logging.getLogger(__name__)
 

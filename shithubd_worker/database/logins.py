@@ -27,9 +27,9 @@ import psycopg
 from psycopg import pq
 from psycopg.waiting import Wait
 
+from shithubd_worker.database.sqlstates import Login, login
 from shithubd_worker.errors import ConfigError, RightsMissing, ShithubdError
 from shithubd_worker.plain import shell_word
-from shithubd_worker.sqlstates import Login, login
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGenConn

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from shithubd_worker.database.rights import grants, in_pg_catalog
 from shithubd_worker.plain import lasting
-from shithubd_worker.rights import grants, in_pg_catalog
 
 if TYPE_CHECKING:
     import psycopg

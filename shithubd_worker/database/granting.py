@@ -7,9 +7,19 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import sql
 
+from shithubd_worker.database.rights import (
+    GRANTED,
+    MIGRATE,
+    OWNER,
+    ROLES,
+    can_become,
+    find_owner,
+    grants,
+    in_pg_catalog,
+    value,
+)
 from shithubd_worker.errors import Refused, RightsMissing
 from shithubd_worker.host import shipped
-from shithubd_worker.rights import GRANTED, MIGRATE, OWNER, ROLES, can_become, find_owner, grants, in_pg_catalog, value
 
 # What the roles are for in one command: whose login had the tables before goes on working with these.
 WORKING = ("shithub_worker", "shithub_enqueue", "shithub_operator")

@@ -19,8 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shithubd_worker.connection import Connect
-from shithubd_worker.session import Session
+from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.session import Session
 
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic

@@ -20,8 +20,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.waiting import Wait
 
-from shithubd_worker import logins
-from shithubd_worker import pooled as pooler
+from shithubd_worker.database import logins
+from shithubd_worker.database import pooled as pooler
 from shithubd_worker.errors import ShithubdError
 from shithubd_worker.host.forks import keep_private, not_the_worker
 

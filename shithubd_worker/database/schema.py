@@ -10,7 +10,7 @@ from functools import cache
 import psycopg
 from psycopg import sql
 
-from shithubd_worker import granting, rights
+from shithubd_worker.database import granting, rights
 from shithubd_worker.errors import Refused, SchemaMismatch
 from shithubd_worker.host import shipped
 

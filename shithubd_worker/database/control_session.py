@@ -1,0 +1,86 @@
+"""What the control thread of a worker asks: register, beat, renew; and how it settles when it ends the process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from uuid import UUID
+
+from shithubd_worker import __version__
+from shithubd_worker.database.arrays import as_array
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.schema import newest_version
+from shithubd_worker.database.settles import Settling
+from shithubd_worker.model import Hold, Identity, Lease
+
+# No outcome of an attempt, but counted beside them: see ControlSession.count_ended.
+FORCED = "forced"
+
+
+class ControlSession(Settling):
+    """What the control thread of a worker asks: register, beat, renew; and how it settles when it ends the process."""
+
+    def register(self, identity: Identity, kinds: Sequence[str]) -> None:
+        """Write the worker's row."""
+        who = asdict(identity)
+        self.rows("register_v1", *who.values(), __version__, newest_version(), list(kinds))
+
+    def beat(
+        self,
+        worker: UUID,
+        state: str,
+        job: int | None,
+        kind: str | None,
+        running: float | None,
+        unsettled: Sequence[int] = (),
+        *,
+        otherwise: list[Hold] | None = None,
+    ) -> list[Hold] | None:
+        """Say that the worker lives, and which jobs that it has finished are still to be settled; learn which drains
+        cover it: `otherwise`, if somebody's lock keeps it from looking. None if its row is gone."""
+        holds = self.value("beat_v1", worker, state, job, kind, running, as_array([str(job) for job in unsettled]))
+        if holds is False:
+            return otherwise or []
+        return None if holds is None else [Hold(**hold) for hold in holds]
+
+    def renew(self, lease: Lease, timeout: float) -> bool:
+        """Move the lease's expiry to `timeout` seconds from now. False if it was lost."""
+        return bool(self.value("renew_v1", lease.id, lease.token, timeout))
+
+    def release_strays(self, worker: UUID, token: str) -> list[tuple[int, str]]:
+        """Give back the leases of a query whose answer the main thread hasn't read: (id, kind) of each."""
+        return [(job, kind) for job, kind in self.rows("release_strays_v1", worker, as_array([token]))]
+
+    def look_at_clock(self, clock: Clock) -> None:
+        """Ask the database what time it is."""
+        sent_at = time.monotonic()
+        clock.saw(sent_at, self.value("statement_time_v1").timestamp(), time.monotonic())
+
+    def wakes_come(self) -> bool:
+        """Can the main thread rely on being woken by enqueues?"""
+        return bool(self.value("wakes_come_v1"))
+
+    def housemates(self, identity: Identity) -> list[Identity]:
+        """The other workers of this machine, as they registered."""
+        rows = self.rows("housemates_v1", identity.id, identity.machine_id)
+        return [Identity(*row) for row in rows]
+
+    def release_worker(self, worker: UUID, why: str) -> list[tuple[int, str, str]]:
+        """Return what a dead worker held, and forget it: (id, kind, outcome) of each job."""
+        return [(job, kind, how) for job, kind, how in self.rows("release_worker_v1", worker, why)]
+
+    def release_invocation(self, invocation_id: str, why: str) -> list[tuple[int, str, str]]:
+        """The same for the process that systemd knows by this id."""
+        return [(job, kind, how) for job, kind, how in self.rows("release_invocation_v1", invocation_id, why)]
+
+    def count_ended(self, ended: Mapping[tuple[str, str], int]) -> None:
+        """Count, for the metrics of all workers, what ended with a worker: how many, by kind and outcome. FORCED: so
+        many processes were ended because a handler of the kind didn't stop."""
+        if ended:
+            kinds, outcomes = zip(*ended, strict=True)
+            self.rows("count_ended_v1", list(kinds), list(outcomes), list(ended.values()))
+
+    def unregister(self, worker: UUID, strays: Sequence[str]) -> None:
+        """Give back what the lease queries of these tokens may have leased, and take the worker's row away."""
+        self.rows("unregister_v1", worker, as_array(strays))

@@ -1,0 +1,129 @@
+"""The connection that handlers write with: lent to one attempt at a time, and as new for the next."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import generators, waiting
+from psycopg.pq import ExecStatus, TransactionStatus
+
+from shithubd_worker.database.connection import Connect, ImpatientConnection
+from shithubd_worker.database.session import Session
+from shithubd_worker.database.settles import settle
+from shithubd_worker.model import Finished, Lease, Outcome
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn
+
+# What DISCARD ALL does, and the role that a login may begin with. The plans stay: nobody can see them, and that of the
+# settle is wanted again. DISCARD ALL itself must be sent alone, and this is one round trip.
+_FORGET = (
+    b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;"
+    b" SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; DEALLOCATE ALL"
+)
+
+
+# A connection's attribute, and the argument that the count itself is given.
+_OWN_REFERENCES = 2
+_AT_REST = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
+# A handlers' connection that was idle for longer is asked whether it lives before it is handed out.
+FRESH_SECONDS = 2.0
+# How long our own questions on it, outside of any attempt, wait for an answer.
+BETWEEN_SECONDS = 2.0
+
+
+class HandlerSession(Session):
+    """The connection that handlers write with, opened when the first one asks for it.
+
+    `pooled`: it is a pooler's, whose sessions are used by others as well, so there is nothing to tidy in them.
+    """
+
+    hears_notices = False  # what a handler's own statements say is its own matter
+
+    def __init__(self, connect: Connect, schema: str, *, pooled: bool = False) -> None:
+        super().__init__(connect, schema)
+        self._pooled = pooled
+        self._used = False
+        self._used_at = 0.0
+
+    @property
+    def connection(self) -> ImpatientConnection:
+        """The handlers' connection, looked after: one that broke while nobody used it is no handler's fault."""
+        if self.opened and not self._used and time.monotonic() - self._used_at > FRESH_SECONDS:
+            try:
+                super().connection.execute("SELECT 1")
+            except psycopg.Error:
+                self.close()
+        self._used = True
+        return super().connection
+
+    def lend(self, answer_by: Callable[[], float]) -> psycopg.Connection:
+        """The handlers' connection for one attempt: no call of its waits for an answer beyond answer_by()."""
+        if self._connection is not None:
+            self._connection.answer_by = answer_by  # for the question whether it lives, too
+        connection = self.connection
+        connection.answer_by, connection.answer_seconds = answer_by, None
+        return connection
+
+    def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
+        """End the lease inside the handler's own transaction."""
+        return not settle(self, "settle_within_v1", [Finished(lease, outcome, retention, 0.0)])
+
+    @property
+    def broken(self) -> bool:
+        """Did the connection break under the handler? Then its failure is the database's, not the job's."""
+        return self._connection is not None and self._connection.broken
+
+    def tidy(self) -> None:
+        """After an attempt: the next handler finds a connection as new. Where that is not certain, it finds none."""
+        if self._connection is None or not self._used:
+            return
+        self._used = False
+        self._used_at = time.monotonic()
+        pgconn = self._connection.pgconn
+        if sys.getrefcount(self._connection) > _OWN_REFERENCES:
+            self._abandon(pgconn)
+            return
+        if pgconn.pipeline_status or pgconn.transaction_status not in _AT_REST:  # in a COPY, say: there is no way back
+            self.close()
+            return
+        # What psycopg keeps for a connection, it keeps in its object: from now on it is another one.
+        new, opening = type(self._connection), self._connection.opening
+        del self._connection.pgconn  # or the old one would complain that nobody closed it
+        self._connection = None
+        pgconn.notify_handler = pgconn.notice_handler = None  # what is still to come is nobody's
+        in_transaction = pgconn.transaction_status != TransactionStatus.IDLE
+        forget = b"" if self._pooled else _FORGET
+        if in_transaction:
+            forget = b"ROLLBACK; " + forget
+        try:
+            # By libpq itself, which takes less than a cursor: that pays for the new object.
+            if forget:
+                pgconn.send_query(forget)
+                forgotten = waiting.wait(generators.execute(pgconn), pgconn.socket, 0.1, BETWEEN_SECONDS)
+                if forgotten[-1].status != ExecStatus.COMMAND_OK:
+                    pgconn.finish()
+                    return
+        except (psycopg.Error, psycopg.errors._WaitTimeout):
+            pgconn.finish()
+            return
+        self._connection = new(pgconn)
+        self._connection.answer_seconds = BETWEEN_SECONDS
+        self._connection.autocommit = True
+        if opening:
+            self._connection.opening = opening
+
+    def _abandon(self, pgconn: PGconn) -> None:
+        """A thread, a cursor or a global of the handler's has the connection still, and would write into the next job's
+        transaction. Whoever uses it finds that it ended. It isn't closed: a thread that waits for it would then wait
+        for a descriptor that is somebody else's."""
+        self._connection = None
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(pgconn.socket)) as end:
+            end.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,110 @@
+"""What the main thread of a worker asks: lease, start, settle, sweep."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+
+from shithubd_worker.database import history, rights
+from shithubd_worker.database.arrays import as_array
+from shithubd_worker.database.connection import Connect, ImpatientConnection
+from shithubd_worker.database.settles import Settling
+from shithubd_worker.model import Hold, Lease
+
+# Expired leases that one sweep returns.
+MOST_SWEPT = 2000
+
+
+class QueueSession(Settling):
+    """What the main thread of a worker asks: lease, start, settle, sweep."""
+
+    def __init__(self, connect: Connect, schema: str, worker: UUID) -> None:
+        super().__init__(connect, schema)
+        self._worker = worker
+        self._on_notify: Callable[[str], None] | None = None
+
+    @property
+    def connection(self) -> ImpatientConnection:
+        """The connection; one that is opened anew, whoever noticed that the last one broke, listens too."""
+        opened = self.opened
+        connection = super().connection
+        if not opened:
+            try:
+                self._listen(connection)
+            except BaseException:
+                self.close()  # or the next call would take it for one that listens
+                raise
+        return connection
+
+    def listen(self, on_notify: Callable[[str], None]) -> None:
+        """Be told, from now on, when jobs became runnable: `anew` if a scan from the start may be needed."""
+        self._on_notify = on_notify
+        self.close()
+        _ = self.connection  # opens it
+
+    def _listen(self, connection: psycopg.Connection) -> None:
+        if (on_notify := self._on_notify) is not None:
+            channel = self.value("channel_v1")
+            connection.add_notify_handler(lambda notify: on_notify(notify.payload))
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+
+    def start(self, leases: Sequence[Lease], token: str, timeouts: Sequence[float]) -> list[Lease]:
+        """One more look at the holds for leases of one batch: those that may start, renewed under a new token."""
+        sent_at = time.monotonic()
+        ids = [lease.id for lease in leases]
+        rows = self.rows("start_v1", self._worker, ids, leases[0].token, token, list(timeouts))
+        granted = {job for (job,) in rows}
+        batch = leases[0].batch._replace(token=token, sent_at=sent_at, again=True)
+        return [lease._replace(batch=batch) for lease in leases if lease.id in granted]
+
+    def payloads(self, leases: Sequence[Lease]) -> dict[int, tuple[str | None, str | None]]:
+        """The payloads, by job, that were left out of the answer to the lease of one batch, and what is wrong with
+        each: the first job's unless its lease is lost, and as many more as are worth their memory."""
+        rows = self.rows("payloads_v1", as_array([str(lease.id) for lease in leases]), leases[0].token)
+        return {job: (payload, fault) for job, payload, fault in rows}
+
+    def kind_holds(self) -> list[Hold]:
+        """The pauses of kinds that stand now."""
+        return [Hold("kind", target, reason, actor) for target, reason, actor in self.rows("pauses_v1")]
+
+    def sweep(
+        self,
+        *,
+        back: float | None = None,
+        strays: Sequence[str] = (),
+        earliest: float | None = None,
+        timeouts: Mapping[str, float] | None = None,
+    ) -> list[tuple[int, str, str]]:
+        """Put right what nobody else will (sweep_v1), between two jobs: (id, kind, outcome) of each job touched."""
+        kinds = dict(timeouts or {})
+        rows = self.rows(
+            "sweep_v1", self._worker, back, as_array(strays), MOST_SWEPT, earliest, list(kinds), list(kinds.values())
+        )
+        return [(job, kind, how) for job, kind, how in rows]
+
+    def housekeep(self, *, drop: bool = True) -> list[str]:
+        """Make the history's next days, forget dead workers, and drop the days that are over. Returns what was done.
+
+        Each step gives up after a second of waiting for a reader and is taken up the next time.
+        """
+        try:
+            self.value("ensure_history_v1")
+            self.value("forget_workers_v1")
+        except psycopg.errors.LockNotAvailable:
+            return [f"put off: {history.READER}"]
+        if not drop:
+            return []
+        days, put_off = history.drop(self, f"worker {socket.gethostname()}:{os.getpid()}")
+        return [*(f"dropped {day}" for day in days), *([f"put off: {put_off}"] if put_off else [])]
+
+    @property
+    def may_drop(self) -> bool:
+        """Does the login own the history, so that it may drop days of it?"""
+        with rights.in_pg_catalog(self.connection):
+            return rights.owns(self.connection, self.schema)
