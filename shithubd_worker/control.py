@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff, logs
-from shithubd_worker.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
+from shithubd_worker.attempt.raised import stands_at
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.control_session import FORCED, ControlSession
 from shithubd_worker.database.session import DatabaseError, in_one_line, lost
@@ -29,7 +30,6 @@ from shithubd_worker.host.signals import PATIENCE_SECONDS, Stop, Wakeup, end_pro
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.progress import Progress
-from shithubd_worker.raised import stands_at
 from shithubd_worker.relief import Relief
 from shithubd_worker.settling import Settler
 from shithubd_worker.tray import Tray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from shithubd_worker.attempt import Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import Hold
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psycopg
 
-from shithubd_worker.attempt import short_delay
+from shithubd_worker.attempt.attempt import short_delay
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import lost
 from shithubd_worker.exchange import Exchange

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from shithubd_worker import control, logs
-from shithubd_worker.attempt import Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control
 from shithubd_worker.database.clock import Clock

@@ -13,7 +13,7 @@ from uuid import uuid4
 import psycopg
 from bare import BareWorker
 
-from shithubd_worker.attempt import Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.client import enqueue
 from shithubd_worker.config import Config
 from shithubd_worker.database.connection import connector

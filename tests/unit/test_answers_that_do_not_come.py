@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.attempt import LONG_SECONDS, SETTLE_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import LONG_SECONDS, SETTLE_SECONDS, Attempt
 from shithubd_worker.config import Config
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry

@@ -21,8 +21,8 @@ LAYERS = (
     ("errors", "model", "plain"),
     ("backoff", "client", "config", "host"),
     ("job", "registry"),
-    ("database", "frontier", "logs", "prefetch", "raised", "shares", "wakeups"),
-    ("children", "tray"),
+    ("database", "frontier", "logs", "prefetch", "shares", "wakeups"),
+    ("tray",),
     ("attempt", "turns"),
     ("metrics", "settling", "upkeep"),
     ("progress", "relief"),
@@ -54,7 +54,7 @@ PURE = {
     "tray": {"collections", "typing"},
     "errors": {"datetime"},
     "database/sqlstates": {"enum"},
-    "raised": {"collections", "contextlib", "itertools", "opcode", "traceback", "types"},
+    "attempt/raised": {"collections", "contextlib", "itertools", "opcode", "traceback", "types"},
     "backoff": set(),
 }
 LIBRARIES = {

@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from shithubd_worker.attempt import START_WITHIN_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import START_WITHIN_SECONDS, Attempt
 from shithubd_worker.config import Config
 from shithubd_worker.host.dead_man import DeadMan, Timer
 from shithubd_worker.model import Batch, How, Lease

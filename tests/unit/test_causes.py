@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from shithubd_worker.attempt.raised import LONGEST_ERROR, MOST_OTHERS, as_text, stands_at
 from shithubd_worker.errors import ConfigError, NotNow, Permanent, RetryAfter
-from shithubd_worker.raised import LONGEST_ERROR, MOST_OTHERS, as_text, stands_at
 from shithubd_worker.registry import load
 
 

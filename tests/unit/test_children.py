@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import eventually
 
-from shithubd_worker.children import Children
+from shithubd_worker.attempt.children import Children
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 

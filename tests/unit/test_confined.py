@@ -14,7 +14,7 @@ from threading import enumerate as threads
 
 import pytest
 
-from shithubd_worker.children import Children
+from shithubd_worker.attempt.children import Children
 from shithubd_worker.handlers import confined
 from shithubd_worker.handlers.confined import CHANGE, EXECUTE, READ, READ_WRITE_FILE, Confined, Rule
 

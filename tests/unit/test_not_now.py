@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from shithubd_worker.attempt import SHORT_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import SHORT_SECONDS, Attempt
 from shithubd_worker.config import Config
 from shithubd_worker.errors import NotNow, Permanent, RetryAfter
 from shithubd_worker.model import Batch, How, Lease

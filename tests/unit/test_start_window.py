@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.attempt import START_AGAIN_WITHIN_SECONDS, START_WITHIN_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import START_AGAIN_WITHIN_SECONDS, START_WITHIN_SECONDS, Attempt
 from shithubd_worker.config import Config
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.prefetch import ASK_FOR_SECONDS

@@ -17,15 +17,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shithubd_worker.backoff import jittered
-from shithubd_worker.children import Children
-from shithubd_worker.config import Config
-from shithubd_worker.database.sqlstates import Meaning, meaning, no_day
-from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, RetryAfter
-from shithubd_worker.host.forks import end_child, refuse_in_child
-from shithubd_worker.job import Job
-from shithubd_worker.model import How, Lease, Outcome
-from shithubd_worker.raised import (
+from shithubd_worker.attempt.children import Children
+from shithubd_worker.attempt.raised import (
     as_text,
     came_from_fork,
     chain,
@@ -35,6 +28,13 @@ from shithubd_worker.raised import (
     stood_at,
     storable,
 )
+from shithubd_worker.backoff import jittered
+from shithubd_worker.config import Config
+from shithubd_worker.database.sqlstates import Meaning, meaning, no_day
+from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, RetryAfter
+from shithubd_worker.host.forks import end_child, refuse_in_child
+from shithubd_worker.job import Job
+from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
 
 if TYPE_CHECKING:
