@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from shithubd_worker import backoff, logs
+from shithubd_worker import backoff
 from shithubd_worker.attempt.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
 from shithubd_worker.attempt.raised import stands_at
 from shithubd_worker.database.clock import Clock
@@ -32,10 +32,11 @@ from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.progress import Progress
 from shithubd_worker.relief import Relief
 from shithubd_worker.settling import Settler
+from shithubd_worker.telemetry import logs
 from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:
-    from shithubd_worker.metrics import Metrics
+    from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

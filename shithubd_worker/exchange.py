@@ -20,7 +20,7 @@ from shithubd_worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from shithubd_worker.line import Line
-    from shithubd_worker.metrics import Metrics
+    from shithubd_worker.telemetry.metrics import Metrics
 
 _KIND = attrgetter("kind")
 

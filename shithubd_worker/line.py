@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from shithubd_worker import backoff, logs
+from shithubd_worker import backoff
 from shithubd_worker.config import Config
 from shithubd_worker.database import rights, schema
 from shithubd_worker.database.control_session import ControlSession
@@ -26,10 +26,11 @@ from shithubd_worker.host.signals import Stop, Wakeup
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Identity
 from shithubd_worker.progress import Progress
+from shithubd_worker.telemetry import logs
 from shithubd_worker.wakeups import Wakeups
 
 if TYPE_CHECKING:
-    from shithubd_worker.metrics import Metrics
+    from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from shithubd_worker import logs
 from shithubd_worker.database.session import DatabaseError, in_one_line, lost, meaning
 from shithubd_worker.database.settles import Settling, make_days, record_lost
 from shithubd_worker.database.sqlstates import Meaning, no_day
 from shithubd_worker.model import Finished, How, Outcome
+from shithubd_worker.telemetry import logs
 from shithubd_worker.tray import Tray
 
 if TYPE_CHECKING:
     from shithubd_worker.database.session import Session
-    from shithubd_worker.metrics import Metrics
+    from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import psycopg
 
-from shithubd_worker import logs
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import lost
 from shithubd_worker.frontier import Throttle
+from shithubd_worker.telemetry import logs
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from shithubd_worker import control, logs
+from shithubd_worker import control
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.config import LIVE, Config
 from shithubd_worker.control import Control
@@ -39,13 +39,14 @@ from shithubd_worker.progress import Progress
 from shithubd_worker.registry import Kind
 from shithubd_worker.settling import LOCKED_AGAIN_SECONDS, Settler
 from shithubd_worker.shares import Shares
+from shithubd_worker.telemetry import logs
 from shithubd_worker.tray import Tray
 from shithubd_worker.turns import Turns
 from shithubd_worker.unstarted import Unstarted
 from shithubd_worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from shithubd_worker.metrics import Metrics
+    from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -52,8 +52,8 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     """
     import faulthandler
 
-    from shithubd_worker import logs
     from shithubd_worker.host import outlets
+    from shithubd_worker.telemetry import logs
 
     faulthandler.enable(outlets.unblocked(2))
     logs.configure(log_format, log_level)
@@ -85,9 +85,9 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     Example, in a unit:
       ExecStopPost=-/usr/bin/shithubd-worker release-dead
     """
-    from shithubd_worker import logs
     from shithubd_worker.database.control_session import FORCED, ControlSession
     from shithubd_worker.host.dead_man import SIGNAL
+    from shithubd_worker.telemetry import logs
 
     if not invocation_id:
         raise click.UsageError(
@@ -124,8 +124,8 @@ COMMANDS = (run, release_dead)
 def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | None) -> int:
     import socket
 
-    from shithubd_worker.metrics import Metrics, serve
-    from shithubd_worker.queue_gauges import QueueCollector
+    from shithubd_worker.telemetry.metrics import Metrics, serve
+    from shithubd_worker.telemetry.queue_gauges import QueueCollector
     from shithubd_worker.worker import Worker
 
     def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:

@@ -17,9 +17,9 @@ from test_returning import leased, locked, worker_row
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.metrics import Metrics
 from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
 from shithubd_worker.settling import MOST_PUT_OFF, Settler
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.tray import Tray
 
 LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"

@@ -9,11 +9,11 @@ from uuid import uuid4
 import pytest
 from conftest import PATIENCE, eventually
 
-from shithubd_worker import queue_gauges
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.schema import newest_version
 from shithubd_worker.model import How
-from shithubd_worker.queue_gauges import QueueCollector
+from shithubd_worker.telemetry import queue_gauges
+from shithubd_worker.telemetry.queue_gauges import QueueCollector
 
 STATES = ("queued", "processing", "paused", "failed")
 

@@ -21,12 +21,12 @@ LAYERS = (
     ("errors", "model", "plain"),
     ("backoff", "client", "config", "host"),
     ("job", "registry"),
-    ("database", "frontier", "logs", "prefetch", "shares", "wakeups"),
-    ("tray",),
+    ("database", "frontier", "prefetch", "shares", "wakeups"),
+    ("tray", "telemetry"),
     ("attempt", "turns"),
-    ("metrics", "settling", "upkeep"),
+    ("settling", "upkeep"),
     ("progress", "relief"),
-    ("control", "queue_gauges"),
+    ("control",),
     ("line",),
     ("exchange",),
     ("patience", "unstarted"),
@@ -39,7 +39,7 @@ SIDEWAYS: set[tuple[str, str]] = set()
 HANDLERS_MAY_IMPORT = {"errors", "registry", "config", "job", "handlers", ""}
 # Those who speak to the database when they run. `job` and `attempt` name its types only.
 SPEAK_TO_THE_DATABASE = {
-    *("client", "cli", "database", "exchange", "handlers", "line", "queue_gauges", "turns", "unstarted", "upkeep"),
+    *("client", "cli", "database", "exchange", "handlers", "line", "telemetry", "turns", "unstarted", "upkeep"),
     "worker",
 }
 # Pure rooms: nothing in them touches a socket, a process, a signal or a file.
@@ -60,7 +60,7 @@ PURE = {
 LIBRARIES = {
     "click": {"cli"},
     "rich": {"cli"},
-    "prometheus_client": {"metrics", "queue_gauges"},
+    "prometheus_client": {"telemetry"},
     "sdnotify": {"host"},
 }
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker import logs
 from shithubd_worker.cli import runbook
 from shithubd_worker.host import shipped
-from shithubd_worker.logs import JsonFormatter, TextFormatter, journal_fields
+from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry.logs import JsonFormatter, TextFormatter, journal_fields
 
 
 def record(message, *arguments, level=logging.INFO, name="shithubd_worker.worker", error=None, **extra):

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import shithubd_worker
 from shithubd_worker.cli import screen
-from shithubd_worker.logs import JsonFormatter, TextFormatter, journal_fields
 from shithubd_worker.plain import behind_margin, json_text, on_one_line
+from shithubd_worker.telemetry.logs import JsonFormatter, TextFormatter, journal_fields
 
 PACKAGE = Path(shithubd_worker.__file__).parent
 
@@ -28,7 +28,7 @@ MAY_NAME = {
     "cli/screen.py": {"click.echo", "click.clear", "rich", "sys.stdout", "sys.stderr"},
     "cli/__init__.py": {"sys.stdout"},  # its descriptor is closed when the reader has left
     "cli/run.py": {"sys.stderr"},  # is it the journal?
-    "logs.py": {"sys.stderr"},  # whose descriptor gets the log lines
+    "telemetry/logs.py": {"sys.stderr"},  # whose descriptor gets the log lines
     "host/outlets.py": {"os.write"},  # the log lines themselves
     "host/forks.py": {"print", "sys.stdout", "sys.stderr"},  # the end of a handler's own child, as Python has it
 }

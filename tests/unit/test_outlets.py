@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from shithubd_worker.host import outlets
 from shithubd_worker.host.systemd import Systemd
-from shithubd_worker.logs import OutletHandler, TextFormatter, journal_fields
+from shithubd_worker.telemetry.logs import OutletHandler, TextFormatter, journal_fields
 
 MANY = 20_000
 
@@ -230,7 +230,7 @@ ctypes.string_at(0)
 """
 LOGS = """
 import logging
-from shithubd_worker import logs
+from shithubd_worker.telemetry import logs
 logs.configure({!r}, "info")
 for number in range(1000):
     logging.getLogger("test").info("line %d %s", number, "x" * 300)

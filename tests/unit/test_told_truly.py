@@ -8,11 +8,11 @@ from unittest.mock import MagicMock
 import pytest
 from test_dead_man_race import attempt, control
 
-from shithubd_worker import metrics
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.metrics import Metrics
 from shithubd_worker.model import How
 from shithubd_worker.progress import Progress
+from shithubd_worker.telemetry import metrics
+from shithubd_worker.telemetry.metrics import Metrics
 
 BOTH = (True, False)
 

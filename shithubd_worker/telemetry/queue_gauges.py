@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.control_session import FORCED
 from shithubd_worker.database.session import Session
-from shithubd_worker.metrics import STATES
 from shithubd_worker.model import How, State
+from shithubd_worker.telemetry.metrics import STATES
 
 log = logging.getLogger(__name__)
 

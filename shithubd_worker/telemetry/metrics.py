@@ -29,12 +29,13 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from shithubd_worker import __version__, logs
+from shithubd_worker import __version__
 from shithubd_worker.database.schema import newest_version
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.host.forks import keep_private
 from shithubd_worker.host.signals import signals_elsewhere
 from shithubd_worker.model import How, Lease
+from shithubd_worker.telemetry import logs
 
 log = logging.getLogger(__name__)
 
