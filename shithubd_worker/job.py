@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import psycopg
 
-    from shithubd_worker.config import Config
     from shithubd_worker.model import Lease
+    from shithubd_worker.settings.config import Config
 
 log = logging.getLogger("shithubd_worker.job")
 

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.frontier import Frontier
 from shithubd_worker.model import Finished, Lease, Outcome
 from shithubd_worker.registry import Kind
-from shithubd_worker.tray import Settles
-from shithubd_worker.turns import Turn, Turns
+from shithubd_worker.turn.frontier import Frontier
+from shithubd_worker.turn.tray import Settles
+from shithubd_worker.turn.wire import Turn, Turns
 
 
 class BareWorker:

@@ -26,9 +26,9 @@ from psycopg.pq import ExecStatus
 from servers import Server, debian_bindir, embedded_bindir
 from worker_host import booted, host, wheels  # noqa: F401 (fixtures)
 
-from shithubd_worker.config import Config
 from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
+from shithubd_worker.settings.config import Config
 
 # The same examples in every run: a red run says something of the change, not of the dice.
 # Nor of the machine: drawing them may take its time.

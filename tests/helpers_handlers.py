@@ -15,7 +15,6 @@ from bare import BareWorker
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.client import enqueue
-from shithubd_worker.config import Config
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.handler_session import HandlerSession
@@ -23,6 +22,7 @@ from shithubd_worker.handlers import registry
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Batch, Lease, Outcome
 from shithubd_worker.registry import Kind
+from shithubd_worker.settings.config import Config
 
 
 class Unhurried:

@@ -29,13 +29,13 @@ from shithubd_worker.attempt.raised import (
     storable,
 )
 from shithubd_worker.backoff import jittered
-from shithubd_worker.config import Config
 from shithubd_worker.database.sqlstates import Meaning, meaning, no_day
 from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, RetryAfter
 from shithubd_worker.host.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
+from shithubd_worker.settings.config import Config
 
 if TYPE_CHECKING:
     import subprocess

@@ -21,8 +21,8 @@ from shithubd_worker.cli.systemd import Unit
 from shithubd_worker.errors import EXIT_OK, ConfigError, Refused, RightsMissing
 
 if TYPE_CHECKING:
-    from shithubd_worker.config import Config
     from shithubd_worker.registry import Kind
+    from shithubd_worker.settings.config import Config
 
 _WRITES_TO_THE_ROOT = "shithubd_worker.handlers.repo_maintenance"
 _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 (others listen on them)

@@ -53,7 +53,7 @@ class Shared:
     @property
     def schema_name(self) -> str:
         """The schema, checked."""
-        from shithubd_worker.config import check_schema
+        from shithubd_worker.settings.config import check_schema
 
         return check_schema(self.schema or "public")
 

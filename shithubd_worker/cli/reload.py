@@ -12,8 +12,8 @@ from click.core import ParameterSource
 from shithubd_worker.cli import host_env
 from shithubd_worker.cli.common import Shared
 from shithubd_worker.cli.settings import DEFAULT_LEVEL, misnamed, values, variable
-from shithubd_worker.config import LIVE, Config
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings.config import LIVE, Config
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK
 
 if TYPE_CHECKING:
-    from shithubd_worker.config import Config
     from shithubd_worker.database.connection import Connect
     from shithubd_worker.registry import Kind
+    from shithubd_worker.settings.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +124,9 @@ COMMANDS = (run, release_dead)
 def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | None) -> int:
     import socket
 
+    from shithubd_worker.process.worker import Worker
     from shithubd_worker.telemetry.metrics import Metrics, serve
     from shithubd_worker.telemetry.queue_gauges import QueueCollector
-    from shithubd_worker.worker import Worker
 
     def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:
         return shared.connect(name, pooled=config.poll_only, ours=ours, answer_seconds=answer_seconds)

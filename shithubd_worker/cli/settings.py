@@ -16,8 +16,8 @@ from shithubd_worker.cli.common import Shared, database_options
 from shithubd_worker.errors import ConfigError
 
 if TYPE_CHECKING:
-    from shithubd_worker.config import Config
     from shithubd_worker.registry import Kind
+    from shithubd_worker.settings.config import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -194,7 +194,7 @@ def values(shared: Shared, raw: dict[str, object], found: Iterable[str] = ()) ->
 
 
 def _values(shared: Shared, raw: dict[str, object], faults: list[str]) -> Config | None:
-    from shithubd_worker.config import make_config
+    from shithubd_worker.settings.config import make_config
 
     _told(lambda: shared.connect("check"), faults)
     _told(lambda: shared.schema_name, faults)

@@ -1,9 +1,9 @@
 -- queued → processing. Looks at ranges of the index jobs_queue, in the order in which the arrays list them: each is of
 -- one kind, its priorities p_low to p_high, from p_since (seconds since 1970) and p_after (an id) on. The worker remembers
 -- where its last scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
--- snapshot. See shithubd_worker/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
+-- snapshot. See shithubd_worker/turn/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
 -- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds. A worker that gets none, and
--- is p_wakeable, is woken by the next enqueue (see shithubd_worker/wakeups.py): from then on its session has lock 7304 shared,
+-- is p_wakeable, is woken by the next enqueue (see shithubd_worker/turn/damping.py): from then on its session has lock 7304 shared,
 -- until a turn gives it jobs or finds it held (what ends a hold wakes all). One that only polls says null: its session is a
 -- pooler's, whose locks are none of ours. Jobs of p_skip are passed over. p_careful is for the turn after one that the database
 -- refused, with p_most 1: it finds out whether the one job that it would lease is the cause.

@@ -16,7 +16,7 @@ from conftest import Database
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.upkeep import Upkeep
+from shithubd_worker.turn.upkeep import Upkeep
 
 OLD = "job_history_7d_20200101"
 

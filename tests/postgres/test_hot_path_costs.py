@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from shithubd_worker.database.arrays import as_quoted_array, settle_arguments
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.frontier import Frontier
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.tray import Settles
-from shithubd_worker.turns import TYPES, Turn, Turns
+from shithubd_worker.turn.frontier import Frontier
+from shithubd_worker.turn.tray import Settles
+from shithubd_worker.turn.wire import TYPES, Turn, Turns
 
 OK = Outcome(How.OK)
 NASTY = [

@@ -18,9 +18,9 @@ from test_returning import leased, locked, worker_row
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
-from shithubd_worker.settling import MOST_PUT_OFF, Settler
 from shithubd_worker.telemetry.metrics import Metrics
-from shithubd_worker.tray import Tray
+from shithubd_worker.turn.settling import MOST_PUT_OFF, Settler
+from shithubd_worker.turn.tray import Tray
 
 LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"
 

@@ -10,10 +10,10 @@ from conftest import eventually
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.frontier import MOST_POINTS, Frontier
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.tray import Settles
-from shithubd_worker.turns import Turn, Turns
+from shithubd_worker.turn.frontier import MOST_POINTS, Frontier
+from shithubd_worker.turn.tray import Settles
+from shithubd_worker.turn.wire import Turn, Turns
 
 
 class Walker:

@@ -10,14 +10,14 @@ import pytest
 from conftest import eventually
 from servers import deaf_port
 
-from shithubd_worker import line
-from shithubd_worker.config import Config
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import Stop, Wakeup
-from shithubd_worker.progress import Progress
+from shithubd_worker.process import line
+from shithubd_worker.process.progress import Progress
+from shithubd_worker.settings.config import Config
 
 OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"
 END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"

@@ -14,15 +14,15 @@ from test_reconnects import cut_off  # noqa: F401 (a fixture)
 from test_refusals import HANDLERS, enqueue, gone, outcomes, refuse
 from test_returning import without_a_history
 
-from shithubd_worker import line
-from shithubd_worker.control import Control
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.progress import Progress
+from shithubd_worker.process import line
+from shithubd_worker.process.control import Control
+from shithubd_worker.process.progress import Progress
 
 OURS = "ALTER TABLE job_history ADD CONSTRAINT ours CHECK (outcome <> 'ok')"
 

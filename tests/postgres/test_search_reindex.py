@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from helpers_handlers import Bench, Repository, git
 
-from shithubd_worker.config import Config
 from shithubd_worker.handlers import confined, search_reindex
 from shithubd_worker.handlers import git as git_of_handlers
 from shithubd_worker.handlers.search_query import Hit
 from shithubd_worker.handlers.search_query import search as search_index
 from shithubd_worker.handlers.search_text import document
 from shithubd_worker.model import How
+from shithubd_worker.settings.config import Config
 
 KIND = "search.reindex"
 

@@ -14,7 +14,7 @@ from test_returning import worker_row
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.upkeep import Upkeep
+from shithubd_worker.turn.upkeep import Upkeep
 
 TOKEN = "00000000-0000-0000-0000-000000000001"
 LEASED = "INSERT INTO jobs (kind, state, leased_by, leased_at, lease_expires_at, lease_token, worker_id)"

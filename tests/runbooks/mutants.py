@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant("a crash takes out nothing", "sql/functions/20_return_crashed_v1.sql", "o.crash >= 3 ", "o.crash >= 300 "),
     Mutant("a timeout exits with 0", "shithubd_worker/errors.py", "EXIT_TIMEOUT = 4", "EXIT_TIMEOUT = 0"),
     Mutant("a refused login exits with 80", "shithubd_worker/errors.py", "EXIT_RIGHTS = 77", "EXIT_RIGHTS = 80"),
-    Mutant("a stop waits for 60 s", "shithubd_worker/config.py", "25.0", "60.0"),
+    Mutant("a stop waits for 60 s", "shithubd_worker/settings/config.py", "25.0", "60.0"),
     Mutant("a lease lasts for an hour", "shithubd_worker/registry.py", "timedelta = 300", "timedelta = 3600"),
     Mutant(
         "the drain doesn't wait",

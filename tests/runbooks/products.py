@@ -19,10 +19,10 @@ from test_alert_rules import ALERTS, OF_OTHERS, samples
 from shithubd_worker import errors, handlers
 from shithubd_worker.cli import cli, host_env
 from shithubd_worker.cli.as_whom import RUN_AS
-from shithubd_worker.config import make_config
 from shithubd_worker.host import shipped
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
+from shithubd_worker.settings.config import make_config
 
 UPSTREAM = Path(__file__).with_name("upstream")
 

@@ -133,7 +133,9 @@ def test_the_package_brings_all_that_a_host_needs_and_starts_nothing(host: Host)
 def test_the_program_knows_nothing_of_its_build_and_has_nothing_left_to_compile(host: Host) -> None:
     assert host.run("grep", "-rl", "/source/debian/", VENV, check=False) == ""
     as_the_service = ("runuser", "-u", "shithub", "--", f"{VENV}/bin/python3", "-v")  # -v: it tells what it loads
-    loaded = told(host, *as_the_service, "-c", "import shithubd_worker.worker, shithubd_worker.handlers").splitlines()
+    loaded = told(
+        host, *as_the_service, "-c", "import shithubd_worker.process.worker, shithubd_worker.handlers"
+    ).splitlines()
     ours = [line for line in loaded if "# code object from" in line and VENV in line]
     assert len(ours) > 100
     assert [line for line in ours if ".pyc" not in line] == []

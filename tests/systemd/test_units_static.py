@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from shithubd_worker import control, errors
+from shithubd_worker import errors
 from shithubd_worker.cli import cli
-from shithubd_worker.config import Config
 from shithubd_worker.host import signals
+from shithubd_worker.process import control
+from shithubd_worker.settings.config import Config
 
 UNITS = Path(__file__).parents[2] / "units"
 DROP_INS = sorted((UNITS / "drop-ins").glob("*.conf"))

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.attempt.attempt import LONG_SECONDS, SETTLE_SECONDS, Attempt
-from shithubd_worker.config import Config
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry
+from shithubd_worker.settings.config import Config
 
 NOW = 5000.0
 leases = st.floats(1.0, 86400.0)

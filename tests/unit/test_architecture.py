@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -14,48 +15,47 @@ from shithubd_worker.host import shipped
 
 PACKAGE = Path(shithubd_worker.__file__).parent
 TESTS = Path(__file__).parents[1]
-LONGEST_FILE = 403
 
-# Bottom up; a module imports from the layers below its own, and sideways only what SIDEWAYS names.
-LAYERS = (
+# Bottom up: a room, a module or a package with all of its files, imports only what stands below it.
+FLOORS = (
     ("errors", "model", "plain"),
-    ("backoff", "client", "config", "host"),
+    ("backoff", "client", "settings"),
     ("job", "registry"),
-    ("database", "frontier", "prefetch", "shares", "wakeups"),
-    ("tray", "telemetry"),
-    ("attempt", "turns"),
-    ("settling", "upkeep"),
-    ("progress", "relief"),
-    ("control",),
-    ("line",),
-    ("exchange",),
-    ("patience", "unstarted"),
-    ("worker",),
+    ("host",),
+    ("database",),
+    ("telemetry",),
+    ("attempt",),
+    ("turn",),
+    ("process",),
     ("cli",),
     ("__main__",),
 )
-SIDEWAYS: set[tuple[str, str]] = set()
 # What a handler may know of the package: what it raises, what it is given, and how it is registered.
-HANDLERS_MAY_IMPORT = {"errors", "registry", "config", "job", "handlers", ""}
-# Those who speak to the database when they run. `job` and `attempt` name its types only.
-SPEAK_TO_THE_DATABASE = {
-    *("client", "cli", "database", "exchange", "handlers", "line", "telemetry", "turns", "unstarted", "upkeep"),
-    "worker",
+HANDLERS_IMPORT = {"errors", "registry", "job", "handlers", ""}
+# Those outside of database/ and the handlers who speak psycopg: the others ask the sessions of database/.
+SPEAK_PSYCOPG = {
+    "client.py",
+    "process/line.py",
+    "process/worker.py",
+    "telemetry/queue_gauges.py",
+    "turn/unstarted.py",
+    "turn/upkeep.py",
+    "turn/wire.py",
 }
-# Pure rooms: nothing in them touches a socket, a process, a signal or a file.
+# Nothing in them touches a socket, a process, a signal or a file: the libraries that they import.
 PURE = {
-    "model": {"dataclasses", "enum", "math", "typing", "uuid"},
-    "frontier": {"collections", "math", "typing"},
-    "prefetch": {"collections", "math"},
-    "wakeups": {"collections", "math"},
-    "shares": set(),
-    "database/clock": {"collections", "math", "threading"},
-    "database/arrays": {"collections", "typing"},
-    "tray": {"collections", "typing"},
-    "errors": {"datetime"},
-    "database/sqlstates": {"enum"},
-    "attempt/raised": {"collections", "contextlib", "itertools", "opcode", "traceback", "types"},
-    "backoff": set(),
+    "errors.py": {"datetime"},
+    "model.py": {"dataclasses", "enum", "typing", "uuid"},
+    "backoff.py": set(),
+    "attempt/raised.py": {"collections", "contextlib", "itertools", "opcode", "traceback", "types"},
+    "database/arrays.py": {"collections", "typing"},
+    "database/clock.py": {"collections", "math", "threading"},
+    "database/sqlstates.py": {"enum"},
+    "turn/damping.py": {"collections", "math"},
+    "turn/frontier.py": {"collections", "math", "typing"},
+    "turn/prefetch.py": {"collections", "math"},
+    "turn/shares.py": set(),
+    "turn/tray.py": {"collections", "typing"},
 }
 LIBRARIES = {
     "click": {"cli"},
@@ -63,23 +63,31 @@ LIBRARIES = {
     "prometheus_client": {"telemetry"},
     "sdnotify": {"host"},
 }
+LONGEST_FILE, LONGEST_TEST, MOST_ARGUMENTS = 300, 500, 7
 
 
-def modules() -> dict[str, list[Path]]:
-    """The rooms of the package: a module, or a subpackage with all of its files."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        found.setdefault(path.relative_to(PACKAGE).parts[0].removesuffix(".py"), []).append(path)
-    return found
+def named(path: Path) -> str:
+    """A file of the package, by its place in it."""
+    return path.relative_to(PACKAGE).as_posix()
 
 
-ROOMS = modules()
+FILES = {named(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room(name: str) -> str:
+    """The room that a file is in."""
+    return name.partition("/")[0].removesuffix(".py")
+
+
+ROOMS = {room(name) for name in FILES}
+ROOMS_OF_FLOORS = [each for floor in FLOORS for each in floor]
+MACHINERY = [name for name in FILES if room(name) not in ("__init__", "handlers")]
 
 
 @cache
-def imports(path: Path, *, types: bool) -> frozenset[str]:
+def imports(name: str, *, types: bool) -> frozenset[str]:
     """The full names that a file imports; those under `if TYPE_CHECKING:` only if `types`. Each file is read once."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(FILES[name].read_text())
     for_types = {
         inner
         for node in ast.walk(tree)
@@ -93,124 +101,160 @@ def imports(path: Path, *, types: bool) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name} imports relatively"
+            assert node.level == 0, f"{name} imports relatively"
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return frozenset(found)
 
 
-def rooms_of(path: Path, *, types: bool) -> set[str]:
+def libraries(name: str, *, types: bool) -> set[str]:
+    """The libraries, ours among them, that a file imports."""
+    return {each.partition(".")[0] for each in imports(name, types=types)}
+
+
+def rooms_that(name: str, *, types: bool) -> set[str]:
     """The rooms of our own package that a file imports; '' for a name of the package itself, such as __version__."""
+    ours = [each.split(".") for each in imports(name, types=types) if each.startswith("shithubd_worker")]
+    return {parts[1] if len(parts) > 1 and parts[1] in ROOMS else "" for parts in ours}
+
+
+def files_that(name: str) -> set[str]:
+    """The files of our own package that a file imports when it runs."""
     found = set()
-    for name in imports(path, types=types):
-        parts = name.split(".")
-        if parts[0] == "shithubd_worker":
-            found.add(parts[1] if len(parts) > 1 and parts[1] in ROOMS else "")
+    for each in imports(name, types=False):
+        parts = each.split(".")[1:]
+        candidates = ["/".join(parts[:end]) + ".py" for end in range(1, len(parts) + 1)]
+        found.update(each for each in candidates if each in FILES)
     return found
 
 
-def layer(room: str) -> int:
-    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
+def floor(of: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if of in rooms)
 
 
 def test_every_room_has_its_place():
-    placed = {room for rooms in LAYERS for room in rooms}
-    assert set(ROOMS) == placed | {"__init__", "handlers"}
+    assert {*ROOMS_OF_FLOORS, "__init__", "handlers"} == ROOMS
 
 
-@pytest.mark.parametrize("room", [room for rooms in LAYERS for room in rooms])
-def test_imports_run_one_way(room):
-    for path in ROOMS[room]:
-        for other in rooms_of(path, types=False) - {"", room}:
-            if other == "handlers":
-                assert room == "cli", f"{path.name} imports a handler"
-            else:
-                assert layer(other) < layer(room) or (room, other) in SIDEWAYS, f"{path.name} imports {other}"
+@pytest.mark.parametrize("name", MACHINERY)
+def test_a_file_imports_only_from_floors_below_its_own(name):
+    """Types too. That the command line looks up the forge's handlers is told apart."""
+    higher = {
+        other
+        for other in rooms_that(name, types=True) - {"", room(name), "handlers"}
+        if floor(other) >= floor(room(name))
+    }
+    assert higher == ({"process"} if name == "turn/exchange.py" else set())
 
 
-def test_types_run_one_way_too_except_that_some_are_told_of_the_metrics():
-    told = SIDEWAYS | {("settling", "metrics"), ("upkeep", "metrics")}
-    for room in [room for rooms in LAYERS for room in rooms]:
-        for path in ROOMS[room]:
-            for other in rooms_of(path, types=True) - {"", room, "handlers"}:
-                known = layer(other) < layer(room) or (room, other) in told
-                assert known, f"{path.name} names types of {other}"
+def test_within_a_package_imports_run_one_way():
+    """Those that lead back to where they began, through other files of the package."""
+    inside = {name: {each for each in files_that(name) if room(each) == room(name) != "handlers"} for name in FILES}
+
+    def reached(name: str) -> set[str]:
+        found, next_ones = set(), {name}
+        while next_ones := {each for name in next_ones for each in inside[name]} - found:
+            found |= next_ones
+        return found
+
+    assert {name for name in FILES if name in reached(name)} == {
+        "cli/common.py",
+        "cli/host_env.py",
+        "cli/needs.py",
+        "cli/settings.py",
+    }
 
 
 def test_a_handler_knows_nothing_of_the_machinery():
-    for path in ROOMS["handlers"]:
-        assert rooms_of(path, types=True) <= HANDLERS_MAY_IMPORT, path.name
+    known = {each for name in FILES if room(name) == "handlers" for each in rooms_that(name, types=True)}
+    assert known == HANDLERS_IMPORT
 
 
 def test_only_the_command_line_and_the_handlers_themselves_look_up_a_handler():
     """The loop learns its handlers from the registry, so none is built in."""
-    importers = {room for room, paths in ROOMS.items() for p in paths if "handlers" in rooms_of(p, types=False)}
-    assert importers <= {"cli", "handlers"}
+    assert {room(name) for name in FILES if "handlers" in rooms_that(name, types=False)} == {"cli", "handlers"}
 
 
 def test_the_package_itself_imports_nothing_of_its_own_until_it_is_asked():
-    assert rooms_of(PACKAGE / "__init__.py", types=False) == set()
+    assert rooms_that("__init__.py", types=False) == set()
 
 
-def test_only_a_few_rooms_speak_to_the_database():
-    speakers = {
-        room
-        for room, paths in ROOMS.items()
-        for path in paths
-        if any(name.split(".")[0] == "psycopg" for name in imports(path, types=False))
-    }
-    assert speakers <= SPEAK_TO_THE_DATABASE
+def test_only_a_few_speak_to_the_database():
+    speakers = {name for name in MACHINERY if "psycopg" in libraries(name, types=False)}
+    assert {name for name in speakers if room(name) not in ("database", "cli")} == SPEAK_PSYCOPG
 
 
 @pytest.mark.parametrize(("library", "rooms"), LIBRARIES.items())
 def test_each_library_is_used_in_one_room(library, rooms):
-    users = {
-        room
-        for room, paths in ROOMS.items()
-        for path in paths
-        if any(name.split(".")[0] == library for name in imports(path, types=True))
-    }
-    assert users <= rooms
+    assert {room(name) for name in FILES if library in libraries(name, types=True)} == rooms
 
 
-@pytest.mark.parametrize(("room", "allowed"), PURE.items())
-def test_the_pure_rooms_touch_nothing(room, allowed):
-    for name in imports(PACKAGE / f"{room}.py", types=False):
-        assert name.split(".")[0] in allowed | {"__future__", "shithubd_worker"}, name
+@pytest.mark.parametrize("name", PURE)
+def test_the_pure_rooms_touch_nothing(name):
+    assert libraries(name, types=False) - {"__future__", "shithubd_worker"} == PURE[name]
 
 
 def test_the_help_pays_for_no_library_that_it_does_not_show():
     """psycopg, rich and prometheus-client are imported inside functions, or for types only, in what `--help` loads."""
     heavy = {"psycopg", "rich", "prometheus_client"}
-    for path in ROOMS["cli"]:
+    for path in (path for name, path in FILES.items() if room(name) == "cli"):
         for node in ast.parse(path.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & heavy, path.name
-            assert not {"shithubd_worker.database.queue_session", "shithubd_worker.worker"} & set(names), path.name
+            assert not {"shithubd_worker.database.queue_session", "shithubd_worker.process.worker"} & set(names), (
+                path.name
+            )
 
 
 def test_nothing_but_the_attempt_and_the_host_may_end_or_interrupt_the_process():
-    for room, paths in ROOMS.items():
-        for path in paths:
-            text = path.read_text()
-            assert ("os._exit" in text) <= (room == "host"), path.name
-            assert ("raise Interrupted" in text) <= (room == "attempt"), path.name
+    text = {name: path.read_text() for name, path in FILES.items()}
+    assert {name for name in FILES if "os._exit" in text[name]} == {"host/forks.py", "host/signals.py"}
+    assert {name for name in FILES if "raise Interrupted" in text[name]} == {"attempt/attempt.py"}
 
 
 def test_every_module_says_what_it_is_for():
-    for paths in ROOMS.values():
-        for path in paths:
-            tree = ast.parse(path.read_text())
-            said = ast.get_docstring(tree)
-            assert said, path
-            assert said.splitlines()[0].endswith((".", ":")), path
+    for name, path in FILES.items():
+        said = ast.get_docstring(ast.parse(path.read_text()))
+        assert said, name
+        assert said.splitlines()[0].endswith((".", ":")), name
+
+
+def longer(files: Iterable[Path], than: int) -> set[str]:
+    return {path.name for path in files if len(path.read_text().splitlines()) > than}
 
 
 def test_no_file_is_too_long_to_read():
-    files = [*PACKAGE.rglob("*.py"), *shipped.SQL.rglob("*.sql")]
-    assert files
-    long = {path.name: n for path in files if (n := len(path.read_text().splitlines())) > LONGEST_FILE}
-    assert not long
+    assert longer(PACKAGE.rglob("*.py"), LONGEST_FILE) == {
+        "attempt.py",
+        "connection.py",
+        "control.py",
+        "holds.py",
+        "metrics.py",
+        "worker.py",
+    }
+    assert longer(shipped.SQL.rglob("*.sql"), LONGEST_FILE) == set()
+
+
+def test_no_test_is_too_long_to_read():
+    assert longer(TESTS.rglob("*.py"), LONGEST_TEST) == {
+        "test_attempt.py",
+        "test_cli.py",
+        "test_hot_path_costs.py",
+        "test_schema.py",
+        "test_worker_process.py",
+    }
+
+
+def test_nothing_is_made_of_too_many_things():
+    """What one constructor takes."""
+    taken = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                for each in node.body:
+                    if isinstance(each, ast.FunctionDef) and each.name == "__init__":
+                        taken[node.name] = len(each.args.args) + len(each.args.kwonlyargs) - 1
+    assert {name for name, count in taken.items() if count > MOST_ARGUMENTS} == {"Control", "Exchange", "Line"}
 
 
 FUNCTION_FILES = sorted((shipped.SQL / "functions").glob("*.sql"))

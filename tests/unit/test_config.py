@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.cli.settings import config_options
-from shithubd_worker.config import LONGEST_SCHEMA, LONGEST_SECONDS, Config, check_schema, make_config
 from shithubd_worker.errors import EXIT_CONFIG, ConfigError
+from shithubd_worker.settings.config import LONGEST_SCHEMA, LONGEST_SECONDS, Config, check_schema, make_config
 
 
 def test_nothing_given_is_the_documented_default():

@@ -9,9 +9,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from shithubd_worker.control import Control
 from shithubd_worker.database.clock import Clock
-from shithubd_worker.progress import Progress
+from shithubd_worker.process.control import Control
+from shithubd_worker.process.progress import Progress
 
 
 class Lock:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.frontier import (
+from shithubd_worker.model import Batch, Lease
+from shithubd_worker.turn.frontier import (
     FEW_POINTS,
     GREATEST_PRIORITY,
     HEARD_COST,
@@ -25,7 +26,6 @@ from shithubd_worker.frontier import (
     Frontier,
     Throttle,
 )
-from shithubd_worker.model import Batch, Lease
 
 moments = st.floats(min_value=0, max_value=4e9)
 priorities = st.integers(LEAST_PRIORITY, GREATEST_PRIORITY) | st.sampled_from(

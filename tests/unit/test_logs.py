@@ -19,7 +19,7 @@ from shithubd_worker.telemetry import logs
 from shithubd_worker.telemetry.logs import JsonFormatter, TextFormatter, journal_fields
 
 
-def record(message, *arguments, level=logging.INFO, name="shithubd_worker.worker", error=None, **extra):
+def record(message, *arguments, level=logging.INFO, name="shithubd_worker.process.worker", error=None, **extra):
     made = logging.LogRecord(name, level, __file__, 1, message, arguments, None)
     made.created = 1795373460.25
     vars(made).update(extra)
@@ -66,7 +66,7 @@ def test_the_journal_can_be_asked_for_a_job_and_for_a_kind():
         "MESSAGE": "x",
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "shithubd-worker",
-        "SHITHUB_LOGGER": "shithubd_worker.worker",
+        "SHITHUB_LOGGER": "shithubd_worker.process.worker",
         "SHITHUB_JOB_ID": "7",
         "SHITHUB_KIND": "search.reindex",
         "SHITHUB_ATTEMPT": "2",
@@ -118,7 +118,7 @@ def test_json_is_one_object_on_one_line_whatever_it_says(text, error):
     assert line.isascii()
     told = json.loads(line)
     assert told["message"] == text
-    assert (told["level"], told["logger"]) == ("error", "shithubd_worker.worker")
+    assert (told["level"], told["logger"]) == ("error", "shithubd_worker.process.worker")
     assert (told["job_id"], told["kind"], told["outcome"]) == (7, text, "retry")
     assert "attempt" not in told
     assert datetime.fromisoformat(told["time"]).timestamp() == 1795373460.25
@@ -140,7 +140,7 @@ def test_json_has_no_more_members_than_it_needs():
 def test_log_lines_go_to_stderr_from_the_chosen_level_on(arguments, seen):
     log_format, level = arguments
     code = (
-        "import logging; from shithubd_worker import logs;"
+        "import logging; from shithubd_worker.telemetry import logs;"
         f"logs.configure({log_format!r}, {level!r});"
         "logging.getLogger('x').info('shown'); logging.getLogger('x').debug('hidden')"
     )

@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 from shithubd_worker.attempt.attempt import SHORT_SECONDS, Attempt
-from shithubd_worker.config import Config
 from shithubd_worker.errors import NotNow, Permanent, RetryAfter
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry
+from shithubd_worker.settings.config import Config
 
 
 class Refusing:

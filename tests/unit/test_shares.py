@@ -8,8 +8,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker import shares
-from shithubd_worker.shares import Shares
+from shithubd_worker.turn import shares
+from shithubd_worker.turn.shares import Shares
 
 KINDS = "abcd"
 costs = st.floats(min_value=1e-6, max_value=10)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.attempt.attempt import START_AGAIN_WITHIN_SECONDS, START_WITHIN_SECONDS, Attempt
-from shithubd_worker.config import Config
 from shithubd_worker.model import Batch, How, Lease
-from shithubd_worker.prefetch import ASK_FOR_SECONDS
 from shithubd_worker.registry import Registry
-from shithubd_worker.relief import GIVE_BACK_AFTER_SECONDS
+from shithubd_worker.settings.config import Config
+from shithubd_worker.turn.prefetch import ASK_FOR_SECONDS
+from shithubd_worker.turn.relief import GIVE_BACK_AFTER_SECONDS
 
 ROOT = Path(__file__).parents[2]
 SAID = re.compile(r"interval '(\d+) milliseconds'")

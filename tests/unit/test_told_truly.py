@@ -10,7 +10,7 @@ from test_dead_man_race import attempt, control
 
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import How
-from shithubd_worker.progress import Progress
+from shithubd_worker.process.progress import Progress
 from shithubd_worker.telemetry import metrics
 from shithubd_worker.telemetry.metrics import Metrics
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
-from shithubd_worker.tray import Tray
+from shithubd_worker.turn.tray import Tray
 
 
 def lease(number):

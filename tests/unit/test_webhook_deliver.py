@@ -24,9 +24,9 @@ import pytest
 from helpers_handlers import outcome_without_database
 from servers import deaf_port
 
-from shithubd_worker.config import Config
 from shithubd_worker.handlers import webhook_deliver, webhook_wire
 from shithubd_worker.model import How, Outcome
+from shithubd_worker.settings.config import Config
 
 KEY = b"correct horse"
 PUBLIC = "93.184.215.14"

@@ -13,7 +13,7 @@ from shithubd_worker.database.settles import Settling, make_days, record_lost
 from shithubd_worker.database.sqlstates import Meaning, no_day
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.telemetry import logs
-from shithubd_worker.tray import Tray
+from shithubd_worker.turn.tray import Tray
 
 if TYPE_CHECKING:
     from shithubd_worker.database.session import Session

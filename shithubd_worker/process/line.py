@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from shithubd_worker import backoff
-from shithubd_worker.config import Config
 from shithubd_worker.database import rights, schema
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.handler_session import HandlerSession
@@ -25,9 +24,10 @@ from shithubd_worker.host.identity import is_dead
 from shithubd_worker.host.signals import Stop, Wakeup
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Identity
-from shithubd_worker.progress import Progress
+from shithubd_worker.process.progress import Progress
+from shithubd_worker.settings.config import Config
 from shithubd_worker.telemetry import logs
-from shithubd_worker.wakeups import Wakeups
+from shithubd_worker.turn.damping import Damping
 
 if TYPE_CHECKING:
     from shithubd_worker.telemetry.metrics import Metrics
@@ -72,7 +72,7 @@ class Line:
         self._metrics = metrics
         self._on_anew = on_anew
         self._wake_control = wake_control
-        self._wakeups = Wakeups()
+        self._damping = Damping()
         self._notified = False
         self._nap = 0.0  # seconds; not 0: nobody shall wake us
         self.deaf = False  # may it be that the next enqueue doesn't wake us?
@@ -244,12 +244,12 @@ class Line:
     def take_wakeup(self) -> tuple[bool, bool]:
         """For the turn that is sent now: is it the answer to a wake-up, and shall the next enqueue wake us?"""
         woken, self._notified = self._notified, False
-        self._nap = self._wakeups.nap(time.monotonic()) if woken else 0.0
+        self._nap = self._damping.nap(time.monotonic()) if woken else 0.0
         return woken, not self._nap
 
     def woke(self, *, leased: bool) -> None:
         """What came of a wake-up."""
-        self._wakeups.woke(time.monotonic(), leased=leased)
+        self._damping.woke(time.monotonic(), leased=leased)
 
     def rest(self, seconds: float) -> None:
         """Sleep until something became runnable, a signal came, or the time is over."""

@@ -19,12 +19,12 @@ LONGEST_NAP_SECONDS = 0.4
 TIRED_SECONDS = 0.5
 
 
-class Wakeups:
+class Damping:
     """Learns what came of each wake-up.
 
-    >>> wakeups = Wakeups()
-    >>> for now in range(10): wakeups.woke(now / 1000, leased=False)
-    >>> wakeups.nap(0.02), wakeups.nap(2.0)
+    >>> worker = Damping()
+    >>> for now in range(10): worker.woke(now / 1000, leased=False)
+    >>> worker.nap(0.02), worker.nap(2.0)
     (0.05, 0.0)
     """
 

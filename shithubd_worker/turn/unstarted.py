@@ -13,13 +13,13 @@ import psycopg
 from shithubd_worker.attempt.attempt import short_delay
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import lost
-from shithubd_worker.exchange import Exchange
 from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
-from shithubd_worker.prefetch import Pace
 from shithubd_worker.registry import Kind
-from shithubd_worker.settling import Settler
-from shithubd_worker.tray import Tray
-from shithubd_worker.upkeep import Upkeep
+from shithubd_worker.turn.exchange import Exchange
+from shithubd_worker.turn.prefetch import Pace
+from shithubd_worker.turn.settling import Settler
+from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.upkeep import Upkeep
 
 
 class Unstarted:

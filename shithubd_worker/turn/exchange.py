@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.frontier import Frontier
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.prefetch import Pace
-from shithubd_worker.settling import Settler
-from shithubd_worker.shares import Shares
-from shithubd_worker.tray import Tray
-from shithubd_worker.turns import Answer, Turn, Turns
-from shithubd_worker.upkeep import Upkeep
+from shithubd_worker.turn.frontier import Frontier
+from shithubd_worker.turn.prefetch import Pace
+from shithubd_worker.turn.settling import Settler
+from shithubd_worker.turn.shares import Shares
+from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.upkeep import Upkeep
+from shithubd_worker.turn.wire import Answer, Turn, Turns
 
 if TYPE_CHECKING:
-    from shithubd_worker.line import Line
+    from shithubd_worker.process.line import Line
     from shithubd_worker.telemetry.metrics import Metrics
 
 _KIND = attrgetter("kind")

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from shithubd_worker.database.sqlstates import LOCKED
-from shithubd_worker.exchange import Exchange
-from shithubd_worker.line import Line
+from shithubd_worker.process.line import Line
+from shithubd_worker.turn.exchange import Exchange
 
 if TYPE_CHECKING:
     import psycopg

@@ -12,8 +12,8 @@ import psycopg
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import lost
-from shithubd_worker.frontier import Throttle
 from shithubd_worker.telemetry import logs
+from shithubd_worker.turn.frontier import Throttle
 
 log = logging.getLogger(__name__)
 

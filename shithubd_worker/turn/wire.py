@@ -23,9 +23,9 @@ from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from shithubd_worker.database.arrays import as_array, as_quoted_array
 from shithubd_worker.database.connection import ImpatientConnection, SharedConnection
-from shithubd_worker.frontier import Range
 from shithubd_worker.model import Batch, Lease
-from shithubd_worker.tray import Settles
+from shithubd_worker.turn.frontier import Range
+from shithubd_worker.turn.tray import Settles
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.model import NOT_STARTED, Finished
-from shithubd_worker.settling import Settler
-from shithubd_worker.tray import Tray
+from shithubd_worker.turn.settling import Settler
+from shithubd_worker.turn.tray import Tray
 
 # Above the time within which a leased job may start without another look (attempt.START_AGAIN_WITHIN_SECONDS), below
 # the shortest lease's end.

@@ -7,15 +7,22 @@ import doctest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker import wakeups
-from shithubd_worker.wakeups import IN_VAIN, LONGEST_NAP_SECONDS, NAP_SECONDS, TIRED_SECONDS, WITHIN_SECONDS, Wakeups
+from shithubd_worker.turn import damping
+from shithubd_worker.turn.damping import (
+    IN_VAIN,
+    LONGEST_NAP_SECONDS,
+    NAP_SECONDS,
+    TIRED_SECONDS,
+    WITHIN_SECONDS,
+    Damping,
+)
 
 results = st.lists(st.tuples(st.floats(min_value=0, max_value=1), st.booleans()), max_size=40)
 
 
 def woken(history):
     """After wake-ups, each so many seconds after the one before it, that led to a lease or not."""
-    state, now = Wakeups(), 0.0
+    state, now = Damping(), 0.0
     for gap, leased in history:
         now += gap
         state.woke(now, leased=leased)
@@ -23,7 +30,7 @@ def woken(history):
 
 
 def test_the_examples_in_its_text_are_true():
-    found = doctest.testmod(wakeups)
+    found = doctest.testmod(damping)
     assert found.attempted >= 3
     assert found.failed == 0
 

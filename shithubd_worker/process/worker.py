@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from shithubd_worker import control
 from shithubd_worker.attempt.attempt import Attempt
-from shithubd_worker.config import LIVE, Config
-from shithubd_worker.control import Control
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.control_session import ControlSession
@@ -23,27 +20,30 @@ from shithubd_worker.database.handler_session import BETWEEN_SECONDS, HandlerSes
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import explained, lost
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
-from shithubd_worker.exchange import Exchange
-from shithubd_worker.frontier import Frontier
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.forks import Hooks
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, Stop, Wakeup, signals_elsewhere
 from shithubd_worker.host.systemd import Systemd
-from shithubd_worker.line import Line
 from shithubd_worker.model import Finished, How, Lease, Outcome
-from shithubd_worker.patience import Patience
-from shithubd_worker.prefetch import Pace
-from shithubd_worker.progress import Progress
+from shithubd_worker.process import control
+from shithubd_worker.process.control import Control
+from shithubd_worker.process.line import Line
+from shithubd_worker.process.patience import Patience
+from shithubd_worker.process.progress import Progress
 from shithubd_worker.registry import Kind
-from shithubd_worker.settling import LOCKED_AGAIN_SECONDS, Settler
-from shithubd_worker.shares import Shares
+from shithubd_worker.settings.config import LIVE, Config
 from shithubd_worker.telemetry import logs
-from shithubd_worker.tray import Tray
-from shithubd_worker.turns import Turns
-from shithubd_worker.unstarted import Unstarted
-from shithubd_worker.upkeep import Upkeep
+from shithubd_worker.turn.exchange import Exchange
+from shithubd_worker.turn.frontier import Frontier
+from shithubd_worker.turn.prefetch import Pace
+from shithubd_worker.turn.settling import LOCKED_AGAIN_SECONDS, Settler
+from shithubd_worker.turn.shares import Shares
+from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.unstarted import Unstarted
+from shithubd_worker.turn.upkeep import Upkeep
+from shithubd_worker.turn.wire import Turns
 
 if TYPE_CHECKING:
     from shithubd_worker.telemetry.metrics import Metrics

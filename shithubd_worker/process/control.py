@@ -29,11 +29,11 @@ from shithubd_worker.host.dead_man import SIGNAL, DeadMan
 from shithubd_worker.host.signals import PATIENCE_SECONDS, Stop, Wakeup, end_process
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How, Identity
-from shithubd_worker.progress import Progress
-from shithubd_worker.relief import Relief
-from shithubd_worker.settling import Settler
+from shithubd_worker.process.progress import Progress
 from shithubd_worker.telemetry import logs
-from shithubd_worker.tray import Tray
+from shithubd_worker.turn.relief import Relief
+from shithubd_worker.turn.settling import Settler
+from shithubd_worker.turn.tray import Tray
 
 if TYPE_CHECKING:
     from shithubd_worker.telemetry.metrics import Metrics

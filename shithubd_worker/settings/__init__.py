@@ -1,0 +1,1 @@
+"""What the operator decided: flags, variables and files, checked whole."""
