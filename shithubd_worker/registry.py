@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from shithubd_worker.backoff import after_attempt
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.timing import margin
 
 Handler = Callable[..., object]
 Backoff = Callable[[int], float]
@@ -103,7 +104,7 @@ class Registry(Mapping[str, Kind]):
                 handler=function,
                 signature=_signature(kind, function),
                 lease_timeout=lease_seconds,
-                margin=min(10.0, 0.2 * lease_seconds),
+                margin=margin(lease_seconds),
                 max_runtime=runtime_seconds,
                 max_attempts=max_attempts,
                 backoff=_backoff(kind, backoff),

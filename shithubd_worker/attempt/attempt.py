@@ -36,6 +36,16 @@ from shithubd_worker.job import Job
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
 from shithubd_worker.settings.config import Config
+from shithubd_worker.timing import (
+    ANSWER_MARGIN,
+    DEAD_MAN_MARGIN,
+    INTERRUPT_AGAIN_SECONDS,
+    LONG_SECONDS,
+    SETTLE_SECONDS,
+    SHORT_SECONDS,
+    START_AGAIN_WITHIN_SECONDS,
+    START_WITHIN_SECONDS,
+)
 
 if TYPE_CHECKING:
     import subprocess
@@ -44,21 +54,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A job starts within the first time of the sending of its lease query, else after one more look at the holds
-# (start_v1), and then within the second time of the sending of that one. barrier_v1 relies on both: it waits 800 ms.
-# The rest, 600 or 400 ms, is for a process that stands still between its look at the clock and the handler's first
-# line. The first is short, so that the usual job has a wide reserve. The second is longer, so that jobs run while the
-# database takes 0.2 s for an answer, too.
-START_WITHIN_SECONDS = 0.2
-START_AGAIN_WITHIN_SECONDS = 0.4
-# A handler that swallows the interrupt is interrupted again, until the control thread ends the process.
-INTERRUPT_AGAIN_SECONDS = 0.5
-# A run that is worth a dead man of its own.
-LONG_SECONDS = 0.5
-# What no interrupt ends may go on for so long behind max_runtime.
-SETTLE_SECONDS = 10.0
-# A job whose handler was refused connections, memory or disk is released, and not leased again before this.
-SHORT_SECONDS = 15.0
 _SHORT_OF = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 OK = Outcome(How.OK)
 _read_json = json.JSONDecoder().raw_decode  # what jsonb gives as text has nothing before it or after
@@ -285,7 +280,7 @@ class Attempt:
         no interrupt ends (a settle, a COMMIT, a ROLLBACK) doesn't outlast max_runtime by much either."""
         if self.settled:
             return math.inf
-        by = self.lease_deadline - self.kind.margin * 0.75
+        by = self.lease_deadline - self.kind.margin * ANSWER_MARGIN
         return by if self._armed else min(by, self.runtime_deadline + SETTLE_SECONDS)
 
     @property
@@ -294,7 +289,7 @@ class Attempt:
         some more, pass under one arming. No earlier for a run that is long: it may have to do without a renewal until
         it is interrupted."""
         slack = self.kind.lease_timeout / 4 if self._clock() - self.started_at < LONG_SECONDS else 0.0
-        return self.lease_deadline - self.kind.margin / 4, slack
+        return self.lease_deadline - self.kind.margin * DEAD_MAN_MARGIN, slack
 
     def why_end(self) -> str | None:
         """Why the handler must be interrupted now: lost, stop or runtime; None if it may go on."""

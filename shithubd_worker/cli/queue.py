@@ -22,7 +22,7 @@ from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_OK
 
 LONGEST_LINE = 60
-# A migration waits for another one; all other locks, in the database itself, for 2 s (granting.LOCK_SECONDS).
+# A migration waits for another one; all other locks, in the database itself, for 2 s (timing.MIGRATION_LOCK_SECONDS).
 ANOTHER_MIGRATION_SECONDS = 600.0
 
 

@@ -24,6 +24,7 @@ from shithubd_worker.database import logins
 from shithubd_worker.database import pooled as pooler
 from shithubd_worker.errors import ShithubdError
 from shithubd_worker.host.forks import keep_private, not_the_worker
+from shithubd_worker.timing import LONGEST_LOCK_SECONDS
 
 if TYPE_CHECKING:
     from psycopg.abc import Buffer, PQGen, PQGenConn
@@ -33,8 +34,6 @@ RV = TypeVar("RV")
 
 log = logging.getLogger(__name__)
 
-# Somebody who has locked one job must not keep a worker from the others for long.
-LONGEST_LOCK_SECONDS = 3.0
 
 # How often a command that waits for an answer looks up, and how long the server has to give up what is called off.
 MEANWHILE_SECONDS = 0.25

@@ -20,10 +20,10 @@ from shithubd_worker.database.rights import (
 )
 from shithubd_worker.errors import Refused, RightsMissing
 from shithubd_worker.host import shipped
+from shithubd_worker.timing import MIGRATION_LOCK_SECONDS
 
 # What the roles are for in one command: whose login had the tables before goes on working with these.
 WORKING = ("shithub_worker", "shithub_enqueue", "shithub_operator")
-LOCK_SECONDS = 2  # a migration waits for a lock; less than a lease does
 
 
 def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
@@ -66,7 +66,7 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
     owner = find_owner(connection, schema)
     if owner in (None, OWNER):
         return []
-    connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
+    connection.execute(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_SECONDS}s'".encode())
     tables = sorted({grant.object for grant in grants() if grant.privilege != "EXECUTE"})
     # A day whose detach was interrupted can't be altered before that is done.
     pending = connection.execute(

@@ -18,6 +18,7 @@ from shithubd_worker.database.connection import Connect, ImpatientConnection
 from shithubd_worker.database.session import Session
 from shithubd_worker.database.settles import settle
 from shithubd_worker.model import Finished, Lease, Outcome
+from shithubd_worker.timing import HANDLER_ANSWER_SECONDS, HANDLER_FRESH_SECONDS
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
@@ -33,10 +34,6 @@ _FORGET = (
 # A connection's attribute, and the argument that the count itself is given.
 _OWN_REFERENCES = 2
 _AT_REST = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
-# A handlers' connection that was idle for longer is asked whether it lives before it is handed out.
-FRESH_SECONDS = 2.0
-# How long our own questions on it, outside of any attempt, wait for an answer.
-BETWEEN_SECONDS = 2.0
 
 
 class HandlerSession(Session):
@@ -56,7 +53,7 @@ class HandlerSession(Session):
     @property
     def connection(self) -> ImpatientConnection:
         """The handlers' connection, looked after: one that broke while nobody used it is no handler's fault."""
-        if self.opened and not self._used and time.monotonic() - self._used_at > FRESH_SECONDS:
+        if self.opened and not self._used and time.monotonic() - self._used_at > HANDLER_FRESH_SECONDS:
             try:
                 super().connection.execute("SELECT 1")
             except psycopg.Error:
@@ -107,7 +104,7 @@ class HandlerSession(Session):
             # By libpq itself, which takes less than a cursor: that pays for the new object.
             if forget:
                 pgconn.send_query(forget)
-                forgotten = waiting.wait(generators.execute(pgconn), pgconn.socket, 0.1, BETWEEN_SECONDS)
+                forgotten = waiting.wait(generators.execute(pgconn), pgconn.socket, 0.1, HANDLER_ANSWER_SECONDS)
                 if forgotten[-1].status != ExecStatus.COMMAND_OK:
                     pgconn.finish()
                     return
@@ -115,7 +112,7 @@ class HandlerSession(Session):
             pgconn.finish()
             return
         self._connection = new(pgconn)
-        self._connection.answer_seconds = BETWEEN_SECONDS
+        self._connection.answer_seconds = HANDLER_ANSWER_SECONDS
         self._connection.autocommit = True
         if opening:
             self._connection.opening = opening

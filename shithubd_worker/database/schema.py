@@ -13,6 +13,7 @@ from psycopg import sql
 from shithubd_worker.database import granting, rights
 from shithubd_worker.errors import Refused, SchemaMismatch
 from shithubd_worker.host import shipped
+from shithubd_worker.timing import MIGRATION_LOCK_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
             connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
         # Whoever needs a table that we wait for stands behind us: the fleet shall not wait for a transaction that stays
         # open. Nothing was changed then.
-        connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else granting.LOCK_SECONDS}s'".encode())
+        connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else MIGRATION_LOCK_SECONDS}s'".encode())
         found = find(connection, schema)
         if found.version > newest_version():
             raise SchemaMismatch(

@@ -12,11 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from shithubd_worker.host.forks import keep_private
+from shithubd_worker.timing import PATIENCE_SECONDS, TIMER_TOLERANCE_SECONDS
 
-# After the moment at which a handler should have stopped, the control thread waits so long before it ends the process.
-PATIENCE_SECONDS = 2.0
-# A process that stood still between its look at the clock and the call of the kernel has set the timer later.
-TIMER_TOLERANCE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")  # of unix(7): pid, uid, gid
 OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
 

@@ -8,8 +8,8 @@ import time
 import sdnotify
 
 from shithubd_worker.host.forks import keep_private
-from shithubd_worker.host.signals import PATIENCE_SECONDS
 from shithubd_worker.plain import on_one_line
+from shithubd_worker.timing import PATIENCE_SECONDS
 
 
 class Systemd:

@@ -19,18 +19,35 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff
-from shithubd_worker.attempt.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.attempt.raised import stands_at
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.control_session import FORCED, ControlSession
 from shithubd_worker.database.session import DatabaseError, in_one_line, lost
 from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host.dead_man import SIGNAL, DeadMan
-from shithubd_worker.host.signals import PATIENCE_SECONDS, Stop, Wakeup, end_process
+from shithubd_worker.host.signals import Stop, Wakeup, end_process
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.process.progress import Progress
 from shithubd_worker.telemetry import logs
+from shithubd_worker.timing import (
+    ASK_AGAIN_SECONDS,
+    BEAT_SECONDS,
+    CLOCK_LOOK_SECONDS,
+    INTERRUPT_AGAIN_SECONDS,
+    LOST_ALARM_SECONDS,
+    PATIENCE_SECONDS,
+    PING_SECONDS,
+    QUICK_TICK_SECONDS,
+    RENEW_AFTER,
+    SETTLE_AFTER_SECONDS,
+    SHOWN_AFTER_SECONDS,
+    STALLED_SECONDS,
+    STAND_DOWN_SECONDS,
+    TICK_SECONDS,
+    TOLD_AGAIN_SECONDS,
+)
 from shithubd_worker.turn.relief import Relief
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
@@ -39,28 +56,6 @@ if TYPE_CHECKING:
     from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-BEAT_SECONDS = 5.0
-# A run shorter than this is not worth a beat of its own; a longer one is shown by `status` within about a second.
-SHOWN_AFTER_SECONDS = 0.5
-# What changed is told at once, but no more often: each beat leaves a dead row, which piles up under a held snapshot.
-TOLD_AGAIN_SECONDS = 1.0
-# How often this process looks at the database's clock: by a turn, or else this thread. See upkeep.AMNESTY_SECONDS.
-LOOK_SECONDS = 2.0
-# How long this thread waits for the database to answer: it has deadlines to keep.
-ANSWER_SECONDS = 2.0
-# The main thread passes its loop once a poll, or waits for the database (worker.ANSWER_SECONDS at most).
-STALLED_SECONDS = 60.0
-PING_SECONDS = 10.0
-# A handler that runs for longer doesn't keep the settles of those before it, nor the leases of those after it.
-SETTLE_AFTER_SECONDS = 0.05
-QUICK_TICK_SECONDS = 0.05
-# A lease's dead man that is further away than this is left for the next job to use.
-STAND_DOWN_SECONDS = 5.0
-# What the database refuses this thread is asked for again after so long.
-AGAIN_SECONDS = 1.0
-# When the main thread's own alarm should have rung by now, and must have got lost.
-LOST_ALARM_SECONDS = 0.25
 
 
 class Control(threading.Thread):
@@ -92,7 +87,7 @@ class Control(threading.Thread):
         self._clock = clock
         self._identity = identity
         self._kinds = kinds
-        self._tick = min(0.5, shortest_lease / 10)
+        self._tick = min(TICK_SECONDS, shortest_lease / 10)
         self._progress = progress
         self._stop_wish = stop
         self._ears = ears
@@ -300,13 +295,13 @@ class Control(threading.Thread):
         slow = attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS
         if now < self._settle_again_at or not (slow or self._settler.waiting):
             return
-        self._settle_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
+        self._settle_again_at = now + ASK_AGAIN_SECONDS  # in case that the database refuses it
         self._relief.relieve(now, slow=slow)
         self._settle_again_at = 0.0
 
     def _look_at_clock(self, now: float, _attempt: Attempt | None) -> None:
-        if now - self._clock.seen_at >= LOOK_SECONDS and now >= self._look_again_at:
-            self._look_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
+        if now - self._clock.seen_at >= CLOCK_LOOK_SECONDS and now >= self._look_again_at:
+            self._look_again_at = now + ASK_AGAIN_SECONDS  # in case that the database refuses it
             self._beat.look_at_clock(self._clock)
             if not self._beat.wakes_come():
                 self._wake_main()  # it may sleep for long; the turn that follows finds the same
@@ -318,11 +313,11 @@ class Control(threading.Thread):
         asked_at = attempt.lease_deadline - timeout  # when the lease's end was last written, or a little before
         # A database that crashed may have forgotten the lease: nobody waits for it to be on the disk.
         doubted_at = max(self._clock.stepped_at, self._lost_at, self._progress.found_at)
-        due = now >= asked_at + timeout / 3 or asked_at < doubted_at
+        due = now >= asked_at + timeout * RENEW_AFTER or asked_at < doubted_at
         if not due or now < self._renew_again_at:
             return
         sent_at = time.monotonic()
-        self._renew_again_at = sent_at + AGAIN_SECONDS  # in case that the database refuses it
+        self._renew_again_at = sent_at + ASK_AGAIN_SECONDS  # in case that the database refuses it
         renewed = self._beat.renew(attempt.lease, timeout)
         self._renew_again_at = 0.0
         if renewed:
@@ -348,7 +343,7 @@ class Control(threading.Thread):
         told_again = BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS
         if now - self._beat_at < told_again or now < self._show_again_at:
             return
-        self._show_again_at = now + AGAIN_SECONDS  # in case that the database refuses it
+        self._show_again_at = now + ASK_AGAIN_SECONDS  # in case that the database refuses it
         holds = self._beat.beat(
             self._identity.id,
             state,

@@ -27,16 +27,13 @@ from shithubd_worker.model import Identity
 from shithubd_worker.process.progress import Progress
 from shithubd_worker.settings.config import Config
 from shithubd_worker.telemetry import logs
+from shithubd_worker.timing import DEAF_SECONDS
 from shithubd_worker.turn.damping import Damping
 
 if TYPE_CHECKING:
     from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-# How often a worker looks, however long its poll interval, while it can't rely on being woken: a stranger has the lock
-# by which enqueues know of it, or fills the server's queue of notifications.
-DEAF_SECONDS = 0.5
 
 
 class Line:

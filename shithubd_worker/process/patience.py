@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from shithubd_worker.database.sqlstates import LOCKED
 from shithubd_worker.process.line import Line
+from shithubd_worker.timing import LOCKED_PAUSE_SECONDS
 from shithubd_worker.turn.exchange import Exchange
 
 if TYPE_CHECKING:
     import psycopg
-
-# Who waited for a lock in vain has paused already, in the server. When it is gone nothing shall wait any more.
-LOCKED_SECONDS = 0.5
 
 
 class Patience:
@@ -34,7 +32,7 @@ class Patience:
         self._exchange.be_careful()
         self._refusals += 1
         if self._refusals > 1:
-            most = LOCKED_SECONDS if error.sqlstate == LOCKED else math.inf
+            most = LOCKED_PAUSE_SECONDS if error.sqlstate == LOCKED else math.inf
             self._line.pause(self._refusals - 1, self._line.in_the_way(error), most=most)
 
     def served(self) -> None:

@@ -16,7 +16,7 @@ from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.database.handler_session import BETWEEN_SECONDS, HandlerSession
+from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import explained, lost
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
@@ -27,7 +27,6 @@ from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, Stop, Wakeup, signals_elsewhere
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How, Lease, Outcome
-from shithubd_worker.process import control
 from shithubd_worker.process.control import Control
 from shithubd_worker.process.line import Line
 from shithubd_worker.process.patience import Patience
@@ -35,10 +34,17 @@ from shithubd_worker.process.progress import Progress
 from shithubd_worker.registry import Kind
 from shithubd_worker.settings.config import LIVE, Config
 from shithubd_worker.telemetry import logs
+from shithubd_worker.timing import (
+    CONTROL_ANSWER_SECONDS,
+    HANDLER_ANSWER_SECONDS,
+    LOCKED_AGAIN_SECONDS,
+    MAIN_ANSWER_SECONDS,
+    STAND_DOWN_SECONDS,
+)
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.frontier import Frontier
 from shithubd_worker.turn.prefetch import Pace
-from shithubd_worker.turn.settling import LOCKED_AGAIN_SECONDS, Settler
+from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.shares import Shares
 from shithubd_worker.turn.tray import Tray
 from shithubd_worker.turn.unstarted import Unstarted
@@ -49,9 +55,6 @@ if TYPE_CHECKING:
     from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
-
-# How long the loop waits for the database to answer before it reconnects.
-ANSWER_SECONDS = 30.0
 
 
 class Worker:
@@ -73,9 +76,11 @@ class Worker:
         self._identity = identify()
         self._metrics = metrics
         self._systemd = Systemd()
-        self._queue = QueueSession(connect("shithubd-worker", ANSWER_SECONDS, True), schema_name, self._identity.id)
-        self._beat = ControlSession(connect("shithubd-worker control", control.ANSWER_SECONDS, True), schema_name)
-        for_handlers = connect("shithubd-worker handler", BETWEEN_SECONDS, False)
+        self._queue = QueueSession(
+            connect("shithubd-worker", MAIN_ANSWER_SECONDS, True), schema_name, self._identity.id
+        )
+        self._beat = ControlSession(connect("shithubd-worker control", CONTROL_ANSWER_SECONDS, True), schema_name)
+        for_handlers = connect("shithubd-worker handler", HANDLER_ANSWER_SECONDS, False)
         self._ledger = HandlerSession(for_handlers, schema_name, pooled=config.poll_only)
         timeouts = {kind.name: kind.lease_timeout for kind in kinds}
         self._clock = Clock(self._clock_was_set)
@@ -341,7 +346,7 @@ class Worker:
             return attempt.run()
         finally:
             self._progress.attempt = None
-            self._dead_man.stand_down(within=control.STAND_DOWN_SECONDS)
+            self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
             self._process_state.check(attempt.kind.name)
             self._ledger.tidy()
 

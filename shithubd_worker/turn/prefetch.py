@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from math import inf
 
+from shithubd_worker.timing import ASK_FOR_SECONDS
+
 MOST_AT_ONCE = 500
-# Half of the time within which a job may start (attempt.START_WITHIN_SECONDS): so that, whatever the single jobs take,
-# at least half of the batches start without another look.
-ASK_FOR_SECONDS = 0.1
 GROWTH = 4
 
 

@@ -9,15 +9,9 @@ from uuid import UUID
 
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.model import NOT_STARTED, Finished
+from shithubd_worker.timing import AHEAD_ANSWERED_SECONDS, GIVE_BACK_AFTER_SECONDS, STRAYS_AGAIN_SECONDS
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
-
-# Above the time within which a leased job may start without another look (attempt.START_AGAIN_WITHIN_SECONDS), below
-# the shortest lease's end.
-GIVE_BACK_AFTER_SECONDS = 0.6
-# A lease that was sent ahead and isn't committed when it is to be given back: looked for again so often, and so long.
-LOOK_AGAIN_SECONDS = 1.0
-ANSWERED_WITHIN_SECONDS = 30.0
 
 
 class Relief:
@@ -66,8 +60,8 @@ class Relief:
             return
         if now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
             # Nothing found: it may not have been committed yet, so look again, for a while.
-            self._strays_at = now + LOOK_AGAIN_SECONDS
+            self._strays_at = now + STRAYS_AGAIN_SECONDS
             found = self._beat.release_strays(self._worker, ahead[0])
             tray.given_back += len(found)
-            if found or now - ahead[1] >= ANSWERED_WITHIN_SECONDS:
+            if found or now - ahead[1] >= AHEAD_ANSWERED_SECONDS:
                 tray.ahead_given_back = ahead

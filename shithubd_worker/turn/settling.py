@@ -13,6 +13,7 @@ from shithubd_worker.database.settles import Settling, make_days, record_lost
 from shithubd_worker.database.sqlstates import Meaning, no_day
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.telemetry import logs
+from shithubd_worker.timing import LOCKED_AGAIN_SECONDS, ONE_BY_ONE_SECONDS, SETTLE_AGAIN_SECONDS
 from shithubd_worker.turn.tray import Tray
 
 if TYPE_CHECKING:
@@ -23,14 +24,7 @@ log = logging.getLogger(__name__)
 
 # The outcomes that only the lease's owner writes.
 _OURS = (How.OK, How.RETRY, How.FAILED, How.RELEASED)
-# A job that somebody has locked is tried again after so long, which waits for nobody.
-LOCKED_AGAIN_SECONDS = 0.2
-# One that the database refuses altogether, or waited for in vain, after so long.
-AGAIN_SECONDS = 5.0
 MOST_PUT_OFF = 1000
-# One call settles jobs one by one for no longer than this, and leaves the rest to the next: each may cost a wait, and a
-# thread has leases to renew and signs of life to give.
-ONE_BY_ONE_SECONDS = 0.5
 LONGEST_ERROR = 8192  # characters
 MOST_NAMED = 10  # jobs in a line of the log
 
@@ -154,11 +148,11 @@ class Settler:
                 if means in (Meaning.LOST, Meaning.SHORT):
                     raise
                 if means is Meaning.PASSING or no_day(error):
-                    self._later(each, AGAIN_SECONDS)
+                    self._later(each, SETTLE_AGAIN_SECONDS)
                     return
                 self.refused(each.lease.kind, each.lease.id, f"to settle it as {asked.outcome.how}", why)
                 if asked.outcome.how in (How.FAILED, How.POISON):
-                    self._later(each, AGAIN_SECONDS, may_pass=False)
+                    self._later(each, SETTLE_AGAIN_SECONDS, may_pass=False)
                     return
                 asked = each._replace(outcome=_failed(each.outcome, why))
             else:

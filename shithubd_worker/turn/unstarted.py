@@ -15,6 +15,7 @@ from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import lost
 from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
 from shithubd_worker.registry import Kind
+from shithubd_worker.timing import RENEW_AFTER
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.prefetch import Pace
 from shithubd_worker.turn.settling import Settler
@@ -57,7 +58,7 @@ class Unstarted:
         later.extend(each for each in waiting if each.batch is not lease.batch)
         # Nobody renews what waits on the tray: it must not wait there until its lease ends.
         now = time.monotonic()
-        fresh = [now - each.sent_at < self._kinds[each.kind].lease_timeout / 3 for each in later]
+        fresh = [now - each.sent_at < self._kinds[each.kind].lease_timeout * RENEW_AFTER for each in later]
         self._tray.leased.extend(compress(later, fresh))
         self.give_back(compress(later, map(not_, fresh)))
         token = str(uuid4())

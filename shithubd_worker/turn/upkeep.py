@@ -13,23 +13,17 @@ from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import lost
 from shithubd_worker.telemetry import logs
+from shithubd_worker.timing import (
+    AMNESTY_SECONDS,
+    HOUSEKEEPING_SECONDS,
+    STRAY_SECONDS,
+    SWEEP_BACK_SECONDS,
+    SWEEP_SECONDS,
+    SWEEP_SOONER_SECONDS,
+)
 from shithubd_worker.turn.frontier import Throttle
 
 log = logging.getLogger(__name__)
-
-SWEEP_SECONDS = 2.0
-# Sooner where there is nothing else to do: so that no job need wait for a sweep.
-SOONER_SECONDS = 0.5
-# Leases that expired since the last look, and a little more: a sweep that took long.
-LOOK_BACK_SECONDS = 5.0
-# A worker returns expired leases only after it has had the database, and seen its clock go steadily, for so long: in
-# that time the others, who lost it too or have to find that its clock was set, renew what they run. They look at the
-# clock every 2 s (control.LOOK_SECONDS), and wait for no answer longer than 2 s. A worker that starts can't know
-# whether the clock was set just before.
-AMNESTY_SECONDS = 10.0
-HOUSEKEEPING_SECONDS = 600.0
-# A lease whose answer was lost may still commit: it is looked for that long.
-STRAY_SECONDS = 120.0
 
 
 class Upkeep:
@@ -69,7 +63,7 @@ class Upkeep:
     def do_what_is_due(self, *, idle: bool) -> None:
         """Raises what psycopg raises when the database is away. `idle`: is no job at hand?"""
         now = time.monotonic()
-        if now >= self._sweep_at - (SOONER_SECONDS if idle else 0.0):
+        if now >= self._sweep_at - (SWEEP_SOONER_SECONDS if idle else 0.0):
             self._sweep_at = now + SWEEP_SECONDS
             try:
                 self._sweep(now)
@@ -86,7 +80,7 @@ class Upkeep:
             self._steady_since = self._clock.steady_since
             self._everything.hurry()
         everything = self._everything.due(now)
-        back = None if everything else now - self._swept_at + LOOK_BACK_SECONDS
+        back = None if everything else now - self._swept_at + SWEEP_BACK_SECONDS
         if now < max(self._back_at, self._steady_since) + AMNESTY_SECONDS:
             back = 0.0
         self._strays = {token: until for token, until in self._strays.items() if now < until}

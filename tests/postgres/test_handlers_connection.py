@@ -15,7 +15,8 @@ from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from shithubd_worker.database.connection import connector
-from shithubd_worker.database.handler_session import BETWEEN_SECONDS, HandlerSession
+from shithubd_worker.database.handler_session import HandlerSession
+from shithubd_worker.timing import HANDLER_ANSWER_SECONDS
 
 # What a handler has kept, or left open, complains of it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:R
 @pytest.fixture
 def ledger(any_database):
     """As a worker has it."""
-    made = HandlerSession(connector(any_database.url, "handler", ours=False, answer_seconds=BETWEEN_SECONDS), "public")
+    made = HandlerSession(
+        connector(any_database.url, "handler", ours=False, answer_seconds=HANDLER_ANSWER_SECONDS), "public"
+    )
     yield made
     made.close()
 
@@ -141,7 +144,7 @@ def as_it_is(connection):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_whatever_a_handler_did_the_next_finds_a_connection_as_new(any_database, ledger):
     any_database.query("CREATE SEQUENCE kept_numbers")
-    with connector(any_database.url, "handler", ours=False, answer_seconds=BETWEEN_SECONDS)() as fresh:
+    with connector(any_database.url, "handler", ours=False, answer_seconds=HANDLER_ANSWER_SECONDS)() as fresh:
         as_new = as_it_is(fresh)
 
     def check(actions):

@@ -123,7 +123,7 @@ def test_an_interrupted_call_is_cancelled_and_leaves_the_connection_usable_where
 @pytest.fixture
 def ledger(line, monkeypatch):
     """A worker's, through the line; less patient, so that the tests are quick."""
-    monkeypatch.setattr("shithubd_worker.database.handler_session.BETWEEN_SECONDS", 0.3)
+    monkeypatch.setattr("shithubd_worker.database.handler_session.HANDLER_ANSWER_SECONDS", 0.3)
     connect = connector(line.url, "handler", ours=False, answer_seconds=0.3)
     made = HandlerSession(connect, "public")
     yield made
@@ -149,7 +149,7 @@ def test_a_connection_that_answers_no_more_is_not_lent(line, ledger, monkeypatch
     ledger.lend(lambda: math.inf).execute("SELECT 1")
     ledger.tidy()
     monkeypatch.setattr(
-        "shithubd_worker.database.handler_session.FRESH_SECONDS", -1.0
+        "shithubd_worker.database.handler_session.HANDLER_FRESH_SECONDS", -1.0
     )  # as if it had been idle for long
     line.hold()
     with pytest.raises(psycopg.OperationalError):

@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from shithubd_worker import errors
+from shithubd_worker import errors, timing
 from shithubd_worker.cli import cli
-from shithubd_worker.host import signals
-from shithubd_worker.process import control
 from shithubd_worker.settings.config import Config
 
 UNITS = Path(__file__).parents[2] / "units"
@@ -148,9 +146,9 @@ def test_the_times_and_exit_codes_of_the_unit_fit_the_worker() -> None:
     config = Config()
     unit = dict(line.split("=", 1) for line in _lines(UNITS / PLAIN))
     # Two pings may be late, the third must come.
-    assert int(unit["WatchdogSec"]) >= 3 * control.PING_SECONDS
+    assert int(unit["WatchdogSec"]) >= 3 * timing.PING_SECONDS
     # A job that ignores its interrupt is ended, and its lease returned, before systemd loses its patience.
-    assert int(unit["TimeoutStopSec"]) > config.grace + signals.PATIENCE_SECONDS
+    assert int(unit["TimeoutStopSec"]) > config.grace + timing.PATIENCE_SECONDS
     assert int(unit["TimeoutStartSec"]) > config.database_wait
     given_up = {int(code) for code in unit["RestartPreventExitStatus"].split()}
     assert {errors.EXIT_USAGE, errors.EXIT_SCHEMA, errors.EXIT_RIGHTS, errors.EXIT_CONFIG} <= given_up

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.attempt.attempt import LONG_SECONDS, SETTLE_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
+from shithubd_worker.timing import LONG_SECONDS, SETTLE_SECONDS
 
 NOW = 5000.0
 leases = st.floats(1.0, 86400.0)

@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 
 # Bottom up: a room, a module or a package with all of its files, imports only what stands below it.
 FLOORS = (
-    ("errors", "model", "plain"),
+    ("errors", "model", "plain", "timing"),
     ("backoff", "client", "settings"),
     ("job", "registry"),
     ("host",),
@@ -47,6 +47,7 @@ PURE = {
     "errors.py": {"datetime"},
     "model.py": {"dataclasses", "enum", "typing", "uuid"},
     "backoff.py": set(),
+    "timing.py": set(),
     "attempt/raised.py": {"collections", "contextlib", "itertools", "opcode", "traceback", "types"},
     "database/arrays.py": {"collections", "typing"},
     "database/clock.py": {"collections", "math", "threading"},

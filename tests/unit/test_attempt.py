@@ -19,13 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 
-from shithubd_worker.attempt.attempt import INTERRUPT_AGAIN_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.attempt.raised import LONGEST_ERROR
 from shithubd_worker.errors import Interrupted, LeaseLost, Permanent, RetryAfter
 from shithubd_worker.host.signals import Alarm
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
+from shithubd_worker.timing import INTERRUPT_AGAIN_SECONDS
 
 NOW = 5000.0
 A_YEAR = 365 * 86400

@@ -11,13 +11,14 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from shithubd_worker.attempt.attempt import START_WITHIN_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.dead_man import DeadMan, Timer
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.worker import Worker
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
+from shithubd_worker.timing import START_WITHIN_SECONDS
 
 NOW = 5000.0
 TIMEOUT = 10.0

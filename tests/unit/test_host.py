@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.host.identity import identify, is_dead
-from shithubd_worker.host.signals import PATIENCE_SECONDS, Stop, Wakeup
+from shithubd_worker.host.signals import Stop, Wakeup
 from shithubd_worker.host.systemd import Systemd
+from shithubd_worker.timing import PATIENCE_SECONDS
 
 
 class Clock:

@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from shithubd_worker.attempt.attempt import SHORT_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.errors import NotNow, Permanent, RetryAfter
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
+from shithubd_worker.timing import SHORT_SECONDS
 
 
 class Refusing:

@@ -8,8 +8,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shithubd_worker.timing import ASK_FOR_SECONDS
 from shithubd_worker.turn import prefetch
-from shithubd_worker.turn.prefetch import ASK_FOR_SECONDS, GROWTH, MOST_AT_ONCE, Pace
+from shithubd_worker.turn.prefetch import GROWTH, MOST_AT_ONCE, Pace
 
 durations = st.floats(min_value=0, max_value=1e6)
 batches = st.lists(st.tuples(st.integers(min_value=1, max_value=MOST_AT_ONCE), durations), max_size=20)

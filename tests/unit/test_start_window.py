@@ -10,12 +10,16 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.attempt.attempt import START_AGAIN_WITHIN_SECONDS, START_WITHIN_SECONDS, Attempt
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
-from shithubd_worker.turn.prefetch import ASK_FOR_SECONDS
-from shithubd_worker.turn.relief import GIVE_BACK_AFTER_SECONDS
+from shithubd_worker.timing import (
+    ASK_FOR_SECONDS,
+    GIVE_BACK_AFTER_SECONDS,
+    START_AGAIN_WITHIN_SECONDS,
+    START_WITHIN_SECONDS,
+)
 
 ROOT = Path(__file__).parents[2]
 SAID = re.compile(r"interval '(\d+) milliseconds'")
