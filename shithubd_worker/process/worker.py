@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.control_session import ControlSession
@@ -26,11 +25,11 @@ from shithubd_worker.host.identity import identify
 from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, Stop, Wakeup, signals_elsewhere
 from shithubd_worker.host.systemd import Systemd
-from shithubd_worker.model import Finished, How, Lease, Outcome
 from shithubd_worker.process.control import Control
 from shithubd_worker.process.line import Line
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.runner import Runner
 from shithubd_worker.registry import Kind
 from shithubd_worker.settings.config import LIVE, Config
 from shithubd_worker.telemetry import logs
@@ -39,7 +38,6 @@ from shithubd_worker.timing import (
     HANDLER_ANSWER_SECONDS,
     LOCKED_AGAIN_SECONDS,
     MAIN_ANSWER_SECONDS,
-    STAND_DOWN_SECONDS,
 )
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.frontier import Frontier
@@ -99,9 +97,7 @@ class Worker:
             reload=reread is not None,
         )
         self._progress = Progress()
-        self._given_back = 0  # of tray.given_back: what the main thread knows of
         self._waits = False  # has it said that it waits for locks before it leaves?
-        self._short: str | None = None  # what the last handler was refused: connections, memory, disk
         self._line = Line(
             config,
             self._identity,
@@ -142,6 +138,28 @@ class Worker:
             pace=self._pace,
             settler=self._settler,
             upkeep=self._upkeep,
+        )
+        self._runner = Runner(
+            self._kinds,
+            lambda: self._config,
+            queue=self._queue,
+            ledger=self._ledger,
+            tray=self._tray,
+            exchange=self._exchange,
+            unstarted=self._unstarted,
+            settler=self._settler,
+            upkeep=self._upkeep,
+            frontier=self._frontier,
+            pace=self._pace,
+            shares=self._shares,
+            patience=self._patience,
+            progress=self._progress,
+            stop=self._stop,
+            alarm=self._alarm,
+            dead_man=self._dead_man,
+            process_state=self._process_state,
+            wake_control=self._ears.wake,
+            metrics=metrics,
         )
         self._control = Control(
             beat=self._beat,
@@ -247,7 +265,7 @@ class Worker:
             try:
                 again = self._exchange.turn(ahead=True)
                 if self._tray.leased:
-                    self._work()
+                    self._runner.work()
                 elif again or self._tray.unsettled or self._tray.doubtful:
                     pass  # another turn, at once
                 elif self._config.until_empty:
@@ -264,104 +282,6 @@ class Worker:
                     self._patience.refused(error)
             else:
                 self._patience.served()
-
-    def _wait(self, reason: str) -> None:
-        """A handler was refused connections, memory or disk: settle, give back what is at hand, and pause."""
-        self._short = None
-        self._exchange.finish()
-        self._unstarted.give_back(self._tray.take_leased())
-        self._tray.doubtful.extend(self._tray.take_finished())
-        self._settler.resolve(self._queue)
-        self._patience.short(reason)
-
-    def _work(self) -> None:
-        """Run the jobs on the tray."""
-        if (len(self._tray.leased) > 1 or self._tray.ahead) and not self._progress.watched:
-            self._ears.wake()  # the control thread shall look often
-        seconds: dict[str, list[float]] = {}
-        since = time.monotonic()
-        while not (self._stop.wanted or self._short) and (lease := self._tray.next()) is not None:
-            if lease.crashes > 0:
-                self._unstarted.clear(lease)
-            if lease.payload is None:
-                self._unstarted.fetch(lease)
-            elif (took := self._process(lease)) is not None:
-                seconds.setdefault(lease.kind, []).append(took)
-            else:
-                self._learn(seconds, since)
-                self._unstarted.look_again(lease, in_vain=not seconds)
-                seconds, since = {}, time.monotonic()
-        self._learn(seconds, since)
-        if self._short:
-            self._wait(self._short)
-
-    def _learn(self, seconds: dict[str, list[float]], since: float) -> None:
-        """From what ran since then: how long each job's handler took, by kind. What counts for the next batch is the
-        time from one job to the next: reading payloads and waiting for a processor are in it."""
-        if seconds:
-            self._process_state.put_back(seconds)
-            if not self._short:
-                self._patience.ran()
-        between = time.monotonic() - since - sum(map(sum, seconds.values()))
-        jobs = sum(map(len, seconds.values()))
-        given_back, self._given_back = self._tray.given_back - self._given_back, self._tray.given_back
-        for kind, each in seconds.items():
-            self._metrics.ran(kind, each)
-            spent = sum(each) + between * len(each) / jobs
-            self._pace.ran(kind, jobs=len(each), seconds=spent, too_many=given_back > 0)
-            self._shares.ran(kind, spent)
-
-    def _process(self, lease: Lease) -> float | None:
-        """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself.
-        None if it may not start any more: then nothing has happened."""
-        kind = self._kinds[lease.kind]
-        attempt = Attempt(kind, lease, config=self._config, database=self._ledger, stop=self._stop, alarm=self._alarm)
-        outcome = attempt.prepare() or self._run(attempt)
-        if outcome is None:
-            return None
-        seconds = time.monotonic() - attempt.started_at
-        if attempt.connection_broke and self._database_went_away():
-            outcome = Outcome(How.RELEASED, f"released: the database went away under it: {outcome.error}")
-        if outcome.how is How.LEASE_LOST:
-            # Given up for want of the database, it may still be ours: then nobody ran the job meanwhile.
-            outcome = Outcome(How.RELEASED, outcome.error)
-        if attempt.short:
-            self._short = attempt.short
-        finished = Finished(lease, outcome, kind.retention, seconds)
-        if attempt.settled:
-            self._settler.report([finished])
-        elif attempt.unknown:
-            self._tray.doubtful.append(finished)
-        else:
-            self._tray.finished.append(finished)
-        return seconds
-
-    def _run(self, attempt: Attempt) -> Outcome | None:
-        self._progress.attempt = attempt
-        latest, slack = attempt.dead_man_at
-        # Nothing is armed for a lease that is over already: the process would be ended for a job that doesn't start.
-        if not self._dead_man.covers(latest, slack) and attempt.may_start():
-            self._dead_man.cover(latest, slack)
-        try:
-            return attempt.run()
-        finally:
-            self._progress.attempt = None
-            self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
-            self._process_state.check(attempt.kind.name)
-            self._ledger.tidy()
-
-    def _database_went_away(self) -> bool:
-        """Was it the database, or only the handler's own connection?"""
-        try:
-            self._exchange.finish()
-            self._queue.value("channel_v1")
-        except psycopg.Error as error:
-            if not lost(error):
-                return False  # if that stays, the next turn shows it; what the handler came to isn't on the tray yet
-            self._upkeep.database_is_back()
-            self._frontier.anew()
-            return True
-        return False
 
     def _put_down(self) -> None:
         """Before leaving: give back what is not started, settle what is finished, through reconnects."""
