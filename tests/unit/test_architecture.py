@@ -245,7 +245,12 @@ def test_nothing_is_made_of_too_many_things():
                 for each in node.body:
                     if isinstance(each, ast.FunctionDef) and each.name == "__init__":
                         taken[node.name] = len(each.args.args) + len(each.args.kwonlyargs) - 1
-    assert {name for name, count in taken.items() if count > MOST_ARGUMENTS} == {"Control", "Loop", "Presence", "Runner"}
+    assert {name for name, count in taken.items() if count > MOST_ARGUMENTS} == {
+        "Control",
+        "Loop",
+        "Presence",
+        "Runner",
+    }
 
 
 FUNCTION_FILES = sorted((shipped.SQL / "functions").glob("*.sql"))
