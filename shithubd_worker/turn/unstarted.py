@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Mapping
 from itertools import compress
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 import psycopg
 
-from shithubd_worker.attempt.attempt import short_delay
+from shithubd_worker.attempt.outcome import short_delay
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import lost
 from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
@@ -84,7 +85,8 @@ class Unstarted:
         except BaseException as error:
             if isinstance(error, psycopg.Error) and not lost(error):
                 # Want of memory, most likely: not this one again at once.
-                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", short_delay())
+                delay = short_delay(random.random())  # noqa: S311
+                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", delay)
                 self._tray.finished.append(Finished(waiting.pop(0), refused, "none", 0.0))
             self._tray.leased.extendleft(reversed(waiting))
             raise
