@@ -26,7 +26,7 @@ from shithubd_worker.database.control_session import FORCED, ControlSession
 from shithubd_worker.database.session import DatabaseError, in_one_line, lost
 from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host.dead_man import SIGNAL, DeadMan
-from shithubd_worker.host.signals import Stop, Wakeup, end_process
+from shithubd_worker.host.signals import SelfPipe, Stop, end_process
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.process.progress import Progress
@@ -71,7 +71,7 @@ class Control(threading.Thread):
         shortest_lease: float,
         progress: Progress,
         stop: Stop,
-        ears: Wakeup,
+        ears: SelfPipe,
         wake_main: Callable[[], None],
         reload: Callable[[], None],
         systemd: Systemd,

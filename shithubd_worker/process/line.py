@@ -21,7 +21,7 @@ from shithubd_worker.database.session import explained, in_one_line, lost, meani
 from shithubd_worker.database.sqlstates import LOCKED, Meaning
 from shithubd_worker.errors import ConfigError, DatabaseUnavailable, RightsMissing, SchemaMismatch
 from shithubd_worker.host.identity import is_dead
-from shithubd_worker.host.signals import Stop, Wakeup
+from shithubd_worker.host.signals import SelfPipe, Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Identity
 from shithubd_worker.process.progress import Progress
@@ -49,7 +49,7 @@ class Line:
         beat: ControlSession,
         ledger: HandlerSession,
         stop: Stop,
-        wakeup: Wakeup,
+        wakeup: SelfPipe,
         progress: Progress,
         systemd: Systemd,
         metrics: Metrics,

@@ -24,7 +24,7 @@ from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.forks import Hooks
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.process_state import ProcessState
-from shithubd_worker.host.signals import Alarm, Stop, Wakeup, signals_elsewhere
+from shithubd_worker.host.signals import Alarm, SelfPipe, Stop, signals_elsewhere
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How, Lease, Outcome
 from shithubd_worker.process.control import Control
@@ -89,7 +89,7 @@ class Worker:
         self._settler = Settler(self._identity.leased_by, self._tray, metrics)
         self._frontier, self._pace, self._shares = Frontier(), Pace(config.prefetch), Shares()
         self._stop, self._alarm, self._dead_man = Stop(config.grace), Alarm(), DeadMan()
-        self._wakeup, self._ears = Wakeup(), Wakeup()
+        self._wakeup, self._ears = SelfPipe(), SelfPipe()
         self._process_state = ProcessState(
             on_stop=self._on_stop,
             on_alarm=self._on_alarm,

@@ -14,7 +14,7 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
-from shithubd_worker.host.signals import Stop, Wakeup
+from shithubd_worker.host.signals import SelfPipe, Stop
 from shithubd_worker.process import line
 from shithubd_worker.process.progress import Progress
 from shithubd_worker.settings.config import Config
@@ -66,7 +66,7 @@ def cut_off():
     """A Line whose database refuses every connection; and the waits that it asked for."""
     with deaf_port() as port:
         connect = connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test")
-        stop, me, wakeup = Stop(0.0), identify(), Wakeup()
+        stop, me, wakeup = Stop(0.0), identify(), SelfPipe()
         nothing = SimpleNamespace(woken=lambda _: None)
         made = line.Line(
             Config(),
