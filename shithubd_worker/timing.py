@@ -67,6 +67,8 @@ CONTROL_ANSWER_SECONDS = 2.0
 HANDLER_ANSWER_SECONDS = 2.0
 # A handlers' connection that was idle for longer is asked whether it lives before it is handed out.
 HANDLER_FRESH_SECONDS = 2.0
+# How long release-dead waits for the answer of a server that stands still: it runs within TimeoutStopSec= of the unit.
+RELEASE_DEAD_SECONDS = 10.0
 # Somebody who has locked one job must not keep a worker from the others for long.
 LONGEST_LOCK_SECONDS = 3.0
 # How long `migrate` waits for a lock: less than a lease does.
@@ -120,3 +122,18 @@ SWEEP_BACK_SECONDS = 5.0
 # know whether the clock was set just before.
 AMNESTY_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 600.0
+
+# --- What a scrape is told.
+
+# Counts younger than this are good enough. Below the usual 15 s between scrapes, so that each scrape finds new ones.
+COUNTS_FRESH_SECONDS = 10.0
+# Older ones are left out, rather than shown as if they were true. Two minutes is the longest usual scrape interval.
+COUNTS_STALE_SECONDS = 120.0
+# How long a scrape waits for a count: a short queue is counted in it, so that what is shown is of this moment.
+COUNT_AWAITED_SECONDS = 0.01
+# How long a count may take, in the database: nobody waits for it, and 20 times as long goes by until the next one
+# (claim_count_v1), which comes before this one is stale. Less than the connection itself waits for an answer.
+COUNT_LIMIT_SECONDS = 2.5
+SCRAPE_ANSWER_SECONDS = 3.0
+# A worker that told no scrape for so long is scraped by nobody: two minutes is the longest usual interval.
+UNSCRAPED_SECONDS = 120.0

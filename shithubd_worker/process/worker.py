@@ -165,7 +165,7 @@ class Worker:
         metrics.watch(self.state, self._progress.running, self._progress.is_up)
 
     def state(self) -> str:
-        """What the worker is doing, in one word of metrics.STATES."""
+        """What the worker is doing, in one word of model.WorkerState."""
         return self._progress.state(self._stop)
 
     def run(self) -> int:
