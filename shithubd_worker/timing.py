@@ -69,8 +69,12 @@ HANDLER_ANSWER_SECONDS = 2.0
 HANDLER_FRESH_SECONDS = 2.0
 # How long release-dead waits for the answer of a server that stands still: it runs within TimeoutStopSec= of the unit.
 RELEASE_DEAD_SECONDS = 10.0
+# How long an attempt to connect to one address may take.
+CONNECT_SECONDS = 2
 # Somebody who has locked one job must not keep a worker from the others for long.
 LONGEST_LOCK_SECONDS = 3.0
+# For this part of the time for an answer the server may wait for a lock: so it gives up, and says so, before we do.
+ANSWER_LOCK = 0.75
 # How long `migrate` waits for a lock: less than a lease does.
 MIGRATION_LOCK_SECONDS = 2
 # Who waited for a lock in vain has paused already, in the server. When it is gone nothing shall wait any more.

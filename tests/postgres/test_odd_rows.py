@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shithubd_worker.cli import _main, cli
-from shithubd_worker.database.connection import ImpatientConnection, connector
+from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
