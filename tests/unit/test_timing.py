@@ -189,7 +189,8 @@ def test_a_question_about_a_barrier_lasts_longer_than_the_barrier_and_ends_befor
 
 
 def test_a_lease_without_an_answer_is_looked_for_as_long_as_it_may_still_commit():
-    assert STRAYS_AGAIN_SECONDS < MAIN_ANSWER_SECONDS <= AHEAD_ANSWERED_SECONDS < STRAY_SECONDS
+    assert GIVE_BACK_AFTER_SECONDS < STRAYS_AGAIN_SECONDS < SWEEP_SECONDS  # no less often than the loop itself
+    assert SWEEP_SECONDS < MAIN_ANSWER_SECONDS <= AHEAD_ANSWERED_SECONDS < STRAY_SECONDS
     assert QUERY_WAIT <= STRAY_SECONDS
 
 
@@ -384,6 +385,8 @@ def test_the_queue_is_counted_anew_before_what_was_counted_is_stale():
 
 # --- Nothing is left out.
 
+TIMES = {name for name in vars(timing) if not name.startswith("_") and name != "annotations"}
+
 
 def compared() -> set[str]:
     """The names that stand in a comparison of this file's tests."""
@@ -397,8 +400,19 @@ def compared() -> set[str]:
 
 
 def test_every_time_takes_part_in_an_inequality_or_is_free_for_a_reason():
-    times = {name for name in vars(timing) if not name.startswith("_") and name != "annotations"}
-    assert times - compared() == set(FREE)
+    assert TIMES - compared() == set(FREE)
+
+
+def test_every_time_is_used_and_imported_by_its_name():
+    imported = {
+        alias.name
+        for path in Path(timing.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "shithubd_worker.timing"
+        for alias in node.names
+    }
+    within = {"TICK_SECONDS"}  # by timing.tick
+    assert imported == TIMES - within
 
 
 # How SQL says a time.
