@@ -26,6 +26,7 @@ from test_timing import (
     after,
 )
 
+from shithubd_worker import backoff
 from shithubd_worker import timing as t
 from shithubd_worker.cli import deadline
 
@@ -112,6 +113,9 @@ SENTENCES = [
     (A, f"looks every {t.DEAF_SECONDS:g} s, whatever its poll interval"),
     (A, f"the bounds, {t.CLOCK_SLACK_SECONDS:g} s and a tenth of the time in between"),
     (A, f"A count is cancelled after {t.COUNT_LIMIT_SECONDS:g} s"),
+    (A, f"disk | pauses, {backoff.reconnect(1, 0.0):g} s to {PAUSE:.1f} s, and asks again"),
+    (A, f"and pauses, {backoff.reconnect(1, 0.0):g} s to {PAUSE:.1f} s, longer each time in a row"),
+    (A, f"is asked less and less often (up to {PAUSE:.1f} s)"),
     (A, f"| a lock, to look | {deadline.LOOK_SECONDS:g} s |"),
     (A, f"| a lock, to change something | {deadline.CHANGE_SECONDS:g} s |"),
     (A, f"| {deadline.ANSWER_SECONDS:g} s (`release-dead` {t.RELEASE_DEAD_SECONDS:g} s;"),
