@@ -104,10 +104,12 @@ CLOCK_SLACK_SECONDS = 0.5
 # The main thread passes its loop once a poll, or waits for the database.
 STALLED_SECONDS = 60.0
 PING_SECONDS = 10.0
+# How much longer systemd shall wait for READY=1, told with each try to reach the database.
+EXTEND_START_SECONDS = 45.0
 # While a stop waits for a job, systemd is asked again and again for so much more time, but for no more than this after
 # the moment at which the handler's process is ended: that takes a call of the database or two.
 EXTEND_AGAIN_SECONDS = 1.0
-EXTEND_SECONDS = 15.0
+EXTEND_STOP_SECONDS = 15.0
 ENDING_SECONDS = 5.0
 # A handler that runs for longer doesn't keep the settles of those before it, nor the leases of those after it.
 SETTLE_AFTER_SECONDS = 0.05

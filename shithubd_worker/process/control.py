@@ -37,7 +37,7 @@ from shithubd_worker.timing import (
     CLOCK_LOOK_SECONDS,
     ENDING_SECONDS,
     EXTEND_AGAIN_SECONDS,
-    EXTEND_SECONDS,
+    EXTEND_STOP_SECONDS,
     INTERRUPT_AGAIN_SECONDS,
     LOST_ALARM_SECONDS,
     PATIENCE_SECONDS,
@@ -388,7 +388,7 @@ class Control(threading.Thread):
             self._pinged_at = 0.0  # again at the next tick
         if self._stop_wish.wanted and now < self._stop_wish.kill_at:
             # Not only while the handler runs: what it came to may still wait for the database.
-            self._systemd.extend(min(EXTEND_SECONDS, self._stop_wish.kill_at - now + ENDING_SECONDS))
+            self._systemd.extend(min(EXTEND_STOP_SECONDS, self._stop_wish.kill_at - now + ENDING_SECONDS))
 
     def _status_line(self, now: float) -> str:
         return self._progress.sentence(self._stop_wish, now) + self._refused

@@ -39,7 +39,8 @@ from shithubd_worker.timing import (
     DEAF_SECONDS,
     ENDING_SECONDS,
     EXTEND_AGAIN_SECONDS,
-    EXTEND_SECONDS,
+    EXTEND_START_SECONDS,
+    EXTEND_STOP_SECONDS,
     GIVE_BACK_AFTER_SECONDS,
     HANDLER_ANSWER_SECONDS,
     HOUSEKEEPING_SECONDS,
@@ -289,9 +290,13 @@ def test_systemd_waits_for_longer_than_a_stop_or_a_start_takes():
     assert CONFIG.database_wait + PAUSE + CONNECT_SECONDS < START
 
 
+def test_a_longer_wait_for_the_database_at_the_start_is_announced_before_the_next_try_ends():
+    assert RECONNECT + CONNECT_SECONDS + MAIN_ANSWER_SECONDS < EXTEND_START_SECONDS
+
+
 def test_a_longer_grace_is_announced_to_systemd_in_time_again_and_again():
-    assert EXTEND_AGAIN_SECONDS + LOOK < EXTEND_SECONDS < STOP
-    assert EXTEND_AGAIN_SECONDS + TICK_SECONDS + CONTROL_ANSWER_SECONDS < ENDING_SECONDS < EXTEND_SECONDS
+    assert EXTEND_AGAIN_SECONDS + LOOK < EXTEND_STOP_SECONDS < STOP
+    assert EXTEND_AGAIN_SECONDS + TICK_SECONDS + CONTROL_ANSWER_SECONDS < ENDING_SECONDS < EXTEND_STOP_SECONDS
 
 
 def test_the_long_drain_lets_each_run_of_a_usual_kind_end():

@@ -53,11 +53,13 @@ FIGURES = [
     "  when the process is ended",
     f"grace {CONFIG.grace:g}  <  forced end {CONFIG.grace + t.PATIENCE_SECONDS:g}, + a tick, + {ANSWER:g} for an answer"
     f"  <  TimeoutStopSec {STOP:g}",
-    f"a longer grace: EXTEND_TIMEOUT_USEC by {t.EXTEND_SECONDS:g} every {t.EXTEND_AGAIN_SECONDS:g}, at most until"
+    f"a longer grace: EXTEND_TIMEOUT_USEC by {t.EXTEND_STOP_SECONDS:g} every {t.EXTEND_AGAIN_SECONDS:g}, at most until"
     f" {t.ENDING_SECONDS:g} after the forced end",
     f"release-dead: {t.CONNECT_SECONDS:g} to connect, + {deadline.LOOK_SECONDS:g} for a lock, +"
     f" {t.RELEASE_DEAD_SECONDS:g} for an answer  <  TimeoutStopSec {STOP:g}",
-    f"a start: the database awaited for {CONFIG.database_wait:g}  <  TimeoutStartSec {START:g}",
+    f"a start: the database awaited for {CONFIG.database_wait:g}  <  TimeoutStartSec {START:g}; a longer wait:"
+    f" {backoff.reconnect(0, 1.0):g} until the next try, + {t.CONNECT_SECONDS:g}",
+    f"  to connect, + {t.MAIN_ANSWER_SECONDS:g} for an answer  <  EXTEND_TIMEOUT_USEC by {t.EXTEND_START_SECONDS:g}",
     f"ping every {t.PING_SECONDS:g}  <  WatchdogSec {WATCHDOG:g};   answer awaited {t.MAIN_ANSWER_SECONDS:g}, + the"
     f" longest pause {PAUSE:.1f}  <  stalled {t.STALLED_SECONDS:g}",
     f"start within {t.START_WITHIN_SECONDS:g} of the lease query, {t.START_AGAIN_WITHIN_SECONDS:g} of the second look"
