@@ -123,6 +123,7 @@ SENTENCES = [
     (A, f"| {deadline.ANSWER_SECONDS:g} s (`release-dead` {t.RELEASE_DEAD_SECONDS:g} s;"),
     (A, f"all other locks {t.MIGRATION_LOCK_SECONDS:g} s"),
     (A, f"| a connection | {t.CONNECT_SECONDS:g} s for each address |"),
+    (A, f"the scrape waits for that for {t.COUNT_AWAITED_SECONDS * 1000:g} ms"),
     ("README.md", f"released after {CONFIG.grace:g} s"),
     ("README.md", f"memory or disk | `released` for about {t.SHORT_SECONDS:g} s"),
     ("README.md", f"a look waits {deadline.LOOK_SECONDS:g} s, a change {deadline.CHANGE_SECONDS:g} s"),
