@@ -104,6 +104,8 @@ CLOCK_SLACK_SECONDS = 0.5
 # The main thread passes its loop once a poll, or waits for the database.
 STALLED_SECONDS = 60.0
 PING_SECONDS = 10.0
+# How long what is said to systemd but once waits until systemd takes it.
+NOTIFY_SECONDS = 2.0
 # How much longer systemd shall wait for READY=1, told with each try to reach the database.
 EXTEND_START_SECONDS = 45.0
 # While a stop waits for a job, systemd is asked again and again for so much more time, but for no more than this after

@@ -52,6 +52,7 @@ from shithubd_worker.timing import (
     LOST_ALARM_SECONDS,
     MAIN_ANSWER_SECONDS,
     MIGRATION_LOCK_SECONDS,
+    NOTIFY_SECONDS,
     ONE_BY_ONE_SECONDS,
     PATIENCE_SECONDS,
     PING_SECONDS,
@@ -287,6 +288,7 @@ def test_a_loop_that_waits_or_pauses_is_not_taken_for_stalled_nor_is_the_control
 def test_systemd_waits_for_longer_than_a_stop_or_a_start_takes():
     assert CONFIG.grace + PATIENCE_SECONDS + TICK_SECONDS + CONTROL_ANSWER_SECONDS < STOP
     assert CONFIG.grace + HANDLER_ANSWER_SECONDS < STOP
+    assert CONFIG.grace + PATIENCE_SECONDS + TICK_SECONDS + NOTIFY_SECONDS < STOP
     assert CONFIG.database_wait + PAUSE + CONNECT_SECONDS < START
 
 
