@@ -26,7 +26,7 @@ SAID = re.compile(r"interval '(\d+) milliseconds'")
 
 
 def barrier_seconds():
-    (waits,) = SAID.findall((ROOT / "sql/functions/49_barrier_v1.sql").read_text())
+    (waits,) = SAID.findall((ROOT / "sql/functions/holds/barrier_v1.sql").read_text())
     return int(waits) / 1000
 
 
