@@ -293,6 +293,11 @@ def test_every_function_says_what_it_does_before_it_does_it(path):
     assert re.match(r"-- \w[^\n]{15}", path.read_text())
 
 
+def test_the_functions_read_which_holds_stand_from_the_view_that_says_it():
+    saying = {path.name for path in shipped.SQL.rglob("*.sql") if re.search(r"until IS NULL", path.read_text())}
+    assert saying == {"0006_standing_holds.sql"}
+
+
 def test_every_call_of_a_function_from_python_finds_its_file():
     """A name of a function in Python that no file defines would be found only when it is called."""
     defined = {path.stem for path in FUNCTION_FILES}

@@ -1,9 +1,10 @@
--- Makes the day partitions of the history, from yesterday to p_days ahead, and returns how many it made. Each is made
--- apart and then attached: that takes a lock which no reader or settle minds, where CREATE ... PARTITION OF would wait
--- for every reader and make every settle wait behind it. Gives up after a second of waiting: there is time. A table that is none
--- of ours and has the name of a day is left alone, with a warning, and that day is missing (history_days_ready_v1).
--- With the rights of the tables' owner, so that a worker needs none to create. At most 60 days: a worker's login shall not fill
--- the catalog. The schema is in its path for an event trigger of the application. Called by migrate and, every few minutes, by one worker.
+-- Makes the day partitions of the history, from yesterday to p_days ahead, and returns how many it made. Each is made apart and
+-- then attached: that takes a lock which no reader or settle minds, where CREATE ... PARTITION OF would wait for every reader
+-- and make every settle wait behind it. Gives up after a second of waiting: there is time. A table that is none of ours and has
+-- the name of a day is left alone, with a warning, and that day is missing (history_days_ready_v1). With the rights of the
+-- tables' owner, so that a worker needs none to create. At most 60 days: a worker's login shall not fill the catalog. The
+-- schema is in its path for an event trigger of the application. Called by migrate, by each worker every ten minutes, and by
+-- whoever finds no day for a row (record_v1; a worker after its settle).
 CREATE OR REPLACE FUNCTION ensure_history_v1(p_days integer DEFAULT 14) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, :"schema", pg_temp SET lock_timeout = '1s' SET timezone = 'UTC' SET datestyle = 'ISO, YMD'
@@ -19,7 +20,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 0;  -- somebody else is making them
     END IF;
-    FOREACH v_parent IN ARRAY ARRAY['job_history_7d', 'job_history_90d'] LOOP
+    FOR v_parent IN SELECT c.parent FROM :"schema".history_classes_v1() c LOOP
         FOR v_day IN SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date + n FROM pg_catalog.generate_series(-1, least(p_days, 60)) AS n LOOP
             v_name := v_parent || pg_catalog.to_char(v_day, '_YYYYMMDD');
             IF pg_catalog.to_regclass(pg_catalog.format('%I.%I', :'schema', v_name)) IS NOT NULL THEN

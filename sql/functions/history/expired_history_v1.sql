@@ -3,10 +3,10 @@
 CREATE OR REPLACE FUNCTION expired_history_v1() RETURNS TABLE (parent text, partition text, state text)
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$
-    SELECT 'job_history_' || c.class, t.relname::text,
+    SELECT c.parent, t.relname::text,
            CASE WHEN i.inhrelid IS NULL THEN 'detached' WHEN i.inhdetachpending THEN 'pending' ELSE 'attached' END
-      FROM (VALUES ('7d', 7), ('90d', 90)) AS c (class, days)
-      JOIN pg_class t ON t.relname ~ ('^job_history_' || c.class || '_[0-9]{8}$')
+      FROM history_classes_v1() c
+      JOIN pg_class t ON t.relname ~ ('^' || c.parent || '_[0-9]{8}$')
        AND t.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
        AND t.relowner = (SELECT relowner FROM pg_class WHERE oid = 'job_history'::regclass)  -- not somebody else's table
       LEFT JOIN pg_inherits i ON i.inhrelid = t.oid

@@ -6,9 +6,8 @@ AS $$
 BEGIN
     RETURN QUERY
     SELECT h.*
-      FROM holds h, workers w
+      FROM standing_holds h, workers w
      WHERE w.id = p_worker
-       AND (h.until IS NULL OR h.until > clock_timestamp())
        AND (h.scope = 'fleet'
             OR (h.scope = 'host' AND h.target = w.host)
             OR (h.scope = 'unit' AND h.target = w.unit)

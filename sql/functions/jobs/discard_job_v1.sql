@@ -19,9 +19,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 'not discarded: a trigger left the job as it was';
     END IF;
-    PERFORM :"schema".record_v1(ARRAY[ROW(
-        p_id, v_job.kind, 'discarded', v_job.attempts, NULL, NULL, clock_timestamp(), v_job.last_error, v_job.payload, NULL,
-        '90d'):::"schema".job_history]);
+    PERFORM :"schema".record_v1(ARRAY[:"schema".ended_v1(
+        v_job, 'discarded', v_job.last_error, '90d', v_job.payload)]);
     INSERT INTO :"schema".audit (actor, action, target, reason, job_ids, detail)
     VALUES (p_actor, 'discard', pg_catalog.concat('job ', p_id), p_reason, ARRAY[p_id], pg_catalog.jsonb_build_object('state', v_job.state));
     RETURN 'discarded';

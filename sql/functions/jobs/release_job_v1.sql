@@ -23,6 +23,7 @@ BEGIN
     IF FOUND AND NOT p_force THEN
         RETURN pg_catalog.format('alive: %s beat %s s ago', v_job.leased_by, round(v_beat::numeric, 1));
     END IF;
+    -- Not by flip_v1, which tells its caller that the database refused it by a warning alone: an operator is told by the error.
     UPDATE :"schema".jobs
        SET state = 'queued', attempts = greatest(attempts, 1) - 1, run_at = least(run_at, clock_timestamp()),
            leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
@@ -31,9 +32,8 @@ BEGIN
     IF NOT FOUND OR v_state = 'processing' THEN
         RETURN 'not released: a trigger left the job as it was';
     END IF;
-    PERFORM :"schema".record_v1(ARRAY[ROW(
-        p_id, v_job.kind, 'released', v_job.attempts, v_job.leased_by, v_job.leased_at, clock_timestamp(),
-        pg_catalog.concat_ws(': ', pg_catalog.concat('released by ', p_actor), p_reason), NULL, v_job.lease_token, '7d'):::"schema".job_history]);
+    PERFORM :"schema".record_v1(ARRAY[:"schema".ended_v1(
+        v_job, 'released', pg_catalog.concat_ws(': ', pg_catalog.concat('released by ', p_actor), p_reason), '7d')]);
     INSERT INTO :"schema".audit (actor, action, target, reason, job_ids, detail)
     VALUES (p_actor, 'release', pg_catalog.concat('job ', p_id), p_reason, ARRAY[p_id],
             pg_catalog.jsonb_build_object('leased_by', v_job.leased_by, 'leased_at', v_job.leased_at, 'forced', v_beat IS NOT NULL));

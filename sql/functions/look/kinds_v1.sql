@@ -26,7 +26,7 @@ AS $$
         SELECT k.kind, count(*) AS workers FROM workers w JOIN beats b ON b.worker_id = w.id, unnest(w.kinds) AS k (kind)
          WHERE lives_v1(b.beat_at) AND k.kind IS NOT NULL GROUP BY k.kind
     ), stopped AS (
-        SELECT EXISTS (SELECT FROM holds WHERE scope = 'fleet' AND (until IS NULL OR until > clock_timestamp())) AS fleet,
+        SELECT EXISTS (SELECT FROM standing_holds WHERE scope = 'fleet') AS fleet,
                held_kinds_v1() AS kinds
     ), named AS (
         SELECT kind, coalesce(c.queued, 0) AS queued, coalesce(c.due, 0) AS due, coalesce(c.processing, 0) AS processing,

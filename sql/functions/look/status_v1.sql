@@ -16,16 +16,14 @@ AS $$
         'leases', (SELECT coalesce(jsonb_agg(l), '[]') FROM leases_v1() l),
         'holds', (SELECT coalesce(jsonb_agg(to_jsonb(h) || jsonb_build_object(
                              'until', readable_v1(h.until), 'created', readable_v1(h.created)) ORDER BY h.created), '[]')
-                    FROM holds h
-                   WHERE h.until IS NULL OR h.until > clock_timestamp()),
+                    FROM standing_holds h),
         'workers', (SELECT coalesce(jsonb_agg(w), '[]') FROM workers_v1() w),
         'history_days_ready', history_days_ready_v1(),
         'history_drops', (SELECT jsonb_build_object('waiting', e.waiting, 'late', e.late, 'at', readable_v1(d.at),
                                                     'actor', d.actor, 'login', d.login, 'seconds', seconds_since_v1(d.at))
                             FROM (SELECT count(*) AS waiting, count(*) FILTER (WHERE right(partition, 8) < to_char(
-                                             (clock_timestamp() AT TIME ZONE 'UTC')::date - 2
-                                             - substring(parent FROM '[0-9]+')::integer, 'YYYYMMDD')) AS late
-                                    FROM expired_history_v1()) e
+                                             (clock_timestamp() AT TIME ZONE 'UTC')::date - 2 - days, 'YYYYMMDD')) AS late
+                                    FROM expired_history_v1() JOIN history_classes_v1() USING (parent)) e
                             LEFT JOIN history_drops d ON true),
         'schema', (SELECT jsonb_build_object('name', current_schema(), 'version', version) FROM worker_schema),
         'at', readable_v1(clock_timestamp()))

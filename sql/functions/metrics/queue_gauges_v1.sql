@@ -15,10 +15,9 @@ AS $$
         'counted_at', (SELECT date_part('epoch', readable_v1(counted_at)) FROM counted),
         'kinds', coalesce((SELECT kinds FROM counted), '[]'),
         'paused', (SELECT coalesce(jsonb_object_agg(target, date_part('epoch', readable_v1(created))), '{}')
-                     FROM holds WHERE scope = 'kind' AND (until IS NULL OR until > clock_timestamp())),
+                     FROM standing_holds WHERE scope = 'kind'),
         'holds', (SELECT coalesce(jsonb_object_agg(scope, n), '{}')
-                    FROM (SELECT scope, count(*) AS n FROM holds
-                           WHERE until IS NULL OR until > clock_timestamp() GROUP BY scope) h),
+                    FROM (SELECT scope, count(*) AS n FROM standing_holds GROUP BY scope) h),
         'workers', (SELECT coalesce(jsonb_object_agg(state, n), '{}')
                       FROM (SELECT CASE WHEN lives_v1(beat_at) THEN state
                                         ELSE 'silent' END AS state, count(*) AS n

@@ -3,5 +3,5 @@ CREATE OR REPLACE FUNCTION held_kinds_v1() RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 AS $$
 BEGIN
-    RETURN ARRAY(SELECT target FROM holds WHERE scope = 'kind' AND (until IS NULL OR until > clock_timestamp()));
+    RETURN ARRAY(SELECT target FROM standing_holds WHERE scope = 'kind');
 END $$;

@@ -22,7 +22,5 @@ BEGIN
         RETURN QUERY SELECT * FROM return_dead_v1(v_ids, p_error);
         PERFORM wake_v1();
     END IF;
-    DELETE FROM workers w
-     WHERE w.id = p_worker AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = p_worker);
-    PERFORM forget_drains_v1();
+    PERFORM remove_workers_v1(ARRAY[p_worker]);
 END $$;

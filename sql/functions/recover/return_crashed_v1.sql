@@ -15,7 +15,7 @@ DECLARE
     v_rows job_history[];
 BEGIN
     WITH owned AS (
-        SELECT j.*, h.held, least(greatest(j.crashes, 0), 1000000) + 1 AS crash
+        SELECT j AS job, j.*, h.held, least(greatest(j.crashes, 0), 1000000) + 1 AS crash
           FROM unnest(p_ids, p_held) h (id, held), jobs j WHERE j.id = h.id AND j.state || '' = 'processing'
     ), judged AS (
         SELECT o.*, p_refused IS NOT NULL OR o.held = 1 AND o.crash >= 3 AS poison,
@@ -35,17 +35,10 @@ BEGIN
                leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
           FROM judged o
          WHERE j.id = o.id
-    ), counted AS (
-        INSERT INTO leases_returned AS r (kind, crashed, poison)
-        SELECT o.kind, count(*) FILTER (WHERE NOT o.poison), count(*) FILTER (WHERE o.poison)
-          FROM judged o GROUP BY o.kind ORDER BY o.kind  -- two at once, in the same order: no deadlock
-        ON CONFLICT (kind) DO UPDATE  -- a sum at its end stays there
-           SET crashed = least(r.crashed, 9223372036854775807 - excluded.crashed) + excluded.crashed,
-               poison = least(r.poison, 9223372036854775807 - excluded.poison) + excluded.poison
     )
-    SELECT array_agg(ROW(o.id, o.kind, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.attempts, o.leased_by, o.leased_at,
-                         clock_timestamp(), o.error, NULL, o.lease_token, '7d')::job_history)
+    SELECT array_agg(ended_v1(o.job, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.error, '7d'))
       INTO v_rows FROM judged o;
+    PERFORM count_ended_v1(array_agg(r.kind), array_agg(r.outcome), array_agg(1::bigint)) FROM unnest(v_rows) r;
     PERFORM record_v1(v_rows);
     RETURN QUERY SELECT r.id, r.kind, r.outcome FROM unnest(v_rows) r;
 END $$;

@@ -6,9 +6,11 @@
 --   failed, poison   processing → failed
 --   released         processing → queued as it was, or so many seconds from now (p_delays); the attempt is given back (see
 --                    return_crashed_v1 on run_at)
--- A row of the history goes with each, unless its kind keeps none. Commits synchronously, whatever the session says:
--- what was settled must survive a crash of the database. Called by the main thread behind its lease, by job.transaction()
--- on the handler's own connection, and by the control thread.
+-- A row of the history goes with each, unless its kind keeps none. Commits synchronously, whatever the session says: what was
+-- settled must survive a crash of the database. Called by the main thread in front of its lease, by job.transaction() on the
+-- handler's own connection (settle_within_v1), and by both threads for what a turn didn't settle (settle_soon_v1). How a lease
+-- is given back, and what a row of the history has, stand here as well as in flip_v1, return_crashed_v1, release_job_v1 and
+-- ended_v1: a function for it would be called for each job, which costs each a microsecond.
 CREATE OR REPLACE FUNCTION settle_v1(
     p_ids bigint[], p_tokens uuid[], p_outcomes text[], p_delays double precision[], p_errors text[], p_retentions text[]
 ) RETURNS SETOF bigint

@@ -5,7 +5,5 @@ CREATE OR REPLACE FUNCTION unregister_v1(p_worker uuid, p_strays uuid[]) RETURNS
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
     SELECT release_strays_v1(p_worker, p_strays);
-    DELETE FROM workers w
-     WHERE w.id = p_worker AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = p_worker);
-    SELECT forget_drains_v1();
+    SELECT remove_workers_v1(ARRAY[p_worker]);
 $$;
