@@ -5,8 +5,8 @@
 --      hold. The gate is never taken exclusively, which would stall the fleet behind one stuck lease. Who reads the table,
 --      as a dump does for hours, has a lock of another mode: nobody waits for him. Nor for who has the right lock without
 --      the right to lease: PREPARE locks the tables of its statement, and asks for no right to them.
---   2. a job starts within 400 ms of its lease query, or after one more look at the holds (start_v1): wait until no
---      lease of the scope is younger than 800 ms. The rest is for a worker that stands still before the handler's first line.
+--   2. a job starts within 200 ms of its lease query, or within 400 ms of one more look at the holds (start_v1): wait until
+--      no lease of the scope is younger than 800 ms. The rest is for a worker that stands still before the handler's first line.
 --      A lease of the future (an UPDATE, a clock that was set back) counts as granted just now. The clock is asked once
 --      which leases are young, and how long to wait for them; then sleeps are counted, each of which lasts as long as it
 --      says or longer: so the clock may be set meanwhile.

@@ -1,5 +1,5 @@
 -- The leases that a hold of this scope is about. Always by the index of the leases, whatever the planner's statistics
--- say: the operator waits. Called by barrier_v1, and by drain and pause-kind --wait.
+-- say: the operator waits. Called by barrier_v1 and leases_v1.
 CREATE OR REPLACE FUNCTION in_scope_v1(p_scope text, p_target text) RETURNS TABLE (
     id bigint, kind text, leased_by text, leased_at timestamptz, lease_expires_at timestamptz, attempts integer, worker_id uuid)
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off

@@ -8,10 +8,10 @@
 -- pooler's, whose locks are none of ours. Jobs of p_skip are passed over. p_careful is for the turn after one that the database
 -- refused, with p_most 1: it finds out whether the one job that it would lease is the cause.
 --
--- Returns no row if a hold covers the worker, or its row in workers is gone. Else the first row is a report, and each other row is
--- a leased job. A job has the number of its range (from 1), which stands for its kind. Its content is its payload, or null
--- unless that is certain to be short: so the answer fits the buffers of a socket that nobody reads, and no row's text can make the
--- lease fail (see payloads_v1). The report has content alone, a JSON object:
+-- Returns no row if a hold covers the worker, or its row in workers is gone. Else the first row is a report, and each other row
+-- is a leased job. A job has the number of its range (from 1), which stands for its kind. Its content is its payload, or null
+-- unless that is certain to be short: so the answer fits the buffers of a socket that nobody reads, and no row's text can make
+-- the lease fail (see payloads_v1). The report has content alone, a JSON object:
 --   now_us   the database's clock at the look, in microseconds since 1970
 --   took_us  how many microseconds the looks took
 --   visited  how many of the ranges were looked at to their end
@@ -19,7 +19,8 @@
 --   walked   pairs of a range of several priorities and a priority, up to which it gave nothing: the next turn shall go on
 --            behind it, so that no turn takes long
 --   refused  null; or, if p_careful, the job that the database refuses to lease: its range and id, and why
--- A column that tells the two apart, or columns of the report's own, would cost each job 0.1 to 0.2 microseconds; this costs a turn 2.
+-- A column that tells the two apart, or columns of the report's own, would cost each job 0.1 to 0.2 microseconds; this costs a
+-- turn 2.
 --
 -- The gate: a lock of the table gate, taken by a statement of its own before the one that leases. Each statement here
 -- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold

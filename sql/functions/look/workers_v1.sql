@@ -1,4 +1,4 @@
--- The workers, one JSON object each; `silent` if one didn't beat for 30 s, or has no beat.
+-- The workers, one JSON object each; `silent` if its last beat doesn't say that it lives (lives_v1), or if it has none.
 CREATE OR REPLACE FUNCTION workers_v1() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

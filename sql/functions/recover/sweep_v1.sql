@@ -3,12 +3,12 @@
 --   released         leases of this worker whose answers it never got: those of p_strays (release_strays_v1)
 --   crashed, poison  leases that expired, of any kind and any worker, at most p_limit; one without an expiry counts as
 --                    expired. Not one that its owner says to have finished, in a beat of the last 10 s: somebody had
---                    locked the row, and it is about to be settled. Looks p_back seconds back (null: from the first on): behind lie dead index entries, which
---                    pile up while somebody holds a snapshot, so the worker looks at all of them less often the longer
---                    that takes. Not at all with p_back 0: a worker that has just found the database again, or that its
+--                    locked the row, and it is about to be settled. Looks p_back seconds back (null: from the first on):
+--                    behind lie dead index entries, which pile up while somebody holds a snapshot, so the worker looks
+--                    at all of them less often the longer that takes. Not at all with p_back 0: a worker that has just found the database again, or that its
 --                    clock was set, gives the others, who have to find that too, the time to renew.
--- p_earliest is what this clock shows at least, in seconds since 1970, as the caller's own clock has it: nothing expires
--- before that. If somebody sets this clock ahead, the sweep that comes before the caller knows returns nothing.
+-- p_earliest is what this clock shows at least, in seconds since 1970, as the caller's own clock has it: no lease
+-- that ends later counts as expired. If somebody sets this clock ahead, the sweep that comes before the caller knows returns nothing.
 -- With p_back null, leases of the kinds p_kinds, which last p_seconds, are shortened if they end too late (shorten_leases_v1).
 -- Holds that reached their end are taken away, and what they had marked paused goes back into the queue.
 -- One row that somebody has locked, or that the database refuses to change, keeps no other from any of this.

@@ -1,5 +1,6 @@
 -- Wakes the workers at commit. p_anew: what became runnable may lie behind the point where a worker's last scan ended (see
--- lease_v1), so let it look from the start. Called by each function that makes jobs runnable, and by the trigger on jobs.
+-- lease_v1), so let it look from the start. Called by the trigger on jobs, and by each function that makes jobs runnable but
+-- settle_v1: what a worker gives back or will retry is found when it, or another one, looks again.
 -- A commit with a NOTIFY fails once the server's queue of them is full (a session that listens and stays in a transaction
 -- keeps them all), and nobody could catch that: so none is sent from the half on. Workers find the jobs by polling, which they do
 -- twice a second from a quarter on (wakes_come_v1).

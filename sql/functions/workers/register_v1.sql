@@ -1,4 +1,5 @@
--- A worker's rows, at its start and again if it finds one of them gone. Called by the control thread.
+-- A worker's rows, at its start and again if it finds one of them gone. Called at a worker's start, later by its control
+-- thread.
 CREATE OR REPLACE FUNCTION register_v1(
     p_id uuid, p_host text, p_pid integer, p_machine_id text, p_boot_id text, p_pid_namespace bigint,
     p_start_ticks bigint, p_unit text, p_invocation_id text, p_version text, p_schema_version integer, p_kinds text[]
