@@ -8,7 +8,7 @@ from enum import Enum
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.selection import Selection
-from shithubd_worker.turn.settling import Settler
+from shithubd_worker.turn.settling import Settler, told_apart
 from shithubd_worker.turn.tray import Tray
 from shithubd_worker.turn.upkeep import Upkeep
 from shithubd_worker.turn.wire import Answer, Wire
@@ -111,15 +111,16 @@ class Exchange:
         again = self._selection.learn(answer)
         for kind, job, why in answer.refused:
             self._settler.refused(kind, job, "to lease it", why)
-        settled = self._settler.answered(self._queue, answer.turn.settles.finished, answer.lost)
+        settled, late = told_apart(answer.turn.settles.finished, answer.lost)
         try:
+            self._settler.record_lost(self._queue, late)
             if ahead:
                 self._settler.resolve(self._queue)
                 self._upkeep.do_what_is_due(idle=not self._tray.leased)
                 if self._worth_sending_ahead(answer):
                     self._send()
         finally:
-            self._settler.report(settled)
+            self._settler.report(settled, late)
             self._metrics.leased(answer.leases, answer.received_at - asked_at)
         return again
 
