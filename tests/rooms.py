@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import uuid4
@@ -39,6 +40,7 @@ class Rooms:
         grace: float = 25.0,
         until_empty: bool = False,
         reached: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         timeouts = {"k": 60.0} if timeouts is None else timeouts
         self.identity = replace(identify(), id=uuid4())
@@ -48,7 +50,7 @@ class Rooms:
             self.beat.register(self.identity, list(timeouts))
         self.metrics = Metrics(list(timeouts), self.identity.leased_by)
         self.clock, self.tray, self.stop, self.progress = Clock(lambda _: None), Tray(), Stop(grace), Progress()
-        self.selection = Selection(list(timeouts), self.clock, window, until_empty=until_empty)
+        self.selection = Selection(list(timeouts), self.clock, window, until_empty=until_empty, monotonic=monotonic)
         self.settler = Settler(self.identity.leased_by, self.tray, self.metrics)
         self.upkeep = Upkeep(self.queue, self.clock, timeouts, drop=False)
         wire = Wire(self.queue, timeouts, pooled=False)
