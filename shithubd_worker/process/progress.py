@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.model import Hold
+from shithubd_worker.model import Hold, WorkerState
 
 
 @dataclass
@@ -31,27 +31,27 @@ class Progress:
         """Did the database answer the last thing that either thread asked?"""
         return self.database_up and not self.away
 
-    def word(self, stop: Stop, *, answered: bool = False) -> str:
-        """What the worker is doing: a `model.WorkerState`. `answered`: as it is if the control thread, which tells
-        the database this word, gets an answer now."""
+    def word(self, stop: Stop, *, answered: bool = False) -> WorkerState:
+        """What the worker is doing. `answered`: as it is if the control thread, which tells the database this word,
+        gets an answer now."""
         attempt = self.attempt
         if stop.wanted:
-            return "stopping"
+            return WorkerState.STOPPING
         if not (self.database_up if answered else self.reached):
-            return "reconnecting"
+            return WorkerState.RECONNECTING
         if attempt is not None and not attempt.over:
-            return "running"
+            return WorkerState.RUNNING
         if self.trouble:
-            return "pausing"
-        return "held" if self.holds else "idle"
+            return WorkerState.PAUSING
+        return WorkerState.HELD if self.holds else WorkerState.IDLE
 
     def is_up(self) -> bool:
         """For a scrape: has this worker reached its database, and does it still?"""
         return self.ready and self.reached
 
-    def state(self, stop: Stop) -> str:
+    def state(self, stop: Stop) -> WorkerState:
         """For a scrape: the word, once there is one."""
-        return self.word(stop) if self.ready else "starting"
+        return self.word(stop) if self.ready else WorkerState.STARTING
 
     def running(self) -> tuple[str, float] | None:
         """For a scrape: which kind runs now, and for how many seconds."""
