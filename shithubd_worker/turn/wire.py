@@ -220,8 +220,8 @@ class Wire:
         if not values:  # held
             return answer
         kinds = [each.kind for each in turn.ranges]
-        (_, _, report, *_), *jobs = values
-        _learn(answer, kinds, json.loads(report))
+        jobs = iter(values)
+        _learn(answer, kinds, json.loads(next(jobs)[2]))
         batch = Batch(turn.token, turn.sent_at, answer.now)
         for job, at, payload, attempt, max_attempts, crashes, priority, run_at in jobs:
             answer.leases.append(

@@ -107,7 +107,7 @@ def code(path: Path) -> str:
     return re.sub(r"--[^\n]*", "", path.read_text())
 
 
-FUNCTIONS = {re.sub(r"^\d+_", "", path.stem): code(path) for path in (SQL / "functions").rglob("*.sql")}
+FUNCTIONS = {path.stem: code(path) for path in (SQL / "functions").rglob("*.sql")}
 
 
 def said(function: str, pattern: str) -> float:
