@@ -321,7 +321,8 @@ class Attempt:
         if why == "lost" and self.lost:
             return Outcome(How.LEASE_LOST, "given up: the lease was lost")
         # A control thread that was starved of the interpreter may have asked in the last moment before this.
-        waited = 0.0 if self.asked_at is None else self._clock() - self.asked_at
+        asked_at = self.asked_at  # once: that thread may be answered just now
+        waited = 0.0 if asked_at is None else self._clock() - asked_at
         if why == "lost" and (self.unreachable or waited > self.kind.lease_timeout / 10):
             because = "the database is away" if self.unreachable else "the database didn't do it in time"
             return Outcome(How.LEASE_LOST, f"given up: the lease could not be renewed, {because}")

@@ -242,7 +242,7 @@ class Worker:
 
     def _strays(self) -> list[str]:
         """The tokens of lease queries whose answers were not read."""
-        return self._upkeep.strays + ([self._tray.ahead[0]] if self._tray.ahead else [])
+        return self._upkeep.strays + self._tray.unanswered
 
     def _reload(self) -> None:
         """In the control thread, also while a handler runs. Raises ConfigError, and then nothing has changed."""

@@ -14,7 +14,7 @@ from shithubd_worker.turn.frontier import Frontier
 from shithubd_worker.turn.prefetch import Pace
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.shares import Shares
-from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.tray import Ahead, Tray
 from shithubd_worker.turn.upkeep import Upkeep
 from shithubd_worker.turn.wire import Answer, Turn, Turns
 
@@ -195,7 +195,7 @@ class Exchange:
             self._skip(now),
             careful,
         )
-        self._tray.ahead = (turn.token, turn.sent_at)
+        self._tray.ahead = Ahead(turn.token, turn.sent_at)
         try:
             self._turns.send(turn)
         except BaseException:

@@ -56,12 +56,11 @@ class Relief:
             self.give_back()
         self.settle_finished()
         ahead = tray.ahead
-        if ahead is None or ahead is tray.ahead_given_back:
+        if ahead is None or ahead.given_back:
             return
-        if now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
+        if now - ahead.sent_at >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
             # Nothing found: it may not have been committed yet, so look again, for a while.
             self._strays_at = now + STRAYS_AGAIN_SECONDS
-            found = self._beat.release_strays(self._worker, ahead[0])
+            found = self._beat.release_strays(self._worker, ahead.token)
             tray.given_back += len(found)
-            if found or now - ahead[1] >= AHEAD_ANSWERED_SECONDS:
-                tray.ahead_given_back = ahead
+            ahead.given_back = bool(found) or now - ahead.sent_at >= AHEAD_ANSWERED_SECONDS

@@ -57,7 +57,7 @@ PURE = {
     "turn/frontier.py": {"collections", "math", "typing"},
     "turn/prefetch.py": {"collections", "math"},
     "turn/shares.py": set(),
-    "turn/tray.py": {"collections", "typing"},
+    "turn/tray.py": {"collections", "dataclasses", "typing"},
 }
 LIBRARIES = {
     "click": {"cli"},
