@@ -17,7 +17,7 @@ LONGEST_MESSAGE = 4096  # characters
 LONGEST_STACK = 2048
 LONGEST_CAUSE = 512
 MOST_OTHERS = 4  # causes, and members of a group
-_PACKAGE = __file__.rpartition("/")[0]
+_PACKAGE = __file__.removesuffix("attempt/raised.py")
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def _as_stood(frames: list[traceback.FrameSummary]) -> str:
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:
-    return frame.filename.rpartition("/")[0] == _PACKAGE  # the forge's handlers are in a folder of their own
+    return frame.filename.startswith(_PACKAGE) and not frame.filename.startswith(f"{_PACKAGE}handlers/")  # the forge's
 
 
 def _said(error: BaseException, *, named: bool = True) -> str:

@@ -15,7 +15,7 @@ from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.dead_man import DeadMan, Timer
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.process.progress import Progress
-from shithubd_worker.process.worker import Worker
+from shithubd_worker.process.runner import Runner
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
 from shithubd_worker.timing import START_WITHIN_SECONDS
@@ -112,9 +112,9 @@ def test_an_interrupt_behind_the_first_line_is_one():
 def test_the_dead_man_is_armed_for_a_run_that_may_begin_and_never_for_a_lease_that_is_over(monkeypatch, age):
     armed = []
     monkeypatch.setattr(Timer, "set", lambda _timer, at: armed.append(at - NOW))
-    worker = SimpleNamespace(
+    runner = SimpleNamespace(
         _progress=Progress(), _dead_man=DeadMan(lambda: NOW), _process_state=MagicMock(), _ledger=MagicMock()
     )
-    outcome = Worker._run(worker, prepared(age=age))
+    outcome = Runner._run(runner, prepared(age=age))
     assert (outcome is None, len(armed)) == (age == OVER, age != OVER)
     assert all(seconds > TIMEOUT / 2 for seconds in armed)
