@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -154,6 +155,12 @@ def signals_elsewhere() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ring_main() -> None:
+    """From any thread: have the main thread look at its deadlines now. Not by SIGALRM: a handler may have made it
+    deadly."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGURG)
 
 
 def end_process(code: int) -> None:

@@ -24,7 +24,7 @@ from shithubd_worker.host.identity import is_dead
 from shithubd_worker.host.signals import Stop, Wakeup
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Identity
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.settings.config import Config
 from shithubd_worker.telemetry import logs
 from shithubd_worker.timing import DEAF_SECONDS

@@ -17,7 +17,7 @@ from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, Stop
 from shithubd_worker.model import Finished, How, Lease, Outcome
 from shithubd_worker.process.patience import Patience
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.registry import Kind
 from shithubd_worker.settings.config import Config
 from shithubd_worker.timing import STAND_DOWN_SECONDS

@@ -26,10 +26,20 @@ from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, Stop, Wakeup, signals_elsewhere
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.control import Control
+from shithubd_worker.process.duties.asking import Asking
+from shithubd_worker.process.duties.clock_look import ClockLook
+from shithubd_worker.process.duties.deadlines import Deadlines
+from shithubd_worker.process.duties.ending import Ending
+from shithubd_worker.process.duties.hearing import Hearing
+from shithubd_worker.process.duties.heartbeat import Heartbeat
+from shithubd_worker.process.duties.outage import Outage
+from shithubd_worker.process.duties.reloading import Reloading
+from shithubd_worker.process.duties.renewal import Renewal
+from shithubd_worker.process.duties.supervision import Supervision
 from shithubd_worker.process.line import Line
 from shithubd_worker.process.patience import Patience
-from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.runner import Runner
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.registry import Kind
 from shithubd_worker.settings.config import LIVE, Config
 from shithubd_worker.telemetry import logs
@@ -42,6 +52,7 @@ from shithubd_worker.timing import (
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.frontier import Frontier
 from shithubd_worker.turn.prefetch import Pace
+from shithubd_worker.turn.relief import Relief
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.shares import Shares
 from shithubd_worker.turn.tray import Tray
@@ -161,24 +172,43 @@ class Worker:
             wake_control=self._ears.wake,
             metrics=metrics,
         )
-        self._control = Control(
-            beat=self._beat,
-            clock=self._clock,
-            identity=self._identity,
-            kinds=list(self._kinds),
-            shortest_lease=min(timeouts.values(), default=300.0),
-            progress=self._progress,
-            stop=self._stop,
-            ears=self._ears,
+        relief = Relief(self._beat, self._identity.id, self._tray, self._settler)
+        outage = Outage(self._beat, self._progress, self._wakeup.wake, metrics)
+        heartbeat = Heartbeat(self._beat, self._identity, list(self._kinds), self._progress, self._stop, self._settler)
+        supervision = Supervision(self._systemd, self._progress, self._stop)
+        hearing = Hearing(
+            self._ears,
+            self._stop,
+            reload=Reloading(self._reload, self._systemd, supervision, self._wakeup.wake),
             wake_main=self._wakeup.wake,
-            reload=self._reload,
-            systemd=self._systemd,
-            dead_man=self._dead_man,
+            beat_now=heartbeat.hurry,
+        )
+        deadlines = Deadlines(
+            self._progress,
+            self._stop,
+            self._dead_man,
             lethal=self._process_state.lethal,
-            metrics=metrics,
-            tray=self._tray,
-            settler=self._settler,
-            strays=self._strays,
+            end=Ending(
+                self._beat, self._identity.id, relief, strays=self._strays, metrics=metrics, systemd=self._systemd
+            ),
+        )
+        asking = Asking(
+            self._beat,
+            self._progress,
+            outage,
+            ClockLook(self._beat, self._clock, self._wakeup.wake),
+            Renewal(self._beat, self._progress, self._clock, outage, self._dead_man, metrics),
+            relief,
+            heartbeat,
+        )
+        self._control = Control(
+            self._beat,
+            self._ears,
+            self._progress,
+            self._tray,
+            self._settler,
+            shortest_lease=min(timeouts.values(), default=300.0),
+            duties=[hearing, deadlines, asking, supervision],
         )
         metrics.watch(self.state, self._progress.running, self._progress.is_up)
 

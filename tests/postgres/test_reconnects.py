@@ -16,7 +16,7 @@ from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import Stop, Wakeup
 from shithubd_worker.process import line
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.settings.config import Config
 
 OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"
