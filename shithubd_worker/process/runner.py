@@ -6,29 +6,24 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import psycopg
-
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import lost
+from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, Stop
 from shithubd_worker.model import Finished, How, Lease, Outcome
+from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.registry import Kind
-from shithubd_worker.settings.config import Config
 from shithubd_worker.timing import STAND_DOWN_SECONDS
 from shithubd_worker.turn.exchange import Exchange
-from shithubd_worker.turn.frontier import Frontier
-from shithubd_worker.turn.prefetch import Pace
+from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.settling import Settler
-from shithubd_worker.turn.shares import Shares
 from shithubd_worker.turn.tray import Tray
 from shithubd_worker.turn.unstarted import Unstarted
-from shithubd_worker.turn.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from shithubd_worker.telemetry.metrics import Metrics
@@ -40,7 +35,7 @@ class Runner:
     def __init__(
         self,
         kinds: Mapping[str, Kind],
-        config: Callable[[], Config],
+        config: LiveConfig,
         *,
         queue: QueueSession,
         ledger: HandlerSession,
@@ -48,10 +43,7 @@ class Runner:
         exchange: Exchange,
         unstarted: Unstarted,
         settler: Settler,
-        upkeep: Upkeep,
-        frontier: Frontier,
-        pace: Pace,
-        shares: Shares,
+        selection: Selection,
         patience: Patience,
         progress: Progress,
         stop: Stop,
@@ -69,10 +61,7 @@ class Runner:
         self._exchange = exchange
         self._unstarted = unstarted
         self._settler = settler
-        self._upkeep = upkeep
-        self._frontier = frontier
-        self._pace = pace
-        self._shares = shares
+        self._selection = selection
         self._patience = patience
         self._progress = progress
         self._stop = stop
@@ -118,14 +107,14 @@ class Runner:
         for kind, each in seconds.items():
             self._metrics.ran(kind, each)
             spent = sum(each) + between * len(each) / jobs
-            self._pace.ran(kind, jobs=len(each), seconds=spent, too_many=given_back > 0)
-            self._shares.ran(kind, spent)
+            self._selection.ran(kind, jobs=len(each), seconds=spent, too_many=given_back > 0)
 
     def _process(self, lease: Lease) -> float | None:
         """One leased job; how many seconds it took. What came of it is on the tray then, unless it settled itself.
         None if it may not start any more: then nothing has happened."""
         kind = self._kinds[lease.kind]
-        attempt = Attempt(kind, lease, config=self._config(), database=self._ledger, stop=self._stop, alarm=self._alarm)
+        config = self._config.now
+        attempt = Attempt(kind, lease, config=config, database=self._ledger, stop=self._stop, alarm=self._alarm)
         outcome = attempt.prepare() or self._run(attempt)
         if outcome is None:
             return None
@@ -165,19 +154,15 @@ class Runner:
         try:
             self._exchange.finish()
             self._queue.value("channel_v1")
-        except psycopg.Error as error:
+        except DatabaseError as error:
             if not lost(error):
                 return False  # if that stays, the next turn shows it; what the handler came to isn't on the tray yet
-            self._upkeep.database_is_back()
-            self._frontier.anew()
+            self._exchange.database_is_back()
             return True
         return False
 
     def _wait(self, reason: str) -> None:
         """A handler was refused connections, memory or disk: settle, give back what is at hand, and pause."""
         self._short = None
-        self._exchange.finish()
-        self._unstarted.give_back(self._tray.take_leased())
-        self._tray.doubtful.extend(self._tray.take_finished())
-        self._settler.resolve(self._queue)
+        self._exchange.put_down()
         self._patience.short(reason)

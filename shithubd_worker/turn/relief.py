@@ -9,7 +9,7 @@ from uuid import UUID
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.model import NOT_STARTED, Finished
+from shithubd_worker.model import Finished
 from shithubd_worker.timing import (
     AHEAD_ANSWERED_SECONDS,
     GIVE_BACK_AFTER_SECONDS,
@@ -61,9 +61,9 @@ class Relief:
             self._settler.settle(self._beat, finished)
 
     def _give_back(self) -> None:
-        given_back = [Finished(lease, NOT_STARTED, "none", 0.0) for lease in self._tray.take_leased()]
-        self._tray.given_back += len(given_back)
-        self._tray.finished.extend(given_back)
+        leases = self._tray.take_leased()
+        self._tray.given_back += len(leases)
+        self._tray.give_back(leases)
 
     def _empty_tray(self, now: float) -> None:
         tray = self._tray

@@ -9,10 +9,10 @@ from test_reconnects import cut_off  # noqa: F401 (a fixture)
 from test_refusals import HANDLERS, enqueue, gone, outcomes, refuse
 from test_returning import without_a_history
 
+from shithubd_worker import backoff
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
-from shithubd_worker.process import line
 
 OURS = "ALTER TABLE job_history ADD CONSTRAINT ours CHECK (outcome <> 'ok')"
 
@@ -115,13 +115,12 @@ def test_a_connection_that_can_not_listen_is_not_kept(any_database):
 
 
 def test_a_pause_counts_as_progress_and_ends_with_the_grace(cut_off, monkeypatch):  # noqa: F811
-    made, stop = cut_off
     waits = []
-    monkeypatch.setattr(line.select, "select", lambda *_: (waits.append(_[3]), [[made._wakeup]])[1])
-    monkeypatch.setattr(line.backoff, "reconnect", lambda *_: 5.0)
-    made._progress.ticked_at = 0.0
-    made.pause(9, "no disk")
-    assert made._progress.ticked_at > 0.0
-    stop.hear(main=True)  # whose grace is 0
-    made.pause(9, "no disk")
+    cut_off.waits(waits.append)
+    monkeypatch.setattr(backoff, "reconnect", lambda *_: 5.0)
+    cut_off.progress.ticked_at = 0.0
+    cut_off.patience.short("no disk")
+    assert cut_off.progress.ticked_at > 0.0
+    cut_off.stop.hear(main=True)
+    cut_off.patience.short("no disk")
     assert waits == [5.0, 0.0]

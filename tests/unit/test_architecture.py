@@ -33,16 +33,7 @@ FLOORS = (
 # What a handler may know of the package: what it raises, what it is given, and how it is registered.
 HANDLERS_IMPORT = {"errors", "registry", "job", "handlers", ""}
 # Those outside of database/ and the handlers who speak psycopg: the others ask the sessions of database/.
-SPEAK_PSYCOPG = {
-    "client.py",
-    "process/line.py",
-    "process/runner.py",
-    "process/worker.py",
-    "telemetry/queue_gauges.py",
-    "turn/unstarted.py",
-    "turn/upkeep.py",
-    "turn/wire.py",
-}
+SPEAK_PSYCOPG = {"client.py", "telemetry/queue_gauges.py", "turn/wire.py"}
 # Nothing in them touches a socket, a process, a signal or a file: the libraries that they import.
 PURE = {
     "errors.py": {"datetime"},
@@ -53,6 +44,7 @@ PURE = {
     "database/arrays.py": {"collections", "typing"},
     "database/clock.py": {"collections", "math", "threading"},
     "database/sqlstates.py": {"enum"},
+    "turn/caution.py": {"collections"},
     "turn/damping.py": {"collections", "math"},
     "turn/frontier.py": {"collections", "math", "typing"},
     "turn/prefetch.py": {"collections", "math"},
@@ -145,7 +137,7 @@ def test_a_file_imports_only_from_floors_below_its_own(name):
         for other in rooms_that(name, types=True) - {"", room(name), "handlers"}
         if floor(other) >= floor(room(name))
     }
-    assert higher == ({"process"} if name == "turn/exchange.py" else set())
+    assert higher == set()
 
 
 def test_within_a_package_imports_run_one_way():
@@ -229,7 +221,6 @@ def test_no_file_is_too_long_to_read():
         "connection.py",
         "holds.py",
         "metrics.py",
-        "worker.py",
     }
     assert longer(shipped.SQL.rglob("*.sql"), LONGEST_FILE) == set()
 
@@ -254,9 +245,8 @@ def test_nothing_is_made_of_too_many_things():
                     if isinstance(each, ast.FunctionDef) and each.name == "__init__":
                         taken[node.name] = len(each.args.args) + len(each.args.kwonlyargs) - 1
     assert {name for name, count in taken.items() if count > MOST_ARGUMENTS} == {
-        "Control",
-        "Exchange",
-        "Line",
+        "Loop",
+        "Presence",
         "Runner",
     }
 

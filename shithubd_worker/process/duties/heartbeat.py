@@ -39,6 +39,11 @@ class Heartbeat:
         self._beat_at = 0.0
         self._shown: object = None
 
+    def first(self) -> list[Hold]:
+        """Of a worker that has just registered, by the main thread, before the control thread runs: what holds it."""
+        holds = self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
+        return holds
+
     def hurry(self) -> None:
         """Beat at the next tick."""
         self._beat_at = 0.0
