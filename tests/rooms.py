@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import uuid4
@@ -11,7 +12,7 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
-from shithubd_worker.host.signals import Stop, Wakeup
+from shithubd_worker.host.signals import SelfPipe, Stop
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.reconnect import Reconnect
 from shithubd_worker.process.shared import Progress
@@ -39,6 +40,7 @@ class Rooms:
         grace: float = 25.0,
         until_empty: bool = False,
         reached: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         timeouts = {"k": 60.0} if timeouts is None else timeouts
         self.identity = replace(identify(), id=uuid4())
@@ -48,12 +50,12 @@ class Rooms:
             self.beat.register(self.identity, list(timeouts))
         self.metrics = Metrics(list(timeouts), self.identity.leased_by)
         self.clock, self.tray, self.stop, self.progress = Clock(lambda _: None), Tray(), Stop(grace), Progress()
-        self.selection = Selection(list(timeouts), self.clock, window, until_empty=until_empty)
+        self.selection = Selection(list(timeouts), self.clock, window, until_empty=until_empty, monotonic=monotonic)
         self.settler = Settler(self.identity.leased_by, self.tray, self.metrics)
         self.upkeep = Upkeep(self.queue, self.clock, timeouts, drop=False)
         wire = Wire(self.queue, timeouts, pooled=False)
         self.exchange = Exchange(wire, self.tray, self.selection, self.settler, self.upkeep, self.stop, self.metrics)
-        self.bell = Wakeup()
+        self.bell = SelfPipe()
         self.sleep = Sleep(self.queue, self.selection, self.bell, self.metrics)
         self.found: list[str] = []  # each time that the database was found again
         self.reconnect = Reconnect(

@@ -116,7 +116,7 @@ def stands_at(frame: types.FrameType | None) -> str:
     callers = (
         number
         for number, (caller, called) in enumerate(pairwise(frames), start=1)
-        if caller.filename == f"{_PACKAGE}/attempt.py" and not _is_ours(called)
+        if caller.filename == f"{_PACKAGE}attempt/attempt.py" and not _is_ours(called)
     )
     return _as_stood(frames[next(callers, 0) :])
 

@@ -17,9 +17,9 @@ from typing import Protocol
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.errors import EXIT_ERROR
 from shithubd_worker.host.dead_man import SIGNAL
-from shithubd_worker.host.signals import Wakeup, end_process
+from shithubd_worker.host.signals import SelfPipe, end_process
 from shithubd_worker.process.shared import Progress
-from shithubd_worker.timing import QUICK_TICK_SECONDS, TICK_SECONDS
+from shithubd_worker.timing import QUICK_TICK_SECONDS, tick
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
 
@@ -40,7 +40,7 @@ class Control(threading.Thread):
     def __init__(
         self,
         beat: ControlSession,
-        ears: Wakeup,
+        ears: SelfPipe,
         progress: Progress,
         tray: Tray,
         settler: Settler,
@@ -54,7 +54,7 @@ class Control(threading.Thread):
         self._progress = progress
         self._tray = tray
         self._settler = settler
-        self._tick = min(TICK_SECONDS, shortest_lease / 10)
+        self._tick = tick(shortest_lease)
         self._duties = duties
         self._finished = False
 

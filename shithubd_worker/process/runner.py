@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from shithubd_worker.attempt.attempt import Attempt
+from shithubd_worker.attempt.outcome import Result, Settle
 from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, Stop
-from shithubd_worker.model import Finished, How, Lease, Outcome
+from shithubd_worker.model import Finished, Lease
 from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.registry import Kind
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import STAND_DOWN_SECONDS
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
 from shithubd_worker.turn.unstarted import Unstarted
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
 
 
 class Runner:
@@ -115,27 +113,25 @@ class Runner:
         kind = self._kinds[lease.kind]
         config = self._config.now
         attempt = Attempt(kind, lease, config=config, database=self._ledger, stop=self._stop, alarm=self._alarm)
-        outcome = attempt.prepare() or self._run(attempt)
-        if outcome is None:
+        result = attempt.prepare() or self._run(attempt)
+        if result is None:
             return None
         seconds = time.monotonic() - attempt.started_at
-        if attempt.connection_broke and self._database_went_away():
-            outcome = Outcome(How.RELEASED, f"released: the database went away under it: {outcome.error}")
-        if outcome.how is How.LEASE_LOST:
-            # Given up for want of the database, it may still be ours: then nobody ran the job meanwhile.
-            outcome = Outcome(How.RELEASED, outcome.error)
-        if attempt.short:
-            self._short = attempt.short
+        outcome, settle, if_away, short = result
+        if if_away and self._database_went_away():
+            outcome = if_away
+        if short:
+            self._short = short
         finished = Finished(lease, outcome, kind.retention, seconds)
-        if attempt.settled:
-            self._settler.report([finished])
-        elif attempt.unknown:
+        if settle is Settle.DUE:
+            self._tray.finished.append(finished)
+        elif settle is Settle.IN_DOUBT:
             self._tray.doubtful.append(finished)
         else:
-            self._tray.finished.append(finished)
+            self._settler.report([finished])
         return seconds
 
-    def _run(self, attempt: Attempt) -> Outcome | None:
+    def _run(self, attempt: Attempt) -> Result | None:
         self._progress.attempt = attempt
         latest, slack = attempt.dead_man_at
         # Nothing is armed for a lease that is over already: the process would be ended for a job that doesn't start.

@@ -13,13 +13,13 @@ from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.process_state import ProcessState
-from shithubd_worker.host.signals import Alarm, Stop, Wakeup
+from shithubd_worker.host.signals import Alarm, SelfPipe, Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.control import Control
 from shithubd_worker.process.duties.asking import Asking
 from shithubd_worker.process.duties.clock_look import ClockLook
-from shithubd_worker.process.duties.deadlines import Deadlines
 from shithubd_worker.process.duties.ending import Ending
+from shithubd_worker.process.duties.enforcing import Enforcing
 from shithubd_worker.process.duties.hearing import Hearing
 from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.duties.outage import Outage
@@ -39,6 +39,7 @@ from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.process.startup import Startup
 from shithubd_worker.process.worker import Worker
 from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import CONTROL_ANSWER_SECONDS, HANDLER_ANSWER_SECONDS, MAIN_ANSWER_SECONDS
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.relief import Relief
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from shithubd_worker.database.connection import Connect
     from shithubd_worker.registry import Kind
     from shithubd_worker.settings.config import Config
-    from shithubd_worker.telemetry.metrics import Metrics
 
 
 def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
@@ -77,7 +77,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     ledger = HandlerSession(for_handlers, schema, pooled=config.poll_only)
 
     stop, alarm, dead_man, systemd = Stop(config.grace), Alarm(), DeadMan(), Systemd()
-    bell, ears = Wakeup(), Wakeup()  # one ends the main thread's sleep, the other the control thread's
+    bell, ears = SelfPipe(), SelfPipe()  # one ends the main thread's sleep, the other the control thread's
     progress, tray = Progress(), Tray()
 
     # One round trip after the other.
@@ -162,7 +162,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
             wake_main=bell.wake,
             beat_now=heartbeat.hurry,
         ),
-        Deadlines(
+        Enforcing(
             progress,
             stop,
             dead_man,

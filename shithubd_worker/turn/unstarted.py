@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from itertools import compress
 from operator import not_
 from uuid import uuid4
 
-from shithubd_worker.attempt.attempt import short_delay
+from shithubd_worker.attempt.outcome import short_delay
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.model import Finished, How, Lease, Outcome
@@ -82,7 +83,8 @@ class Unstarted:
         except BaseException as error:
             if isinstance(error, DatabaseError) and not lost(error):
                 # Want of memory, most likely: not this one again at once.
-                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", short_delay())
+                delay = short_delay(random.random())  # noqa: S311
+                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", delay)
                 self._tray.finished.append(Finished(waiting.pop(0), refused, "none", 0.0))
             self._tray.leased.extendleft(reversed(waiting))
             raise

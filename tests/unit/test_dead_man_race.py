@@ -11,7 +11,7 @@ import pytest
 
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.process.duties.deadlines import Deadlines
+from shithubd_worker.process.duties.enforcing import Enforcing
 from shithubd_worker.process.duties.renewal import Renewal
 from shithubd_worker.process.shared import Progress
 
@@ -50,7 +50,7 @@ def attempt(seconds):
 
 def deadlines(progress, dead_man):
     """Of a worker whose signals are as they should be."""
-    return Deadlines(progress, Stop(25.0), dead_man, lethal=lambda: False, end=MagicMock())
+    return Enforcing(progress, Stop(25.0), dead_man, lethal=lambda: False, end=MagicMock())
 
 
 def renewal(progress, dead_man):

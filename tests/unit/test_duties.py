@@ -15,10 +15,10 @@ from conftest import eventually
 from duties import rung
 
 from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
-from shithubd_worker.host.signals import Stop, Wakeup
+from shithubd_worker.host.signals import SelfPipe, Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process import control
-from shithubd_worker.process.duties.deadlines import Deadlines
+from shithubd_worker.process.duties.enforcing import Enforcing
 from shithubd_worker.process.duties.hearing import Hearing
 from shithubd_worker.process.duties.reloading import Reloading
 from shithubd_worker.process.duties.supervision import Supervision
@@ -74,7 +74,7 @@ class Scene:
     def __init__(self, attempt, lethal=False, stop=None):
         self.progress, self.ended = Progress(attempt=attempt), []
         self.stop = stop or Stop(25.0, lambda: NOW - 25.0)
-        self.duty = Deadlines(
+        self.duty = Enforcing(
             self.progress,
             self.stop,
             DeadMan(),
@@ -163,7 +163,7 @@ def test_a_main_thread_whose_signals_would_end_the_process_takes_them_back_when_
 @pytest.fixture
 def hearing():
     """The duty, the wish to stop, and what it called."""
-    ears, stop, called = Wakeup(), Stop(25.0), []
+    ears, stop, called = SelfPipe(), Stop(25.0), []
     duty = Hearing(
         ears,
         stop,
@@ -313,7 +313,7 @@ def test_a_reload_is_told_from_its_beginning_to_what_came_of_it(duty, told, faul
 @pytest.fixture
 def thread():
     """Makes a control thread with these duties, that is not started."""
-    ears = Wakeup()
+    ears = SelfPipe()
 
     def make(*duties, at_hand=False):
         things = (SimpleNamespace(opened=False), ears, Progress(), SimpleNamespace(at_hand=at_hand))

@@ -62,11 +62,15 @@ def made_with(room, owner):
 
 
 def writers(room, owner, field):
-    """The files that assign it when it is made already; its own class by `self`, the others by whatever name."""
+    """The files that assign it when it is made already; its own class, and those made of it, by `self`; the
+    others by whatever name."""
     found = {name for name in FILES if {what for what, its in ASSIGNED[name] if its == field} - {"self"}}
-    for node in class_of(room, owner).body:
-        if isinstance(node, ast.FunctionDef) and node.name != "__init__" and ("self", field) in set(assigned(node)):
-            found.add(room)
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            bases = {ast.unparse(base) for base in node.bases} if isinstance(node, ast.ClassDef) else set()
+            if owner in bases or node is class_of(room, owner):
+                methods = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name != "__init__"]
+                found |= {name for each in methods if ("self", field) in set(assigned(each))}
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from shithubd_worker.host.signals import Stop, Wakeup, ring_main
+from shithubd_worker.host.signals import SelfPipe, Stop, ring_main
 
 
 class Hearing:
@@ -14,7 +14,7 @@ class Hearing:
 
     def __init__(
         self,
-        ears: Wakeup,
+        ears: SelfPipe,
         stop: Stop,
         *,
         reload: Callable[[], None],

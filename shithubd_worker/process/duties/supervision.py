@@ -5,7 +5,14 @@ from __future__ import annotations
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.shared import Progress
-from shithubd_worker.timing import PING_SECONDS, STALLED_SECONDS, TOLD_AGAIN_SECONDS
+from shithubd_worker.timing import (
+    ENDING_SECONDS,
+    EXTEND_AGAIN_SECONDS,
+    EXTEND_STOP_SECONDS,
+    PING_SECONDS,
+    STALLED_SECONDS,
+    TOLD_AGAIN_SECONDS,
+)
 
 
 class Supervision:
@@ -31,7 +38,7 @@ class Supervision:
             self._status_at = now
             self._systemd.status(self.line(now))
         every = min(PING_SECONDS, (self._systemd.watchdog_seconds or PING_SECONDS * 3) / 3)
-        if now - self._pinged_at >= (min(every, 1.0) if self._stop.wanted else every):
+        if now - self._pinged_at >= (min(every, EXTEND_AGAIN_SECONDS) if self._stop.wanted else every):
             self._ping(now)
 
     def _ping(self, now: float) -> None:
@@ -44,4 +51,4 @@ class Supervision:
             self._pinged_at = 0.0  # again at the next tick
         if self._stop.wanted and now < self._stop.kill_at:
             # Not only while the handler runs: what it came to may still wait for the database.
-            self._systemd.extend(min(15.0, self._stop.kill_at - now + 5.0))
+            self._systemd.extend(min(EXTEND_STOP_SECONDS, self._stop.kill_at - now + ENDING_SECONDS))

@@ -1,4 +1,4 @@
-"""The deadlines of the running handler: the dead man's, a lost alarm's, and the end of one that ignores all that."""
+"""The deadlines of the running handler are kept: by the dead man, by a lost alarm's stand-in, and by a forced end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shithubd_worker.timing import (
 )
 
 
-class Deadlines:
+class Enforcing:
     """`lethal`: would a signal of ours end the process? `end` ends it, with a code, because of an attempt."""
 
     def __init__(
