@@ -1,4 +1,8 @@
-"""What the main thread and the control thread know of each other."""
+"""What the main thread and the control thread know of each other.
+
+What else they share lives in lower rooms: the attempt that runs, the tray, the settler, the wish to stop.
+ARCHITECTURE.md names every field, its writer, and why that is enough ("Two threads").
+"""
 
 from __future__ import annotations
 
@@ -72,6 +76,6 @@ class Progress:
             return "stopping"
         if not self.reached:
             return "waiting for the database"
-        if self.trouble:
-            return f"pausing: {self.trouble}"
+        if trouble := self.trouble:
+            return f"pausing: {trouble}"
         return held[2:] if held else "idle"
