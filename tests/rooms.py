@@ -13,11 +13,13 @@ from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import SelfPipe, Stop
+from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.reconnect import Reconnect
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.shutdown import Shutdown
 from shithubd_worker.process.sleep import Sleep
+from shithubd_worker.settings.config import Config
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.selection import Selection
@@ -49,30 +51,29 @@ class Rooms:
         if reached:
             self.beat.register(self.identity, list(timeouts))
         self.metrics = Metrics(list(timeouts), self.identity.leased_by)
-        self.clock, self.tray, self.stop, self.progress = Clock(lambda _: None), Tray(), Stop(grace), Progress()
+        self.clock, self.tray, self.stop = Clock(lambda _: None), Tray(), Stop(grace)
+        self.progress = Progress(self.stop)
         self.selection = Selection(list(timeouts), self.clock, window, until_empty=until_empty, monotonic=monotonic)
         self.settler = Settler(self.identity.leased_by, self.tray, self.metrics)
         self.upkeep = Upkeep(self.queue, self.clock, timeouts, drop=False)
         wire = Wire(self.queue, timeouts, pooled=False)
         self.exchange = Exchange(wire, self.tray, self.selection, self.settler, self.upkeep, self.stop, self.metrics)
         self.bell = SelfPipe()
-        self.sleep = Sleep(self.queue, self.selection, self.bell, self.metrics)
+        self.live = LiveConfig(Config(), None, self.stop, self.selection.pace)
+        self.sleep = Sleep(self.queue, self.selection, self.bell, self.live, self.metrics)
         self.found: list[str] = []  # each time that the database was found again
         self.reconnect = Reconnect(
             self.queue,
             self.exchange,
             self.progress,
-            self.stop,
             self.sleep,
             connect=self.listen,
             found=lambda: self.found.append("found"),
         )
         self.patience = Patience(
-            self.queue, self.selection.caution, self.progress, self.stop, self.sleep, self.reconnect, self.metrics
+            self.queue, self.selection.caution, self.progress, self.sleep, self.reconnect, self.metrics
         )
-        self.shutdown = Shutdown(
-            self.exchange, self.settler, self.reconnect, self.patience, self.progress, self.stop, self.sleep
-        )
+        self.shutdown = Shutdown(self.exchange, self.settler, self.reconnect, self.patience, self.progress, self.sleep)
 
     def listen(self) -> None:
         """Open the queue's connection, and hear what becomes runnable."""

@@ -11,7 +11,6 @@ from shithubd_worker import backoff
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import DatabaseError, lost, meaning
 from shithubd_worker.database.sqlstates import LOCKED, Meaning
-from shithubd_worker.host.signals import Stop
 from shithubd_worker.process.reconnect import Reconnect
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
@@ -30,7 +29,6 @@ class Patience:
         queue: QueueSession,
         caution: Caution,
         progress: Progress,
-        stop: Stop,
         sleep: Sleep,
         reconnect: Reconnect,
         metrics: Metrics,
@@ -38,7 +36,6 @@ class Patience:
         self._queue = queue
         self._caution = caution
         self._progress = progress
-        self._stop = stop
         self._sleep = sleep
         self._reconnect = reconnect
         self._metrics = metrics
@@ -89,7 +86,7 @@ class Patience:
         ends with its grace. The reason is told until the trouble is over."""
         self._progress.ticked_at = time.monotonic()  # who waits for a disk isn't stalled
         seconds = backoff.reconnect(times, random.random())  # noqa: S311
-        seconds = max(0.0, min(seconds, most, self._stop.release_at - time.monotonic()))
+        seconds = max(0.0, min(seconds, most, self._progress.stop.release_at - time.monotonic()))
         log.log(logging.WARNING if times == 1 else logging.INFO, "pausing for %.1f s: %s", seconds, reason)
         self._progress.trouble = reason
         self._sleep.wait(seconds)

@@ -11,7 +11,6 @@ from shithubd_worker import backoff
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.session import DatabaseError, explained
 from shithubd_worker.errors import ConfigError, RightsMissing, SchemaMismatch
-from shithubd_worker.host.signals import Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
@@ -31,7 +30,6 @@ class Presence:
         startup: Startup,
         control: ControlSession,
         progress: Progress,
-        stop: Stop,
         sleep: Sleep,
         systemd: Systemd,
         metrics: Metrics,
@@ -40,7 +38,6 @@ class Presence:
         self._startup = startup
         self._control = control
         self._progress = progress
-        self._stop = stop
         self._sleep = sleep
         self._systemd = systemd
         self._metrics = metrics
@@ -66,7 +63,7 @@ class Presence:
                 self._sleep.wait(backoff.reconnect(0, random.random()))  # noqa: S311
             else:
                 return True
-            if self._stop.wanted:
+            if self._progress.stop.wanted:
                 return False
 
     def ready(self) -> None:

@@ -11,7 +11,6 @@ from shithubd_worker import backoff
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import DatabaseError, explained
 from shithubd_worker.errors import DatabaseUnavailable
-from shithubd_worker.host.signals import Stop
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.telemetry import logs
@@ -28,7 +27,6 @@ class Reconnect:
         queue: QueueSession,
         exchange: Exchange,
         progress: Progress,
-        stop: Stop,
         sleep: Sleep,
         connect: Callable[[], None],
         found: Callable[[], None],
@@ -36,7 +34,6 @@ class Reconnect:
         self._queue = queue
         self._exchange = exchange
         self._progress = progress
-        self._stop = stop
         self._sleep = sleep
         self._connect = connect
         self._found = found
@@ -83,4 +80,5 @@ class Reconnect:
         return self._failures - 1
 
     def _must_go(self) -> bool:
-        return self._stop.wanted and (not self._exchange.unsettled or time.monotonic() >= self._stop.release_at)
+        stop = self._progress.stop
+        return stop.wanted and (not self._exchange.unsettled or time.monotonic() >= stop.release_at)

@@ -16,8 +16,9 @@ from shithubd_worker.model import Hold, WorkerState
 
 @dataclass
 class Progress:
-    """What the two threads know of each other. Each field is written by one of them only."""
+    """What the two threads know of each other. Each field is written by one of them only; `stop` sees to itself."""
 
+    stop: Stop
     # By the main thread:
     ticked_at: float = field(default_factory=time.monotonic)
     attempt: Attempt | None = None
@@ -35,11 +36,11 @@ class Progress:
         """Did the database answer the last thing that either thread asked?"""
         return self.database_up and not self.away
 
-    def word(self, stop: Stop, *, answered: bool = False) -> WorkerState:
+    def word(self, *, answered: bool = False) -> WorkerState:
         """What the worker is doing. `answered`: as it is if the control thread, which tells the database this word,
         gets an answer now."""
         attempt = self.attempt
-        if stop.wanted:
+        if self.stop.wanted:
             return WorkerState.STOPPING
         if not (self.database_up if answered else self.reached):
             return WorkerState.RECONNECTING
@@ -53,26 +54,26 @@ class Progress:
         """For a scrape: has this worker reached its database, and does it still?"""
         return self.ready and self.reached
 
-    def state(self, stop: Stop) -> WorkerState:
+    def state(self) -> WorkerState:
         """For a scrape: the word, once there is one."""
-        return self.word(stop) if self.ready else WorkerState.STARTING
+        return self.word() if self.ready else WorkerState.STARTING
 
     def running(self) -> tuple[str, float] | None:
         """For a scrape: which kind runs now, and for how many seconds."""
         attempt = self.attempt
         return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
 
-    def sentence(self, stop: Stop, now: float) -> str:
+    def sentence(self, now: float) -> str:
         """The same for the first line of `systemctl status`."""
         attempt = self.attempt
         held = f"; held: {self.holds[0]}" if self.holds else ""
         if attempt is not None and not attempt.over:
             what = f"running {attempt.kind.name} {attempt.lease.id} for {now - attempt.started_at:.0f} s"
-            if stop.wanted:
-                return f"stopping: {what}; released in {max(0.0, stop.release_at - now):.0f} s"
+            if self.stop.wanted:
+                return f"stopping: {what}; released in {max(0.0, self.stop.release_at - now):.0f} s"
             gone = "" if self.reached else "; database away"
             return f"{what}; lease {max(0.0, attempt.lease_deadline - now):.0f} s{gone}{held}"
-        if stop.wanted:
+        if self.stop.wanted:
             return "stopping"
         if not self.reached:
             return "waiting for the database"

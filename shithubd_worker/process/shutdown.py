@@ -7,7 +7,6 @@ import time
 
 from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.errors import Unsettled
-from shithubd_worker.host.signals import Stop
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.reconnect import Reconnect
 from shithubd_worker.process.shared import Progress
@@ -29,7 +28,6 @@ class Shutdown:
         reconnect: Reconnect,
         patience: Patience,
         progress: Progress,
-        stop: Stop,
         sleep: Sleep,
     ) -> None:
         self._exchange = exchange
@@ -37,7 +35,6 @@ class Shutdown:
         self._reconnect = reconnect
         self._patience = patience
         self._progress = progress
-        self._stop = stop
         self._sleep = sleep
         self._waits = False  # has it said that it waits for locks?
 
@@ -52,7 +49,7 @@ class Shutdown:
             except DatabaseError as error:
                 if lost(error) and self._reconnect(error):
                     continue
-                if lost(error) or time.monotonic() >= self._stop.release_at:
+                if lost(error) or time.monotonic() >= self._progress.stop.release_at:
                     ill = "is away" if lost(error) else "refuses"
                     raise self._unsettled(f"the database {ill}") from error
                 self._patience.refused(error)
@@ -64,7 +61,7 @@ class Shutdown:
             return False
         if not self._settler.may_pass:
             raise self._unsettled("the database refuses to write that down")
-        if time.monotonic() >= self._stop.release_at:
+        if time.monotonic() >= self._progress.stop.release_at:
             raise self._unsettled("somebody has locked their rows")
         if not self._waits:
             self._waits = True

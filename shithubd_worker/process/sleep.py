@@ -7,6 +7,7 @@ from typing import Any
 
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.signals import SelfPipe
+from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.telemetry import logs
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.selection import Selection
@@ -15,23 +16,26 @@ from shithubd_worker.turn.selection import Selection
 class Sleep:
     """See the module. `bell` is rung by the signals' handlers and by the control thread."""
 
-    def __init__(self, queue: QueueSession, selection: Selection, bell: SelfPipe, metrics: Metrics) -> None:
+    def __init__(
+        self, queue: QueueSession, selection: Selection, bell: SelfPipe, config: LiveConfig, metrics: Metrics
+    ) -> None:
         self._queue = queue
         self._selection = selection
         self._bell = bell
+        self._config = config
         self._metrics = metrics
 
     def wait(self, seconds: float) -> None:
         """For something that nobody tells us of. A stop is heard at once."""
         self._sleep(seconds, listen=False)
 
-    def rest(self, poll_interval: float) -> None:
+    def rest(self) -> None:
         """Until something became runnable, if that isn't known already; at most for the poll interval."""
         wakeups = self._selection.wakeups
         if wakeups.called:
             return
         logs.flush()
-        seconds, listen = self._selection.rest(poll_interval)
+        seconds, listen = self._selection.rest(self._config.now.poll_interval)
         self._sleep(seconds, listen=listen)
         self._queue.heed()
         wakeups.rested()

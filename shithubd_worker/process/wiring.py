@@ -26,6 +26,7 @@ from shithubd_worker.process.duties.outage import Outage
 from shithubd_worker.process.duties.reloading import Reloading
 from shithubd_worker.process.duties.renewal import Renewal
 from shithubd_worker.process.duties.supervision import Supervision
+from shithubd_worker.process.lessons import Lessons
 from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.loop import Loop
 from shithubd_worker.process.patience import Patience
@@ -37,6 +38,7 @@ from shithubd_worker.process.shutdown import Shutdown
 from shithubd_worker.process.signals import alarm_rang, stop_asked
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.process.startup import Startup
+from shithubd_worker.process.work import Work
 from shithubd_worker.process.worker import Worker
 from shithubd_worker.telemetry import logs
 from shithubd_worker.telemetry.metrics import Metrics
@@ -78,7 +80,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
 
     stop, alarm, dead_man, systemd = Stop(config.grace), Alarm(), DeadMan(), Systemd()
     bell, ears = SelfPipe(), SelfPipe()  # one ends the main thread's sleep, the other the control thread's
-    progress, tray = Progress(), Tray()
+    progress, tray = Progress(stop), Tray()
 
     # One round trip after the other.
     clock = Clock(partial(_clock_was_set, metrics))
@@ -115,13 +117,13 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
         ears.wake()  # the control thread need not look for itself
         metrics.reconnected("main")
 
-    sleep = Sleep(queue, selection, bell, metrics)
-    reconnect = Reconnect(queue, exchange, progress, stop, sleep, connect_anew, found)
-    patience = Patience(queue, selection.caution, progress, stop, sleep, reconnect, metrics)
-    shutdown = Shutdown(exchange, settler, reconnect, patience, progress, stop, sleep)
+    live = LiveConfig(config, reread, stop, selection.pace)
+    sleep = Sleep(queue, selection, bell, live, metrics)
+    reconnect = Reconnect(queue, exchange, progress, sleep, connect_anew, found)
+    patience = Patience(queue, selection.caution, progress, sleep, reconnect, metrics)
+    shutdown = Shutdown(exchange, settler, reconnect, patience, progress, sleep)
 
     # The process.
-    live = LiveConfig(config, reread, stop, selection.pace)
     process_state = ProcessState(
         on_stop=partial(stop_asked, stop, bell),
         on_alarm=partial(alarm_rang, alarm, progress),
@@ -130,30 +132,14 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
         dead_man=dead_man,
         reload=reread is not None,
     )
-    runner = Runner(
-        by_name,
-        live,
-        queue=queue,
-        ledger=ledger,
-        tray=tray,
-        exchange=exchange,
-        unstarted=unstarted,
-        settler=settler,
-        selection=selection,
-        patience=patience,
-        progress=progress,
-        stop=stop,
-        alarm=alarm,
-        dead_man=dead_man,
-        process_state=process_state,
-        wake_control=ears.wake,
-        metrics=metrics,
-    )
+    runner = Runner(by_name, live, ledger, progress, alarm, dead_man, process_state)
+    lessons = Lessons(selection, tray, process_state, metrics)
+    work = Work(tray, runner, exchange, unstarted, lessons, progress, ears.wake)
     # What goes on while a handler runs: the duties have their turn in this order, and so have the questions to the
     # database. Its clock and the lease come before what may wait for somebody's lock.
     relief = Relief(beat, identity.id, tray, settler)
-    heartbeat = Heartbeat(beat, identity, names, progress, stop, settler)
-    outage, supervision = Outage(beat, progress, bell.wake, metrics), Supervision(systemd, progress, stop)
+    heartbeat = Heartbeat(beat, identity, names, progress, settler)
+    outage, supervision = Outage(beat, progress, bell.wake, metrics), Supervision(systemd, progress)
     duties = (
         Hearing(
             ears,
@@ -164,7 +150,6 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
         ),
         Enforcing(
             progress,
-            stop,
             dead_man,
             lethal=process_state.lethal,
             end=Ending(beat, identity.id, relief, strays=lambda: exchange.strays, metrics=metrics, systemd=systemd),
@@ -185,9 +170,9 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     )
 
     startup = Startup(identity, names, queue, beat, heartbeat, listen, woken=not config.poll_only)
-    presence = Presence(startup, beat, progress, stop, sleep, systemd, metrics, hang_up)
-    loop = Loop(exchange, runner, sleep, patience, shutdown, live, progress, stop, (beat, ledger))
-    metrics.watch(lambda: progress.state(stop), progress.running, progress.is_up)
+    presence = Presence(startup, beat, progress, sleep, systemd, metrics, hang_up)
+    loop = Loop(exchange, work, sleep, patience, shutdown, progress, (beat, ledger))
+    metrics.watch(progress.state, progress.running, progress.is_up)
     return Worker(process_state, dead_man, presence, control, exchange, loop, shutdown)
 
 

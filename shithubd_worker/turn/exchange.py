@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from enum import Enum
 
+from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.host.signals import Stop
+from shithubd_worker.model import Finished
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.settling import Settler, told_apart
@@ -20,6 +22,7 @@ class Next(Enum):
     WORK = "there are jobs at hand"
     AGAIN = "there may be more to lease, or to settle, at once"
     REST = "there is nothing to do"
+    EMPTY = "there is nothing to do, and that was asked for"
 
 
 class Exchange:
@@ -68,7 +71,9 @@ class Exchange:
         again = self._turn(ahead=True)
         if self._tray.leased:
             return Next.WORK
-        return Next.AGAIN if again or self._tray.unsettled or self._tray.doubtful else Next.REST
+        if again or self._tray.unsettled or self._tray.doubtful:
+            return Next.AGAIN
+        return Next.EMPTY if self._selection.until_empty else Next.REST
 
     def finish(self) -> None:
         """Before anything else can be asked: read the answer to the turn that was sent ahead, if one was."""
@@ -81,6 +86,22 @@ class Exchange:
         self._tray.give_back(self._tray.take_leased())
         self._tray.doubtful.extend(self._tray.take_finished())
         self._settler.resolve(self._queue, at_last=at_last)
+
+    def report(self, finished: Finished) -> None:
+        """This job's handler has settled it: count and log that."""
+        self._settler.report([finished])
+
+    def database_went_away(self) -> bool:
+        """A handler's connection broke under it: was it the database, or only that connection?"""
+        try:
+            self.finish()
+            self._queue.value("channel_v1")
+        except DatabaseError as error:
+            if not lost(error):
+                return False  # if that stays, the next turn shows it; what the handler came to isn't on the tray yet
+            self.database_is_back()
+            return True
+        return False
 
     def give_up(self) -> None:
         """Nobody will answer the turn that was sent: its settles are in doubt, its leases are to be given back."""

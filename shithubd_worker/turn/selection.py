@@ -35,7 +35,7 @@ class Selection:
         self._order = list(kinds)
         self._clock = clock
         self._stepped_at = clock.stepped_at
-        self._until_empty = until_empty
+        self.until_empty = until_empty
         self._monotonic = monotonic
         self._frontier, self._shares = Frontier(), Shares()
         self.pace, self.caution, self.wakeups = Pace(window), Caution(), Wakeups()
@@ -70,7 +70,7 @@ class Selection:
         for kind, priority in reversed(answer.walked):  # of each kind the first counts
             self._frontier.walked(kind, priority)
         self.caution.pass_over((job for _, job, _ in answer.refused), turn.sent_at)
-        if not answer.leases and not turn.full and self._until_empty:
+        if not answer.leases and not turn.full and self.until_empty:
             self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
             return True
         return bool(answer.walked or answer.refused)

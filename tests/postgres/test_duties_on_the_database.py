@@ -14,6 +14,7 @@ from servers import deaf_port
 from shithubd_worker.attempt.attempt import OK
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import Finished
 from shithubd_worker.process.duties.asking import Asking
 from shithubd_worker.process.duties.clock_look import ClockLook
@@ -43,7 +44,7 @@ def parts(database):
 
 @pytest.fixture
 def heartbeat(parts):
-    return Heartbeat(parts.beat, parts.me, ["k"], parts.progress, parts.stop, parts.settler)
+    return Heartbeat(parts.beat, parts.me, ["k"], parts.progress, parts.settler)
 
 
 @pytest.fixture
@@ -311,7 +312,7 @@ def nowhere():
     """An outage of a database that nobody answers for; and the progress that it is told."""
     with deaf_port() as port:
         beat = ControlSession(connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test"), "public")
-        progress = Progress()
+        progress = Progress(Stop(25.0))
         yield Outage(beat, progress, lambda: None, SimpleNamespace(reconnected=lambda _thread: None)), progress, beat
 
 

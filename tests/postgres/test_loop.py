@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import psycopg
@@ -26,11 +27,12 @@ class Hands:
     def __init__(self, rooms, before=lambda: None):
         self.rooms, self.before, self.ran = rooms, before, 0
 
-    def work(self):
+    def do(self):
         self.before()
         for lease in self.rooms.tray.take_leased():
             self.ran += 1
             self.rooms.tray.finished.append(Finished(lease, OK, "7d", 0.001))
+        return True, None
 
 
 @pytest.fixture
@@ -40,11 +42,8 @@ def rooms(database):
     made.close()
 
 
-def loop(rooms, hands, *, until_empty=True, sessions=()):
-    config = LiveConfig(Config(until_empty=until_empty), None, rooms.stop, rooms.selection.pace)
-    return Loop(
-        rooms.exchange, hands, rooms.sleep, rooms.patience, rooms.shutdown, config, rooms.progress, rooms.stop, sessions
-    )
+def loop(rooms, hands, *, sessions=()):
+    return Loop(rooms.exchange, hands, rooms.sleep, rooms.patience, rooms.shutdown, rooms.progress, sessions)
 
 
 def enqueue(database, count):
@@ -77,22 +76,38 @@ def test_it_does_not_believe_that_while_the_control_thread_has_jobs_in_hand(data
 def test_it_ends_at_a_stop_with_the_job_that_runs(database, rooms):
     enqueue(database, 5)
     hands = Hands(rooms, before=lambda: rooms.stop.hear(main=True))
-    loop(rooms, hands, until_empty=False).run()
+    loop(rooms, hands).run()
     assert hands.ran == 1
     rooms.shutdown.put_down()
     assert database.query("SELECT state, count(*) FROM jobs GROUP BY 1") == [("queued", 4)]
 
 
-def test_it_rests_as_long_as_the_poll_interval_and_is_woken_by_the_bell(database, rooms):
+def test_it_rests_while_there_is_nothing_to_do(database, rooms):
     rested = []
 
-    def rest(seconds):
-        rested.append(seconds)
+    def rest():
+        rested.append("rested")
         rooms.stop.hear(main=True)
 
+    rooms.selection.until_empty = False
     rooms.sleep.rest = rest
-    loop(rooms, Hands(rooms), until_empty=False).run()
-    assert rested == [Config().poll_interval]
+    loop(rooms, Hands(rooms)).run()
+    assert rested == ["rested"]
+
+
+def test_a_handler_that_is_refused_disk_has_all_put_down_and_the_worker_pause(database, rooms):
+    enqueue(database, 5)
+    pauses = []
+    rooms.waits(lambda _: pauses.append((rooms.progress.trouble, rooms.exchange.unsettled)))
+
+    class Refused(Hands):
+        def do(self):
+            super().do()
+            return True, None if pauses else "no space left"
+
+    loop(rooms, Refused(rooms)).run()
+    assert pauses == [("no space left", False)]
+    assert rooms.progress.trouble == ""
 
 
 def test_a_login_that_is_refused_for_good_ends_it(database, rooms):
@@ -209,12 +224,13 @@ def test_a_reload_takes_over_what_a_running_worker_can_and_leaves_the_rest():
 
 
 def test_the_bell_ends_a_rest_and_a_notification_too(database, rooms):
+    rooms.live.now = replace(rooms.live.now, poll_interval=3600.0)
     rooms.listen()
     rooms.exchange.turn()
     rooms.exchange.turn()  # at rest from now on
     rooms.bell.wake()
-    rooms.sleep.rest(3600.0)
+    rooms.sleep.rest()
     assert not rooms.selection.wakeups.called
     enqueue(database, 1)
-    eventually(lambda: rooms.sleep.rest(3600.0) or rooms.selection.wakeups.called, "it is called")
-    rooms.sleep.rest(3600.0)  # it knows of something: no rest
+    eventually(lambda: rooms.sleep.rest() or rooms.selection.wakeups.called, "it is called")
+    rooms.sleep.rest()  # it knows of something: no rest

@@ -11,6 +11,7 @@ from servers import deaf_port
 
 from shithubd_worker.errors import DatabaseUnavailable, SchemaMismatch
 from shithubd_worker.model import How
+from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.presence import Presence
 from shithubd_worker.process.startup import Startup
 
@@ -33,20 +34,19 @@ class Told:
 
 
 def startup(rooms, *, woken=True):
-    return Startup(rooms.identity, ["k"], rooms.queue, rooms.beat, rooms.listen, woken=woken)
+    heartbeat = Heartbeat(rooms.beat, rooms.identity, ["k"], rooms.progress, rooms.settler)
+    return Startup(rooms.identity, ["k"], rooms.queue, rooms.beat, heartbeat, rooms.listen, woken=woken)
 
 
 def presence(rooms, systemd=None):
     systemd = systemd or Told()
-    return Presence(
-        startup(rooms), rooms.beat, rooms.progress, rooms.stop, rooms.sleep, systemd, rooms.metrics, rooms.close
-    )
+    return Presence(startup(rooms), rooms.beat, rooms.progress, rooms.sleep, systemd, rooms.metrics, rooms.close)
 
 
 def test_it_registers_and_is_told_which_holds_cover_it(database, rooms):
     database.query("SELECT drain_v1('fleet', '', 'a change')")
-    holds = startup(rooms).begin()
-    assert [hold.reason for hold in holds] == ["a change"]
+    startup(rooms).begin()
+    assert [hold.reason for hold in rooms.progress.holds] == ["a change"]
     assert database.query("SELECT id, kinds FROM workers") == [(rooms.identity.id, ["k"])]
     assert rooms.queue.connection.execute("SELECT pg_listening_channels()").fetchone() is not None
 
@@ -114,6 +114,6 @@ def test_what_ended_since_the_last_scrape_is_counted_in_the_database_at_the_end(
 def test_nothing_is_asked_of_a_database_that_is_away_when_the_worker_leaves(database, rooms):
     asked = SimpleNamespace(count_ended=lambda _: pytest.fail("it was asked"))
     rooms.progress.database_up = False
-    Presence(startup(rooms), asked, rooms.progress, rooms.stop, rooms.sleep, Told(), rooms.metrics, rooms.close).leave(
+    Presence(startup(rooms), asked, rooms.progress, rooms.sleep, Told(), rooms.metrics, rooms.close).leave(
         [], clean=False
     )

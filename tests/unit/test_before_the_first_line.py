@@ -13,6 +13,7 @@ import pytest
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.dead_man import DeadMan, Timer
+from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.process.runner import Runner
 from shithubd_worker.process.shared import Progress
@@ -113,7 +114,7 @@ def test_the_dead_man_is_armed_for_a_run_that_may_begin_and_never_for_a_lease_th
     armed = []
     monkeypatch.setattr(Timer, "set", lambda _timer, at: armed.append(at - NOW))
     runner = SimpleNamespace(
-        _progress=Progress(), _dead_man=DeadMan(lambda: NOW), _process_state=MagicMock(), _ledger=MagicMock()
+        _progress=Progress(Stop(25.0)), _dead_man=DeadMan(lambda: NOW), _process_state=MagicMock(), _session=MagicMock()
     )
     result = Runner._run(runner, prepared(age=age))
     assert (result is None, len(armed)) == (age == OVER, age != OVER)

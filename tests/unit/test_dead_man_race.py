@@ -50,7 +50,7 @@ def attempt(seconds):
 
 def deadlines(progress, dead_man):
     """Of a worker whose signals are as they should be."""
-    return Enforcing(progress, Stop(25.0), dead_man, lethal=lambda: False, end=MagicMock())
+    return Enforcing(progress, dead_man, lethal=lambda: False, end=MagicMock())
 
 
 def renewal(progress, dead_man):
@@ -63,7 +63,7 @@ def renewal(progress, dead_man):
 @pytest.mark.parametrize("renews", [False, True])
 @pytest.mark.parametrize("gone_on", [False, True])
 def test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen(seen, renews, gone_on):
-    progress = Progress(attempt=seen)
+    progress = Progress(Stop(25.0), attempt=seen)
     dead_man = MagicMock()
     dead_man.held.return_value = Lock(progress, attempt(5.0) if gone_on else seen)
     if renews:
@@ -78,7 +78,7 @@ def test_the_control_thread_arms_nothing_for_a_run_that_has_not_begun():
     """Its lease may be over already: then it doesn't begin, and the process must not be ended for it."""
     seen = attempt(300.0)
     seen.shielded = True
-    progress = Progress(attempt=seen)
+    progress = Progress(Stop(25.0), attempt=seen)
     dead_man = MagicMock()
     dead_man.held.return_value = Lock(progress, seen)
     deadlines(progress, dead_man).tick(time.monotonic())

@@ -72,11 +72,10 @@ class Scene:
     """The deadlines of one attempt, which ignores them; how it was ended, if it was."""
 
     def __init__(self, attempt, lethal=False, stop=None):
-        self.progress, self.ended = Progress(attempt=attempt), []
-        self.stop = stop or Stop(25.0, lambda: NOW - 25.0)
+        self.stop, self.ended = stop or Stop(25.0, lambda: NOW - 25.0), []
+        self.progress = Progress(self.stop, attempt=attempt)
         self.duty = Enforcing(
             self.progress,
-            self.stop,
             DeadMan(),
             lethal=lambda: lethal,
             end=lambda _attempt, code: self.ended.append(code),
@@ -239,7 +238,7 @@ def told(tmp_path, monkeypatch):
 def duty(told):
     """The duty of a worker that is ready."""
     systemd = Systemd()
-    yield Supervision(systemd, Progress(ready=True, ticked_at=NOW), Stop(25.0, lambda: NOW))
+    yield Supervision(systemd, Progress(Stop(25.0, lambda: NOW), ready=True, ticked_at=NOW))
     systemd._notifier.socket.close()
 
 
@@ -265,7 +264,7 @@ def test_a_main_thread_that_stands_still_is_no_progress_but_one_that_runs_a_hand
 
 
 def test_a_stop_is_given_the_time_that_is_left_of_it(duty, told):
-    duty._stop.hear(main=True)  # at NOW: it is killed 27 s later
+    duty._progress.stop.hear(main=True)  # at NOW: it is killed 27 s later
     extended = []
     for after in (0.0, 1.0, 1.5, 26.0, 28.0):
         duty.tick(NOW + after)
@@ -316,7 +315,7 @@ def thread():
     ears = SelfPipe()
 
     def make(*duties, at_hand=False):
-        things = (SimpleNamespace(opened=False), ears, Progress(), SimpleNamespace(at_hand=at_hand))
+        things = (SimpleNamespace(opened=False), ears, Progress(Stop(25.0)), SimpleNamespace(at_hand=at_hand))
         nothing, each = SimpleNamespace(waiting=False), [SimpleNamespace(tick=duty) for duty in duties]
         return control.Control(*things, nothing, shortest_lease=60.0, duties=each)
 

@@ -21,27 +21,26 @@ BOTH = (True, False)
 def test_the_database_is_up_if_it_answered_both_threads_whatever_runs(main, away, runs):
     running = attempt(60.0)
     running.kind.name, running.lease, running.started_at = "a", MagicMock(id=1), 0.0
-    progress = Progress(database_up=main, away=away, ready=True, attempt=running if runs else None)
-    stop = Stop(25.0)
+    progress = Progress(Stop(25.0), database_up=main, away=away, ready=True, attempt=running if runs else None)
     up = main and not away
     assert progress.is_up() is up
-    assert progress.state(stop) == ("reconnecting" if not up else "running" if runs else "idle")
-    assert ("database" in progress.sentence(stop, 0.0)) is not up
+    assert progress.state() == ("reconnecting" if not up else "running" if runs else "idle")
+    assert ("database" in progress.sentence(0.0)) is not up
     # What the control thread tells the database is as it is then: it answers.
-    assert (progress.word(stop, answered=True) == "reconnecting") is not main
+    assert (progress.word(answered=True) == "reconnecting") is not main
 
 
 def test_a_worker_that_is_refused_is_not_ready():
-    progress, stop = Progress(ready=True, trouble="the database refuses"), Stop(25.0)
-    assert progress.state(stop) == "pausing"
-    assert (Progress().state(stop), Progress().is_up()) == ("starting", False)
+    progress = Progress(Stop(25.0), ready=True, trouble="the database refuses")
+    assert progress.state() == "pausing"
+    assert (Progress(Stop(25.0)).state(), Progress(Stop(25.0)).is_up()) == ("starting", False)
 
 
 @pytest.mark.parametrize("shielded", BOTH)
 def test_a_lease_that_the_main_thread_just_ended_is_not_counted_as_lost(shielded):
     running = attempt(60.0)
     running.shielded, running.asked_at, running.lease_deadline = shielded, None, 0.0
-    duty = renewal(Progress(attempt=running), MagicMock())
+    duty = renewal(Progress(Stop(25.0), attempt=running), MagicMock())
     duty._beat.renew.return_value = False
     duty.tick(1.0, running)
     assert duty._metrics.renewed.called is not shielded

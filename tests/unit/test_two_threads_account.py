@@ -25,7 +25,7 @@ from shithubd_worker.model import NOT_STARTED, Batch, Finished, How, Lease
 from shithubd_worker.telemetry import logs
 from shithubd_worker.turn import relief, settling, tray
 from shithubd_worker.turn.relief import Relief
-from shithubd_worker.turn.settling import Settler
+from shithubd_worker.turn.settling import Settler, told_apart
 from shithubd_worker.turn.tray import Ahead, Tray
 
 CHANCE = 0.05
@@ -160,7 +160,9 @@ class Scene:
         else:
             self.tray.doubtful.extend(each for each in settles.finished if each.lease.id in locked)
             settled = [each for each in settles.finished if each.lease.id not in locked]
-            self.settler.report(self.settler.answered(self.book, settled, gone))
+            settled, late = told_apart(settled, gone)
+            self.settler.record_lost(self.book, late)
+            self.settler.report(settled, late)
         with suppress(psycopg.Error):
             self.settler.resolve(self.book)
 

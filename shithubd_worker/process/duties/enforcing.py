@@ -8,7 +8,7 @@ from collections.abc import Callable
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
 from shithubd_worker.host.dead_man import DeadMan
-from shithubd_worker.host.signals import Stop, ring_main
+from shithubd_worker.host.signals import ring_main
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.timing import (
     INTERRUPT_AGAIN_SECONDS,
@@ -24,14 +24,12 @@ class Enforcing:
     def __init__(
         self,
         progress: Progress,
-        stop: Stop,
         dead_man: DeadMan,
         *,
         lethal: Callable[[], bool],
         end: Callable[[Attempt, int], None],
     ) -> None:
         self._progress = progress
-        self._stop = stop
         self._dead_man = dead_man
         self._lethal = lethal
         self._end = end
@@ -63,7 +61,7 @@ class Enforcing:
         self._late_since = min(now, self._late_since)
         if now - self._late_since < PATIENCE_SECONDS:
             return
-        if now >= self._stop.kill_at:
+        if now >= self._progress.stop.kill_at:
             self._end(attempt, EXIT_OK)
         elif not attempt.shielded and attempt.why_end() != "stop":
             self._end(attempt, EXIT_FORCED)

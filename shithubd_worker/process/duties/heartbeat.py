@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import Hold, Identity
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.telemetry import logs
@@ -27,14 +26,12 @@ class Heartbeat:
         identity: Identity,
         kinds: Sequence[str],
         progress: Progress,
-        stop: Stop,
         settler: Settler,
     ) -> None:
         self._beat = beat
         self._identity = identity
         self._kinds = kinds
         self._progress = progress
-        self._stop = stop
         self._settler = settler
         self._beat_at = 0.0
         self._shown: object = None
@@ -51,7 +48,7 @@ class Heartbeat:
     def tick(self, now: float, attempt: Attempt | None) -> None:
         """Beat, if it is time."""
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
-        state = self._progress.word(self._stop, answered=True)
+        state = self._progress.word(answered=True)
         token, unsettled = running.lease.token if running else None, self._settler.unsettled
         shown = ("at work" if state in ("idle", "running") else state, token, unsettled)
         if now - self._beat_at < (BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shithubd_worker.host.signals import Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.timing import (
@@ -18,17 +17,16 @@ from shithubd_worker.timing import (
 class Supervision:
     """Nothing before the worker is ready: until then the main thread tells it."""
 
-    def __init__(self, systemd: Systemd, progress: Progress, stop: Stop) -> None:
+    def __init__(self, systemd: Systemd, progress: Progress) -> None:
         self._systemd = systemd
         self._progress = progress
-        self._stop = stop
         self._status_at = 0.0
         self._pinged_at = 0.0
         self.refused = ""  # why the last reload was, behind everything else that is told
 
     def line(self, now: float) -> str:
         """For the first line of `systemctl status`."""
-        return self._progress.sentence(self._stop, now) + self.refused
+        return self._progress.sentence(now) + self.refused
 
     def tick(self, now: float) -> None:
         """Tell what is due."""
@@ -38,7 +36,7 @@ class Supervision:
             self._status_at = now
             self._systemd.status(self.line(now))
         every = min(PING_SECONDS, (self._systemd.watchdog_seconds or PING_SECONDS * 3) / 3)
-        if now - self._pinged_at >= (min(every, EXTEND_AGAIN_SECONDS) if self._stop.wanted else every):
+        if now - self._pinged_at >= (min(every, EXTEND_AGAIN_SECONDS) if self._progress.stop.wanted else every):
             self._ping(now)
 
     def _ping(self, now: float) -> None:
@@ -49,6 +47,6 @@ class Supervision:
         progress = running or now - self._progress.ticked_at < STALLED_SECONDS
         if progress and not self._systemd.watchdog():
             self._pinged_at = 0.0  # again at the next tick
-        if self._stop.wanted and now < self._stop.kill_at:
+        if self._progress.stop.wanted and now < self._progress.stop.kill_at:
             # Not only while the handler runs: what it came to may still wait for the database.
-            self._systemd.extend(min(EXTEND_STOP_SECONDS, self._stop.kill_at - now + ENDING_SECONDS))
+            self._systemd.extend(min(EXTEND_STOP_SECONDS, self._progress.stop.kill_at - now + ENDING_SECONDS))

@@ -1,0 +1,74 @@
+"""The jobs at hand, one after the other: each runs, or is looked at again first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shithubd_worker.attempt.outcome import Result, Settle
+from shithubd_worker.model import Finished, Lease
+from shithubd_worker.process.lessons import Lessons
+from shithubd_worker.process.runner import Runner
+from shithubd_worker.process.shared import Progress
+from shithubd_worker.turn.exchange import Exchange
+from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.unstarted import Unstarted
+
+
+class Work:
+    """For the main thread. `wake_control` calls the control thread: it shall look at the tray often."""
+
+    def __init__(
+        self,
+        tray: Tray,
+        runner: Runner,
+        exchange: Exchange,
+        unstarted: Unstarted,
+        lessons: Lessons,
+        progress: Progress,
+        wake_control: Callable[[], None],
+    ) -> None:
+        self._tray = tray
+        self._runner = runner
+        self._exchange = exchange
+        self._unstarted = unstarted
+        self._lessons = lessons
+        self._progress = progress
+        self._wake_control = wake_control
+
+    def do(self) -> tuple[bool, str | None]:
+        """Run the jobs on the tray, until a stop is wanted, or a handler was refused connections, memory or disk. Did
+        any run, and what was the last one refused?"""
+        if (len(self._tray.leased) > 1 or self._tray.ahead) and not self._progress.watched:
+            self._wake_control()
+        ran, short = False, None
+        self._lessons.begin()
+        while not (self._progress.stop.wanted or short) and (lease := self._tray.next()) is not None:
+            if lease.crashes > 0:
+                self._unstarted.clear(lease)
+            if lease.payload is None:
+                self._unstarted.fetch(lease)
+                continue
+            ended = self._runner.run(lease)
+            if ended is not None:
+                self._lessons.seconds[lease.kind].append(ended[1])
+                short = self._put(lease, *ended)
+            else:
+                learnt = self._lessons.learn()
+                self._unstarted.look_again(lease, in_vain=not learnt)
+                ran |= learnt
+                self._lessons.begin()
+        return self._lessons.learn() or ran, short
+
+    def _put(self, lease: Lease, result: Result, seconds: float, retention: str) -> str | None:
+        """What a job came to goes to where it is settled from, unless its handler settled it. What it was refused."""
+        outcome, settle, if_away, short = result
+        if if_away and self._exchange.database_went_away():
+            outcome = if_away
+        finished = Finished(lease, outcome, retention, seconds)
+        if settle is Settle.DUE:
+            self._tray.finished.append(finished)
+        elif settle is Settle.IN_DOUBT:
+            self._tray.doubtful.append(finished)
+        else:
+            self._exchange.report(finished)
+        return short
