@@ -11,6 +11,7 @@ from servers import deaf_port
 
 from shithubd_worker.errors import DatabaseUnavailable, SchemaMismatch
 from shithubd_worker.model import How
+from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.presence import Presence
 from shithubd_worker.process.startup import Startup
 
@@ -33,7 +34,8 @@ class Told:
 
 
 def startup(rooms, *, woken=True):
-    return Startup(rooms.identity, ["k"], rooms.queue, rooms.beat, rooms.listen, woken=woken)
+    heartbeat = Heartbeat(rooms.beat, rooms.identity, ["k"], rooms.progress, rooms.stop, rooms.settler)
+    return Startup(rooms.identity, ["k"], rooms.queue, rooms.beat, heartbeat, rooms.listen, woken=woken)
 
 
 def presence(rooms, systemd=None):
@@ -45,8 +47,8 @@ def presence(rooms, systemd=None):
 
 def test_it_registers_and_is_told_which_holds_cover_it(database, rooms):
     database.query("SELECT drain_v1('fleet', '', 'a change')")
-    holds = startup(rooms).begin()
-    assert [hold.reason for hold in holds] == ["a change"]
+    startup(rooms).begin()
+    assert [hold.reason for hold in rooms.progress.holds] == ["a change"]
     assert database.query("SELECT id, kinds FROM workers") == [(rooms.identity.id, ["k"])]
     assert rooms.queue.connection.execute("SELECT pg_listening_channels()").fetchone() is not None
 
