@@ -46,8 +46,11 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 ASSIGNED = {name: set(assigned(tree)) - NAMESAKES for name, tree in TREES.items()}
 
 
+CLASSES = [(name, node) for name, tree in TREES.items() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+
+
 def class_of(room, owner):
-    return next(node for node in ast.walk(TREES[room]) if isinstance(node, ast.ClassDef) and node.name == owner)
+    return next(node for name, node in CLASSES if (name, node.name) == (room, owner))
 
 
 def made_with(room, owner):
@@ -65,12 +68,10 @@ def writers(room, owner, field):
     """The files that assign it when it is made already; its own class, and those made of it, by `self`; the
     others by whatever name."""
     found = {name for name in FILES if {what for what, its in ASSIGNED[name] if its == field} - {"self"}}
-    for name, tree in TREES.items():
-        for node in ast.walk(tree):
-            bases = {ast.unparse(base) for base in node.bases} if isinstance(node, ast.ClassDef) else set()
-            if owner in bases or node is class_of(room, owner):
-                methods = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name != "__init__"]
-                found |= {name for each in methods if ("self", field) in set(assigned(each))}
+    for name, node in CLASSES:
+        if (node.name == owner and name == room) or owner in map(ast.unparse, node.bases):
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name != "__init__"]
+            found |= {name for each in methods if ("self", field) in set(assigned(each))}
     return found
 
 
