@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shithubd_worker.attempt.attempt import Attempt
@@ -19,10 +18,8 @@ from shithubd_worker.host.signals import end_process
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How
 from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.relief import Relief
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

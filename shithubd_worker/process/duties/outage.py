@@ -6,15 +6,12 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.session import DatabaseError, in_one_line
 from shithubd_worker.process.shared import Progress
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
+from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.clock import Clock
@@ -12,10 +11,8 @@ from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.signals import ring_main
 from shithubd_worker.process.duties.outage import Outage
 from shithubd_worker.process.shared import Progress
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import RENEW_AFTER
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
 
 
 class Renewal:
