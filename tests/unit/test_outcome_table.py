@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -98,6 +99,13 @@ def state(code):
     return psycopg.errors.lookup(code)("no")
 
 
+class NoDay(Exception):
+    """What PostgreSQL says to a settle while the history has no partition for today."""
+
+    sqlstate = "23514"
+    diag = SimpleNamespace(sqlstate=sqlstate, constraint_name=None, table_name="job_history_7d")
+
+
 FULL = OSError(errno.ENOSPC, "full")
 AWAY = psycopg.OperationalError("no answer")
 LOST_TEXT = "given up: the lease could not be renewed, the database"
@@ -157,6 +165,8 @@ TABLE = {
     "another database of its own": (ended(AWAY), retry("OperationalError: no answer")),
     "a connection of ours": (ended(AWAY, refused=True), short("OperationalError: no answer")),
     "a settle of ours that may pass": (ended(state("55P03"), refused=True), short("LockNotAvailable: no")),
+    "a settle of ours without a day": (ended(NoDay("no"), refused=True), short("NoDay: no")),
+    "a day that its own statement wants": (ended(NoDay("no")), retry("NoDay: no")),
     "a settle of ours that may not": (ended(state("23505"), refused=True), retry("UniqueViolation: no")),
     # Its connection broke: the worker asks whether the database went away.
     "broke": (ended(NO, broke=True), or_away(retry("ValueError: no"))),
