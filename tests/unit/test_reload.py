@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from shithubd_worker.cli import cli, env_file, host_env
-from shithubd_worker.cli.reload import Reload
+from shithubd_worker.cli import cli
+from shithubd_worker.cli.reload import reload_of
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings import env_file, host_files
+from shithubd_worker.settings.reload import Reload
 
 UNIT = "shithubd-worker@2.service"
 
@@ -19,10 +22,10 @@ UNIT = "shithubd-worker@2.service"
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A host whose units read these files, and nobody's variables."""
-    for name in list(host_env.os.environ):
+    for name in list(os.environ):
         if name.startswith(("PG", "SHITHUBD_WORKER_")):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(host_env, "ENV_FILE", tmp_path / "worker.env")
+    monkeypatch.setattr(host_files, "ENV_FILE", tmp_path / "worker.env")
     level = logging.getLogger().level
     yield tmp_path
     logging.getLogger().setLevel(level)
@@ -37,7 +40,7 @@ def start(files: Path, monkeypatch: pytest.MonkeyPatch):
         for name, value in {**(environment or {}), **env_file.parse(said.encode()).variables}.items():
             monkeypatch.setenv(name, value)
         with click.Context(cli) as above:
-            return Reload(cli.commands["run"].make_context("run", list(flags), parent=above), UNIT)
+            return reload_of(cli.commands["run"].make_context("run", list(flags), parent=above), UNIT)
 
     return start
 
