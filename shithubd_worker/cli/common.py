@@ -13,7 +13,6 @@ from click.core import ParameterSource
 
 from shithubd_worker.cli import as_whom, hints, screen
 from shithubd_worker.cli.settings import option
-from shithubd_worker.errors import Refused
 from shithubd_worker.plain import shell_word
 from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, check_schema
 from shithubd_worker.settings.names import refuse_misnamed
@@ -189,18 +188,14 @@ def moment(text: str) -> datetime | timedelta:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def until_moment(operations: Operations, text: str | None) -> datetime | None:
-    """--until, by the database's clock."""
-    if text is None:
-        return None
-    when = moment(text)
-    now = operations.now()
-    when = now + when if isinstance(when, timedelta) else when
-    if when <= now:
-        raise Refused(
-            f"--until {text} lies in the past: the database's clock says {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        )
-    return when
+def check_kind(name: str) -> None:
+    """Raises click.BadParameter for an argument that can't be the name of a kind."""
+    from shithubd_worker import registry
+
+    try:
+        registry.check_kind(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="KIND") from error
 
 
 def completed(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

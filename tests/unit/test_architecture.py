@@ -224,7 +224,6 @@ def test_no_file_is_too_long_to_read():
         "attempt.py",
         "connection.py",
         "control.py",
-        "holds.py",
         "metrics.py",
         "worker.py",
     }
