@@ -19,9 +19,11 @@ from shithubd_worker import Registry
 LONGEST = float(os.environ.get("STALL_SECONDS", "0.3"))
 CHANCE = float(os.environ.get("STALL_CHANCE", "0.05"))
 PACKAGE = Path(shithubd_worker.__file__).parent
-STEPS = {str(PACKAGE / f"{name}.py") for name in ("worker", "tray", "attempt", "job", "host")} | {__file__}
+ROOMS = ("process/runner", "turn/tray", "attempt/attempt", "attempt/deadlines", "job", "host/signals")
+STEPS = {str(PACKAGE / f"{room}.py") for room in ROOMS} | {__file__}
 dice = random.Random(int(os.environ.get("STALL_SEED", "1")))
 registry = Registry()
+assert all(Path(each).exists() for each in STEPS), "a step has moved"
 
 
 @registry.handler("stalls.marks", lease_timeout=60)

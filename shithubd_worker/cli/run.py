@@ -129,7 +129,7 @@ COMMANDS = (run, release_dead)
 def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | None) -> int:
     import socket
 
-    from shithubd_worker.process.worker import Worker
+    from shithubd_worker.process import wiring
     from shithubd_worker.telemetry.metrics import Metrics, serve
     from shithubd_worker.telemetry.queue_gauges import QueueCollector
 
@@ -137,20 +137,20 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
         return shared.connect(name, pooled=config.pooled, ours=ours, answer_seconds=answer_seconds)
 
     metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
-    worker = Worker(config, kinds, connect, shared.schema_name, metrics, reread)
+    worker = wiring.worker(config, kinds, connect, shared.schema_name, metrics, reread)
     if config.metrics.port is not None:
         asking = shared.connect("shithubd-worker metrics", pooled=config.pooled, answer_seconds=3.0)
         queue = QueueCollector(asking, shared.schema_name, [kind.name for kind in kinds])
         host, port = serve(
             metrics,
             queue,
-            worker.state,
+            metrics.state,
             config.metrics.host,
             config.metrics.port,
             chosen=config.metrics.chosen,
         )
         log.info("metrics on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    return worker.run()
+    return worker.run(config.database_wait)
 
 
 def _leave_threads_behind(code: int) -> None:

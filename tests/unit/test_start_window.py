@@ -83,9 +83,9 @@ def test_a_step_before_the_handler_that_took_too_long_keeps_it_from_starting(slo
     stand_still("made")
     assert attempt.prepare() is None
     stand_still("payload")
-    outcome = attempt.run()
+    result = attempt.run()
     within = START_AGAIN_WITHIN_SECONDS if again else START_WITHIN_SECONDS
-    assert (outcome is None) == (not started) == (clock.now - lease.sent_at > within)
-    assert outcome is None or outcome.how is How.OK
+    assert (result is None) == (not started) == (clock.now - lease.sent_at > within)
+    assert result is None or result.outcome.how is How.OK
     assert attempt.shielded  # no interrupt may fall into what follows
     assert attempt.over
