@@ -107,6 +107,16 @@ def test_a_fault_anywhere_refuses_all_of_it(start, files, said, fault):
     assert reload().grace == 3.0
 
 
+def test_all_faults_are_told_at_once_those_of_switches_and_choices_too(start, files):
+    reload = start()
+    names = ("GRACE", "POLL_ONLY", "LOG_LEVEL", "REPO_ROOT", "GRACES")
+    (files / "worker.env").write_text("".join(f"SHITHUBD_WORKER_{name}=/perhaps\n" for name in names))
+    with pytest.raises(ConfigError) as caught:
+        reload()
+    assert len(caught.value.args) == len(names)
+    assert all(any(f"SHITHUBD_WORKER_{name}" in fault for fault in caught.value.args) for name in names)
+
+
 def test_a_file_that_is_gone_says_nothing_and_one_that_cannot_be_read_is_a_fault(start, files):
     reload = start(said="SHITHUBD_WORKER_GRACE=5\n")
     (files / "worker.env").unlink()
