@@ -120,6 +120,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     return EXIT_OK
 
 
+# What a reload takes over, the table of settings knows.
 _live = [row.flag for row in SETTINGS.values() if row.live]
 run.help = (run.help or "").replace("{live}", f"{', '.join(_live[:-1])} and {_live[-1]}")
 
