@@ -12,7 +12,7 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
-from shithubd_worker.host.signals import Stop, Wakeup
+from shithubd_worker.host.signals import SelfPipe, Stop
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.reconnect import Reconnect
@@ -55,7 +55,7 @@ class Rooms:
         self.upkeep = Upkeep(self.queue, self.clock, timeouts, drop=False)
         wire = Wire(self.queue, timeouts, pooled=False)
         self.exchange = Exchange(wire, self.tray, self.selection, self.settler, self.upkeep, self.stop, self.metrics)
-        self.bell = Wakeup()
+        self.bell = SelfPipe()
         self.sleep = Sleep(self.queue, self.selection, self.bell, self.metrics)
         self.found: list[str] = []  # each time that the database was found again
         self.reconnect = Reconnect(

@@ -15,6 +15,7 @@ from shithubd_worker.registry import Kind
 from shithubd_worker.timing import (
     ANSWER_MARGIN,
     DEAD_MAN_MARGIN,
+    DEAD_MAN_SLACK,
     LONG_SECONDS,
     SETTLE_SECONDS,
     START_AGAIN_WITHIN_SECONDS,
@@ -84,7 +85,7 @@ class Deadlines:
         """When the process must be ended at the latest, and by how much earlier that may be: so long that a batch, and
         some more, pass under one arming. No earlier for a run that is long: it may have to do without a renewal until
         it is interrupted."""
-        slack = self.kind.lease_timeout / 4 if self._clock() - self.started_at < LONG_SECONDS else 0.0
+        slack = self.kind.lease_timeout * DEAD_MAN_SLACK if self._clock() - self.started_at < LONG_SECONDS else 0.0
         return self.lease_deadline - self.kind.margin * DEAD_MAN_MARGIN, slack
 
     def may_start(self) -> bool:

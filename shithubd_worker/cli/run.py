@@ -19,6 +19,7 @@ from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK
 from shithubd_worker.settings.config import SETTINGS
 from shithubd_worker.settings.names import UNIT
+from shithubd_worker.timing import RELEASE_DEAD_SECONDS, SCRAPE_ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from shithubd_worker.database.connection import Connect
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from shithubd_worker.settings.reload import Reload
 
 log = logging.getLogger(__name__)
-
-RELEASE_DEAD_SECONDS = 10.0  # for the answer of a server that stands still: less than TimeoutStopSec=
 
 
 @click.command()
@@ -131,8 +130,9 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
     import socket
 
     from shithubd_worker.process import wiring
-    from shithubd_worker.telemetry.metrics import Metrics, serve
-    from shithubd_worker.telemetry.queue_gauges import QueueCollector
+    from shithubd_worker.telemetry.endpoint import serve
+    from shithubd_worker.telemetry.gauges import QueueCollector
+    from shithubd_worker.telemetry.metrics import Metrics
 
     def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:
         return shared.connect(name, pooled=config.pooled, ours=ours, answer_seconds=answer_seconds)
@@ -140,7 +140,7 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
     metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
     worker = wiring.worker(config, kinds, connect, shared.schema_name, metrics, reread)
     if config.metrics.port is not None:
-        asking = shared.connect("shithubd-worker metrics", pooled=config.pooled, answer_seconds=3.0)
+        asking = shared.connect("shithubd-worker metrics", pooled=config.pooled, answer_seconds=SCRAPE_ANSWER_SECONDS)
         queue = QueueCollector(asking, shared.schema_name, [kind.name for kind in kinds])
         host, port = serve(
             metrics,

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from shithubd_worker.database import history, rights, schema
 from shithubd_worker.database.arrays import as_array
-from shithubd_worker.database.connection import Connect, ImpatientConnection
+from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.database.settles import Settling
 from shithubd_worker.model import Hold, Lease
 

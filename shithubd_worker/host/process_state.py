@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from shithubd_worker.host.dead_man import SIGNAL, DeadMan
 from shithubd_worker.host.forks import in_child
-from shithubd_worker.host.signals import Alarm, Wakeup
+from shithubd_worker.host.signals import Alarm, SelfPipe
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class ProcessState:
         *,
         on_stop: Callable[[], None],
         on_alarm: Callable[[], None],
-        ears: Wakeup,
+        ears: SelfPipe,
         alarm: Alarm,
         dead_man: DeadMan,
         reload: bool,

@@ -6,7 +6,6 @@ import logging
 import math
 import random
 import time
-from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff
 from shithubd_worker.database.queue_session import QueueSession
@@ -16,11 +15,9 @@ from shithubd_worker.host.signals import Stop
 from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.reconnect import Reconnect
 from shithubd_worker.process.sleep import Sleep
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import LOCKED_PAUSE_SECONDS
 from shithubd_worker.turn.caution import Caution
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from shithubd_worker import backoff
 from shithubd_worker.database.control_session import ControlSession
@@ -17,14 +16,10 @@ from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.process.startup import Startup
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
+from shithubd_worker.telemetry.metrics import Metrics
+from shithubd_worker.timing import EXTEND_START_SECONDS
 
 log = logging.getLogger(__name__)
-
-# How much longer systemd shall wait for READY=1, told with each try.
-EXTEND_SECONDS = 30.0
 
 
 class Presence:
@@ -66,7 +61,7 @@ class Presence:
                     raise reason from error
                 log.log(logging.WARNING if tries == 0 else logging.DEBUG, "waiting for the database: %s", reason)
                 self._systemd.status(f"waiting for the database ({waited:.0f} s): {reason}")
-                self._systemd.extend(EXTEND_SECONDS)
+                self._systemd.extend(EXTEND_START_SECONDS)
                 tries += 1
                 self._sleep.wait(backoff.reconnect(0, random.random()))  # noqa: S311
             else:

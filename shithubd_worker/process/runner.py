@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.attempt.outcome import Result, Settle
@@ -19,15 +18,13 @@ from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.progress import Progress
 from shithubd_worker.registry import Kind
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import STAND_DOWN_SECONDS
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
 from shithubd_worker.turn.unstarted import Unstarted
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
 
 
 class Runner:

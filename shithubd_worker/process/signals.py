@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from shithubd_worker.host.signals import Alarm, Stop, Wakeup
+from shithubd_worker.host.signals import Alarm, SelfPipe, Stop
 from shithubd_worker.process.progress import Progress
 
 
-def stop_asked(stop: Stop, bell: Wakeup) -> None:
+def stop_asked(stop: Stop, bell: SelfPipe) -> None:
     """SIGTERM or SIGINT. The alarm is heard after it: a second one releases the job at once, the first sets the alarm
     to the grace's end."""
     stop.hear(main=True)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.host.signals import Wakeup
+from shithubd_worker.host.signals import SelfPipe
 from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.selection import Selection
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
 
 
 class Sleep:
     """See the module. `bell` is rung by the signals' handlers and by the control thread."""
 
-    def __init__(self, queue: QueueSession, selection: Selection, bell: Wakeup, metrics: Metrics) -> None:
+    def __init__(self, queue: QueueSession, selection: Selection, bell: SelfPipe, metrics: Metrics) -> None:
         self._queue = queue
         self._selection = selection
         self._bell = bell

@@ -13,7 +13,7 @@ from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.process_state import ProcessState
-from shithubd_worker.host.signals import Alarm, Stop, Wakeup
+from shithubd_worker.host.signals import Alarm, SelfPipe, Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.control import Control
 from shithubd_worker.process.live import LiveConfig
@@ -29,6 +29,7 @@ from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.process.startup import Startup
 from shithubd_worker.process.worker import Worker
 from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import CONTROL_ANSWER_SECONDS, HANDLER_ANSWER_SECONDS, MAIN_ANSWER_SECONDS
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.selection import Selection
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from shithubd_worker.database.connection import Connect
     from shithubd_worker.registry import Kind
     from shithubd_worker.settings.config import Config
-    from shithubd_worker.telemetry.metrics import Metrics
 
 
 def worker(
@@ -66,7 +66,7 @@ def worker(
     ledger = HandlerSession(for_handlers, schema, pooled=config.pooled)
 
     stop, alarm, dead_man, systemd = Stop(config.grace), Alarm(), DeadMan(), Systemd()
-    bell, ears = Wakeup(), Wakeup()  # one ends the main thread's sleep, the other the control thread's
+    bell, ears = SelfPipe(), SelfPipe()  # one ends the main thread's sleep, the other the control thread's
     progress, tray = Progress(), Tray()
 
     # One round trip after the other.

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from shithubd_worker.host.signals import Stop
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
 from shithubd_worker.turn.upkeep import Upkeep
 from shithubd_worker.turn.wire import Answer, Wire
-
-if TYPE_CHECKING:
-    from shithubd_worker.telemetry.metrics import Metrics
 
 
 class Next(Enum):

@@ -22,7 +22,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from shithubd_worker.database.arrays import as_array, as_quoted_array
-from shithubd_worker.database.connection import ImpatientConnection, SharedConnection
+from shithubd_worker.database.impatient import ImpatientConnection, SharedConnection
 from shithubd_worker.model import Batch, Lease
 from shithubd_worker.turn.frontier import Range
 from shithubd_worker.turn.tray import Settles
