@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-quick test-long bench bench-quick dashboard rights host lint format units wheel deb clean help
+.PHONY: demo test test-quick test-long bench bench-quick dashboard rights settings host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -40,6 +40,9 @@ endif
 
 rights: $(STAMP) ## docs/rights.md, who may do what: from a database with sql/rights.sql
 	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/rights_page.py
+
+settings: $(STAMP) ## docs/settings.md and debian/worker.env: from the table of settings
+	@$(RUN)/python scripts/settings_pages.py
 
 host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
 	@$(RUN)/python tests/systemd/host_shell.py

@@ -108,8 +108,19 @@ class Finished(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What a hold is about: the fleet (target ''), a host, a unit, a worker (its uuid) or a kind."""
+
+    scope: str
+    target: str = ""
+
+    def __str__(self) -> str:
+        return "the fleet" if self.scope == "fleet" else f"{self.scope} {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold that covers somebody: `scope` is fleet, host, unit, worker or kind; `target` is '' for the fleet."""
+    """What a worker knows of a hold that covers it, or a kind of its; see Scope for the first two."""
 
     scope: str
     target: str

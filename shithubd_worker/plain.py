@@ -26,6 +26,15 @@ def on_one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def in_ascii(text: str) -> str:
+    """The text on one line of printable ASCII, for whoever takes no other letters.
+
+    >>> print(in_ascii("häßlich" + chr(10)))
+    h\\xe4\\xdflich\\n
+    """
+    return on_one_line(text).encode("ascii", "backslashreplace").decode()
+
+
 def behind_margin(text: str, margin: str = MARGIN) -> str:
     """A text that may have several lines, a stack for example: each but the first begins with the margin."""
     return f"\n{margin}".join(on_one_line(line) for line in text.split("\n"))

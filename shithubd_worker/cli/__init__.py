@@ -9,7 +9,22 @@ import sys
 import click
 
 from shithubd_worker import __version__
-from shithubd_worker.cli import check, history, holds, host_env, jobs, queue, run, runbook, screen, status, units
+from shithubd_worker.cli import (
+    check,
+    drain,
+    enqueue,
+    history,
+    host_env,
+    jobs,
+    migrate,
+    pause_kind,
+    run,
+    runbook,
+    screen,
+    search,
+    status,
+    units,
+)
 from shithubd_worker.cli.common import database_options
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
 
@@ -56,7 +71,7 @@ def cli(database_url: str | None, schema: str | None) -> None:
     """
 
 
-ROOMS = (run, check, queue, status, holds, jobs, history, units, runbook)
+ROOMS = (run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, history, units, runbook)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

@@ -12,23 +12,23 @@ import pwd
 from pathlib import Path
 
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings.names import RUN_AS
 
-RUN_AS = "SHITHUBD_WORKER_RUN_AS"
 _OTHERS_WRITE = 0o022
 # What the files say, and which one. Never what the environment says: that may be somebody's who isn't root.
-_told: list[tuple[str, Path]] = []
+_named: list[tuple[str, Path]] = []
 
 
-def told(user: str, path: Path) -> None:
+def named(user: str, path: Path) -> None:
     """A file names a user, or with '' takes back what one before it said."""
-    _told[:] = [(user, path)] if user else []
+    _named[:] = [(user, path)] if user else []
 
 
 def go_on() -> None:
     """Be that user from now on, for good. Raises ConfigError. Does nothing for whoever isn't root."""
-    if not _told or os.geteuid() != 0:
+    if not _named or os.geteuid() != 0:
         return
-    name, path = _told[0]
+    name, path = _named[0]
     for each in (path, path.parent):
         found = each.stat()
         if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shithubd_worker.cli.screen import emit, line, say
+from shithubd_worker.cli.screen import emit, line, meanwhile, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, EXIT_TIMEOUT, TimedOut
 
 if TYPE_CHECKING:
     from shithubd_worker.cli.common import Shared
     from shithubd_worker.cli.deadline import Deadline
-    from shithubd_worker.database.operations import HoldRow, Operations, Scope
+    from shithubd_worker.database.operations import Operations, RecordedHold
+    from shithubd_worker.model import Scope
 
 _TELL_EVERY = 100_000
 SKIPPED = "the database left them as they are and says nothing: a trigger on jobs skips them"
@@ -25,7 +26,7 @@ class _Held:
     """How far a hold has got."""
 
     scope: Scope
-    hold: HoldRow
+    hold: RecordedHold
     began: float
     certain: bool = False
     idle: bool = False
@@ -35,14 +36,14 @@ class _Held:
 
 
 def see_through(
-    shared: Shared, operations: Operations, scope: Scope, hold: HoldRow, *, wait: bool, as_json: bool, undo: str
+    shared: Shared, operations: Operations, scope: Scope, hold: RecordedHold, *, wait: bool, as_json: bool, undo: str
 ) -> int:
     """The barrier, the mirror of a pause, and the wait: what makes a hold certain, told as it goes."""
     held = _Held(scope, hold, time.monotonic())
     shared.deadline.so_far = f"{scope} is held; "
     if wait:
         shared.deadline.patience = math.inf
-    tell = say if as_json else line  # what is true already, while the rest goes on; stdout is for data
+    tell = meanwhile(as_json=as_json)
     try:
         _make_certain(shared.deadline, operations, held, wait=wait, tell=tell)
     except KeyboardInterrupt:
@@ -126,5 +127,5 @@ def follow(verb: str, totals: Iterator[int]) -> Iterator[int]:
         yield total
 
 
-def as_json_object(hold: HoldRow) -> dict[str, object]:
+def as_json_object(hold: RecordedHold) -> dict[str, object]:
     return {name: getattr(hold, name) for name in hold.__slots__}

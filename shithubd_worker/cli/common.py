@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from shithubd_worker.cli import as_whom, needs, screen
-from shithubd_worker.errors import Refused
+from shithubd_worker.cli import as_whom, hints, screen
+from shithubd_worker.cli.settings import option
 from shithubd_worker.plain import shell_word
+from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, check_schema
+from shithubd_worker.settings.names import refuse_misnamed
 
 if TYPE_CHECKING:
     from shithubd_worker.cli.deadline import Deadline
@@ -40,7 +42,7 @@ class Shared:
     def command(self, name: str, *words: str) -> str:
         """A command about the same queue, to be pasted into the same shell. A password in the URL is left out: what is
         printed is kept in logs, and libpq reads passwords from a file."""
-        given = {"--database-url": _without_password(self.database_url or ""), "--schema": self.schema or ""}
+        given = {DATABASE_URL.flag: _without_password(self.database_url or ""), SCHEMA.flag: self.schema or ""}
         flags = (word for flag in self.flags for word in (flag, given[flag]))
         return " ".join(map(shell_word, ("shithubd-worker", name, *flags, *words)))
 
@@ -53,9 +55,7 @@ class Shared:
     @property
     def schema_name(self) -> str:
         """The schema, checked."""
-        from shithubd_worker.settings.config import check_schema
-
-        return check_schema(self.schema or "public")
+        return check_schema(self.schema or SCHEMA.default)
 
     def connect(
         self,
@@ -70,11 +70,10 @@ class Shared:
         Raises ConfigError if none can ever be opened, or nobody knows which was meant. Root is root no longer then,
         where the host's files say so."""
         as_whom.go_on()
-        from shithubd_worker.cli import settings
         from shithubd_worker.database import conninfo
         from shithubd_worker.database.connection import connector
 
-        settings.refuse_misnamed(self.flags)
+        refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
         kept_by = self.kept_by if by is None else None
         return connector(
@@ -106,7 +105,7 @@ def queue_named(ctx: click.Context) -> Shared:
     """Which queue the options of a command name: a flag wins over a variable, and a flag behind the command's name over
     one before it. The command's context has the same afterwards."""
     before, flags = ctx.find_root(), []
-    for name, flag in (("database_url", "--database-url"), ("schema", "--schema")):
+    for name, flag in (("database_url", DATABASE_URL.flag), ("schema", SCHEMA.flag)):
         sources = [each.get_parameter_source(name) for each in (before, ctx)]
         if sources[0] is ParameterSource.COMMANDLINE and sources[1] is not ParameterSource.COMMANDLINE:
             ctx.params[name] = before.params[name]
@@ -131,22 +130,8 @@ def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | No
 
 def database_options(function: F) -> F:
     """--database-url and --schema, for the group and for each command."""
-    function = click.option(
-        "--schema",
-        envvar="SHITHUBD_WORKER_SCHEMA",
-        show_envvar=True,
-        callback=_not_empty,
-        metavar="NAME",
-        help="The schema that the queue lives in.  [default: public]",
-    )(function)
-    return click.option(
-        "--database-url",
-        envvar="SHITHUBD_WORKER_DATABASE_URL",
-        show_envvar=True,
-        callback=_not_empty,
-        metavar="URL",
-        help="libpq's URL or key=value string.  [default: PGHOST, PGDATABASE, PGSERVICE, ... as psql]",
-    )(function)
+    function = option("schema", SCHEMA, callback=_not_empty)(function)
+    return option("database_url", DATABASE_URL, callback=_not_empty)(function)
 
 
 def with_database(function: F) -> F:
@@ -160,7 +145,7 @@ def with_database(function: F) -> F:
             return ctx.invoke(function, shared, **rest)
         except Exception as error:
             words = [*ctx.command_path.split()[1:], *(["--roles"] if rest.get("roles") else [])]
-            needs.note(error, shared, words)
+            hints.note(error, shared, words)
             raise
 
     wrapped.__doc__ = function.__doc__
@@ -203,18 +188,14 @@ def moment(text: str) -> datetime | timedelta:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def until_moment(operations: Operations, text: str | None) -> datetime | None:
-    """--until, by the database's clock."""
-    if text is None:
-        return None
-    when = moment(text)
-    now = operations.now()
-    when = now + when if isinstance(when, timedelta) else when
-    if when <= now:
-        raise Refused(
-            f"--until {text} lies in the past: the database's clock says {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        )
-    return when
+def check_kind(name: str) -> None:
+    """Raises click.BadParameter for an argument that can't be the name of a kind."""
+    from shithubd_worker import registry
+
+    try:
+        registry.check_kind(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="KIND") from error
 
 
 def completed(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

@@ -65,7 +65,7 @@ class Deadline:
         self._look_at = 0.0
         self._answers = True  # did the server answer to the last look?
         self._lets_in = True  # or at least let it in, as a pooler does that has no connection free?
-        self._told: str | None = None
+        self._last_said: str | None = None
         self._tell_at = 0.0
 
     @property
@@ -161,8 +161,8 @@ class Deadline:
         from shithubd_worker.database.operations import TELL_SECONDS
 
         who = f"{self.so_far}{self.blocker.pid if self.blocker else ''}"
-        if who != self._told or now >= self._tell_at:
-            self._told, self._tell_at = who, now + TELL_SECONDS
+        if who != self._last_said or now >= self._tell_at:
+            self._last_said, self._tell_at = who, now + TELL_SECONDS
             say(text)
 
 

@@ -13,16 +13,19 @@ import click
 
 from shithubd_worker.cli.common import Shared, json_option, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
-from shithubd_worker.cli.reload import Reload
+from shithubd_worker.cli.reload import reload_of
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK
+from shithubd_worker.settings.config import SETTINGS
+from shithubd_worker.settings.names import UNIT
 from shithubd_worker.timing import RELEASE_DEAD_SECONDS, SCRAPE_ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from shithubd_worker.database.connection import Connect
     from shithubd_worker.registry import Kind
     from shithubd_worker.settings.config import Config
+    from shithubd_worker.settings.reload import Reload
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +33,14 @@ log = logging.getLogger(__name__)
 @click.command()
 @with_database
 @config_options
-def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
+def run(shared: Shared, **raw: object) -> int:
     """Run a worker in the foreground: lease, run, settle, until SIGTERM or Ctrl-C.
 
     The first signal stops leasing and lets the running job finish (--grace); a second one releases it at once.
 
     Under its unit, SIGHUP (systemctl reload) reads /etc/shithub/worker.env and the unit's own file again, and takes
-    over --grace, --poll-interval, --prefetch, --log-level, --repo-root, --secrets-dir and --webhook-allow-private.
-    The log names what only a restart changes. If anything is wrong there, nothing is taken over, and log and status
-    say so.
+    over {live}. The log names what only a restart changes. If anything is wrong there, nothing is taken over, and log
+    and status say so.
 
     A handler that doesn't stop ends its worker. It ignored its interrupt: exit code 70, and its job is settled. It held
     the interpreter until its lease was nearly over: signal 26 (VTALRM), and its job is in the queue again.
@@ -55,11 +57,11 @@ def run(shared: Shared, log_format: str, log_level: str, **raw: object) -> int:
     from shithubd_worker.telemetry import logs
 
     faulthandler.enable(outlets.unblocked(2))
-    logs.configure(log_format, log_level)
+    logs.configure(str(raw["log_format"]), str(raw["log_level"]))
     _keep_passfile()
     config, kinds = load(shared, raw)
-    unit = os.environ.get("SHITHUBD_WORKER_UNIT")
-    code = _work(shared, config, kinds, Reload(click.get_current_context(), unit) if unit else None)
+    unit = os.environ.get(UNIT)
+    code = _work(shared, config, kinds, reload_of(click.get_current_context(), unit) if unit else None)
     _leave_threads_behind(code)
     return code
 
@@ -117,6 +119,10 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     return EXIT_OK
 
 
+# What a reload takes over, the table of settings knows.
+_live = [row.flag for row in SETTINGS.values() if row.live]
+run.help = (run.help or "").replace("{live}", f"{', '.join(_live[:-1])} and {_live[-1]}")
+
 COMMANDS = (run, release_dead)
 
 
@@ -129,22 +135,20 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
     from shithubd_worker.telemetry.metrics import Metrics
 
     def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:
-        return shared.connect(name, pooled=config.poll_only, ours=ours, answer_seconds=answer_seconds)
+        return shared.connect(name, pooled=config.pooled, ours=ours, answer_seconds=answer_seconds)
 
     metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
     worker = wiring.worker(config, kinds, connect, shared.schema_name, metrics, reread)
-    if config.metrics_port is not None:
-        asking = shared.connect(
-            "shithubd-worker metrics", pooled=config.poll_only, answer_seconds=SCRAPE_ANSWER_SECONDS
-        )
+    if config.metrics.port is not None:
+        asking = shared.connect("shithubd-worker metrics", pooled=config.pooled, answer_seconds=SCRAPE_ANSWER_SECONDS)
         queue = QueueCollector(asking, shared.schema_name, [kind.name for kind in kinds])
         host, port = serve(
             metrics,
             queue,
             metrics.state,
-            config.metrics_host,
-            config.metrics_port,
-            chosen=config.metrics_chosen,
+            config.metrics.host,
+            config.metrics.port,
+            chosen=config.metrics.chosen,
         )
         log.info("metrics on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     return worker.run(config.database_wait)

@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -33,6 +33,11 @@ def line(text: object = "", *, longest: int | None = None) -> None:
 def say(text: str) -> None:
     """One line on stderr: progress, and what is wrong, so that stdout holds data alone."""
     click.echo(on_one_line(text), err=True)
+
+
+def meanwhile(*, as_json: bool) -> Callable[[str], None]:
+    """How to tell what is true already while the rest goes on: stdout is for data alone."""
+    return say if as_json else line
 
 
 def folded(text: str) -> None:
@@ -59,7 +64,7 @@ def page(text: str) -> None:
 
 def emit(data: object) -> None:
     """JSON on stdout."""
-    click.echo(json_text(data, default=_told, indent=2))
+    click.echo(json_text(data, default=_as_json, indent=2))
 
 
 def table(
@@ -109,7 +114,7 @@ def offered(names: Iterable[str], incomplete: str) -> list[str]:
     return sorted({name for name in names if name.startswith(incomplete) and _A_PLAIN_WORD.fullmatch(name)})
 
 
-def _told(value: object) -> object:
+def _as_json(value: object) -> object:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     return str(value)

@@ -12,6 +12,7 @@ from shithubd_worker.cli.common import Duration, Shared, json_option, with_datab
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
 from shithubd_worker.cli.screen import clear, emit, folded, line, say, table
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, EXIT_TIMEOUT, DatabaseUnavailable, TimedOut
+from shithubd_worker.model import Scope
 from shithubd_worker.plain import lasting
 
 if TYPE_CHECKING:
@@ -145,10 +146,9 @@ def _render(found: dict[str, Any]) -> None:
         how = needs.by_admin("shithubd-worker history drop")
         folded(f"warning: {drops['late']} day(s) of the history should have been dropped 2 days ago or earlier: {how}")
     for hold in found["holds"]:
-        what = "the fleet" if hold["scope"] == "fleet" else f"{hold['scope']} {hold['target']}"
         until = f" until {_time(hold['until'])}" if hold["until"] else ""
         why = f": {hold['reason']}" if hold["reason"] else ""
-        folded(f"hold: {hold['mode']} of {what}{why}")
+        folded(f"hold: {hold['mode']} of {Scope(hold['scope'], hold['target'])}{why}")
         folded(f"      by {hold['actor']} since {_time(hold['created'])}{until}")
     _show_kinds(found["kinds"])
     _show_leases(found["leases"])

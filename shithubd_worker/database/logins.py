@@ -124,7 +124,7 @@ def of_pooler(error: psycopg.Error) -> ShithubdError | None:
     if error.sqlstate != _SQLSTATE_OF_POOLER:
         return None
     said = error.diag.message_primary or ""
-    return _told(_judge_pooler(said), said, _ASK_POOLER)
+    return _as_error(_judge_pooler(said), said, _ASK_POOLER)
 
 
 @cache
@@ -155,18 +155,18 @@ def _verdict(pgconn: PGconn, said: str) -> ShithubdError | None:
     if servers := _SERVERS.findall(said):
         sqlstate, reason = servers[-1]  # of several addresses of one host the last one is the reason
         if sqlstate == _SQLSTATE_OF_POOLER:
-            return _told(_judge_pooler(reason), reason, _ASK_POOLER)
+            return _as_error(_judge_pooler(reason), reason, _ASK_POOLER)
         routine = ["", *_LOCATION.findall(said)][-1]
-        return _told(login(sqlstate), reason, _hint(pgconn, sqlstate, routine))
+        return _as_error(login(sqlstate), reason, _hint(pgconn, sqlstate, routine))
     last = _plain(said).splitlines()[-1] if said else ""
     if pgconn.needs_password:
-        return _told(Login.RIGHTS, f"no password for {_role(pgconn)!r}", _about_password(pgconn))
+        return _as_error(Login.RIGHTS, f"no password for {_role(pgconn)!r}", _about_password(pgconn))
     if _UNFIT.search(said):
         mend = (what for words, what in _MENDS.items() if words.search(said))
-        return _told(Login.CONFIG, last, next(mend, "correct it in the URL, or in the PG* variables"))
+        return _as_error(Login.CONFIG, last, next(mend, "correct it in the URL, or in the PG* variables"))
     if closed := _closed_to_us(pgconn):
         hint = f"the system user {_me()!r} may not go there: see `namei -l {closed}`"
-        return _told(Login.RIGHTS, f"{closed}: Permission denied", hint)
+        return _as_error(Login.RIGHTS, f"{closed}: Permission denied", hint)
     return None
 
 
@@ -174,7 +174,7 @@ def _judge_pooler(said: str) -> Login:
     return next((how for words, how in _OF_POOLER.items() if words.search(said)), Login.WAIT)
 
 
-def _told(how: Login, said: str, hint: str) -> ShithubdError | None:
+def _as_error(how: Login, said: str, hint: str) -> ShithubdError | None:
     text = f"{said}: {hint}" if hint else said
     if how is Login.RIGHTS:
         return RightsMissing(f"the database refuses this login: {text}")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.session import Session
+from shithubd_worker.model import Scope
 
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
@@ -66,19 +67,8 @@ def _user(uid: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """What a hold is about: the fleet (target ''), a host, a unit, a worker (its uuid) or a kind."""
-
-    scope: str
-    target: str = ""
-
-    def __str__(self) -> str:
-        return "the fleet" if self.scope == "fleet" else f"{self.scope} {self.target}"
-
-
-@dataclass(frozen=True, slots=True)
-class HoldRow:
-    """A row of holds, in the order of its columns."""
+class RecordedHold:
+    """A hold as the database keeps it, in the order of the columns. Workers know less of it: model.Hold."""
 
     id: int
     scope: str
@@ -88,6 +78,11 @@ class HoldRow:
     actor: str
     until: datetime | None
     created: datetime
+
+    @property
+    def covers(self) -> Scope:
+        """What it is about."""
+        return Scope(self.scope, self.target)
 
 
 class Operations(Session):
@@ -101,13 +96,13 @@ class Operations(Session):
         self.refusal: str | None = None
         self._flipping = False
 
-    def drain(self, scope: Scope, reason: str | None, until: datetime | None) -> HoldRow:
+    def drain(self, scope: Scope, reason: str | None, until: datetime | None) -> RecordedHold:
         """Hold a scope. Certain only after `barrier`."""
-        return HoldRow(*self.rows("drain_v1", scope.scope, scope.target, reason, until, self.actor)[0])
+        return RecordedHold(*self.rows("drain_v1", scope.scope, scope.target, reason, until, self.actor)[0])
 
-    def pause_kind(self, kind: str, reason: str | None, until: datetime | None) -> HoldRow:
+    def pause_kind(self, kind: str, reason: str | None, until: datetime | None) -> RecordedHold:
         """Hold a kind. Certain only after `barrier`."""
-        return HoldRow(*self.rows("pause_kind_v1", kind, reason, until, self.actor)[0])
+        return RecordedHold(*self.rows("pause_kind_v1", kind, reason, until, self.actor)[0])
 
     def barrier(self, scope: Scope, deadline: float | None, say: Say) -> bool:
         """Wait until nothing of the scope can start any more. False at `deadline` (monotonic; None: no limit)."""
@@ -122,15 +117,23 @@ class Operations(Session):
                 tell_at = now + TELL_SECONDS
                 say("waiting for lease queries that are still under way")
 
-    def mirror(self, hold: HoldRow) -> Iterator[int]:
+    def mirror(self, hold: RecordedHold) -> Iterator[int]:
         """Flip the waiting jobs of a paused kind to paused, batch by batch; yields how many so far. See `refused`."""
-        total, after = 0, None
+        return self._batches("mirror_pause_v1", hold.id, None, _json)
+
+    def unpause(self, kind: str) -> Iterator[int]:
+        """Flip the paused jobs of a kind back to queued, batch by batch; yields how many so far. See `refused`."""
+        return self._batches("unpause_v1", kind, -(2**63), int)
+
+    def _batches(self, function: str, what: object, after: object, place: Callable[[Any], object]) -> Iterator[int]:
+        """Each batch begins behind the place where the one before ended."""
+        total = 0
         self.refused, self.refusal = 0, None
-        while rows := self._flip("mirror_pause_v1", hold.id, after):
-            flipped, position, refused = rows[0]
+        while rows := self._flip(function, what, after):
+            flipped, ended, refused = rows[0]
             total += flipped
             self.refused += refused
-            after = _json(position)
+            after = place(ended)
             yield total
 
     def _flip(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
@@ -162,25 +165,15 @@ class Operations(Session):
             time.sleep(LOOK_SECONDS)
         return True
 
-    def resume(self, scope: Scope | None, reason: str | None) -> list[HoldRow]:
+    def resume(self, scope: Scope | None, reason: str | None) -> list[RecordedHold]:
         """End the drains of a scope, or all drains. Returns those that ended."""
         name, target = (scope.scope, scope.target) if scope else (None, "")
-        return [HoldRow(*row) for row in self.rows("resume_v1", name, target, reason, self.actor)]
+        return [RecordedHold(*row) for row in self.rows("resume_v1", name, target, reason, self.actor)]
 
-    def resume_kind(self, kind: str, reason: str | None) -> HoldRow | None:
+    def resume_kind(self, kind: str, reason: str | None) -> RecordedHold | None:
         """End the pause of a kind; None if there was none. Follow it with `unpause`."""
         rows = self.rows("resume_kind_v1", kind, reason, self.actor)
-        return HoldRow(*rows[0]) if rows else None
-
-    def unpause(self, kind: str) -> Iterator[int]:
-        """Flip the paused jobs of a kind back to queued, batch by batch; yields how many so far. See `refused`."""
-        total, after = 0, -(2**63)
-        self.refused, self.refusal = 0, None
-        while rows := self._flip("unpause_v1", kind, after):
-            flipped, after, refused = rows[0]
-            total += flipped
-            self.refused += refused
-            yield total
+        return RecordedHold(*rows[0]) if rows else None
 
     def known_kind(self, kind: str) -> bool:
         """Is the kind in any job, history row, hold or worker?"""

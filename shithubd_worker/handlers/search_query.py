@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shithubd_worker.handlers.excerpt import printable
 from shithubd_worker.handlers.search_text import parts, words
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def search(
     with connection.cursor() as cursor:
         for name, path, content, rank in cursor.stream(statement, parameters):
             line, shown = first_line(content or "", query.wanted)
-            hits.append(Hit(name, _printable(path), line, shown, rank))
+            hits.append(Hit(name, printable(path), line, shown, rank))
     return hits
 
 
@@ -107,8 +108,4 @@ def first_line(content: str, wanted: tuple[tuple[str, ...], ...]) -> tuple[int |
             best, best_count, best_text = number, count, line
             if count == len(wanted):
                 break
-    return best, _printable(best_text.strip()[:LONGEST_LINE])
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " if c == "\t" else "�" for c in text)
+    return best, printable(best_text.strip()[:LONGEST_LINE])

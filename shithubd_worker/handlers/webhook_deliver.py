@@ -25,6 +25,7 @@ from uuid import UUID, uuid5
 
 from shithubd_worker import __version__
 from shithubd_worker.errors import NotNow, Permanent, RetryAfter
+from shithubd_worker.handlers.excerpt import printable
 from shithubd_worker.handlers.webhook_addresses import is_public
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def _excerpt(response: HTTPResponse) -> str:
     except (HTTPException, OSError, ValueError):
         return ""
     text = " ".join(data.decode(errors="replace").split())
-    return "".join(c if c.isprintable() else "�" for c in text)[:LONGEST_EXCERPT]
+    return printable(text)[:LONGEST_EXCERPT]
 
 
 def _judge(target: Target, status: int, retry_after: str | None, excerpt: str) -> None:

@@ -94,7 +94,7 @@ class ProcessState:
         self._mask: set[int] = set()
         self._settings: list[Any] = []
         self._umask = 0
-        self._told: set[tuple[str, str]] = set()  # kind, and name of what it changed
+        self._warned_of: set[tuple[str, str]] = set()  # kind, and name of what it changed
 
     def take(self) -> None:
         """Hear the signals from now on, and note how everything else is."""
@@ -116,8 +116,8 @@ class ProcessState:
         """After a batch of these kinds: put back what they changed, and say so once for each kind and setting."""
         for name, now in (*self._settings_changed(), *self._signals_changed()):
             culprits = {(kind, name) for kind in kinds}
-            if not culprits <= self._told:
-                self._told |= culprits
+            if not culprits <= self._warned_of:
+                self._warned_of |= culprits
                 who = ", ".join(sorted(kinds))
                 log.warning("a handler of %s changed %s%s, which the worker needs: put back", who, name, now)
 

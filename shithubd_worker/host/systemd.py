@@ -8,7 +8,7 @@ import time
 import sdnotify
 
 from shithubd_worker.host.forks import keep_private
-from shithubd_worker.plain import on_one_line
+from shithubd_worker.plain import in_ascii
 from shithubd_worker.timing import NOTIFY_SECONDS
 
 
@@ -32,11 +32,11 @@ class Systemd:
     def ready(self, status: str) -> None:
         """READY=1: this worker can lease."""
         self._status = status
-        self._send("READY=1", f"STATUS={_ascii(status)}", patience=NOTIFY_SECONDS)
+        self._send("READY=1", f"STATUS={in_ascii(status)}", patience=NOTIFY_SECONDS)
 
     def status(self, text: str) -> None:
         """STATUS=: the first line of `systemctl status`. Sent when it changes."""
-        if text != self._status and self._send(f"STATUS={_ascii(text)}"):
+        if text != self._status and self._send(f"STATUS={in_ascii(text)}"):
             self._status = text
 
     def reloading(self) -> None:
@@ -65,7 +65,3 @@ class Systemd:
         except OSError:
             return False
         return True
-
-
-def _ascii(text: str) -> str:
-    return on_one_line(text).encode("ascii", "backslashreplace").decode()

@@ -76,7 +76,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     queue = QueueSession(connect("shithubd-worker", MAIN_ANSWER_SECONDS, True), schema, identity.id)
     beat = ControlSession(connect("shithubd-worker control", CONTROL_ANSWER_SECONDS, True), schema)
     for_handlers = connect("shithubd-worker handler", HANDLER_ANSWER_SECONDS, False)
-    ledger = HandlerSession(for_handlers, schema, pooled=config.poll_only)
+    ledger = HandlerSession(for_handlers, schema, pooled=config.pooled)
 
     stop, alarm, dead_man, systemd = Stop(config.grace), Alarm(), DeadMan(), Systemd()
     bell, ears = SelfPipe(), SelfPipe()  # one ends the main thread's sleep, the other the control thread's
@@ -86,8 +86,8 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     clock = Clock(partial(_clock_was_set, metrics))
     selection = Selection(names, clock, config.prefetch, until_empty=config.until_empty)
     settler = Settler(identity.leased_by, tray, metrics)
-    upkeep = Upkeep(queue, clock, timeouts, drop=not config.poll_only)
-    wire = Wire(queue, timeouts, pooled=config.poll_only)
+    upkeep = Upkeep(queue, clock, timeouts, drop=not config.pooled)
+    wire = Wire(queue, timeouts, pooled=config.pooled)
     exchange = Exchange(wire, tray, selection, settler, upkeep, stop, metrics)
     unstarted = Unstarted(
         by_name, queue=queue, tray=tray, exchange=exchange, selection=selection, settler=settler, upkeep=upkeep
@@ -95,7 +95,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
 
     # The database, lost and found.
     def listen() -> None:
-        if config.poll_only:
+        if config.pooled:
             queue.value("channel_v1")  # any answer will do
         else:
             queue.listen(heard)  # what was enqueued while nobody listened is found by the lease that follows
@@ -169,7 +169,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
         beat, ears, progress, tray, settler, shortest_lease=min(timeouts.values(), default=300.0), duties=duties
     )
 
-    startup = Startup(identity, names, queue, beat, heartbeat, listen, woken=not config.poll_only)
+    startup = Startup(identity, names, queue, beat, heartbeat, listen, woken=not config.pooled)
     presence = Presence(startup, beat, progress, sleep, systemd, metrics, hang_up)
     loop = Loop(exchange, work, sleep, patience, shutdown, progress, (beat, ledger))
     metrics.watch(progress.state, progress.running, progress.is_up)

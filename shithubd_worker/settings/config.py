@@ -1,47 +1,110 @@
-"""What the operator decided: one frozen Config, from flags and SHITHUBD_WORKER_* variables, checked whole."""
+"""The one table of settings: each field of Config is a row of it, with its flag, its bounds and its help.
+
+To add a setting, add a field here, and run `make settings`. From the field come the flag of `run` and `check-config`
+and its variable, the check of its value, what a reload makes of it, the help, docs/settings.md and debian/worker.env.
+"""
 
 from __future__ import annotations
 
-import math
-import re
+import dataclasses
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings.table import Address, Setting, address, choice, directory, seconds, switch, words
 
-DEFAULT_METRICS = "127.0.0.1:8081"
-# Two days; what is longer was meant to be another unit.
-LONGEST_SECONDS = 172_800.0
 # A schema's name is part of the NOTIFY channel's, which PostgreSQL limits to 63 bytes.
 LONGEST_SCHEMA = 48
-HIGHEST_PORT = 65_535
-
-
-# What a running worker can take over; the rest of Config is for its start.
-LIVE = ("poll_interval", "prefetch", "grace", "repo_root", "secrets_dir", "webhook_allow_private")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """The configuration of one worker process; durations in seconds, paths absolute."""
 
-    handlers: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
-    exclude_kinds: tuple[str, ...] = ()
-    poll_interval: float = 1.0
-    poll_only: bool = False
-    prefetch: float = 0.1
-    grace: float = 25.0
-    database_wait: float = 60.0
-    until_empty: bool = False
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = 8081  # None: off
-    metrics_chosen: bool = False  # an operator's choice must be had, the default may give way
-    repo_root: Path | None = None
-    secrets_dir: Path | None = None
-    webhook_allow_private: bool = False
+    handlers: tuple[str, ...] = words(
+        "--handlers",
+        "A registry to load; repeatable. The current directory is first on sys.path.",
+        metavar="MODULE:REGISTRY",
+        example="myforge.jobs:registry",
+    )
+    kinds: tuple[str, ...] = words(
+        "--kind", "Lease only this kind; repeatable.", metavar="KIND", example="search.reindex repo.maintenance"
+    )
+    exclude_kinds: tuple[str, ...] = words(
+        "--exclude-kind", "Don't lease this kind; repeatable.", metavar="KIND", example="webhook.deliver"
+    )
+    poll_interval: float = seconds(
+        "--poll-interval",
+        "How often an idle worker looks, whether woken or not.",
+        default=1.0,
+        least=0.01,
+        live=True,
+    )
+    poll_only: bool = switch("--poll-only", "No LISTEN and no prepared statements: for PgBouncer in transaction mode.")
+    prefetch: float = seconds(
+        "--prefetch",
+        "Lease jobs of fast kinds ahead, for so long a time of work; 0: one job at a time.",
+        default=0.1,
+        least=0.0,
+        live=True,
+    )
+    grace: float = seconds(
+        "--grace", "How long a job may go on after SIGTERM before it is released.", default=25.0, least=0.0, live=True
+    )
+    database_wait: float = seconds(
+        "--database-wait", "How long to wait for the database at the start.", default=60.0, least=0.0
+    )
+    until_empty: bool = switch("--until-empty", "Exit 0 when no job can run, instead of waiting for more.")
+    metrics: Address = address("--metrics", "Where to serve /metrics, /healthz, /readyz.", default="127.0.0.1:8081")
+    repo_root: Path | None = directory(
+        "--repo-root",
+        "The directory that repositories of jobs must lie in.",
+        example="/var/lib/shithub/repos",
+        live=True,
+    )
+    secrets_dir: Path | None = directory(
+        "--secrets-dir",
+        "Where secret_ref names a file.",
+        unset="the unit's credentials",
+        example="/etc/shithub/secrets",
+        live=True,
+    )
+    webhook_allow_private: bool = switch(
+        "--webhook-allow-private", "Let webhooks go to private addresses and plain HTTP.", live=True
+    )
+    log_format: str = choice("--log-format", "How log lines look on stderr.", "text", "json", default="text")
+    log_level: str = choice(
+        "--log-level",
+        "The least important line to log.",
+        "debug",
+        "info",
+        "warning",
+        "error",
+        default="info",
+        live=True,
+    )
+
+    @property
+    def pooled(self) -> bool:
+        """Is there a transaction pooler between this worker and its server? Nothing outlives a transaction then."""
+        return self.poll_only
+
+
+# The rows by the names of their fields.
+SETTINGS: dict[str, Setting] = {field.name: field.metadata["row"] for field in dataclasses.fields(Config)}
+# What a running worker can take over; the rest of Config is for its start.
+LIVE = tuple(name for name, row in SETTINGS.items() if row.live)
+
+# Which queue: not of a worker alone, each command has these.
+DATABASE_URL = Setting(
+    "--database-url",
+    "libpq's URL or key=value string.",
+    metavar="URL",
+    unset="PGHOST, PGDATABASE, PGSERVICE, ... as psql",
+    example="postgresql://db.example/shithub",
+)
+SCHEMA = Setting("--schema", "The schema that the queue lives in.", metavar="NAME", default="public")
 
 
 def check_schema(name: str) -> str:
@@ -52,92 +115,19 @@ def check_schema(name: str) -> str:
     return name
 
 
-class _Reader:
-    """Reads single values, and collects what is wrong with them."""
-
-    def __init__(self, raw: Mapping[str, object]) -> None:
-        self._raw = raw
-        self.faults: list[str] = []
-
-    def number(self, name: str, default: float, least: float) -> float:
-        """A number of seconds."""
-        given = self._raw.get(name)
-        if given is None or given == "":
-            return default
-        try:
-            value = float(str(given))
-        except ValueError:
-            value = math.nan
-        if not least <= value <= LONGEST_SECONDS:
-            self.faults.append(
-                f"{_spelled(name)}: {given!r} is not a number of seconds from {least:g} to {LONGEST_SECONDS:g}"
-            )
-        return value
-
-    def directory(self, name: str) -> Path | None:
-        """An existing directory, absolute; None if none was given."""
-        given = self._raw.get(name)
-        if not given:
-            return None
-        with suppress(RuntimeError, OSError, ValueError):  # ~ of nobody, a name too long, a NUL
-            path = Path(str(given)).expanduser()
-            if path.is_dir():
-                return path.resolve()
-        self.faults.append(f"{_spelled(name)}: {str(given)!r} is no directory")
-        return None
-
-    def names(self, name: str) -> tuple[str, ...]:
-        """Names, from an option that can be repeated."""
-        given = self._raw.get(name) or ()
-        return tuple(str(item) for item in given) if isinstance(given, (tuple, list)) else (str(given),)
-
-    def flag(self, name: str) -> bool:
-        """Was it given?"""
-        return bool(self._raw.get(name))
-
-    def address(self, name: str) -> tuple[str, int | None]:
-        """HOST:PORT, or off: port None."""
-        given = str(self._raw.get(name) or DEFAULT_METRICS)
-        if given == "off":
-            return "", None
-        match = re.fullmatch(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", given)
-        if not match or int(match["port"]) > HIGHEST_PORT:
-            self.faults.append(f"{_spelled(name)}: {given!r} is not HOST:PORT, for example {DEFAULT_METRICS}, or off")
-            return "", None
-        return match["host"].strip("[]"), int(match["port"])
-
-
 def make_config(raw: Mapping[str, object]) -> Config:
     """Build the Config from what the command line and the environment gave, by the names of Config's fields.
 
     Raises ConfigError that lists every fault, one a line, each with its flag and its variable.
     """
-    read = _Reader(raw)
-    kinds, exclude_kinds = read.names("kinds"), read.names("exclude_kinds")
-    if both := sorted(set(kinds) & set(exclude_kinds)):
-        read.faults.append(f"--kind and --exclude-kind: {', '.join(both)} is in both")
-    host, port = read.address("metrics")
-    config = Config(
-        handlers=read.names("handlers"),
-        kinds=kinds,
-        exclude_kinds=exclude_kinds,
-        poll_interval=read.number("poll_interval", 1.0, 0.01),
-        poll_only=read.flag("poll_only"),
-        prefetch=read.number("prefetch", 0.1, 0.0),
-        grace=read.number("grace", 25.0, 0.0),
-        database_wait=read.number("database_wait", 60.0, 0.0),
-        until_empty=read.flag("until_empty"),
-        metrics_host=host,
-        metrics_port=port,
-        metrics_chosen=read.flag("metrics"),
-        repo_root=read.directory("repo_root"),
-        secrets_dir=read.directory("secrets_dir"),
-        webhook_allow_private=read.flag("webhook_allow_private"),
-    )
-    if read.faults:
-        raise ConfigError(*read.faults)
-    return config
-
-
-def _spelled(name: str) -> str:
-    return f"--{name.replace('_', '-')} (SHITHUBD_WORKER_{name.upper()})"
+    config, faults = {}, []
+    for name, row in SETTINGS.items():
+        try:
+            config[name] = row.read(raw.get(name))
+        except ValueError as error:
+            faults.append(f"{row.spelled}: {error}")
+    if both := sorted({*config["kinds"]} & {*config["exclude_kinds"]}):
+        faults.append(f"--kind and --exclude-kind: {', '.join(both)} is in both")
+    if faults:
+        raise ConfigError(*faults)
+    return Config(**config)

@@ -33,7 +33,7 @@ class Upkeep:
         self._clock = clock
         self._timeouts = timeouts
         self._drop = drop
-        self._told = False  # that the login may not
+        self._said_who_drops = False
         self._strays: dict[str, float] = {}
         self._swept_at = 0.0
         self._sweep_at = 0.0
@@ -96,8 +96,8 @@ class Upkeep:
     def _housekeep(self) -> None:
         try:
             may = self._drop and self._queue.may_drop
-            if self._drop and not may and not self._told:
-                self._told = True
+            if self._drop and not may and not self._said_who_drops:
+                self._said_who_drops = True
                 log.info("history: its owner drops days that are over (`shithubd-worker history drop`), not this login")
             for done in self._queue.housekeep(drop=may):
                 log.info("history: %s", done)

@@ -215,11 +215,11 @@ def test_a_database_that_stays_away_on_the_way_out_is_told_with_what_is_left(dat
 def test_a_reload_takes_over_what_a_running_worker_can_and_leaves_the_rest():
     stop = Stop(25.0)
     pace = SimpleNamespace(window=0.1)
-    new = Config(grace=5.0, prefetch=0.5, poll_interval=7.0, metrics_port=9999)
+    new = Config(grace=5.0, prefetch=0.5, poll_interval=7.0, database_wait=9.0)
     live = LiveConfig(Config(), lambda: new, stop, pace)
     live.reload()
     assert (live.now.grace, live.now.prefetch, live.now.poll_interval) == (5.0, 0.5, 7.0)
-    assert live.now.metrics_port == Config().metrics_port
+    assert live.now.database_wait == Config().database_wait
     assert (stop.grace, pace.window) == (5.0, 0.5)
 
 

@@ -36,7 +36,7 @@ LAYERS = {
     "booted, alerts": [EXECUTED, "-m", "long"],
 }
 STATIC = ("static", "rules")
-CLI = "shithubd_worker/cli"
+CLI, SETTINGS = "shithubd_worker/cli", "shithubd_worker/settings"
 SQL = "sql/**/*.sql"
 PYTHON = "shithubd_worker/**/*.py"
 UNIT = "units/shithubd-worker*.service"
@@ -58,14 +58,14 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     # Names that an operator types.
-    Mutant("drain is called hold-all", f"{CLI}/holds.py", "\nCOMMANDS =", '\ndrain.name = "hold-all"\nCOMMANDS ='),
-    Mutant("resume is called undrain", f"{CLI}/holds.py", "\nCOMMANDS =", '\nresume.name = "undrain"\nCOMMANDS ='),
-    Mutant("pause-kind is called pause", f"{CLI}/holds.py", '"pause-kind"', '"pause"'),
-    Mutant("resume-kind is called unpause", f"{CLI}/holds.py", '"resume-kind"', '"unpause"'),
-    Mutant("--wait is called --sync", f"{CLI}/holds.py", '"--wait"', '"--sync", "wait"'),
+    Mutant("drain is called hold-all", f"{CLI}/drain.py", "\nCOMMANDS =", '\ndrain.name = "hold-all"\nCOMMANDS ='),
+    Mutant("resume is called undrain", f"{CLI}/drain.py", "\nCOMMANDS =", '\nresume.name = "undrain"\nCOMMANDS ='),
+    Mutant("pause-kind is called pause", f"{CLI}/pause_kind.py", '"pause-kind"', '"pause"'),
+    Mutant("resume-kind is called unpause", f"{CLI}/pause_kind.py", '"resume-kind"', '"unpause"'),
+    Mutant("--wait is called --sync", f"{CLI}/holding.py", '"--wait"', '"--sync", "wait"'),
     Mutant("--timeout is called --limit", f"{CLI}/deadline.py", '"--timeout"', '"--limit", "timeout"'),
-    Mutant("--until is called --expires", f"{CLI}/holds.py", '"--until"', '"--expires", "until"'),
-    Mutant("--host is called --node", f"{CLI}/holds.py", '"--host"', '"--node"'),
+    Mutant("--until is called --expires", f"{CLI}/holding.py", '"--until"', '"--expires", "until"'),
+    Mutant("--host is called --node", f"{CLI}/drain.py", '"--host"', '"--node"'),
     Mutant("--reason is called --why", f"{CLI}/common.py", '"--reason"', '"--why", "reason"'),
     Mutant("--drained is called --idle", f"{CLI}/status.py", '"--drained"', '"--idle", "drained"'),
     Mutant("workers is called fleet", f"{CLI}/status.py", "\nCOMMANDS =", '\nworkers.name = "fleet"\nCOMMANDS ='),
@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant("jobs discard is called jobs drop", f"{CLI}/jobs.py", "def discard(", "def drop("),
     Mutant("units diff is called units compare", f"{CLI}/units.py", "def diff(", "def compare("),
     Mutant("check-config is called verify", f"{CLI}/check.py", '"check-config"', '"verify"'),
-    Mutant("--metrics, and its variable, are called --listen", f"{CLI}/*.py", '"--metrics"', '"--listen"'),
+    Mutant("--metrics, and its variable, are called --listen", f"{SETTINGS}/*.py", '"--metrics"', '"--listen"'),
     Mutant("search.reindex is called search.index", PYTHON, '"search.reindex"', '"search.index"'),
     Mutant("a page has another name", "runbooks/tasks/*.md", "stuck-job", "held-job"),
     Mutant("an anchor has another name", "runbooks/tasks/stuck-job.md", "## Give it back now", "## Release it"),

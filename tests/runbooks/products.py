@@ -17,12 +17,13 @@ from conftest import Database
 from test_alert_rules import ALERTS, OF_OTHERS, samples
 
 from shithubd_worker import errors, handlers
-from shithubd_worker.cli import cli, host_env
-from shithubd_worker.cli.as_whom import RUN_AS
+from shithubd_worker.cli import cli
 from shithubd_worker.host import shipped
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
+from shithubd_worker.settings import host_files
 from shithubd_worker.settings.config import make_config
+from shithubd_worker.settings.names import RUN_AS
 
 UPSTREAM = Path(__file__).with_name("upstream")
 
@@ -121,6 +122,7 @@ class UpstreamWorker:
 def ours() -> Product:
     """The checkout that these tests are in."""
     files = [path for path in shipped.UNITS.rglob("*") if path.is_file()]
+    read = {path for login in host_files.LOGINS for paths in host_files.read_by(login) for path in paths}
     limits = inspect.signature(Registry.handler).parameters
     options = [option for command in cli.commands.values() for option in (*cli.params, *command.params)]
     variables = {str(option.envvar) for option in options if getattr(option, "envvar", None)}
@@ -128,7 +130,7 @@ def ours() -> Product:
         program=cli,
         units=frozenset(path.name for path in files),
         service=(shipped.UNITS / "shithubd-worker.service").read_text(),
-        files="\n".join([*(path.read_text() for path in files), *map(str, host_env.files())]),
+        files="\n".join([*(path.read_text() for path in files), *map(str, read)]),
         kinds=frozenset(handlers.registry),
         words=frozenset(limits) | frozenset(How),
         metrics=frozenset(samples()) | {"up"} | {name for shown in OF_OTHERS.values() for name in shown},

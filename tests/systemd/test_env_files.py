@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nspawn import Host
 
-from shithubd_worker.cli.env_file import parse
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings.env_file import parse
 
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
 

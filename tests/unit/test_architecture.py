@@ -156,12 +156,7 @@ def test_within_a_package_imports_run_one_way():
             found |= next_ones
         return found
 
-    assert {name for name in FILES if name in reached(name)} == {
-        "cli/common.py",
-        "cli/host_env.py",
-        "cli/needs.py",
-        "cli/settings.py",
-    }
+    assert {name for name in FILES if name in reached(name)} == set()
 
 
 def test_a_handler_knows_nothing_of_the_machinery():
@@ -228,9 +223,7 @@ def longer(files: Iterable[Path], than: int) -> set[str]:
 
 
 def test_no_file_is_too_long_to_read():
-    assert longer(PACKAGE.rglob("*.py"), LONGEST_FILE) == {
-        "holds.py",
-    }
+    assert longer(PACKAGE.rglob("*.py"), LONGEST_FILE) == set()
     assert longer(shipped.SQL.rglob("*.sql"), LONGEST_FILE) == set()
 
 

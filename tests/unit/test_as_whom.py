@@ -16,6 +16,8 @@ import pytest
 from shithubd_worker.cli import as_whom, host_env
 from shithubd_worker.database import operations
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings import host_files
+from shithubd_worker.settings.names import RUN_AS
 
 HOST = socket.gethostname()
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -27,8 +29,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The files of a host, and nobody's variables."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SHITHUBD_WORKER_"))}
     monkeypatch.setattr(os, "environ", clean)
-    monkeypatch.setattr(host_env, "ENV_FILE", tmp_path / "worker.env")
-    monkeypatch.setattr(as_whom, "_told", [])
+    monkeypatch.setattr(host_files, "ENV_FILE", tmp_path / "worker.env")
+    monkeypatch.setattr(as_whom, "_named", [])
     monkeypatch.setattr(host_env, "_taken_from", [])
     (tmp_path / "worker.env").write_text("PGHOST=/run/postgresql\n")
     operations.actor.cache_clear()
@@ -63,7 +65,7 @@ def gone_on(*words: str) -> object:
 
 @ROOT
 def test_root_goes_on_as_the_user_that_the_file_of_the_command_names(files: Path) -> None:
-    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    (files / "operator.env").write_text(f"{RUN_AS}=nobody\n")
     (files / "owner.env").write_text("PGUSER=admin\n")
     os.environ["SUDO_USER"] = "alice"
     ids, groups, home, actor = gone_on("drain")  # type: ignore[misc]
@@ -75,17 +77,17 @@ def test_root_goes_on_as_the_user_that_the_file_of_the_command_names(files: Path
 
 @ROOT
 def test_a_later_file_takes_it_back(files: Path) -> None:
-    (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{as_whom.RUN_AS}=nobody\n")
-    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=\n")
+    (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{RUN_AS}=nobody\n")
+    (files / "operator.env").write_text(f"{RUN_AS}=\n")
     assert gone_on("drain")[0] == [0] * 6  # type: ignore[index]
     assert gone_on("migrate")[0] != [0] * 6  # type: ignore[index]
 
 
 @ROOT
 def test_no_variable_and_no_queue_of_ones_own_makes_root_somebody_else(files: Path) -> None:
-    os.environ[as_whom.RUN_AS] = "nobody"
+    os.environ[RUN_AS] = "nobody"
     assert gone_on("drain")[0] == [0] * 6  # type: ignore[index]
-    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    (files / "operator.env").write_text(f"{RUN_AS}=nobody\n")
     assert gone_on("drain", "--database-url", "dbname=mine")[0] == [0] * 6  # type: ignore[index]
 
 
@@ -93,7 +95,7 @@ def test_no_variable_and_no_queue_of_ones_own_makes_root_somebody_else(files: Pa
 @pytest.mark.parametrize("spoilt", ["operator.env", "."])
 @pytest.mark.parametrize("how", ["owner", "group", "others"])
 def test_a_file_that_others_may_write_makes_root_nobody(files: Path, spoilt: str, how: str) -> None:
-    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    (files / "operator.env").write_text(f"{RUN_AS}=nobody\n")
     path = files / spoilt
     if how == "owner":
         os.chown(path, NOBODY.pw_uid, -1)
@@ -108,7 +110,7 @@ def test_a_file_that_others_may_write_makes_root_nobody(files: Path, spoilt: str
 @ROOT
 def test_root_is_recorded_as_it_was_before_it_went_on(files: Path) -> None:
     """Afterwards nobody can tell any more that it was root, and whom it would be believed."""
-    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody\n")
+    (files / "operator.env").write_text(f"{RUN_AS}=nobody\n")
     os.environ.pop("SUDO_USER", None)
     operations.LOGINUID, kept = files / "none", operations.LOGINUID
     try:
@@ -120,7 +122,7 @@ def test_root_is_recorded_as_it_was_before_it_went_on(files: Path) -> None:
 
 @ROOT
 def test_a_user_that_is_missing_is_a_fault_of_the_file(files: Path) -> None:
-    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=nobody-here\n")
+    (files / "operator.env").write_text(f"{RUN_AS}=nobody-here\n")
     host_env.adopt(["drain"])
     with pytest.raises(ConfigError, match=r"operator.env: SHITHUBD_WORKER_RUN_AS: this host has no user 'nobody-here'"):
         as_whom.go_on()
@@ -128,7 +130,7 @@ def test_a_user_that_is_missing_is_a_fault_of_the_file(files: Path) -> None:
 
 @ROOT
 def test_who_is_not_root_goes_on_as_he_is(files: Path) -> None:
-    (files / "operator.env").write_text(f"{as_whom.RUN_AS}=root\n")
+    (files / "operator.env").write_text(f"{RUN_AS}=root\n")
     files.chmod(0o755)
 
     def go() -> object:
@@ -180,14 +182,15 @@ def test_the_person_is_recorded(
 @pytest.mark.parametrize("command", ["run", "check-config"])
 def test_what_lies_in_the_current_directory_is_never_loaded_by_root(files: Path, command: str) -> None:
     """It comes first on the path of both, for the handlers; and root may stand in anybody's directory."""
-    (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{as_whom.RUN_AS}=nobody\n")
+    (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{RUN_AS}=nobody\n")
     (here := files / "here").mkdir()
     loaded = files / "loaded"
     for module in ("psycopg", "prometheus_client", "sdnotify"):
         (here / f"{module}.py").write_text(f"import os\nif os.geteuid() == 0: open({str(loaded)!r}, 'w')\n")
     program = (
-        "import sys; from pathlib import Path; from shithubd_worker.cli import host_env, main;"
-        "host_env.ENV_FILE = Path(sys.argv.pop()); main()"
+        "import sys; from pathlib import Path; from shithubd_worker.cli import main;"
+        "from shithubd_worker.settings import host_files;"
+        "host_files.ENV_FILE = Path(sys.argv.pop()); main()"
     )
     words = [sys.executable, "-P", "-c", program, command, str(files / "worker.env")]
     subprocess.run(words, cwd=here, env=dict(os.environ), capture_output=True, timeout=60, check=False)

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from shithubd_worker.cli.settings import config_options
 from shithubd_worker.errors import EXIT_CONFIG, ConfigError
-from shithubd_worker.settings.config import LONGEST_SCHEMA, LONGEST_SECONDS, Config, check_schema, make_config
+from shithubd_worker.settings.config import LONGEST_SCHEMA, SETTINGS, Config, check_schema, make_config
+from shithubd_worker.settings.table import LONGEST_SECONDS, Address
 
 
 def test_nothing_given_is_the_documented_default():
     assert make_config({}) == Config()
     assert (Config().poll_interval, Config().grace, Config().database_wait) == (1.0, 25.0, 60.0)
-    assert (Config().metrics_host, Config().metrics_port, Config().metrics_chosen) == ("127.0.0.1", 8081, False)
+    assert Config().metrics == ("127.0.0.1", 8081, False)
 
 
 def test_what_is_given_is_what_counts(tmp_path):
@@ -46,9 +47,7 @@ def test_what_is_given_is_what_counts(tmp_path):
         grace=0.0,
         database_wait=5.0,
         until_empty=True,
-        metrics_host="::1",
-        metrics_port=0,
-        metrics_chosen=True,
+        metrics=Address("::1", 0, chosen=True),
         repo_root=tmp_path,
         secrets_dir=tmp_path,
         webhook_allow_private=True,
@@ -102,12 +101,11 @@ def test_every_number_in_the_range_is_taken_as_it_is(value):
     ],
 )
 def test_the_metrics_address_is_a_host_and_a_port(given_, host, port):
-    config = make_config({"metrics": given_})
-    assert (config.metrics_host, config.metrics_port, config.metrics_chosen) == (host, port, True)
+    assert make_config({"metrics": given_}).metrics == (host, port, True)
 
 
 def test_the_metrics_can_be_off():
-    assert make_config({"metrics": "off"}).metrics_port is None
+    assert make_config({"metrics": "off"}).metrics.port is None
 
 
 @pytest.mark.parametrize("value", [":8081", "localhost", "localhost:", "localhost:65536", "::1:80", "a b:80", "h:-1"])
@@ -124,7 +122,7 @@ def test_a_directory_is_made_absolute_so_that_it_outlives_a_change_of_directory(
     assert make_config({"repo_root": "~/repos"}).repo_root == tmp_path / "repos"
 
 
-@given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Config)] + ["metrics"]), st.text()))
+@given(st.dictionaries(st.sampled_from([*SETTINGS]), st.text()))
 def test_no_text_whatsoever_brings_it_down(raw):
     try:
         config = make_config(raw)
@@ -160,6 +158,8 @@ VALUES = {
     "repo_root": "/tmp",
     "secrets_dir": "/tmp",
     "webhook_allow_private": True,
+    "log_format": "json",
+    "log_level": "error",
 }
 
 
@@ -180,10 +180,9 @@ def parsed(arguments, variables):
 
 
 def test_every_setting_of_the_config_has_an_option():
-    options = set(parsed([], {})) - {"log_format", "log_level"}  # which the Config has no use for
-    assert options == set(VALUES)
-    fields = {field.name for field in dataclasses.fields(Config)}
-    assert {"metrics" if name.startswith("metrics_") else name for name in fields} == options
+    fields = [field.name for field in dataclasses.fields(Config)]
+    assert fields == list(SETTINGS) == list(VALUES)
+    assert set(parsed([], {})) == set(fields)
 
 
 @pytest.mark.parametrize("name", VALUES)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.cli.env_file import parse
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings.env_file import parse
 
 
 @pytest.mark.parametrize(

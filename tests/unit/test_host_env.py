@@ -9,6 +9,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn
 
 from shithubd_worker.cli import host_env
+from shithubd_worker.settings import host_files
+from shithubd_worker.settings.config import DATABASE_URL
 
 TEXT = "# ours\nPGHOST=/run/postgresql\nPGUSER='shithub'\nSHITHUBD_WORKER_GRACE=5\nSHITHUBD_WORKER_SCHEMA=forge\n"
 
@@ -19,8 +21,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(host_env.os.environ):
         if name.startswith(("PG", "SHITHUBD_WORKER_")):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(host_env, "ENV_FILE", tmp_path / "worker.env")
-    monkeypatch.setattr(host_env, "PASSFILE", tmp_path / "pgpass")
+    monkeypatch.setattr(host_files, "ENV_FILE", tmp_path / "worker.env")
+    monkeypatch.setattr(host_files, "PASSFILE", tmp_path / "pgpass")
     # What adopt sets is taken back at the end of the test.
     monkeypatch.setattr(host_env.os, "environ", dict(host_env.os.environ))
     (tmp_path / "worker.env").write_text(TEXT)
@@ -96,10 +98,10 @@ def test_people_and_the_owner_of_the_tables_log_in_otherwise_than_the_workers(fi
 # What worker.env says, and as whom, with which password, a person's command logs in then.
 LOGINS = {
     "PGHOST=db\nPGUSER=shithub": ("oncall", "by operator.pgpass"),
-    f"{host_env.DATABASE_URL}=postgresql://db/shithub": ("oncall", "by operator.pgpass"),
-    f"{host_env.DATABASE_URL}=postgresql://shithub@db/shithub": ("shithub", "by operator.pgpass"),
-    f"{host_env.DATABASE_URL}=postgresql://shithub:url@db/shithub": ("shithub", "url"),
-    f"{host_env.DATABASE_URL}=postgresql://:url@db/shithub": ("oncall", "url"),
+    f"{DATABASE_URL.variable}=postgresql://db/shithub": ("oncall", "by operator.pgpass"),
+    f"{DATABASE_URL.variable}=postgresql://shithub@db/shithub": ("shithub", "by operator.pgpass"),
+    f"{DATABASE_URL.variable}=postgresql://shithub:url@db/shithub": ("shithub", "url"),
+    f"{DATABASE_URL.variable}=postgresql://:url@db/shithub": ("oncall", "url"),
     "PGSERVICE=ours\nPGSERVICEFILE={files}/services": ("shithub", "service"),
     "PGHOST=db\nPGPASSWORD=variable": ("oncall", "variable"),
     "PGHOST=db\nPGPASSFILE={files}/pgpass": ("oncall", "by pgpass"),
@@ -117,10 +119,10 @@ def test_what_worker_env_says_of_a_login_wins_over_the_files_of_people_as_day_on
         (files / name).write_text(f"*:*:*:*:by {name}\n")
         (files / name).chmod(0o600)
     (files / "operator.env").write_text(
-        f"{host_env.DATABASE_URL}=postgresql://me:mine@db/shithub" if own else "PGUSER=oncall"
+        f"{DATABASE_URL.variable}=postgresql://me:mine@db/shithub" if own else "PGUSER=oncall"
     )
     taken = adopted("drain")
-    url = taken.pop(host_env.DATABASE_URL, "")
+    url = taken.pop(DATABASE_URL.variable, "")
     nowhere = make_conninfo(url, host="/dev/null")
     for name, value in taken.items():
         host_env.os.putenv(name, value)  # where libpq reads it

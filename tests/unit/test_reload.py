@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from shithubd_worker.cli import cli, env_file, host_env
-from shithubd_worker.cli.reload import Reload
+from shithubd_worker.cli import cli
+from shithubd_worker.cli.reload import reload_of
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings import env_file, host_files
+from shithubd_worker.settings.reload import Reload
 
 UNIT = "shithubd-worker@2.service"
 
@@ -19,10 +22,10 @@ UNIT = "shithubd-worker@2.service"
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A host whose units read these files, and nobody's variables."""
-    for name in list(host_env.os.environ):
+    for name in list(os.environ):
         if name.startswith(("PG", "SHITHUBD_WORKER_")):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(host_env, "ENV_FILE", tmp_path / "worker.env")
+    monkeypatch.setattr(host_files, "ENV_FILE", tmp_path / "worker.env")
     level = logging.getLogger().level
     yield tmp_path
     logging.getLogger().setLevel(level)
@@ -37,7 +40,7 @@ def start(files: Path, monkeypatch: pytest.MonkeyPatch):
         for name, value in {**(environment or {}), **env_file.parse(said.encode()).variables}.items():
             monkeypatch.setenv(name, value)
         with click.Context(cli) as above:
-            return Reload(cli.commands["run"].make_context("run", list(flags), parent=above), UNIT)
+            return reload_of(cli.commands["run"].make_context("run", list(flags), parent=above), UNIT)
 
     return start
 
@@ -102,6 +105,16 @@ def test_a_fault_anywhere_refuses_all_of_it(start, files, said, fault):
     assert logging.getLogger().level == level
     (files / "worker.env").write_text("SHITHUBD_WORKER_GRACE=3\n")
     assert reload().grace == 3.0
+
+
+def test_all_faults_are_told_at_once_those_of_switches_and_choices_too(start, files):
+    reload = start()
+    names = ("GRACE", "POLL_ONLY", "LOG_LEVEL", "REPO_ROOT", "GRACES")
+    (files / "worker.env").write_text("".join(f"SHITHUBD_WORKER_{name}=/perhaps\n" for name in names))
+    with pytest.raises(ConfigError) as caught:
+        reload()
+    assert len(caught.value.args) == len(names)
+    assert all(any(f"SHITHUBD_WORKER_{name}" in fault for fault in caught.value.args) for name in names)
 
 
 def test_a_file_that_is_gone_says_nothing_and_one_that_cannot_be_read_is_a_fault(start, files):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 import pytest
 
-from shithubd_worker.cli import as_whom, cli, settings
+from shithubd_worker.cli import cli
 from shithubd_worker.cli.common import Shared
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.settings.names import VARIABLES, WITHOUT_FLAG, misnamed
 
-NAMES = sorted(settings.VARIABLES)
+NAMES = sorted(VARIABLES)
 
 
 def test_each_variable_of_each_command_is_known():
@@ -20,24 +21,23 @@ def test_each_variable_of_each_command_is_known():
             else:
                 yield from (str(each.envvar) for each in command.params if each.envvar)
 
-    of_no_option = {"SHITHUBD_WORKER_UNIT", as_whom.RUN_AS}
-    assert {name for name in variables(cli) if name != "INVOCATION_ID"} == settings.VARIABLES - of_no_option
-    assert settings.misnamed(settings.VARIABLES) == []
+    assert {name for name in variables(cli) if name != "INVOCATION_ID"} == VARIABLES - WITHOUT_FLAG.keys()
+    assert misnamed(VARIABLES) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_letter_too_many_too_few_or_exchanged_in_any_variable_is_a_fault_with_the_nearest(name):
     for wrong in (f"{name}S", name[:-1], name[:-2] + name[:-3:-1], name.replace("SHITHUBD", "SHITHUB"), name.lower()):
         if wrong != name:  # a letter may be there twice
-            assert settings.misnamed([wrong]) == [f"{wrong} is not a setting: did you mean {name}?"]
+            assert misnamed([wrong]) == [f"{wrong} is not a setting: did you mean {name}?"]
 
 
 def test_a_name_that_is_like_none_of_ours_is_a_fault_and_what_others_have_is_none():
-    assert settings.misnamed(["SHITHUBD_WORKER_XYZZY"]) == [
+    assert misnamed(["SHITHUBD_WORKER_XYZZY"]) == [
         "SHITHUBD_WORKER_XYZZY is not a setting: a variable of yours can't begin with SHITHUBD_WORKER_"
     ]
     others = ["_SHITHUBD_WORKER_COMPLETE", "SHITHUBD_DATABASE_URL", "SHITHUB_ROOT", "PGHOST", "DATABASE_URL", "PATH"]
-    assert settings.misnamed(others) == []
+    assert misnamed(others) == []
 
 
 @pytest.mark.parametrize("flags", [(), ("--database-url",), ("--schema",)])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shithubd_worker.cli.systemd import Unit, starts
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.host.units_asked import Unit, starts
 
 FILE = """
 ExecStart=in no section

@@ -13,8 +13,8 @@ from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shithubd_worker.cli import env_file
 from shithubd_worker.errors import ConfigError, Refused
+from shithubd_worker.settings import env_file
 
 _SYSTEMD = "org.freedesktop.systemd1"
 _NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+")

@@ -1,0 +1,152 @@
+"""check-config --unit: what systemd would give a unit, and what of it can't work."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shithubd_worker.cli.screen import say
+from shithubd_worker.errors import ConfigError, Refused, RightsMissing
+from shithubd_worker.host import units_asked
+from shithubd_worker.host.units_asked import Unit
+from shithubd_worker.settings import env_file, host_files
+from shithubd_worker.settings.config import SETTINGS
+from shithubd_worker.settings.names import UNIT
+from shithubd_worker.settings.table import PREFIX, variable
+
+_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 (others listen on them)
+
+
+class Fault(NamedTuple):
+    """What is wrong, and the place that the setting has its value from, if it is known."""
+
+    fault: str
+    where: str | None = None
+
+
+def is_inside(name: str) -> bool:
+    """Does this process belong to that unit?"""
+    return os.environ.get(UNIT) == units_asked.full_name(name) and "INVOCATION_ID" in os.environ
+
+
+def flags(name: str) -> tuple[list[str], list[str]]:
+    """The flags of ExecStart=, before and behind `run`, for a process of the unit itself: systemd has just read the
+    unit's files for it, so nothing else is asked for. Raises ConfigError for a fault in the files that the worker
+    will read."""
+    faults: list[str] = []
+    host_files.said_to(name, faults)
+    if faults:
+        raise ConfigError(*faults)
+    try:
+        before, behind = units_asked.ask(name).flags
+    except Refused as error:
+        say(f"the flags of ExecStart= are not checked: {error}")
+        return [], []
+    return before, [os.path.expandvars(word) for word in behind]  # as systemd does
+
+
+def check(name: str) -> dict[str, Any]:
+    """What `check-config --json` answers in the unit's place, each fault with its place; or all faults."""
+    unit = units_asked.ask(name)
+    if os.geteuid() != 0:
+        raise RightsMissing("--unit: systemd starts the check as it would start the unit. Run it as root")
+    faults = [fault for check in CHECKS for fault in check(unit)]
+    answer = _start(unit)
+    faults += (_placed(unit, each["fault"]) for each in answer.get("faults", ()))
+    if "config" in answer:
+        faults += _shared_address(unit, answer["config"])
+    return {"faults": [fault._asdict() for fault in faults]} if faults else answer
+
+
+def _placed(unit: Unit, fault: str) -> Fault:
+    """A fault of a setting, with its place, and with what hides a directory from the unit."""
+    flag = next(iter(re.findall(r"--[a-z-]+", fault)), "")
+    name = next(iter(re.findall(rf"{PREFIX}\w+|PG[A-Z]+", fault)), variable(flag) if flag else "")
+    where = unit.where(flag, name)
+    if (hidden := re.search(r": '(.+)' is no directory$", fault)) and Path(hidden[1]).is_dir():
+        user, home, tmp = (unit.told[each] for each in ("User", "ProtectHome", "PrivateTmp"))
+        hiding = f"User={user}, ProtectHome={home} or PrivateTmp={'yes' if tmp else 'no'}"
+        fault += f" to the unit, though there is one: its {hiding} keeps it out"
+    return Fault(fault, where)
+
+
+def _start(unit: Unit) -> dict[str, Any]:
+    """Have systemd start check-config in place of `run`, once; its answer, or the faults that kept it from starting."""
+    words = unit.command
+    words = [*words[: (run := words.index("run"))], "check-config", *words[run + 1 :], "--json"]
+    name = f"shithubd-check-{os.getpid()}.service"
+    file = Path("/run/systemd/system", name)
+    with tempfile.TemporaryDirectory(prefix="shithubd-check-", dir="/run") as out:
+        try:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(units_asked.starts(name, unit, words, Path(out)))
+            units_asked.call("systemctl", "start", "--quiet", name)
+            shown = units_asked.call("systemctl", "show", "--property=ExecMainStatus", "--value", name).stdout.strip()
+            said = {kind: Path(out, kind).read_text() if Path(out, kind).exists() else "" for kind in ("out", "err")}
+            _, begins, answer = f"\n{said['out']}".rpartition("\n{\n")  # a module may have printed something before
+            if begins:
+                return dict(json.loads(f"{{{answer}"))
+            last = said["err"].strip().rpartition("\n")[2]
+            return {"faults": [{"fault": last or f"systemd can't start it: {_why(name)} (status {shown})"}]}
+        finally:
+            file.unlink(missing_ok=True)
+            units_asked.call("systemctl", "stop", "--quiet", name)
+            units_asked.call("systemctl", "reset-failed", "--quiet", name)
+
+
+def _why(name: str) -> str:
+    """What systemd said of a start that failed."""
+    units_asked.call("journalctl", "--sync")
+    told = units_asked.call("journalctl", f"--unit={name}", "--output=cat", "--no-pager", "--priority=warning").stdout
+    return "; ".join(line.removeprefix(f"{name}: ") for line in told.splitlines()[:2]) or "see the journal"
+
+
+def _not_read_again(unit: Unit) -> Iterator[Fault]:
+    if unit.told["NeedDaemonReload"]:
+        yield Fault("systemd has not read the unit's files since they changed: systemctl daemon-reload")
+
+
+def _misread(unit: Unit) -> Iterator[Fault]:
+    """What systemd makes nothing of, and goes on: an unknown key, a section that isn't, a value that is none."""
+    files = (unit.told["FragmentPath"], *unit.told["DropInPaths"])
+    verify = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit.name)
+    for said in units_asked.call(*verify).stderr.splitlines():
+        if (at := re.match(r"(?P<path>/.*?):(?P<line>\d+): (?P<what>.*)", said)) and at["path"] in files:
+            yield Fault(at["what"], f"{at['path']}:{at['line']}")
+
+
+def _left_out(unit: Unit) -> Iterator[Fault]:
+    for path in unit.env_files:
+        try:
+            yield from (Fault(f"{path}: {each}") for each in env_file.read(path).left_out)
+        except ConfigError as error:
+            yield from (Fault(each) for each in error.args)
+        except OSError as error:
+            yield Fault(f"{path} can't be read: {error.strerror}")
+
+
+def _kills_the_job(unit: Unit) -> Iterator[Fault]:
+    if unit.told["KillMode"] == "control-group":
+        yield Fault("KillMode=control-group: a stop kills the git of a running job; with KillMode=mixed it may finish")
+
+
+# What of a unit would do what nobody wanted, though it starts.
+CHECKS: tuple[Callable[[Unit], Iterator[Fault]], ...] = (_not_read_again, _misread, _left_out, _kills_the_job)
+
+
+def _shared_address(unit: Unit, config: dict[str, Any]) -> Iterator[Fault]:
+    """Only of an address that was chosen: the default gives way."""
+    if not config["metrics_chosen"] or config["metrics_port"] is None:
+        return
+    row, own = SETTINGS["metrics"], (config["metrics_host"], str(config["metrics_port"]))
+    for other in units_asked.other_workers(unit):
+        host, _, port = other.environment().get(row.variable, "").rpartition(":")
+        hosts = {own[0], host.strip("[]")}
+        if port == own[1] and (len(hosts) == 1 or hosts & _EVERY_ADDRESS):
+            told = f"{row.spelled}: {other.name} has port {port}, too, and only one of them can start"
+            yield Fault(told, unit.where(row.flag, row.variable))

@@ -1,0 +1,148 @@
+"""drain, resume: stop and start the work of the fleet, a host, a unit or a worker, for sure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shithubd_worker.cli.certainty import as_json_object, see_through
+from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
+from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
+from shithubd_worker.cli.holding import saying_if_held, unless_locked, until_moment, until_option, wait_option
+from shithubd_worker.cli.screen import emit, line
+from shithubd_worker.errors import EXIT_OK, Refused
+from shithubd_worker.model import Scope
+
+if TYPE_CHECKING:
+    from shithubd_worker.database.operations import Operations
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _scope_options(function: F) -> F:
+    for flag, text in (
+        ("--worker", "Only this worker: its <host>:<pid>, or its uuid."),
+        ("--unit", "Only the workers of this systemd unit, on all hosts; .service may be left out."),
+        ("--host", "Only the workers of this host."),
+    ):
+        field = {"--worker": "leased_by", "--unit": "unit", "--host": "host"}[flag]
+        function = click.option(flag, metavar="NAME", help=text, shell_complete=completed(field))(function)
+    return function
+
+
+@click.command()
+@with_database
+@within(CHANGE_SECONDS)
+@_scope_options
+@reason_option
+@until_option
+@click.option("--force", is_flag=True, help="Drain a host or a unit of which no worker is known.")
+@wait_option
+@json_option
+def drain(
+    shared: Shared,
+    host: str | None,
+    unit: str | None,
+    worker: str | None,
+    reason: str | None,
+    until: str | None,
+    *,
+    force: bool,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Stop leasing: the fleet, or one host, unit or worker. When it returns, nothing of it starts any more.
+
+    Running jobs are finished (--wait waits for them). Workers stay up, held; queued jobs stay queued; the hold
+    survives restarts of workers and of the database, until `resume`. A host or a unit of which no worker is known is
+    refused, with the names that are like it (exit 5).
+
+    \b
+    Examples:
+      shithubd-worker drain --wait --timeout 5m --reason "kernel update"
+      shithubd-worker drain --host web1 --wait
+    """
+    operations = shared.operations()
+    scope = _scope(operations, host, unit, worker)
+    if not force:
+        _refuse_unknown(shared, operations, scope)
+    with saying_if_held(operations):
+        hold = operations.drain(scope, reason, until_moment(operations, until))
+    named = () if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)
+    undo = shared.command("resume", *named)
+    return see_through(shared, operations, scope, hold, wait=wait, as_json=as_json, undo=undo)
+
+
+@click.command()
+@with_database
+@within(CHANGE_SECONDS)
+@_scope_options
+@reason_option
+@json_option
+def resume(
+    shared: Shared,
+    host: str | None,
+    unit: str | None,
+    worker: str | None,
+    reason: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    """End a drain; without a scope, all drains. Idle workers lease at once. Pauses of kinds stay: see resume-kind.
+
+    \b
+    Example:
+      shithubd-worker resume
+    """
+    operations = shared.operations()
+    scope = _scope(operations, host, unit, worker) if host or unit or worker else None
+    ended = operations.resume(scope, reason)
+    if as_json:
+        emit({"ended": [as_json_object(hold) for hold in ended]})
+        return EXIT_OK
+    for hold in ended:
+        why = f": {hold.reason}" if hold.reason else ""
+        line(f"resumed {hold.covers}, held by {hold.actor}{why}")
+    if not ended:
+        line(f"nothing to resume: no drain of {scope}" if scope else "nothing to resume: no drain stands")
+    return EXIT_OK
+
+
+COMMANDS = (drain, resume)
+
+
+def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:
+    """The scope that was asked for. A worker's host:pid becomes its uuid: a pid is used again, a uuid never."""
+    if sum(name is not None for name in (host, unit, worker)) > 1:
+        raise click.UsageError("give one of --host, --unit and --worker")
+    if host is not None:
+        return Scope("host", host)
+    if unit is not None:
+        return Scope("unit", unit if unit.endswith(".service") else f"{unit}.service")
+    if worker is None:
+        return Scope("fleet")
+    found = [row for row in operations.workers() if worker in (row["id"], row["leased_by"])]
+    alive = [row for row in found if not row["silent"]] or found
+    if len(alive) != 1:
+        what = "no worker" if not alive else f"{len(alive)} workers"
+        raise Refused(f"{what} called {worker!r}: see `shithubd-worker workers`, and name one by its uuid")
+    return Scope("worker", alive[0]["id"])
+
+
+def _refuse_unknown(shared: Shared, operations: Operations, scope: Scope) -> None:
+    """Raises Refused for a host or a unit that no worker is of: most likely it was mistyped."""
+    if scope.scope not in ("host", "unit"):
+        return
+    workers = unless_locked(shared, operations.workers, f"the name of {scope}")
+    if workers is None:
+        return
+    known = sorted({row[scope.scope] for row in workers if row[scope.scope]})
+    if scope.target not in known:
+        near = get_close_matches(scope.target, known, n=3) or known[:5]
+        names = f"did you mean {' or '.join(near)}?" if near else f"no {scope.scope} has a worker."
+        raise Refused(
+            f"no worker of {scope.scope} {scope.target!r} is known: {names} To drain it all the same: --force"
+        )

@@ -1,0 +1,62 @@
+"""What the commands that set a hold have in common before it stands: options, and the word whether one was set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shithubd_worker.cli.common import Shared, moment
+from shithubd_worker.cli.screen import say
+from shithubd_worker.errors import Refused, TimedOut
+
+if TYPE_CHECKING:
+    from shithubd_worker.database.operations import Operations
+
+wait_option = click.option(
+    "--wait", is_flag=True, help="Wait until nothing of it is running either, as long as it takes without --timeout."
+)
+until_option = click.option("--until", metavar="T", help="End the hold by itself at this time, or after 30m, 2h, 1d.")
+
+
+def until_moment(operations: Operations, text: str | None) -> datetime | None:
+    """--until, by the database's clock."""
+    if text is None:
+        return None
+    when = moment(text)
+    now = operations.now()
+    when = now + when if isinstance(when, timedelta) else when
+    if when <= now:
+        raise Refused(
+            f"--until {text} lies in the past: the database's clock says {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        )
+    return when
+
+
+@contextmanager
+def saying_if_held(operations: Operations) -> Iterator[None]:
+    """Around the change itself: what gives up here says whether a hold was set. Where the server didn't confirm that it
+    gave up, and after an interrupt, nobody knows: the COMMIT may have been under way."""
+    not_known = "whether the hold was set is not known: see status"
+    try:
+        yield
+    except TimedOut as error:
+        error.args = (*error.args, "no hold was set" if operations.opened else not_known)
+        raise
+    except KeyboardInterrupt:
+        say(not_known)
+        raise
+
+
+def unless_locked(shared: Shared, ask: Callable[[], Any], what: str) -> Any:
+    """What the database says; None, and a word about it, if somebody's lock keeps it from saying so at once. What
+    guards against a slip of the pen must not keep a hold from being set."""
+    try:
+        with shared.deadline.briefly():
+            return ask()
+    except TimedOut as error:
+        say(f"{what} is not checked: {shared.deadline.blocker or error.args[0]}")
+        return None

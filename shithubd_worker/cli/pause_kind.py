@@ -1,0 +1,128 @@
+"""pause-kind, resume-kind: stop and start one kind, for sure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from shithubd_worker.cli.certainty import SKIPPED, as_json_object, follow, see_through
+from shithubd_worker.cli.common import Shared, check_kind, completed, json_option, reason_option, with_database
+from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
+from shithubd_worker.cli.holding import saying_if_held, unless_locked, until_moment, until_option, wait_option
+from shithubd_worker.cli.screen import emit, line, meanwhile, say
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
+from shithubd_worker.model import Scope
+
+if TYPE_CHECKING:
+    from shithubd_worker.database.operations import Operations
+
+
+@click.command("pause-kind")
+@with_database
+@within(CHANGE_SECONDS)
+@click.argument("kind", shell_complete=completed("kind"))
+@reason_option
+@until_option
+@click.option("--force", is_flag=True, help="Pause a kind that nobody has seen yet; needs --reason.")
+@wait_option
+@json_option
+def pause_kind(
+    shared: Shared,
+    kind: str,
+    reason: str | None,
+    until: str | None,
+    *,
+    force: bool,
+    wait: bool,
+    as_json: bool,
+) -> int:
+    """Stop one kind: its jobs of now, and those enqueued, retried or due later. Other kinds go on.
+
+    Once it says so, which takes a moment, nothing of the kind starts any more; running jobs are finished (--wait waits
+    for them). Then the waiting jobs are marked paused, the next to run first; later ones stay queued, and status counts
+    them as held.
+
+    \b
+    Examples:
+      shithubd-worker pause-kind search.reindex --wait --reason "schema work"
+      shithubd-worker pause-kind webhook.deliver --until 2h
+    """
+    check_kind(kind)
+    operations = shared.operations()
+    if not (force and reason) and not _known_kind(shared, operations, kind):
+        if not force:
+            raise Refused(
+                f"no job, history or worker knows kind {kind!r}: check its name (shithubd-worker status),"
+                " or pause it all the same with --force --reason TEXT"
+            )
+        raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
+    with saying_if_held(operations):
+        hold = operations.pause_kind(kind, reason, until_moment(operations, until))
+    return see_through(
+        shared, operations, Scope("kind", kind), hold, wait=wait, as_json=as_json, undo=_resume_kind(shared, kind)
+    )
+
+
+@click.command("resume-kind")
+@with_database
+@within(CHANGE_SECONDS)
+@click.argument("kind", shell_complete=completed("kind"))
+@reason_option
+@json_option
+def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool) -> int:
+    """End the pause of a kind, whoever set it, and put its paused jobs back in the queue, those paused by hand too.
+
+    Exit 5 if the database refuses some of them, for instance by a trigger of yours: these stay paused. Mend what
+    refuses them, and run it again.
+
+    \b
+    Example:
+      shithubd-worker resume-kind search.reindex
+    """
+    operations = shared.operations()
+    tell = meanwhile(as_json=as_json)
+    hold = operations.resume_kind(kind, reason)
+    if hold:
+        why = f": {hold.reason}" if hold.reason else ""
+        tell(f"resumed {kind}{why}")
+        tell(f"it was paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}")
+    else:
+        tell(f"{kind} was not paused")
+    again = _resume_kind(shared, kind)
+    left = f"some jobs may still be marked paused: go on with {again}"
+    flipped = 0
+    try:
+        for flipped in follow("put back", operations.unpause(kind)):
+            if shared.deadline.over:
+                raise TimedOut(f"time is over: {flipped} put back so far")
+    except KeyboardInterrupt:
+        say(f"interrupted; {left}")
+        return EXIT_DETACHED
+    except TimedOut as error:
+        error.args = (*error.args, left)
+        raise
+    if as_json:
+        ended = as_json_object(hold) if hold else None
+        emit({"kind": kind, "ended": ended, "requeued": flipped, "refused": operations.refused})
+    else:
+        line(f"{flipped} paused job(s) back in the queue")
+    if operations.refused:
+        raise Refused(
+            f"{operations.refused} job(s) stay paused: {operations.refusal or SKIPPED}",
+            f"mend what refuses them (a trigger or an index of yours on jobs), then again: {again}",
+        )
+    return EXIT_OK
+
+
+COMMANDS = (pause_kind, resume_kind)
+
+
+def _resume_kind(shared: Shared, kind: str) -> str:
+    """The command that ends the pause of a kind, whatever its name is."""
+    return shared.command("resume-kind", *(("--",) if kind.startswith("-") else ()), kind)
+
+
+def _known_kind(shared: Shared, operations: Operations, kind: str) -> bool:
+    """Does anybody know the kind? If that can't be seen now, it counts as known."""
+    return unless_locked(shared, lambda: operations.known_kind(kind), f"the name of kind {kind}") is not False

@@ -1,0 +1,145 @@
+"""What a row of the table of settings says, and how its value is read. The rows themselves are the fields of `Config`.
+
+A row is made by the function that is named after its type. It returns what the field becomes, so mypy holds the
+field's type to the row's. Values are taken as text, and all of them are checked together, so that all faults are told
+at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+PREFIX = "SHITHUBD_WORKER_"
+# Two days; what is longer was meant to be another unit.
+LONGEST_SECONDS = 172_800.0
+HIGHEST_PORT = 65_535
+
+
+def variable(flag: str) -> str:
+    """The variable that stands for a flag: --poll-interval is SHITHUBD_WORKER_POLL_INTERVAL."""
+    return f"{PREFIX}{flag.strip('-').replace('-', '_').upper()}"
+
+
+class Setting(NamedTuple):
+    """One row. `read` makes a value of what was given, or raises ValueError with what is wrong with it.
+
+    `default` and `example` are written as an operator writes them; `unset` says what counts where there is no default.
+    """
+
+    flag: str
+    help: str
+    read: Callable[[Any], Any] = str
+    metavar: str = ""  # empty for a switch, and where there are choices
+    default: str = ""
+    unset: str = ""
+    least: float = -math.inf  # both for a number, which is one of seconds
+    most: float = math.inf
+    choices: tuple[str, ...] = ()
+    repeatable: bool = False
+    live: bool = False  # can a running worker take it over?
+    example: str = ""
+
+    @property
+    def variable(self) -> str:
+        """Its variable."""
+        return variable(self.flag)
+
+    @property
+    def spelled(self) -> str:
+        """Both of its names, as a fault begins."""
+        return f"{self.flag} ({self.variable})"
+
+    @property
+    def switch(self) -> bool:
+        """Is it on or off?"""
+        return not self.metavar and not self.choices
+
+
+class Address(NamedTuple):
+    """Where metrics are served. An operator's choice must be had, the default may give way."""
+
+    host: str
+    port: int | None  # None: off
+    chosen: bool
+
+
+def words(flag: str, text: str, *, metavar: str, example: str = "") -> tuple[str, ...]:
+    """A setting that can be given several times; a variable has them separated by spaces."""
+
+    def read(given: Any) -> tuple[str, ...]:
+        return tuple(map(str, given)) if isinstance(given, (tuple, list)) else (str(given),) if given else ()
+
+    return _field(Setting(flag, text, read, metavar, repeatable=True, example=example), ())
+
+
+def seconds(flag: str, text: str, *, default: float, least: float, live: bool = False) -> float:
+    """A setting that is a number of seconds."""
+
+    def read(given: Any) -> float:
+        if given is None or given == "":  # an empty variable is one that was not set
+            return default
+        value = math.nan
+        with suppress(ValueError):
+            value = float(str(given))
+        if not least <= value <= LONGEST_SECONDS:
+            raise ValueError(f"{given!r} is not a number of seconds from {least:g} to {LONGEST_SECONDS:g}")
+        return value
+
+    written = Setting(flag, text, read, "SECONDS", f"{default:g}", least=least, most=LONGEST_SECONDS, live=live)
+    return _field(written, default)
+
+
+def switch(flag: str, text: str, *, live: bool = False) -> bool:
+    """A setting that is on or off. By itself it is off; the command line has read it already."""
+    return _field(Setting(flag, text, bool, live=live), False)
+
+
+def choice(flag: str, text: str, *choices: str, default: str, live: bool = False) -> str:
+    """A setting that is one of a few words, in small or capital letters; the command line has compared them already."""
+
+    def read(given: Any) -> str:
+        return str(given or default).lower()
+
+    return _field(Setting(flag, text, read, default=default, choices=choices, live=live), default)
+
+
+def directory(flag: str, text: str, *, unset: str = "", example: str = "", live: bool = False) -> Path | None:
+    """A setting that is an existing directory, which becomes absolute."""
+
+    def read(given: Any) -> Path | None:
+        if not given:
+            return None
+        with suppress(RuntimeError, OSError, ValueError):  # ~ of nobody, a name too long, a NUL
+            path = Path(str(given)).expanduser()
+            if path.is_dir():
+                return path.resolve()
+        raise ValueError(f"{str(given)!r} is no directory")
+
+    return _field(Setting(flag, text, read, "DIR", unset=unset, example=example, live=live), None)
+
+
+def address(flag: str, text: str, *, default: str) -> Address:
+    """A setting that is HOST:PORT, or off."""
+
+    def read(given: Any) -> Address:
+        wanted = str(given or default)
+        if wanted == "off":
+            return Address("", None, chosen=True)
+        match = re.fullmatch(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", wanted)
+        if not match or int(match["port"]) > HIGHEST_PORT:
+            raise ValueError(f"{wanted!r} is not HOST:PORT, for example {default}, or off")
+        return Address(match["host"].strip("[]"), int(match["port"]), chosen=bool(given))
+
+    return _field(Setting(flag, text, read, "HOST:PORT|off", default), read(None))
+
+
+def _field(row: Setting, default: T) -> T:
+    return dataclasses.field(default=default, metadata={"row": row})

@@ -1,0 +1,59 @@
+"""What is written of the settings is what the table of settings says, and the file of the package can be used."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import settings_pages
+from settings_pages import ENV_FILE, LIBPQ, PAGE
+
+from shithubd_worker.cli import cli, host_env
+from shithubd_worker.settings import env_file
+from shithubd_worker.settings.config import SETTINGS, Config, make_config
+from shithubd_worker.settings.names import VARIABLES, WITHOUT_FLAG, misnamed
+
+AGAIN = "write it again with `make settings`"
+
+
+def test_the_page_says_what_the_table_says():
+    assert PAGE.read_text() == settings_pages.page(), AGAIN
+
+
+def test_the_file_of_the_package_says_what_the_table_says():
+    assert ENV_FILE.read_text() == settings_pages.env_file(), AGAIN
+
+
+def test_the_page_has_each_variable_and_each_flag_of_run():
+    page = PAGE.read_text()
+    flags = [f"`{option.opts[0]}`" for option in cli.commands["run"].params if isinstance(option, click.Option)]
+    assert len(flags) == len(SETTINGS) + 2
+    assert [each for each in (*flags, *(f"`{name}`" for name in VARIABLES)) if each not in page] == []
+
+
+def test_the_file_of_the_package_sets_nothing():
+    assert env_file.parse(ENV_FILE.read_bytes()) == env_file.EnvFile()
+
+
+def test_each_line_of_the_file_of_the_package_can_be_used_as_it_stands(tmp_path):
+    """With the # in front of it taken away; the directories of the examples are made elsewhere."""
+    found = env_file.parse(re.sub(r"(?m)^#(?=[A-Z_]+=)", "", ENV_FILE.read_text()).encode())
+    assert found.left_out == []
+    assert misnamed(found.variables) == []
+    assert {name for name in found.variables if name.startswith("SHITHUBD")} == VARIABLES - WITHOUT_FLAG.keys()
+    raw: dict[str, object] = {
+        name: str(tmp_path) if row.metavar == "DIR" else found.variables[row.variable] for name, row in SETTINGS.items()
+    }
+    make_config(raw)
+
+
+def test_what_the_file_of_the_package_shows_for_a_default_is_the_default():
+    """metrics apart: whoever sets the address has chosen it."""
+    shown = env_file.parse(re.sub(r"(?m)^#(?=[A-Z_]+=)", "", ENV_FILE.read_text()).encode()).variables
+    with_default = {name: shown[row.variable] for name, row in SETTINGS.items() if row.default and name != "metrics"}
+    assert len(with_default) == 6
+    assert make_config(with_default) == Config()
+
+
+def test_the_variables_of_libpq_that_name_a_database_are_on_the_page():
+    assert {name for name in host_env.NAMING if name not in VARIABLES} <= LIBPQ.keys()
