@@ -240,7 +240,6 @@ def test_no_test_is_too_long_to_read():
     assert longer(TESTS.rglob("*.py"), LONGEST_TEST) == {
         "test_attempt.py",
         "test_hot_path_costs.py",
-        "test_worker_process.py",
     }
 
 
