@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import nursery
 import pytest
 from conftest import PATIENCE, Database, new_database
 
@@ -32,64 +31,17 @@ def emptied_database(one_database):
     return one_database
 
 
-# Most of a short command's time is spent on importing. So one process imports, and forks for each command: what runs
-# is a process of its own, with its own descriptors, environment and directory.
-NURSERY = """
-import json, os, socket, sys
-import psycopg.types.json, rich.console, rich.markup, rich.table
-from shithubd_worker import registry
-from shithubd_worker.database import operations, schema
-from shithubd_worker.cli import main
-operations.LOGINUID = operations.Path("/dev/null")  # of whoever runs the tests
-orders = socket.socket(fileno=int(sys.argv[1]))
-while order := orders.recv(1 << 20):
-    order = json.loads(order)
-    child = os.fork()
-    if child == 0:
-        for number, (path, flags) in enumerate(zip(order["files"], (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY))):
-            os.dup2(os.open(path, flags), number)
-        os.environ.clear()
-        os.environ.update(order["env"])
-        os.chdir(order["cwd"])
-        sys.path[:0] = order["env"]["PYTHONPATH"].split(":")
-        sys.argv = ["shithubd-worker", *order["arguments"]]
-        main()
-    orders.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
-"""
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    """Where commands are forked: a socket that takes orders, one at a time, and gives back the exit code."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(PATIENCE)
-    with ours, theirs:
-        process = subprocess.Popen([sys.executable, "-c", NURSERY, str(theirs.fileno())], pass_fds=[theirs.fileno()])
-        theirs.close()
-        yield ours
-        ours.shutdown(socket.SHUT_RDWR)
-        assert process.wait(PATIENCE) == 0
-
-
 class Command:
     """Runs `shithubd-worker ARGS`. Whatever it is: no traceback, and no escape codes where there is no terminal."""
 
-    def __init__(self, database: Database, nursery: socket.socket, directory: Path) -> None:
+    def __init__(self, database: Database) -> None:
         self.database = database
-        self.nursery = nursery
-        self.files = [directory / name for name in ("stdin", "stdout", "stderr")]
 
     def __call__(self, *arguments, code=0, input=None, env=None, cwd=HERE, without_url=False):
         environment = self.database.environment() | (env or {})
         if without_url:
             del environment["SHITHUBD_WORKER_DATABASE_URL"]
-        for file, text in zip(self.files, (input or "", "", ""), strict=True):
-            file.write_text(text)
-        order = {"arguments": list(map(str, arguments)), "env": environment, "cwd": str(cwd)}
-        self.nursery.send(json.dumps({**order, "files": list(map(str, self.files))}).encode())
-        exited = int(self.nursery.recv(100))
-        out, err = (file.read_text(errors="surrogateescape") for file in self.files[1:])
-        done = subprocess.CompletedProcess(arguments, exited, out, err)
+        done = nursery.run([*map(str, arguments)], env=environment, input=input or "", cwd=cwd, timeout=PATIENCE)
         assert "Traceback" not in done.stderr + done.stdout, done.stderr
         assert "\x1b" not in done.stderr + done.stdout
         assert done.returncode == code, f"{arguments} exited {done.returncode}: {done.stdout}{done.stderr}"
@@ -109,8 +61,8 @@ class Command:
 
 
 @pytest.fixture(name="command")
-def forked_command(database, nursery, tmp_path_factory):
-    return Command(database, nursery, tmp_path_factory.mktemp("command"))
+def exact_command(database):
+    return Command(database)
 
 
 def last_line(done):

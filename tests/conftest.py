@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nursery
 import psycopg
 import pytest
 from helpers_handlers import Bench
@@ -116,15 +116,12 @@ class WorkerProcess:
 
     def __init__(self, database: Database, directory: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.log_path = directory / f"worker-{time.monotonic_ns()}.log"
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "shithubd_worker", "run", *arguments],
+        with self.log_path.open("wb") as log, open(os.devnull, "rb") as nothing:
+            self.process = nursery.Process(
+                ["run", *arguments],
                 env={**database.environment(), **(env or {})},
-                cwd=Path(__file__).parent,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                files=(nothing, log, log),
+                session=True,
             )
         self.pid = self.process.pid
 
@@ -333,16 +330,8 @@ def command(database: Database) -> Callable[..., subprocess.CompletedProcess[str
         input: str | None = None,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "shithubd_worker", *arguments],
-            env={**database.environment(), **(env or {})},
-            cwd=Path(__file__).parent,
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        environment = {**database.environment(), **(env or {})}
+        return nursery.run(arguments, env=environment, input=input or "", timeout=PATIENCE)
 
     return run
 

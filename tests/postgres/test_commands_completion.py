@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands import emptied_database, forked_command, nursery, one_database  # noqa: F401 (fixtures)
+from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
 from rows import add_job, add_worker
 
 

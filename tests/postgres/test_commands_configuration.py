@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 
 import pytest
-from commands import emptied_database, forked_command, handlers_module, last_line, nursery, one_database  # noqa: F401 (fixtures)
+from commands import emptied_database, exact_command, handlers_module, last_line, one_database  # noqa: F401 (fixtures)
 from conftest import eventually
 
 

@@ -8,7 +8,7 @@ import sys
 
 import click
 import pytest
-from commands import emptied_database, forked_command, nursery, one_database  # noqa: F401 (fixtures)
+from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
 from rows import holds
 
 from shithubd_worker import __version__

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from commands import HOST, emptied_database, forked_command, moment, nursery, one_database  # noqa: F401 (fixtures)
+from commands import HOST, emptied_database, exact_command, moment, one_database  # noqa: F401 (fixtures)
 from conftest import PATIENCE, eventually
 from rows import add_job, add_worker, audit, holds, state
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from commands import HOST, emptied_database, forked_command, handlers_module, moment, nursery, one_database  # noqa: F401 (fixtures)
+from commands import HOST, emptied_database, exact_command, handlers_module, moment, one_database  # noqa: F401 (fixtures)
 from rows import add_job, add_worker, audit, state
 
 

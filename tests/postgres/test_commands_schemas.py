@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from commands import emptied_database, forked_command, nursery, one_database  # noqa: F401 (fixtures)
+from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
 from conftest import PATIENCE, eventually
 from rows import add_job, state
 

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from uuid import uuid4
 
-from commands import emptied_database, forked_command, moment, nursery, one_database  # noqa: F401 (fixtures)
+from commands import emptied_database, exact_command, moment, one_database  # noqa: F401 (fixtures)
 from rows import add_job, add_worker
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from commands import emptied_database, forked_command, last_line, nursery, one_database  # noqa: F401 (fixtures)
+from commands import emptied_database, exact_command, last_line, one_database  # noqa: F401 (fixtures)
 from conftest import eventually
 from rows import add_job, holds
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from commands import forked_command, nursery  # noqa: F401 (fixtures)
+from commands import exact_command  # noqa: F401 (fixtures)
 from rows import add_worker, holds
 
 from shithubd_worker.errors import EXIT_OK, EXIT_REFUSED

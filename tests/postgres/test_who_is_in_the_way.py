@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from commands import forked_command, nursery  # noqa: F401 (fixtures)
+from commands import exact_command  # noqa: F401 (fixtures)
 from conftest import eventually
 from locked_tables import somebody
 from rows import add_job, add_worker, holds
