@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import random
 import re
 import shutil
 import signal
@@ -30,10 +31,12 @@ from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
 from shithubd_worker.settings.config import Config
 
-# The same examples in every run: a red run says something of the change, not of the dice.
-# Nor of the machine: drawing them may take its time.
+# The same examples in every run: a red run says something of the change, not of the dice. Only `make test-long` draws
+# others, by a seed that it prints. Nor does a run say something of the machine: drawing may take its time.
+SEED = os.environ.get("SEED")
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("steady")
+settings.register_profile("seeded", settings.get_profile("steady"), derandomize=False, print_blob=True)
+settings.load_profile("seeded" if SEED else "steady")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, nohup has them ignore SIGHUP, and so would
 # every process of theirs.
@@ -46,10 +49,10 @@ PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Three processes share the tests (Makefile). What wants the booted host goes to one of them: it is booted once."""
-    for item in items:
-        if "wheels" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("host"))
+    """Several processes share the tests, a file each (Makefile). First come the files that take long: those that want a
+    booted host, of which each process boots one, and the torture."""
+    hosts = {item.path for item in items if "wheels" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in hosts, item.get_closest_marker("torture") is None))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -57,6 +60,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def dice(number: int) -> random.Random:
+    """A test's own dice."""
+    return random.Random(f"{SEED} {number}" if SEED else number)
 
 
 def eventually(condition: Callable[[], Any], what: str = "the condition", within: float = PATIENCE) -> Any:

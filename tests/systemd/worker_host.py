@@ -5,6 +5,7 @@ One host is booted for all tests that want one; each gets it with its workers st
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -64,14 +65,21 @@ def _output(*command: str | Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with our wheel and those that it depends on, for the host's Python."""
+def wheels(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Path:
+    """A directory with our wheel and those that it depends on, for the host's Python: built by the first of the
+    processes that share the tests, while the others wait."""
     if reason := _why_not():
         assert os.environ.get("CI") != "true", reason
         pytest.skip(reason)
-    directory = tmp_path_factory.mktemp("wheels")
-    build_wheels(directory, tmp_path_factory.mktemp("pip"))
-    return directory
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"wheels-{testrun_uid}"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            building = tmp_path_factory.mktemp("building")
+            build_wheels(building, tmp_path_factory.mktemp("pip"))
+            building.rename(shared)
+    return shared
 
 
 def build_wheels(directory: Path, tool: Path) -> None:
