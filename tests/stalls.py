@@ -19,7 +19,9 @@ from shithubd_worker import Registry
 LONGEST = float(os.environ.get("STALL_SECONDS", "0.3"))
 CHANCE = float(os.environ.get("STALL_CHANCE", "0.05"))
 PACKAGE = Path(shithubd_worker.__file__).parent
-STEPS = {str(PACKAGE / f"{name}.py") for name in ("worker", "tray", "attempt", "job", "host")} | {__file__}
+PARTS = ("attempt/*.py", "host/*.py", "process/*.py", "turn/tray.py", "job.py")
+STEPS = {str(file) for part in PARTS for file in PACKAGE.glob(part)} | {__file__}
+assert all(any(PACKAGE.glob(part)) for part in PARTS), "a part of the worker has moved"
 dice = random.Random(int(os.environ.get("STALL_SEED", "1")))
 registry = Registry()
 
