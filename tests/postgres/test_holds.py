@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from uuid import uuid4
@@ -10,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from bare import BareWorker
-from conftest import eventually
+from conftest import dice, eventually
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
@@ -79,6 +78,7 @@ def hire(database):
         worker.close()
 
 
+@pytest.mark.drawn
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("races", [150, pytest.param(1000, marks=pytest.mark.long)])
 def test_nothing_starts_after_the_barrier_in_any_race(database, start_worker, operations, races):
@@ -89,7 +89,7 @@ def test_nothing_starts_after_the_barrier_in_any_race(database, start_worker, op
         "INSERT INTO jobs (kind) SELECT k FROM generate_series(1, 200), unnest(ARRAY['test.marks', 'test.other']) k"
         " WHERE (SELECT count(*) FROM (SELECT FROM jobs WHERE state = 'queued' LIMIT 500) q) < 500"
     )
-    chance = random.Random(1)
+    chance = dice(1)
     windows = []
     with database.connect() as feeder:
         for race in range(races):

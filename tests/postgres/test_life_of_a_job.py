@@ -314,6 +314,7 @@ class Life(RuleBasedStateMachine):
         assert not {"crashed", "poison"} & {how for _, how in died}
 
 
+@pytest.mark.drawn
 def test_the_life_of_a_job(any_database):
     Life.url = any_database.url
     run_state_machine_as_test(
@@ -322,7 +323,6 @@ def test_the_life_of_a_job(any_database):
             max_examples=40,
             stateful_step_count=40,
             deadline=None,
-            derandomize=True,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )
@@ -387,7 +387,6 @@ def odd(database):
 @settings(
     max_examples=150,
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(changes=columns, state=leased)
