@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, settings
 from poolers import PROGRAM, PgBouncer
 from psycopg.pq import ExecStatus
 from servers import Server, debian_bindir, embedded_bindir
+from waiting import PATIENCE, eventually
 from worker_host import booted, host, wheels  # noqa: F401 (fixtures)
 
 from shithubd_worker.database import schema
@@ -45,8 +46,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-PATIENCE = 300.0  # seconds; a limit for faults, never a measure
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several processes share the tests, a file each (Makefile). First come the files that take long: those that want a
@@ -65,17 +64,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def dice(number: int) -> random.Random:
     """A test's own dice."""
     return random.Random(f"{SEED} {number}" if SEED else number)
-
-
-def eventually(condition: Callable[[], Any], what: str = "the condition", within: float = PATIENCE) -> Any:
-    """Wait until `condition()` is true, and return what it gave. Fails after `within` seconds."""
-    deadline = time.monotonic() + within
-    while True:
-        if found := condition():
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not come about within {within:.0f} s")
-        time.sleep(0.01)
 
 
 class Database:
