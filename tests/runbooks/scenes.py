@@ -181,24 +181,21 @@ def failed(host: Host, kind: str, count: str) -> dict[str, str]:
 @scene(gives={"job-id"})
 def crashing(host: Host, kind: str) -> dict[str, str]:
     """A job has killed its worker three times, and was taken out of the queue for it."""
-    _empty(host)
-    host.run("systemctl", "start", UNIT)
-    number = int(cli(host, "enqueue", kind, '{"crash": true}'))
-    eventually(
-        lambda: host.sql("shithub", f"SELECT FROM jobs WHERE id = {number} AND state = 'failed'"), "it is poison"
-    )
-    eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active", "the worker is back")
-    return {"job-id": str(number)}
+    return _after_its_worker(host, kind, {"crash": True}, "SELECT FROM jobs WHERE id = {} AND state = 'failed'")
 
 
 @scene(gives={"job-id"})
 def ends_its_worker(host: Host, kind: str) -> dict[str, str]:
     """A job hangs in C, so that its interrupt reaches nobody, and its worker was ended for that."""
+    return _after_its_worker(host, kind, {"hang": True}, "SELECT FROM job_history WHERE id = {} AND outcome = 'retry'")
+
+
+def _after_its_worker(host: Host, kind: str, payload: dict[str, bool], ended: str) -> dict[str, str]:
+    """A job has ended as the query asks, its worker with it, and the next worker is up."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
-    number = int(cli(host, "enqueue", kind, '{"hang": true}'))
-    ended = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'retry'"
-    eventually(lambda: host.sql("shithub", ended), "its attempt has ended")
+    number = enqueue(host, kind, **payload)
+    eventually(lambda: host.sql("shithub", ended.format(number)), "the job has ended")
     eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active", "the worker is back")
     return {"job-id": str(number)}
 
