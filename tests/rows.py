@@ -12,19 +12,28 @@ EFFECTS = "CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, job bigi
 LONGER = "SELECT 1 FROM jobs WHERE state = 'processing' AND clock_timestamp() > leased_at + %s::interval"
 
 
-def add_worker(database, host="web1", pid=1, *, unit=None, kinds=("k",), silent=False):
+def add_worker(
+    database, host="web1", pid=1, *, kinds=("k",), unit=None, invocation=None, machine="m", silent=False, **columns
+):
+    """A worker as it registers itself, with other values in some columns; its id."""
     worker = uuid4()
     database.query(
-        "WITH w AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-        " schema_version, kinds, unit) VALUES (%s, %s, %s, 'm', 'b', 0, 0, '0', 1, %s, %s) RETURNING id)"
-        " INSERT INTO beats (worker_id, beat_at) SELECT id, now() - %s::interval FROM w",
+        "SELECT register_v1(p_id => %s, p_host => %s, p_pid => %s, p_machine_id => %s, p_boot_id => 'b',"
+        " p_pid_namespace => 0, p_start_ticks => 0, p_unit => %s, p_invocation_id => %s, p_version => '0',"
+        " p_schema_version => 1, p_kinds => %s)",
         worker,
         host,
         pid,
-        list(kinds),
+        machine,
         unit,
-        "5 minutes" if silent else "1 second",
+        invocation,
+        list(kinds),
     )
+    if silent:
+        columns["beat_at"] = datetime.now(UTC) - timedelta(minutes=5)
+    for name, value in columns.items():
+        table, key = ("beats", "worker_id") if name in ("beat_at", "job_since") else ("workers", "id")
+        database.query(f"UPDATE {table} SET {name} = %s WHERE {key} = %s", value, worker)
     return worker
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
 import threading
 from contextlib import closing
 
 import pytest
 from conftest import eventually
 from fresh_databases import Bare, blank_database, contract_database, migrate  # noqa: F401 (fixtures)
+from rows import add_worker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
@@ -232,15 +232,11 @@ def test_of_workers_that_make_days_at_once_one_does_the_work(any_database):
 
 
 def test_dead_workers_are_forgotten_after_a_day_unless_they_hold_a_lease(any_database, bare):
-    silent, holding, fresh = (os.urandom(16).hex() for _ in range(3))
-    for worker, age in ((silent, "2 days"), (holding, "2 days"), (fresh, "1 hour")):
-        any_database.query(
-            "WITH w AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds) VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, '{}') RETURNING id)"
-            " INSERT INTO beats (worker_id, beat_at) SELECT id, now() - %s::interval FROM w",
-            worker,
-            age,
-        )
+    now = datetime.datetime.now(datetime.UTC)
+    silent, holding, fresh = (
+        add_worker(any_database, "h", beat_at=now - datetime.timedelta(hours=hours)).hex for hours in (48, 48, 1)
+    )
+    for worker in (silent, holding, fresh):
         any_database.query("SELECT drain_v1('worker', %s::uuid::text)", worker)
     any_database.query(
         "UPDATE jobs SET state = 'processing', leased_by = 'h:1', leased_at = now(), worker_id = %s WHERE id = 1",

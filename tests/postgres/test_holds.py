@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from bare import BareWorker
 from conftest import dice, eventually
+from rows import add_worker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
@@ -45,14 +46,7 @@ class Bare:
     """A worker without a process: its row and its queue, driven by hand."""
 
     def __init__(self, database, host="here", unit=None):
-        self.id = uuid4()
-        database.query(
-            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds, unit) VALUES (%s, %s, 1, 'm', 'b', 0, 0, 'v', 1, '{k}', %s)",
-            self.id,
-            host,
-            unit,
-        )
+        self.id = add_worker(database, host, unit=unit)
         self.worker = BareWorker(database.url, database.schema, self.id)
         self.queue = self.worker.queue
         self.kinds = make_kinds("k")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from uuid import uuid4
 
 import pytest
 from conftest import eventually
+from rows import add_worker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
@@ -20,12 +20,7 @@ class Walker:
     """The turns of a worker without a process. The clock of its looks from the start stands still."""
 
     def __init__(self, database):
-        worker = uuid4()
-        database.query(
-            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds) VALUES (%s, 'here', 1, 'm', 'b', 0, 0, 'v', 1, '{k}')",
-            worker,
-        )
+        worker = add_worker(database, "here")
         self.queue = QueueSession(connector(database.url, "walker"), "public", worker)
         self.turns = Turns(self.queue, worker, {"k": 60.0}, pooled=False)
         self.frontier = Frontier()
