@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-# Exit codes: sysexits(3) where it has one, small numbers where it has none. The README's table is made from these.
+# Exit codes: sysexits(3) where it has one, small numbers where it has none. README.md says what each means; a
+# test compares the two.
 EXIT_OK = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2

@@ -29,6 +29,18 @@ class How(StrEnum):
     LEASE_LOST = "lease_lost"  # its owner came back too late; nothing of its run was written
 
 
+class WorkerState(StrEnum):
+    """What a worker is doing, in one word: for its beats, its metrics and its endpoint."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    RUNNING = "running"  # inside a handler
+    HELD = "held"  # and at rest
+    PAUSING = "pausing"  # the database, or the machine, refuses
+    RECONNECTING = "reconnecting"
+    STOPPING = "stopping"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one attempt came to. `delay_seconds` counts for RETRY, and for RELEASED if not 0; `error` is for people."""

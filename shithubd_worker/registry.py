@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from shithubd_worker.backoff import after_attempt
 from shithubd_worker.errors import ConfigError
-from shithubd_worker.timing import margin
+from shithubd_worker.timing import SHORTEST_LEASE_SECONDS, margin
 
 Handler = Callable[..., object]
 Backoff = Callable[[int], float]
@@ -186,7 +186,8 @@ def check_kind(kind: object) -> None:
 
 def _seconds(kind: str, name: str, value: float | timedelta) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 1 <= seconds <= LONGEST_SECONDS:
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not SHORTEST_LEASE_SECONDS <= seconds <= LONGEST_SECONDS:
         raise ValueError(f"kind {kind!r}: {name} is at least 1 second, not {value!r}")
     return float(seconds)
 

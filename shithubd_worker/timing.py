@@ -29,6 +29,9 @@ STRAY_SECONDS = 120.0
 
 # --- A run and its lease.
 
+# The shortest that a kind may have: what follows fits into it.
+SHORTEST_LEASE_SECONDS = 1.0
+
 
 def margin(lease_timeout: float) -> float:
     """So long before the end of its lease a run is given up: time to stop before others may start."""
@@ -48,7 +51,9 @@ PATIENCE_SECONDS = 2.0
 LOST_ALARM_SECONDS = 0.25
 # A process that stood still between its look at the clock and the call of the kernel has set the timer later.
 TIMER_TOLERANCE_SECONDS = 1.0
-# A run that is worth a dead man of its own.
+# One arming of the dead man serves the runs behind it, for which it fires early by this part of the lease at most. A
+# run that lasts for longer than this gets one of its own: it may have to do without a renewal until it is interrupted.
+DEAD_MAN_SLACK = 1 / 4
 LONG_SECONDS = 0.5
 # A lease's dead man that is further away than this is left for the next job to use.
 STAND_DOWN_SECONDS = 5.0
@@ -67,8 +72,14 @@ CONTROL_ANSWER_SECONDS = 2.0
 HANDLER_ANSWER_SECONDS = 2.0
 # A handlers' connection that was idle for longer is asked whether it lives before it is handed out.
 HANDLER_FRESH_SECONDS = 2.0
+# How long release-dead waits for the answer of a server that stands still: it runs within TimeoutStopSec= of the unit.
+RELEASE_DEAD_SECONDS = 10.0
+# How long an attempt to connect to one address may take.
+CONNECT_SECONDS = 2
 # Somebody who has locked one job must not keep a worker from the others for long.
 LONGEST_LOCK_SECONDS = 3.0
+# For this part of the time for an answer the server may wait for a lock: so it gives up, and says so, before we do.
+ANSWER_LOCK = 0.75
 # How long `migrate` waits for a lock: less than a lease does.
 MIGRATION_LOCK_SECONDS = 2
 # Who waited for a lock in vain has paused already, in the server. When it is gone nothing shall wait any more.
@@ -86,14 +97,34 @@ SHOWN_AFTER_SECONDS = 0.5
 TOLD_AGAIN_SECONDS = 1.0
 # How often this process looks at the database's clock: by a turn, or else by the control thread.
 CLOCK_LOOK_SECONDS = 2.0
+# How far that clock may get off its course without having been set: slewed, which chrony does by up to 8 %, and a
+# little more.
+CLOCK_DRIFT = 0.1
+CLOCK_SLACK_SECONDS = 0.5
 # The main thread passes its loop once a poll, or waits for the database.
 STALLED_SECONDS = 60.0
 PING_SECONDS = 10.0
+# How long what is said to systemd but once waits until systemd takes it.
+NOTIFY_SECONDS = 2.0
+# How much longer systemd shall wait for READY=1, told with each try to reach the database.
+EXTEND_START_SECONDS = 45.0
+# While a stop waits for a job, systemd is asked again and again for so much more time, but for no more than this after
+# the moment at which the handler's process is ended: that takes a call of the database or two.
+EXTEND_AGAIN_SECONDS = 1.0
+EXTEND_STOP_SECONDS = 15.0
+ENDING_SECONDS = 5.0
 # A handler that runs for longer doesn't keep the settles of those before it, nor the leases of those after it.
 SETTLE_AFTER_SECONDS = 0.05
 QUICK_TICK_SECONDS = 0.05
 # The longest tick, while there is nothing that a slow handler would keep.
 TICK_SECONDS = 0.5
+
+
+def tick(shortest_lease: float) -> float:
+    """How often the control thread looks at the deadlines of leases, the shortest of which lasts so long."""
+    return min(TICK_SECONDS, 0.1 * shortest_lease)
+
+
 # What the database refuses the control thread is asked for again after so long.
 ASK_AGAIN_SECONDS = 1.0
 
@@ -120,3 +151,18 @@ SWEEP_BACK_SECONDS = 5.0
 # know whether the clock was set just before.
 AMNESTY_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 600.0
+
+# --- What a scrape is told.
+
+# Counts younger than this are good enough. Below the usual 15 s between scrapes, so that each scrape finds new ones.
+COUNTS_FRESH_SECONDS = 10.0
+# Older ones are left out, rather than shown as if they were true. Two minutes is the longest usual scrape interval.
+COUNTS_STALE_SECONDS = 120.0
+# How long a scrape waits for a count: a short queue is counted in it, so that what is shown is of this moment.
+COUNT_AWAITED_SECONDS = 0.01
+# How long a count may take, in the database: nobody waits for it, and 20 times as long goes by until the next one
+# (claim_count_v1), which comes before this one is stale. Less than the connection itself waits for an answer.
+COUNT_LIMIT_SECONDS = 2.5
+SCRAPE_ANSWER_SECONDS = 3.0
+# A worker that told no scrape for so long is scraped by nobody: two minutes is the longest usual interval.
+UNSCRAPED_SECONDS = 120.0

@@ -1,17 +1,53 @@
-"""A worker without a process: its leases and settles, driven by hand."""
+"""A worker without a process: the product's own turns, driven by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.model import Finished, Lease, Outcome
 from shithubd_worker.registry import Kind
-from shithubd_worker.turn.frontier import Frontier
+from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.tray import Settles
-from shithubd_worker.turn.wire import Turn, Turns
+from shithubd_worker.turn.wire import Answer, Turn, Wire
+
+
+class Turns:
+    """One after the other. The clock by which it looks from the start stands still: it does so the first time, and when
+    it is told to (`selection.anew`)."""
+
+    def __init__(self, queue: QueueSession, timeouts: Mapping[str, float], *, pooled: bool = False) -> None:
+        self.queue = queue
+        self.wire = Wire(queue, timeouts, pooled=pooled)
+        self.selection = Selection(list(timeouts), Clock(lambda _: None), 0.0, monotonic=lambda: 0.0)
+
+    def send(self, finished: Sequence[Finished] = (), most: int = 500) -> Turn:
+        """Send one that settles these, and leases at most so many of a kind."""
+        turn = self.selection.turn(Settles.of(list(finished)))
+        turn.most = [most] * len(turn.ranges)
+        self.wire.send(turn)
+        return turn
+
+    def receive(self) -> Answer:
+        """Its answer."""
+        answer = self.wire.receive()
+        self.selection.learn(answer)
+        return answer
+
+    def turn(self, finished: Sequence[Finished] = (), most: int = 500) -> Answer:
+        """Send one, and receive its answer."""
+        self.send(finished, most)
+        return self.receive()
+
+    def lease(self, most: int = 500) -> list[Lease]:
+        """Whatever there is; of a range of priorities the first turn may only tell which there are."""
+        while True:
+            answer = self.turn(most=most)
+            if answer.leases or not answer.walked:
+                return answer.leases
 
 
 class BareWorker:
@@ -23,16 +59,7 @@ class BareWorker:
 
     def lease_all(self, kinds: Sequence[Kind], most: int = 1) -> list[Lease]:
         """One lease of at most so many jobs of a kind, looking from the start."""
-        turns = Turns(self.queue, self.id, {kind.name: kind.lease_timeout for kind in kinds}, pooled=True)
-        frontier = Frontier()
-        while True:
-            ranges, full = frontier.scan([kind.name for kind in kinds], 0.0)
-            turns.send(Turn(Settles.of([]), ranges, [most] * len(ranges), full))
-            answer = turns.receive()
-            for kind, priority in answer.walked:
-                frontier.walked(kind, priority)
-            if answer.leases or not answer.walked:
-                return answer.leases
+        return Turns(self.queue, {kind.name: kind.lease_timeout for kind in kinds}, pooled=True).lease(most)
 
     def lease(self, kinds: Sequence[Kind]) -> Lease | None:
         """One job, or None."""

@@ -14,6 +14,7 @@ import psycopg
 from bare import BareWorker
 
 from shithubd_worker.attempt.attempt import Attempt
+from shithubd_worker.attempt.outcome import Settle
 from shithubd_worker.client import enqueue
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
@@ -61,11 +62,12 @@ class Bench:
     def run(self, kind: str, **members: object) -> Outcome:
         """Enqueue a job, lease it, run it, and settle it unless its handler did."""
         attempt = self.lease(kind, **members)
-        outcome = attempt.prepare() or attempt.run()
-        if not attempt.settled:
-            assert self._worker.settle(attempt.lease, outcome, attempt.kind.retention)
+        result = attempt.prepare() or attempt.run()
+        assert result is not None
+        if result.settle is not Settle.DONE:
+            assert self._worker.settle(attempt.lease, result.outcome, attempt.kind.retention)
         self._ledger.tidy()
-        return outcome
+        return result.outcome
 
     def lease(self, kind: str, **members: object) -> Attempt:
         """Enqueue a job and lease it, no more: an Attempt that is ready to be prepared and run."""
@@ -87,7 +89,9 @@ def outcome_without_database(kind: str, config: Config, *, job: int = 1, **membe
     now = time.monotonic()
     lease = Lease(job, kind, json.dumps(members), 1, None, 0, 0, 0.0, Batch(str(uuid4()), now, 0.0))
     attempt = _attempt(registry[kind], lease, config, NoDatabase())
-    return attempt.prepare() or attempt.run()
+    result = attempt.prepare() or attempt.run()
+    assert result is not None
+    return result.outcome
 
 
 def _attempt(kind: Kind, lease: Lease, config: Config, database: Any) -> Attempt:

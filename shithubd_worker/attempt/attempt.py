@@ -1,15 +1,12 @@
-"""Runs one handler and says what came of it.
+"""Runs one handler, and gives it what `job.*` promises. What came of it is decided in attempt/outcome.py.
 
-The one place that catches whatever a handler raises. The deadlines of a run live here too: the alarm asks
-`interrupt_if_due` in the main thread, the control thread reads and moves `lease_deadline`.
+The one place that catches whatever a handler raises.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,34 +15,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shithubd_worker.attempt.children import Children
-from shithubd_worker.attempt.raised import (
-    as_text,
-    came_from_fork,
-    chain,
-    fell_at_entry,
-    interrupt_behind,
-    refuse_unrun,
-    stood_at,
-    storable,
-)
-from shithubd_worker.backoff import jittered
-from shithubd_worker.database.sqlstates import Meaning, meaning, no_day
-from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, RetryAfter
+from shithubd_worker.attempt.deadlines import Deadlines, StopRequest
+from shithubd_worker.attempt.outcome import OK, Ended, Interrupt, Result, Settle, decide, interrupted, unfit
+from shithubd_worker.attempt.raised import fell_at_entry, refuse_unrun
+from shithubd_worker.errors import Interrupted, LeaseLost
 from shithubd_worker.host.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
-from shithubd_worker.model import How, Lease, Outcome
+from shithubd_worker.model import Lease, Outcome
 from shithubd_worker.registry import Kind
 from shithubd_worker.settings.config import Config
-from shithubd_worker.timing import (
-    ANSWER_MARGIN,
-    DEAD_MAN_MARGIN,
-    INTERRUPT_AGAIN_SECONDS,
-    LONG_SECONDS,
-    SETTLE_SECONDS,
-    SHORT_SECONDS,
-    START_AGAIN_WITHIN_SECONDS,
-    START_WITHIN_SECONDS,
-)
+from shithubd_worker.timing import INTERRUPT_AGAIN_SECONDS
 
 if TYPE_CHECKING:
     import subprocess
@@ -54,8 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SHORT_OF = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-OK = Outcome(How.OK)
+_DONE_WELL = Result(OK)  # what nearly all attempts come to
 _read_json = json.JSONDecoder().raw_decode  # what jsonb gives as text has nothing before it or after
 
 
@@ -75,43 +53,20 @@ class HandlerDatabase(Protocol):
         """End the lease in the transaction that is open on it."""
 
 
-class Deadlines(Protocol):
-    """The stop request: when must a running handler be released? host.Stop."""
-
-    @property
-    def release_at(self) -> float:
-        """On the monotonic clock; infinity if nobody asked to stop."""
-
-
-class Attempt:
-    """One run of one handler. Times are on the monotonic clock."""
+class Attempt(Deadlines):
+    """One run of one handler."""
 
     # One is made for each job, 40,000 times a second.
     __slots__ = (
         "_alarm",
-        "_armed",
-        "_clock",
         "_config",
         "_database",
         "_interrupted",
         "_job",
         "_members",
         "_refused",
-        "_stop",
-        "asked_at",
         "children",
-        "connection_broke",
-        "kind",
-        "lease",
-        "lease_deadline",
-        "lost",
-        "over",
-        "runtime_deadline",
-        "settled",
-        "short",
-        "started_at",
-        "unknown",
-        "unreachable",
+        "in_doubt",
     )
 
     def __init__(
@@ -121,47 +76,33 @@ class Attempt:
         *,
         config: Config,
         database: HandlerDatabase,
-        stop: Deadlines,
+        stop: StopRequest,
         alarm: Callable[[float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.kind = kind
-        self.lease = lease
+        Deadlines.__init__(self, kind, lease, stop, clock)  # super() takes twice as long
         self.children: Children | None = None  # made when the handler starts the first
-        self.started_at = clock()
-        self.runtime_deadline = self.started_at + kind.max_runtime
-        self.lease_deadline = lease.sent_at + kind.lease_timeout  # moved by the control thread at each renewal
-        self.lost = False  # set by the control thread when a renewal was refused
-        self.unreachable = False  # set by the control thread while it can't reach the database
-        self.asked_at: float | None = None  # set by it while it waits for the database, or a renewal was refused
-        self.over = False  # the handler has returned; what is left is the main thread's settle
-        self.settled = False  # job.transaction() has committed
-        self.short: str | None = None  # the handler was refused connections, memory or disk: which
-        self.connection_broke = False  # the handler failed, and its database connection with it
-        self.unknown = False  # job.transaction() sent its COMMIT, and no answer came
+        self.in_doubt = False  # job.transaction() sent its COMMIT, and no answer came
         self._config = config
         self._database = database
-        self._stop = stop
         self._alarm = alarm
-        self._clock = clock
-        self._armed = False
         self._interrupted: str | None = None
         self._refused: BaseException | None = None  # what the database said to opening a connection, or to a settle
         self._job: Job
         self._members: dict[str, object]
 
-    def prepare(self) -> Outcome | None:
-        """Read the payload and hold it against the handler's signature. An Outcome if it doesn't fit, else None."""
+    def prepare(self) -> Result | None:
+        """Read the payload and hold it against the handler's signature. A Result if it doesn't fit, else None."""
         try:
             self._members, _ = _read_json(self.lease.payload or "")
             self._job = Job(self, self._config, self._database.schema)
             self.kind.check(self._job, self._members)
         except (ValueError, TypeError, RecursionError, MemoryError) as error:
             self.over = True
-            return Outcome(How.POISON, f"the payload doesn't fit the handler: {as_text(error)}")
+            return unfit(error)
         return None
 
-    def run(self) -> Outcome | None:
+    def run(self) -> Result | None:
         """Run the prepared handler to its end, whatever that is. None if it may not start any more: the lease is too
         old to go without another look at the holds. Raises nothing."""
         try:
@@ -177,22 +118,17 @@ class Attempt:
             end_child(None)
             if result is not None:
                 refuse_unrun(result)
-            return OK
+            return self._came_to(None) if self.settled or self.in_doubt else _DONE_WELL
         except BaseException as error:  # noqa: BLE001 (the one place: a handler may raise anything, SystemExit too)
             self._armed = False
             end_child(error)
             if isinstance(error, Interrupted) and fell_at_entry(error):
                 return None
-            return self._outcome_of(error)
+            return self._came_to(error)
         finally:
             self.over = True
             self.end_children()
-
-    def may_start(self) -> bool:
-        """Is the lease young enough to go without another look at the holds?"""
-        batch = self.lease.batch
-        age = self._clock() - batch.sent_at
-        return age <= START_WITHIN_SECONDS or (batch.again and age <= START_AGAIN_WITHIN_SECONDS)
+            del self._job  # it knows this attempt: together they would wait for the garbage collector
 
     def extend(self, seconds: float | timedelta | None) -> None:
         """Move the end of `max_runtime` to `seconds` from now."""
@@ -207,7 +143,7 @@ class Attempt:
         """The handlers' connection."""
         refuse_in_child("job.connection")
         try:
-            return self._database.lend(self._answer_by)
+            return self._database.lend(self.answer_by)
         except Exception as error:
             self._refused = error
             raise
@@ -229,7 +165,7 @@ class Attempt:
         """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT: what comes too late
         to go on is given up by the connection, and interrupts behind it."""
         refuse_in_child("job.transaction()")
-        if self.settled or self.unknown:
+        if self.settled or self.in_doubt:
             raise RuntimeError("job.transaction() ends the job, so it can be used only once")
         connection = self.connection()
         if connection.info.transaction_status.name != "IDLE":
@@ -252,55 +188,13 @@ class Attempt:
                 committing = True
             self.settled = True
         except BaseException as error:
-            self.unknown = committing
+            self.in_doubt = committing
             if self._database.broken and not self._interrupted and (why := self.why_end()):
                 self._interrupted = why
                 raise Interrupted(why) from error
             raise
         finally:
             self._arm()
-
-    @property
-    def shielded(self) -> bool:
-        """Is the main thread where no interrupt may fall: in a COMMIT, or past the handler?"""
-        return not self._armed
-
-    @property
-    def end_at(self) -> float:
-        """When the handler must be interrupted."""
-        return min(self.give_up_at, self.runtime_deadline, self._stop.release_at)
-
-    @property
-    def give_up_at(self) -> float:
-        """When the lease, not renewed, is too close to its end to go on; never once the job is settled."""
-        return math.inf if self.settled else self.lease_deadline - self.kind.margin
-
-    def _answer_by(self) -> float:
-        """Until when a call on the handlers' connection may wait: until shortly before the dead man, and so that what
-        no interrupt ends (a settle, a COMMIT, a ROLLBACK) doesn't outlast max_runtime by much either."""
-        if self.settled:
-            return math.inf
-        by = self.lease_deadline - self.kind.margin * ANSWER_MARGIN
-        return by if self._armed else min(by, self.runtime_deadline + SETTLE_SECONDS)
-
-    @property
-    def dead_man_at(self) -> tuple[float, float]:
-        """When the process must be ended at the latest, and by how much earlier that may be: so long that a batch, and
-        some more, pass under one arming. No earlier for a run that is long: it may have to do without a renewal until
-        it is interrupted."""
-        slack = self.kind.lease_timeout / 4 if self._clock() - self.started_at < LONG_SECONDS else 0.0
-        return self.lease_deadline - self.kind.margin * DEAD_MAN_MARGIN, slack
-
-    def why_end(self) -> str | None:
-        """Why the handler must be interrupted now: lost, stop or runtime; None if it may go on."""
-        now = self._clock()
-        if (self.lost and not self.settled) or now >= self.give_up_at:
-            return "lost"
-        if now >= self._stop.release_at:
-            return "stop"
-        if now >= self.runtime_deadline:
-            return "runtime"
-        return None
 
     def interrupt_if_due(self) -> None:
         """In the main thread, from the alarm's signal handler: raise Interrupted in the handler's frame if need be."""
@@ -315,75 +209,29 @@ class Attempt:
         raise Interrupted(why)
 
     def interrupted_outcome(self, why: str, stood: str) -> Outcome:
-        """What an interrupt for this reason comes to. `stood`: the handler's stack at that moment."""
-        if why == "stop":
-            return Outcome(How.RELEASED, "released: the worker stops")
-        if why == "lost" and self.lost:
-            return Outcome(How.LEASE_LOST, "given up: the lease was lost")
-        # A control thread that was starved of the interpreter may have asked in the last moment before this.
-        waited = 0.0 if self.asked_at is None else self._clock() - self.asked_at
-        if why == "lost" and (self.unreachable or waited > self.kind.lease_timeout / 10):
-            because = "the database is away" if self.unreachable else "the database didn't do it in time"
-            return Outcome(How.LEASE_LOST, f"given up: the lease could not be renewed, {because}")
-        if why == "lost":
-            # Nobody refused and nobody was asked: the control thread got no turn. That is the handler's doing, and
-            # costs it an attempt, or it would come back for ever.
-            reason = "interrupted: it held the interpreter for so long that its lease nearly ended"
-            return self._failed_attempt(storable(f"{reason}\n{stood}".rstrip()))
-        ran = self._clock() - self.started_at
-        reason = f"interrupted after {ran:.1f} s: longer than max_runtime ({self.kind.max_runtime:g} s)"
-        if self.runtime_deadline != self.started_at + self.kind.max_runtime:
-            reason = f"interrupted after {ran:.1f} s: longer than it had asked for by job.extend()"
-        return self._failed_attempt(storable(f"{reason}\n{stood}".rstrip()))
+        """What it comes to if it is interrupted now for this reason. `stood`: the handler's stack."""
+        return interrupted(self.kind, self.lease, self._interrupt(why), stood, random.random())  # noqa: S311
 
     def _arm(self) -> None:
         self._armed = True
         # Once interrupted, leave the handler some time to clean up before it is interrupted again.
         self._alarm(self._clock() + INTERRUPT_AGAIN_SECONDS if self._interrupted else self.end_at)
 
-    def _outcome_of(self, error: BaseException) -> Outcome:
-        if self.settled:
-            log.warning("job %d raised after it had settled itself as ok", self.lease.id, exc_info=error)
-            return OK
-        if self._interrupted and (interrupt := interrupt_behind(error)):
-            return self.interrupted_outcome(self._interrupted, stood_at(interrupt))
-        if isinstance(error, LeaseLost):
-            return Outcome(How.LEASE_LOST, as_text(error))
-        self.connection_broke = self._database.broken
-        if isinstance(error, Permanent):
-            return Outcome(How.FAILED, as_text(error))
-        if isinstance(error, RetryAfter):
-            return self._failed_attempt(as_text(error), error.seconds)
-        if isinstance(error, NotNow):
-            return Outcome(How.RELEASED, as_text(error), error.seconds)
-        if not self.connection_broke and any(self._is_short(each) for each in chain(error)):
-            self.short = as_text(error)
-            return Outcome(How.RELEASED, f"not now: {self.short}", short_delay())
-        return self._failed_attempt(as_text(error, trace=True))
+    def _came_to(self, raised: BaseException | None) -> Result:
+        if self.settled and raised is not None:
+            log.warning("job %d raised after it had settled itself as ok", self.lease.id, exc_info=raised)
+        settle = Settle.DONE if self.settled else Settle.IN_DOUBT if self.in_doubt else Settle.DUE
+        interrupt = self._interrupt(self._interrupted) if self._interrupted else None
+        ended = Ended(self.kind, self.lease, raised, settle, interrupt, self._refused, self._database.broken)
+        return decide(ended, random.random())  # noqa: S311
 
-    def _is_short(self, error: BaseException) -> bool:
-        """Is it no fault of the job: for want of connections, memory or disk, on either side?"""
-        sqlstate = getattr(error, "sqlstate", None)
-        if error is self._refused:
-            # A connection that can't be opened has no SQLSTATE. A refused settle is a fault, unless that passes.
-            passes = meaning(sqlstate) in (Meaning.LOST, Meaning.SHORT, Meaning.PASSING)
-            return passes or no_day(error)
-        if isinstance(error, OSError):
-            return error.errno in _SHORT_OF or (error.errno == errno.EAGAIN and came_from_fork(error))
-        return sqlstate is not None and (meaning(sqlstate) is Meaning.SHORT or sqlstate == "57P03")
-
-    def _failed_attempt(self, text: str, delay: float | None = None) -> Outcome:
-        most = self.kind.max_attempts if self.lease.max_attempts is None else self.lease.max_attempts
-        if self.lease.attempt >= most:
-            return Outcome(How.FAILED, text)
-        if delay is None:
-            try:
-                delay = jittered(max(0.0, float(self.kind.backoff(self.lease.attempt))), random.random())  # noqa: S311
-            except Exception as error:  # noqa: BLE001 (the backoff is the handler's author's code as well)
-                return Outcome(How.FAILED, f"{text}\nand its backoff raised {as_text(error)}")
-        return Outcome(How.RETRY, text, min(delay, 365 * 86400.0))
-
-
-def short_delay() -> float:
-    """Seconds for which a job is left alone that could not run for want of something."""
-    return jittered(SHORT_SECONDS, random.random())  # noqa: S311
+    def _interrupt(self, why: str) -> Interrupt:
+        now = self._clock()
+        return Interrupt(
+            why,
+            lost=self.lost,
+            unreachable=self.unreachable,
+            waited=0.0 if self.asked_at is None else now - self.asked_at,
+            ran=now - self.started_at,
+            extended=self.runtime_deadline != self.started_at + self.kind.max_runtime,
+        )

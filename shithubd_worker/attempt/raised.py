@@ -17,7 +17,7 @@ LONGEST_MESSAGE = 4096  # characters
 LONGEST_STACK = 2048
 LONGEST_CAUSE = 512
 MOST_OTHERS = 4  # causes, and members of a group
-_PACKAGE = __file__.rpartition("/")[0]
+_PACKAGE = __file__.removesuffix("attempt/raised.py")
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def stands_at(frame: types.FrameType | None) -> str:
     callers = (
         number
         for number, (caller, called) in enumerate(pairwise(frames), start=1)
-        if caller.filename == f"{_PACKAGE}/attempt.py" and not _is_ours(called)
+        if caller.filename == f"{_PACKAGE}attempt/attempt.py" and not _is_ours(called)
     )
     return _as_stood(frames[next(callers, 0) :])
 
@@ -129,7 +129,7 @@ def _as_stood(frames: list[traceback.FrameSummary]) -> str:
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:
-    return frame.filename.rpartition("/")[0] == _PACKAGE  # the forge's handlers are in a folder of their own
+    return frame.filename.startswith(_PACKAGE) and not frame.filename.startswith(f"{_PACKAGE}handlers/")  # the forge's
 
 
 def _said(error: BaseException, *, named: bool = True) -> str:

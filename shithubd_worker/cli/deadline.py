@@ -19,7 +19,8 @@ from shithubd_worker.errors import DatabaseUnavailable, ShithubdError, TimedOut
 if TYPE_CHECKING:
     from shithubd_worker.cli.common import Shared
     from shithubd_worker.database.blockers import Blocker
-    from shithubd_worker.database.connection import Connect, ImpatientConnection
+    from shithubd_worker.database.connection import Connect
+    from shithubd_worker.database.impatient import ImpatientConnection
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -17,6 +17,7 @@ from shithubd_worker.cli.reload import Reload
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK
+from shithubd_worker.timing import RELEASE_DEAD_SECONDS, SCRAPE_ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from shithubd_worker.database.connection import Connect
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from shithubd_worker.settings.config import Config
 
 log = logging.getLogger(__name__)
-
-RELEASE_DEAD_SECONDS = 10.0  # for the answer of a server that stands still: less than TimeoutStopSec=
 
 
 @click.command()
@@ -124,28 +123,31 @@ COMMANDS = (run, release_dead)
 def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | None) -> int:
     import socket
 
-    from shithubd_worker.process.worker import Worker
-    from shithubd_worker.telemetry.metrics import Metrics, serve
-    from shithubd_worker.telemetry.queue_gauges import QueueCollector
+    from shithubd_worker.process import wiring
+    from shithubd_worker.telemetry.endpoint import serve
+    from shithubd_worker.telemetry.gauges import QueueCollector
+    from shithubd_worker.telemetry.metrics import Metrics
 
     def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:
         return shared.connect(name, pooled=config.poll_only, ours=ours, answer_seconds=answer_seconds)
 
     metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
-    worker = Worker(config, kinds, connect, shared.schema_name, metrics, reread)
+    worker = wiring.worker(config, kinds, connect, shared.schema_name, metrics, reread)
     if config.metrics_port is not None:
-        asking = shared.connect("shithubd-worker metrics", pooled=config.poll_only, answer_seconds=3.0)
+        asking = shared.connect(
+            "shithubd-worker metrics", pooled=config.poll_only, answer_seconds=SCRAPE_ANSWER_SECONDS
+        )
         queue = QueueCollector(asking, shared.schema_name, [kind.name for kind in kinds])
         host, port = serve(
             metrics,
             queue,
-            worker.state,
+            metrics.state,
             config.metrics_host,
             config.metrics_port,
             chosen=config.metrics_chosen,
         )
         log.info("metrics on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    return worker.run()
+    return worker.run(config.database_wait)
 
 
 def _leave_threads_behind(code: int) -> None:

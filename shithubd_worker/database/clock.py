@@ -11,10 +11,7 @@ from collections.abc import Callable
 from math import inf
 from threading import Lock
 
-# How far a clock may get off its course without having been set: slewed, which chrony does by up to 8 %, and a little
-# more, which no lease is too short for.
-DRIFT = 0.1
-SLACK_SECONDS = 0.5
+from shithubd_worker.timing import CLOCK_DRIFT, CLOCK_SLACK_SECONDS
 
 
 class Clock:
@@ -42,16 +39,16 @@ class Clock:
         """An answer: the database's clock showed `now`, somewhen between these moments of the monotonic clock."""
         if sent_at < self.seen_at:
             return  # the other thread has seen it later than this, or may have
-        drifted = DRIFT * (received_at - sent_at)
+        drifted = CLOCK_DRIFT * (received_at - sent_at)
         low, high = now - received_at - drifted, now - sent_at + drifted
         step = 0.0
         with self._lock:
-            drifted = DRIFT * (received_at - self.seen_at)
+            drifted = CLOCK_DRIFT * (received_at - self.seen_at)
             old_low, old_high = self._low - drifted, self._high + drifted
             if low <= old_high and high >= old_low:  # both are right where they overlap
                 self._low, self._high = max(low, old_low), min(high, old_high)
             else:
-                if max(low - old_high, old_low - high) > SLACK_SECONDS:
+                if max(low - old_high, old_low - high) > CLOCK_SLACK_SECONDS:
                     step = (low + high - old_low - old_high) / 2
                     self.stepped_at = self.steady_since = received_at
                 self._low, self._high = low, high

@@ -14,7 +14,8 @@ import psycopg
 from psycopg import generators, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from shithubd_worker.database.connection import Connect, ImpatientConnection
+from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.database.session import Session
 from shithubd_worker.database.settles import settle
 from shithubd_worker.model import Finished, Lease, Outcome

@@ -11,9 +11,10 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.database import history, rights
+from shithubd_worker.database import history, rights, schema
 from shithubd_worker.database.arrays import as_array
-from shithubd_worker.database.connection import Connect, ImpatientConnection
+from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.database.settles import Settling
 from shithubd_worker.model import Hold, Lease
 
@@ -24,9 +25,9 @@ MOST_SWEPT = 2000
 class QueueSession(Settling):
     """What the main thread of a worker asks: lease, start, settle, sweep."""
 
-    def __init__(self, connect: Connect, schema: str, worker: UUID) -> None:
-        super().__init__(connect, schema)
-        self._worker = worker
+    def __init__(self, connect: Connect, schema_name: str, worker: UUID) -> None:
+        super().__init__(connect, schema_name)
+        self.worker = worker
         self._on_notify: Callable[[str], None] | None = None
 
     @property
@@ -54,11 +55,28 @@ class QueueSession(Settling):
             connection.add_notify_handler(lambda notify: on_notify(notify.payload))
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
 
+    def check(self) -> None:
+        """Raises SchemaMismatch or RightsMissing if the schema or the role isn't what this release needs."""
+        with rights.in_pg_catalog(self.connection):
+            schema.check(self.connection, self.schema)
+            rights.check(self.connection, self.schema, "shithub_worker")
+
+    @property
+    def open_to_all(self) -> bool:
+        """May everybody create in the schema?"""
+        with rights.in_pg_catalog(self.connection):
+            return schema.everybody_creates(self.connection, self.schema)
+
+    @property
+    def wakes(self) -> bool:
+        """Do enqueues wake workers here?"""
+        return bool(self.value("enqueues_notify_v1"))
+
     def start(self, leases: Sequence[Lease], token: str, timeouts: Sequence[float]) -> list[Lease]:
         """One more look at the holds for leases of one batch: those that may start, renewed under a new token."""
         sent_at = time.monotonic()
         ids = [lease.id for lease in leases]
-        rows = self.rows("start_v1", self._worker, ids, leases[0].token, token, list(timeouts))
+        rows = self.rows("start_v1", self.worker, ids, leases[0].token, token, list(timeouts))
         granted = {job for (job,) in rows}
         batch = leases[0].batch._replace(token=token, sent_at=sent_at, again=True)
         return [lease._replace(batch=batch) for lease in leases if lease.id in granted]
@@ -84,7 +102,7 @@ class QueueSession(Settling):
         """Put right what nobody else will (sweep_v1), between two jobs: (id, kind, outcome) of each job touched."""
         kinds = dict(timeouts or {})
         rows = self.rows(
-            "sweep_v1", self._worker, back, as_array(strays), MOST_SWEPT, earliest, list(kinds), list(kinds.values())
+            "sweep_v1", self.worker, back, as_array(strays), MOST_SWEPT, earliest, list(kinds), list(kinds.values())
         )
         return [(job, kind, how) for job, kind, how in rows]
 

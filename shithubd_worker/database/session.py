@@ -11,7 +11,8 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from shithubd_worker.database import blockers, logins, pooled, sqlstates
-from shithubd_worker.database.connection import Connect, ImpatientConnection
+from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.database.sqlstates import Meaning
 from shithubd_worker.errors import LACKS, ConfigError, DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
 

@@ -14,7 +14,8 @@ import time
 from contextlib import suppress
 from functools import cache
 
-PATIENCE_SECONDS = 0.2
+# How long a line waits for its reader.
+READER_SECONDS = 0.2
 # After a wait that ended well no other one for so many times as long: a slow reader costs a twentieth of the time.
 REST_AFTER_WAIT = 20
 JOURNAL = "/run/systemd/journal/socket"
@@ -32,7 +33,7 @@ class Outlet:
 
     def put(self, line: bytes) -> bool:
         """Write a line. False if it is lost: nobody reads, or what reads is gone."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + READER_SECONDS
         try:
             if self._left:
                 self._left = self._write_out(self._left, deadline)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from shithubd_worker.host.dead_man import SIGNAL, DeadMan
 from shithubd_worker.host.forks import in_child
-from shithubd_worker.host.signals import Alarm, Wakeup
+from shithubd_worker.host.signals import Alarm, SelfPipe
 
 log = logging.getLogger(__name__)
 
@@ -60,28 +60,31 @@ SETTINGS = (
 class ProcessState:
     """See the module. For the main thread, but for `lethal`.
 
-    `ears` hears each signal by its number, `on_stop` and `on_alarm` are called in the main thread. SIGALRM is the
-    alarm's, SIGURG the control thread's word for "look at your deadlines": where a handler has reset it, it does
-    nothing, and SIGALRM would end the process. `reload`: SIGHUP is heard, and does not end the process.
+    `ears` hears each signal by its number. `on_stop`, after which `on_alarm` is called too, and `on_alarm` are called
+    in the main thread. SIGALRM is the alarm's, SIGURG the control thread's word for "look at your deadlines": where a
+    handler has reset it, it does nothing, and SIGALRM would end the process. `reload`: SIGHUP is heard, and does not
+    end the process.
     """
 
     def __init__(
         self,
         *,
-        on_stop: SignalHandler,
-        on_alarm: SignalHandler,
-        ears: Wakeup,
+        on_stop: Callable[[], None],
+        on_alarm: Callable[[], None],
+        ears: SelfPipe,
         alarm: Alarm,
         dead_man: DeadMan,
         reload: bool,
     ) -> None:
-        self._on_stop = on_stop  # kept: each access to a method makes another object, and these are compared
-        self._on_alarm = on_alarm
-        self._handlers = {
-            signal.SIGALRM: on_alarm,
-            signal.SIGTERM: on_stop,
-            signal.SIGINT: on_stop,
-            signal.SIGURG: on_alarm,
+        self._stop_asked, self._alarm_rang = on_stop, on_alarm
+        # Kept: each access to a method makes another object, and these are compared.
+        self._on_stop: SignalHandler = self._hear_stop
+        self._on_alarm: SignalHandler = self._hear_alarm
+        self._handlers: dict[signal.Signals, SignalHandler] = {
+            signal.SIGALRM: self._on_alarm,
+            signal.SIGTERM: self._on_stop,
+            signal.SIGINT: self._on_stop,
+            signal.SIGURG: self._on_alarm,
         }
         if reload:
             self._handlers[signal.SIGHUP] = _only_heard
@@ -138,7 +141,7 @@ class ProcessState:
             if getsignal(number) is handler:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    def is_childs(self, number: int) -> bool:
+    def _is_childs(self, number: int) -> bool:
         """Was the signal for a child that C forked, past all hooks of Python's? Then it takes it, as its own now."""
         if not in_child():
             return False
@@ -152,6 +155,16 @@ class ProcessState:
         self._alarm.mute()
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
+
+    def _hear_stop(self, number: int, frame: object) -> None:
+        if not self._is_childs(number):
+            self._stop_asked()
+            self._hear_alarm(number, frame)
+
+    def _hear_alarm(self, number: int, _frame: object) -> None:
+        if not self._is_childs(number):
+            self.revive()
+            self._alarm_rang()
 
     def _take_dead_mans(self) -> None:
         """Its signal ends the process, by its default. What writes the stacks before that, Python doesn't know of."""

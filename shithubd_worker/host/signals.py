@@ -58,8 +58,11 @@ class Stop:
         return self.release_at + PATIENCE_SECONDS
 
 
-class Wakeup:
-    """A descriptor to sleep on: readable after `wake` by any thread, and after a signal if it is the wakeup fd."""
+class SelfPipe:
+    """A descriptor to sleep on: readable after `wake` by any thread, and after a signal if it catches the signals.
+
+    A pair of sockets, so that it says who wrote.
+    """
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()

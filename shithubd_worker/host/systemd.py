@@ -9,7 +9,7 @@ import sdnotify
 
 from shithubd_worker.host.forks import keep_private
 from shithubd_worker.plain import on_one_line
-from shithubd_worker.timing import PATIENCE_SECONDS
+from shithubd_worker.timing import NOTIFY_SECONDS
 
 
 class Systemd:
@@ -32,7 +32,7 @@ class Systemd:
     def ready(self, status: str) -> None:
         """READY=1: this worker can lease."""
         self._status = status
-        self._send("READY=1", f"STATUS={_ascii(status)}", patience=PATIENCE_SECONDS)
+        self._send("READY=1", f"STATUS={_ascii(status)}", patience=NOTIFY_SECONDS)
 
     def status(self, text: str) -> None:
         """STATUS=: the first line of `systemctl status`. Sent when it changes."""
@@ -41,7 +41,7 @@ class Systemd:
 
     def reloading(self) -> None:
         """RELOADING=1: the configuration is read again; `ready` ends it."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", patience=PATIENCE_SECONDS)
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", patience=NOTIFY_SECONDS)
 
     def watchdog(self) -> bool:
         """WATCHDOG=1: there is progress. False if it must be said again soon."""
@@ -53,7 +53,7 @@ class Systemd:
 
     def stopping(self) -> None:
         """STOPPING=1. Only when the process is leaving: systemd starts its stop timeout at this word."""
-        self._send("STOPPING=1", patience=PATIENCE_SECONDS)
+        self._send("STOPPING=1", patience=NOTIFY_SECONDS)
 
     def _send(self, *lines: str, patience: float = 0.0) -> bool:
         """False if systemd took nothing within so many seconds."""

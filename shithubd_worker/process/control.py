@@ -26,7 +26,7 @@ from shithubd_worker.database.control_session import FORCED, ControlSession
 from shithubd_worker.database.session import DatabaseError, in_one_line, lost
 from shithubd_worker.errors import EXIT_ERROR, EXIT_FORCED, EXIT_OK, ConfigError
 from shithubd_worker.host.dead_man import SIGNAL, DeadMan
-from shithubd_worker.host.signals import Stop, Wakeup, end_process
+from shithubd_worker.host.signals import SelfPipe, Stop, end_process
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.model import Finished, How, Identity
 from shithubd_worker.process.progress import Progress
@@ -35,6 +35,9 @@ from shithubd_worker.timing import (
     ASK_AGAIN_SECONDS,
     BEAT_SECONDS,
     CLOCK_LOOK_SECONDS,
+    ENDING_SECONDS,
+    EXTEND_AGAIN_SECONDS,
+    EXTEND_STOP_SECONDS,
     INTERRUPT_AGAIN_SECONDS,
     LOST_ALARM_SECONDS,
     PATIENCE_SECONDS,
@@ -45,8 +48,8 @@ from shithubd_worker.timing import (
     SHOWN_AFTER_SECONDS,
     STALLED_SECONDS,
     STAND_DOWN_SECONDS,
-    TICK_SECONDS,
     TOLD_AGAIN_SECONDS,
+    tick,
 )
 from shithubd_worker.turn.relief import Relief
 from shithubd_worker.turn.settling import Settler
@@ -71,7 +74,7 @@ class Control(threading.Thread):
         shortest_lease: float,
         progress: Progress,
         stop: Stop,
-        ears: Wakeup,
+        ears: SelfPipe,
         wake_main: Callable[[], None],
         reload: Callable[[], None],
         systemd: Systemd,
@@ -87,7 +90,7 @@ class Control(threading.Thread):
         self._clock = clock
         self._identity = identity
         self._kinds = kinds
-        self._tick = min(TICK_SECONDS, shortest_lease / 10)
+        self._tick = tick(shortest_lease)
         self._progress = progress
         self._stop_wish = stop
         self._ears = ears
@@ -374,7 +377,9 @@ class Control(threading.Thread):
         attempt = self._progress.attempt
         running = attempt is not None and not attempt.over
         every = min(PING_SECONDS, (self._systemd.watchdog_seconds or PING_SECONDS * 3) / 3)
-        if now - self._pinged_at < every and not (self._stop_wish.wanted and now - self._pinged_at >= 1.0):
+        if now - self._pinged_at < every and not (
+            self._stop_wish.wanted and now - self._pinged_at >= EXTEND_AGAIN_SECONDS
+        ):
             return
         self._pinged_at = now
         # A running handler is inside its max_runtime: _keep_deadlines has ended the process otherwise.
@@ -383,7 +388,7 @@ class Control(threading.Thread):
             self._pinged_at = 0.0  # again at the next tick
         if self._stop_wish.wanted and now < self._stop_wish.kill_at:
             # Not only while the handler runs: what it came to may still wait for the database.
-            self._systemd.extend(min(15.0, self._stop_wish.kill_at - now + 5.0))
+            self._systemd.extend(min(EXTEND_STOP_SECONDS, self._stop_wish.kill_at - now + ENDING_SECONDS))
 
     def _status_line(self, now: float) -> str:
         return self._progress.sentence(self._stop_wish, now) + self._refused

@@ -32,7 +32,7 @@ class Progress:
         return self.database_up and not self.away
 
     def word(self, stop: Stop, *, answered: bool = False) -> str:
-        """What the worker is doing: a word of metrics.STATES. `answered`: as it is if the control thread, which tells
+        """What the worker is doing: a `model.WorkerState`. `answered`: as it is if the control thread, which tells
         the database this word, gets an answer now."""
         attempt = self.attempt
         if stop.wanted:

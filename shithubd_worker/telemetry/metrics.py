@@ -1,9 +1,7 @@
-"""The Prometheus endpoint: what this process does, counted here; the queue's gauges are served with it."""
+"""What this process does, counted for Prometheus."""
 
 from __future__ import annotations
 
-import logging
-import socket
 import threading
 import time
 from bisect import bisect_left
@@ -12,9 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from math import inf
-from socketserver import ThreadingMixIn
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,27 +19,19 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    make_wsgi_app,
 )
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from shithubd_worker import __version__
 from shithubd_worker.database.schema import newest_version
-from shithubd_worker.errors import ConfigError
-from shithubd_worker.host.forks import keep_private
-from shithubd_worker.host.signals import signals_elsewhere
-from shithubd_worker.model import How, Lease
+from shithubd_worker.model import How, Lease, WorkerState
 from shithubd_worker.telemetry import logs
-
-log = logging.getLogger(__name__)
+from shithubd_worker.timing import UNSCRAPED_SECONDS
 
 # Up to an hour: the longest of the usual limits are ten and fifteen minutes.
 DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-# A worker that told no scrape for so long is scraped by nobody: two minutes is the longest usual interval.
-UNSCRAPED_SECONDS = 120.0
-STATES = ("starting", "idle", "running", "held", "pausing", "reconnecting", "stopping")
 
 
 class Metrics:
@@ -64,7 +51,7 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
             return Histogram(ours + name, text, labels, buckets=buckets, registry=self.registry)
 
-        # Crashed is told by others, and counted in the database: queue_gauges.py.
+        # Crashed is told by others, and counted in the database: gauges.py.
         self._processed = Processed(kinds, [how for how in How if how is not How.CRASHED])
         self.registry.register(self._processed)
         self._claims = counter("claims", "Lease queries, by result.", ["result"])
@@ -109,8 +96,8 @@ class Metrics:
         ):
             for value in values:
                 family.labels(value)
-        for name in STATES:
-            self._state.labels(name).set(float(name == "starting"))
+        for name in WorkerState:
+            self._state.labels(name).set(float(name is WorkerState.STARTING))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -124,6 +111,8 @@ class Metrics:
         """Learn where to ask, at a scrape: the state, which kind runs now and for how many seconds, and whether the
         database answers. Asked then, because what is written down is as old as its writer's last turn."""
 
+        self.state = state  # a word of STATES
+
         def in_flight(kind: str) -> float:
             now = running()
             return float(now is not None and now[0] == kind)
@@ -135,7 +124,7 @@ class Metrics:
         def is_in(name: str) -> float:
             return float(state() == name)
 
-        for name in STATES:
+        for name in WorkerState:
             self._state.labels(name).set_function(partial(is_in, name))
         self._database_up.set_function(database_up)
         for kind in self._kinds:
@@ -275,72 +264,3 @@ class BulkHistogram(Collector):
         for kind, counts in self._counts.items():
             family.add_metric([kind], list(zip(edges, accumulate(counts), strict=True)), self._sums[kind])
         yield family
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    # wsgiref would look up the name of the address, which may wait for a DNS server.
-    def server_bind(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
-        keep_private(self.socket)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        request, address = super().get_request()
-        keep_private(request)
-        return request, address
-
-
-class _Quiet(WSGIRequestHandler):
-    timeout = 10  # a client that opens a connection and says nothing
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (wsgiref's own name)
-        log.debug(format, *args)
-
-
-def serve(
-    metrics: Metrics, queue: Collector, state: Callable[[], str], host: str, port: int, *, chosen: bool
-) -> tuple[str, int]:
-    """Serve /metrics, /healthz and /readyz from a thread of their own; returns the address that was bound.
-
-    /healthz: the process answers. /readyz: 200 while it can lease or is held, else 503. A busy port is a ConfigError
-    if an operator chose it; else a free one is taken, with a warning.
-    """
-    metrics.registry.register(queue)
-    exposition = make_wsgi_app(metrics.registry)
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "/")
-        if path == "/metrics":
-            body: Iterable[bytes] = exposition(environ, start_response)
-            return body
-        now = state()
-        ready = now in ("idle", "running", "held")
-        status, text = {
-            "/healthz": ("200 OK", "ok"),
-            "/readyz": ("200 OK" if ready else "503 Service Unavailable", now),
-            "/": ("200 OK", "shithubd-worker: /metrics /healthz /readyz"),
-        }.get(path, ("404 Not Found", "not found: try /metrics, /healthz or /readyz"))
-        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"{text}\n".encode()]
-
-    try:
-        server = _listen(host, port, app)
-    except OSError as error:
-        if chosen:
-            raise ConfigError(f"--metrics (SHITHUBD_WORKER_METRICS): can't listen on {host}:{port}: {error}") from error
-        server = _listen(host, 0, app)
-        log.warning("metrics: %s:%d is busy, using port %d instead", host, port, server.server_port)
-    with signals_elsewhere():
-        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return str(server.server_name), server.server_port
-
-
-def _listen(host: str, port: int, app: Any) -> WSGIServer:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server_class = type("_FamilyServer", (_Server,), {"address_family": family})
-    return make_server(host, port, app, server_class=server_class, handler_class=_Quiet)

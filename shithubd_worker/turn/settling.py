@@ -13,12 +13,12 @@ from shithubd_worker.database.settles import Settling, make_days, record_lost
 from shithubd_worker.database.sqlstates import Meaning, no_day
 from shithubd_worker.model import Finished, How, Outcome
 from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import LOCKED_AGAIN_SECONDS, ONE_BY_ONE_SECONDS, SETTLE_AGAIN_SECONDS
 from shithubd_worker.turn.tray import Tray
 
 if TYPE_CHECKING:
     from shithubd_worker.database.session import Session
-    from shithubd_worker.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ one of them only: a deque's popleft is atomic.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from shithubd_worker.database.arrays import settle_arguments
-from shithubd_worker.model import Finished, Lease
+from shithubd_worker.model import NOT_STARTED, Finished, Lease
 
 T = TypeVar("T")
 
@@ -73,6 +73,10 @@ class Tray:
     def take_leased(self) -> list[Lease]:
         """Take all that is not started."""
         return _drain(self.leased)
+
+    def give_back(self, leases: Iterable[Lease]) -> None:
+        """Release what was not started, with the next settle. The history keeps nothing of it."""
+        self.finished.extend(Finished(each, NOT_STARTED, "none", 0.0) for each in leases)
 
     def take_finished(self) -> list[Finished]:
         """Take all that is to be settled."""

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import compress
 from operator import not_
 from uuid import uuid4
 
-import psycopg
-
-from shithubd_worker.attempt.attempt import short_delay
+from shithubd_worker.attempt.outcome import short_delay
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import lost
-from shithubd_worker.model import NOT_STARTED, Finished, How, Lease, Outcome
+from shithubd_worker.database.session import DatabaseError, lost
+from shithubd_worker.model import Finished, How, Lease, Outcome
 from shithubd_worker.registry import Kind
 from shithubd_worker.timing import RENEW_AFTER
 from shithubd_worker.turn.exchange import Exchange
-from shithubd_worker.turn.prefetch import Pace
+from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
 from shithubd_worker.turn.upkeep import Upkeep
@@ -33,7 +32,7 @@ class Unstarted:
         queue: QueueSession,
         tray: Tray,
         exchange: Exchange,
-        pace: Pace,
+        selection: Selection,
         settler: Settler,
         upkeep: Upkeep,
     ) -> None:
@@ -41,7 +40,7 @@ class Unstarted:
         self._queue = queue
         self._tray = tray
         self._exchange = exchange
-        self._pace = pace
+        self._selection = selection
         self._settler = settler
         self._upkeep = upkeep
 
@@ -52,27 +51,27 @@ class Unstarted:
         waiting = self._tray.take_leased()
         batch = [lease, *(each for each in waiting if each.batch is lease.batch)]
         if in_vain:
-            self._pace.stood_still(lease.kind)
-        count = self._pace.startable(each.kind for each in batch)
+            self._selection.pace.stood_still(lease.kind)
+        count = self._selection.pace.startable(each.kind for each in batch)
         batch, later = batch[:count], batch[count:]
         later.extend(each for each in waiting if each.batch is not lease.batch)
         # Nobody renews what waits on the tray: it must not wait there until its lease ends.
         now = time.monotonic()
         fresh = [now - each.sent_at < self._kinds[each.kind].lease_timeout * RENEW_AFTER for each in later]
         self._tray.leased.extend(compress(later, fresh))
-        self.give_back(compress(later, map(not_, fresh)))
+        self._tray.give_back(compress(later, map(not_, fresh)))
         token = str(uuid4())
         try:
             started = self._queue.start(batch, token, [self._kinds[each.kind].lease_timeout for each in batch])
         except BaseException as error:
-            if isinstance(error, psycopg.Error) and not lost(error):
-                self.give_back(batch)  # whichever of them it is: the next lease is a careful one
+            if isinstance(error, DatabaseError) and not lost(error):
+                self._tray.give_back(batch)  # whichever of them it is: the next lease is a careful one
             else:
                 self._upkeep.lost_answer(token)
                 self._tray.leased.extendleft(reversed(batch))
             raise
         may = {each.id for each in started}
-        self.give_back(each for each in batch if each.id not in may)
+        self._tray.give_back(each for each in batch if each.id not in may)
         self._tray.leased.extendleft(reversed(started))
 
     def fetch(self, lease: Lease) -> None:
@@ -82,14 +81,15 @@ class Unstarted:
         try:
             payloads = self._queue.payloads([e for e in waiting if e.payload is None and e.batch is lease.batch])
         except BaseException as error:
-            if isinstance(error, psycopg.Error) and not lost(error):
+            if isinstance(error, DatabaseError) and not lost(error):
                 # Want of memory, most likely: not this one again at once.
-                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", short_delay())
+                delay = short_delay(random.random())  # noqa: S311
+                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", delay)
                 self._tray.finished.append(Finished(waiting.pop(0), refused, "none", 0.0))
             self._tray.leased.extendleft(reversed(waiting))
             raise
         if lease.id not in payloads:  # it is lost
-            self.give_back([waiting.pop(0)])
+            self._tray.give_back([waiting.pop(0)])
         elif (fault := payloads[lease.id][1]) is not None:
             poison = Outcome(How.POISON, f"the payload can't be given to its handler: {fault}")
             first = waiting.pop(0)
@@ -109,14 +109,10 @@ class Unstarted:
     def clear(self, lease: Lease) -> None:
         """For a job that is leased alone: if it kills this process, it shall take no other along."""
         self._read_answer(lease)
-        self.give_back(self._tray.take_leased())
+        self._tray.give_back(self._tray.take_leased())
         self._tray.doubtful.extend(self._tray.take_finished())
         try:
             self._settler.resolve(self._queue)
         except BaseException:
             self._tray.leased.appendleft(lease)
             raise
-
-    def give_back(self, leases: Iterable[Lease]) -> None:
-        """Release what was not started, with the next turn. The history keeps nothing of it."""
-        self._tray.finished.extend(Finished(each, NOT_STARTED, "none", 0.0) for each in leases)

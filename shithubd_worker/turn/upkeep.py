@@ -7,11 +7,9 @@ import random
 import time
 from collections.abc import Mapping
 
-import psycopg
-
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import lost
+from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.telemetry import logs
 from shithubd_worker.timing import (
     AMNESTY_SECONDS,
@@ -67,7 +65,7 @@ class Upkeep:
             self._sweep_at = now + SWEEP_SECONDS
             try:
                 self._sweep(now)
-            except psycopg.Error as error:  # whatever is wrong with somebody's lease must not end the worker
+            except DatabaseError as error:  # whatever is wrong with somebody's lease must not end the worker
                 if lost(error):
                     raise
                 log.warning("sweep: %s", self._queue.in_the_way(error))
@@ -103,7 +101,7 @@ class Upkeep:
                 log.info("history: its owner drops days that are over (`shithubd-worker history drop`), not this login")
             for done in self._queue.housekeep(drop=may):
                 log.info("history: %s", done)
-        except psycopg.Error as error:  # a right that is missing must not end the worker
+        except DatabaseError as error:  # a right that is missing must not end the worker
             if lost(error):
                 raise
             log.warning("history: %s", self._queue.in_the_way(error))

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 from psycopg import sql
@@ -22,7 +22,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from shithubd_worker.database.arrays import as_array, as_quoted_array
-from shithubd_worker.database.connection import ImpatientConnection, SharedConnection
+from shithubd_worker.database.impatient import ImpatientConnection, SharedConnection
 from shithubd_worker.model import Batch, Lease
 from shithubd_worker.turn.frontier import Range
 from shithubd_worker.turn.tray import Settles
@@ -81,16 +81,16 @@ class Answer:
         return self.visited < len(self.turn.ranges)
 
 
-class Turns:
+class Wire:
     """Sends turns on the queue's connection, one at a time, and reads their answers.
 
     `timeouts` are the kinds' lease timeouts in seconds. `pooled`: the connection is a pooler's, so nothing can be
     prepared on it.
     """
 
-    def __init__(self, queue: QueueSession, worker: UUID, timeouts: dict[str, float], *, pooled: bool) -> None:
-        self._queue = queue
-        self._worker = str(worker)
+    def __init__(self, queue: QueueSession, timeouts: Mapping[str, float], *, pooled: bool) -> None:
+        self.queue = queue
+        self._worker = str(queue.worker)
         self._timeouts = timeouts
         self._pooled = pooled
         self._prepared: psycopg.Connection | None = None
@@ -100,7 +100,7 @@ class Turns:
     def send(self, turn: Turn) -> None:
         """Send a turn. Raises what psycopg raises."""
         self.sent, ranges = turn, turn.ranges
-        connection = self._queue.connection
+        connection = self.queue.connection
         self._prepare(connection)
         pgconn = connection.pgconn
         pgconn.enter_pipeline_mode()
@@ -135,7 +135,7 @@ class Turns:
         """Wait for the answer of the turn that was sent. Raises what psycopg raises: then see `forget`."""
         turn = self.sent
         assert turn is not None  # noqa: S101
-        connection = self._queue.connection
+        connection = self.queue.connection
         pgconn = connection.pgconn
         results: list[PGresult] = []
         failed: psycopg.Error | None = None
@@ -152,7 +152,7 @@ class Turns:
                 if pgconn.status != ConnStatus.OK:
                     raise failed
         pgconn.exit_pipeline_mode()
-        self._queue.heed()
+        self.queue.heed()
         if failed is not None:
             if isinstance(connection, SharedConnection):
                 connection.roll_back()
@@ -183,7 +183,7 @@ class Turns:
             return
         for name, types in TYPES.items():
             call = sql.SQL("SELECT * FROM {}({})").format(
-                sql.Identifier(self._queue.schema, name),
+                sql.Identifier(self.queue.schema, name),
                 sql.SQL(", ".join(f"${n}::{each}" for n, each in enumerate(types, start=1))),
             )
             self._calls[name] = call.as_string(connection).encode()

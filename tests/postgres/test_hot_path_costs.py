@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from bare import Turns
 from conftest import eventually
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +21,8 @@ from shithubd_worker.database.arrays import as_quoted_array, settle_arguments
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.turn.frontier import Frontier
 from shithubd_worker.turn.tray import Settles
-from shithubd_worker.turn.wire import TYPES, Turn, Turns
+from shithubd_worker.turn.wire import TYPES
 
 OK = Outcome(How.OK)
 NASTY = [
@@ -41,44 +41,18 @@ NASTY = [
 ]
 
 
-class Driver:
-    """A worker without a process: the loop's own turns and frontier, and a clock that stands still."""
+class Driver(Turns):
+    """A worker without a process, and what its turns cost the database."""
 
     def __init__(self, database, *kinds, pooled=False, url=None):
         self.id = uuid4()
-        self.kinds = kinds or ("k",)
         database.query(
             "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
             " schema_version, kinds) VALUES (%s, 'here', 1, 'm', 'b', 0, 0, 'v', 1, '{k}')",
             self.id,
         )
-        self.queue = QueueSession(connector(url or database.url, "driver", pooled=pooled), "public", self.id)
-        self.turns = Turns(self.queue, self.id, dict.fromkeys(self.kinds, 60.0), pooled=pooled)
-        self.frontier = Frontier()
-
-    def send(self, finished=(), most=500):
-        ranges, full = self.frontier.scan(self.kinds, 0.0)
-        self.turns.send(Turn(Settles.of(list(finished)), ranges, [most] * len(ranges), full))
-
-    def receive(self):
-        answer = self.turns.receive()
-        if answer.now:
-            self.frontier.learn(answer.turn.ranges[: answer.visited], answer.leases, answer.now)
-            self.frontier.looked(0.0, 0.0, in_vain=False)
-        for kind, priority in answer.walked:
-            self.frontier.walked(kind, priority)
-        return answer
-
-    def turn(self, finished=(), most=500):
-        self.send(finished, most)
-        return self.receive()
-
-    def lease(self, most=500):
-        """Whatever there is; of a range of priorities the first turn may only tell which there are."""
-        while True:
-            answer = self.turn(most=most)
-            if answer.leases or not answer.walked:
-                return answer.leases
+        queue = QueueSession(connector(url or database.url, "driver", pooled=pooled), "public", self.id)
+        super().__init__(queue, dict.fromkeys(kinds or ("k",), 60.0), pooled=pooled)
 
     @contextmanager
     def counting(self, database):
@@ -193,7 +167,7 @@ def test_jobs_that_are_not_due_add_no_reads(database, hire, state):
         database.query("UPDATE jobs SET state = %s WHERE id > 1000", state)
         database.query("VACUUM jobs")
     enqueue(database, 500)
-    driver.frontier.anew()
+    driver.selection.anew()
     with driver.counting(database) as among:
         leases = driver.lease()
         driver.turn(done(leases))
@@ -215,7 +189,7 @@ def test_under_a_held_snapshot_a_turn_walks_no_further_than_at_the_beginning(dat
             with driver.counting(database) as counts:
                 finished = done(driver.turn(finished).leases)
             walked.append(counts["entries"])
-        driver.frontier.anew()
+        driver.selection.anew()
         with driver.counting(database) as counts:
             assert len(driver.turn(finished).leases) == 500
     assert counts["entries"] >= 9500  # a look from the start walks over all that is dead: else this proves nothing
@@ -276,7 +250,7 @@ def test_a_job_touches_few_buffers_and_writes_little_wal(database, hire):
 
 def _explained(driver, finished):
     """What the two statements of a turn cost: the first node of each plan. The leased are settled by the next turn."""
-    ranges, _ = driver.frontier.scan(driver.kinds, 0.0)
+    ranges = driver.selection.turn(Settles.of([])).ranges
     token = str(uuid4())
     where, count = map(list, zip(*ranges, strict=True)), len(ranges)
     arguments = {
@@ -425,7 +399,7 @@ def test_a_job_behind_the_frontier_is_found_by_the_look_from_the_start_and_not_b
     assert driver.turn(finished).leases == []
     enqueue(database, 1, run_at="now() - interval '1 hour'")
     assert driver.turn().leases == []
-    driver.frontier.anew()
+    driver.selection.anew()
     assert len(driver.turn().leases) == 1
 
 
@@ -437,7 +411,7 @@ def test_jobs_that_overtook_each_other_by_little_are_found_at_once(database, hir
     enqueue(database, 1, run_at=f"to_timestamp({looked_at - 0.05})")
     enqueue(database, 1, run_at=f"to_timestamp({looked_at - 0.5})")
     assert [lease.id for lease in driver.turn().leases] == [4]
-    driver.frontier.anew()
+    driver.selection.anew()
     assert [lease.id for lease in driver.turn().leases] == [5]
 
 
@@ -471,7 +445,7 @@ def test_a_kind_that_floods_leaves_the_next_turn_to_the_others(database, hire):
     enqueue(database, 2000, kind="flood")
     enqueue(database, 3, kind="rare")
     assert {lease.kind for lease in driver.lease()} == {"flood"}
-    driver.kinds = ("rare", "none", "flood")  # as the worker's order goes on
+    driver.selection.ran("flood", jobs=500, seconds=1.0, too_many=False)
     kinds = [lease.kind for lease in driver.turn().leases]
     assert kinds[:3] == ["rare"] * 3
     # What is left of the window goes to the next.
@@ -495,7 +469,7 @@ def test_mixed_outcomes_of_one_turn_are_each_written_right(database, hire, poole
     finished = [
         Finished(lease, outcome, retention, 0.0) for lease, (outcome, retention) in zip(leases, outcomes, strict=True)
     ]
-    driver.frontier.anew()  # what is given back lies behind the last scan
+    driver.selection.anew()  # what is given back lies behind the last scan
     answer = driver.turn(finished, most=1)
     assert answer.lost == set()
     assert [lease.id for lease in answer.leases] == [6]
@@ -537,7 +511,7 @@ def test_a_lost_lease_is_told_though_the_same_job_was_leased_and_done_again_sinc
     enqueue(database, 1)
     (old,) = driver.lease()
     database.query("SELECT release_strays_v1(%s, ARRAY[%s::uuid])", driver.id, old.token)
-    driver.frontier.anew()
+    driver.selection.anew()
     (new,) = driver.turn().leases
     assert (old.id, old.token != new.token) == (new.id, True)
     driver.turn([*done([old], Outcome(How.RELEASED)), *done([new])])
@@ -579,7 +553,7 @@ def test_a_turn_leaves_the_connection_usable_whatever_it_met(database, hire, poo
     driver.send(done([lease], Outcome("crashed")))
     with pytest.raises(Exception, match="a worker can't settle a job as one of these"):
         driver.receive()
-    assert driver.turns.forget().settles.finished[0].lease.id == lease.id
+    assert driver.wire.forget().settles.finished[0].lease.id == lease.id
     assert driver.turn(done([lease, other])).lost == set()
     assert database.value("SELECT count(*) FROM job_history") == 2
 

@@ -13,7 +13,7 @@ LEASE = (
 
 
 def test_a_lease_that_waited_for_a_lock_of_the_queue_looks_by_the_clock_of_its_end(any_database):
-    """From then on it measures, too: 200 times as long no look at everything follows (frontier.py)."""
+    """From then on it measures, too: 200 times as long no look at everything follows (turn/frontier.py)."""
     worker = worker_row(any_database)
     waits = (
         "SELECT count(*) FROM pg_stat_activity"

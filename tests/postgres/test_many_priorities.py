@@ -5,38 +5,31 @@ from __future__ import annotations
 import time
 
 import pytest
+from bare import Turns
 from conftest import eventually
 from rows import add_worker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.model import Finished, How, Outcome
-from shithubd_worker.turn.frontier import MOST_POINTS, Frontier
-from shithubd_worker.turn.tray import Settles
-from shithubd_worker.turn.wire import Turn, Turns
+from shithubd_worker.turn.frontier import MOST_POINTS
 
 
-class Walker:
-    """The turns of a worker without a process. The clock of its looks from the start stands still."""
+class Walker(Turns):
+    """The turns of a worker without a process, and how many ranges the last one had."""
 
     def __init__(self, database):
-        worker = add_worker(database, "here")
-        self.queue = QueueSession(connector(database.url, "walker"), "public", worker)
-        self.turns = Turns(self.queue, worker, {"k": 60.0}, pooled=False)
-        self.frontier = Frontier()
+        session = QueueSession(connector(database.url, "walker"), "public", add_worker(database, "here"))
+        super().__init__(session, {"k": 60.0})
         self.ranges = 0
 
+    def send(self, finished=(), most=100):
+        turn = super().send(finished, most)
+        self.ranges = len(turn.ranges)
+        return turn
+
     def turn(self, finished=(), most=100):
-        """One turn; its answer."""
-        ranges, full = self.frontier.scan(["k"], 0.0)
-        self.ranges = len(ranges)
-        self.turns.send(Turn(Settles.of(finished), ranges, [most] * len(ranges), full))
-        answer = self.turns.receive()
-        self.frontier.learn(ranges[: answer.visited], answer.leases, answer.now)
-        self.frontier.looked(0.0, 0.0, in_vain=False)
-        for kind, priority in reversed(answer.walked):
-            self.frontier.walked(kind, priority)
-        return answer
+        return super().turn(finished, most)
 
 
 @pytest.fixture
@@ -63,8 +56,10 @@ def test_jobs_of_many_priorities_fill_their_batches_in_strict_order(any_database
         assert walker.ranges <= 2 * MOST_POINTS + 1
     assert order == list(range(-1000, 1000))
     assert turns == 20
-    # What comes next costs what it did before.
-    walker.turn()
+    # After two looks from the start, what comes next costs what it did before.
+    for _ in range(2):
+        walker.selection.anew()
+        walker.turn()
     walker.turn()
     assert walker.ranges <= 7
 
@@ -105,12 +100,10 @@ def test_what_a_look_took_is_the_databases_time_and_not_that_of_a_busy_worker(an
     """Else each look from the start would be put off by 200 times as long as a handler runs."""
     enqueue(any_database, "generate_series(1, 10)")
     walker.turn()
-    ranges, full = walker.frontier.scan(["k"], 0.0)
-    turn = Turn(Settles.of([]), ranges, [100] * len(ranges), full)
-    walker.turns.send(turn)
+    turn = walker.send()
     pid = walker.queue.connection.info.backend_pid
     ended = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'idle'"
     eventually(lambda: any_database.query(ended, pid), "the end of the turn")
     at_most = time.monotonic() - turn.sent_at
     time.sleep(0.1)  # a handler
-    assert 0 < walker.turns.receive().took <= at_most
+    assert 0 < walker.receive().took <= at_most

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from shithubd_worker.cli import _main, cli
-from shithubd_worker.database.connection import ImpatientConnection, connector
+from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
-from shithubd_worker.telemetry.queue_gauges import QueueCollector
+from shithubd_worker.telemetry.gauges import QueueCollector
 
 ROWS = 12  # of each table: more than any type has values
 KINDS = ("k0", "k1")

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 
 import psycopg
 import pytest
 from conftest import eventually
+from rooms import Rooms
 from servers import deaf_port
 
+from shithubd_worker import backoff
 from shithubd_worker.database.connection import connector
-from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.session import explained
 from shithubd_worker.host.identity import identify
-from shithubd_worker.host.signals import Stop, Wakeup
-from shithubd_worker.process import line
-from shithubd_worker.process.progress import Progress
-from shithubd_worker.settings.config import Config
 
 OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"
 END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
@@ -53,7 +50,7 @@ def test_a_session_keeps_the_servers_last_word(any_database, asked):
             else:
                 session.heed()
         except psycopg.Error as error:
-            heard = session.last_word or str(line.explained(error))
+            heard = session.last_word or str(explained(error))
     assert "terminating connection due to administrator command" in heard
     session.close()
     session.value("channel_v1")
@@ -63,46 +60,33 @@ def test_a_session_keeps_the_servers_last_word(any_database, asked):
 
 @pytest.fixture
 def cut_off():
-    """A Line whose database refuses every connection; and the waits that it asked for."""
+    """The rooms of a worker whose database refuses every connection."""
     with deaf_port() as port:
-        connect = connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test")
-        stop, me, wakeup = Stop(0.0), identify(), Wakeup()
-        nothing = SimpleNamespace(woken=lambda _: None)
-        made = line.Line(
-            Config(),
-            me,
-            [],
-            queue=QueueSession(connect, "public", me.id),
-            beat=None,
-            ledger=HandlerSession(connect, "public"),
-            stop=stop,
-            wakeup=wakeup,
-            progress=Progress(),
-            systemd=None,
-            metrics=nothing,
-            on_anew=lambda: None,
-            wake_control=lambda: None,
-        )
-        yield made, stop
-        wakeup.close()
+        made = Rooms(f"postgresql://nobody@127.0.0.1:{port}/none", grace=0.0, reached=False)
+        yield made
+        made.close()
 
 
 def test_a_database_that_is_away_is_looked_for_as_often_after_an_hour_as_at_first(cut_off, monkeypatch):
-    made, stop = cut_off
-    waits = []
+    tries = []
 
     def wait(refusals, _):
-        waits.append(refusals)
-        if len(waits) == 20:
-            stop.hear(main=True)
+        tries.append(refusals)
+        if len(tries) == 20:
+            cut_off.stop.hear(main=True)
         return 0.0
 
-    monkeypatch.setattr(line.backoff, "reconnect", wait)
-    assert made.reconnect(OSError("gone"), unsettled=False) is False
-    assert waits == [0] * 20
+    monkeypatch.setattr(backoff, "reconnect", wait)
+    gone = psycopg.OperationalError("gone")
+    assert cut_off.reconnect(gone) is False
+    assert tries == [0] * 20
     # Found again, it refuses what it is asked for, again and again: then there is no hurry.
-    assert [made.reconnect(OSError("no"), unsettled=False) for _ in range(3)] == [False] * 3
-    assert waits[20:] == [1, 2, 3]
+    assert [cut_off.reconnect(gone) for _ in range(3)] == [False] * 3
+    assert tries[20:] == [1, 2, 3]
+    # It answered a turn meanwhile: there is hurry again.
+    cut_off.exchange.answered += 1
+    assert [cut_off.reconnect(gone) for _ in range(2)] == [False] * 2
+    assert tries[23:] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["channel_v1", "enqueues_notify_v1"])

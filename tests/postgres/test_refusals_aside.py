@@ -14,13 +14,13 @@ from test_reconnects import cut_off  # noqa: F401 (a fixture)
 from test_refusals import HANDLERS, enqueue, gone, outcomes, refuse
 from test_returning import without_a_history
 
+from shithubd_worker import backoff
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.process import line
 from shithubd_worker.process.control import Control
 from shithubd_worker.process.progress import Progress
 
@@ -176,13 +176,12 @@ def test_a_control_thread_without_a_database_asks_for_it_at_each_try():
 
 
 def test_a_pause_counts_as_progress_and_ends_with_the_grace(cut_off, monkeypatch):  # noqa: F811
-    made, stop = cut_off
     waits = []
-    monkeypatch.setattr(line.select, "select", lambda *_: (waits.append(_[3]), [[made._wakeup]])[1])
-    monkeypatch.setattr(line.backoff, "reconnect", lambda *_: 5.0)
-    made._progress.ticked_at = 0.0
-    made.pause(9, "no disk")
-    assert made._progress.ticked_at > 0.0
-    stop.hear(main=True)  # whose grace is 0
-    made.pause(9, "no disk")
+    cut_off.waits(waits.append)
+    monkeypatch.setattr(backoff, "reconnect", lambda *_: 5.0)
+    cut_off.progress.ticked_at = 0.0
+    cut_off.patience.short("no disk")
+    assert cut_off.progress.ticked_at > 0.0
+    cut_off.stop.hear(main=True)
+    cut_off.patience.short("no disk")
     assert waits == [5.0, 0.0]

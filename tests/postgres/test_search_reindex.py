@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from helpers_handlers import Bench, Repository, git
 
+from shithubd_worker.attempt.outcome import Settle
 from shithubd_worker.handlers import confined, search_reindex
 from shithubd_worker.handlers import git as git_of_handlers
 from shithubd_worker.handlers.search_query import Hit
@@ -267,7 +268,9 @@ def test_the_writes_go_with_the_settle_or_not_at_all(bench, repository):
     attempt = bench.lease(KIND, repo=repository.name)
     bench.connection.execute("UPDATE jobs SET state = 'queued', leased_by = NULL, leased_at = NULL")
     assert attempt.prepare() is None
-    assert attempt.run().how is How.LEASE_LOST
+    result = attempt.run()
+    assert (result.outcome.how, result.settle) == (How.RELEASED, Settle.DUE)
+    assert "was leased again while this run went on" in result.outcome.error
     assert paths(bench) == {}
     assert bench.connection.execute("SELECT count(*) FROM search_repos").fetchone() == (0,)
 

@@ -23,7 +23,7 @@ from test_odd_rows import APART, MACHINE, STATES, USUAL, ask, commands, tables, 
 
 from shithubd_worker.cli import cli
 from shithubd_worker.database.connection import connector
-from shithubd_worker.telemetry.queue_gauges import QueueCollector
+from shithubd_worker.telemetry.gauges import QueueCollector
 
 ROWS = 6
 FINISHED = 90  # the id of a job that is in the history alone

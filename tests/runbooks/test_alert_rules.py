@@ -15,8 +15,8 @@ from page import RUNBOOKS, Page
 from promql import metrics_of, selections_of
 from promtool import promtool
 
+from shithubd_worker.telemetry.gauges import QueueCollector
 from shithubd_worker.telemetry.metrics import Metrics
-from shithubd_worker.telemetry.queue_gauges import QueueCollector
 
 RULES = RUNBOOKS / "alerts.rules.yml"
 TESTS = RUNBOOKS / "alerts.test.yml"

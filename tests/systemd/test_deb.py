@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,13 @@ def told(host: Host, *command: str) -> str:
 def fragment(host: Host) -> str:
     """The file that systemd has the unit from. /lib is /usr/lib."""
     return host.show(UNIT, "FragmentPath")["FragmentPath"].removeprefix("/usr")
+
+
+def test_the_wheel_and_the_package_say_that_they_have_types(wheels: Path, packages: Path) -> None:
+    [wheel] = wheels.glob("shithubd_worker-*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        assert "shithubd_worker/py.typed" in files.namelist()
+    assert "/site-packages/shithubd_worker/py.typed" in _run("dpkg-deb", "--contents", packages / "this.deb")
 
 
 def test_the_package_brings_all_that_a_host_needs_and_starts_nothing(host: Host) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.attempt.attempt import Attempt
+from shithubd_worker.attempt.outcome import Settle
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
@@ -86,7 +87,8 @@ class Scene:
                 self.attempt.interrupt_if_due()
 
     def run(self):
-        return self.attempt.prepare() or self.attempt.run()
+        self.result = self.attempt.prepare() or self.attempt.run()
+        return self.result.outcome
 
 
 @pytest.mark.parametrize("statement", ["settle", "COMMIT", "ROLLBACK"])
@@ -95,8 +97,8 @@ def test_it_ends_before_the_dead_man_fires_and_is_charged_with_nothing(statement
     scene = Scene(statement, lease_timeout=lease, max_runtime=10 * lease)
     scene.attempt.unreachable = True
     outcome = scene.run()
-    assert outcome.how is How.LEASE_LOST  # released, if nobody else has it
-    assert scene.attempt.unknown == (statement == "COMMIT")
+    assert outcome.how is How.RELEASED
+    assert scene.result.settle is (Settle.IN_DOUBT if statement == "COMMIT" else Settle.DUE)
     latest, slack = scene.attempt.dead_man_at
     assert scene.now <= latest - slack - scene.attempt.kind.margin / 2 + 1e-6
 
@@ -110,7 +112,7 @@ def test_it_waits_on_while_the_lease_is_renewed(statement):
 
     scene = Scene(statement, renew, lease_timeout=300, max_runtime=3600)
     scene.attempt.unreachable = True
-    assert scene.run().how is How.LEASE_LOST
+    assert scene.run().how is How.RELEASED
     assert scene.now == NOW + 900 - 7.5
 
 
@@ -128,7 +130,7 @@ def test_it_does_not_outlast_max_runtime_by_much_however_often_the_lease_is_rene
 def test_once_settled_it_may_wait_for_as_long_as_it_likes():
     scene = Scene("nothing")
     assert scene.run().how is How.OK
-    assert scene.attempt._answer_by() == math.inf
+    assert scene.attempt.answer_by() == math.inf
 
 
 @given(lease=leases, ran=st.floats(LONG_SECONDS, 86400.0))

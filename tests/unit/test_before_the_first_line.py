@@ -15,7 +15,7 @@ from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.dead_man import DeadMan, Timer
 from shithubd_worker.model import Batch, How, Lease
 from shithubd_worker.process.progress import Progress
-from shithubd_worker.process.worker import Worker
+from shithubd_worker.process.runner import Runner
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
 from shithubd_worker.timing import START_WITHIN_SECONDS
@@ -63,9 +63,9 @@ def test_a_stop_that_is_due_before_the_first_line_leaves_no_trace_but_in_a_handl
         attempt.interrupt_if_due()
 
     attempt = prepared(handler, age=age, release_at=NOW, rings=True)
-    outcome = attempt.run()
+    result = attempt.run()
     assert bool(started) == (age <= START_WITHIN_SECONDS)
-    assert (outcome and outcome.how) == (How.RELEASED if started else None)
+    assert (result and result.outcome.how) == (How.RELEASED if started else None)
 
 
 def noting(started):
@@ -95,26 +95,26 @@ def test_an_interrupt_at_the_handlers_very_entry_is_no_attempt(due):
     heard = []
     before = signal.signal(signal.SIGALRM, lambda *_: (heard.append(attempt.shielded), attempt.interrupt_if_due()))
     try:
-        outcome = attempt.run()
+        result = attempt.run()
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert (heard, started, outcome) == ([False], [], None)
+    assert (heard, started, result) == ([False], [], None)
 
 
 def test_an_interrupt_behind_the_first_line_is_one():
     attempt = prepared(lambda job: attempt.interrupt_if_due(), release_at=NOW)
-    outcome = attempt.run()
-    assert outcome is not None
-    assert outcome.how is How.RELEASED
+    result = attempt.run()
+    assert result is not None
+    assert result.outcome.how is How.RELEASED
 
 
 @pytest.mark.parametrize("age", [0.0, OVER])
 def test_the_dead_man_is_armed_for_a_run_that_may_begin_and_never_for_a_lease_that_is_over(monkeypatch, age):
     armed = []
     monkeypatch.setattr(Timer, "set", lambda _timer, at: armed.append(at - NOW))
-    worker = SimpleNamespace(
+    runner = SimpleNamespace(
         _progress=Progress(), _dead_man=DeadMan(lambda: NOW), _process_state=MagicMock(), _ledger=MagicMock()
     )
-    outcome = Worker._run(worker, prepared(age=age))
-    assert (outcome is None, len(armed)) == (age == OVER, age != OVER)
+    result = Runner._run(runner, prepared(age=age))
+    assert (result is None, len(armed)) == (age == OVER, age != OVER)
     assert all(seconds > TIMEOUT / 2 for seconds in armed)

@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+from attempts import Scene
 
 from shithubd_worker.attempt.raised import LONGEST_ERROR, MOST_OTHERS, as_text, stands_at
 from shithubd_worker.errors import ConfigError, NotNow, Permanent, RetryAfter
@@ -108,6 +109,17 @@ def test_where_another_thread_stands_is_told():
         thread.join()
     assert f'File "{__file__}", line {handler.__code__.co_firstlineno + 2}, in handler' in text
     assert stands_at(None) == ""
+
+
+def test_a_stack_begins_where_the_handler_does_and_not_in_the_loop():
+    seen = []
+
+    def handler(job):
+        seen.append(stands_at(sys._getframe()))
+
+    Scene(handler).run()
+    (text,) = seen
+    assert text.splitlines()[0] == f'  File "{__file__}", line {handler.__code__.co_firstlineno + 1}, in handler'
 
 
 @pytest.mark.parametrize(("source", "line"), [("import os\n\n1 / 0\n", 3), ("def f(:\n", 1)])

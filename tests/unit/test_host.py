@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.host.identity import identify, is_dead
-from shithubd_worker.host.signals import Stop, Wakeup
+from shithubd_worker.host.signals import SelfPipe, Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.timing import PATIENCE_SECONDS
 
@@ -261,55 +261,55 @@ def test_a_process_that_may_not_be_signalled_lives(me):
 
 
 @pytest.fixture
-def wakeup():
-    wakeup = Wakeup()
-    yield wakeup
-    wakeup.close()
+def pipe():
+    pipe = SelfPipe()
+    yield pipe
+    pipe.close()
 
 
-def readable(wakeup, seconds=0.0):
-    return bool(select.select([wakeup], [], [], seconds)[0])
+def readable(pipe, seconds=0.0):
+    return bool(select.select([pipe], [], [], seconds)[0])
 
 
-def test_a_wake_ends_the_sleep_or_the_next_one_once(wakeup):
-    assert not readable(wakeup)
-    wakeup.wake()
-    assert readable(wakeup, 60)
-    assert wakeup.drain() == b"\0"
-    assert not readable(wakeup)
-    assert wakeup.drain() == b""
+def test_a_wake_ends_the_sleep_or_the_next_one_once(pipe):
+    assert not readable(pipe)
+    pipe.wake()
+    assert readable(pipe, 60)
+    assert pipe.drain() == b"\0"
+    assert not readable(pipe)
+    assert pipe.drain() == b""
 
 
-def test_a_wake_from_another_thread_ends_it(wakeup):
-    thread = threading.Thread(target=wakeup.wake)
+def test_a_wake_from_another_thread_ends_it(pipe):
+    thread = threading.Thread(target=pipe.wake)
     thread.start()
-    assert readable(wakeup, 60)
+    assert readable(pipe, 60)
     thread.join()
 
 
-def test_a_thousand_wakes_block_nobody(wakeup):
+def test_a_thousand_wakes_block_nobody(pipe):
     for _ in range(100_000):
-        wakeup.wake()
-    assert readable(wakeup)
-    while wakeup.drain():
+        pipe.wake()
+    assert readable(pipe)
+    while pipe.drain():
         pass
-    wakeup.wake()
-    assert wakeup.drain() == b"\0"
+    pipe.wake()
+    assert pipe.drain() == b"\0"
 
 
 def test_a_wake_after_the_end_hurts_nobody():
-    wakeup = Wakeup()
-    wakeup.close()
-    wakeup.wake()
+    pipe = SelfPipe()
+    pipe.close()
+    pipe.wake()
 
 
-def test_a_signal_ends_the_sleep_with_its_number(wakeup):
+def test_a_signal_ends_the_sleep_with_its_number(pipe):
     before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
     try:
-        wakeup.catch_signals()
+        pipe.catch_signals()
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert readable(wakeup, 60)
-        assert wakeup.drain() == bytes([signal.SIGUSR1])
+        assert readable(pipe, 60)
+        assert pipe.drain() == bytes([signal.SIGUSR1])
     finally:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGUSR1, before)

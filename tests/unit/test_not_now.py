@@ -44,8 +44,8 @@ def outcome_of(handler, database=None):
         stop=SimpleNamespace(release_at=math.inf),
         alarm=lambda _seconds: None,
     )
-    outcome = attempt.prepare() or attempt.run()
-    return outcome, attempt.short
+    result = attempt.prepare() or attempt.run()
+    return result.outcome, result.short
 
 
 def raising(error, cause=None):

@@ -16,20 +16,16 @@ from prometheus_client.registry import Collector
 from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.control_session import FORCED
 from shithubd_worker.database.session import Session
-from shithubd_worker.model import How, State
-from shithubd_worker.telemetry.metrics import STATES
+from shithubd_worker.model import How, State, WorkerState
+from shithubd_worker.timing import (
+    COUNT_AWAITED_SECONDS,
+    COUNT_LIMIT_SECONDS,
+    COUNTS_FRESH_SECONDS,
+    COUNTS_STALE_SECONDS,
+)
 
 log = logging.getLogger(__name__)
 
-# Counts younger than this are good enough. Below the usual 15 s between scrapes, so that each scrape finds new ones.
-FRESH_SECONDS = 10.0
-# Older ones are left out, rather than shown as if they were true. Two minutes is the longest usual scrape interval.
-STALE_SECONDS = 120.0
-# How long a scrape waits for a count: a short queue is counted in it, so that what is shown is of this moment.
-WAIT_SECONDS = 0.01
-# How long a count may take, in the database: nobody waits for it, and 20 times as long goes by until the next one
-# (claim_count_v1), which comes before this one is stale. Less than the connection itself waits for an answer.
-LIMIT_SECONDS = 2.5
 MOST_STRANGERS = 100
 OTHER = "other"  # all others that this worker doesn't know: a stranger's INSERTs must not make series without an end
 _SUMMED = ("queued", "processing", "paused", "failed", "runnable", "expired", "workers")
@@ -54,14 +50,14 @@ class QueueCollector(Collector):
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """The gauges, and what ended with its worker; what was counted in the queue is at most STALE_SECONDS old."""
+        """The gauges, and what ended with its worker; what was counted is at most COUNTS_STALE_SECONDS old."""
         with self._lock:
             began = time.monotonic()
             answer = self._read()
-            if answer is not None and not _younger(answer, FRESH_SECONDS) and self._recounted():
+            if answer is not None and not _younger(answer, COUNTS_FRESH_SECONDS) and self._recounted():
                 answer = self._read()
             seconds = time.monotonic() - began
-        counted = answer is not None and _younger(answer, STALE_SECONDS)
+        counted = answer is not None and _younger(answer, COUNTS_STALE_SECONDS)
         yield _family("queue_scrape_success", "1 if the queue's gauges below are there.", value=float(counted))
         yield _family("queue_scrape_duration_seconds", "How long this scrape waited for them.", value=seconds)
         if answer is not None:
@@ -91,14 +87,14 @@ class QueueCollector(Collector):
         if self._counting is None or not self._counting.is_alive():
             self._counting = threading.Thread(target=self._count, name="count", daemon=True)
             self._counting.start()
-        self._counting.join(WAIT_SECONDS)
+        self._counting.join(COUNT_AWAITED_SECONDS)
         return not self._counting.is_alive()
 
     def _count(self) -> None:
         try:
-            if self._counter.value("claim_count_v1", FRESH_SECONDS, LIMIT_SECONDS):
+            if self._counter.value("claim_count_v1", COUNTS_FRESH_SECONDS, COUNT_LIMIT_SECONDS):
                 with self._counter.connection.transaction():
-                    self._counter.connection.execute(f"SET LOCAL statement_timeout = {LIMIT_SECONDS * 1000:.0f}")
+                    self._counter.connection.execute(f"SET LOCAL statement_timeout = {COUNT_LIMIT_SECONDS * 1000:.0f}")
                     self._counter.value("recount_v1")
         except psycopg.Error as error:
             log.warning("the queue could not be counted: %s", str(error).strip().splitlines()[0])
@@ -202,7 +198,7 @@ def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
         "workers",
         "Workers by state; silent if they didn't beat for 30 s.",
         ["state"],
-        {(s,): answer["workers"].get(s, 0) for s in (*STATES, "silent")},
+        {(s,): answer["workers"].get(s, 0) for s in (*WorkerState, "silent")},
     )
     yield _family(
         "history_ready_seconds",

@@ -11,8 +11,8 @@ from conftest import PATIENCE, dice, eventually
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.schema import newest_version
 from shithubd_worker.model import How
-from shithubd_worker.telemetry import queue_gauges
-from shithubd_worker.telemetry.queue_gauges import QueueCollector
+from shithubd_worker.telemetry import gauges
+from shithubd_worker.telemetry.gauges import QueueCollector
 
 STATES = ("queued", "processing", "paused", "failed")
 
@@ -20,7 +20,7 @@ STATES = ("queued", "processing", "paused", "failed")
 @pytest.fixture
 def patient(monkeypatch):
     """A scrape waits for its count, however slow the machine."""
-    monkeypatch.setattr(queue_gauges, "WAIT_SECONDS", PATIENCE)
+    monkeypatch.setattr(gauges, "COUNT_AWAITED_SECONDS", PATIENCE)
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def test_they_say_what_the_table_holds(database, collector, patient):
 def test_one_count_serves_the_scrapes_of_all_workers_until_it_is_no_longer_fresh(
     database, collector, patient, monkeypatch
 ):
-    monkeypatch.setattr(queue_gauges, "FRESH_SECONDS", 60.0)
-    monkeypatch.setattr(queue_gauges, "STALE_SECONDS", 3600.0)
+    monkeypatch.setattr(gauges, "COUNTS_FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(gauges, "COUNTS_STALE_SECONDS", 3600.0)
     first, second = collector(), collector()
     insert(database, "a", 1)
     assert scrape(first)["shithubd_jobs"]["kind=a,state=queued"] == 1
@@ -112,7 +112,7 @@ def test_one_count_serves_the_scrapes_of_all_workers_until_it_is_no_longer_fresh
 
 
 def test_holds_and_workers_are_of_the_moment_all_the_same(database, collector, patient, monkeypatch):
-    monkeypatch.setattr(queue_gauges, "FRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(gauges, "COUNTS_FRESH_SECONDS", 3600.0)
     insert(database, "a", 3)
     one = collector()
     assert scrape(one)["shithubd_job_queue_depth"] == {"kind=a": 3}
@@ -149,11 +149,11 @@ def test_counts_that_are_stale_are_left_out(database, collector, patient):
 def test_a_count_that_takes_too_long_is_cancelled_and_tried_again_later(database, collector, patient, monkeypatch):
     one = collector()
     insert(database, "a", 1)
-    monkeypatch.setattr(queue_gauges, "LIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(gauges, "COUNT_LIMIT_SECONDS", 0.05)
     with database.connect() as slow, slow.transaction():
         slow.execute("LOCK TABLE jobs")
         assert scrape(one)["shithubd_queue_scrape_success"][""] == 0
-    monkeypatch.setattr(queue_gauges, "LIMIT_SECONDS", PATIENCE)
+    monkeypatch.setattr(gauges, "COUNT_LIMIT_SECONDS", PATIENCE)
     assert scrape(one)["shithubd_queue_scrape_success"][""] == 0  # claimed a moment ago
     age(database, claimed="1 min")
     assert scrape(one)["shithubd_jobs"]["kind=a,state=queued"] == 1

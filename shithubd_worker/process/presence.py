@@ -1,0 +1,93 @@
+"""The worker's presence: its row in the database, what systemd is told at the start and at the end."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from shithubd_worker import backoff
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.session import DatabaseError, explained
+from shithubd_worker.errors import ConfigError, RightsMissing, SchemaMismatch
+from shithubd_worker.host.signals import Stop
+from shithubd_worker.host.systemd import Systemd
+from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.sleep import Sleep
+from shithubd_worker.process.startup import Startup
+from shithubd_worker.telemetry.metrics import Metrics
+from shithubd_worker.timing import EXTEND_START_SECONDS
+
+log = logging.getLogger(__name__)
+
+
+class Presence:
+    """For the main thread, while no control thread runs: the control connection is free. `hang_up` closes the worker's
+    connections."""
+
+    def __init__(
+        self,
+        startup: Startup,
+        control: ControlSession,
+        progress: Progress,
+        stop: Stop,
+        sleep: Sleep,
+        systemd: Systemd,
+        metrics: Metrics,
+        hang_up: Callable[[], None],
+    ) -> None:
+        self._startup = startup
+        self._control = control
+        self._progress = progress
+        self._stop = stop
+        self._sleep = sleep
+        self._systemd = systemd
+        self._metrics = metrics
+        self._hang_up = hang_up
+
+    def enter(self, database_wait: float) -> bool:
+        """Reach the database and register, waiting for so many seconds if it is away. False if somebody asked to stop
+        meanwhile. Raises ShithubdError: what only a person can mend at once, the rest at the end."""
+        began = time.monotonic()
+        tries = 0
+        while True:
+            try:
+                self._progress.holds = self._startup.begin()
+            except DatabaseError as error:
+                reason = self._startup.why(error)
+                waited = time.monotonic() - began
+                if isinstance(reason, (SchemaMismatch, RightsMissing, ConfigError)) or waited >= database_wait:
+                    raise reason from error
+                log.log(logging.WARNING if tries == 0 else logging.DEBUG, "waiting for the database: %s", reason)
+                self._systemd.status(f"waiting for the database ({waited:.0f} s): {reason}")
+                self._systemd.extend(EXTEND_START_SECONDS)
+                tries += 1
+                self._sleep.wait(backoff.reconnect(0, random.random()))  # noqa: S311
+            else:
+                return True
+            if self._stop.wanted:
+                return False
+
+    def ready(self) -> None:
+        """From now on the worker leases: say so. When the control thread runs."""
+        log.info("%s", self._startup)
+        log.info("ready")
+        self._progress.ready = True
+        self._systemd.ready("held" if self._progress.holds else "idle")
+
+    def leave(self, strays: Sequence[str], *, clean: bool) -> None:
+        """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease; but what
+        the lease queries of the tokens `strays` may have leased never started."""
+        self._systemd.stopping()
+        if self._progress.database_up:
+            try:
+                self._control.count_ended(self._metrics.last_word())
+            except DatabaseError as error:
+                log.warning("could not count what ended since the last scrape: %s", explained(error))
+        if clean:
+            try:
+                self._control.unregister(self._startup.identity.id, strays)
+            except DatabaseError as error:
+                log.warning("could not take the worker's row away: %s", self._control.in_the_way(error))
+        self._hang_up()

@@ -1,0 +1,86 @@
+"""The database went away: look for it until it answers again."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from shithubd_worker import backoff
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.session import DatabaseError, explained
+from shithubd_worker.errors import DatabaseUnavailable
+from shithubd_worker.host.signals import Stop
+from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.sleep import Sleep
+from shithubd_worker.telemetry import logs
+from shithubd_worker.turn.exchange import Exchange
+
+log = logging.getLogger(__name__)
+
+
+class Reconnect:
+    """For the main thread. `connect` opens its connections anew; `found` is called when that worked."""
+
+    def __init__(
+        self,
+        queue: QueueSession,
+        exchange: Exchange,
+        progress: Progress,
+        stop: Stop,
+        sleep: Sleep,
+        connect: Callable[[], None],
+        found: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._exchange = exchange
+        self._progress = progress
+        self._stop = stop
+        self._sleep = sleep
+        self._connect = connect
+        self._found = found
+        self._failures = 0  # times in a row that the database was lost before a turn was answered
+        self._answered = 0  # turns, when it was lost the last time
+
+    def __call__(self, error: DatabaseError) -> bool:
+        """Until the database answers again: True. False if the worker must go first: at once when it was asked to stop
+        and has nothing to settle, else at the end of the grace. Raises DatabaseError if no waiting helps."""
+        self._exchange.give_up()
+        if not self._look_for_it(self._queue.last_word or explained(error)):
+            return False
+        self._exchange.database_is_back()
+        return True
+
+    def _look_for_it(self, why: object) -> bool:
+        log.warning("the database is away: %s", why, extra={"event": logs.DATABASE_AWAY})
+        self._progress.database_up = False
+        self._queue.close()
+        lost_at, tries, refusals = time.monotonic(), 0, self._refusals()
+        while tries == 0 or not self._must_go():
+            tries += 1
+            self._progress.ticked_at = time.monotonic()
+            self._sleep.wait(backoff.reconnect(refusals, random.random()))  # noqa: S311
+            refusals = 0
+            try:
+                self._connect()
+            except DatabaseError as refused:
+                if not isinstance(explained(refused), DatabaseUnavailable):
+                    raise
+                continue
+            log.info("the database is back after %.1f s and %d tries", time.monotonic() - lost_at, tries)
+            self._progress.database_up = True
+            self._progress.found_at = time.monotonic()
+            self._found()
+            return True
+        return False
+
+    def _refusals(self) -> int:
+        """How often in a row it was found, and lost again before it answered a turn."""
+        if self._exchange.answered != self._answered:
+            self._answered, self._failures = self._exchange.answered, 0
+        self._failures += 1
+        return self._failures - 1
+
+    def _must_go(self) -> bool:
+        return self._stop.wanted and (not self._exchange.unsettled or time.monotonic() >= self._stop.release_at)

@@ -1,0 +1,20 @@
+"""What a signal does in the main thread: it sets a flag and wakes the loop. Only the alarm raises, in a handler."""
+
+from __future__ import annotations
+
+from shithubd_worker.host.signals import Alarm, SelfPipe, Stop
+from shithubd_worker.process.progress import Progress
+
+
+def stop_asked(stop: Stop, bell: SelfPipe) -> None:
+    """SIGTERM or SIGINT. The alarm is heard after it: a second one releases the job at once, the first sets the alarm
+    to the grace's end."""
+    stop.hear(main=True)
+    bell.wake()
+
+
+def alarm_rang(alarm: Alarm, progress: Progress) -> None:
+    """SIGALRM, or the control thread's SIGURG: is the running handler over time? Raises Interrupted in it."""
+    alarm.rang()
+    if (attempt := progress.attempt) is not None:
+        attempt.interrupt_if_due()

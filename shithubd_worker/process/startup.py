@@ -1,0 +1,89 @@
+"""The first steps: look at the schema and the rights, register, take back what dead workers of this host hold."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.session import DatabaseError, explained, in_one_line, lost
+from shithubd_worker.database.sqlstates import LOCKED
+from shithubd_worker.errors import DatabaseUnavailable, ShithubdError
+from shithubd_worker.host.identity import is_dead
+from shithubd_worker.model import Hold, Identity
+from shithubd_worker.telemetry import logs
+
+log = logging.getLogger(__name__)
+
+
+class Startup:
+    """For the main thread, before the control thread runs: the control connection is free. `listen` opens the queue's
+    connection as the worker uses it; without `woken` no enqueue wakes this worker, by its own wish."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        kinds: Sequence[str],
+        queue: QueueSession,
+        control: ControlSession,
+        listen: Callable[[], None],
+        *,
+        woken: bool,
+    ) -> None:
+        self.identity = identity
+        self._kinds = kinds
+        self._queue = queue
+        self._control = control
+        self._listen = listen
+        self._woken = woken
+
+    def begin(self) -> list[Hold]:
+        """All of it, once. The drains that cover this worker. Raises what psycopg raises, and ShithubdError."""
+        self._queue.check()
+        self._control.register(self.identity, self._kinds)
+        self._listen()
+        self._take_back()
+        drains = self._control.beat(self.identity.id, "idle", None, None, None) or []
+        pauses = self._queue.kind_holds()
+        wakes, open_to_all = not self._woken or self._queue.wakes, self._queue.open_to_all
+        for hold in (*drains, *pauses):
+            log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
+        if open_to_all:
+            log.warning(
+                "everybody may create in schema %s, and so have code of theirs run by this worker: see SECURITY.md",
+                self._queue.schema,
+            )
+        if not wakes:
+            log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
+        return drains
+
+    def why(self, error: DatabaseError) -> ShithubdError:
+        """Why it failed. The connections are dropped."""
+        locked = error.sqlstate == LOCKED
+        reason = DatabaseUnavailable(self._queue.in_the_way(error)) if locked else explained(error)
+        self._queue.close()
+        self._control.close()
+        return reason
+
+    def __str__(self) -> str:
+        return f"{self.identity.leased_by}, schema {self._queue.schema}, kinds {', '.join(self._kinds) or 'none'}"
+
+    def _take_back(self) -> None:
+        for other in self._control.housemates(self.identity):
+            proof = is_dead(other, self.identity)
+            if proof is None:
+                continue
+            try:
+                returned = self._control.release_worker(other.id, f"its worker {other.leased_by} is dead: {proof}")
+            except DatabaseError as error:
+                if lost(error):
+                    raise
+                # No reason not to start: what it holds returns when its leases expire.
+                log.warning(
+                    "%s is dead (%s), but can't be cleared away: %s", other.leased_by, proof, in_one_line(error)
+                )
+                continue
+            log.info("%s is dead (%s): %d job(s) returned", other.leased_by, proof, len(returned))
+            for job, kind, how in returned:
+                logs.returned(job, kind, how)

@@ -1,0 +1,170 @@
+"""Builds a worker: each room gets what it needs, and knows no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.handler_session import HandlerSession
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.host.dead_man import DeadMan
+from shithubd_worker.host.identity import identify
+from shithubd_worker.host.process_state import ProcessState
+from shithubd_worker.host.signals import Alarm, SelfPipe, Stop
+from shithubd_worker.host.systemd import Systemd
+from shithubd_worker.process.control import Control
+from shithubd_worker.process.live import LiveConfig
+from shithubd_worker.process.loop import Loop
+from shithubd_worker.process.patience import Patience
+from shithubd_worker.process.presence import Presence
+from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.reconnect import Reconnect
+from shithubd_worker.process.runner import Runner
+from shithubd_worker.process.shutdown import Shutdown
+from shithubd_worker.process.signals import alarm_rang, stop_asked
+from shithubd_worker.process.sleep import Sleep
+from shithubd_worker.process.startup import Startup
+from shithubd_worker.process.worker import Worker
+from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry.metrics import Metrics
+from shithubd_worker.timing import CONTROL_ANSWER_SECONDS, HANDLER_ANSWER_SECONDS, MAIN_ANSWER_SECONDS
+from shithubd_worker.turn.exchange import Exchange
+from shithubd_worker.turn.selection import Selection
+from shithubd_worker.turn.settling import Settler
+from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.unstarted import Unstarted
+from shithubd_worker.turn.upkeep import Upkeep
+from shithubd_worker.turn.wire import Wire
+
+if TYPE_CHECKING:
+    from shithubd_worker.database.connection import Connect
+    from shithubd_worker.registry import Kind
+    from shithubd_worker.settings.config import Config
+
+
+def worker(
+    config: Config,
+    kinds: Sequence[Kind],
+    connect: Callable[[str, float | None, bool], Connect],
+    schema: str,
+    metrics: Metrics,
+    reread: Callable[[], Config] | None = None,
+) -> Worker:
+    """One worker process. `connect` makes connectors, by name, answer_seconds and ours. `reread` answers a SIGHUP with
+    the configuration as it is now; without it the signal is left as it is."""
+    by_name = {kind.name: kind for kind in kinds}
+    timeouts = {kind.name: kind.lease_timeout for kind in kinds}
+    names = list(by_name)
+    identity = identify()
+
+    queue = QueueSession(connect("shithubd-worker", MAIN_ANSWER_SECONDS, True), schema, identity.id)
+    beat = ControlSession(connect("shithubd-worker control", CONTROL_ANSWER_SECONDS, True), schema)
+    for_handlers = connect("shithubd-worker handler", HANDLER_ANSWER_SECONDS, False)
+    ledger = HandlerSession(for_handlers, schema, pooled=config.poll_only)
+
+    stop, alarm, dead_man, systemd = Stop(config.grace), Alarm(), DeadMan(), Systemd()
+    bell, ears = SelfPipe(), SelfPipe()  # one ends the main thread's sleep, the other the control thread's
+    progress, tray = Progress(), Tray()
+
+    # One round trip after the other.
+    clock = Clock(partial(_clock_was_set, metrics))
+    selection = Selection(names, clock, config.prefetch, until_empty=config.until_empty)
+    settler = Settler(identity.leased_by, tray, metrics)
+    upkeep = Upkeep(queue, clock, timeouts, drop=not config.poll_only)
+    wire = Wire(queue, timeouts, pooled=config.poll_only)
+    exchange = Exchange(wire, tray, selection, settler, upkeep, stop, metrics)
+    unstarted = Unstarted(
+        by_name, queue=queue, tray=tray, exchange=exchange, selection=selection, settler=settler, upkeep=upkeep
+    )
+
+    # The database, lost and found.
+    def listen() -> None:
+        if config.poll_only:
+            queue.value("channel_v1")  # any answer will do
+        else:
+            queue.listen(heard)  # what was enqueued while nobody listened is found by the lease that follows
+
+    def heard(payload: str) -> None:
+        metrics.woken("notify")
+        selection.heard(payload)
+
+    def connect_anew() -> None:
+        queue.close()
+        ledger.close()
+        listen()
+
+    def hang_up() -> None:
+        for session in (queue, beat, ledger):
+            session.close()
+
+    def found() -> None:
+        ears.wake()  # the control thread need not look for itself
+        metrics.reconnected("main")
+
+    sleep = Sleep(queue, selection, bell, metrics)
+    reconnect = Reconnect(queue, exchange, progress, stop, sleep, connect_anew, found)
+    patience = Patience(queue, selection.caution, progress, stop, sleep, reconnect, metrics)
+    shutdown = Shutdown(exchange, settler, reconnect, patience, progress, stop, sleep)
+
+    # The process.
+    live = LiveConfig(config, reread, stop, selection.pace)
+    process_state = ProcessState(
+        on_stop=partial(stop_asked, stop, bell),
+        on_alarm=partial(alarm_rang, alarm, progress),
+        ears=ears,
+        alarm=alarm,
+        dead_man=dead_man,
+        reload=reread is not None,
+    )
+    runner = Runner(
+        by_name,
+        live,
+        queue=queue,
+        ledger=ledger,
+        tray=tray,
+        exchange=exchange,
+        unstarted=unstarted,
+        settler=settler,
+        selection=selection,
+        patience=patience,
+        progress=progress,
+        stop=stop,
+        alarm=alarm,
+        dead_man=dead_man,
+        process_state=process_state,
+        wake_control=ears.wake,
+        metrics=metrics,
+    )
+    control = Control(
+        beat=beat,
+        clock=clock,
+        identity=identity,
+        kinds=names,
+        shortest_lease=min(timeouts.values(), default=300.0),
+        progress=progress,
+        stop=stop,
+        ears=ears,
+        wake_main=bell.wake,
+        reload=live.reload,
+        systemd=systemd,
+        dead_man=dead_man,
+        lethal=process_state.lethal,
+        metrics=metrics,
+        tray=tray,
+        settler=settler,
+        strays=lambda: exchange.strays,
+    )
+    startup = Startup(identity, names, queue, beat, listen, woken=not config.poll_only)
+    presence = Presence(startup, beat, progress, stop, sleep, systemd, metrics, hang_up)
+    loop = Loop(exchange, runner, sleep, patience, shutdown, live, progress, stop, (beat, ledger))
+    metrics.watch(lambda: progress.state(stop), progress.running, progress.is_up)
+    return Worker(process_state, dead_man, presence, control, exchange, loop, shutdown)
+
+
+def _clock_was_set(metrics: Metrics, seconds: float) -> None:
+    """By the thread that noticed."""
+    metrics.clock_stepped(seconds)
+    logs.clock_stepped(seconds)

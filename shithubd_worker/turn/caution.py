@@ -1,0 +1,56 @@
+"""After the database refused a turn: lease one job at a time, and pass over the one that is at fault. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+# A job that the database refuses to lease is passed over for so long, twice as long each time; so many are remembered.
+PASS_OVER_SECONDS = 1.0
+LONGEST_PASS_OVER_SECONDS = 60.0
+MOST_PASSED_OVER = 1000
+# At most so many turns in a row are careful before the usual way is tried again.
+MOST_CAREFUL = 1024
+
+
+class Caution:
+    """A careful turn leases a single job, so that one which is at fault shows itself, and what is finished is settled
+    before it, one by one if need be."""
+
+    def __init__(self) -> None:
+        self._careful = 0  # so many turns are to be careful
+        self._next = 1
+        self._passed_over: dict[int, tuple[float, float]] = {}  # jobs: until when, and for how long
+
+    @property
+    def wanted(self) -> bool:
+        """Shall the next turn be careful?"""
+        return self._careful > 0
+
+    def raise_it(self) -> None:
+        """A turn was refused: the next ones are careful, twice as many each time, until a usual one leases."""
+        self._careful = self._next
+        self._next = min(2 * self._next, MOST_CAREFUL)
+
+    def answered(self, *, careful: bool, leased: bool) -> None:
+        """A turn was answered."""
+        if careful:
+            self._careful -= 1
+        elif leased:
+            self._next = 1
+
+    def pass_over(self, jobs: Iterable[int], now: float) -> None:
+        """The database refuses to lease these."""
+        for job in jobs:
+            _, before = self._passed_over.pop(job, (0.0, PASS_OVER_SECONDS / 2))
+            while len(self._passed_over) >= MOST_PASSED_OVER:
+                del self._passed_over[next(iter(self._passed_over))]
+            seconds = min(2 * before, LONGEST_PASS_OVER_SECONDS)
+            self._passed_over[job] = (now + seconds, seconds)
+
+    def skip(self, now: float) -> Sequence[int]:
+        """The jobs that the next turn passes over."""
+        if not self._passed_over:
+            return ()
+        known = {job: each for job, each in self._passed_over.items() if each[0] + LONGEST_PASS_OVER_SECONDS > now}
+        self._passed_over = known
+        return [job for job, (until, _) in known.items() if until > now]

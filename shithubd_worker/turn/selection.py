@@ -1,0 +1,105 @@
+"""What the next turn asks for: which kinds first, from where on, how many jobs; learnt from the answers before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.model import Lease
+from shithubd_worker.turn.caution import Caution
+from shithubd_worker.turn.frontier import Frontier
+from shithubd_worker.turn.prefetch import Pace
+from shithubd_worker.turn.shares import Shares
+from shithubd_worker.turn.tray import Settles
+from shithubd_worker.turn.wakeups import Wakeups
+from shithubd_worker.turn.wire import Answer, Turn
+
+_KIND = attrgetter("kind")
+
+
+class Selection:
+    """For the main thread. `window`: lease jobs of quick kinds ahead for so many seconds of work; 0: one at a time.
+    `until_empty`: look for more from the start before believing that there is none."""
+
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        clock: Clock,
+        window: float,
+        *,
+        until_empty: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._order = list(kinds)
+        self._clock = clock
+        self._stepped_at = clock.stepped_at
+        self._until_empty = until_empty
+        self._monotonic = monotonic
+        self._frontier, self._shares = Frontier(), Shares()
+        self.pace, self.caution, self.wakeups = Pace(window), Caution(), Wakeups()
+
+    def turn(self, settles: Settles) -> Turn:
+        """The next turn, which settles these."""
+        careful = self.caution.wanted
+        woken, wakeable = self.wakeups.take()
+        self._order.sort(key=self._shares.start)
+        now = self._monotonic()
+        ranges, full = self._frontier.scan(self._order, now)
+        most = {kind: 1 if careful else self.pace.most(kind) for kind in self._order}
+        counts = [most[each.kind] for each in ranges]
+        return Turn(settles, ranges, counts, full, woken, wakeable, self.caution.skip(now), careful)
+
+    def learn(self, answer: Answer) -> bool:
+        """Where to look next, and whose turn it is. True if there may be more to lease though this answer has none."""
+        turn = answer.turn
+        self.caution.answered(careful=turn.careful, leased=bool(answer.leases))
+        if answer.now:
+            self._clock.saw(turn.sent_at, answer.now, answer.received_at)
+            self._frontier.learn(turn.ranges[: answer.visited], answer.leases, answer.now)
+            if turn.full:
+                in_vain = turn.wakeable and not answer.leases
+                self._frontier.looked(answer.received_at, answer.took, in_vain=in_vain)
+        if self._clock.stepped_at != self._stepped_at:
+            self._stepped_at = self._clock.stepped_at
+            self._frontier.anew()  # set back, it hides jobs behind the points where scans ended
+        self.wakeups.deaf = answer.deaf
+        if turn.woken:
+            self.wakeups.woke(leased=bool(answer.leases))
+        for kind, priority in reversed(answer.walked):  # of each kind the first counts
+            self._frontier.walked(kind, priority)
+        self.caution.pass_over((job for _, job, _ in answer.refused), turn.sent_at)
+        if not answer.leases and not turn.full and self._until_empty:
+            self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
+            return True
+        return bool(answer.walked or answer.refused)
+
+    def worth_sending_ahead(self, answer: Answer, leased: Sequence[Lease]) -> bool:
+        """Is there more to lease, and is so little at hand that it may be sent for? Never beside a job that is leased
+        alone: if it kills this process, it shall take no other along."""
+        if not leased or leased[0].crashes > 0 or not answer.more:
+            return False
+        if answer.turn.careful or self.caution.wanted:
+            return False
+        return self.pace.worth_sending_ahead(map(_KIND, leased))
+
+    def heard(self, payload: str) -> None:
+        """A notification came. `anew`: a scan from the start may be needed."""
+        self.wakeups.heard()
+        if payload == "anew":
+            self._frontier.heard()
+
+    def anew(self) -> None:
+        """Look from the start next time: what is behind the points where scans ended isn't known any more."""
+        self._frontier.anew()
+
+    def ran(self, kind: str, *, jobs: int, seconds: float, too_many: bool) -> None:
+        """Jobs of the kind took so long, with all that was between them. `too_many`: others that were leased with them
+        had to be given back."""
+        self.pace.ran(kind, jobs=jobs, seconds=seconds, too_many=too_many)
+        self._shares.ran(kind, seconds)
+
+    def rest(self, poll_interval: float) -> tuple[float, bool]:
+        """For how many seconds to rest, and whether a notification may end that."""
+        return self.wakeups.rest(self._frontier.patience(self._monotonic(), poll_interval))

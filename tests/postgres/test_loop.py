@@ -1,0 +1,220 @@
+"""The loop and the way out, in this process: when they go on, wait, give up, and end."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+from conftest import eventually
+from rooms import Rooms
+
+from shithubd_worker import backoff
+from shithubd_worker.errors import RightsMissing, SchemaMismatch, Unsettled
+from shithubd_worker.host.signals import Stop
+from shithubd_worker.model import Finished, How, Outcome
+from shithubd_worker.process.live import LiveConfig
+from shithubd_worker.process.loop import Loop
+from shithubd_worker.settings.config import Config
+
+OK = Outcome(How.OK)
+
+
+class Hands:
+    """In place of the runner: each job at hand ends as ok, after `before`."""
+
+    def __init__(self, rooms, before=lambda: None):
+        self.rooms, self.before, self.ran = rooms, before, 0
+
+    def work(self):
+        self.before()
+        for lease in self.rooms.tray.take_leased():
+            self.ran += 1
+            self.rooms.tray.finished.append(Finished(lease, OK, "7d", 0.001))
+
+
+@pytest.fixture
+def rooms(database):
+    made = Rooms(database.url, until_empty=True)
+    yield made
+    made.close()
+
+
+def loop(rooms, hands, *, until_empty=True, sessions=()):
+    config = LiveConfig(Config(until_empty=until_empty), None, rooms.stop, rooms.selection.pace)
+    return Loop(
+        rooms.exchange, hands, rooms.sleep, rooms.patience, rooms.shutdown, config, rooms.progress, rooms.stop, sessions
+    )
+
+
+def enqueue(database, count):
+    database.query("INSERT INTO jobs (kind, payload) SELECT 'k', '{}' FROM generate_series(1, %s)", count)
+
+
+def test_it_ends_when_the_queue_is_empty_if_that_was_asked_for(database, rooms):
+    enqueue(database, 5)
+    hands = Hands(rooms)
+    loop(rooms, hands).run()
+    assert hands.ran == 5
+    assert database.query("SELECT state FROM jobs") == []
+
+
+def test_it_does_not_believe_that_while_the_control_thread_has_jobs_in_hand(database, rooms):
+    rooms.tray.relieving = True
+    turns = []
+
+    def turn(ask=rooms.exchange.turn):
+        turns.append(ask())
+        if len(turns) == 3:
+            rooms.tray.relieving = False
+        return turns[-1]
+
+    rooms.exchange.turn = turn
+    loop(rooms, Hands(rooms)).run()
+    assert len(turns) > 3
+
+
+def test_it_ends_at_a_stop_with_the_job_that_runs(database, rooms):
+    enqueue(database, 5)
+    hands = Hands(rooms, before=lambda: rooms.stop.hear(main=True))
+    loop(rooms, hands, until_empty=False).run()
+    assert hands.ran == 1
+    rooms.shutdown.put_down()
+    assert database.query("SELECT state, count(*) FROM jobs GROUP BY 1") == [("queued", 4)]
+
+
+def test_it_rests_as_long_as_the_poll_interval_and_is_woken_by_the_bell(database, rooms):
+    rested = []
+
+    def rest(seconds):
+        rested.append(seconds)
+        rooms.stop.hear(main=True)
+
+    rooms.sleep.rest = rest
+    loop(rooms, Hands(rooms), until_empty=False).run()
+    assert rested == [Config().poll_interval]
+
+
+def test_a_login_that_is_refused_for_good_ends_it(database, rooms):
+    refused = RightsMissing("no such role")
+    with pytest.raises(RightsMissing, match="no such role"):
+        loop(rooms, Hands(rooms), sessions=[SimpleNamespace(login_refused=refused)]).run()
+
+
+def test_a_lost_connection_is_found_again_and_its_jobs_are_settled_once(database, rooms):
+    enqueue(database, 3)
+    cut = []
+
+    def once():
+        if not cut:
+            cut.append(rooms.queue.connection.info.backend_pid)
+            database.query("SELECT pg_terminate_backend(%s, 60000)", cut[0])
+
+    hands = Hands(rooms, before=once)
+    loop(rooms, hands).run()
+    assert (hands.ran, rooms.found) == (3, ["found"])
+    assert database.query("SELECT outcome, count(*) FROM job_history GROUP BY 1") == [("ok", 3)]
+    assert rooms.counted("claims_total", result="error") == 1
+
+
+def test_a_turn_that_is_refused_again_and_again_is_careful_at_once_and_then_pauses_longer_and_longer(
+    database, rooms, monkeypatch
+):
+    monkeypatch.setattr(backoff, "reconnect", lambda times, _: float(times))
+    pauses, refusals, ask = [], [psycopg.errors.DiskFull("no space left")] * 4, rooms.exchange.turn
+
+    def turn():
+        if refusals:
+            raise refusals.pop()
+        return ask()
+
+    rooms.exchange.turn = turn
+    rooms.waits(lambda seconds: pauses.append((seconds, rooms.progress.trouble)))
+    loop(rooms, Hands(rooms)).run()
+    assert pauses == [(times, "the database can't do it now: no space left") for times in (1.0, 2.0, 3.0)]
+    assert rooms.selection.caution.wanted
+
+
+def test_a_schema_that_was_replaced_under_it_ends_it(database, rooms):
+    loop(rooms, Hands(rooms)).run()
+    database.query("UPDATE worker_schema SET version = version + 1; ALTER FUNCTION lease_v1 RENAME TO lease_v0")
+    with pytest.raises(SchemaMismatch, match="install the newer release"):
+        loop(rooms, Hands(rooms)).run()
+
+
+def at_hand(database, rooms):
+    """One job that has ended, and isn't settled."""
+    enqueue(database, 1)
+    rooms.exchange.turn()
+    rooms.tray.finished.append(Finished(rooms.tray.next(), OK, "7d", 0.001))
+
+
+def test_what_is_finished_waits_for_a_lock_until_the_grace_is_over(database, rooms):
+    at_hand(database, rooms)
+    waits = []
+    with database.connect() as other:
+        other.execute("BEGIN")
+        other.execute("SELECT FROM jobs FOR UPDATE")
+
+        def wait(seconds):
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.execute("ROLLBACK")
+
+        rooms.waits(wait)
+        rooms.shutdown.put_down()
+    assert len(waits) == 3
+    assert database.query("SELECT outcome FROM job_history") == [("ok",)]
+
+
+def test_a_lock_that_outlasts_the_grace_leaves_the_job_leased_and_says_so(database):
+    rooms = Rooms(database.url, grace=0.0)
+    at_hand(database, rooms)
+    rooms.stop.hear(main=True)
+    with database.connect() as other:
+        other.execute("BEGIN")
+        other.execute("SELECT FROM jobs FOR UPDATE")
+        with pytest.raises(Unsettled, match=r"1 job\(s\) ended \(1\), but somebody has locked their rows"):
+            rooms.shutdown.put_down()
+        other.execute("ROLLBACK")
+    assert database.query("SELECT state FROM jobs") == [("processing",)]
+    rooms.close()
+
+
+def test_a_database_that_stays_away_on_the_way_out_is_told_with_what_is_left(database):
+    rooms = Rooms(database.url, grace=0.0)
+    at_hand(database, rooms)
+    rooms.stop.hear(main=True)
+    rooms.waits(lambda _: None)
+    rooms.queue.close()
+
+    def refuse():
+        raise psycopg.OperationalError("connection failed: nobody listens")
+
+    rooms.queue._connect = refuse
+    with pytest.raises(Unsettled, match="but the database is away: they stay leased until their timeout"):
+        rooms.shutdown.put_down()
+    rooms.close()
+
+
+def test_a_reload_takes_over_what_a_running_worker_can_and_leaves_the_rest():
+    stop = Stop(25.0)
+    pace = SimpleNamespace(window=0.1)
+    new = Config(grace=5.0, prefetch=0.5, poll_interval=7.0, metrics_port=9999)
+    live = LiveConfig(Config(), lambda: new, stop, pace)
+    live.reload()
+    assert (live.now.grace, live.now.prefetch, live.now.poll_interval) == (5.0, 0.5, 7.0)
+    assert live.now.metrics_port == Config().metrics_port
+    assert (stop.grace, pace.window) == (5.0, 0.5)
+
+
+def test_the_bell_ends_a_rest_and_a_notification_too(database, rooms):
+    rooms.listen()
+    rooms.exchange.turn()
+    rooms.exchange.turn()  # at rest from now on
+    rooms.bell.wake()
+    rooms.sleep.rest(3600.0)
+    assert not rooms.selection.wakeups.called
+    enqueue(database, 1)
+    eventually(lambda: rooms.sleep.rest(3600.0) or rooms.selection.wakeups.called, "it is called")
+    rooms.sleep.rest(3600.0)  # it knows of something: no rest
