@@ -185,6 +185,13 @@ def _server(bindir: Path) -> Iterator[Server]:
     server.remove()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobody_is_left() -> Iterator[None]:
+    """The nursery ends with the tests, and not with their process: so its coverage counts, too."""
+    yield
+    nursery.end()
+
+
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[Server]:
     """The embedded PostgreSQL 18."""

@@ -6,7 +6,6 @@ own descriptors, environment and directory.
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import signal
@@ -69,7 +68,7 @@ while True:
 
 
 @cache
-def _orders() -> socket.socket:
+def _nursery() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         nursery = subprocess.Popen(
@@ -80,9 +79,16 @@ def _orders() -> socket.socket:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-    atexit.register(nursery.wait)
-    atexit.register(ours.close)
-    return ours
+    return ours, nursery
+
+
+def end() -> None:
+    """Let it end, if there is one."""
+    if _nursery.cache_info().currsize:
+        orders, nursery = _nursery()
+        _nursery.cache_clear()
+        orders.close()
+        nursery.wait()
 
 
 class Process:
@@ -101,7 +107,7 @@ class Process:
         order = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "session": session}
         with theirs:
             descriptors = [theirs.fileno(), *(file.fileno() for file in files)]
-            socket.send_fds(_orders(), [json.dumps(order).encode()], descriptors)
+            socket.send_fds(_nursery()[0], [json.dumps(order).encode()], descriptors)
         self.returncode: int | None = None
         self.pid = self._hear()
 
