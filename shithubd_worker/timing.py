@@ -40,6 +40,9 @@ def margin(lease_timeout: float) -> float:
 
 # A lease is renewed after this part of its timeout: two renewals may fail.
 RENEW_AFTER = 1 / 3
+# That a lease was not renewed is the database's fault, and no failed attempt, if it was asked for this part of the
+# lease. Who asked for less time had no turn before: the handler held the interpreter.
+RENEWAL_AWAITED = 1 / 10
 # Of the margin, what is left when no call on the handlers' connection waits for an answer any more, and when the dead
 # man ends the process.
 ANSWER_MARGIN, DEAD_MAN_MARGIN = 0.75, 0.25

@@ -16,12 +16,13 @@ GRANT INSERT, SELECT (id, outcome, finished_at, lease_token) ON job_history TO s
 GRANT SELECT, INSERT, DELETE ON workers TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE ON beats TO shithub_worker;
 GRANT UPDATE ON gate TO shithub_worker;  -- to lock it: lease_v1
-GRANT SELECT ON holds TO shithub_worker;
+GRANT SELECT ON holds, standing_holds TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
 GRANT EXECUTE ON FUNCTION
-    beat_v1, channel_v1, count_ended_v1, covering_holds_v1, end_expired_holds_v1, enqueues_notify_v1, ensure_history_v1, flip_v1,
-    forget_drains_v1, forget_workers_v1, housemates_v1, lease_fate_v1, lease_refused_v1, lease_v1, lost_v1, pauses_v1, payload_text_v1, payloads_v1, record_v1, register_v1,
-    release_invocation_v1, release_strays_v1, release_worker_v1, renew_v1, return_crashed_v1, return_dead_v1, schema_key_v1,
+    added_v1, beat_v1, channel_v1, count_ended_v1, covering_holds_v1, end_expired_holds_v1, ended_v1, enqueues_notify_v1,
+    ensure_history_v1, flip_v1, forget_drains_v1, forget_workers_v1, housemates_v1, lease_fate_v1, lease_refused_v1, lease_v1,
+    lost_v1, pauses_v1, payload_text_v1, payloads_v1, record_v1, register_v1, release_invocation_v1,
+    release_strays_v1, release_worker_v1, remove_workers_v1, renew_v1, return_crashed_v1, return_dead_v1, schema_key_v1,
     settle_soon_v1, settle_v1, settle_within_v1, shorten_leases_v1, start_v1, sweep_v1, unregister_v1,
     wake_v1, wakes_come_v1
     TO shithub_worker;
@@ -32,8 +33,8 @@ GRANT SELECT (repo, started_at), INSERT, DELETE ON repo_maintenance TO shithub_w
 
 -- An operator: sees all. Of jobs he may UPDATE what the runbook's own SQL does; all else is a function that writes its audit
 -- row in the same transaction, and nobody writes one otherwise.
-GRANT SELECT ON jobs, job_history, workers, beats, holds, audit, history_drops, leases_returned, queue_counts, search_repos,
-    search_files, repo_maintenance TO shithub_operator;
+GRANT SELECT ON jobs, job_history, workers, beats, holds, standing_holds, audit, history_drops, leases_returned, queue_counts,
+    search_repos, search_files, repo_maintenance TO shithub_operator;
 GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     barrier_v1, discard_job_v1, drain_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
@@ -44,7 +45,7 @@ GRANT EXECUTE ON FUNCTION
 -- Whoever looks on: how many jobs there are, who runs what, what is held. No payload, no error, no token.
 GRANT SELECT (id, kind, state, priority, run_at, attempts, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
    TO shithub_metrics;
-GRANT SELECT ON workers, beats, holds, history_drops, leases_returned, queue_counts TO shithub_metrics;
+GRANT SELECT ON workers, beats, holds, standing_holds, history_drops, leases_returned, queue_counts TO shithub_metrics;
 GRANT EXECUTE ON FUNCTION expired_history_v1, in_scope_v1, leases_v1, status_v1, workers_v1
    TO shithub_operator, shithub_metrics;
 -- The metrics endpoint is the worker's own. Another exporter reads what a worker counted: it writes nothing that alerts read,
@@ -54,5 +55,5 @@ GRANT EXECUTE ON FUNCTION claim_count_v1, recount_v1 TO shithub_worker;
 GRANT EXECUTE ON FUNCTION counted_kinds_v1, queue_gauges_v1 TO shithub_worker, shithub_metrics;
 
 -- What the functions above call in their turn.
-GRANT EXECUTE ON FUNCTION count_jobs_v1, held_kinds_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1, readable_v1,
-    seconds_since_v1, statement_time_v1 TO shithub_worker, shithub_operator, shithub_metrics;
+GRANT EXECUTE ON FUNCTION count_jobs_v1, held_kinds_v1, history_classes_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1,
+    readable_v1, seconds_since_v1, statement_time_v1 TO shithub_worker, shithub_operator, shithub_metrics;

@@ -14,8 +14,8 @@ from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import SelfPipe, Stop
 from shithubd_worker.process.patience import Patience
-from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.reconnect import Reconnect
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.shutdown import Shutdown
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.telemetry.metrics import Metrics

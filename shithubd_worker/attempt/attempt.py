@@ -226,12 +226,12 @@ class Attempt(Deadlines):
         return decide(ended, random.random())  # noqa: S311
 
     def _interrupt(self, why: str) -> Interrupt:
-        now = self._clock()
+        now, asked_at = self._clock(), self.asked_at  # once: the control thread may be answered just now
         return Interrupt(
             why,
             lost=self.lost,
             unreachable=self.unreachable,
-            waited=0.0 if self.asked_at is None else now - self.asked_at,
+            waited=0.0 if asked_at is None else now - asked_at,
             ran=now - self.started_at,
             extended=self.runtime_deadline != self.started_at + self.kind.max_runtime,
         )

@@ -12,7 +12,7 @@ from shithubd_worker.database.sqlstates import Meaning, meaning, no_day
 from shithubd_worker.errors import LeaseLost, NotNow, Permanent, RetryAfter
 from shithubd_worker.model import How, Lease, Outcome
 from shithubd_worker.registry import Kind
-from shithubd_worker.timing import SHORT_SECONDS
+from shithubd_worker.timing import RENEWAL_AWAITED, SHORT_SECONDS
 
 OK = Outcome(How.OK)
 LONGEST_DELAY_SECONDS = 365 * 86400.0
@@ -103,7 +103,7 @@ def interrupted(kind: Kind, lease: Lease, interrupt: Interrupt, stood: str, chan
         if interrupt.lost:
             return Outcome(How.RELEASED, "given up: the lease was lost")
         # A control thread that was starved of the interpreter may have asked in the last moment before this.
-        if interrupt.unreachable or interrupt.waited > kind.lease_timeout / 10:
+        if interrupt.unreachable or interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED:
             because = "the database is away" if interrupt.unreachable else "the database didn't do it in time"
             return Outcome(How.RELEASED, f"given up: the lease could not be renewed, {because}")
         # Nobody refused and nobody was asked: the control thread got no turn. That is the handler's doing, and costs it

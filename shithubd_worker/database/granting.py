@@ -77,7 +77,7 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
     ).fetchall()
     rows = connection.execute(
         "WITH RECURSIVE ours AS (SELECT oid FROM pg_class WHERE relname = ANY (%(tables)s)"
-        "  AND relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relkind IN ('r', 'p')"
+        "  AND relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relkind IN ('r', 'p', 'v')"
         " UNION SELECT inhrelid FROM ours JOIN pg_inherits ON inhparent = oid)"
         " SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(new)s::text) FROM ours"
         " UNION SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(new)s::text) FROM pg_class"
@@ -185,7 +185,7 @@ _HELD = """
                             SELECT pg_catalog.format(' (%%I)', t.attname), r.*
                               FROM pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) r
                              WHERE t.attrelid = c.oid) AS a (col, grantor, grantee, privilege_type, grantable)
-             WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'S')
+             WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'S')
             UNION ALL
             SELECT pg_catalog.format('FUNCTION %%I.%%I(%%s)', n.nspname, p.proname,
                                      pg_catalog.pg_get_function_identity_arguments(p.oid)),

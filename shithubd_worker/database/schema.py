@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -40,16 +41,23 @@ def migrations() -> tuple[Migration, ...]:
 
 
 @cache
+def function_files() -> tuple[Path, ...]:
+    """One file for each function, in a folder of its subject. They stand in no order: `migrate` loads them with
+    check_function_bodies off, so a function may come before those that its body calls."""
+    return tuple(sorted((shipped.SQL / "functions").glob("*/*.sql"), key=lambda path: path.name))
+
+
+@cache
 def functions() -> str:
-    """All functions in one text, in the order in which they need each other."""
-    return "\n".join(path.read_text() for path in sorted((shipped.SQL / "functions").glob("*.sql")))
+    """All functions in one text."""
+    return "\n".join(path.read_text() for path in function_files())
 
 
 @cache
 def function_names() -> tuple[str, ...]:
     """The functions that this release calls. Once released, neither what one takes nor what it means changes: that is
     another function, `_v2`. So where they all stand this release can work, also with bodies of another one."""
-    return tuple(path.stem[3:] for path in sorted((shipped.SQL / "functions").glob("*.sql")))
+    return tuple(path.stem for path in function_files())
 
 
 @cache
@@ -221,6 +229,7 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
             _run_file(connection, migration.text)
             applied.append(migration.name)
         if new or found.functions != functions_digest():  # a migration may drop those that it changes
+            connection.execute("SET LOCAL check_function_bodies = off")  # they call each other: see function_files
             _run_file(connection, _of_schema(connection, functions(), schema))
             applied.append(f"functions {functions_digest()}")
             connection.execute(

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,35 +23,35 @@ class Stop:
     """The wish to stop: heard once, finish the job; heard twice, release it now.
 
     The signal is heard by two: by the main thread, as soon as it runs Python, and by the control thread through the
-    wakeup descriptor, even while the main thread is inside C. Each counts; the larger count is the truth.
+    wakeup descriptor, even while the main thread is inside C. Each notes when it heard one in a list of its own; the
+    sooner is the truth.
     """
 
     def __init__(self, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.grace = grace
         self._clock = clock
-        self._heard = [0, 0]
-        self._since: float | None = None
-        self._now_since: float | None = None
+        self._by_main: list[float] = []
+        self._by_control: list[float] = []
 
     def hear(self, *, main: bool) -> None:
-        """Count one SIGTERM or SIGINT."""
-        self._heard[0 if main else 1] += 1
-        if self._since is None:
-            self._since = self._clock()
-        if max(self._heard) > 1 and self._now_since is None:
-            self._now_since = self._clock()
+        """Note one SIGTERM or SIGINT."""
+        (self._by_main if main else self._by_control).append(self._clock())
 
     @property
     def wanted(self) -> bool:
         """Must no further job be leased?"""
-        return self._since is not None
+        return bool(self._by_main or self._by_control)
 
     @property
     def release_at(self) -> float:
         """When a running job is to be interrupted and released."""
-        if self._now_since is not None:
-            return self._now_since
-        return math.inf if self._since is None else self._since + self.grace
+        if not self._by_main and not self._by_control:  # as for each job
+            return math.inf
+        first, second = (
+            min([heard[times] for heard in (self._by_main, self._by_control) if len(heard) > times], default=math.inf)
+            for times in (0, 1)
+        )
+        return second if second < math.inf else first + self.grace
 
     @property
     def kill_at(self) -> float:
@@ -157,6 +158,12 @@ def signals_elsewhere() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ring_main() -> None:
+    """From any thread: have the main thread look at its deadlines now. Not by SIGALRM: a handler may have made it
+    deadly."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGURG)
 
 
 def end_process(code: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from shithubd_worker.database.session import DatabaseError
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.turn.exchange import Exchange, Next
 
 if TYPE_CHECKING:

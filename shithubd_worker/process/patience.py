@@ -12,8 +12,8 @@ from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import DatabaseError, lost, meaning
 from shithubd_worker.database.sqlstates import LOCKED, Meaning
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.reconnect import Reconnect
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import LOCKED_PAUSE_SECONDS

@@ -13,7 +13,7 @@ from shithubd_worker.database.session import DatabaseError, explained
 from shithubd_worker.errors import ConfigError, RightsMissing, SchemaMismatch
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.host.systemd import Systemd
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.process.startup import Startup
 from shithubd_worker.telemetry.metrics import Metrics
@@ -53,7 +53,7 @@ class Presence:
         tries = 0
         while True:
             try:
-                self._progress.holds = self._startup.begin()
+                self._startup.begin()
             except DatabaseError as error:
                 reason = self._startup.why(error)
                 waited = time.monotonic() - began

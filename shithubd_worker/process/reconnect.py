@@ -12,7 +12,7 @@ from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.session import DatabaseError, explained
 from shithubd_worker.errors import DatabaseUnavailable
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.telemetry import logs
 from shithubd_worker.turn.exchange import Exchange

@@ -16,7 +16,7 @@ from shithubd_worker.host.signals import Alarm, Stop
 from shithubd_worker.model import Finished, Lease
 from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.patience import Patience
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.registry import Kind
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import STAND_DOWN_SECONDS

@@ -9,8 +9,8 @@ from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.errors import Unsettled
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.process.patience import Patience
-from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.reconnect import Reconnect
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.timing import LOCKED_AGAIN_SECONDS
 from shithubd_worker.turn.exchange import Exchange

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shithubd_worker.host.signals import Alarm, SelfPipe, Stop
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 
 
 def stop_asked(stop: Stop, bell: SelfPipe) -> None:

@@ -11,7 +11,8 @@ from shithubd_worker.database.session import DatabaseError, explained, in_one_li
 from shithubd_worker.database.sqlstates import LOCKED
 from shithubd_worker.errors import DatabaseUnavailable, ShithubdError
 from shithubd_worker.host.identity import is_dead
-from shithubd_worker.model import Hold, Identity
+from shithubd_worker.model import Identity
+from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.telemetry import logs
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Startup:
         kinds: Sequence[str],
         queue: QueueSession,
         control: ControlSession,
+        heartbeat: Heartbeat,
         listen: Callable[[], None],
         *,
         woken: bool,
@@ -35,16 +37,17 @@ class Startup:
         self._kinds = kinds
         self._queue = queue
         self._control = control
+        self._heartbeat = heartbeat
         self._listen = listen
         self._woken = woken
 
-    def begin(self) -> list[Hold]:
-        """All of it, once. The drains that cover this worker. Raises what psycopg raises, and ShithubdError."""
+    def begin(self) -> None:
+        """All of it, once. Raises what psycopg raises, and ShithubdError."""
         self._queue.check()
         self._control.register(self.identity, self._kinds)
         self._listen()
         self._take_back()
-        drains = self._control.beat(self.identity.id, "idle", None, None, None) or []
+        drains = self._heartbeat.first()
         pauses = self._queue.kind_holds()
         wakes, open_to_all = not self._woken or self._queue.wakes, self._queue.open_to_all
         for hold in (*drains, *pauses):
@@ -56,7 +59,6 @@ class Startup:
             )
         if not wakes:
             log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
-        return drains
 
     def why(self, error: DatabaseError) -> ShithubdError:
         """Why it failed. The connections are dropped."""

@@ -16,13 +16,23 @@ from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, SelfPipe, Stop
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.control import Control
+from shithubd_worker.process.duties.asking import Asking
+from shithubd_worker.process.duties.clock_look import ClockLook
+from shithubd_worker.process.duties.ending import Ending
+from shithubd_worker.process.duties.enforcing import Enforcing
+from shithubd_worker.process.duties.hearing import Hearing
+from shithubd_worker.process.duties.heartbeat import Heartbeat
+from shithubd_worker.process.duties.outage import Outage
+from shithubd_worker.process.duties.reloading import Reloading
+from shithubd_worker.process.duties.renewal import Renewal
+from shithubd_worker.process.duties.supervision import Supervision
 from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.loop import Loop
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.presence import Presence
-from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.reconnect import Reconnect
 from shithubd_worker.process.runner import Runner
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.shutdown import Shutdown
 from shithubd_worker.process.signals import alarm_rang, stop_asked
 from shithubd_worker.process.sleep import Sleep
@@ -32,6 +42,7 @@ from shithubd_worker.telemetry import logs
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import CONTROL_ANSWER_SECONDS, HANDLER_ANSWER_SECONDS, MAIN_ANSWER_SECONDS
 from shithubd_worker.turn.exchange import Exchange
+from shithubd_worker.turn.relief import Relief
 from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
@@ -45,7 +56,7 @@ if TYPE_CHECKING:
     from shithubd_worker.settings.config import Config
 
 
-def worker(
+def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     config: Config,
     kinds: Sequence[Kind],
     connect: Callable[[str, float | None, bool], Connect],
@@ -138,26 +149,42 @@ def worker(
         wake_control=ears.wake,
         metrics=metrics,
     )
-    control = Control(
-        beat=beat,
-        clock=clock,
-        identity=identity,
-        kinds=names,
-        shortest_lease=min(timeouts.values(), default=300.0),
-        progress=progress,
-        stop=stop,
-        ears=ears,
-        wake_main=bell.wake,
-        reload=live.reload,
-        systemd=systemd,
-        dead_man=dead_man,
-        lethal=process_state.lethal,
-        metrics=metrics,
-        tray=tray,
-        settler=settler,
-        strays=lambda: exchange.strays,
+    # What goes on while a handler runs: the duties have their turn in this order, and so have the questions to the
+    # database. Its clock and the lease come before what may wait for somebody's lock.
+    relief = Relief(beat, identity.id, tray, settler)
+    heartbeat = Heartbeat(beat, identity, names, progress, stop, settler)
+    outage, supervision = Outage(beat, progress, bell.wake, metrics), Supervision(systemd, progress, stop)
+    duties = (
+        Hearing(
+            ears,
+            stop,
+            reload=Reloading(live.reload, systemd, supervision, bell.wake),
+            wake_main=bell.wake,
+            beat_now=heartbeat.hurry,
+        ),
+        Enforcing(
+            progress,
+            stop,
+            dead_man,
+            lethal=process_state.lethal,
+            end=Ending(beat, identity.id, relief, strays=lambda: exchange.strays, metrics=metrics, systemd=systemd),
+        ),
+        Asking(
+            beat,
+            progress,
+            outage,
+            ClockLook(beat, clock, bell.wake),
+            Renewal(beat, progress, clock, outage, dead_man, metrics),
+            relief,
+            heartbeat,
+        ),
+        supervision,
     )
-    startup = Startup(identity, names, queue, beat, listen, woken=not config.poll_only)
+    control = Control(
+        beat, ears, progress, tray, settler, shortest_lease=min(timeouts.values(), default=300.0), duties=duties
+    )
+
+    startup = Startup(identity, names, queue, beat, heartbeat, listen, woken=not config.poll_only)
     presence = Presence(startup, beat, progress, stop, sleep, systemd, metrics, hang_up)
     loop = Loop(exchange, runner, sleep, patience, shutdown, live, progress, stop, (beat, ledger))
     metrics.watch(lambda: progress.state(stop), progress.running, progress.is_up)

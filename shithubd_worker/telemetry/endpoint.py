@@ -50,7 +50,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 def serve(
-    metrics: Metrics, queue: Collector, state: Callable[[], str], host: str, port: int, *, chosen: bool
+    metrics: Metrics, queue: Collector, state: Callable[[], WorkerState], host: str, port: int, *, chosen: bool
 ) -> tuple[str, int]:
     """Serve /metrics, /healthz and /readyz from a thread of their own; returns the address that was bound.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -154,9 +155,11 @@ _FINE = frozenset({How.OK, How.RELEASED})
 
 
 class _Crowd:
-    """Counts the lines of the second, and what was left out of it."""
+    """Counts the lines of the second, and what was left out of it. For both threads: under a lock, for a count that is
+    read and then written would lose what the other thread counts in between. No line is written under it."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._second = 0
         self._lines = 0
         self._left_out: Counter[tuple[str, How]] = Counter()
@@ -165,29 +168,37 @@ class _Crowd:
         """Those that have a line of their own: what didn't end well, and the others as long as there is room in this
         second; after that they are counted."""
         second = int(time.monotonic())
-        if second != self._second:
-            self.flush()
-            self._second, self._lines = second, 0
-        room = max(0, FINE_LINES_PER_SECOND - self._lines)
         well = {key: count for key, count in ended.items() if key[1] in _FINE}
-        self._lines += sum(well.values())
+        before: Counter[tuple[str, How]] = Counter()
         own: list[Finished] = []
-        if room or len(well) < len(ended):
-            for each in finished:
-                if each.outcome.how not in _FINE:
-                    own.append(each)
-                elif room:
-                    own.append(each)
-                    room -= 1
-                    well[each.lease.kind, each.outcome.how] -= 1
-        self._left_out.update(well)
+        with self._lock:
+            if second != self._second:
+                before, self._left_out = self._left_out, before
+                self._second, self._lines = second, 0
+            room = max(0, FINE_LINES_PER_SECOND - self._lines)
+            self._lines += sum(well.values())
+            if room or len(well) < len(ended):
+                for each in finished:
+                    if each.outcome.how not in _FINE:
+                        own.append(each)
+                    elif room:
+                        own.append(each)
+                        room -= 1
+                        well[each.lease.kind, each.outcome.how] -= 1
+            self._left_out.update(well)
+        _report_left_out(before)
         return own
 
     def flush(self) -> None:
         """Report what was left out, if anything."""
-        left_out, self._left_out = self._left_out, Counter()  # at once: both threads write here
-        for (kind, how), count in sorted((+left_out).items()):
-            log.info("%s: %d more jobs %s within a second", kind, count, how, extra={"kind": kind, "outcome": str(how)})
+        with self._lock:
+            left_out, self._left_out = self._left_out, Counter()
+        _report_left_out(left_out)
+
+
+def _report_left_out(left_out: Counter[tuple[str, How]]) -> None:
+    for (kind, how), count in sorted((+left_out).items()):
+        log.info("%s: %d more jobs %s within a second", kind, count, how, extra={"kind": kind, "outcome": str(how)})
 
 
 _crowd = _Crowd()

@@ -104,7 +104,7 @@ class Metrics:
 
     def watch(
         self,
-        state: Callable[[], str],
+        state: Callable[[], WorkerState],
         running: Callable[[], tuple[str, float] | None],
         database_up: Callable[[], bool],
     ) -> None:
@@ -121,7 +121,7 @@ class Metrics:
             now = running()
             return time.time() - now[1] if now is not None and now[0] == kind else 0.0
 
-        def is_in(name: str) -> float:
+        def is_in(name: WorkerState) -> float:
             return float(state() == name)
 
         for name in WorkerState:

@@ -8,8 +8,8 @@ from enum import Enum
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.selection import Selection
-from shithubd_worker.turn.settling import Settler
-from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.settling import Settler, told_apart
+from shithubd_worker.turn.tray import Ahead, Tray
 from shithubd_worker.turn.upkeep import Upkeep
 from shithubd_worker.turn.wire import Answer, Wire
 
@@ -59,7 +59,8 @@ class Exchange:
     @property
     def strays(self) -> list[str]:
         """The tokens of lease queries whose answers were not read."""
-        return self._upkeep.strays + ([self._tray.ahead[0]] if self._tray.ahead else [])
+        # In this order, for the control thread: `give_up` moves a token from the one place to the other.
+        return self._tray.unanswered + self._upkeep.strays
 
     def turn(self) -> Next:
         """One turn, the one that was sent ahead or a new one: its leases are on the tray then. The next is sent if that
@@ -84,10 +85,10 @@ class Exchange:
     def give_up(self) -> None:
         """Nobody will answer the turn that was sent: its settles are in doubt, its leases are to be given back."""
         turn = self._wire.forget()
-        self._tray.ahead = None
         if turn is not None:
             self._tray.doubtful.extend(turn.settles.finished)
             self._upkeep.lost_answer(turn.token)
+        self._tray.ahead = None
 
     def database_is_back(self) -> None:
         """It was away: what is known of it may not be true any more."""
@@ -111,15 +112,16 @@ class Exchange:
         again = self._selection.learn(answer)
         for kind, job, why in answer.refused:
             self._settler.refused(kind, job, "to lease it", why)
-        settled = self._settler.answered(self._queue, answer.turn.settles.finished, answer.lost)
+        settled, late = told_apart(answer.turn.settles.finished, answer.lost)
         try:
+            self._settler.record_lost(self._queue, late)
             if ahead:
                 self._settler.resolve(self._queue)
                 self._upkeep.do_what_is_due(idle=not self._tray.leased)
                 if self._worth_sending_ahead(answer):
                     self._send()
         finally:
-            self._settler.report(settled)
+            self._settler.report(settled, late)
             self._metrics.leased(answer.leases, answer.received_at - asked_at)
         return again
 
@@ -129,7 +131,7 @@ class Exchange:
             self._tray.doubtful.extend(self._tray.take_finished())
             self._settler.resolve(self._queue)
         turn = self._selection.turn(self._tray.take_settles())
-        self._tray.ahead = (turn.token, turn.sent_at)
+        self._tray.ahead = Ahead(turn.token, turn.sent_at)
         try:
             self._wire.send(turn)
         except BaseException:

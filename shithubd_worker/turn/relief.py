@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.model import NOT_STARTED, Finished
-from shithubd_worker.timing import AHEAD_ANSWERED_SECONDS, GIVE_BACK_AFTER_SECONDS, STRAYS_AGAIN_SECONDS
+from shithubd_worker.model import Finished
+from shithubd_worker.timing import (
+    AHEAD_ANSWERED_SECONDS,
+    GIVE_BACK_AFTER_SECONDS,
+    SETTLE_AFTER_SECONDS,
+    STRAYS_AGAIN_SECONDS,
+)
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
 
@@ -28,8 +34,13 @@ class Relief:
         self._settler = settler
         self._strays_at = 0.0
 
-    def relieve(self, now: float, *, slow: bool) -> None:
-        """Settle and give back what is due. `slow`: a handler keeps the main thread from it."""
+    def tick(self, now: float, attempt: Attempt | None) -> None:
+        """Settle and give back what is due, if the handler that runs keeps the main thread from it."""
+        slow = attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS
+        if not (slow or self._settler.waiting):
+            return
+        # Said before anything is taken, and taken back when the database has it: who finds the tray empty, and then
+        # this unset, finds in the database what was here.
         self._tray.relieving = True
         try:
             if slow:
@@ -38,30 +49,34 @@ class Relief:
         finally:
             self._tray.relieving = False
 
-    def settle_finished(self) -> None:
-        """What the main thread has no turn to settle."""
+    def put_down(self, last: Finished | None) -> None:
+        """The process ends: settle all that is finished, with `last`, and give back what has not started."""
+        if last is not None:
+            self._tray.finished.append(last)
+        self._give_back()
+        self._settle_finished()
+
+    def _settle_finished(self) -> None:
         if finished := self._tray.take_finished():
             self._settler.settle(self._beat, finished)
 
-    def give_back(self) -> None:
-        """All that has not started."""
-        given_back = [Finished(lease, NOT_STARTED, "none", 0.0) for lease in self._tray.take_leased()]
-        self._tray.given_back += len(given_back)
-        self._tray.finished.extend(given_back)
+    def _give_back(self) -> None:
+        leases = self._tray.take_leased()
+        self._tray.given_back += len(leases)
+        self._tray.give_back(leases)
 
     def _empty_tray(self, now: float) -> None:
         tray = self._tray
         leased_at = tray.leased_at()
         if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
-            self.give_back()
-        self.settle_finished()
+            self._give_back()
+        self._settle_finished()
         ahead = tray.ahead
-        if ahead is None or ahead is tray.ahead_given_back:
+        if ahead is None or ahead.given_back:
             return
-        if now - ahead[1] >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
+        if now - ahead.sent_at >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
             # Nothing found: it may not have been committed yet, so look again, for a while.
             self._strays_at = now + STRAYS_AGAIN_SECONDS
-            found = self._beat.release_strays(self._worker, ahead[0])
+            found = self._beat.release_strays(self._worker, ahead.token)
             tray.given_back += len(found)
-            if found or now - ahead[1] >= AHEAD_ANSWERED_SECONDS:
-                tray.ahead_given_back = ahead
+            ahead.given_back = bool(found) or now - ahead.sent_at >= AHEAD_ANSWERED_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from shithubd_worker.database.session import DatabaseError, in_one_line, lost, meaning
@@ -28,8 +28,8 @@ MOST_PUT_OFF = 1000
 LONGEST_ERROR = 8192  # characters
 MOST_NAMED = 10  # jobs in a line of the log
 
-
-_Told = Callable[[Finished], Finished | None]
+# What an earlier try to settle a job came to, whose lease is gone. None if there was none, or it came too late.
+_Earlier = Callable[[Finished], Finished | None]
 
 
 class _PutOff(NamedTuple):
@@ -74,22 +74,28 @@ class Settler:
         named = [str(each.lease.id) for each in left[:MOST_NAMED]] + ["..."] * (len(left) > MOST_NAMED)
         return f"{len(left)} job(s) ended ({', '.join(named)})"
 
-    def answered(self, session: Session, finished: Sequence[Finished], gone: set[int]) -> Sequence[Finished]:
-        """What each came to, now that the database has answered: somebody else had ended the leases of `gone` (ids)."""
-        if not gone:
-            return finished
-        # One that never started, and that somebody else gave back as well, is nobody's loss.
-        finished = [each for each in finished if each.seconds > 0 or each.lease.id not in gone]
-        for each in [each for each in finished if each.lease.id in gone]:
-            self._record_lost(session, each)
+    def report(self, settled: Sequence[Finished], late: Sequence[Finished] = ()) -> None:
+        """Count and log what is settled, and what came too late for that. Asks nothing of the database, so that it may
+        work on something else."""
+        for each in late:
             self._metrics.fenced(each.lease.kind)
-        return [_lost(each) if each.lease.id in gone else each for each in finished]
-
-    def report(self, settled: Sequence[Finished]) -> None:
-        """Count and log what is settled. Asks nothing of the database, so that it may work on something else."""
-        ended = Counter([(each.lease.kind, each.outcome.how) for each in settled])
+        over = [*settled, *map(_lost, late)] if late else settled
+        ended = Counter([(each.lease.kind, each.outcome.how) for each in over])
         self._metrics.processed(ended)
-        logs.report(settled, ended)
+        logs.report(over, ended)
+
+    def record_lost(self, session: Session, late: Sequence[Finished]) -> None:
+        """Write into the history what came too late. What can't be written is logged, and isn't tried again. Raises
+        what psycopg raises if the connection is lost."""
+        for number, each in enumerate(late):
+            try:
+                record_lost(session, self._leased_by, each)
+            except DatabaseError as error:
+                for unwritten in late[number:] if lost(error) else [each]:
+                    why = in_one_line(error)
+                    log.warning("job %d: its lost lease is not in the history: %s", unwritten.lease.id, why)
+                if lost(error):
+                    raise
 
     def refused(self, kind: str, job: int, what: str, why: str) -> None:
         """Count and log that the database refuses what is asked for one job alone."""
@@ -110,12 +116,11 @@ class Settler:
         if self._put_off:
             doubtful += self._take_put_off(at_last=at_last)
         if doubtful:
-            self._settle(session, doubtful, lambda each: self._told(session, each))
+            self._settle(session, doubtful, lambda each: _fate(session, each))
 
-    def _settle(self, session: Settling, finished: Sequence[Finished], told: _Told) -> None:
-        """All in one, and if the database refuses that, one by one. `told` is asked of those whose lease is gone what
-        an earlier try came to: None if there was none, or it came too late."""
-        left = deque(finished)
+    def _settle(self, session: Settling, finished: Sequence[Finished], earlier: _Earlier) -> None:
+        """All in one, and if the database refuses that, one by one."""
+        left = deque(finished)  # of which nothing is known yet
         try:
             try:
                 gone, locked = session.settle(finished)
@@ -126,20 +131,19 @@ class Settler:
                     make_days(session)
                 until = time.monotonic() + ONE_BY_ONE_SECONDS
                 while left and time.monotonic() < until:
-                    self._settle_alone(session, left[0], told)
-                    left.popleft()
+                    self._settle_first(session, left, earlier)
             else:
-                self._settled(session, [each for each in finished if each.lease.id not in locked], gone, told)
                 left.clear()
                 for each in finished:
                     if each.lease.id in locked:
                         self._later(each, LOCKED_AGAIN_SECONDS)
+                self._answered(session, [each for each in finished if each.lease.id not in locked], gone, earlier)
         finally:
             self._tray.doubtful.extend(left)
 
-    def _settle_alone(self, session: Settling, each: Finished, told: _Told) -> None:
+    def _settle_first(self, session: Settling, left: deque[Finished], earlier: _Earlier) -> None:
         """One job: as it ended, or else as failed, with the reason, or else later."""
-        asked = each
+        each = asked = left[0]
         while True:
             try:
                 gone, locked = session.settle([asked])
@@ -148,27 +152,39 @@ class Settler:
                 if means in (Meaning.LOST, Meaning.SHORT):
                     raise
                 if means is Meaning.PASSING or no_day(error):
-                    self._later(each, SETTLE_AGAIN_SECONDS)
+                    self._later(left.popleft(), SETTLE_AGAIN_SECONDS)
                     return
                 self.refused(each.lease.kind, each.lease.id, f"to settle it as {asked.outcome.how}", why)
                 if asked.outcome.how in (How.FAILED, How.POISON):
-                    self._later(each, SETTLE_AGAIN_SECONDS, may_pass=False)
+                    self._later(left.popleft(), SETTLE_AGAIN_SECONDS, may_pass=False)
                     return
                 asked = each._replace(outcome=_failed(each.outcome, why))
             else:
+                left.popleft()
                 if locked:
                     self._later(each, LOCKED_AGAIN_SECONDS)
                 else:
-                    self._settled(session, [asked], gone, told)
+                    self._answered(session, [asked], gone, earlier)
                 return
 
-    def _settled(self, session: Session, finished: Sequence[Finished], gone: set[int], told: _Told) -> None:
+    def _answered(self, session: Session, finished: Sequence[Finished], gone: set[int], earlier: _Earlier) -> None:
+        """The leases are over; those of `gone` were before. Whatever goes wrong from here on, each job is reported
+        once, or is in doubt."""
         if self._unsettled:
             self._unsettled.difference_update([each.lease.id for each in finished])
-        heard = [told(each) if each.lease.id in gone else each for each in finished]
-        gone = {each.lease.id for each, known in zip(finished, heard, strict=True) if known is None}
-        known = [known or each for each, known in zip(finished, heard, strict=True)]
-        self.report(self.answered(session, known, gone))
+        self.report([each for each in finished if each.lease.id not in gone])
+        unclear = [each for each in finished if each.lease.id in gone]
+        if not unclear:
+            return
+        try:
+            heard = [earlier(each) for each in unclear]
+        except BaseException:
+            self._tray.doubtful.extend(unclear)
+            raise
+        unheard = {each.lease.id for each, known in zip(unclear, heard, strict=True) if known is None}
+        known, late = told_apart([known or each for each, known in zip(unclear, heard, strict=True)], unheard)
+        self.report(known, late)
+        self.record_lost(session, late)
 
     def _later(self, each: Finished, seconds: float, *, may_pass: bool = True) -> None:
         """Put off. If its lease ends before it could be settled, whoever sweeps sees to it, and the next try hears."""
@@ -198,23 +214,14 @@ class Settler:
                 self._put_off.append(each)
         return taken
 
-    def _told(self, session: Settling, each: Finished) -> Finished | None:
-        """What the first try came to, if it did; None if the lease was lost before it."""
-        if each.retention == "none":  # nobody wrote down what became of it; most likely that settle
-            return each
-        fate = session.fate(each.lease)
-        if fate in (*_OURS, each.outcome.how):
-            error = None if fate == How.OK else each.outcome.error
-            return each._replace(outcome=Outcome(How(fate), error, each.outcome.delay_seconds))
-        return None
 
-    def _record_lost(self, session: Session, each: Finished) -> None:
-        try:
-            record_lost(session, self._leased_by, each)
-        except DatabaseError as error:
-            if lost(error):
-                raise
-            log.warning("job %d: its lost lease is not in the history: %s", each.lease.id, in_one_line(error))
+def told_apart(finished: Sequence[Finished], gone: Collection[int]) -> tuple[Sequence[Finished], Sequence[Finished]]:
+    """What is settled, and what came too late: somebody else had ended the leases of `gone` (ids). One that never
+    started, and that somebody else gave back as well, is nobody's loss."""
+    if not gone:
+        return finished, ()
+    late = [each for each in finished if each.lease.id in gone and each.seconds > 0]
+    return [each for each in finished if each.lease.id not in gone], late
 
 
 def _pop(put_off: deque[_PutOff]) -> _PutOff | None:
@@ -222,6 +229,17 @@ def _pop(put_off: deque[_PutOff]) -> _PutOff | None:
         return put_off.popleft()
     except IndexError:  # the other thread had the last one
         return None
+
+
+def _fate(session: Settling, each: Finished) -> Finished | None:
+    """What the first try to settle it came to, if it did; None if the lease was lost before it."""
+    if each.retention == "none":  # nobody wrote down what became of it; most likely that settle
+        return each
+    fate = session.fate(each.lease)
+    if fate in (*_OURS, each.outcome.how):
+        error = None if fate == How.OK else each.outcome.error
+        return each._replace(outcome=Outcome(How(fate), error, each.outcome.delay_seconds))
+    return None
 
 
 def _failed(outcome: Outcome, why: str) -> Outcome:

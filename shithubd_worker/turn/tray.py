@@ -2,13 +2,15 @@
 
 The main thread takes the next job from the one end and puts what came of it on the other. While a handler turns slow
 the control thread takes the rest: it settles what is finished and gives back what is not started. Each job is taken by
-one of them only: a deque's popleft is atomic.
+one of them only: a deque's popleft is atomic. So nobody looks whether there is one and takes it then: he takes it, and
+hears by IndexError that the other one had it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from shithubd_worker.database.arrays import settle_arguments
@@ -29,6 +31,17 @@ class Settles(NamedTuple):
         return cls(finished, settle_arguments(finished))
 
 
+@dataclass(slots=True)
+class Ahead:
+    """A lease query that was sent ahead, until its answer is read."""
+
+    token: str
+    sent_at: float
+    # Written by the control thread alone. It gives back what has this token in the database: whichever query the main
+    # thread goes on to meanwhile has another, and is another of these.
+    given_back: bool = False
+
+
 class Tray:
     """See the module."""
 
@@ -38,10 +51,8 @@ class Tray:
         self._written: deque[Settles] = deque()  # of those some, written out for a query; one at most
         # Sent to the database and not answered: perhaps settled, perhaps not.
         self.doubtful: deque[Finished] = deque()
-        # The token of the lease that was sent ahead and when, until its answer is read.
-        self.ahead: tuple[str, float] | None = None
-        # The one of those that the control thread gave back; written by it alone.
-        self.ahead_given_back: tuple[str, float] | None = None
+        # Written by the main thread alone. The control thread reads it once, and goes by what it has read.
+        self.ahead: Ahead | None = None
         # Written by the control thread alone: leases that it gave back, ever; may it have some in hand just now?
         self.given_back = 0
         self.relieving = False
@@ -49,7 +60,14 @@ class Tray:
     @property
     def at_hand(self) -> bool:
         """Is there anything that a slow handler would keep from others?"""
-        return bool(self.leased or self.unsettled or (self.ahead and self.ahead is not self.ahead_given_back))
+        ahead = self.ahead
+        return bool(self.leased or self.unsettled or (ahead is not None and not ahead.given_back))
+
+    @property
+    def unanswered(self) -> list[str]:
+        """The token of the lease query that was sent ahead, if there is one."""
+        ahead = self.ahead
+        return [] if ahead is None else [ahead.token]
 
     @property
     def unsettled(self) -> bool:

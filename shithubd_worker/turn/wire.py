@@ -9,11 +9,12 @@ server would wait in the midst of its transaction.
 
 from __future__ import annotations
 
+import json
 import select
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
@@ -218,19 +219,21 @@ class Wire:
         values = rows.load_rows(0, leased.ntuples, tuple)
         if not values:  # held
             return answer
-        # The last row says when it was, by the database's clock; the jobs come before it.
-        _, _, _, answer.visited, deaf, took, _, answer.now = values[-1]
-        answer.deaf, answer.took = bool(deaf), took / 1e6
-        batch = Batch(turn.token, turn.sent_at, answer.now)
         kinds = [each.kind for each in turn.ranges]
-        for job, at, payload, attempt, max_attempts, crashes, priority, run_at in values[:-1]:
-            if job is not None:
-                answer.leases.append(
-                    Lease(job, kinds[at - 1], payload, attempt, max_attempts, crashes, priority, run_at, batch)
-                )
-            elif payload is None:
-                answer.walked.append((kinds[at - 1], priority))
-            else:
-                refused, _, why = payload.partition(" ")
-                answer.refused.append((kinds[at - 1], int(refused), why))
+        jobs = iter(values)
+        _learn(answer, kinds, json.loads(next(jobs)[2]))
+        batch = Batch(turn.token, turn.sent_at, answer.now)
+        for job, at, payload, attempt, max_attempts, crashes, priority, run_at in jobs:
+            answer.leases.append(
+                Lease(job, kinds[at - 1], payload, attempt, max_attempts, crashes, priority, run_at, batch)
+            )
         return answer
+
+
+def _learn(answer: Answer, kinds: Sequence[str], report: dict[str, Any]) -> None:
+    """What the first row of a lease's answer says of its looks (see lease_v1)."""
+    answer.now, answer.took = report["now_us"] / 1e6, report["took_us"] / 1e6
+    answer.visited, answer.deaf = report["visited"], report["deaf"]
+    answer.walked = [(kinds[at - 1], priority) for at, priority in report["walked"]]
+    if refused := report["refused"]:
+        answer.refused = [(kinds[refused["range"] - 1], refused["id"], refused["why"])]

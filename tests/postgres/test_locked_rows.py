@@ -6,7 +6,6 @@ It runs no second time, and whatever the worker has to do meanwhile goes on.
 from __future__ import annotations
 
 import json
-import time
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -14,13 +13,6 @@ import pytest
 from conftest import eventually
 from test_refusals import HANDLERS, WIDE, enqueue, gone, outcomes, states
 from test_returning import leased, locked, worker_row
-
-from shithubd_worker.database.connection import connector
-from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
-from shithubd_worker.telemetry.metrics import Metrics
-from shithubd_worker.turn.settling import MOST_PUT_OFF, Settler
-from shithubd_worker.turn.tray import Tray
 
 LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"
 
@@ -139,63 +131,6 @@ def test_what_a_handler_came_to_is_not_dropped_if_the_database_refuses_to_answer
     database.query("ALTER FUNCTION channel_v1() RENAME TO channel_v0")
     door.open()
     eventually(lambda: outcomes(database, job) == ["retry"])
-
-
-@pytest.fixture
-def settler(any_database):
-    """A settler, with a session of its own."""
-    queue = QueueSession(connector(any_database.url, "test"), "public", uuid4())
-    settler = Settler("here:1", Tray(), Metrics(["k"], "here:1"))
-    yield lambda finished: settler.settle(queue, finished), lambda: settler.resolve(queue, at_last=True)
-    queue.close()
-
-
-def finished(database, count):
-    """So many jobs of a worker's that are to be settled."""
-    jobs = leased(database, count, worker_row(database), expires="infinity")
-    tokens = dict(database.query("SELECT id, lease_token::text FROM jobs"))
-    batches = {job: Batch(tokens[job], time.monotonic(), 0.0) for job in jobs}
-    return [
-        Finished(Lease(job, "k", "{}", 1, None, 0, 0, 0.0, batches[job]), Outcome(How.OK), "7d", 1.0) for job in jobs
-    ]
-
-
-def test_locked_rows_are_passed_over_at_once_and_each_outcome_finds_its_job(any_database, settler):
-    settle, resolve = settler
-    hows = [Outcome(How.OK), Outcome(How.RETRY, "an error", 1000.0), Outcome(How.FAILED, "the end")]
-    each = [one._replace(outcome=hows[n % 3]) for n, one in enumerate(finished(any_database, 30))]
-    jobs = [one.lease.id for one in each]
-    with locked(any_database, LOCK, jobs[::2]):
-        settle(each)
-        assert any_database.query("SELECT id FROM jobs WHERE state = 'processing' ORDER BY id") == [
-            (job,) for job in jobs[::2]
-        ]
-        resolve()
-    resolve()
-    expected = {one.lease.id: [one.outcome.how] for one in each}
-    assert {job: outcomes(any_database, job) for job in jobs} == expected
-    errors = dict(any_database.query("SELECT id, error FROM job_history"))
-    assert errors == {one.lease.id: one.outcome.error for one in each}
-
-
-def test_a_lost_lease_names_its_worker_though_the_database_has_forgotten_that_worker(any_database, settler):
-    settle, _ = settler
-    (late,) = finished(any_database, 1)
-    any_database.query("DELETE FROM workers")
-    any_database.query("UPDATE jobs SET state = 'queued', leased_by = NULL, leased_at = NULL")
-    settle([late])
-    assert any_database.query("SELECT outcome, leased_by FROM job_history") == [("lease_lost", "here:1")]
-
-
-def test_an_outcome_that_is_dropped_is_logged(any_database, settler, caplog):
-    settle, resolve = settler
-    each = finished(any_database, MOST_PUT_OFF + 1)
-    with locked(any_database, LOCK, [one.lease.id for one in each]):
-        settle(each)
-    dropped = each[0].lease.id
-    assert [record.args[0] for record in caplog.records if "could not be written down" in record.msg] == [dropped]
-    resolve()
-    assert any_database.query("SELECT id FROM jobs") == [(dropped,)]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_the_digest_is_of_the_text_of_all_functions():
     assert len(digest) == 16
     assert int(digest, 16) >= 0
     assert schema.functions().count("CREATE OR REPLACE FUNCTION") == len(
-        list((shipped.SQL / "functions").glob("*.sql"))
+        list((shipped.SQL / "functions").rglob("*.sql"))
     )
 
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from types import SimpleNamespace
-
 import psycopg
 import pytest
 from conftest import eventually
-from servers import deaf_port
 from test_reconnects import cut_off  # noqa: F401 (a fixture)
 from test_refusals import HANDLERS, enqueue, gone, outcomes, refuse
 from test_returning import without_a_history
 
 from shithubd_worker import backoff
-from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import connector
-from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
-from shithubd_worker.host.signals import Stop
-from shithubd_worker.process.control import Control
-from shithubd_worker.process.progress import Progress
 
 OURS = "ALTER TABLE job_history ADD CONSTRAINT ours CHECK (outcome <> 'ok')"
 
@@ -122,57 +112,6 @@ def test_a_connection_that_can_not_listen_is_not_kept(any_database):
     heard = queue.connection.execute("SELECT pg_listening_channels()").fetchall()
     assert len(heard) == 1
     queue.close()
-
-
-def control_of(beat):
-    """A control thread that isn't started; and a list that grows when it calls the main thread."""
-    called = []
-    unused = dict.fromkeys(
-        ("ears", "reload", "systemd", "dead_man", "lethal", "metrics", "strays"), SimpleNamespace(wake=None)
-    )
-    made = Control(
-        beat=beat,
-        clock=Clock(lambda _: None),
-        identity=identify(),
-        kinds=[],
-        shortest_lease=60.0,
-        progress=Progress(),
-        stop=Stop(25.0),
-        tray=SimpleNamespace(at_hand=True),
-        settler=SimpleNamespace(waiting=False, unsettled=()),
-        wake_main=lambda: called.append(True),
-        **unused,
-    )
-    return made, called
-
-
-def test_what_is_refused_to_the_control_thread_is_asked_for_once_a_second(any_database, caplog):
-    beat = "uuid, text, bigint, text, double precision, bigint[]"
-    for name, arguments in (("statement_time_v1", ""), ("beat_v1", beat)):
-        any_database.query(f"ALTER FUNCTION {name}({arguments}) RENAME TO {name}_as_it_was")
-    beat = ControlSession(connector(any_database.url, "test"), "public")
-    control, _ = control_of(beat)
-    began = time.monotonic()
-    with caplog.at_level(logging.WARNING):
-        for tick in range(60):  # three seconds of its ticks while it watches the tray
-            control._speak_to_database(began + tick * 0.05)
-    told = [record.getMessage() for record in caplog.records]
-    assert {name: sum(name in each for each in told) for name in ("statement_time_v1", "beat_v1")} == {
-        "statement_time_v1": 3,
-        "beat_v1": 3,
-    }
-    beat.close()
-
-
-def test_a_control_thread_without_a_database_asks_for_it_at_each_try():
-    with deaf_port() as port:
-        control, called = control_of(
-            ControlSession(connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test"), "public")
-        )
-        for tries in range(1, 6):
-            control._speak_to_database(max(time.monotonic(), control._retry_at))
-            assert control._tries == tries
-        assert called == []
 
 
 def test_a_pause_counts_as_progress_and_ends_with_the_grace(cut_off, monkeypatch):  # noqa: F811

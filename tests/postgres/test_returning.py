@@ -12,6 +12,8 @@ from conftest import eventually
 from rows import add_worker
 from test_refusals import HANDLERS, enqueue, refuse, states
 
+from shithubd_worker.database import schema
+
 MOST = 9_223_372_036_854_775_807
 
 
@@ -102,11 +104,9 @@ def test_whoever_writes_the_history_makes_its_day_if_it_is_missing(any_database,
 
 def test_every_function_that_writes_the_history_is_tried_without_one():
     """Only the settle, which is repeated by its worker, writes there itself."""
-    from shithubd_worker.host import shipped
-
     writers = {
-        path.stem.partition("_")[2]
-        for path in (shipped.SQL / "functions").glob("*.sql")
+        path.stem
+        for path in schema.function_files()
         if re.search(r'INSERT INTO (:"schema"\.)?job_history\b', path.read_text())
     }
     assert writers == {"record_v1", "settle_v1"}

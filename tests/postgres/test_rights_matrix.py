@@ -41,7 +41,10 @@ def test_the_owner_has_all_and_owns_all(any_database: Database) -> None:
 
 
 def test_every_function_and_every_granted_name_is_one_of_the_schema(database: Database) -> None:
-    tables = {name for (name,) in database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    tables = {
+        name
+        for (name,) in database.query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+    }
     granted = {(grant.privilege == "EXECUTE", grant.object) for grant in rights.grants()}
     assert {name for function, name in granted if not function} <= tables
     assert {name for function, name in granted if function} == {*schema.function_names()} - {"jobs_enqueued_v1"}

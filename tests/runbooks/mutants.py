@@ -116,29 +116,31 @@ MUTANTS = (
     Mutant("it doesn't tell when it is ready", UNIT, "Type=notify\n", "Type=exec\n"),
     Mutant("nobody returns a dead worker's leases", UNIT, "ExecStopPost=-/usr/bin/shithubd-worker release-dead\n", ""),
     # What it does.
-    Mutant("the lease ignores holds of kinds", "sql/functions/10_lease_v1.sql", "v_held := held_kinds_v1();", ""),
+    Mutant("the lease ignores holds of kinds", "sql/functions/lease/lease_v1.sql", "v_held := held_kinds_v1();", ""),
     Mutant(
         "the lease ignores drains",
-        "sql/functions/10_lease_v1.sql",
+        "sql/functions/lease/lease_v1.sql",
         "IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN",
         "IF false THEN",
     ),
     Mutant(
         "the lease takes what is paused",
-        "sql/functions/10_lease_v1.sql",
+        "sql/functions/lease/lease_v1.sql",
         "j.state = 'queued'",
         "j.state IN ('queued', 'paused')",
     ),
-    Mutant("all kinds have one lease timeout", "sql/functions/10_lease_v1.sql", "secs => n.seconds", "secs => 300"),
-    Mutant("an expired lease stays", "sql/functions/21_sweep_v1.sql", "<= v_now\n", "<= '-infinity'\n"),
-    Mutant("a settle needs no token", "sql/functions/13_settle_v1.sql", "AND j.lease_token = e.token ", ""),
-    Mutant("a pause marks no rows", "sql/functions/45_mirror_pause_v1.sql", "v_ids, 'paused'", "v_ids, 'queued'"),
+    Mutant("all kinds have one lease timeout", "sql/functions/lease/lease_v1.sql", "secs => n.seconds", "secs => 300"),
+    Mutant("an expired lease stays", "sql/functions/recover/sweep_v1.sql", "<= v_now\n", "<= '-infinity'\n"),
+    Mutant("a settle needs no token", "sql/functions/settle/settle_v1.sql", "AND j.lease_token = e.token ", ""),
+    Mutant("a pause marks no rows", "sql/functions/pauses/mirror_pause_v1.sql", "v_ids, 'paused'", "v_ids, 'queued'"),
     Mutant(
-        "a release changes nothing", "sql/functions/50_release_job_v1.sql", "state = 'queued'", "state = 'processing'"
+        "a release changes nothing", "sql/functions/jobs/release_job_v1.sql", "state = 'queued'", "state = 'processing'"
     ),
-    Mutant("a retry leaves it failed", "sql/functions/51_retry_job_v1.sql", "state = 'queued'", "state = 'failed'"),
-    Mutant("a discard leaves no trace", "sql/functions/52_discard_job_v1.sql", "'discarded'", "'ok'"),
-    Mutant("a crash takes out nothing", "sql/functions/20_return_crashed_v1.sql", "o.crash >= 3 ", "o.crash >= 300 "),
+    Mutant("a retry leaves it failed", "sql/functions/jobs/retry_job_v1.sql", "state = 'queued'", "state = 'failed'"),
+    Mutant("a discard leaves no trace", "sql/functions/jobs/discard_job_v1.sql", "'discarded'", "'ok'"),
+    Mutant(
+        "a crash takes out nothing", "sql/functions/recover/return_crashed_v1.sql", "o.crash >= 3 ", "o.crash >= 300 "
+    ),
     Mutant("a timeout exits with 0", "shithubd_worker/errors.py", "EXIT_TIMEOUT = 4", "EXIT_TIMEOUT = 0"),
     Mutant("a refused login exits with 80", "shithubd_worker/errors.py", "EXIT_RIGHTS = 77", "EXIT_RIGHTS = 80"),
     Mutant("a stop waits for 60 s", "shithubd_worker/settings/config.py", "25.0", "60.0"),

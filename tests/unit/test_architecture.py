@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import shithubd_worker
+from shithubd_worker.database import schema
 from shithubd_worker.host import shipped
 
 PACKAGE = Path(shithubd_worker.__file__).parent
@@ -53,7 +55,7 @@ PURE = {
     "turn/frontier.py": {"collections", "math", "typing"},
     "turn/prefetch.py": {"collections", "math"},
     "turn/shares.py": set(),
-    "turn/tray.py": {"collections", "typing"},
+    "turn/tray.py": {"collections", "dataclasses", "typing"},
 }
 LIBRARIES = {
     "click": {"cli"},
@@ -227,7 +229,6 @@ def longer(files: Iterable[Path], than: int) -> set[str]:
 
 def test_no_file_is_too_long_to_read():
     assert longer(PACKAGE.rglob("*.py"), LONGEST_FILE) == {
-        "control.py",
         "holds.py",
     }
     assert longer(shipped.SQL.rglob("*.sql"), LONGEST_FILE) == set()
@@ -249,14 +250,14 @@ def test_nothing_is_made_of_too_many_things():
                     if isinstance(each, ast.FunctionDef) and each.name == "__init__":
                         taken[node.name] = len(each.args.args) + len(each.args.kwonlyargs) - 1
     assert {name for name, count in taken.items() if count > MOST_ARGUMENTS} == {
-        "Control",
         "Loop",
         "Presence",
         "Runner",
     }
 
 
-FUNCTION_FILES = sorted((shipped.SQL / "functions").glob("*.sql"))
+FUNCTION_FILES = schema.function_files()
+MOST_FUNCTIONS = 12  # in a folder of one subject
 
 
 def without_bodies(text: str) -> str:
@@ -266,11 +267,14 @@ def without_bodies(text: str) -> str:
 
 @pytest.mark.parametrize("path", FUNCTION_FILES, ids=lambda path: path.name)
 def test_a_file_defines_the_one_function_that_it_is_named_after(path):
-    number, _, name = path.stem.partition("_")
-    assert re.fullmatch(r"\d\d", number)
-    assert re.search(r"_v\d$", name)
+    assert re.fullmatch(r"[a-z_]+_v\d", path.stem)
     heads = re.findall(r"CREATE OR REPLACE FUNCTION (\w+)\s*\(", without_bodies(path.read_text()))
-    assert heads == [name]
+    assert heads == [path.stem]
+
+
+def test_every_function_stands_in_a_folder_of_a_few_with_the_same_subject():
+    assert {*(shipped.SQL / "functions").rglob("*.*")} == {*FUNCTION_FILES}
+    assert max(Counter(path.parent for path in FUNCTION_FILES).values()) <= MOST_FUNCTIONS
 
 
 @pytest.mark.parametrize("path", FUNCTION_FILES, ids=lambda path: path.name)
@@ -285,9 +289,14 @@ def test_every_function_says_what_it_does_before_it_does_it(path):
     assert re.match(r"-- \w[^\n]{15}", path.read_text())
 
 
+def test_the_functions_read_which_holds_stand_from_the_view_that_says_it():
+    saying = {path.name for path in shipped.SQL.rglob("*.sql") if re.search(r"until IS NULL", path.read_text())}
+    assert saying == {"0006_standing_holds.sql"}
+
+
 def test_every_call_of_a_function_from_python_finds_its_file():
     """A name of a function in Python that no file defines would be found only when it is called."""
-    defined = {path.stem.partition("_")[2] for path in FUNCTION_FILES}
+    defined = {path.stem for path in FUNCTION_FILES}
     called = {
         node.value
         for path in PACKAGE.rglob("*.py")

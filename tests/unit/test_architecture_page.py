@@ -48,7 +48,7 @@ def test_every_file_that_the_page_names_exists():
 
 
 def test_every_function_of_sql_that_the_page_names_exists():
-    functions = {re.sub(r"^\d+_", "", path.stem) for path in (SQL / "functions").rglob("*.sql")}
+    functions = {path.stem for path in (SQL / "functions").rglob("*.sql")}
     named = set(re.findall(r"\b[a-z_]+_v\d\b", PAGE))
     assert "lease_v1" in named
     assert named <= functions

@@ -14,8 +14,8 @@ import pytest
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.dead_man import DeadMan, Timer
 from shithubd_worker.model import Batch, How, Lease
-from shithubd_worker.process.progress import Progress
 from shithubd_worker.process.runner import Runner
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings.config import Config
 from shithubd_worker.timing import START_WITHIN_SECONDS

@@ -10,8 +10,10 @@ from unittest.mock import MagicMock
 import pytest
 
 from shithubd_worker.database.clock import Clock
-from shithubd_worker.process.control import Control
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.host.signals import Stop
+from shithubd_worker.process.duties.enforcing import Enforcing
+from shithubd_worker.process.duties.renewal import Renewal
+from shithubd_worker.process.shared import Progress
 
 
 class Lock:
@@ -46,42 +48,30 @@ def attempt(seconds):
     )
 
 
-def control(progress, dead_man):
-    words = (
-        "beat",
-        "identity",
-        "stop",
-        "ears",
-        "wake_main",
-        "reload",
-        "systemd",
-        "metrics",
-        "tray",
-        "settler",
-        "lethal",
-        "strays",
-    )
-    return Control(
-        **{word: MagicMock() for word in words},
-        clock=Clock(lambda _seconds: None),
-        kinds=[],
-        shortest_lease=60.0,
-        progress=progress,
-        dead_man=dead_man,
-    )
+def deadlines(progress, dead_man):
+    """Of a worker whose signals are as they should be."""
+    return Enforcing(progress, Stop(25.0), dead_man, lethal=lambda: False, end=MagicMock())
+
+
+def renewal(progress, dead_man):
+    """With a database that renews whatever it is asked for."""
+    clock = Clock(lambda _seconds: None)
+    return Renewal(MagicMock(), progress, clock, SimpleNamespace(lost_at=0.0), dead_man, MagicMock())
 
 
 @pytest.mark.parametrize("seen", [attempt(300.0), None], ids=["a run", "nothing"])
-@pytest.mark.parametrize("step", ["_keep_deadlines", "_renew"])
+@pytest.mark.parametrize("renews", [False, True])
 @pytest.mark.parametrize("gone_on", [False, True])
-def test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen(seen, step, gone_on):
+def test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen(seen, renews, gone_on):
     progress = Progress(attempt=seen)
     dead_man = MagicMock()
     dead_man.held.return_value = Lock(progress, attempt(5.0) if gone_on else seen)
-    asked = (time.monotonic(), seen) if step == "_renew" else (time.monotonic(),)
-    getattr(control(progress, dead_man), step)(*asked)
+    if renews:
+        renewal(progress, dead_man).tick(time.monotonic(), seen)
+    else:
+        deadlines(progress, dead_man).tick(time.monotonic())
     moved = dead_man.cover.called or dead_man.put_off.called or dead_man.stand_down.called
-    assert moved == (not gone_on and (seen is not None or step == "_keep_deadlines"))
+    assert moved == (not gone_on and (seen is not None or not renews))
 
 
 def test_the_control_thread_arms_nothing_for_a_run_that_has_not_begun():
@@ -91,5 +81,5 @@ def test_the_control_thread_arms_nothing_for_a_run_that_has_not_begun():
     progress = Progress(attempt=seen)
     dead_man = MagicMock()
     dead_man.held.return_value = Lock(progress, seen)
-    control(progress, dead_man)._keep_deadlines(time.monotonic())
+    deadlines(progress, dead_man).tick(time.monotonic())
     assert not dead_man.cover.called

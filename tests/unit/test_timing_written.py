@@ -29,6 +29,7 @@ from test_timing import (
 from shithubd_worker import backoff
 from shithubd_worker import timing as t
 from shithubd_worker.cli import deadline
+from shithubd_worker.turn import damping, frontier, prefetch
 
 
 def part(number: float, of: str) -> str:
@@ -118,6 +119,13 @@ SENTENCES = [
     (A, f"disk | pauses, {backoff.reconnect(1, 0.0):g} s to {PAUSE:.1f} s, and asks again"),
     (A, f"and pauses, {backoff.reconnect(1, 0.0):g} s to {PAUSE:.1f} s, longer each time in a row"),
     (A, f"is asked less and less often (up to {PAUSE:.1f} s)"),
+    (A, f"priority ended, {frontier.LOOK_BACK_SECONDS:g} s earlier"),
+    (A, f"A look from the start follows after a second, or {frontier.RESCAN_COST} times what the last one took"),
+    (A, f"A look counts for {frontier.MOST_COST_SECONDS:g} s at most"),
+    (A, f"not sooner than {frontier.HEARD_COST} times what the last one took, or a second"),
+    (A, f"in half of `--prefetch` ({CONFIG.prefetch:g} s), at most {prefetch.MOST_AT_ONCE}"),
+    (A, f"looks by itself every {damping.NAP_SECONDS:g} to {damping.LONGEST_NAP_SECONDS:g} s"),
+    (A, f"in vain ten times in {damping.WITHIN_SECONDS:g} s"),
     (A, f"| a lock, to look | {deadline.LOOK_SECONDS:g} s |"),
     (A, f"| a lock, to change something | {deadline.CHANGE_SECONDS:g} s |"),
     (A, f"| {deadline.ANSWER_SECONDS:g} s (`release-dead` {t.RELEASE_DEAD_SECONDS:g} s;"),

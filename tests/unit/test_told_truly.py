@@ -6,11 +6,11 @@ import itertools
 from unittest.mock import MagicMock
 
 import pytest
-from test_dead_man_race import attempt, control
+from test_dead_man_race import attempt, renewal
 
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import How
-from shithubd_worker.process.progress import Progress
+from shithubd_worker.process.shared import Progress
 from shithubd_worker.telemetry import metrics
 from shithubd_worker.telemetry.metrics import Metrics
 
@@ -41,10 +41,10 @@ def test_a_worker_that_is_refused_is_not_ready():
 def test_a_lease_that_the_main_thread_just_ended_is_not_counted_as_lost(shielded):
     running = attempt(60.0)
     running.shielded, running.asked_at, running.lease_deadline = shielded, None, 0.0
-    thread = control(Progress(attempt=running), MagicMock())
-    thread._beat.renew.return_value = False
-    thread._renew(1.0, running)
-    assert thread._metrics.renewed.called is not shielded
+    duty = renewal(Progress(attempt=running), MagicMock())
+    duty._beat.renew.return_value = False
+    duty.tick(1.0, running)
+    assert duty._metrics.renewed.called is not shielded
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
-from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.tray import Ahead, Tray
 
 
 def lease(number):
@@ -53,7 +53,7 @@ def test_whatever_a_slow_handler_would_keep_is_at_hand(what):
     elif what == "finished":
         tray.finished.append(finished(1))
     else:
-        tray.ahead = ("token", 0.0)
+        tray.ahead = Ahead("token", 0.0)
     assert tray.at_hand
 
 
@@ -110,10 +110,12 @@ def test_what_one_thread_puts_down_while_the_other_takes_is_taken_once():
 
 def test_a_lease_that_was_sent_ahead_and_given_back_keeps_nothing_from_others_but_the_next_one_does():
     tray = Tray()
-    tray.ahead = first = ("token", 0.0)
-    tray.ahead_given_back = first
+    tray.ahead = first = Ahead("token", 0.0)
+    first.given_back = True
     assert not tray.at_hand
-    tray.ahead = ("another token", 1.0)
+    tray.ahead = Ahead("another token", 1.0)
     assert tray.at_hand
+    assert tray.unanswered == ["another token"]
     tray.ahead = None
     assert not tray.at_hand
+    assert tray.unanswered == []

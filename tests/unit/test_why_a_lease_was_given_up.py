@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from test_answers_that_do_not_come import NOW, Scene
 
+from shithubd_worker.attempt.attempt import Attempt
+
 
 @pytest.mark.parametrize(
     ("unreachable", "why"), [(True, "the database is away"), (False, "the database didn't do it in time")]
@@ -14,3 +16,16 @@ def test_why_a_lease_could_not_be_renewed(unreachable, why):
     attempt.unreachable, attempt.asked_at = unreachable, NOW - attempt.kind.lease_timeout
     outcome = attempt.interrupted_outcome("lost", "")
     assert outcome.error == f"given up: the lease could not be renewed, {why}"
+
+
+def test_a_control_thread_that_is_answered_just_now_does_not_disturb_the_verdict():
+    """It takes back that it waits, while the main thread looks since when it does."""
+    asked = [NOW - 1000.0]
+
+    class Answered(Attempt):
+        __slots__ = ()
+        asked_at = property(lambda _attempt: asked.pop() if asked else None, lambda _attempt, _at: None)
+
+    scene = Scene("settle").attempt
+    scene.__class__ = Answered
+    assert scene.interrupted_outcome("lost", "").error.endswith("the database didn't do it in time")

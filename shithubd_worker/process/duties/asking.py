@@ -1,0 +1,88 @@
+"""What the control thread asks of the database: all that is due, one after the other."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from shithubd_worker.attempt.attempt import Attempt
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.session import DatabaseError, lost
+from shithubd_worker.process.duties.clock_look import ClockLook
+from shithubd_worker.process.duties.heartbeat import Heartbeat
+from shithubd_worker.process.duties.outage import Outage
+from shithubd_worker.process.duties.renewal import Renewal
+from shithubd_worker.process.shared import Progress
+from shithubd_worker.timing import ASK_AGAIN_SECONDS
+from shithubd_worker.turn.relief import Relief
+
+log = logging.getLogger(__name__)
+
+
+class Question(Protocol):
+    """Something that the control thread asks of the database, again and again."""
+
+    def tick(self, now: float, attempt: Attempt | None) -> None:
+        """Ask it, if it is due. Raises what psycopg raises. `attempt`: what runs now."""
+
+
+class Asking:
+    """The clock and the lease come before what may wait for somebody's lock."""
+
+    def __init__(
+        self,
+        beat: ControlSession,
+        progress: Progress,
+        outage: Outage,
+        clock_look: ClockLook,
+        renewal: Renewal,
+        relief: Relief,
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._beat = beat
+        self._progress = progress
+        self._outage = outage
+        self._questions: tuple[Question, ...] = (clock_look, renewal, relief, heartbeat)
+        self._renewal = renewal
+        self._heartbeat = heartbeat
+        self._again_at: dict[Question, float] = {}  # of what was refused: when to ask it again
+
+    def tick(self, now: float) -> None:
+        """Ask what is due, unless it is too early to look again for a database that is away.
+
+        The attempt is told before anything is asked that it waits for an answer: if its lease ends meanwhile, that
+        is no fault of its handler's.
+        """
+        attempt = self._progress.attempt
+        if attempt is not None and self._outage.lasts:
+            attempt.unreachable = True
+        if self._outage.waits(now):
+            return
+        if attempt is not None and attempt.asked_at is None:
+            attempt.asked_at = now
+        try:
+            self._beat.heed()
+            self._ask(now, attempt)
+        except DatabaseError as error:
+            self._outage.goes_on(error)
+            # There is something to ask, by which it shows that the database is back.
+            self._again_at.clear()
+            self._heartbeat.hurry()
+        else:
+            self._outage.is_over()
+            if attempt is not None and self._renewal not in self._again_at:
+                attempt.asked_at, attempt.unreachable = None, False
+
+    def _ask(self, now: float, attempt: Attempt | None) -> None:
+        """What is refused must not keep the others from their turn, and is asked again a little later."""
+        for question in self._questions:
+            if now < self._again_at.get(question, 0.0):
+                continue
+            self._again_at.pop(question, None)
+            try:
+                question.tick(now, attempt)
+            except DatabaseError as error:
+                if lost(error) or not self._beat.opened:
+                    raise
+                self._again_at[question] = now + ASK_AGAIN_SECONDS
+                log.warning("the database refuses the control thread: %s", self._beat.in_the_way(error))

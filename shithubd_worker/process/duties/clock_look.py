@@ -1,0 +1,26 @@
+"""A look at the database's clock, and at whether enqueues wake the main thread, while no turn brings either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shithubd_worker.attempt.attempt import Attempt
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.timing import CLOCK_LOOK_SECONDS
+
+
+class ClockLook:
+    """`clock` tells itself whether somebody has set it."""
+
+    def __init__(self, beat: ControlSession, clock: Clock, wake_main: Callable[[], None]) -> None:
+        self._beat = beat
+        self._clock = clock
+        self._wake_main = wake_main
+
+    def tick(self, now: float, _attempt: Attempt | None) -> None:
+        """Unless a turn has shown it lately."""
+        if now - self._clock.seen_at >= CLOCK_LOOK_SECONDS:
+            self._beat.look_at_clock(self._clock)
+            if not self._beat.wakes_come():
+                self._wake_main()  # it may sleep for long; the turn that follows finds the same

@@ -1,0 +1,90 @@
+"""The handler ignores its interrupt: settle for the main thread, and end the process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shithubd_worker.attempt.attempt import Attempt
+from shithubd_worker.attempt.raised import stands_at
+from shithubd_worker.database.control_session import FORCED, ControlSession
+from shithubd_worker.database.session import DatabaseError, in_one_line
+from shithubd_worker.errors import EXIT_FORCED
+from shithubd_worker.host.signals import end_process
+from shithubd_worker.host.systemd import Systemd
+from shithubd_worker.model import Finished, How
+from shithubd_worker.telemetry import logs
+from shithubd_worker.turn.relief import Relief
+
+if TYPE_CHECKING:
+    from shithubd_worker.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class Ending:
+    """`strays`: the tokens of the lease queries whose answers nobody will read."""
+
+    def __init__(
+        self,
+        beat: ControlSession,
+        worker: UUID,
+        relief: Relief,
+        *,
+        strays: Callable[[], list[str]],
+        metrics: Metrics,
+        systemd: Systemd,
+        end_process: Callable[[int], object] = end_process,
+    ) -> None:
+        self._beat = beat
+        self._worker = worker
+        self._relief = relief
+        self._strays = strays
+        self._metrics = metrics
+        self._systemd = systemd
+        self._end_process = end_process
+
+    def __call__(self, attempt: Attempt, code: int) -> None:
+        """With this exit code. What can't be settled stays leased, and the worker's row tells release-dead of it."""
+        why = attempt.why_end() or "stop"
+        log.critical(
+            "job %d (%s) ignores its interrupt (%s): ending this process",
+            attempt.lease.id,
+            attempt.kind.name,
+            why,
+            extra={"job_id": attempt.lease.id, "kind": attempt.kind.name, "event": logs.HANDLER_ENDED},
+        )
+        attempt.end_children()
+        try:
+            self._relief.put_down(None if why == "lost" else _ended(attempt, why))
+            if why != "lost":
+                self._beat.unregister(self._worker, self._strays())
+        except DatabaseError as error:
+            log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
+        else:
+            self._count(attempt, forced=code == EXIT_FORCED)
+        self._systemd.stopping()
+        self._end_process(code)
+
+    def _count(self, attempt: Attempt, *, forced: bool) -> None:
+        """What ends with this process, and no scrape will see."""
+        if attempt.lost:
+            self._metrics.processed({(attempt.kind.name, How.LEASE_LOST): 1})
+        ended = self._metrics.last_word()
+        if forced:
+            ended[attempt.kind.name, FORCED] = 1
+        try:
+            self._beat.count_ended(ended)
+        except DatabaseError as error:
+            log.warning("could not count what ended: %s", in_one_line(error))
+
+
+def _ended(attempt: Attempt, why: str) -> Finished:
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    outcome = attempt.interrupted_outcome(why, stands_at(main))
+    return Finished(attempt.lease, outcome, attempt.kind.retention, time.monotonic() - attempt.started_at)

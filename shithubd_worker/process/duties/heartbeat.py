@@ -1,0 +1,82 @@
+"""The beat: the sign of life of this worker, what it does, and by what it is held."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from shithubd_worker.attempt.attempt import Attempt
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.host.signals import Stop
+from shithubd_worker.model import Hold, Identity
+from shithubd_worker.process.shared import Progress
+from shithubd_worker.telemetry import logs
+from shithubd_worker.timing import BEAT_SECONDS, SHOWN_AFTER_SECONDS, TOLD_AGAIN_SECONDS
+from shithubd_worker.turn.settling import Settler
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Due every few seconds, and when what `status` should show has changed. That a worker went from one quick job to
+    the next is no news: it beats no more often, however many there are."""
+
+    def __init__(
+        self,
+        beat: ControlSession,
+        identity: Identity,
+        kinds: Sequence[str],
+        progress: Progress,
+        stop: Stop,
+        settler: Settler,
+    ) -> None:
+        self._beat = beat
+        self._identity = identity
+        self._kinds = kinds
+        self._progress = progress
+        self._stop = stop
+        self._settler = settler
+        self._beat_at = 0.0
+        self._shown: object = None
+
+    def first(self) -> list[Hold]:
+        """Of a worker that has just registered, by the main thread, before the control thread runs: what holds it."""
+        holds = self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
+        return holds
+
+    def hurry(self) -> None:
+        """Beat at the next tick."""
+        self._beat_at = 0.0
+
+    def tick(self, now: float, attempt: Attempt | None) -> None:
+        """Beat, if it is time."""
+        running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
+        state = self._progress.word(self._stop, answered=True)
+        token, unsettled = running.lease.token if running else None, self._settler.unsettled
+        shown = ("at work" if state in ("idle", "running") else state, token, unsettled)
+        if now - self._beat_at < (BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS):
+            return
+        holds = self._beat.beat(
+            self._identity.id,
+            state,
+            running.lease.id if running else None,
+            running.kind.name if running else None,
+            now - running.started_at if running else None,
+            unsettled,
+            otherwise=self._progress.holds,
+        )
+        if holds is None:
+            log.warning("this worker's row was gone: registering again")
+            self._beat.register(self._identity, self._kinds)
+            holds = []
+        if holds != self._progress.holds:
+            _tell(holds)
+        self._progress.holds = holds
+        self._beat_at, self._shown = now, shown
+
+
+def _tell(holds: Sequence[Hold]) -> None:
+    for hold in holds:
+        log.info("held: %s", hold, extra={"event": logs.HELD})
+    if not holds:
+        log.info("no longer held")

@@ -1,0 +1,45 @@
+"""Somebody has changed the configuration, and a SIGHUP says so."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from shithubd_worker.errors import ConfigError
+from shithubd_worker.host.systemd import Systemd
+from shithubd_worker.process.duties.supervision import Supervision
+
+log = logging.getLogger(__name__)
+
+
+class Reloading:
+    """`take_over` reads it again, and raises if it can't be had: then nothing has changed."""
+
+    def __init__(
+        self,
+        take_over: Callable[[], None],
+        systemd: Systemd,
+        supervision: Supervision,
+        wake_main: Callable[[], None],
+    ) -> None:
+        self._take_over = take_over
+        self._systemd = systemd
+        self._supervision = supervision
+        self._wake_main = wake_main
+
+    def __call__(self) -> None:
+        """Take it over, and tell systemd and the log what came of that."""
+        self._systemd.reloading()
+        refused = ""
+        try:
+            self._take_over()
+            self._wake_main()  # it may sleep for the old interval
+        except ConfigError as error:
+            refused = f"; not reloaded: {error.args[0]}"
+            log.error("not reloaded, all stays as it was: %s", "; ".join(error.args))  # noqa: TRY400 (its text is enough)
+        except Exception:  # whatever is wrong with a file, the job that runs must not end of it
+            refused = "; not reloaded: see the journal"
+            log.exception("not reloaded, all stays as it was")
+        self._supervision.refused = refused
+        self._systemd.ready(self._supervision.line(time.monotonic()))

@@ -1,0 +1,65 @@
+"""The lease of the running job: renewed in time, and given up at once if somebody else has it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from shithubd_worker.attempt.attempt import Attempt
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.host.dead_man import DeadMan
+from shithubd_worker.host.signals import ring_main
+from shithubd_worker.process.duties.outage import Outage
+from shithubd_worker.process.shared import Progress
+from shithubd_worker.timing import RENEW_AFTER
+
+if TYPE_CHECKING:
+    from shithubd_worker.telemetry.metrics import Metrics
+
+
+class Renewal:
+    """For whatever runs. Jobs at hand that haven't started are renewed by nobody."""
+
+    def __init__(
+        self,
+        beat: ControlSession,
+        progress: Progress,
+        clock: Clock,
+        outage: Outage,
+        dead_man: DeadMan,
+        metrics: Metrics,
+    ) -> None:
+        self._beat = beat
+        self._progress = progress
+        self._clock = clock
+        self._outage = outage
+        self._dead_man = dead_man
+        self._metrics = metrics
+
+    def tick(self, now: float, attempt: Attempt | None) -> None:
+        """Renew it if that is due."""
+        if attempt is None or attempt.over or attempt.lost or attempt.settled or not self._due(now, attempt):
+            return
+        timeout = attempt.kind.lease_timeout
+        sent_at = time.monotonic()
+        if self._beat.renew(attempt.lease, timeout):
+            self._metrics.renewed(ok=True)
+            attempt.lease_deadline = sent_at + timeout
+            # At once: a handler that holds the interpreter may not let this thread run again.
+            with self._dead_man.held():
+                if self._progress.attempt is attempt:
+                    self._dead_man.put_off(attempt.dead_man_at[0])
+        elif not attempt.over and not attempt.shielded:
+            # Not if the main thread is just committing the settle: then the lease is gone because it was ended.
+            attempt.lost = True
+            self._metrics.renewed(ok=False)
+            ring_main()
+
+    def _due(self, now: float, attempt: Attempt) -> bool:
+        """After a third of its time; at once if the database may have forgotten it, or believe that it is over."""
+        timeout = attempt.kind.lease_timeout
+        written_at = attempt.lease_deadline - timeout  # when the lease's end was, or a little before
+        # A database that crashed may have forgotten the lease: nobody waits for it to be on the disk.
+        doubted_at = max(self._clock.stepped_at, self._outage.lost_at, self._progress.found_at)
+        return now >= written_at + timeout * RENEW_AFTER or written_at < doubted_at

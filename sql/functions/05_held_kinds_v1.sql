@@ -1,7 +1,0 @@
--- The kinds that are paused now. Called by lease_v1 and start_v1 (behind the gate) and by whoever counts held jobs.
-CREATE OR REPLACE FUNCTION held_kinds_v1() RETURNS text[]
-LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
-AS $$
-BEGIN
-    RETURN ARRAY(SELECT target FROM holds WHERE scope = 'kind' AND (until IS NULL OR until > clock_timestamp()));
-END $$;

@@ -1,0 +1,211 @@
+-- queued → processing. Looks at ranges of the index jobs_queue, in the order in which the arrays list them: each is of
+-- one kind, its priorities p_low to p_high, from p_since (seconds since 1970) and p_after (an id) on. The worker remembers
+-- where its last scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
+-- snapshot. See shithubd_worker/turn/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
+-- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds. A worker that gets none, and
+-- is p_wakeable, is woken by the next enqueue (see shithubd_worker/turn/damping.py): from then on its session has lock 7304 shared,
+-- until a turn gives it jobs or finds it held (what ends a hold wakes all). One that only polls says null: its session is a
+-- pooler's, whose locks are none of ours. Jobs of p_skip are passed over. p_careful is for the turn after one that the database
+-- refused, with p_most 1: it finds out whether the one job that it would lease is the cause.
+--
+-- Returns no row if a hold covers the worker, or its row in workers is gone. Else the first row is a report, and each other row
+-- is a leased job. A job has the number of its range (from 1), which stands for its kind. Its content is its payload, or null
+-- unless that is certain to be short: so the answer fits the buffers of a socket that nobody reads, and no row's text can make
+-- the lease fail (see payloads_v1). The report has content alone, a JSON object:
+--   now_us   the database's clock at the look, in microseconds since 1970
+--   took_us  how many microseconds the looks took
+--   visited  how many of the ranges were looked at to their end
+--   deaf     p_wakeable was asked for, and can't be relied on
+--   walked   pairs of a range of several priorities and a priority, up to which it gave nothing: the next turn shall go on
+--            behind it, so that no turn takes long
+--   refused  null; or, if p_careful, the job that the database refuses to lease: its range and id, and why
+-- A column that tells the two apart, or columns of the report's own, would cost each job 0.1 to 0.2 microseconds; this costs a
+-- turn 2.
+--
+-- The gate: a lock of the table gate, taken by a statement of its own before the one that leases. Each statement here
+-- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold
+-- waits for those who have the gate now (barrier_v1), after which nobody can have missed it. In one statement the
+-- snapshot would be older than the lock. Called by the main thread of a worker, also ahead, while handlers run: its
+-- transaction, with the settle_v1 of the same turn if there is one, ends by itself, whoever reads the answer when.
+CREATE OR REPLACE FUNCTION lease_v1(
+    p_worker uuid, p_token uuid,
+    p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[], p_after bigint[],
+    p_seconds double precision[], p_most integer[], p_wakeable boolean DEFAULT true,
+    p_skip bigint[] DEFAULT '{}', p_careful boolean DEFAULT false
+) RETURNS TABLE (id bigint, "range" integer, content text, attempts integer, max_attempts integer, crashes integer,
+                 priority smallint, run_at double precision)
+LANGUAGE plpgsql SET search_path FROM CURRENT
+-- One plan for all backlogs, along jobs_queue: the planner's statistics of a queue are never up to date.
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
+SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now       timestamptz;
+    v_held      text[] := '{}';
+    v_leased_by text;
+    v_holds     boolean;
+    v_range     record;
+    v_most      integer;
+    v_share     double precision := 1;  -- of the window, not yet filled
+    v_found     bigint[];
+    v_alone     boolean[];
+    v_full      boolean := false;  -- there may be more in the last range
+    v_priority  smallint;
+    v_run_at    timestamptz;
+    v_took      double precision;
+    v_in_vain   integer := 0;  -- priorities that gave nothing, in ranges of several
+    v_walked    integer[] := '{}';
+    v_why       text;
+    v_refused   json;
+    v_ids       bigint[] := '{}';
+    v_ranges    integer[] := '{}';
+    v_expiries  timestamptz[] := '{}';
+    v_visited   integer := cardinality(p_kinds);
+    v_deaf      boolean := false;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'lease_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation')
+            USING HINT = 'Under a snapshot older than the gate a lease could slip past a hold.';
+    END IF;
+    IF pg_current_xact_id_if_assigned() IS NULL THEN
+        SET LOCAL synchronous_commit = off;  -- nothing is settled before it: a lease that a crash loses is leased again
+    END IF;
+    LOCK TABLE gate IN ROW SHARE MODE;
+
+    SELECT w.host || ':' || w.pid, EXISTS (SELECT FROM holds) INTO v_leased_by, v_holds FROM workers w WHERE w.id = p_worker;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF v_holds THEN
+        IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN
+            IF p_wakeable IS NOT NULL THEN
+                PERFORM pg_advisory_unlock_all();
+            END IF;
+            RETURN;
+        END IF;
+        v_held := held_kinds_v1();
+    END IF;
+    -- As the look below locks it: to wait for somebody's lock is no cost of looking, and what is due after it counts. Not before:
+    -- who is held waits for nobody, as while the operator who drained the fleet works on the table.
+    LOCK TABLE jobs IN ROW SHARE MODE;
+    v_now := clock_timestamp();
+
+    <<looks>>
+    FOR v_range IN
+        SELECT n.kind, n.high, n.most, n.at, first.priority, first.run_at,
+               CASE WHEN n.low = n.high THEN n.since ELSE '-infinity' END AS since, n.after,
+               v_now + make_interval(secs => n.seconds) AS expires
+          FROM (SELECT r.kind, r.low, r.high, to_timestamp(r.since) AS since, r.after, r.seconds, r.most, r.at
+                  FROM unnest(p_kinds, p_low, p_high, p_since, p_after, p_seconds, p_most) WITH ORDINALITY
+                       AS r (kind, low, high, since, after, seconds, most, at)
+                 WHERE r.kind <> ALL (v_held)) n,
+               LATERAL (SELECT j.priority, j.run_at FROM jobs j
+                         WHERE j.state = 'queued' AND j.kind = n.kind
+                           AND (j.priority, j.run_at, j.id) > (n.low, n.since, n.after)
+                           -- Of a range of several priorities the first, due or not: from there on, one by one.
+                           AND (j.priority, j.run_at) <= (n.high, CASE WHEN n.low = n.high THEN v_now ELSE 'infinity' END)
+                         ORDER BY j.priority, j.run_at, j.id LIMIT 1) first
+         ORDER BY n.at
+    LOOP
+        v_priority := v_range.priority;
+        v_run_at := v_range.run_at;
+        LOOP  -- through the priorities of the range; most are of one
+            IF v_run_at <= v_now THEN
+                v_visited := v_range.at - 1;
+                v_most := floor(v_range.most * v_share + 0.001);  -- it is a sum of fractions
+                EXIT looks WHEN v_most < 1;
+                SELECT array_agg(c.id), array_agg(c.alone) INTO v_found, v_alone
+                  FROM (SELECT j.id, j.alone OR j.crashes > 0 AS alone FROM jobs j
+                         WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority = v_priority
+                           AND (j.run_at, j.id) > (v_range.since, v_range.after) AND j.run_at <= v_now
+                           AND j.id <> ALL (p_skip)
+                         ORDER BY j.run_at, j.id
+                         LIMIT v_most
+                           FOR UPDATE SKIP LOCKED) c;
+                v_full := cardinality(v_alone) = v_most;
+                IF v_alone[1] THEN
+                    -- It crashed before, or was at hand when its worker died: if it kills its worker, it takes no
+                    -- other along.
+                    EXIT looks WHEN v_ids <> '{}';
+                    v_found := v_found[1:1];
+                    v_full := true;
+                ELSIF true = ANY (v_alone) THEN
+                    v_found := ARRAY(SELECT f.id FROM unnest(v_found, v_alone) f (id, alone) WHERE NOT f.alone);
+                END IF;
+                v_ids := v_ids || v_found;
+                v_ranges := v_ranges || array_fill(v_range.at::integer, ARRAY[coalesce(cardinality(v_found), 0)]);
+                v_expiries := v_expiries || array_fill(v_range.expires, ARRAY[coalesce(cardinality(v_found), 0)]);
+                v_share := v_share - coalesce(cardinality(v_found), 0)::double precision / v_range.most;
+                EXIT looks WHEN v_full;
+                v_visited := cardinality(p_kinds);
+            ELSE
+                v_found := NULL;
+            END IF;
+            EXIT WHEN v_priority = v_range.high;
+            v_in_vain := v_in_vain + (v_found IS NULL)::integer;
+            IF v_found IS NULL AND v_in_vain >= 200 THEN
+                v_walked := v_walked || ARRAY[[v_range.at::integer, v_priority]];
+                EXIT;
+            END IF;
+            SELECT j.priority, j.run_at INTO v_priority, v_run_at FROM jobs j
+             WHERE j.state = 'queued' AND j.kind = v_range.kind AND j.priority > v_priority AND j.priority <= v_range.high
+             ORDER BY j.priority, j.run_at, j.id LIMIT 1;
+            EXIT WHEN NOT FOUND;
+        END LOOP;
+    END LOOP;
+
+    v_took := date_part('epoch', clock_timestamp() - v_now) * 1000000;
+    IF p_careful AND v_ids <> '{}' THEN
+        v_why := lease_refused_v1(v_ids[1], p_worker, v_leased_by, p_token, v_expiries[1]);
+        IF v_why IS NOT NULL THEN
+            v_refused := json_build_object('range', v_ranges[1], 'id', v_ids[1], 'why', v_why);
+            v_ids := '{}';
+        END IF;
+    END IF;
+
+    IF v_ids = '{}' AND p_wakeable THEN
+        -- Once more with each turn that is empty; it gives back all at once. Never waits: an enqueue has it alone for an
+        -- instant (jobs_enqueued_v1), but one that was stopped in that instant must stop no worker, nor must somebody who
+        -- keeps it. Without it, an enqueue that comes when he has let go of it wakes nobody.
+        IF NOT pg_try_advisory_lock_shared(7304, schema_key_v1()) THEN
+            PERFORM pg_sleep(0.002);
+            v_deaf := NOT pg_try_advisory_lock_shared(7304, schema_key_v1());
+        END IF;
+        v_deaf := v_deaf OR NOT wakes_come_v1();
+    ELSIF p_wakeable IS NOT NULL THEN
+        PERFORM pg_advisory_unlock_all();
+    END IF;
+
+    content := json_build_object(
+        'now_us', (date_part('epoch', v_now) * 1000000)::bigint,
+        'took_us', least(greatest(v_took, 0), 5000000)::integer,  -- whatever the clock did meanwhile
+        'visited', v_visited, 'deaf', v_deaf, 'walked', v_walked, 'refused', v_refused);
+    RETURN NEXT;
+    IF v_ids <> '{}' THEN
+        RETURN QUERY
+        WITH leased AS (
+            UPDATE jobs j
+               SET state = 'processing', leased_by = v_leased_by, leased_at = v_now, worker_id = p_worker,
+                   lease_token = p_token, lease_expires_at = t.expires,
+                   attempts = least(j.attempts, 2147483646) + 1  -- an odd row must not overflow here
+              FROM unnest(v_ids, v_expiries, v_ranges) t (id, expires, "range")
+             WHERE j.id = t.id
+            RETURNING j.id, t."range",
+                      -- What takes so little space in the table, as it is, can't be long as text; only numbers can, which have
+                      -- an exponent (1e100000 takes 10 bytes): of those 16 MB a row are made at most, and left out below.
+                      CASE WHEN pg_column_size(j.payload) <= 2048 AND pg_column_compression(j.payload) IS NULL
+                                AND NOT p_careful THEN j.payload END AS payload,
+                      j.attempts, j.max_attempts,
+                      CASE WHEN j.alone THEN greatest(j.crashes, 1) ELSE j.crashes END AS crashes,
+                      j.priority, date_part('epoch', j.run_at) AS run_at
+        ), written AS (
+            SELECT l.*, CASE WHEN sum(pg_column_size(l.payload)) OVER (ROWS UNBOUNDED PRECEDING) <= 32768
+                             THEN l.payload::text END AS written
+              FROM leased l
+        )
+        SELECT id, "range", CASE WHEN octet_length(written) <= 2 * pg_column_size(payload) THEN written END,
+               attempts, max_attempts, crashes, priority, run_at
+          FROM written;
+    END IF;
+END $$;

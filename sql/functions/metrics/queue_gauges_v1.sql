@@ -1,0 +1,29 @@
+-- What the metrics endpoint shows of the queue, in one answer: each kind as in kinds_v1, by the counts of queue_counts
+-- (how old they are: `age`, in seconds; null if nobody counted yet); and, of this moment, the paused kinds with the
+-- start of their pause, the holds by scope, the workers by state, the days of history ready, the version of the schema, and
+-- the dead rows of jobs that no vacuum has removed yet, as PostgreSQL's statistics have them; and, of all time, what
+-- ended with its worker, the kinds in the order of their first. Reads no job.
+CREATE OR REPLACE FUNCTION queue_gauges_v1() RETURNS jsonb
+LANGUAGE sql STABLE SET search_path FROM CURRENT
+AS $$
+    WITH counted AS MATERIALIZED (
+        SELECT q.counted_at, k.kinds FROM queue_counts q, counted_kinds_v1(q.counts) AS k (kinds)
+         WHERE q.counts IS NOT NULL AND k.kinds IS NOT NULL
+    )
+    SELECT jsonb_build_object(
+        'age', (SELECT seconds_since_v1(counted_at) FROM counted),
+        'counted_at', (SELECT date_part('epoch', readable_v1(counted_at)) FROM counted),
+        'kinds', coalesce((SELECT kinds FROM counted), '[]'),
+        'paused', (SELECT coalesce(jsonb_object_agg(target, date_part('epoch', readable_v1(created))), '{}')
+                     FROM standing_holds WHERE scope = 'kind'),
+        'holds', (SELECT coalesce(jsonb_object_agg(scope, n), '{}')
+                    FROM (SELECT scope, count(*) AS n FROM standing_holds GROUP BY scope) h),
+        'workers', (SELECT coalesce(jsonb_object_agg(state, n), '{}')
+                      FROM (SELECT CASE WHEN lives_v1(beat_at) THEN state
+                                        ELSE 'silent' END AS state, count(*) AS n
+                              FROM workers LEFT JOIN beats ON worker_id = workers.id GROUP BY 1) w),
+        'history_days', history_days_ready_v1(),
+        'schema', (SELECT version FROM worker_schema),
+        'dead_rows', pg_stat_get_dead_tuples('jobs'::regclass),
+        'returned', (SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY since, kind), '[]') FROM leases_returned r))
+$$;

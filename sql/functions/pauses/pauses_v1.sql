@@ -1,0 +1,6 @@
+-- The pauses that stand now, for a worker that starts under them and says so.
+CREATE OR REPLACE FUNCTION pauses_v1() RETURNS TABLE (kind text, reason text, actor text)
+LANGUAGE sql STABLE SET search_path FROM CURRENT
+AS $$
+    SELECT target, reason, actor FROM standing_holds WHERE scope = 'kind' ORDER BY target
+$$;

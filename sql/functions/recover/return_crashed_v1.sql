@@ -1,0 +1,44 @@
+-- processing → queued, or failed at the third crash, for jobs whose owner is gone. The attempts are given back. If the
+-- owner held a single job, the crash is counted: at once runnable after the first, 30 s later (± 20 %) after the second.
+-- If it held several (p_held: how many, for each job), nobody can say which of them was running: no crash is counted, but
+-- from now on each is leased alone, so that the culprit shows itself and takes no other along. Each is counted for the
+-- metrics (leases_returned). What was leased was due, and is so again if the clock was set back since. With p_refused, which
+-- says why the database refuses to queue them, they fail instead. Called by return_dead_v1, whose caller has locked the rows.
+CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL)
+RETURNS TABLE (id bigint, kind text, outcome text)
+LANGUAGE plpgsql SET search_path FROM CURRENT
+-- As in settle_v1: by the primary key, whatever the planner believes to know about a queue.
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_rows job_history[];
+BEGIN
+    WITH owned AS (
+        SELECT j AS job, j.*, h.held, least(greatest(j.crashes, 0), 1000000) + 1 AS crash
+          FROM unnest(p_ids, p_held) h (id, held), jobs j WHERE j.id = h.id AND j.state || '' = 'processing'
+    ), judged AS (
+        SELECT o.*, p_refused IS NOT NULL OR o.held = 1 AND o.crash >= 3 AS poison,
+               p_error || CASE WHEN o.held > 1 THEN format('; it held %s jobs, so each is leased alone now', o.held)
+                               ELSE '' END AS error
+          FROM owned o
+    ), returned AS (
+        UPDATE jobs j
+           SET state = CASE WHEN o.poison THEN 'failed' ELSE 'queued' END,
+               run_at = CASE WHEN o.held > 1 OR o.crash = 1 THEN least(j.run_at, clock_timestamp())
+                             ELSE clock_timestamp() + make_interval(secs => 30 * (0.8 + 0.4 * random())) END,
+               attempts = greatest(o.attempts, 1) - 1,
+               crashes = CASE WHEN o.held > 1 THEN j.crashes ELSE o.crash END,
+               alone = true,
+               last_error = CASE WHEN p_refused IS NOT NULL THEN format('the database refuses to queue it again (%s): ', p_refused)
+                                 WHEN o.poison THEN format('poison: crash number %s: ', o.crash) ELSE '' END || o.error,
+               leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
+          FROM judged o
+         WHERE j.id = o.id
+    )
+    SELECT array_agg(ended_v1(o.job, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.error, '7d'))
+      INTO v_rows FROM judged o;
+    PERFORM count_ended_v1(array_agg(r.kind), array_agg(r.outcome), array_agg(1::bigint)) FROM unnest(v_rows) r;
+    PERFORM record_v1(v_rows);
+    RETURN QUERY SELECT r.id, r.kind, r.outcome FROM unnest(v_rows) r;
+END $$;

@@ -1,0 +1,14 @@
+-- Writes down that a worker came back too late for its lease, so that a second run is explained. Changes no job.
+-- Called by either thread of a worker after a settle was refused. The worker says who it is: where a crash of the database forgot the
+-- lease, it may have forgotten the worker's row, too.
+CREATE OR REPLACE FUNCTION lost_v1(
+    p_leased_by text, p_id bigint, p_kind text, p_attempts integer, p_error text, p_retention text
+) RETURNS void
+LANGUAGE sql SET search_path FROM CURRENT
+AS $$
+    SELECT record_v1(ARRAY[ended_v1(
+               jsonb_populate_record(NULL::jobs, jsonb_build_object('id', p_id, 'kind', p_kind, 'attempts', p_attempts,
+                                                                    'leased_by', p_leased_by)),
+               'lease_lost', p_error, p_retention)])
+     WHERE p_retention <> 'none'
+$$;

@@ -1,0 +1,15 @@
+-- A worker's rows, at its start and again if it finds one of them gone. Called at a worker's start, later by its control
+-- thread.
+CREATE OR REPLACE FUNCTION register_v1(
+    p_id uuid, p_host text, p_pid integer, p_machine_id text, p_boot_id text, p_pid_namespace bigint,
+    p_start_ticks bigint, p_unit text, p_invocation_id text, p_version text, p_schema_version integer, p_kinds text[]
+) RETURNS void
+LANGUAGE sql SET search_path FROM CURRENT
+AS $$
+    INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, unit, invocation_id,
+                         version, schema_version, kinds)
+    VALUES (p_id, p_host, p_pid, p_machine_id, p_boot_id, p_pid_namespace, p_start_ticks, p_unit, p_invocation_id,
+            p_version, p_schema_version, p_kinds)
+    ON CONFLICT (id) DO NOTHING;
+    INSERT INTO beats (worker_id) VALUES (p_id) ON CONFLICT (worker_id) DO NOTHING
+$$;

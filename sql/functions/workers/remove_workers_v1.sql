@@ -1,0 +1,15 @@
+-- Takes away the rows of workers that are gone, unless they still hold a lease, and ends the drains that named them. Returns
+-- how many.
+CREATE OR REPLACE FUNCTION remove_workers_v1(p_workers uuid[]) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT
+AS $$
+DECLARE
+    v_count integer;
+BEGIN
+    DELETE FROM workers w
+     WHERE w.id = ANY (p_workers)
+       AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = w.id);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    PERFORM forget_drains_v1();
+    RETURN v_count;
+END $$;

@@ -1,0 +1,257 @@
+"""What becomes of a settle: all in one, one by one, later, in doubt, too late. Each job is counted and logged once."""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+import psycopg
+import pytest
+from test_refusals import outcomes, refuse, states
+from test_returning import leased, locked, worker_row
+
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.connection import connector
+from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.host.signals import Stop
+from shithubd_worker.model import NOT_STARTED, Batch, Finished, How, Lease, Outcome
+from shithubd_worker.telemetry.metrics import Metrics
+from shithubd_worker.turn.exchange import Exchange
+from shithubd_worker.turn.selection import Selection
+from shithubd_worker.turn.settling import MOST_PUT_OFF, Settler
+from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.upkeep import Upkeep
+from shithubd_worker.turn.wire import Wire
+
+LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"
+STEAL = "UPDATE jobs SET state = 'queued', leased_by = NULL, leased_at = NULL WHERE id = ANY (%s)"
+# Between the answer to a settle and the note that a lease was lost, the server ends the connection.
+CUT_OFF = """
+CREATE OR REPLACE FUNCTION lost_v1(
+    p_leased_by text, p_id bigint, p_kind text, p_attempts integer, p_error text, p_retention text
+) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); END $$
+"""
+RETRY, FAILED = Outcome(How.RETRY, "an error", 1000.0), Outcome(How.FAILED, "the end")
+
+
+class Settling:
+    """A settler, and all that it needs."""
+
+    def __init__(self, database):
+        self.queue = QueueSession(connector(database.url, "test"), "public", uuid4())
+        self.tray, self.metrics = Tray(), Metrics(["k"], "here:1")
+        self.settler = Settler("here:1", self.tray, self.metrics)
+
+    def settle(self, finished):
+        self.settler.settle(self.queue, finished)
+
+    def resolve(self):
+        self.settler.resolve(self.queue, at_last=True)
+
+    def turn(self, finished):
+        """The same by a turn of the main thread."""
+        self.tray.finished.extend(finished)
+        clock = Clock(lambda _seconds: None)
+        upkeep, wire = Upkeep(self.queue, clock, {"k": 60.0}, drop=False), Wire(self.queue, {"k": 60.0}, pooled=False)
+        selection = Selection(["k"], clock, 1, until_empty=False)
+        Exchange(wire, self.tray, selection, self.settler, upkeep, Stop(25.0), self.metrics).turn()
+
+    def counted(self, what="jobs_processed"):
+        """How often, by outcome (or by kind)."""
+        samples = [each for family in self.metrics.registry.collect() for each in family.samples]
+        found = [each for each in samples if each.name == f"shithub_worker_{what}_total" and each.value]
+        return {each.labels.get("outcome", "all"): each.value for each in found}
+
+
+@pytest.fixture
+def settling(any_database):
+    made = Settling(any_database)
+    yield made
+    made.queue.close()
+
+
+def finished(database, count, *outcomes, seconds=1.0, retention="7d"):
+    """So many jobs of a worker's that are to be settled; as these, in turn."""
+    jobs = leased(database, count, worker_row(database), expires="infinity")
+    tokens = dict(database.query("SELECT id, lease_token::text FROM jobs"))
+    return [
+        Finished(
+            Lease(job, "k", "{}", 1, None, 0, 0, 0.0, Batch(tokens[job], time.monotonic(), 0.0)),
+            outcomes[number % len(outcomes)] if outcomes else Outcome(How.OK),
+            retention,
+            seconds,
+        )
+        for number, job in enumerate(jobs)
+    ]
+
+
+def logged(caplog):
+    """How each job ended, by the log."""
+    return {record.job_id: record.outcome for record in caplog.records if hasattr(record, "outcome")}
+
+
+def test_all_are_settled_in_one(any_database, settling, caplog):
+    caplog.set_level("INFO")
+    each = finished(any_database, 6, Outcome(How.OK), RETRY, FAILED)
+    settling.settle(each)
+    assert {one.lease.id: outcomes(any_database, one.lease.id) for one in each} == {
+        one.lease.id: [one.outcome.how] for one in each
+    }
+    assert settling.counted() == {"ok": 2, "retry": 2, "failed": 2}
+    assert logged(caplog) == {one.lease.id: one.outcome.how for one in each}
+    assert not settling.settler.waiting
+
+
+def test_one_that_is_refused_fails_alone_and_the_others_are_settled_one_by_one(any_database, settling):
+    each = finished(any_database, 5)
+    refuse(any_database, f"was.id = {each[2].lease.id} AND dest = 'gone'")
+    settling.settle(each)
+    assert states(any_database, *(one.lease.id for one in each)) == {each[2].lease.id: "failed"}
+    assert "not this one" in any_database.value("SELECT last_error FROM jobs")
+    assert settling.counted() == {"ok": 4, "failed": 1}
+    assert settling.counted("refused_writes") == {"all": 1}
+
+
+def test_one_that_may_not_even_fail_is_put_off_and_counts_once_it_may(any_database, settling):
+    each = finished(any_database, 3)
+    refuse(any_database, f"was.id = {each[0].lease.id}")
+    settling.settle(each)
+    assert settling.counted() == {"ok": 2}
+    assert (settling.settler.waiting, settling.settler.may_pass, settling.settler.unsettled) == (True, False, ())
+    any_database.query("DROP TRIGGER application ON jobs")
+    settling.resolve()
+    assert settling.counted() == {"ok": 3}
+    assert not settling.settler.waiting
+
+
+def test_locked_rows_are_passed_over_at_once_and_each_outcome_finds_its_job(any_database, settling):
+    each = finished(any_database, 30, Outcome(How.OK), RETRY, FAILED)
+    jobs = [one.lease.id for one in each]
+    with locked(any_database, LOCK, jobs[::2]):
+        settling.settle(each)
+        assert any_database.query("SELECT id FROM jobs WHERE state = 'processing' ORDER BY id") == [
+            (job,) for job in jobs[::2]
+        ]
+        assert settling.settler.unsettled == tuple(jobs[::2])
+        settling.resolve()
+        assert settling.counted() == {"ok": 5, "retry": 5, "failed": 5}
+    settling.resolve()
+    assert settling.counted() == {"ok": 10, "retry": 10, "failed": 10}
+    assert settling.settler.unsettled == ()
+    expected = {one.lease.id: [one.outcome.how] for one in each}
+    assert {job: outcomes(any_database, job) for job in jobs} == expected
+    errors = dict(any_database.query("SELECT id, error FROM job_history"))
+    assert errors == {one.lease.id: one.outcome.error for one in each}
+
+
+def test_an_outcome_that_is_dropped_is_logged(any_database, settling, caplog):
+    each = finished(any_database, MOST_PUT_OFF + 1)
+    with locked(any_database, LOCK, [one.lease.id for one in each]):
+        settling.settle(each)
+    dropped = each[0].lease.id
+    assert [record.args[0] for record in caplog.records if "could not be written down" in record.msg] == [dropped]
+    settling.resolve()
+    assert any_database.query("SELECT id FROM jobs") == [(dropped,)]
+
+
+@pytest.mark.parametrize("retention", ["7d", "none"])
+def test_what_got_no_answer_counts_once_whether_the_first_try_settled_it_or_not(any_database, settling, retention):
+    each = finished(any_database, 6, Outcome(How.OK), RETRY, FAILED, retention=retention)
+    settling.queue.settle(each[:3])  # whose answer nobody reads
+    settling.tray.doubtful.extend(each)
+    settling.resolve()
+    assert settling.counted() == {"ok": 2, "retry": 2, "failed": 2}
+    assert settling.counted("fenced_writes") == {}
+    history = [] if retention == "none" else [("failed", 2), ("ok", 2), ("retry", 2)]
+    assert any_database.query("SELECT outcome, count(*) FROM job_history GROUP BY 1 ORDER BY 1") == history
+    assert not settling.settler.waiting
+
+
+def test_what_got_no_answer_and_was_leased_again_since_is_lost(any_database, settling):
+    (late,) = each = finished(any_database, 1)
+    any_database.query(STEAL, [late.lease.id])
+    settling.tray.doubtful.extend(each)
+    settling.resolve()
+    assert settling.counted() == {"lease_lost": 1}
+    assert outcomes(any_database, late.lease.id) == ["lease_lost"]
+
+
+def test_a_lost_lease_is_written_down_and_counted_and_the_others_are_settled(any_database, settling, caplog):
+    caplog.set_level("INFO")
+    each = finished(any_database, 3, RETRY)
+    late = each[1].lease.id
+    any_database.query(STEAL, [late])
+    settling.settle(each)
+    assert settling.counted() == {"retry": 2, "lease_lost": 1}
+    assert settling.counted("fenced_writes") == {"all": 1}
+    assert any_database.query("SELECT id, error FROM job_history WHERE outcome = 'lease_lost'") == [(late, "an error")]
+    assert logged(caplog) == {one.lease.id: "lease_lost" if one.lease.id == late else "retry" for one in each}
+    assert states(any_database, late) == {late: "queued"}
+
+
+def test_a_lost_lease_names_its_worker_though_the_database_has_forgotten_that_worker(any_database, settling):
+    (late,) = each = finished(any_database, 1)
+    any_database.query("DELETE FROM workers")
+    any_database.query(STEAL, [late.lease.id])
+    settling.settle(each)
+    assert any_database.query("SELECT outcome, leased_by FROM job_history") == [("lease_lost", "here:1")]
+
+
+def test_who_never_started_and_was_given_back_by_somebody_else_as_well_is_nobodys_loss(any_database, settling):
+    each = finished(any_database, 2, NOT_STARTED, seconds=0.0, retention="none")
+    any_database.query(STEAL, [each[0].lease.id])
+    settling.settle(each)
+    assert settling.counted() == {"released": 1}
+    assert settling.counted("fenced_writes") == {}
+
+
+@pytest.mark.parametrize("by", ["a settle", "a turn"])
+def test_a_connection_that_ends_before_a_lost_lease_is_written_down_costs_no_job_its_count_and_its_line(
+    any_database, settling, caplog, by
+):
+    """By either thread: what the database has answered is certain."""
+    caplog.set_level("INFO")
+    each = finished(any_database, 5, RETRY)
+    lost = [each[1].lease.id, each[3].lease.id]
+    any_database.query(STEAL, lost)
+    any_database.query(CUT_OFF)
+    with pytest.raises(psycopg.OperationalError):
+        (settling.settle if by == "a settle" else settling.turn)(each)
+    assert settling.counted() == {"retry": 3, "lease_lost": 2}
+    assert settling.counted("fenced_writes") == {"all": 2}
+    assert logged(caplog) == {one.lease.id: "lease_lost" if one.lease.id in lost else "retry" for one in each}
+    assert [record.args[0] for record in caplog.records if "not in the history" in record.msg] == lost
+    settling.resolve()
+    assert settling.counted() == {"retry": 3, "lease_lost": 2}
+
+
+def test_where_one_is_settled_after_the_other_each_is_counted_once_however_often_the_connection_ends(
+    any_database, settling, caplog
+):
+    each = finished(any_database, 5, RETRY)
+    any_database.query(STEAL, [each[1].lease.id, each[3].lease.id])
+    refuse(any_database, f"was.id = {each[4].lease.id} AND dest = 'queued'")
+    any_database.query(CUT_OFF)
+    with pytest.raises(psycopg.OperationalError):
+        settling.settle(each)
+    assert settling.counted() == {"retry": 1, "lease_lost": 1}
+    with pytest.raises(psycopg.OperationalError):
+        settling.resolve()
+    assert settling.counted() == {"retry": 2, "lease_lost": 2}
+    settling.resolve()
+    assert settling.counted() == {"retry": 2, "lease_lost": 2, "failed": 1}
+    assert settling.counted("fenced_writes") == {"all": 2}
+    assert not settling.settler.waiting
+
+
+def test_what_is_certain_counts_though_the_fate_of_another_can_not_be_asked(any_database, settling):
+    each = finished(any_database, 3, RETRY)
+    settling.queue.settle(each[1:2])  # whose answer nobody reads
+    settling.tray.doubtful.extend(each)
+    any_database.query("ALTER FUNCTION lease_fate_v1 RENAME TO lease_fate_v0")
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        settling.resolve()
+    assert settling.counted() == {"retry": 2}
+    any_database.query("ALTER FUNCTION lease_fate_v0 RENAME TO lease_fate_v1")
+    settling.resolve()
+    assert settling.counted() == {"retry": 3}
