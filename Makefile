@@ -19,7 +19,7 @@ SHARED := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --durations=15
 test: setup lint ## all tests
 	$(RUN)/python -m pytest $(SHARED)
 
-coverage: setup  ## the same with coverage of every process, which takes a third longer
+coverage: setup  ## the same with coverage of every process, which takes longer
 	$(RUN)/coverage erase
 	$(RUN)/python -m pytest $(SHARED) --cov --cov-report=term:skip-covered
 
