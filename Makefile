@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-quick test-long bench bench-quick dashboard rights settings host lint format units wheel deb clean help
+.PHONY: demo test coverage test-quick test-long bench bench-quick dashboard rights settings host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -13,12 +13,21 @@ help:            ## this list
 demo: $(STAMP)   ## the main job on a real repository, by itself, in under a minute
 	@$(RUN)/python scripts/demo.py
 
-test: setup lint ## all tests, with coverage
-	$(RUN)/coverage erase
-	$(RUN)/python -m pytest --numprocesses=3 --dist=loadgroup --cov --cov-report=term:skip-covered
+# Three processes share the tests, a file each: most tests wait for others most of the time. See tests/conftest.py.
+SHARED := --numprocesses=3 --dist=loadfile --no-loadscope-reorder --durations=15
 
-test-long: setup ## what takes longer: alerts' pages and loops, incidents, 20 minutes of torture on each server, mutants (2.5 hours)
-	$(RUN)/python -m pytest -m 'long or loop'
+test: setup lint ## all tests
+	$(RUN)/python -m pytest $(SHARED)
+
+coverage: setup  ## the same with coverage of every process, which takes longer
+	$(RUN)/coverage erase
+	$(RUN)/python -m pytest $(SHARED) --cov --cov-report=term:skip-covered
+
+SEED := $(or $(SEED),$(shell shuf --input-range=1-999999999 --head-count=1))
+test-long: setup ## what takes longer: alerts' pages and loops, incidents, 20 minutes of torture on each server, mutants (2.5 hours); with new random examples, or those of SEED=123
+	@echo "the random examples are those of make test-long SEED=$(SEED)"
+	SEED=$(SEED) $(RUN)/python -m pytest -m 'long or loop or torture or drawn or hypothesis' --hypothesis-seed=$(SEED)
+	@echo "the random examples were those of make test-long SEED=$(SEED)"
 	@echo "what the operator saw of each incident, and how long it took: build/incidents.md"
 	$(RUN)/python tests/runbooks/mutants.py
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nursery
 import psycopg
 import pytest
 from helpers_handlers import Bench
@@ -24,16 +25,19 @@ from hypothesis import HealthCheck, settings
 from poolers import PROGRAM, PgBouncer
 from psycopg.pq import ExecStatus
 from servers import Server, debian_bindir, embedded_bindir
+from waiting import PATIENCE, eventually
 from worker_host import booted, host, wheels  # noqa: F401 (fixtures)
 
 from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
 from shithubd_worker.settings.config import Config
 
-# The same examples in every run: a red run says something of the change, not of the dice.
-# Nor of the machine: drawing them may take its time.
+# The same examples in every run: a red run says something of the change, not of the dice. Only `make test-long` draws
+# others, by a seed that it prints. Nor does a run say something of the machine: drawing may take its time.
+SEED = os.environ.get("SEED")
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("steady")
+settings.register_profile("seeded", settings.get_profile("steady"), derandomize=False, print_blob=True)
+settings.load_profile("seeded" if SEED else "steady")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, nohup has them ignore SIGHUP, and so would
 # every process of theirs.
@@ -42,14 +46,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-PATIENCE = 300.0  # seconds; a limit for faults, never a measure
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Three processes share the tests (Makefile). What wants the booted host goes to one of them: it is booted once."""
-    for item in items:
-        if "wheels" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("host"))
+    """Several processes share the tests, a file each (Makefile). First come the files that take long: those that want a
+    booted host, of which each process boots one, and the torture."""
+    hosts = {item.path for item in items if "wheels" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in hosts, item.get_closest_marker("torture") is None))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -59,15 +61,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def eventually(condition: Callable[[], Any], what: str = "the condition", within: float = PATIENCE) -> Any:
-    """Wait until `condition()` is true, and return what it gave. Fails after `within` seconds."""
-    deadline = time.monotonic() + within
-    while True:
-        if found := condition():
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not come about within {within:.0f} s")
-        time.sleep(0.01)
+def dice(number: int) -> random.Random:
+    """A test's own dice."""
+    return random.Random(f"{SEED} {number}" if SEED else number)
 
 
 class Database:
@@ -116,15 +112,12 @@ class WorkerProcess:
 
     def __init__(self, database: Database, directory: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.log_path = directory / f"worker-{time.monotonic_ns()}.log"
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "shithubd_worker", "run", *arguments],
+        with self.log_path.open("wb") as log, open(os.devnull, "rb") as nothing:
+            self.process = nursery.Process(
+                ["run", *arguments],
                 env={**database.environment(), **(env or {})},
-                cwd=Path(__file__).parent,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                files=(nothing, log, log),
+                session=True,
             )
         self.pid = self.process.pid
 
@@ -190,6 +183,13 @@ def _server(bindir: Path) -> Iterator[Server]:
         schema.migrate(connection, "public", roles=True)
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobody_is_left() -> Iterator[None]:
+    """The nursery ends with the tests, and not with their process: so its coverage counts, too."""
+    yield
+    nursery.end()
 
 
 @pytest.fixture(scope="session")
@@ -333,16 +333,8 @@ def command(database: Database) -> Callable[..., subprocess.CompletedProcess[str
         input: str | None = None,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "shithubd_worker", *arguments],
-            env={**database.environment(), **(env or {})},
-            cwd=Path(__file__).parent,
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        environment = {**database.environment(), **(env or {})}
+        return nursery.run(arguments, env=environment, input=input or "", timeout=PATIENCE)
 
     return run
 

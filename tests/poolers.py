@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +20,8 @@ PROGRAM = Path("/usr/sbin/pgbouncer")
 
 
 class PgBouncer:
-    """One PgBouncer; `mode`: transaction, session or statement. `settings` are lines of pgbouncer.ini.
+    """One PgBouncer; `mode`: transaction, session or statement. `users` have passwords, if any. `settings` are lines of
+    pgbouncer.ini. `databases`: the server's by the pooler's name for them; by default all, by their own.
 
     Started as an unprivileged user, since it refuses root.
     """
@@ -31,18 +32,21 @@ class PgBouncer:
         *,
         mode: str = "transaction",
         pool: int = 1,
-        users: Sequence[str] = ("postgres",),
+        users: Mapping[str, str] | Sequence[str] = ("postgres",),
         settings: Sequence[str] = (),
+        databases: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="shw-pgb-"))
-        (self.directory / "users").write_text("".join(f'"{user}" ""\n' for user in users))
+        passwords = users if isinstance(users, Mapping) else dict.fromkeys(users, "")
+        (self.directory / "users").write_text("".join(f'"{name}" "{word}"\n' for name, word in passwords.items()))
+        names = {"*": ""} if databases is None else {name: f" dbname={its}" for name, its in databases.items()}
         lines = (
             "[databases]",
-            f"* = host=127.0.0.1 port={server.port}",
+            *(f"{name} = host=127.0.0.1 port={server.port}{its}" for name, its in names.items()),
             "[pgbouncer]",
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =",
-            f"auth_type = trust\nauth_file = {self.directory}/users",
+            f"auth_type = {'plain' if isinstance(users, Mapping) else 'trust'}\nauth_file = {self.directory}/users",
             f"pool_mode = {mode}\ndefault_pool_size = {pool}\nreserve_pool_size = 0",
             *settings,
         )

@@ -6,7 +6,7 @@ import os
 from bisect import bisect_left
 
 import pytest
-from conftest import eventually
+from conftest import dice, eventually
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations, Scope
@@ -22,6 +22,7 @@ def starts(path):
     return sorted(float(line.split()[1]) for line in path.read_text().splitlines())
 
 
+@pytest.mark.drawn
 @pytest.mark.timeout(900 + 10 * BARRIERS)
 def test_nothing_starts_behind_a_barrier_though_its_worker_stands_still_before_any_step(
     database, start_worker, tmp_path
@@ -31,8 +32,8 @@ def test_nothing_starts_behind_a_barrier_though_its_worker_stands_still_before_a
         "INSERT INTO jobs (kind, payload) SELECT 'stalls.marks', jsonb_build_object('path', %s::text)"
         " FROM generate_series(1, 200)"
     )
-    for seed in ("1", "2"):
-        start_worker(handlers="stalls:registry", env={"STALL_SEED": seed})
+    for number in (1, 2):
+        start_worker(handlers="stalls:registry", env={"STALL_SEED": str(dice(number).randrange(1_000_000))})
     operator = Operations(connector(database.url, "operator"), database.schema)
     windows = []
     database.query(feed, str(notes))

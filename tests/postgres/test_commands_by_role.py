@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import click
 import pytest
 from conftest import Database
-from test_returning import leased, worker_row
+from rows import add_worker
+from test_returning import leased
 
 from shithubd_worker import cli as program
 from shithubd_worker.cli import cli, needs
@@ -69,7 +70,7 @@ def typed(database: Database, name: str) -> list[str]:
     job = database.value("INSERT INTO jobs (kind) VALUES ('k') RETURNING id")
     text = COMMANDS[name][0]
     if "<leased>" in text:
-        leased(database, 1, worker_row(database))
+        leased(database, 1, add_worker(database, "here", invocation="abc"))
         database.query("UPDATE beats SET beat_at = '2000-01-01'")
         job = database.value("SELECT id FROM jobs WHERE state = 'processing'")
     return [*name.split(), *re.sub("<.*>", str(job), text).split()]

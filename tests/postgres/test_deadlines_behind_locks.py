@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import eventually
 from locked_tables import at_once, somebody
-from test_cli import add_job, add_worker
+from rows import add_job, add_worker
 
 from shithubd_worker.cli.deadline import CHANGE_SECONDS
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from uuid import uuid4
 
 import pytest
-from conftest import PATIENCE, eventually
+from conftest import PATIENCE, dice, eventually
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.schema import newest_version
@@ -254,11 +253,10 @@ def test_of_the_strangers_whose_owners_died_the_first_hundred_keep_their_names_a
     assert before["kind=other,outcome=crashed"] == 3 * 60 - 100
 
 
+@pytest.mark.drawn
 # What count_jobs_v1 says, and what it reads for that.
-
-
 def test_the_counts_are_those_of_the_table_itself(any_database):
-    chance = random.Random(1)
+    chance = dice(1)
     rows = []
     for _ in range(3000):
         state = chance.choice(STATES)

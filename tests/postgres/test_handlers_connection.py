@@ -140,6 +140,7 @@ def as_it_is(connection):
     return values, libpq, limits, maps, server
 
 
+@pytest.mark.drawn
 # On a slow machine a transaction block that an action left open may be collected when no answer is awaited any more.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_whatever_a_handler_did_the_next_finds_a_connection_as_new(any_database, ledger):

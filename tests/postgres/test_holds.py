@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from uuid import uuid4
@@ -10,7 +9,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 from bare import BareWorker
-from conftest import eventually
+from conftest import dice, eventually
+from rows import add_worker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
@@ -46,14 +46,7 @@ class Bare:
     """A worker without a process: its row and its queue, driven by hand."""
 
     def __init__(self, database, host="here", unit=None):
-        self.id = uuid4()
-        database.query(
-            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds, unit) VALUES (%s, %s, 1, 'm', 'b', 0, 0, 'v', 1, '{k}', %s)",
-            self.id,
-            host,
-            unit,
-        )
+        self.id = add_worker(database, host, unit=unit)
         self.worker = BareWorker(database.url, database.schema, self.id)
         self.queue = self.worker.queue
         self.kinds = make_kinds("k")
@@ -79,6 +72,7 @@ def hire(database):
         worker.close()
 
 
+@pytest.mark.drawn
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("races", [150, pytest.param(1000, marks=pytest.mark.long)])
 def test_nothing_starts_after_the_barrier_in_any_race(database, start_worker, operations, races):
@@ -89,7 +83,7 @@ def test_nothing_starts_after_the_barrier_in_any_race(database, start_worker, op
         "INSERT INTO jobs (kind) SELECT k FROM generate_series(1, 200), unnest(ARRAY['test.marks', 'test.other']) k"
         " WHERE (SELECT count(*) FROM (SELECT FROM jobs WHERE state = 'queued' LIMIT 500) q) < 500"
     )
-    chance = random.Random(1)
+    chance = dice(1)
     windows = []
     with database.connect() as feeder:
         for race in range(races):

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from conftest import eventually
 from locked_tables import somebody
-from test_cli import add_job
+from rows import add_job
 
 from shithubd_worker.cli import deadline
 from shithubd_worker.cli.common import Shared

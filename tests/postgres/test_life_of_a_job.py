@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from rows import add_worker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
@@ -71,13 +73,8 @@ class Life(RuleBasedStateMachine):
             self.hire()
 
     def hire(self):
-        worker = uuid4()
-        self.connection.execute(
-            "WITH w AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds) VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, %s) RETURNING id)"
-            " INSERT INTO beats (worker_id, beat_at) SELECT id, now() + interval '1 year' FROM w",
-            (worker, list(KINDS)),
-        )
+        ahead = datetime.now(UTC) + timedelta(days=365)
+        worker = add_worker(self.database, "h", kinds=KINDS, beat_at=ahead)
         self.workers[worker] = BareWorker(self.url, "public", worker, "life")
 
     def teardown(self):
@@ -314,15 +311,15 @@ class Life(RuleBasedStateMachine):
         assert not {"crashed", "poison"} & {how for _, how in died}
 
 
+@pytest.mark.drawn
 def test_the_life_of_a_job(any_database):
-    Life.url = any_database.url
+    Life.database, Life.url = any_database, any_database.url
     run_state_machine_as_test(
         Life,
         settings=settings(
             max_examples=40,
             stateful_step_count=40,
             deadline=None,
-            derandomize=True,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )
@@ -369,17 +366,11 @@ leased = st.sampled_from(
 @pytest.fixture
 def odd(database):
     """A worker that knows all kinds of the odd rows, and a connection."""
-    worker = uuid4()
     registry = Registry()
     for name in ("a", "good", "ü" * 200, "x y", "%s", "'; --"):
         registry.handler(name)(lambda job: None)
-    worker = BareWorker(database.url, "public", worker, "odd")
+    worker = BareWorker(database.url, "public", add_worker(database, "h", kinds=()), "odd")
     with database.connect() as connection:
-        connection.execute(
-            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds) VALUES (%s, 'h', 1, 'm', 'b', 0, 0, 'v', 1, '{}')",
-            (worker.id,),
-        )
         yield connection, worker, list(registry.values())
     worker.close()
 
@@ -387,7 +378,6 @@ def odd(database):
 @settings(
     max_examples=150,
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(changes=columns, state=leased)

@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 from conftest import eventually
+from rows import add_worker
 from test_refusals import HANDLERS, WIDE, enqueue, gone, outcomes, states
-from test_returning import leased, locked, worker_row
+from test_returning import leased, locked
 
 LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"
 
@@ -115,7 +116,7 @@ def test_a_worker_that_must_go_before_leaves_the_job_leased_and_says_so(database
 
 
 def test_who_leaves_gives_back_what_never_started_and_nothing_that_ran(any_database):
-    owner = worker_row(any_database)
+    owner = add_worker(any_database, "here", invocation="abc")
     ran, stray = leased(any_database, 2, owner, expires="infinity")
     token = any_database.value("SELECT lease_token FROM jobs WHERE id = %s", stray)
     any_database.query("SELECT unregister_v1(%s, ARRAY[%s])", owner, token)
@@ -137,7 +138,7 @@ def test_what_a_handler_came_to_is_not_dropped_if_the_database_refuses_to_answer
     ("beat", "taken"), [("clock_timestamp()", False), ("clock_timestamp() - interval '11 s'", True)]
 )
 def test_no_sweep_takes_what_a_worker_that_beats_has_finished(any_database, beat, taken):
-    owner = worker_row(any_database)
+    owner = add_worker(any_database, "here", invocation="abc")
     finished, running = leased(any_database, 2, owner)
     any_database.query("SELECT beat_v1(%s, 'idle', NULL, NULL, NULL, ARRAY[%s::bigint])", owner, finished)
     any_database.query(f"UPDATE beats SET beat_at = {beat}")
@@ -179,7 +180,7 @@ def test_a_transaction_of_the_handlers_waits_for_no_lock_until_its_lease_is_over
 
 
 def test_strays_are_given_back_but_for_those_that_somebody_has_locked(any_database):
-    owner = worker_row(any_database)
+    owner = add_worker(any_database, "here", invocation="abc")
     jobs = leased(any_database, 3, owner, expires="infinity")
     any_database.query("UPDATE jobs SET lease_token = %s", owner)
     with locked(any_database, LOCK, jobs[:1]):

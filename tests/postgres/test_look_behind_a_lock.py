@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from conftest import eventually
-from test_returning import worker_row
+from rows import add_worker
 
 LEASE = (
     "SELECT id, content::jsonb FROM lease_v1(%s, gen_random_uuid(), '{k}', '{0}', '{0}', '{-infinity}', '{0}', '{60}',"
@@ -15,7 +15,7 @@ LEASE = (
 
 def test_a_lease_that_waited_for_a_lock_of_the_queue_looks_by_the_clock_of_its_end(any_database):
     """From then on it measures, too: 200 times as long no look at everything follows (turn/frontier.py)."""
-    worker = worker_row(any_database)
+    worker = add_worker(any_database, "here", invocation="abc")
     waits = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND query LIKE '%lease_v1(%' AND wait_event_type = 'Lock'"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from uuid import uuid4
 
 import pytest
 from bare import Turns
 from conftest import eventually
+from rows import add_worker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.queue_session import QueueSession
@@ -19,13 +19,8 @@ class Walker(Turns):
     """The turns of a worker without a process, and how many ranges the last one had."""
 
     def __init__(self, database):
-        worker = uuid4()
-        database.query(
-            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds) VALUES (%s, 'here', 1, 'm', 'b', 0, 0, 'v', 1, '{k}')",
-            worker,
-        )
-        super().__init__(QueueSession(connector(database.url, "walker"), "public", worker), {"k": 60.0})
+        session = QueueSession(connector(database.url, "walker"), "public", add_worker(database, "here"))
+        super().__init__(session, {"k": 60.0})
         self.ranges = 0
 
     def send(self, finished=(), most=100):

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from bare import BareWorker
 from conftest import Database
+from rows import add_worker
 from servers import Server
-from test_returning import worker_row
 
 from shithubd_worker import cli as program
 from shithubd_worker.database import granting, rights, schema
@@ -110,7 +110,7 @@ def test_a_queue_of_another_owner_is_taken_over_and_its_workers_go_on(blank: Bla
     blank.migrate()
     blank.query("CREATE TABLE mine (id int); INSERT INTO jobs (kind) VALUES ('k')")
     assert owner(blank) == blank.login
-    worker = worker_row(blank)
+    worker = add_worker(blank, "here", invocation="abc")
     bare = BareWorker(blank.as_login, PUBLIC, worker)
     bare.queue.value("enqueues_notify_v1")
     applied = blank.migrate(by=blank.url, roles=True)
@@ -172,7 +172,7 @@ def test_a_migration_gives_up_where_a_transaction_stays_open_and_keeps_nobody_wa
 
 def test_a_worker_ends_no_hold_but_the_drain_of_one_that_is_gone(blank: Blank) -> None:
     blank.migrate(by=blank.url, roles=True)
-    living = worker_row(blank)
+    living = add_worker(blank, "here", invocation="abc")
     blank.query(f"SELECT drain_v1(); SELECT drain_v1('worker', '{living}')")
     blank.query("SELECT drain_v1('worker', '00000000-0000-0000-0000-000000000000')")
     with connector(blank.url, "test")() as connection:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from test_cli import add_worker, command, holds, nursery  # noqa: F401 (fixtures)
+from commands import exact_command  # noqa: F401 (fixtures)
+from rows import add_worker, holds
 
 from shithubd_worker.errors import EXIT_OK, EXIT_REFUSED
 
@@ -24,7 +25,7 @@ def fleet(database):
         (("--unit", "webhook.service"), "did you mean webhooks.service"),
     ],
 )
-def test_a_name_that_no_worker_has_is_refused_with_those_that_are_like_it(fleet, command, target, told):  # noqa: F811
+def test_a_name_that_no_worker_has_is_refused_with_those_that_are_like_it(fleet, command, target, told):
     err = command.refused("drain", *target, "--wait", "--timeout", "30", code=EXIT_REFUSED)
     assert told in err
     assert "To drain it all the same: --force" in err
@@ -34,14 +35,14 @@ def test_a_name_that_no_worker_has_is_refused_with_those_that_are_like_it(fleet,
     assert len(holds(fleet)) == 1
 
 
-def test_without_any_worker_it_says_so(database, command):  # noqa: F811
+def test_without_any_worker_it_says_so(database, command):
     assert "no host has a worker" in command.refused("drain", "--host", "web1", code=EXIT_REFUSED)
     command("drain", code=EXIT_OK)
     assert holds(database) == [("fleet", "", None)]
 
 
 @pytest.mark.parametrize("unit", ["forge@1", "forge@1.service"])
-def test_a_unit_without_its_ending_means_that_unit(fleet, command, unit):  # noqa: F811
+def test_a_unit_without_its_ending_means_that_unit(fleet, command, unit):
     command("drain", "--unit", unit)
     assert holds(fleet) == [("unit", "forge@1.service", None)]
     command("resume", "--unit", unit)

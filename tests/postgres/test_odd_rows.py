@@ -349,7 +349,6 @@ def profile(examples, phases=tuple(Phase)):
         phases=phases,
         max_examples=examples,
         deadline=None,
-        derandomize=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from conftest import eventually
+from rows import add_worker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations, Scope
@@ -86,24 +87,15 @@ def test_a_hold_until_infinity_is_one_without_an_end(any_database):
 
 def test_a_worker_whose_last_beat_lies_ahead_is_silent(any_database, operations):
     for beat_at in ("now", "tomorrow", "infinity", "-infinity", "1000-01-01 BC"):
-        any_database.query(
-            "WITH worker AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks,"
-            " version, schema_version, kinds) VALUES (gen_random_uuid(), 'h', 1, 'm', 'b', 0, 0, 'v', 1, '{k}')"
-            " RETURNING id) INSERT INTO beats (worker_id, beat_at) SELECT id, %s FROM worker",
-            beat_at,
-        )
+        add_worker(any_database, "h", beat_at=beat_at)
     assert sorted(worker["silent"] for worker in operations.workers()) == [False, True, True, True, True]
     assert [kind["workers"] for kind in operations.status()["kinds"]] == [1]
 
 
 def test_a_worker_starts_and_works_beside_the_oddest_rows(database, start_worker, command):
-    database.query(
-        "WITH worker AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-        " schema_version, kinds, started_at) SELECT gen_random_uuid(), 'h', 0, %s, 'b', 0, 0, 'v', 1, '{NULL}',"
-        " 'infinity' FROM generate_series(1, 2) RETURNING id)"
-        " INSERT INTO beats (worker_id, beat_at, job_since) SELECT id, 'infinity', 'infinity' FROM worker",
-        identify().machine_id,
-    )
+    odd = dict.fromkeys(("started_at", "beat_at", "job_since"), "infinity")
+    for _ in range(2):
+        add_worker(database, "h", 0, kinds=[None], machine=identify().machine_id, **odd)
     for moment in ("-infinity", "4714-11-24 00:00:00+00 BC", "infinity"):
         database.query(LEASE.replace("'k'", "'test.ok'"), moment)
         database.query("INSERT INTO jobs (kind, run_at, created_at) VALUES ('test.ok', %s, %s)", moment, moment)

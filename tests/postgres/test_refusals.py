@@ -6,10 +6,9 @@ That job alone fails, or waits; the worker and all other jobs go on.
 from __future__ import annotations
 
 import json
-import random
 
 import pytest
-from conftest import eventually
+from conftest import dice, eventually
 
 HANDLERS = "refusal_jobs:registry"
 # A batch as wide as it gets, so that many jobs share a turn.
@@ -188,10 +187,11 @@ def test_a_locked_job_is_waited_for_and_the_others_are_done(database, start_work
     assert worker.terminate() == 0
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_the_application_refuses_all_else_is_done(database, start_worker, seed):
     """A random choice of transitions is refused for some jobs. The others end as they would, and the worker lives."""
-    chance = random.Random(seed)
+    chance = dice(seed)
     expected, refused = {}, []
     for how, end in chance.choices(
         [("ok", "gone"), ("retry", "queued"), ("transaction", "gone"), ("not now", "queued")], k=60

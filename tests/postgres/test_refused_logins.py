@@ -6,13 +6,10 @@ from __future__ import annotations
 import ctypes.util
 import os
 import pwd
-import shutil
-import signal
 import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +18,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from conftest import Database, WorkerProcess, eventually
-from servers import Server, deaf_port, debian_bindir, free_port, system_user
+from poolers import PROGRAM, PgBouncer
+from servers import Server, deaf_port, debian_bindir
 
 from shithubd_worker.cli import needs
 from shithubd_worker.database import schema, session
@@ -269,47 +267,19 @@ def test_a_certificate_that_does_not_hold_is_no_database_that_is_away(tmp_path: 
             assert (code, "sslrootcert" in told) == (EXIT_CONFIG, True), told
 
 
-POOL = """
-[databases]
-ok = host=127.0.0.1 port={port} dbname=postgres
-nowhere = host=127.0.0.1 port={port} dbname=nowhere
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {own}
-unix_socket_dir =
-auth_type = plain
-auth_file = {directory}/users
-pool_mode = transaction
-default_pool_size = 1
-query_wait_timeout = 1
-logfile = {directory}/log
-"""
-
-
 @pytest.fixture(scope="module")
 def pooler(embedded_server: Server) -> Iterator[int]:
     """The port of Debian's PgBouncer, in front of a server that speaks English."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
+    if not PROGRAM.exists():
         pytest.skip("pgbouncer is missing (Debian: pgbouncer)")
-    directory = Path(tempfile.mkdtemp(prefix="shw-pool-"))  # which its user can reach
-    own = free_port()
-    (directory / "ini").write_text(POOL.format(port=embedded_server.port, own=own, directory=directory))
-    (directory / "users").write_text('"postgres" "right"\n"absent" "right"\n')
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        as_user = ["--user", system_user()]
-        for path in (directory, *directory.iterdir()):
-            shutil.chown(path, system_user())
-    with subprocess.Popen([program, "--quiet", *as_user, str(directory / "ini")]) as process:
-        try:
-            url = f"host=127.0.0.1 port={own} dbname=ok user=postgres password=right"
-            eventually(lambda: process.poll() is not None or _answers(url), "PgBouncer answers")
-            yield own
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-            shutil.rmtree(directory)
+    made = PgBouncer(
+        embedded_server,
+        users={"postgres": "right", "absent": "right"},
+        databases={"ok": "postgres", "nowhere": "nowhere"},
+        settings=["query_wait_timeout = 1"],
+    )
+    yield made.port
+    made.stop()
 
 
 def _answers(url: str) -> bool:

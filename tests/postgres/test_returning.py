@@ -5,32 +5,16 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
-from uuid import uuid4
 
 import psycopg
 import pytest
 from conftest import eventually
+from rows import add_worker
 from test_refusals import HANDLERS, enqueue, refuse, states
 
 from shithubd_worker.database import schema
 
 MOST = 9_223_372_036_854_775_807
-
-
-def worker_row(database, host="here", **columns):
-    """A worker that is gone; its id."""
-    number = uuid4()
-    database.query(
-        "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version, schema_version,"
-        " kinds, invocation_id) VALUES (%s, %s, 1, 'm', 'b', 0, 0, 'v', 1, '{k}', 'abc')",
-        number,
-        host,
-    )
-    database.query("INSERT INTO beats (worker_id) VALUES (%s)", number)
-    for name, value in columns.items():
-        table, key = ("beats", "worker_id") if name in ("beat_at", "job_since") else ("workers", "id")
-        database.query(f"UPDATE {table} SET {name} = %s WHERE {key} = %s", value, number)
-    return number
 
 
 def leased(database, count, worker, *, expires="2000-01-01"):
@@ -61,7 +45,7 @@ RELEASE = "SELECT * FROM release_worker_v1(%s, 'it is dead')"
 
 @pytest.mark.parametrize("how", [SWEEP, RELEASE])
 def test_one_of_many_that_may_not_be_queued_again_fails_and_the_others_return(any_database, how):
-    dead = worker_row(any_database)
+    dead = add_worker(any_database, "here", invocation="abc")
     jobs = leased(any_database, 300, dead)
     refuse(any_database, f"was.id = {jobs[77]} AND dest = 'queued'")
     returned = {job: outcome for job, _, outcome in any_database.query(how, dead)}
@@ -78,7 +62,7 @@ def test_one_of_many_that_may_not_be_queued_again_fails_and_the_others_return(an
 
 @pytest.mark.parametrize("how", [SWEEP, RELEASE])
 def test_one_that_may_not_be_touched_stays_and_the_others_return(any_database, how):
-    dead = worker_row(any_database)
+    dead = add_worker(any_database, "here", invocation="abc")
     jobs = leased(any_database, 20, dead)
     refuse(any_database, f"was.id = {jobs[7]}")
     assert len(any_database.query(how, dead)) == 19
@@ -90,7 +74,7 @@ def test_one_that_may_not_be_touched_stays_and_the_others_return(any_database, h
 
 
 def test_sums_at_their_end_stay_there(any_database):
-    dead = worker_row(any_database)
+    dead = add_worker(any_database, "here", invocation="abc")
     leased(any_database, 3, dead)
     any_database.query("INSERT INTO leases_returned VALUES ('k', %s, %s)", MOST, MOST - 1)
     assert len(any_database.query(SWEEP, dead)) == 3
@@ -110,7 +94,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_whoever_writes_the_history_makes_its_day_if_it_is_missing(any_database, writer):
-    dead = worker_row(any_database)
+    dead = add_worker(any_database, "here", invocation="abc")
     leased(any_database, 1, dead)
     any_database.query("INSERT INTO jobs (kind) VALUES ('k')")
     without_a_history(any_database)
@@ -137,7 +121,7 @@ def locked(database, statement, *arguments):
 
 
 def test_a_locked_job_of_a_dead_worker_returns_later_and_the_others_at_once(any_database):
-    dead = worker_row(any_database)
+    dead = add_worker(any_database, "here", invocation="abc")
     jobs = leased(any_database, 5, dead, expires="infinity")
     with locked(any_database, "SELECT FROM jobs WHERE id = %s FOR UPDATE", jobs[2]):
         assert len(any_database.query(RELEASE, dead)) == 4
@@ -204,7 +188,7 @@ def here(database, worker):
 
 
 def test_a_worker_starts_though_a_job_of_a_dead_one_is_locked(database, start_worker):
-    dead = worker_row(database)
+    dead = add_worker(database, "here", invocation="abc")
     here(database, dead)
     jobs = leased(database, 3, dead, expires="infinity")
     with locked(database, "SELECT FROM jobs WHERE id = %s FOR UPDATE", jobs[0]):
@@ -216,7 +200,7 @@ def test_a_worker_starts_though_a_job_of_a_dead_one_is_locked(database, start_wo
 
 @pytest.mark.parametrize("column", ["started_at", "beat_at", "job_since"])
 def test_a_worker_starts_whatever_times_another_ones_row_has(database, start_worker, column):
-    dead = worker_row(database)
+    dead = add_worker(database, "here", invocation="abc")
     table, key = ("workers", "id") if column == "started_at" else ("beats", "worker_id")
     database.query(f"UPDATE {table} SET {column} = 'infinity' WHERE {key} = %s", dead)
     here(database, dead)

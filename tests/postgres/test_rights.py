@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from bare import BareWorker
 from conftest import Database
+from rows import add_worker
 from test_refusals import HANDLERS, enqueue, gone
-from test_returning import leased, worker_row
+from test_returning import leased
 
 from shithubd_worker.client import enqueue as insert
 from shithubd_worker.database import rights, schema
@@ -38,8 +39,8 @@ def work(database, url):
     me = dataclasses.replace(identify(), id=uuid4())
     bare, beat = BareWorker(url, "public", me.id), ControlSession(connector(url, "beat"), "public")
     database.query("DELETE FROM jobs")
-    leased(database, 2, worker_row(database))
-    dead = worker_row(database)
+    leased(database, 2, add_worker(database, "here", invocation="abc"))
+    dead = add_worker(database, "here", invocation="abc")
     leased(database, 1, dead)
     database.query("UPDATE jobs SET kind = 'd'")
     database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 3)")
@@ -82,7 +83,7 @@ def work(database, url):
 def operate(database: Database, url: str) -> None:
     """All that an operator asks of the database, once."""
     database.query("DELETE FROM jobs; DELETE FROM holds")
-    dead = worker_row(database)
+    dead = add_worker(database, "here", invocation="abc")
     leased(database, 1, dead)
     database.query("UPDATE jobs SET leased_at = '2000-01-01'")  # no barrier waits for it
     with closing(Operations(connector(url, "operations"), "public")) as operations:
@@ -118,7 +119,7 @@ def operate(database: Database, url: str) -> None:
 
 def look(database: Database, url: str) -> None:
     """All that a monitor asks of the database, once."""
-    worker_row(database)
+    add_worker(database, "here", invocation="abc")
     with closing(Operations(connector(url, "monitor"), "public")) as operations:
         schema.check(operations.connection, "public")
         operations.status()

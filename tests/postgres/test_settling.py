@@ -7,8 +7,9 @@ import time
 import psycopg
 import pytest
 from rooms import Rooms
+from rows import add_worker
 from test_refusals import outcomes, refuse, states
-from test_returning import leased, locked, worker_row
+from test_returning import leased, locked
 
 from shithubd_worker.model import NOT_STARTED, Batch, Finished, How, Lease, Outcome
 from shithubd_worker.turn.settling import MOST_PUT_OFF
@@ -56,7 +57,7 @@ def settling(any_database):
 
 def finished(database, count, *outcomes, seconds=1.0, retention="7d"):
     """So many jobs of a worker's that are to be settled; as these, in turn."""
-    jobs = leased(database, count, worker_row(database), expires="infinity")
+    jobs = leased(database, count, add_worker(database, "here", invocation="abc"), expires="infinity")
     tokens = dict(database.query("SELECT id, lease_token::text FROM jobs"))
     return [
         Finished(

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from conftest import Database, eventually
 from servers import Server
-from test_schema import make_day, today
+from test_history import make_day, today
 from test_wake_ups import ENQUEUE, Sleeper, fill, listening
 
 from shithubd_worker.database import schema

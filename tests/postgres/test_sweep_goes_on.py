@@ -8,8 +8,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 from conftest import eventually
+from rows import add_worker
 from test_refusals import refuse
-from test_returning import worker_row
 
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.connection import connector
@@ -44,7 +44,7 @@ PARTS = {
 
 def put_all(database):
     """Two jobs of each part: the first of them will be odd."""
-    owner = worker_row(database)
+    owner = add_worker(database, "here", invocation="abc")
     made = {part: [job for (job,) in database.query(insert)] for part, (insert, _) in PARTS.items()}
     database.query("INSERT INTO holds (scope, target, actor, until) VALUES ('kind', 'held', 'me', '2000-01-01')")
     return owner, made
@@ -147,7 +147,7 @@ def test_a_worker_that_leaves_keeps_its_row_as_long_as_a_lease_of_its_is_locked(
 
 
 def test_a_worker_without_a_beat_is_shown_as_silent_counted_and_forgotten_after_a_day(any_database):
-    number = worker_row(any_database)
+    number = add_worker(any_database, "here", invocation="abc")
     any_database.query("DELETE FROM beats")
     (shown,) = any_database.query("SELECT w FROM workers_v1() w")[0]
     assert (shown["id"], shown["silent"], shown["state"]) == (str(number), True, "silent")

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from commands import exact_command  # noqa: F401 (fixtures)
 from conftest import eventually
 from locked_tables import somebody
-from test_cli import add_job, add_worker, command, holds, nursery  # noqa: F401 (fixtures)
+from rows import add_job, add_worker, holds
 
 from shithubd_worker.cli.common import Shared
 from shithubd_worker.cli.deadline import Deadline
@@ -198,7 +199,7 @@ def test_who_is_interrupted_while_he_looks_leaves_nothing_waiting_in_the_server(
     assert operations.leases(Scope("fleet")) == []
 
 
-def test_a_server_that_does_not_let_anybody_in_is_given_up_in_time_too(command):  # noqa: F811
+def test_a_server_that_does_not_let_anybody_in_is_given_up_in_time_too(command):
     """It takes connections and says nothing; a variable would wait for that for ten minutes, longer than the test."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"postgresql://somebody@127.0.0.1:{deaf.getsockname()[1]}/queue"
@@ -208,7 +209,7 @@ def test_a_server_that_does_not_let_anybody_in_is_given_up_in_time_too(command):
     assert "the database can't be reached" in refused
 
 
-def test_a_pause_behind_a_lock_is_a_pause_when_the_lock_ends(database, command, start_worker):  # noqa: F811
+def test_a_pause_behind_a_lock_is_a_pause_when_the_lock_ends(database, command, start_worker):
     """The hold is set first; so nothing of the kind starts in between."""
     waits = add_job(database, "test.marks")
     with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"):
@@ -224,7 +225,7 @@ def test_a_pause_behind_a_lock_is_a_pause_when_the_lock_ends(database, command, 
     assert worker.terminate() == 0
 
 
-def test_json_says_what_is_known_and_why_it_gave_up(database, command):  # noqa: F811
+def test_json_says_what_is_known_and_why_it_gave_up(database, command):
     with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE") as locked:
         told = command.json("drain", "--timeout", "0.5", code=4)
         looked = command("status", "--drained", "--json", "--timeout", "0.5", code=4)
@@ -234,7 +235,7 @@ def test_json_says_what_is_known_and_why_it_gave_up(database, command):  # noqa:
     assert f"pid {locked} (postgres, somebody" in looked.stderr
 
 
-def test_a_change_of_many_jobs_stops_at_the_first_that_it_has_to_give_up_and_tells_of_those_before(database, command):  # noqa: F811
+def test_a_change_of_many_jobs_stops_at_the_first_that_it_has_to_give_up_and_tells_of_those_before(database, command):
     ids = [add_job(database, state="failed") for _ in range(3)]
     with somebody(database, f"SELECT FROM jobs WHERE id = {ids[1]} FOR UPDATE"):
         done = command("jobs", "retry", *ids, "--timeout", "1", code=4)
@@ -271,7 +272,7 @@ def test_status_that_watches_goes_on_and_says_for_how_long_it_has_seen_nothing(d
         watching.wait()
 
 
-def test_a_shell_that_completes_a_name_does_not_hang(database, command):  # noqa: F811
+def test_a_shell_that_completes_a_name_does_not_hang(database, command):
     words = {
         "_SHITHUBD_WORKER_COMPLETE": "bash_complete",
         "COMP_WORDS": "shithubd-worker pause-kind ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import eventually
 from locked_tables import somebody
-from test_cli import add_job
+from rows import add_job
 from test_metrics import get
 
 METRICS = ("--metrics", "127.0.0.1:0")

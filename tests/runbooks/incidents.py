@@ -66,7 +66,7 @@ class Incident:
             f" AND outcome = 'ok' AND finished_at > to_timestamp({self.over!r})"
             " AND finished_at <= clock_timestamp()"  # not one of a clock that was ahead
         )
-        at = eventually("the usual work goes on", lambda: self.host.sql("shithub", first)[0]["at"])
+        at = eventually(lambda: self.host.sql("shithub", first)[0]["at"], "the usual work goes on")
         self.recovered = f"{at - self.over:.1f} s"
         self._note("sees", "the usual work goes on", at)
 
@@ -74,7 +74,7 @@ class Incident:
 
     def alert(self, name: str, speed: str | None = None) -> str:
         """Wait until it fires, sixty times as fast or at its own speed; the page that it links to."""
-        [fired, *_] = eventually(f"{name} fires", lambda: self.monitoring.firing(name, speed))
+        [fired, *_] = eventually(lambda: self.monitoring.firing(name, speed), f"{name} fires")
         page: str = fired["annotations"]["runbook_url"].partition("/runbooks/")[2]
         assert (RUNBOOKS / page).is_file()
         self._note("led", f"{name} ({speed or 'x60'}): {fired['annotations']['summary']}")
@@ -82,7 +82,7 @@ class Incident:
 
     def alert_of(self, *names: str) -> str:
         """Wait until the first of them fires; the page that it links to."""
-        first = eventually(f"one of {names} fires", lambda: next(filter(self.monitoring.firing, names), None))
+        first = eventually(lambda: next(filter(self.monitoring.firing, names), None), f"one of {names} fires")
         return self.alert(first)
 
     def index(self, page: str) -> str:
@@ -191,7 +191,7 @@ class Incident:
         host = self.host
         host.run("systemctl", "stop", LOAD, check=False)
         left = "SELECT FROM jobs"
-        eventually("all is done", lambda: not host.sql("shithub", left))
+        eventually(lambda: not host.sql("shithub", left), "all is done")
         enqueued = Counter(host.run("cat", ENQUEUED).split())
         runs = Counter(host.run("sh", "-c", "cat /var/lib/shithub/runs || true").split())
         ended: dict[str, Counter[str]] = {}
@@ -269,7 +269,7 @@ def _acted_out(it: Incident) -> Iterator[Incident]:
     passed = False
     try:
         at_work(host)
-        eventually("no alert is up", lambda: not it.monitoring.states())
+        eventually(lambda: not it.monitoring.states(), "no alert is up")
         watching.start()
         yield it
         it.check_account()
@@ -302,7 +302,7 @@ def at_work(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     start_load(host)
     done = "SELECT FROM job_history WHERE kind = 'forge.tick' AND outcome = 'ok'"
-    eventually("the usual work is done", lambda: host.sql("shithub", done))
+    eventually(lambda: host.sql("shithub", done), "the usual work is done")
 
 
 def start_load(host: Host) -> None:
@@ -332,7 +332,7 @@ def ends_of(host: Host, *numbers: int) -> list[str]:
 def in_flight(host: Host, kind: str, payload: str = "{}") -> int:
     """A job by plain INSERT, once it runs."""
     [number] = put(host, kind, payload)
-    eventually(f"job {number} runs", lambda: runs(host, number))
+    eventually(lambda: runs(host, number), f"job {number} runs")
     return number
 
 

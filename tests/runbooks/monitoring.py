@@ -69,7 +69,7 @@ class Monitoring:
         """And wait until they answer: also after a boot of the host."""
         self.host.run("systemctl", "restart", *UNITS, *[NODE] * self._own_speed)
         for url in (PROMETHEUS, ALERTMANAGER):
-            eventually(f"{url} is ready", lambda url=url: self.host.run("curl", "-sSf", f"{url}/-/ready", check=False))
+            eventually(lambda url=url: self.host.run("curl", "-sSf", f"{url}/-/ready", check=False), f"{url} is ready")
 
     def __exit__(self, *_: object) -> None:
         self.host.run("systemctl", "stop", *UNITS, NODE)

@@ -173,7 +173,7 @@ def failed(host: Host, kind: str, count: str) -> dict[str, str]:
     numbers = _insert(host, kind, int(count))
     host.run("systemctl", "start", UNIT)
     counted = f"SELECT count(*) AS n FROM jobs WHERE state = 'failed' AND kind = '{kind}'"
-    eventually("all failed", lambda: host.sql("shithub", counted)[0]["n"] == len(numbers))
+    eventually(lambda: host.sql("shithub", counted)[0]["n"] == len(numbers), "all failed")
     host.run("touch", RECEIVER)
     return {"job-id": str(numbers[0])}
 
@@ -181,25 +181,22 @@ def failed(host: Host, kind: str, count: str) -> dict[str, str]:
 @scene(gives={"job-id"})
 def crashing(host: Host, kind: str) -> dict[str, str]:
     """A job has killed its worker three times, and was taken out of the queue for it."""
-    _empty(host)
-    host.run("systemctl", "start", UNIT)
-    number = int(cli(host, "enqueue", kind, '{"crash": true}'))
-    eventually(
-        "it is poison", lambda: host.sql("shithub", f"SELECT FROM jobs WHERE id = {number} AND state = 'failed'")
-    )
-    eventually("the worker is back", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active")
-    return {"job-id": str(number)}
+    return _after_its_worker(host, kind, {"crash": True}, "SELECT FROM jobs WHERE id = {} AND state = 'failed'")
 
 
 @scene(gives={"job-id"})
 def ends_its_worker(host: Host, kind: str) -> dict[str, str]:
     """A job hangs in C, so that its interrupt reaches nobody, and its worker was ended for that."""
+    return _after_its_worker(host, kind, {"hang": True}, "SELECT FROM job_history WHERE id = {} AND outcome = 'retry'")
+
+
+def _after_its_worker(host: Host, kind: str, payload: dict[str, bool], ended: str) -> dict[str, str]:
+    """A job has ended as the query asks, its worker with it, and the next worker is up."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
-    number = int(cli(host, "enqueue", kind, '{"hang": true}'))
-    ended = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'retry'"
-    eventually("its attempt has ended", lambda: host.sql("shithub", ended))
-    eventually("the worker is back", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active")
+    number = enqueue(host, kind, **payload)
+    eventually(lambda: host.sql("shithub", ended.format(number)), "the job has ended")
+    eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active", "the worker is back")
     return {"job-id": str(number)}
 
 
@@ -210,15 +207,15 @@ def holds_the_interpreter(host: Host, kind: str) -> dict[str, str]:
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind)
     crashed = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'crashed'"
-    eventually("its worker has ended", lambda: host.sql("shithub", crashed))
+    eventually(lambda: host.sql("shithub", crashed), "its worker has ended")
     later = f"UPDATE jobs SET run_at = now() + interval '1 day' WHERE id = {number} AND state = 'queued'"
 
     def put_off() -> bool:
         host.psql("shithub", later)
         return bool(host.sql("shithub", f"SELECT FROM jobs WHERE id = {number} AND run_at > now() + interval '1 hour'"))
 
-    eventually("it is put off", put_off)
-    eventually("the worker is back", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active")
+    eventually(put_off, "it is put off")
+    eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active", "the worker is back")
     return {"job-id": str(number)}
 
 
@@ -228,7 +225,7 @@ def misconfigured(host: Host) -> None:
     _empty(host)
     host.run("sh", "-c", "echo SHITHUBD_WORKER_GRACE=soon >> /etc/shithub/worker.env")
     host.run("systemctl", "start", UNIT, check=False)
-    eventually("it has failed", lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "failed")
+    eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "failed", "it has failed")
 
 
 @scene()
@@ -262,14 +259,14 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
         f" WHERE l.granted AND a.state = 'idle in transaction' AND l.relation = '{table}'::regclass"
         " AND l.mode IN ('ShareLock', 'AccessExclusiveLock')"
     )
-    [row] = eventually("it is locked", lambda: host.sql("shithub", held))
+    [row] = eventually(lambda: host.sql("shithub", held), "it is locked")
     if table == "jobs":
         host.run("systemctl", "start", UNIT)
         waits = (
             "SELECT pid FROM pg_stat_activity"
             " WHERE wait_event_type = 'Lock' AND application_name LIKE 'shithubd-worker%'"
         )
-        eventually("a lease waits for it", lambda: host.sql("shithub", waits))
+        eventually(lambda: host.sql("shithub", waits), "a lease waits for it")
     return {"pid": str(row["pid"])}
 
 
@@ -279,11 +276,11 @@ def snapshot(host: Host, kind: str, count: str) -> dict[str, str]:
     _empty(host)
     begin(host, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM jobs;")
     idle = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction' AND backend_xmin IS NOT NULL"
-    [row] = eventually("it has its snapshot", lambda: host.sql("shithub", idle))
+    [row] = eventually(lambda: host.sql("shithub", idle), "it has its snapshot")
     host.run("systemctl", "start", UNIT)
     for _ in range(int(count)):
         enqueue(host, kind)
-    eventually("they have run", lambda: not host.sql("shithub", "SELECT FROM jobs"))
+    eventually(lambda: not host.sql("shithub", "SELECT FROM jobs"), "they have run")
     return {"pid": str(row["pid"])}
 
 
@@ -321,7 +318,7 @@ def poison(host: Host, kind: str) -> dict[str, str]:
     _empty(host)
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind, nobody_knows="this")
-    eventually("it is poison", lambda: state(host, number) == "failed")
+    eventually(lambda: state(host, number) == "failed", "it is poison")
     return {"job-id": str(number)}
 
 
@@ -334,8 +331,8 @@ def fenced(host: Host, kind: str) -> dict[str, str]:
     cli(host, "jobs", "release", str(number), "--force", "--reason", "a try")
     open_door(host)
     fenced = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'lease_lost'"
-    eventually("the first run was refused", lambda: host.sql("shithub", fenced))
-    eventually("the second one is through", lambda: state(host, number) is None)
+    eventually(lambda: host.sql("shithub", fenced), "the first run was refused")
+    eventually(lambda: state(host, number) is None, "the second one is through")
     return {"job-id": str(number)}
 
 
@@ -353,7 +350,7 @@ def clock_set_back(host: Host, kind: str, count: str) -> None:
             f" 'v_now := clock_timestamp[^;]*;', 'v_now := clock_timestamp(){by};'); END $do$",
         )
         seen = f"the database's clock went {way}"
-        eventually(f"the worker sees it go {way}", lambda seen=seen: seen in host.run("journalctl", "-q", this))
+        eventually(lambda seen=seen: seen in host.run("journalctl", "-q", this), f"the worker sees it go {way}")
     host.psql(
         "shithub",
         "INSERT INTO jobs (kind, run_at, created_at)"
@@ -398,7 +395,7 @@ def database_down(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     host.run("systemctl", "stop", postgresql(host))
     noticed = "curl -sS http://127.0.0.1:8081/metrics | grep '^shithub_worker_db_up 0'"
-    eventually("the worker has noticed", lambda: host.run("sh", "-c", noticed, check=False))
+    eventually(lambda: host.run("sh", "-c", noticed, check=False), "the worker has noticed")
 
 
 @scene()

@@ -58,8 +58,8 @@ def all_is_well(host: Host, monitoring: Monitoring, alert: str) -> None:
     """A worker is up, Prometheus has seen this very process, and the alert doesn't fire."""
     host.run("systemctl", "start", UNIT)
     this = f'shithub_worker_info{{leased_by="{host.name}:{host.show(UNIT, "MainPID")["MainPID"]}"}}'
-    eventually("Prometheus sees the worker", lambda: monitoring.query(this))
-    eventually(f"{alert} doesn't fire", lambda: not monitoring.firing(alert))
+    eventually(lambda: monitoring.query(this), "Prometheus sees the worker")
+    eventually(lambda: not monitoring.firing(alert), f"{alert} doesn't fire")
 
 
 def check_what_it_says(fired: dict[str, Any], rule: dict[str, Any], kind: str | None) -> None:
@@ -92,7 +92,7 @@ def test_it_fires_leads_to_its_page_and_resolves_by_what_that_says(
     try:
         set_scene(host, first, values)
         began = time.monotonic()
-        fired = eventually(f"{alert} fires", lambda: monitoring.firing(alert))[0]
+        fired = eventually(lambda: monitoring.firing(alert), f"{alert} fires")[0]
         firing = time.monotonic() - began
         check_what_it_says(fired, monitoring.rule(alert), values.get("kind"))
 
@@ -103,12 +103,12 @@ def test_it_fires_leads_to_its_page_and_resolves_by_what_that_says(
         for block in look:
             set_scene(host, block, values)
             do(host, block, values)
-        eventually(f"{alert} fires until something is done", lambda: monitoring.firing(alert))
+        eventually(lambda: monitoring.firing(alert), f"{alert} fires until something is done")
         for block in told[len(look) :]:
             set_scene(host, block, values)
             do(host, block, values)
         followed = time.monotonic() - began
-        eventually(f"{alert} resolves", lambda: is_over(alert, monitoring))
+        eventually(lambda: is_over(alert, monitoring), f"{alert} resolves")
         over = time.monotonic() - began
     finally:
         start_postgresql(host)  # a page may have failed while it was down

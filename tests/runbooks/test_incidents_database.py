@@ -48,7 +48,7 @@ def test_the_database_is_down(host: Host, cluster: str) -> None:
         it.ends("PostgreSQL is started")
         open_door(host)
         it.works_again()
-        eventually("the job is done, in one run", lambda: ends_of(host, number) == ["ok"])
+        eventually(lambda: ends_of(host, number) == ["ok"], "the job is done, in one run")
         assert host.show(UNIT, "NRestarts") == {"NRestarts": "0"}
 
 
@@ -115,7 +115,7 @@ def test_the_database_is_out_of_connections(host: Host) -> None:
     with incident("out of connections", host) as it:
         it.begins("a program opens all connections that the database gives, and keeps them")
         start(host, "hog.service", PYTHON, "-c", HOG)
-        eventually("there are none left", lambda: it.types("shithubd-worker status", None, quiet=True)[0] == 75)
+        eventually(lambda: it.types("shithubd-worker status", None, quiet=True)[0] == 75, "there are none left")
         it.types("shithubd-worker status", 75)
         it.over = it.began
         it.works_again()
@@ -177,8 +177,8 @@ def test_the_clock_is_set_ahead_and_back(host: Host, clock: SteppedClock) -> Non
         it.works_again()
         it.follow(page, "Is it real?", "Diagnosis", "Mitigation", "Fixed?")
         left = "SELECT FROM jobs WHERE kind = 'search.reindex'"
-        eventually("what was enqueued meanwhile is done", lambda: not host.sql("shithub", left))
+        eventually(lambda: not host.sql("shithub", left), "what was enqueued meanwhile is done")
         open_door(host)
-        eventually("the long one is done, in one run", lambda: ends_of(host, long) == ["ok"])
-        eventually("the alert is over", lambda: not it.monitoring.firing("DatabaseClockStepped"))
+        eventually(lambda: ends_of(host, long) == ["ok"], "the long one is done, in one run")
+        eventually(lambda: not it.monitoring.firing("DatabaseClockStepped"), "the alert is over")
         host.run("systemctl", "stop", OTHER)

@@ -58,8 +58,8 @@ def test_a_release_that_lost_a_kind(host: Host) -> None:
         go_back(it, page, "until the last release")
         it.ends("the former release is back")
         it.works_again()
-        eventually("the jobs are done", lambda: ends_of(host, *numbers) == ["ok"] * 3)
-        eventually("the alert is over", lambda: not it.monitoring.firing("KindUnhandled"))
+        eventually(lambda: ends_of(host, *numbers) == ["ok"] * 3, "the jobs are done")
+        eventually(lambda: not it.monitoring.firing("KindUnhandled"), "the alert is over")
 
 
 def test_a_release_with_a_bug_in_one_handler(host: Host) -> None:
@@ -71,13 +71,13 @@ def test_a_release_with_a_bug_in_one_handler(host: Host) -> None:
         page = it.alert("KindOnlyFails")
         assert "TypeError" in it.follow(page, "Is it real?", values={"kind": "forge.badge"}, like=False)[0]
         it.types('shithubd-worker pause-kind forge.badge --reason "all attempts fail"')
-        eventually("the alert is over", lambda: not it.monitoring.firing("KindOnlyFails"))
+        eventually(lambda: not it.monitoring.firing("KindOnlyFails"), "the alert is over")
         go_back(it, page, "`TypeError`")
         it.types("shithubd-worker resume-kind forge.badge")
         it.types('shithubd-worker jobs retry --failed forge.badge --reason "mended"')
         it.ends("the former release is back, and all is tried again")
         it.works_again()
-        eventually("they are done", lambda: ends_of(host, *numbers).count("ok") == len(numbers))
+        eventually(lambda: ends_of(host, *numbers).count("ok") == len(numbers), "they are done")
         it.follow(page, "Fixed?", like=False)
 
 
@@ -150,9 +150,9 @@ def test_the_host_goes_down(how: str, host: Host) -> None:
         else:
             host.lose_power()
         it.ends("the host is booted")
-        eventually("the worker is up", lambda: host.show(UNIT, "ActiveState") == {"ActiveState": "active"})
+        eventually(lambda: host.show(UNIT, "ActiveState") == {"ActiveState": "active"}, "the worker is up")
         assert host.show(UNIT, "InvocationID") != before
-        eventually("the job runs again", lambda: runs(host, number))
+        eventually(lambda: runs(host, number), "the job runs again")
         it.monitoring.start()
         start_load(host)
         it.follow("tasks/stuck-job.md", "What became of it?", values={"job-id": str(number)}, like=False)

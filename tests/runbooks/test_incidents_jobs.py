@@ -36,7 +36,7 @@ def takes_its_worker_along(it: Incident, kind: str, numbers: list[int], code: st
     shown = it.follow(page, "Diagnosis", values={"kind": kind, "job-id": found[1]}, like=False)
     assert where in "".join(shown)
     it.follow(page, "Mitigation", values={"kind": kind})
-    eventually("none of it runs", lambda: not any(runs(host, number) for number in numbers))
+    eventually(lambda: not any(runs(host, number) for number in numbers), "none of it runs")
     it.ends("the kind is paused")
     it.works_again()
     it.types("touch /var/lib/shithub/mended  # the mended library")
@@ -63,12 +63,12 @@ def test_a_hang_in_the_network(host: Host) -> None:
         it.types('shithubd-worker pause-kind forge.notify --reason "all attempts fail"')
         it.ends("the kind is paused")
         it.works_again()
-        eventually("the alert is over", lambda: not it.monitoring.firing("KindOnlyFails"))
+        eventually(lambda: not it.monitoring.firing("KindOnlyFails"), "the alert is over")
         assert set(ends_of(host, *numbers)) == {"retry"}
         host.run("systemctl", "stop", "silent.service")
         start(host, "silent.service", "python3", "-c", ANSWERS)
         it.types("shithubd-worker resume-kind forge.notify  # the service answers again")
-        eventually("they are done", lambda: ends_of(host, *numbers).count("ok") == len(numbers))
+        eventually(lambda: ends_of(host, *numbers).count("ok") == len(numbers), "they are done")
     host.run("systemctl", "stop", "silent.service")
 
 
@@ -107,7 +107,7 @@ def test_a_long_job_and_a_drain(host: Host) -> None:
         it.types("shithubd-worker resume")
         it.ends("resumed")
         it.works_again()
-        eventually("it is done", lambda: ends_of(host, number) == ["released", "ok"])
+        eventually(lambda: ends_of(host, number) == ["released", "ok"], "it is done")
 
 
 def test_a_flood(host: Host) -> None:
@@ -124,9 +124,9 @@ def test_a_flood(host: Host) -> None:
         it.types("touch /var/lib/shithub/mended  # what they wait for is fast again")
         it.ends("the program is stopped, and the jobs are quick")
         it.works_again()
-        eventually("the flood is gone", lambda: not host.sql("shithub", "SELECT FROM jobs WHERE kind = 'forge.mail'"))
+        eventually(lambda: not host.sql("shithub", "SELECT FROM jobs WHERE kind = 'forge.mail'"), "the flood is gone")
         it.aside(f"The backlog was gone {time.time() - it.over:.1f} s after that.")
-        eventually("the alert is over", lambda: not it.monitoring.firing("JobBacklogGrowing"))
+        eventually(lambda: not it.monitoring.firing("JobBacklogGrowing"), "the alert is over")
         it.types("systemctl stop shithubd-worker@2")
 
 
@@ -139,7 +139,7 @@ def test_kill_9(host: Host) -> None:
         it.index(LOOPING)
         assert last_end(it) == "9/KILL"
         it.says(LOOPING, "status=9/KILL")
-        eventually("the job runs again", lambda: runs(host, number))
+        eventually(lambda: runs(host, number), "the job runs again")
         it.follow("tasks/stuck-job.md", "What became of it?", values={"job-id": str(number)}, like=False)
         open_door(host)
         it.works_again()
@@ -158,19 +158,19 @@ def test_sigstop_of_3_minutes(host: Host) -> None:
         page = it.alert("WorkerDown")
         it.follow(page, "Is it real?", like=False)
         it.says(page, "and no answer")
-        eventually("the watched one's job is done", lambda: ends_of(host, watched) == ["crashed", "ok"])
+        eventually(lambda: ends_of(host, watched) == ["crashed", "ok"], "the watched one's job is done")
         it.over = it.began
         it.works_again()
         it.aside(f"The usual work went on {it.recovered} after the fault: by the watchdog, and by systemd.")
-        eventually("the other one's job is done", lambda: ends_of(host, other)[:2] == ["crashed", "ok"])
+        eventually(lambda: ends_of(host, other)[:2] == ["crashed", "ok"], "the other one's job is done")
         it.aside(f"The job of the worker without a watchdog was done after {time.time() - it.began:.1f} s.")
         time.sleep(max(0.0, STOOD_STILL_SECONDS - (time.monotonic() - stopped)))
         it.deed("lets the second one go on")
         host.run("systemctl", "kill", "--signal=CONT", OTHER)
         it.ends("SIGCONT")
         # Its time ran on meanwhile: the dead man ends it before it writes anything.
-        eventually("systemd starts it again", lambda: host.show(OTHER, "NRestarts") == {"NRestarts": "1"})
-        eventually("it is told", lambda: "the process or its host stood still until now" in it.shown())
+        eventually(lambda: host.show(OTHER, "NRestarts") == {"NRestarts": "1"}, "systemd starts it again")
+        eventually(lambda: "the process or its host stood still until now" in it.shown(), "it is told")
         assert "status=26/VTALRM" in it.shown()
         page = it.index("alerts/WorkerCrashLooping.md")
         page = it.link(page, "alerts/KindEndsItsProcess.md", "status=26/VTALRM")

@@ -14,16 +14,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+from waiting import PATIENCE, eventually
 
 TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount", "ip")
 _MEMORY, _CPU = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/cpu")  # of cgroups version 1
-PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 # setpriv: the kernel ends it with us, even if we are killed. unshare: its end is the end of all that it started.
@@ -68,17 +67,6 @@ def why_not() -> str | None:
         ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True, check=False, timeout=10
     )
     return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
-
-
-def eventually(what: str, look: Callable[[], T]) -> T:
-    """The first true answer of `look`, or an AssertionError that names what was waited for, and the last answer."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        answer = look()
-        if answer:
-            return answer
-        assert time.monotonic() < until, f"not within {PATIENCE:g} s: {what}; last seen: {answer!r}"
-        time.sleep(0.05)
 
 
 class Host:
@@ -134,7 +122,7 @@ class Host:
         before = Path(f"/proc/{self._leader}")
         self._again.touch()
         yield
-        eventually(f"{self.name} is down", lambda: not before.exists())
+        eventually(lambda: not before.exists(), f"{self.name} is down")
         self._leader = 0
         self._wait_until_it_is_up()
         self._again.unlink()
@@ -308,4 +296,4 @@ def _remove_cgroup(cgroup: Path) -> None:
                 Path(directory).rmdir()
         return not cgroup.exists()
 
-    eventually(f"{cgroup} is empty", gone)
+    eventually(gone, f"{cgroup} is empty")

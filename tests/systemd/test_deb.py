@@ -179,14 +179,14 @@ def test_an_upgrade_in_the_middle_of_jobs_loses_none_and_brings_the_new_release(
     released = in_flight(host, "test.waits", door="later")
 
     with host.popen("apt-get", "-qy", "install", "/mnt/packages/next.deb", stdout=subprocess.DEVNULL) as upgrade:
-        eventually("the job that outlasts its worker's grace is back", lambda: outcomes(host, released) == ["released"])
-        eventually("it runs again", lambda: runs(host, released))
+        eventually(lambda: outcomes(host, released) == ["released"], "the job that outlasts its worker's grace is back")
+        eventually(lambda: runs(host, released), "it runs again")
         assert outcomes(host, finished) == []
         late = enqueue(host, "test.touch", name="late")
         open_door(host)
         assert upgrade.wait(PATIENCE) == 0
     host.run("touch", "/var/lib/shithub/later")
-    eventually("all are done", lambda: host.sql("shithub", "SELECT id FROM jobs") == [])
+    eventually(lambda: host.sql("shithub", "SELECT id FROM jobs") == [], "all are done")
     assert outcomes(host, finished) == ["ok"]
     assert outcomes(host, released) == ["released", "ok"]
     assert outcomes(host, late) == ["ok"]
@@ -232,7 +232,7 @@ def test_remove_stops_the_workers_and_purge_leaves_what_is_not_the_packages(host
     host.run("runuser", "-u", "shithub", "--", "git", "init", "--quiet", "--bare", "/var/lib/shithub/repos/site.git")
 
     with host.popen("apt-get", "-qy", "remove", NAME, stdout=subprocess.DEVNULL) as remove:
-        eventually("the idle one is down", lambda: len(host.sql("shithub", "SELECT id FROM workers")) == 1)
+        eventually(lambda: len(host.sql("shithub", "SELECT id FROM workers")) == 1, "the idle one is down")
         open_door(host)
         assert remove.wait(PATIENCE) == 0
     assert outcomes(host, number) == ["ok"]

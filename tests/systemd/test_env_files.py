@@ -37,7 +37,7 @@ outs = [where / f"{number}.out" for number in range(len(files))]
 read = [out.read_bytes() if out.exists() else b"" for out in outs]
 json.dump([base64.b64encode(each).decode() for each in read], sys.stdout)
 """
-SETTINGS = {"derandomize": True, "deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
 # What is special to a reader of such files, more often than other letters are.
 PIECES = st.one_of(

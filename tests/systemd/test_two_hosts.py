@@ -74,10 +74,10 @@ def test_a_worker_that_starts_on_a_clone_leaves_the_others_jobs_alone_and_each_l
     two = in_flight(host, "test.waits", door="door")
     assert (owner(host, one), owner(host, two)) == ("shw-host", "shw-second")
     open_door(second)
-    eventually("the second one's is done", lambda: outcomes(host, two) == ["ok"])
+    eventually(lambda: outcomes(host, two) == ["ok"], "the second one's is done")
     assert state(host, one) == "processing"
     open_door(host)
-    eventually("the first one's is done, in one run", lambda: outcomes(host, one) == ["ok"])
+    eventually(lambda: outcomes(host, one) == ["ok"], "the first one's is done, in one run")
 
 
 @pytest.mark.long
@@ -87,15 +87,15 @@ def test_a_host_is_evacuated_while_the_other_works_on(host: Host, second: Host) 
     leaving = in_flight(host, "test.waits", door="door")
     drain = 'shithubd-worker drain --host "$(hostname)" --wait --timeout 5m --reason "disk replacement"'
     with second.popen("sh", "-c", drain) as draining:
-        eventually("it is held", lambda: host.sql("shithub", "SELECT FROM holds"))
+        eventually(lambda: host.sql("shithub", "SELECT FROM holds"), "it is held")
         host.run("systemctl", "start", UNIT)
         number = enqueue(host, "test.touch", name="meanwhile")
-        eventually("the other one works", lambda: outcomes(host, number) == ["ok"])
+        eventually(lambda: outcomes(host, number) == ["ok"], "the other one works")
         assert draining.poll() is None
         open_door(second)
         assert draining.wait(120) == 0
     assert outcomes(host, leaving) == ["ok"]
-    eventually("its status says so", lambda: second.show(UNIT, "StatusText")["StatusText"].startswith("held: "))
+    eventually(lambda: second.show(UNIT, "StatusText")["StatusText"].startswith("held: "), "its status says so")
 
     second.run("systemctl", "restart", UNIT)
     number = in_flight(host, "test.waits", door="door")
@@ -109,7 +109,7 @@ def test_a_host_is_evacuated_while_the_other_works_on(host: Host, second: Host) 
     second.run("systemctl", "enable", "--now", "--quiet", UNIT)
     assert state(host, waiting) == "queued"
     second.run("sh", "-c", 'shithubd-worker resume --host "$(hostname)"')
-    eventually("it works again", lambda: outcomes(host, waiting) == ["ok"])
+    eventually(lambda: outcomes(host, waiting) == ["ok"], "it works again")
     [row] = host.sql("shithub", f"SELECT leased_by FROM job_history WHERE id = {waiting}")
     assert row["leased_by"].startswith("shw-second:")
 
@@ -120,10 +120,10 @@ def test_a_kind_that_is_paused_on_one_host_is_paused_on_the_other(host: Host, se
     paused = enqueue(host, "test.touch", name="paused")
     other = enqueue(host, "test.waits", door="door")
     open_door(host)
-    eventually("the other kind is done", lambda: outcomes(host, other) == ["ok"])
+    eventually(lambda: outcomes(host, other) == ["ok"], "the other kind is done")
     assert state(host, paused) == "queued"
     second.run("shithubd-worker", "resume-kind", "test.touch")
-    eventually("the paused one is done", lambda: outcomes(host, paused) == ["ok"])
+    eventually(lambda: outcomes(host, paused) == ["ok"], "the paused one is done")
 
 
 def test_what_a_host_ran_that_lost_its_power_runs_on_the_other_when_the_lease_is_over(host: Host, second: Host) -> None:
@@ -136,7 +136,7 @@ def test_what_a_host_ran_that_lost_its_power_runs_on_the_other_when_the_lease_is
     back = ended(host, number)
     assert back["outcome"] == "crashed"
     print(f"the lease was back {back['at'] - row['now']:.1f} s after the host was gone, of a lease of 5 s")
-    eventually("the other one runs it", lambda: runs(host, number))
+    eventually(lambda: runs(host, number), "the other one runs it")
     assert owner(host, number) == "shw-host"
     open_door(host)
-    eventually("the job is done", lambda: outcomes(host, number) == ["crashed", "ok"])
+    eventually(lambda: outcomes(host, number) == ["crashed", "ok"], "the job is done")

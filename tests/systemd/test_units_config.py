@@ -16,7 +16,7 @@ def test_a_wrong_configuration_fails_once(host: Host) -> None:
         host.run("systemctl", "start", UNIT)
     shown = host.show(UNIT, "ActiveState", "ExecMainStatus", "NRestarts")
     assert shown == {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0"}
-    eventually("the journal says why", lambda: "SHITHUBD_WORKER_GRACE" in host.journal(UNIT))
+    eventually(lambda: "SHITHUBD_WORKER_GRACE" in host.journal(UNIT), "the journal says why")
 
 
 def test_a_unit_that_systemd_gave_up_on_shows_in_node_exporter(host: Host) -> None:
@@ -25,7 +25,7 @@ def test_a_unit_that_systemd_gave_up_on_shows_in_node_exporter(host: Host) -> No
     drop_in(host, UNIT, "[Service]\nEnvironment=SHITHUBD_WORKER_GRACE=soon\n")
     host.run("systemctl", "start", UNIT, check=False)
     sample = f'node_systemd_unit_state{{name="{UNIT}",state="failed",type="notify"}} 1\n'
-    eventually("it is failed", lambda: sample in host.run("curl", "-sS", "http://127.0.0.1:9100/metrics", check=False))
+    eventually(lambda: sample in host.run("curl", "-sS", "http://127.0.0.1:9100/metrics", check=False), "it is failed")
 
 
 def reload(host: Host, *lines: str) -> None:
@@ -39,9 +39,9 @@ def test_a_reload_changes_a_worker_while_it_runs_a_job(host: Host) -> None:
     pid = host.show(UNIT, "MainPID")
     number = in_flight(host, "test.waits", door="never opened")
     reload(host, "SHITHUBD_WORKER_GRACE=0", "PGPORT=5433")
-    eventually("it is told", lambda: "reloaded: SHITHUBD_WORKER_GRACE=0" in host.journal(UNIT))
-    eventually("and what is not", lambda: "only a restart changes PGPORT" in host.journal(UNIT))
-    eventually("the reload is over", lambda: host.show(UNIT, "SubState") == {"SubState": "running"})
+    eventually(lambda: "reloaded: SHITHUBD_WORKER_GRACE=0" in host.journal(UNIT), "it is told")
+    eventually(lambda: "only a restart changes PGPORT" in host.journal(UNIT), "and what is not")
+    eventually(lambda: host.show(UNIT, "SubState") == {"SubState": "running"}, "the reload is over")
     assert host.show(UNIT, "MainPID") == pid
     assert runs(host, number)
     host.run("systemctl", "stop", UNIT)
@@ -56,13 +56,13 @@ def test_a_reload_of_a_wrong_configuration_fails_and_changes_nothing(host: Host)
     pid = host.show(UNIT, "MainPID")
     with pytest.raises(nspawn.NspawnError, match=r"systemctl reload .* exit code 1"):
         reload(host, "SHITHUBD_WORKER_LOG_LEVEL=debug", "SHITHUBD_WORKER_GRACE=soon")
-    eventually("the journal says why", lambda: SAYS in host.journal(UNIT))
+    eventually(lambda: SAYS in host.journal(UNIT), "the journal says why")
     assert SAYS in host.run("systemctl", "status", "--full", UNIT)
     assert host.show(UNIT, "MainPID", "ActiveState") == {**pid, "ActiveState": "active"}
     number = enqueue(host, "test.touch", name="worked on")
-    eventually("it works on", lambda: outcomes(host, number) == ["ok"])
+    eventually(lambda: outcomes(host, number) == ["ok"], "it works on")
     reload(host, "SHITHUBD_WORKER_GRACE=5")
-    eventually("the next one is taken", lambda: "reloaded: SHITHUBD_WORKER_GRACE=5" in host.journal(UNIT))
+    eventually(lambda: "reloaded: SHITHUBD_WORKER_GRACE=5" in host.journal(UNIT), "the next one is taken")
 
 
 def test_a_reload_is_checked_with_the_flags_of_the_unit(host: Host) -> None:
@@ -74,14 +74,14 @@ def test_a_reload_is_checked_with_the_flags_of_the_unit(host: Host) -> None:
     reload(host, *started, "SHITHUBD_WORKER_GRACE=soon")  # which the flag wins over
     with pytest.raises(nspawn.NspawnError, match="exit code 1"):
         reload(host, *started[:2], "SHITHUBD_WORKER_PREFETCH=soon")
-    eventually("the journal says why", lambda: SAYS in host.journal(UNIT))
+    eventually(lambda: SAYS in host.journal(UNIT), "the journal says why")
 
 
 def test_a_signal_alone_reloads_too_and_a_wrong_configuration_is_told_by_the_worker(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     host.write("/etc/shithub/shithubd-worker.env", "SHITHUBD_WORKER_GRACE=soon\n")
     host.run("systemctl", "kill", "--signal=HUP", "--kill-whom=main", UNIT)
-    eventually("the status says so", lambda: status_text(host).startswith(f"idle; not reloaded: {SAYS}"))
-    eventually("the journal too", lambda: f"not reloaded, all stays as it was: {SAYS}" in host.journal(UNIT))
+    eventually(lambda: status_text(host).startswith(f"idle; not reloaded: {SAYS}"), "the status says so")
+    eventually(lambda: f"not reloaded, all stays as it was: {SAYS}" in host.journal(UNIT), "the journal too")
     reload(host, "SHITHUBD_WORKER_GRACE=5")
-    eventually("the next one is taken", lambda: status_text(host) == "idle")
+    eventually(lambda: status_text(host) == "idle", "the next one is taken")

@@ -36,7 +36,7 @@ def test_a_job_survives_a_restart_of_postgresql(host: Host, cluster: str) -> Non
     number = in_flight(host, "test.waits", door="door")
     host.run("systemctl", "restart", cluster)
     open_door(host)
-    eventually("the job is done, in one run", lambda: outcomes(host, number) == ["ok"])
+    eventually(lambda: outcomes(host, number) == ["ok"], "the job is done, in one run")
     assert host.show(UNIT, "MainPID", "NRestarts") == before
 
 
@@ -48,20 +48,20 @@ def test_a_worker_waits_for_postgresql_and_settles_what_was_done_meanwhile(
     before = host.show(UNIT, "MainPID", "NRestarts")
     number = in_flight(host, "test.waits", door="door")
     host.run("systemctl", "stop", cluster)
-    eventually("the status says so", lambda: "; database away" in status_text(host))
+    eventually(lambda: "; database away" in status_text(host), "the status says so")
     open_door(host)
-    eventually("the job is done, but not settled", lambda: status_text(host) == AWAY)
+    eventually(lambda: status_text(host) == AWAY, "the job is done, but not settled")
     time.sleep(seconds)
     host.run("systemctl", "start", cluster)
-    eventually("the job is settled, in one run", lambda: outcomes(host, number) == ["ok"])
-    eventually("the worker is idle", lambda: status_text(host) == "idle")
+    eventually(lambda: outcomes(host, number) == ["ok"], "the job is settled, in one run")
+    eventually(lambda: status_text(host) == "idle", "the worker is idle")
     assert host.show(UNIT, "MainPID", "NRestarts") == before
 
 
 def test_a_worker_that_starts_before_its_database_waits_and_says_so(host: Host, cluster: str) -> None:
     host.run("systemctl", "stop", cluster)
     with host.popen("systemctl", "start", UNIT) as start:
-        eventually("the status says so", lambda: status_text(host).startswith(AWAY))
+        eventually(lambda: status_text(host).startswith(AWAY), "the status says so")
         assert host.show(UNIT, "ActiveState") == {"ActiveState": "activating"}
         assert start.poll() is None
         host.run("systemctl", "start", cluster)
@@ -74,10 +74,10 @@ def test_a_worker_whose_database_takes_too_long_is_started_again_until_it_is_the
     drop_in(host, UNIT, "[Service]\nEnvironment=SHITHUBD_WORKER_DATABASE_WAIT=0.1\n")
     host.run("systemctl", "stop", cluster)
     host.run("systemctl", "start", "--no-block", UNIT)
-    eventually("a second restart", lambda: int(host.show(UNIT, "NRestarts")["NRestarts"]) >= 2)
+    eventually(lambda: int(host.show(UNIT, "NRestarts")["NRestarts"]) >= 2, "a second restart")
     assert "status=75" in host.journal(UNIT)
     host.run("systemctl", "start", cluster)
-    eventually("it is up", lambda: host.show(UNIT, "ActiveState") == {"ActiveState": "active"})
+    eventually(lambda: host.show(UNIT, "ActiveState") == {"ActiveState": "active"}, "it is up")
 
 
 def test_a_boot_whose_database_comes_late_ends_with_a_worker_that_works(host: Host, cluster: str) -> None:
@@ -90,11 +90,11 @@ def test_a_boot_whose_database_comes_late_ends_with_a_worker_that_works(host: Ho
         host.run("systemctl", "daemon-reload")
         host.run("systemctl", "isolate", "basics.target")
         host.run("systemctl", "isolate", "--no-block", "multi-user.target")
-        eventually("the worker waits", lambda: status_text(host).startswith(AWAY))
+        eventually(lambda: status_text(host).startswith(AWAY), "the worker waits")
         host.run("systemctl", "start", cluster)
-        eventually("the worker works", lambda: outcomes(host, number) == ["ok"])
+        eventually(lambda: outcomes(host, number) == ["ok"], "the worker works")
         assert host.show(UNIT, "ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
-        eventually("the boot is over", lambda: host.run("systemctl", "list-jobs", "--no-legend") == "")
+        eventually(lambda: host.run("systemctl", "list-jobs", "--no-legend") == "", "the boot is over")
     finally:
         host.run("systemctl", "unmask", "--runtime", "postgresql.service")
         host.run("rm", basics)
@@ -108,7 +108,7 @@ def test_a_wrong_password_fails_the_unit_once_and_the_journal_says_why(host: Hos
     shown = host.show(UNIT, "ActiveState", "Result", "ExecMainStatus", "NRestarts")
     assert shown == {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "77", "NRestarts": "0"}
     said = "the database refuses this login: "
-    eventually("the journal says why", lambda: said in host.journal(UNIT))
+    eventually(lambda: said in host.journal(UNIT), "the journal says why")
     told = host.journal(UNIT)
     assert "password authentication failed" in told
     assert "battery" not in told

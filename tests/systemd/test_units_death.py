@@ -58,7 +58,7 @@ def restarted(host: Host, dead: str) -> None:
         up = known["ActiveState"] == "active" and known["InvocationID"] != dead
         return up and processes(host) == [known["MainPID"]]
 
-    eventually("another worker is up, alone", alone)
+    eventually(alone, "another worker is up, alone")
 
 
 def forced(host: Host, kind: str) -> int:
@@ -72,10 +72,10 @@ def test_a_killed_worker_gives_its_job_back_at_once(host: Host) -> None:
     worker = Running(host, "test.waits", door="door")
     host.run("kill", "-KILL", worker.pid)
     worker.died({"signal"}, {"killed"}, "9")
-    eventually("the job runs again", lambda: runs(host, worker.number))
+    eventually(lambda: runs(host, worker.number), "the job runs again")
     assert host.show(UNIT, "NRestarts") == {"NRestarts": "1"}
     open_door(host)
-    eventually("the job is done", lambda: outcomes(host, worker.number) == ["crashed", "ok"])
+    eventually(lambda: outcomes(host, worker.number) == ["crashed", "ok"], "the job is done")
 
 
 def test_a_job_that_segfaults_crashes_three_times_and_is_poison(host: Host) -> None:
@@ -90,7 +90,7 @@ def test_a_job_that_segfaults_crashes_three_times_and_is_poison(host: Host) -> N
     assert outcomes(host, worker.number) == ["crashed", "crashed", "poison"]
     assert "systemd says" in last["error"]
     other = enqueue(host, "test.touch", name="after the poison")
-    eventually("the next worker works", lambda: outcomes(host, other) == ["ok"])
+    eventually(lambda: outcomes(host, other) == ["ok"], "the next worker works")
 
 
 @pytest.mark.long
@@ -125,17 +125,17 @@ def test_a_worker_that_stands_still_is_killed_by_the_watchdog(host: Host) -> Non
     worker = Running(host, "test.waits", door="door")
     host.run("kill", "-STOP", worker.pid)
     worker.died({"watchdog"}, {"killed", "dumped"}, "6")  # systemd wakes it to hear its SIGABRT
-    eventually("the journal shows where", lambda: "Fatal Python error: Aborted" in host.journal(UNIT))
+    eventually(lambda: "Fatal Python error: Aborted" in host.journal(UNIT), "the journal shows where")
 
 
 @pytest.mark.long
 def test_a_job_that_holds_the_interpreter_is_ended_before_its_lease_and_its_stack_is_told(host: Host) -> None:
     worker = Running(host, "test.hangs")
     worker.died({"signal"}, {"killed"}, "26")
-    eventually("the journal shows where", lambda: "host_jobs.py" in host.journal(UNIT))
+    eventually(lambda: "host_jobs.py" in host.journal(UNIT), "the journal shows where")
     assert "in hangs" in host.journal(UNIT)
     told = f"job {worker.number} (test.hangs) held the interpreter"
-    eventually("who clears up says it", lambda: told in host.run("journalctl", "-q", f"SHITHUB_JOB_ID={worker.number}"))
+    eventually(lambda: told in host.run("journalctl", "-q", f"SHITHUB_JOB_ID={worker.number}"), "who clears up says it")
     row = ended(host, worker.number)
     assert row["error"].startswith("its worker was ended, because a handler held the interpreter: systemd says signal")
     assert forced(host, "test.hangs") >= 1

@@ -17,12 +17,12 @@ def test_stopping_the_target_returns_when_all_workers_are_down(host: Host) -> No
     host.run("systemctl", "enable", "--quiet", SECOND)
     try:
         host.run("systemctl", "start", TARGET)
-        eventually("both are up", lambda: len(host.sql("shithub", "SELECT FROM beats WHERE state = 'idle'")) == 2)
+        eventually(lambda: len(host.sql("shithub", "SELECT FROM beats WHERE state = 'idle'")) == 2, "both are up")
         numbers = [in_flight(host, "test.waits", door="door"), in_flight(host, "test.waits", door="door")]
         assert len({row["leased_by"] for row in host.sql("shithub", "SELECT leased_by FROM jobs")}) == 2
         with host.popen("systemctl", "stop", TARGET) as stop:
             for unit in (UNIT, SECOND):
-                eventually(f"{unit} stops", lambda u=unit: host.show(u, "ActiveState")["ActiveState"] == "deactivating")
+                eventually(lambda u=unit: host.show(u, "ActiveState")["ActiveState"] == "deactivating", f"{unit} stops")
             open_door(host)
             assert stop.wait(nspawn.PATIENCE) == 0
         for unit in (UNIT, SECOND):
@@ -42,7 +42,7 @@ def test_each_instance_has_its_own_environment_metrics_port_and_limits_in_one_sl
         host.run("systemctl", "start", TARGET)
         three = {UNIT: "8081", **units}
         for unit, port in three.items():
-            eventually(f"{unit} is up", lambda u=unit: host.show(u, "ActiveState") == {"ActiveState": "active"})
+            eventually(lambda u=unit: host.show(u, "ActiveState") == {"ActiveState": "active"}, f"{unit} is up")
             pid = host.show(unit, "MainPID")["MainPID"]
             assert f'leased_by="{host.name}:{pid}"' in host.run("curl", "-sS", f"http://127.0.0.1:{port}/metrics")
             group = host.show(unit, "ControlGroup")["ControlGroup"]

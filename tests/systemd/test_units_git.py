@@ -46,7 +46,7 @@ def run_all(host: Host, names: list[str]) -> None:
     ]
     host.psql("shithub", f"INSERT INTO jobs (kind, payload, max_attempts) VALUES {', '.join(values)}")
     left = "SELECT 1 FROM jobs WHERE state <> 'failed' LIMIT 1"
-    eventually("all jobs have ended", lambda: not host.sql("shithub", left))
+    eventually(lambda: not host.sql("shithub", left), "all jobs have ended")
 
 
 def test_no_hostile_repository_reaches_anything_outside(host: Host, before: object) -> None:
@@ -69,7 +69,7 @@ def test_a_unit_that_forbids_landlock_says_so_and_looks_at_links(host: Host, bef
     drop_in(host, UNIT, "[Service]\nSystemCallFilter=~landlock_create_ruleset")
     host.run("systemctl", "restart", UNIT)
     number = enqueue(host, "search.reindex", repo="base.git")
-    eventually("it is indexed", lambda: outcomes(host, number) == ["ok"])
+    eventually(lambda: outcomes(host, number) == ["ok"], "it is indexed")
     run_all(host, ["alternates", "link-objects", "config-include", "commondir"])
-    eventually("it is said", lambda: NO_LANDLOCK in host.journal(UNIT))
+    eventually(lambda: NO_LANDLOCK in host.journal(UNIT), "it is said")
     assert program(host, "look") == before

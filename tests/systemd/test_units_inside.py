@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(900)  # the first one boots the host and instal
 def probed(host: Host) -> dict[str, Any]:
     """What a job found out about the unit that it runs in."""
     number = enqueue(host, "test.probe")
-    eventually("the probe is done", lambda: outcomes(host, number) == ["ok"])
+    eventually(lambda: outcomes(host, number) == ["ok"], "the probe is done")
     return dict(json.loads(host.run("cat", "/var/lib/shithub/probe.json")))
 
 
@@ -52,7 +52,7 @@ def test_without_the_hardening_a_job_could_do_what_it_forbids(host: Host) -> Non
 def test_the_password_is_nowhere_that_others_can_read(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     in_flight(host, "test.child", door="door")
-    eventually("the child runs", lambda: len(processes(host)) > 1)
+    eventually(lambda: len(processes(host)) > 1, "the child runs")
     # Not all are there any more: the child has children that come and go.
     environments = [host.run("cat", f"/proc/{pid}/environ", check=False) for pid in processes(host)]
     told = "".join([host.run("systemctl", "show", UNIT), host.journal(UNIT), *environments])
@@ -78,7 +78,7 @@ def test_a_host_without_a_secret(host: Host) -> None:
         number = in_flight(host, "test.waits", door="door")
         host.run("systemctl", "kill", "--signal=KILL", UNIT)
         open_door(host)
-        eventually("the job is done", lambda: outcomes(host, number) == ["crashed", "ok"])
+        eventually(lambda: outcomes(host, number) == ["crashed", "ok"], "the job is done")
     finally:
         host.run("mv", "/etc/shithub/pgpass.away", "/etc/shithub/pgpass")
         host.run("rm", "/etc/shithub/shithubd-worker.env")

@@ -22,7 +22,7 @@ def test_the_journal_can_be_asked_for_a_job_and_says_where_its_runbook_is(host: 
         lines = host.run("journalctl", "--output=json", "--no-pager", f"SHITHUB_JOB_ID={number}", *what).splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    [entry] = eventually("the journal tells of the job", entries)
+    [entry] = eventually(entries, "the journal tells of the job")
     assert "it can't work:\n  | there is a reason" in entry["MESSAGE"]
     assert "in fails" in entry["MESSAGE"], "the stack is in the same entry"
     assert (entry["SHITHUB_KIND"], entry["SHITHUB_OUTCOME"], entry["PRIORITY"]) == ("test.fails", "failed", "4")
@@ -42,9 +42,9 @@ def test_the_journal_tells_that_a_job_came_back_from_a_dead_worker(host: Host) -
     def story() -> str:
         return host.run("journalctl", "--output=cat", "--no-pager", f"SHITHUB_JOB_ID={number}", check=False)
 
-    eventually("the crash is told", lambda: "returned: crashed" in story())
+    eventually(lambda: "returned: crashed" in story(), "the crash is told")
     open_door(host)
-    eventually("and then the end", lambda: " ok after " in story())
+    eventually(lambda: " ok after " in story(), "and then the end")
 
 
 def test_a_journal_that_stands_still_stops_no_job(host: Host) -> None:
@@ -55,7 +55,7 @@ def test_a_journal_that_stands_still_stops_no_job(host: Host) -> None:
             "shithub",
             "INSERT INTO jobs (kind, payload) SELECT 'test.says', '{\"lines\": 100}' FROM generate_series(1, 100)",
         )
-        eventually("all jobs ran", lambda: host.sql("shithub", "SELECT FROM jobs") == [])
+        eventually(lambda: host.sql("shithub", "SELECT FROM jobs") == [], "all jobs ran")
         assert lines_lost(host) > 0
     assert host.show(UNIT, "MainPID", "NRestarts") == before
     assert host.sql("shithub", "SELECT DISTINCT outcome FROM job_history") == [{"outcome": "ok"}]
@@ -64,11 +64,11 @@ def test_a_journal_that_stands_still_stops_no_job(host: Host) -> None:
     def flows_again() -> bool:
         """The journal may still be full of what came before: then the lines of one job more are lost."""
         later.append(enqueue(host, "test.says", lines=1))
-        eventually("it ran", lambda: outcomes(host, later[-1]) == ["ok"])
+        eventually(lambda: outcomes(host, later[-1]) == ["ok"], "it ran")
         told = host.journal(UNIT)
         return "log lines were lost here" in told and any(f"job {number} test.says ok" in told for number in later)
 
-    eventually("what was lost is told, and what follows is there", flows_again)
+    eventually(flows_again, "what was lost is told, and what follows is there")
 
 
 @contextmanager

@@ -42,14 +42,14 @@ def test_start_returns_when_the_worker_can_lease(host: Host) -> None:
     assert worker["invocation_id"] == known["InvocationID"]
 
     number = enqueue(host, "test.touch", name="touched")
-    eventually("the job is done", lambda: outcomes(host, number) == ["ok"])
+    eventually(lambda: outcomes(host, number) == ["ok"], "the job is done")
     assert host.run("stat", "--format=%U %a", "/var/lib/shithub/touched").split() == ["shithub", "640"]
 
     number = in_flight(host, "test.waits", door="door")
     says = f"running test.waits {number} for "
-    eventually("the status names the job", lambda: status_text(host).startswith(says))
+    eventually(lambda: status_text(host).startswith(says), "the status names the job")
     open_door(host)
-    eventually("the status is idle again", lambda: status_text(host) == "idle")
+    eventually(lambda: status_text(host) == "idle", "the status is idle again")
 
 
 def test_stop_lets_the_job_finish(host: Host) -> None:
@@ -116,9 +116,9 @@ def test_a_stop_leaves_no_process_behind_not_even_one_that_left_the_session(host
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, "test.litters", door="door")
     open_door(host)
-    eventually("the job is done", lambda: outcomes(host, number) == ["ok"])
+    eventually(lambda: outcomes(host, number) == ["ok"], "the job is done")
     pid = host.show(UNIT, "MainPID")["MainPID"]
-    eventually("of its children one is left", lambda: len(processes(host)) == 2)
+    eventually(lambda: len(processes(host)) == 2, "of its children one is left")
     assert pid in processes(host)
     host.run("systemctl", "stop", UNIT)
     assert processes(host) == []

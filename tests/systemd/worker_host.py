@@ -5,6 +5,7 @@ One host is booted for all tests that want one; each gets it with its workers st
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -64,14 +65,21 @@ def _output(*command: str | Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with our wheel and those that it depends on, for the host's Python."""
+def wheels(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Path:
+    """A directory with our wheel and those that it depends on, for the host's Python: built by the first of the
+    processes that share the tests, while the others wait."""
     if reason := _why_not():
         assert os.environ.get("CI") != "true", reason
         pytest.skip(reason)
-    directory = tmp_path_factory.mktemp("wheels")
-    build_wheels(directory, tmp_path_factory.mktemp("pip"))
-    return directory
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"wheels-{testrun_uid}"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            building = tmp_path_factory.mktemp("building")
+            build_wheels(building, tmp_path_factory.mktemp("pip"))
+            building.rename(shared)
+    return shared
 
 
 def build_wheels(directory: Path, tool: Path) -> None:
@@ -207,7 +215,7 @@ def outcomes(host: Host, number: int) -> list[str]:
 def in_flight(host: Host, kind: str, **payload: object) -> int:
     """The id of a new job, once it runs."""
     number = enqueue(host, kind, **payload)
-    eventually(f"job {number} runs", lambda: runs(host, number))
+    eventually(lambda: runs(host, number), f"job {number} runs")
     return number
 
 
@@ -228,9 +236,9 @@ def death(host: Host, invocation: str) -> Death:
         command = ("journalctl", "--output=json", "--no-pager", f"INVOCATION_ID={invocation}", f"MESSAGE_ID={message}")
         return next((json.loads(line) for line in host.run(*command, *more).splitlines() if line.startswith("{")), {})
 
-    end = eventually("its end is told", lambda: told(exited, "COMMAND=ExecStart"))
+    end = eventually(lambda: told(exited, "COMMAND=ExecStart"), "its end is told")
     at = int(end["_SOURCE_REALTIME_TIMESTAMP"]) / 1e6
-    result = eventually("the result is told", lambda: told(failed))["UNIT_RESULT"]
+    result = eventually(lambda: told(failed), "the result is told")["UNIT_RESULT"]
     return Death(result, end["EXIT_CODE"], end["EXIT_STATUS"], at)
 
 
@@ -245,7 +253,7 @@ def ended(host: Host, number: int, times: int = 1) -> dict[str, Any]:
         found = host.sql("shithub", query)
         return found if len(found) >= times else None
 
-    return eventually(f"lease {times} of job {number} is over", rows)[times - 1]
+    return eventually(rows, f"lease {times} of job {number} is over")[times - 1]
 
 
 def processes(host: Host) -> list[str]:
@@ -262,7 +270,7 @@ def open_door(host: Host) -> None:
 def stopping(host: Host, unit: str) -> Iterator[None]:
     """`systemctl stop`, under way in the block, and over without a fault after it."""
     with host.popen("systemctl", "stop", unit) as stop:
-        eventually("the stop is heard", lambda: host.show(unit, "ActiveState")["ActiveState"] == "deactivating")
+        eventually(lambda: host.show(unit, "ActiveState")["ActiveState"] == "deactivating", "the stop is heard")
         yield
         assert stop.wait(nspawn.PATIENCE) == 0
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import eventually
+from conftest import dice, eventually
 
 from torture.records import read
 from torture.schedule import LANES, SORTS, draw
@@ -20,8 +19,7 @@ pytestmark = pytest.mark.torture
 
 
 def clean(seconds: float, postgres: str) -> None:
-    """Run with a new seed, which the output names."""
-    outcome = torture(Plan(seconds, random.SystemRandom().randrange(1_000_000), postgres), print)
+    outcome = torture(Plan(seconds, dice(1).randrange(1_000_000), postgres), print)
     print(outcome.text)
     assert not outcome.verdict.violations, f"\n{outcome.text}"
 

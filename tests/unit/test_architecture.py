@@ -229,10 +229,7 @@ def test_no_file_is_too_long_to_read():
 
 def test_no_test_is_too_long_to_read():
     assert longer(TESTS.rglob("*.py"), LONGEST_TEST) == {
-        "test_cli.py",
         "test_hot_path_costs.py",
-        "test_schema.py",
-        "test_worker_process.py",
     }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import doctest
-import random
 
 import pytest
+from conftest import dice
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,7 +50,7 @@ def test_jitter_follows_the_chance(wait, one, other):
 
 
 def test_jitter_uses_the_whole_fifth_on_both_sides():
-    draw = random.Random(1)
+    draw = dice(1)
     waits = [backoff.jittered(100, draw.random()) for _ in range(2000)]
     assert min(waits) < 81
     assert max(waits) > 119
@@ -74,7 +74,7 @@ def test_a_later_reconnect_never_waits_less_by_the_same_chance(one, other, chanc
 
 
 def test_a_fleet_that_lost_its_database_does_not_come_back_all_at_once():
-    draw = random.Random(2)
+    draw = dice(2)
     for refusals in (0, 1, 50):
         waits = sorted(backoff.reconnect(refusals, draw.random()) for _ in range(200))
         busiest = max(sum(at <= wait < at + 0.1 * 2 ** min(refusals, 3) for wait in waits) for at in waits)

@@ -1,0 +1,136 @@
+"""How `run` and `check-config` are told what to do, and what they make of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from contextlib import suppress
+
+import pytest
+from commands import emptied_database, exact_command, handlers_module, last_line, one_database  # noqa: F401 (fixtures)
+from conftest import eventually
+
+
+@pytest.mark.parametrize("step", ["run", "check-config"])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("import no_such_library_at_all", "no_such_library_at_all"),
+        ("raise RuntimeError('at import')", "at import"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("this is no python", "SyntaxError"),
+        ("for _ in range(2): registry.handler('twice')(lambda job: 0)", "'twice' is registered twice"),
+        ("registry = 7", "not a Registry"),
+        ("@registry.handler('k')\nasync def f(job): ...", "async"),
+    ],
+    ids=["missing", "raises", "exits", "syntax", "duplicate", "no registry", "async"],
+)
+def test_handlers_that_cannot_be_loaded_end_the_start(command, module, step, text, says):
+    env = module("broken_jobs", text)
+    told = command.refused(step, "--handlers", "broken_jobs:registry", code=78, env=env)
+    assert "--handlers broken_jobs:registry" in told
+    assert says in told
+
+
+def test_a_kind_in_two_registries_ends_the_start(command):
+    told = command.refused("run", "--handlers", "sample_jobs:registry", "--handlers", "sample_jobs:registry", code=78)
+    assert "registered twice" in told
+
+
+FAULTS = ("--grace", "-1", "--poll-interval", "often", "--metrics", "nowhere", "--repo-root", "/no/such/directory")
+FAULTS += ("--handlers", "no_such_module:registry", "--schema", "a" * 60, "--database-url", "postgresql://[")
+
+
+@pytest.mark.parametrize("step", ["run", "check-config"])
+def test_all_faults_of_the_configuration_are_told_at_once(command, step):
+    done = command(step, *FAULTS, code=78)
+    assert done.stdout == ""
+    for word in ("grace", "poll-interval", "metrics", "repo-root", "no_such_module", "schema", "database-url"):
+        assert sum(word in line for line in done.stderr.splitlines()) == 1, word
+    assert len(done.stderr.splitlines()) == 7
+
+
+def test_a_kind_without_a_handler_cannot_be_chosen(command):
+    for flag in ("--kind", "--exclude-kind"):
+        told = command.refused("run", flag, "no.such.kind", "--handlers", "sample_jobs:registry", code=78)
+        assert "'no.such.kind'" in told
+
+
+def test_a_good_configuration_needs_no_database(command):
+    away = {"SHITHUBD_WORKER_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    arguments = ("check-config", "--handlers", "sample_jobs:registry", "--kind", "test.ok", "--grace", "3")
+    assert "configuration is good: 1 kind" in command(*arguments, env=away).stdout
+    told = command.json(*arguments, env=away)
+    assert told["kinds"] == [
+        {"kind": "test.ok", "lease_timeout": 300.0, "max_runtime": 300.0, "max_attempts": 10, "retention": "7d"}
+    ]
+    assert told["config"]["grace"] == 3.0
+    assert told["schema"] == "public"
+
+
+def test_the_variables_do_what_the_flags_do(command):
+    flags = ("--handlers", "sample_jobs:registry", "--kind", "test.ok", "--grace", "3", "--poll-interval", "0.5")
+    flags += ("--poll-only", "--database-wait", "7", "--until-empty", "--metrics", "off", "--repo-root", "/tmp")
+    flags += ("--secrets-dir", "/tmp", "--webhook-allow-private", "--schema", "forge")
+    names = iter(flags)
+    variables = {}
+    for flag in names:
+        value = "1" if flag in ("--poll-only", "--until-empty", "--webhook-allow-private") else next(names)
+        variables[f"SHITHUBD_WORKER_{flag.removeprefix('--').replace('-', '_').upper()}"] = value
+    told = command.json("check-config", *flags)
+    assert command.json("check-config", env=variables) == told
+    assert told != command.json("check-config", "--handlers", "sample_jobs:registry")
+
+
+def test_a_variable_sets_the_schema_and_the_log_format_too(command):
+    env = {"SHITHUBD_WORKER_SCHEMA": "nowhere", "SHITHUBD_WORKER_LOG_FORMAT": "json", "SHITHUBD_WORKER_METRICS": "off"}
+    done = command("run", code=76, env=env)
+    assert "'nowhere'" in last_line(done)
+    for line in done.stderr.splitlines()[:-1]:
+        assert json.loads(line)["message"]
+
+
+def test_the_current_directory_comes_first(command, module, tmp_path):
+    module("sample_jobs", "registry.handler('mine')(lambda job: 0)")
+    told = command.json("check-config", "--handlers", "sample_jobs:registry", "--kind", "mine", cwd=tmp_path)
+    assert [kind["kind"] for kind in told["kinds"]] == ["mine"]
+
+
+def test_a_busy_metrics_port_ends_the_start_if_it_was_chosen(command):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        address = f"127.0.0.1:{busy.getsockname()[1]}"
+        assert address in last_line(command("run", "--until-empty", "--metrics", address, code=78))
+        env = {"SHITHUBD_WORKER_METRICS": address}
+        assert address in last_line(command("run", "--until-empty", code=78, env=env))
+
+
+def test_a_busy_default_port_gives_way_with_a_warning(command):
+    with socket.socket() as busy:
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a connection that is long closed keeps it
+
+        def told():
+            with suppress(OSError):  # we have it; or somebody else does, which is just as good while it lasts
+                busy.bind(("127.0.0.1", 8081))
+                busy.listen()
+            log = command("run", "--until-empty").stderr
+            return "8081 is busy" in log and log
+
+        log = eventually(told, "the port is busy")
+    assert re.search(r"WARNING .*127\.0\.0\.1:8081 is busy, using port \d+", log)
+    assert re.search(r"metrics on http://127\.0\.0\.1:(?!8081\b)\d+", log)
+
+
+def test_the_log_goes_to_stderr_and_says_ready_and_under_which_holds(database, command):
+    database.query("SELECT drain_v1('fleet', '', 'kernel update')")
+    database.query("SELECT pause_kind_v1('test.ok', 'schema work')")
+    arguments = ("run", "--until-empty", "--metrics", "off", "--handlers", "sample_jobs:registry")
+    done = command(*arguments)
+    assert done.stdout == ""
+    assert "ready" in done.stderr
+    assert "kernel update" in done.stderr
+    assert "schema work" in done.stderr
+    as_json = [json.loads(line) for line in command(*arguments, "--log-format", "json").stderr.splitlines()]
+    assert any(line["message"] == "ready" for line in as_json)

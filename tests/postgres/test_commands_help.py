@@ -1,0 +1,115 @@
+"""What the commands say of themselves, and what they don't understand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
+from rows import holds
+
+from shithubd_worker import __version__
+from shithubd_worker.cli import cli as root
+from shithubd_worker.database import schema
+
+
+def all_commands(group=root, path=()):
+    for name, one in group.commands.items():
+        yield (*path, name)
+        if isinstance(one, click.Group):
+            yield from all_commands(one, (*path, name))
+
+
+COMMANDS = list(all_commands())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_shows_how_it_is_used(database, command, path):
+    told = command(*path, "--help").stdout
+    assert told.startswith(f"Usage: shithubd-worker {' '.join(path)} ")
+    assert max(map(len, told.splitlines())) <= 80
+    if path != ("jobs",):
+        example = told.partition("Example")[2]
+        assert f"shithubd-worker {' '.join(path)}" in example
+    if path not in {("jobs",), ("units",), ("history",), ("run",)}:
+        assert "--json" in told
+
+
+def test_there_is_a_command_for_each_step():
+    steps = (
+        "run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
+        " runbook jobs units history"
+    )
+    jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
+    host = [("units", name) for name in ("install", "diff", "uninstall")]
+    assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, ("history", "drop")}
+
+
+def test_the_help_shows_how_to_start_and_the_exit_codes(command):
+    told = command("--help").stdout
+    for text in ("shithubd-worker migrate", "shithubd-worker run", "enqueue", "Exit codes", "75", "78"):
+        assert text in told
+
+
+def test_the_version_names_the_schemas_too(command):
+    assert command("--version").stdout == f"shithubd-worker {__version__} (schema {schema.newest_version()})\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "--nonsense"),
+        ("nonsense",),
+        ("enqueue",),
+        ("enqueue", "k", "{}", "more"),
+        ("enqueue", "k", "--delay", "1", "--run-at", "2030-01-01"),
+        ("enqueue", "k", "--delay", "soon"),
+        ("enqueue", "k", "--run-at", "tomorrow"),
+        ("enqueue", "k", "--run-at", "2h"),
+        ("enqueue", "k", "--priority", "40000"),
+        ("drain", "--host", "a", "--unit", "b"),
+        ("drain", "--timeout", "-1"),
+        ("pause-kind",),
+        ("pause-kind", "k\n", "--force", "--reason", "r"),
+        ("jobs", "show", "x"),
+        ("jobs", "release"),
+        ("jobs", "retry", "1", "--failed", "k"),
+        ("jobs", "discard"),
+        ("jobs", "list", "--state", "done"),
+        ("release-dead",),
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_understood_is_a_usage_error_in_one_line(command, arguments):
+    assert command.refused(*arguments, code=2).startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("drain", "--reason", os.fsdecode(b"\xff")),
+        ("drain", "--host", os.fsdecode(b"\xff")),
+        ("resume-kind", os.fsdecode(b"\xff")),
+        ("jobs", "list", "--kind", os.fsdecode(b"\xff")),
+        ("search", os.fsdecode(b"\xff")),
+        ("status", "--schema", os.fsdecode(b"\xff")),
+    ],
+    ids=lambda words: words[0],
+)
+def test_bytes_that_are_no_text_are_refused_in_one_line(database, command, arguments):
+    assert "'\\udcff' is not UTF-8" in command.refused(*arguments, code=2)
+    assert holds(database) == []
+
+
+def test_a_reader_that_leaves_early_is_no_fault_of_ours(database, command):
+    database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 20000)")
+    listing = [sys.executable, "-m", "shithubd_worker", "jobs", "list", "--limit", "20000", "--json"]
+    with subprocess.Popen(
+        listing, env=database.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""

@@ -1,0 +1,222 @@
+"""`enqueue` and the commands below `jobs`: what they do to a job, and what they tell of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from commands import HOST, emptied_database, exact_command, handlers_module, moment, one_database  # noqa: F401 (fixtures)
+from rows import add_job, add_worker, audit, state
+
+
+def test_enqueue_prints_the_id_alone(database, command):
+    done = command("enqueue", "nobody.knows.this", '{"repo": "a.git", "depth": 2}')
+    assert re.fullmatch(r"\d+\n", done.stdout)
+    assert done.stderr == ""
+    rows = database.query("SELECT id, kind, payload, state, priority, run_at = created_at FROM jobs")
+    assert rows == [(int(done.stdout), "nobody.knows.this", {"repo": "a.git", "depth": 2}, "queued", 0, True)]
+
+
+def test_enqueue_reads_the_payload_from_stdin_and_needs_none(database, command):
+    from_stdin = command.json("enqueue", "k", "-", input='{"größe": "🚀"}')
+    without = command.json("enqueue", "k")
+    assert database.query("SELECT id, payload FROM jobs ORDER BY id") == [
+        (from_stdin["id"], {"größe": "🚀"}),
+        (without["id"], {}),
+    ]
+
+
+def test_enqueue_can_wait_and_have_a_priority(database, command):
+    later = command.json("enqueue", "k", "--delay", "90m", "--priority", "-7")["id"]
+    at = [
+        command.json("enqueue", "k", "--run-at", text)["id"]
+        for text in ("2030-01-01T12:00:00", "2030-01-01T12:00:00Z", "2030-01-01T13:00:00+01:00")
+    ]
+    assert database.query("SELECT run_at - created_at, priority FROM jobs WHERE id = %s", later) == [
+        (timedelta(minutes=90), -7)
+    ]
+    assert database.query("SELECT DISTINCT run_at FROM jobs WHERE id = ANY (%s)", at) == [
+        (datetime(2030, 1, 1, 12, tzinfo=UTC),)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        ("[]", "object"),
+        ("7", "object"),
+        ("null", "object"),
+        ('"text"', "object"),
+        ("{", "JSON"),
+        ("", "JSON"),
+        ("{'a': 1}", "JSON"),
+        ('{"a": NaN}', "JSON"),
+        ('{"a": "\\u0000"}', "NUL"),
+        ('{"a": "\\ud800"}', "surrogate"),
+        ('{"a": ' + "[" * 10_000 + "]" * 10_000 + "}", "deep"),
+        ('{"a": ' + "9" * 5000 + "}", "digits"),
+    ],
+    ids=["list", "number", "null", "text", "broken", "empty", "quotes", "nan", "nul", "surrogate", "nested", "digits"],
+)
+def test_enqueue_refuses_what_is_no_payload(database, command, payload, says):
+    for arguments in ((payload,), ("-",)):
+        told = command.refused("enqueue", "k", *arguments, code=2, input=payload)
+        assert says in told
+        assert len(told) < 300
+    assert database.value("SELECT count(*) FROM jobs") == 0
+
+
+@pytest.mark.parametrize("kind", ["", "a" * 201, "a\nb", "\x1b[31m", "a\x85b"])
+def test_enqueue_refuses_what_is_no_kind(database, command, kind):
+    assert "1 to 200 characters" in command.refused("enqueue", kind, code=2)
+    assert database.value("SELECT count(*) FROM jobs") == 0
+
+
+def test_a_payload_of_50_megabytes_is_accepted_and_run(database, command, module):
+    env = module(
+        "big_jobs",
+        "@registry.handler('big', retention='none')\n"
+        "def big(job, text):\n"
+        "    job.connection.execute('INSERT INTO weighed VALUES (%s, %s)', (job.id, len(text)))\n",
+    )
+    database.query("CREATE TABLE weighed (job bigint, size bigint)")
+    try:
+        job = command.json("enqueue", "big", "-", input=json.dumps({"text": "x" * 50_000_000}))["id"]
+        arguments = ("run", "--until-empty", "--metrics", "off", "--kind", "big", "--handlers", "big_jobs:registry")
+        command(*arguments, env=env)
+        assert database.query("SELECT * FROM weighed") == [(job, 50_000_000)]
+    finally:
+        database.query("DROP TABLE weighed")
+    assert state(database, job) is None
+
+
+JOB_COLUMNS = {"id", "kind", "payload", "state", "priority", "run_at", "attempts", "max_attempts", "crashes"}
+JOB_COLUMNS |= {"leased_by", "leased_at", "lease_expires_at", "lease_token", "last_error", "created_at"}
+
+
+def test_jobs_are_listed_and_shown_with_their_columns(database, command):
+    tokyo = {"PGTZ": "Asia/Tokyo"}
+    waiting = add_job(database, "a", payload='{"x": 1}', last_error="it\x1b[31m\nfailed")
+    running = add_job(database, "b", "processing", worker=add_worker(database))
+    failed = add_job(database, "b", "failed", last_error="no\nstack")
+    listed = command.json("jobs", "list", env=tokyo)
+    assert [row["id"] for row in listed] == [waiting, running, failed]
+    for row in listed:
+        assert set(row) >= JOB_COLUMNS
+        moment(row["run_at"])
+        moment(row["created_at"])
+    moment(listed[1]["leased_at"])
+    assert (listed[0]["payload"], listed[0]["leased_by"], listed[1]["leased_by"]) == ({"x": 1}, None, "web1:1")
+    assert [row["id"] for row in command.json("jobs", "list", "--state", "failed")] == [failed]
+    assert [row["id"] for row in command.json("jobs", "list", "--kind", "b", "--limit", "1")] == [running]
+    assert command.json("jobs", "list", "--kind", "nobody") == []
+
+    shown = command.json("jobs", "show", running, env=tokyo)
+    assert shown.pop("history") == []
+    assert shown == listed[1]
+    text = command("jobs", "show", waiting).stdout
+    assert re.search(r"^last_error +it\\x1b\[31m\n +\| failed$", text, re.MULTILINE)
+
+    text = command("jobs", "list").stdout
+    assert len(text.splitlines()) == 3
+    assert max(map(len, text.splitlines())) <= 80
+    assert command("jobs", "list", "--kind", "nobody").stdout == "no such jobs\n"
+
+
+def test_a_finished_job_is_shown_from_its_history(database, command):
+    job = add_job(database, "test.ok", payload='{"x": 1}')
+    command("run", "--until-empty", "--metrics", "off", "--handlers", "sample_jobs:registry")
+    shown = command.json("jobs", "show", job)
+    assert (shown["id"], shown["kind"], shown["outcome"], shown["payload"]) == (job, "test.ok", "ok", {"x": 1})
+    (ended,) = shown["history"]
+    assert ended["outcome"] == "ok"
+    assert moment(ended["leased_at"]) <= moment(ended["finished_at"])
+    assert "ok (attempt 1) by" in command("jobs", "show", job).stdout
+
+
+@pytest.mark.parametrize("job", ["1", "0", "9223372036854775807"])
+def test_a_job_that_is_not_there_is_one_line(database, command, job):
+    database.query("DELETE FROM jobs")
+    for step in ("show", "release", "retry", "discard"):
+        assert f"no job {job}" in command.refused("jobs", step, job, code=1)
+
+
+def test_a_number_that_no_job_can_have_is_a_usage_error(command):
+    for step in ("show", "release", "retry", "discard"):
+        assert "not in the range" in command.refused("jobs", step, str(2**63), code=2)
+
+
+def test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason(database, command):
+    job = add_job(database, state="processing", worker=add_worker(database))
+    assert "alive: web1:1 beat" in command.refused("jobs", "release", job, code=5)
+    assert "--reason" in command.refused("jobs", "release", job, "--force", code=5)
+    assert state(database, job) == ("processing", 1)
+    assert audit(database) == []
+    env = {"SUDO_USER": "alice"}
+    done = command("jobs", "release", job, "--force", "--reason", "it hangs", env=env)
+    assert done.stdout == f"job {job} released\n"
+    assert state(database, job) == ("queued", 0)
+    assert audit(database) == [("release", f"job {job}", "it hangs", f"alice@{HOST}", [job])]
+    assert "not processing: queued" in command.refused("jobs", "release", job, code=5)
+
+
+@pytest.mark.parametrize("owner", ["silent", "gone"])
+def test_a_job_whose_worker_is_silent_or_gone_is_released(database, command, owner):
+    worker = add_worker(database, silent=True) if owner == "silent" else uuid4()
+    job = add_job(database, state="processing", worker=worker)
+    assert command.json("jobs", "release", job) == [{"id": job, "result": "released"}]
+    assert state(database, job) == ("queued", 0)
+
+
+def test_several_jobs_at_once_and_each_is_told(database, command):
+    worker = add_worker(database)
+    first, second = (add_job(database, state="processing", worker=uuid4()) for _ in range(2))
+    held = add_job(database, state="processing", worker=worker)
+    missing = held + 1000
+    done = command("jobs", "release", first, second, held, missing, code=5)
+    assert done.stdout == f"job {first} released\njob {second} released\n"
+    assert f"job {held} is alive" in done.stderr
+    assert f"no job {missing}" in done.stderr
+    assert [state(database, job)[0] for job in (first, second, held)] == ["queued", "queued", "processing"]
+
+
+def test_failed_and_postponed_jobs_are_retried(database, command):
+    failed = add_job(database, state="failed", attempts=10, crashes=2)
+    other = add_job(database, "other", state="failed", attempts=10)
+    postponed = add_job(database, attempts=3, run_at=datetime.now(UTC) + timedelta(days=1))
+    env = {"SUDO_USER": "alice"}
+    assert command("jobs", "retry", postponed, env=env).stdout == f"job {postponed} retried\n"
+    command("jobs", "retry", "--failed", "k", "--reason", "receiver is back", env=env)
+    rows = "SELECT state, attempts, crashes, run_at <= now() FROM jobs WHERE id = %s"
+    assert database.query(rows, failed) == [("queued", 0, 0, True)]
+    assert database.query(rows, postponed) == [("queued", 3, 0, True)]
+    assert state(database, other) == ("failed", 10)
+    assert audit(database) == [
+        ("retry", f"job {postponed}", None, f"alice@{HOST}", [postponed]),
+        ("retry", f"job {failed}", "receiver is back", f"alice@{HOST}", [failed]),
+    ]
+
+
+def test_jobs_are_discarded_into_the_history(database, command):
+    jobs = [add_job(database, state=name, last_error="no") for name in ("failed", "queued", "paused")]
+    command("jobs", "discard", *jobs, "--reason", "repository was deleted", env={"SUDO_USER": "alice"})
+    assert database.value("SELECT count(*) FROM jobs") == 0
+    assert [row[:3] for row in audit(database)] == [("discard", f"job {j}", "repository was deleted") for j in jobs]
+    told = command.json("jobs", "show", jobs[0])
+    assert (told["outcome"], told["error"], told["retention"]) == ("discarded", "no", "90d")
+
+
+@pytest.mark.parametrize(("step", "says"), [("retry", "not retried"), ("discard", "not discarded")])
+def test_a_running_job_is_neither_retried_nor_discarded(database, command, step, says):
+    job = add_job(database, state="processing", worker=uuid4())
+    assert f"{says}: processing" in command.refused("jobs", step, job, code=5)
+    assert state(database, job) == ("processing", 1)
+    assert audit(database) == []
+
+
+def test_nothing_failed_is_nothing_to_do(command):
+    assert command("jobs", "retry", "--failed", "k").stdout == "no such jobs\n"
+    assert command.json("jobs", "discard", "--failed", "k") == []

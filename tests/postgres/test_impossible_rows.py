@@ -1,0 +1,174 @@
+"""A plain INSERT is a whole job; which rows no table takes, and what is leased all the same."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from fresh_databases import Bare, contract_database  # noqa: F401 (fixtures)
+
+from shithubd_worker.model import How
+
+
+def test_a_kind_and_a_payload_are_a_complete_job(contract):
+    with contract.connect() as connection:
+        connection.autocommit = False
+        row = connection.execute(
+            "INSERT INTO jobs (kind, payload) VALUES ('search.reindex', '{\"repo\": \"a.git\"}') RETURNING *"
+        ).fetchone()
+        names = [column.name for column in connection.execute("SELECT * FROM jobs").description]
+        now = connection.execute("SELECT now()").fetchone()[0]
+        connection.rollback()
+    job = dict(zip(names, row, strict=True))
+    assert job.pop("id") > 0
+    assert (job.pop("run_at"), job.pop("created_at")) == (now, now)
+    assert job == {
+        "kind": "search.reindex",
+        "payload": {"repo": "a.git"},
+        "state": "queued",
+        "priority": 0,
+        "attempts": 0,
+        "alone": False,
+        "max_attempts": None,
+        "crashes": 0,
+        "leased_by": None,
+        "leased_at": None,
+        "lease_expires_at": None,
+        "lease_token": None,
+        "worker_id": None,
+        "last_error": None,
+    }
+
+
+def test_the_payload_may_be_left_out(contract):
+    with contract.connect() as connection, connection.transaction(force_rollback=True):
+        assert connection.execute("INSERT INTO jobs (kind) VALUES ('k') RETURNING payload").fetchone() == ({},)
+
+
+def test_the_columns_are_those_that_were_promised(contract):
+    def columns(table):
+        return [
+            row[0]
+            for row in contract.query(
+                "SELECT column_name::text FROM information_schema.columns"
+                " WHERE table_schema = 'public' AND table_name = %s ORDER BY ordinal_position",
+                table,
+            )
+        ]
+
+    jobs = "id kind payload state priority run_at attempts max_attempts crashes leased_by leased_at lease_expires_at"
+    assert set(f"{jobs} lease_token last_error created_at".split()) <= set(columns("jobs"))
+    history = "id kind outcome attempts leased_by leased_at finished_at error payload"
+    assert set(history.split()) <= set(columns("job_history"))
+
+
+JOB = "INSERT INTO jobs (kind, payload, state, leased_by, leased_at) VALUES"
+LEASED = "'h:1', now()"
+IMPOSSIBLE = [
+    ("jobs_kind_is_a_name", f"{JOB} ('', '{{}}', 'queued', NULL, NULL)"),
+    ("jobs_kind_is_a_name", f"{JOB} (repeat('a', 201), '{{}}', 'queued', NULL, NULL)"),
+    ("jobs_kind_is_a_name", f"{JOB} (E'a\\nb', '{{}}', 'queued', NULL, NULL)"),
+    ("jobs_kind_is_a_name", f"{JOB} (E'a\\x1bb', '{{}}', 'queued', NULL, NULL)"),
+    ("jobs_kind_is_a_name", f"{JOB} (E'a\\x7f', '{{}}', 'queued', NULL, NULL)"),
+    ("jobs_kind_is_a_name", f"{JOB} (U&'a\\009b', '{{}}', 'queued', NULL, NULL)"),
+    ("jobs_payload_is_an_object", f"{JOB} ('k', '[]', 'queued', NULL, NULL)"),
+    ("jobs_payload_is_an_object", f"{JOB} ('k', 'null', 'queued', NULL, NULL)"),
+    ("jobs_payload_is_an_object", f"{JOB} ('k', '7', 'queued', NULL, NULL)"),
+    (
+        "jobs_payload_can_be_sent",
+        f"{JOB} ('k', jsonb_build_object('a', repeat(E'\\x01', 130 * 1024 * 1024)), 'queued', NULL, NULL)",
+    ),
+    ("jobs_state_is_known", f"{JOB} ('k', '{{}}', 'done', NULL, NULL)"),
+    ("jobs_state_is_known", f"{JOB} ('k', '{{}}', 'QUEUED', NULL, NULL)"),
+    ("jobs_leased_while_processing", f"{JOB} ('k', '{{}}', 'processing', NULL, NULL)"),
+    ("jobs_leased_while_processing", f"{JOB} ('k', '{{}}', 'processing', 'h:1', NULL)"),
+    ("jobs_leased_while_processing", f"{JOB} ('k', '{{}}', 'processing', NULL, now())"),
+    *(
+        ("jobs_leased_while_processing", f"{JOB} ('k', '{{}}', '{state}', {by})")
+        for state in ("queued", "paused", "failed")
+        for by in (LEASED, "'h:1', NULL", "NULL, now()")
+    ),
+    (
+        "job_history_outcome_is_known",
+        "INSERT INTO job_history (id, kind, outcome, attempts, finished_at, retention)"
+        " VALUES (1, 'k', 'done', 1, now(), '7d')",
+    ),
+    ("holds_scope_check", "INSERT INTO holds (scope, target, actor) VALUES ('planet', 'x', 'a')"),
+    ("holds_fleet_has_no_target", "INSERT INTO holds (scope, target, actor) VALUES ('fleet', 'x', 'a')"),
+    ("holds_fleet_has_no_target", "INSERT INTO holds (scope, target, actor) VALUES ('kind', '', 'a')"),
+    ("worker_schema_only_row_check", "INSERT INTO worker_schema (only_row, version, functions) VALUES (false, 1, '')"),
+]
+
+
+@pytest.mark.parametrize(("constraint", "statement"), IMPOSSIBLE)
+def test_an_impossible_row_is_refused(contract, constraint, statement):
+    with contract.connect() as connection, connection.transaction(force_rollback=True):
+        with pytest.raises(psycopg.errors.CheckViolation) as caught, connection.transaction():
+            connection.execute(statement)
+        assert caught.value.diag.constraint_name == constraint
+
+
+def test_every_check_of_the_queue_is_shown_to_refuse_something(contract):
+    checks = contract.query(
+        "SELECT conname::text FROM pg_constraint WHERE contype = 'c' AND connamespace = to_regnamespace('public')"
+        " AND conrelid IN ('jobs'::regclass, 'job_history'::regclass, 'holds'::regclass, 'workers'::regclass,"
+        " 'audit'::regclass, 'worker_schema'::regclass)"
+    )
+    assert {name for (name,) in checks} == {constraint for constraint, _ in IMPOSSIBLE}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO jobs (kind) VALUES (NULL)",
+        "INSERT INTO jobs (kind, payload) VALUES ('k', NULL)",
+        "INSERT INTO jobs (kind, state) VALUES ('k', NULL)",
+        "INSERT INTO jobs (kind, run_at) VALUES ('k', NULL)",
+        "INSERT INTO jobs (kind, priority) VALUES ('k', NULL)",
+        "INSERT INTO jobs (kind, attempts) VALUES ('k', NULL)",
+        "INSERT INTO jobs (kind, crashes) VALUES ('k', NULL)",
+        "INSERT INTO holds (scope, target) VALUES ('kind', 'k')",
+        "INSERT INTO audit (actor, action) VALUES ('a', 'drain')",
+    ],
+)
+def test_what_must_be_there_cannot_be_left_out(contract, statement):
+    with contract.connect() as connection, pytest.raises(psycopg.errors.NotNullViolation):
+        connection.execute(statement)
+
+
+def test_there_is_at_most_one_hold_for_a_scope_and_one_version(contract):
+    with contract.connect() as connection, connection.transaction(force_rollback=True):
+        connection.execute("INSERT INTO holds (scope, target, actor) VALUES ('kind', 'k', 'a')")
+        for again in (
+            "INSERT INTO holds (scope, target, actor) VALUES ('kind', 'k', 'b')",
+            "INSERT INTO worker_schema (version, functions) VALUES (1, '')",
+        ):
+            with pytest.raises(psycopg.errors.UniqueViolation), connection.transaction():
+                connection.execute(again)
+
+
+ODD = [
+    "attempts = -5",
+    "attempts = 2147483647",
+    "crashes = -1",
+    "crashes = 2147483647",
+    "max_attempts = -1",
+    "max_attempts = 0",
+    "run_at = '-infinity'",
+    "run_at = '4713-01-01 BC'",
+    "lease_token = gen_random_uuid(), lease_expires_at = '2000-01-01', worker_id = gen_random_uuid()",
+    "created_at = 'infinity', priority = -32768",
+    "id = -9223372036854775808",
+    "id = 9223372036854775807",
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_whatever_row_an_update_can_make_can_be_leased_and_settled(contract, odd):
+    with Bare(contract.url, "public") as bare:
+        for how in (How.OK, How.RETRY, How.FAILED, How.RELEASED):
+            bare.queue.connection.execute("INSERT INTO jobs (kind) VALUES ('k')")
+            bare.queue.connection.execute(f"UPDATE jobs SET {odd}")
+            lease = bare.worker.lease(bare.kinds)
+            assert lease is not None
+            assert bare.settle(lease, how)
+            bare.queue.connection.execute("DELETE FROM jobs")

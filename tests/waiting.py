@@ -1,0 +1,26 @@
+"""How the tests wait: on a condition, and never on time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 300.0  # seconds; a limit for faults, never a measure
+
+
+def eventually(look: Callable[[], T], what: str = "the condition", within: float = PATIENCE) -> T:
+    """The first true answer of `look`; an AssertionError that names what was waited for, after `within` seconds.
+
+    Between two looks it rests for as long as one took: what it waits for needs the processor, too.
+    """
+    until = time.monotonic() + within
+    while True:
+        began = time.monotonic()
+        if answer := look():
+            return answer
+        now = time.monotonic()
+        assert now < until, f"not within {within:g} s: {what}; last seen: {answer!r}"
+        time.sleep(max(0.01, now - began))
