@@ -41,7 +41,6 @@ class Loop:
         """As long as it goes on, or until the queue is empty if that was asked for. Raises ShithubdError, and
         psycopg.Error, if no waiting helps."""
         while self._goes_on():
-            all_at_hand = self._exchange.all_at_hand
             try:
                 match self._exchange.turn():
                     case Next.WORK:
@@ -50,7 +49,7 @@ class Loop:
                         pass
                     case Next.REST:
                         self._sleep.rest()
-                    case Next.EMPTY if all_at_hand and not self._shutdown.wait_for_locks():
+                    case Next.END if not self._shutdown.wait_for_locks():
                         return
             except DatabaseError as error:
                 self._patience.failed(error)

@@ -22,7 +22,7 @@ class Next(Enum):
     WORK = "there are jobs at hand"
     AGAIN = "there may be more to lease, or to settle, at once"
     REST = "there is nothing to do"
-    EMPTY = "there is nothing to do, and that was asked for"
+    END = "there is nothing to do, for certain, and the worker was to end then"
 
 
 class Exchange:
@@ -49,12 +49,6 @@ class Exchange:
         self.answered = 0  # turns, ever
 
     @property
-    def all_at_hand(self) -> bool:
-        """Is it certain that the answer to the next turn leaves nothing out? What the control thread gives back
-        meanwhile is in no answer to a turn that was sent before."""
-        return not self._tray.relieving and self._wire.sent is None
-
-    @property
     def unsettled(self) -> bool:
         """Is there anything to settle, or to give back?"""
         return bool(self._tray.doubtful or self._tray.at_hand)
@@ -68,12 +62,17 @@ class Exchange:
     def turn(self) -> Next:
         """One turn, the one that was sent ahead or a new one: its leases are on the tray then. The next is sent if that
         is worth while. Raises what psycopg raises."""
+        # What the control thread gives back meanwhile is in no answer to a turn that was sent before.
+        certain, given_back = not self._tray.relieving and self._wire.sent is None, self._tray.given_back
         again = self._turn(ahead=True)
         if self._tray.leased:
             return Next.WORK
         if again or self._tray.unsettled or self._tray.doubtful:
             return Next.AGAIN
-        return Next.EMPTY if self._selection.until_empty else Next.REST
+        if not self._selection.until_empty:
+            return Next.REST
+        certain = certain and not self._tray.relieving and self._tray.given_back == given_back
+        return Next.END if certain else Next.AGAIN
 
     def finish(self) -> None:
         """Before anything else can be asked: read the answer to the turn that was sent ahead, if one was."""

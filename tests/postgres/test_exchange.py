@@ -63,12 +63,10 @@ def test_while_jobs_are_quick_the_next_turn_is_sent_before_they_run(database, ro
     enqueue(database, 20)
     rooms.selection.ran("k", jobs=4, seconds=0.0, too_many=False)
     assert rooms.exchange.turn() is Next.WORK
-    assert not rooms.exchange.all_at_hand
     assert rooms.tray.ahead is not None
     assert len(rooms.tray.leased) == 16
     run(rooms)
     rooms.exchange.finish()
-    assert rooms.exchange.all_at_hand
     assert rooms.tray.ahead is None
     assert len(rooms.tray.leased) == 4
     rooms.exchange.put_down()
@@ -83,7 +81,7 @@ def test_no_turn_is_sent_ahead_when(database, rooms, why):
     else:
         database.query("UPDATE jobs SET alone = true, crashes = 1 WHERE id = 1")
     assert rooms.exchange.turn() is Next.WORK
-    assert rooms.exchange.all_at_hand
+    assert rooms.tray.ahead is None
     rooms.exchange.put_down()
 
 
@@ -126,7 +124,7 @@ def test_a_careful_turn_settles_before_it_leases_and_leases_one_job(database, ro
     rooms.selection.caution.raise_it()
     assert rooms.exchange.turn() is Next.WORK
     assert len(rooms.tray.leased) == 1
-    assert rooms.exchange.all_at_hand  # and sends none ahead
+    assert rooms.tray.ahead is None  # and sends none ahead
     assert database.value("SELECT count(*) FROM job_history WHERE outcome = 'ok'") == 8
     assert not rooms.selection.caution.wanted
     rooms.exchange.put_down()
@@ -152,3 +150,21 @@ def test_who_gives_back_a_job_that_never_started_leaves_nothing_in_the_history(d
     assert [each.outcome for each in rooms.tray.finished] == [NOT_STARTED]
     rooms.exchange.put_down()
     assert (states(database), database.query("SELECT FROM job_history")) == ([("queued", 1)], [])
+
+
+@pytest.mark.parametrize("when", ["has some in hand", "gave some back during the turn"])
+def test_the_queue_is_not_believed_to_be_empty_while_the_control_thread(database, when):
+    rooms = Rooms(database.url, until_empty=True)
+    assert rooms.exchange.turn() is Next.END
+    if when == "has some in hand":
+        rooms.tray.relieving = True
+    else:
+
+        def due(*, idle, ask=rooms.upkeep.do_what_is_due):
+            rooms.tray.given_back += 1
+            ask(idle=idle)
+
+        rooms.upkeep.do_what_is_due = due
+    rooms.selection.anew()
+    assert rooms.exchange.turn() is Next.AGAIN
+    rooms.close()

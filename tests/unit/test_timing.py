@@ -16,7 +16,8 @@ from shithubd_worker.cli import deadline
 from shithubd_worker.database import operations
 from shithubd_worker.host.shipped import RUNBOOKS, SQL, UNITS
 from shithubd_worker.registry import Registry
-from shithubd_worker.settings.config import LONGEST_SECONDS, Config
+from shithubd_worker.settings.config import Config
+from shithubd_worker.settings.table import LONGEST_SECONDS
 from shithubd_worker.timing import (
     AHEAD_ANSWERED_SECONDS,
     AMNESTY_SECONDS,
