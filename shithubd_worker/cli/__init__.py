@@ -110,7 +110,7 @@ def _main() -> int:
 
         if not isinstance(error, psycopg.Error):
             raise
-        from shithubd_worker.database.session import explained
+        from shithubd_worker.database.failures import explained
 
         told = explained(error)
         for note in getattr(error, "__notes__", ()):

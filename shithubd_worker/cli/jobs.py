@@ -198,7 +198,7 @@ def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
 
 def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool) -> int:
     """Do one thing to each job, tell what came of each, and then fail if any was refused or isn't there."""
-    from shithubd_worker.database.session import DatabaseError, forbidden, in_one_line, lost
+    from shithubd_worker.database.failures import DatabaseError, forbidden, in_one_line, lost
 
     results: list[dict[str, Any]] = []
     gave_up: TimedOut | None = None

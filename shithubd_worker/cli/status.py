@@ -100,7 +100,7 @@ def _passing(error: Exception) -> str:
     """What keeps the database from answering for now. Raises all else again."""
     import psycopg
 
-    from shithubd_worker.database.session import explained
+    from shithubd_worker.database.failures import explained
 
     told = explained(error) if isinstance(error, psycopg.Error) else error
     if not isinstance(told, (DatabaseUnavailable, TimedOut)):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from shithubd_worker.database.session import DatabaseError, Session
+from shithubd_worker.database.failures import DatabaseError
+from shithubd_worker.database.session import Session
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.shutdown import Shutdown

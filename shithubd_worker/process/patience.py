@@ -8,8 +8,8 @@ import random
 import time
 
 from shithubd_worker import backoff
+from shithubd_worker.database.failures import DatabaseError, lost, meaning
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import DatabaseError, lost, meaning
 from shithubd_worker.database.sqlstates import LOCKED, Meaning
 from shithubd_worker.process.reconnect import Reconnect
 from shithubd_worker.process.shared import Progress

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from shithubd_worker import backoff
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.database.session import DatabaseError, explained
+from shithubd_worker.database.failures import DatabaseError, explained
 from shithubd_worker.errors import ConfigError, RightsMissing, SchemaMismatch
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.process.shared import Progress

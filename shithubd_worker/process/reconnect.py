@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from shithubd_worker import backoff
+from shithubd_worker.database.failures import DatabaseError, explained
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import DatabaseError, explained
 from shithubd_worker.errors import DatabaseUnavailable
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from shithubd_worker.database.session import DatabaseError, lost
+from shithubd_worker.database.failures import DatabaseError, lost
 from shithubd_worker.errors import Unsettled
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.reconnect import Reconnect

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from shithubd_worker.database.control_session import ControlSession
+from shithubd_worker.database.failures import DatabaseError, explained, in_one_line, lost
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import DatabaseError, explained, in_one_line, lost
 from shithubd_worker.database.sqlstates import LOCKED
 from shithubd_worker.errors import DatabaseUnavailable, ShithubdError
 from shithubd_worker.host.identity import is_dead

@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shithubd_worker.database.session import DatabaseError, explained
+from shithubd_worker.database.failures import DatabaseError, explained
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.forks import Hooks

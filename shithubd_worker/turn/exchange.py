@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from enum import Enum
 
-from shithubd_worker.database.session import DatabaseError, lost
+from shithubd_worker.database.failures import DatabaseError, lost
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import Finished
 from shithubd_worker.telemetry.metrics import Metrics

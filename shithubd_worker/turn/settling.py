@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from shithubd_worker.database.session import DatabaseError, in_one_line, lost, meaning
+from shithubd_worker.database.failures import DatabaseError, in_one_line, lost, meaning
 from shithubd_worker.database.settles import Settling, make_days, record_lost
 from shithubd_worker.database.sqlstates import Meaning, no_day
 from shithubd_worker.model import Finished, How, Outcome

@@ -10,8 +10,8 @@ from operator import not_
 from uuid import uuid4
 
 from shithubd_worker.attempt.outcome import short_delay
+from shithubd_worker.database.failures import DatabaseError, lost
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.model import Finished, How, Lease, Outcome
 from shithubd_worker.registry import Kind
 from shithubd_worker.timing import RENEW_AFTER

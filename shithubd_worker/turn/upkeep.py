@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 
 from shithubd_worker.database.clock import Clock
+from shithubd_worker.database.failures import DatabaseError, lost
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import DatabaseError, lost
 from shithubd_worker.telemetry import logs
 from shithubd_worker.timing import (
     AMNESTY_SECONDS,

@@ -16,8 +16,8 @@ from test_settings_of_others import SETTINGS
 
 from shithubd_worker.cli import cli
 from shithubd_worker.database.connection import connector
+from shithubd_worker.database.failures import explained
 from shithubd_worker.database.operations import Operations
-from shithubd_worker.database.session import explained
 from shithubd_worker.errors import EXIT_CONFIG, ConfigError, DatabaseUnavailable, ShithubdError
 
 # A command leaves its connection to the end of its process, and here to the collector.

@@ -12,8 +12,8 @@ from servers import deaf_port
 
 from shithubd_worker import backoff
 from shithubd_worker.database.connection import connector
+from shithubd_worker.database.failures import explained
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.database.session import explained
 from shithubd_worker.host.identity import identify
 
 OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"

@@ -22,9 +22,9 @@ from poolers import PROGRAM, PgBouncer
 from servers import Server, deaf_port, debian_bindir
 
 from shithubd_worker.cli import needs
-from shithubd_worker.database import schema, session
+from shithubd_worker.database import failures, schema
 from shithubd_worker.database.connection import connector
-from shithubd_worker.database.session import explained
+from shithubd_worker.database.failures import explained
 from shithubd_worker.errors import EXIT_CONFIG, EXIT_DATABASE, EXIT_RIGHTS
 
 SETUP = (
@@ -87,7 +87,7 @@ def refused(url: str) -> tuple[int, str]:
     with pytest.raises(psycopg.Error) as caught:
         connector(url, "test", answer_seconds=5.0)().close()
     told = explained(caught.value)
-    assert session.lost(caught.value) == (told.exit_code == EXIT_DATABASE)
+    assert failures.lost(caught.value) == (told.exit_code == EXIT_DATABASE)
     return told.exit_code, str(told)
 
 
@@ -312,7 +312,7 @@ def test_a_pool_that_is_full_is_waited_for(pooler: int) -> None:
         takes_it.execute("SELECT 1")
         with pytest.raises(psycopg.Error, match="query_wait_timeout") as caught:
             connector(url, "test", pooled=True)()
-    assert session.lost(caught.value)
+    assert failures.lost(caught.value)
     assert explained(caught.value).exit_code == EXIT_DATABASE
 
 

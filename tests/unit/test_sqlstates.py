@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from shithubd_worker.database import session, sqlstates
+from shithubd_worker.database import failures, sqlstates
 from shithubd_worker.database.sqlstates import Meaning
 from shithubd_worker.errors import DatabaseUnavailable, RightsMissing, SchemaMismatch, ShithubdError
 
@@ -31,14 +31,14 @@ def test_psycopg_knows_the_codes_that_are_named_here():
 def test_each_code_means_one_thing_whatever_class_psycopg_makes_of_it(code):
     error = errors.lookup(code)("said")
     expected = CODES.get(code) or CLASSES.get(code[:2], Meaning.REFUSED)
-    assert session.meaning(error) is expected
-    assert session.lost(error) == (expected is Meaning.LOST)
+    assert failures.meaning(error) is expected
+    assert failures.lost(error) == (expected is Meaning.LOST)
 
 
 @pytest.mark.parametrize("code", ALL)
 def test_a_command_ends_with_75_where_asking_again_may_help_and_only_there(code):
-    told = session.explained(errors.lookup(code)("said"))
-    means = session.meaning(errors.lookup(code)("said"))
+    told = failures.explained(errors.lookup(code)("said"))
+    means = failures.meaning(errors.lookup(code)("said"))
     assert isinstance(told, DatabaseUnavailable) == (means in (Meaning.LOST, Meaning.SHORT, Meaning.PASSING))
     assert isinstance(told, (RightsMissing, SchemaMismatch)) == (means is Meaning.OURS)
     assert isinstance(told, ShithubdError)
@@ -60,4 +60,4 @@ def test_whatever_ends_the_session_is_a_lost_connection(severity):
     ],
 )
 def test_what_psycopg_says_by_itself_is_a_lost_connection_only_if_it_is_about_one(error, lost):
-    assert session.lost(error) is lost
+    assert failures.lost(error) is lost

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.database.session import DatabaseError, lost
+from shithubd_worker.database.failures import DatabaseError, lost
 from shithubd_worker.process.duties.clock_look import ClockLook
 from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.duties.outage import Outage

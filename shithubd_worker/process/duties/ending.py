@@ -12,7 +12,7 @@ from uuid import UUID
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.attempt.raised import stands_at
 from shithubd_worker.database.control_session import FORCED, ControlSession
-from shithubd_worker.database.session import DatabaseError, in_one_line
+from shithubd_worker.database.failures import DatabaseError, in_one_line
 from shithubd_worker.errors import EXIT_FORCED
 from shithubd_worker.host.signals import end_process
 from shithubd_worker.host.systemd import Systemd

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from shithubd_worker import backoff
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.database.session import DatabaseError, in_one_line
+from shithubd_worker.database.failures import DatabaseError, in_one_line
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.telemetry.metrics import Metrics
 
