@@ -233,6 +233,22 @@ def database(server: Server) -> Iterator[Database]:
     yield from new_database(server)
 
 
+@pytest.fixture
+def hire(database: Database) -> Iterator[Callable[..., Any]]:
+    """Workers without a process, whose turns are driven by hand."""
+    from drivers import Driver  # which needs what is here
+
+    hired: list[Any] = []
+
+    def make(*kinds: str, **options: Any) -> Any:
+        hired.append(Driver(database, *kinds, **options))
+        return hired[-1]
+
+    yield make
+    for driver in hired:
+        driver.queue.close()
+
+
 @pytest.fixture(params=["debian", "embedded"])
 def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A fresh, migrated database on each of the servers: for the contract of the schema."""
