@@ -98,7 +98,7 @@ def take_back_the_migration(host: Host) -> None:
 def _release(host: Host) -> tuple[str, int]:
     """Where the installed release has its SQL, and the schema version that it brings."""
     look = (
-        "from shithubd_worker import schema; from shithubd_worker.host import shipped;"
+        "from shithubd_worker.database import schema; from shithubd_worker.host import shipped;"
         " print(shipped.SQL, schema.newest_version())"
     )
     directory, newest = host.run(str(Path(PROGRAM).with_name("python")), "-c", look).split()
