@@ -43,8 +43,8 @@ A variable that begins as these do and is none of them is a fault. `systemctl re
 what stands here with "yes" under "reload"; the rest takes a restart.
 """
 HEAD = """\
-What all workers of this host read; /etc/shithub/<unit name>.env is for one of them. Take away the # in front of a
-variable to set it: what stands behind it now is the default, or an example.
+What all workers of this host read; /etc/shithub/<unit name>.env is for one of them. Remove the # to set a
+variable. The value that is shown is the default, or an example.
 `shithubd-worker check-config --unit shithubd-worker` finds faults, `systemctl reload` refuses them.
 A password goes into /etc/shithub/pgpass, never in here.
 As whom people's commands log in: PGUSER= in operator.env; as whom migrate and history drop: in owner.env. There also,
@@ -114,6 +114,11 @@ def env_file() -> str:
         default = f" Default: {unless_set(row)}." if unless_set(row) else ""
         told = f"{row.help} Value: {takes(row)}.{default}{reload}".replace("`", "")
         lines += ["", *(f"# {line}" for line in textwrap.wrap(told, 118, break_on_hyphens=False))]
+        if row.flag == "--metrics":
+            lines += [
+                "# A port that is named must be free, so name it in the file of one unit. If none is named, and the"
+            ]
+            lines += ["# default is not free, a worker takes another one."]
         lines.append(f"#{row.variable}={row.default or row.example or 'yes'}")
         if row.flag == "--handlers":
             lines += ["# And where their module is:", "#PYTHONPATH=/srv/myforge"]

@@ -134,7 +134,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which process this is: enough to prove later, on the same host, that it is dead. See host.is_dead."""
+    """Which process this is: enough to prove later, on the same host, that it is dead. See host.identity."""
 
     id: UUID
     host: str

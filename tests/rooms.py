@@ -67,6 +67,7 @@ class Rooms:
             self.exchange,
             self.progress,
             self.sleep,
+            drop=self.queue.close,
             connect=self.listen,
             found=lambda: self.found.append("found"),
         )

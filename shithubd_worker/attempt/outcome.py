@@ -25,9 +25,8 @@ class Settle(Enum):
 
     DUE = "due"  # by the worker
     DONE = "done"  # job.transaction() has ended it
-    IN_DOUBT = (
-        "in doubt"  # job.transaction() sent its COMMIT, and no answer came: the worker asks, and settles if need be
-    )
+    # job.transaction() sent its COMMIT, and no answer came: the worker asks, and settles if need be.
+    IN_DOUBT = "in doubt"
 
 
 class Result(NamedTuple):
@@ -63,9 +62,8 @@ class Ended(NamedTuple):
     raised: BaseException | None  # None: the handler returned
     settle: Settle
     interrupt: Interrupt | None = None
-    refused: BaseException | None = (
-        None  # what the database said to opening a connection, or to job.transaction()'s settle
-    )
+    # What the database said to opening a connection, or to job.transaction()'s settle.
+    refused: BaseException | None = None
     broke: bool = False  # is the handlers' connection broken?
 
 

@@ -96,12 +96,12 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
         )
     _use_kept_passfile()
     result, code = os.environ.get("SERVICE_RESULT", "unknown"), os.environ.get("EXIT_STATUS", "unknown")
-    beat = ControlSession(shared.connect("shithubd-worker release-dead", pooled=True), shared.schema_name)
+    session = ControlSession(shared.connect("shithubd-worker release-dead", pooled=True), shared.schema_name)
     held = code == SIGNAL.name.removeprefix("SIG")
     died = "was ended, because a handler held the interpreter" if held else "died"
-    returned = beat.release_invocation(invocation_id, f"its worker {died}: systemd says {result}, status {code}")
+    returned = session.release_invocation(invocation_id, f"its worker {died}: systemd says {result}, status {code}")
     if held and len(returned) == 1:  # of several, nobody can say which one it was
-        beat.count_ended({(returned[0][1], FORCED): 1})
+        session.count_ended({(returned[0][1], FORCED): 1})
     if as_json:
         emit([{"id": job, "kind": kind, "outcome": how} for job, kind, how in returned])
     else:

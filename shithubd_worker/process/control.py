@@ -39,7 +39,7 @@ class Control(threading.Thread):
 
     def __init__(
         self,
-        beat: ControlSession,
+        session: ControlSession,
         ears: SelfPipe,
         progress: Progress,
         tray: Tray,
@@ -49,7 +49,7 @@ class Control(threading.Thread):
         duties: Sequence[Duty],
     ) -> None:
         super().__init__(name="control", daemon=True)
-        self._beat = beat
+        self._session = session
         self._ears = ears
         self._progress = progress
         self._tray = tray
@@ -83,6 +83,6 @@ class Control(threading.Thread):
         self._progress.watched = self._tray.at_hand or self._settler.waiting
         sources = select.poll()  # select() knows no descriptor above 1023
         sources.register(self._ears, select.POLLIN)
-        if self._beat.opened:
-            sources.register(self._beat.connection, select.POLLIN)
+        if self._session.opened:
+            sources.register(self._session.connection, select.POLLIN)
         sources.poll((QUICK_TICK_SECONDS if self._progress.watched else self._tick) * 1000)

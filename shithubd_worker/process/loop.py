@@ -58,12 +58,9 @@ class Loop:
                 self._patience.served()
 
     def _do_work(self) -> None:
-        ran, short = self._work.do()
-        if short:
+        if short := self._work.do():
             self._exchange.put_down()
             self._patience.short(short)
-        elif ran:
-            self._patience.ran()
 
     def _goes_on(self) -> bool:
         self._progress.ticked_at = time.monotonic()

@@ -28,7 +28,7 @@ class Presence:
     def __init__(
         self,
         startup: Startup,
-        control: ControlSession,
+        session: ControlSession,
         progress: Progress,
         sleep: Sleep,
         systemd: Systemd,
@@ -36,7 +36,7 @@ class Presence:
         hang_up: Callable[[], None],
     ) -> None:
         self._startup = startup
-        self._control = control
+        self._session = session
         self._progress = progress
         self._sleep = sleep
         self._systemd = systemd
@@ -79,12 +79,12 @@ class Presence:
         self._systemd.stopping()
         if self._progress.database_up:
             try:
-                self._control.count_ended(self._metrics.last_word())
+                self._session.count_ended(self._metrics.last_word())
             except DatabaseError as error:
                 log.warning("could not count what ended since the last scrape: %s", explained(error))
         if clean:
             try:
-                self._control.unregister(self._startup.identity.id, strays)
+                self._session.unregister(self._startup.identity.id, strays)
             except DatabaseError as error:
-                log.warning("could not take the worker's row away: %s", self._control.in_the_way(error))
+                log.warning("could not take the worker's row away: %s", self._session.in_the_way(error))
         self._hang_up()

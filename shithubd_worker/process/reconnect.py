@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 
 class Reconnect:
-    """For the main thread. `connect` opens its connections anew; `found` is called when that worked."""
+    """For the main thread. `drop` closes its connections, `connect` opens the queue's anew; `found` is called when
+    that worked."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Reconnect:
         exchange: Exchange,
         progress: Progress,
         sleep: Sleep,
+        drop: Callable[[], None],
         connect: Callable[[], None],
         found: Callable[[], None],
     ) -> None:
@@ -35,6 +37,7 @@ class Reconnect:
         self._exchange = exchange
         self._progress = progress
         self._sleep = sleep
+        self._drop = drop
         self._connect = connect
         self._found = found
         self._failures = 0  # times in a row that the database was lost before a turn was answered
@@ -52,10 +55,10 @@ class Reconnect:
     def _look_for_it(self, why: object) -> bool:
         log.warning("the database is away: %s", why, extra={"event": logs.DATABASE_AWAY})
         self._progress.database_up = False
-        self._queue.close()
         lost_at, tries, refusals = time.monotonic(), 0, self._refusals()
         while tries == 0 or not self._must_go():
             tries += 1
+            self._drop()
             self._progress.ticked_at = time.monotonic()
             self._sleep.wait(backoff.reconnect(refusals, random.random()))  # noqa: S311
             refusals = 0

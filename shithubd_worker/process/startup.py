@@ -27,7 +27,7 @@ class Startup:
         identity: Identity,
         kinds: Sequence[str],
         queue: QueueSession,
-        control: ControlSession,
+        session: ControlSession,
         heartbeat: Heartbeat,
         listen: Callable[[], None],
         *,
@@ -36,7 +36,7 @@ class Startup:
         self.identity = identity
         self._kinds = kinds
         self._queue = queue
-        self._control = control
+        self._session = session
         self._heartbeat = heartbeat
         self._listen = listen
         self._woken = woken
@@ -44,7 +44,7 @@ class Startup:
     def begin(self) -> None:
         """All of it, once. Raises what psycopg raises, and ShithubdError."""
         self._queue.check()
-        self._control.register(self.identity, self._kinds)
+        self._session.register(self.identity, self._kinds)
         self._listen()
         self._take_back()
         drains = self._heartbeat.first()
@@ -65,19 +65,19 @@ class Startup:
         locked = error.sqlstate == LOCKED
         reason = DatabaseUnavailable(self._queue.in_the_way(error)) if locked else explained(error)
         self._queue.close()
-        self._control.close()
+        self._session.close()
         return reason
 
     def __str__(self) -> str:
         return f"{self.identity.leased_by}, schema {self._queue.schema}, kinds {', '.join(self._kinds) or 'none'}"
 
     def _take_back(self) -> None:
-        for other in self._control.housemates(self.identity):
+        for other in self._session.housemates(self.identity):
             proof = is_dead(other, self.identity)
             if proof is None:
                 continue
             try:
-                returned = self._control.release_worker(other.id, f"its worker {other.leased_by} is dead: {proof}")
+                returned = self._session.release_worker(other.id, f"its worker {other.leased_by} is dead: {proof}")
             except DatabaseError as error:
                 if lost(error):
                     raise

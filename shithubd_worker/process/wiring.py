@@ -74,9 +74,9 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     identity = identify()
 
     queue = QueueSession(connect("shithubd-worker", MAIN_ANSWER_SECONDS, True), schema, identity.id)
-    beat = ControlSession(connect("shithubd-worker control", CONTROL_ANSWER_SECONDS, True), schema)
+    control_session = ControlSession(connect("shithubd-worker control", CONTROL_ANSWER_SECONDS, True), schema)
     for_handlers = connect("shithubd-worker handler", HANDLER_ANSWER_SECONDS, False)
-    ledger = HandlerSession(for_handlers, schema, pooled=config.pooled)
+    handler_session = HandlerSession(for_handlers, schema, pooled=config.pooled)
 
     stop, alarm, dead_man, systemd = Stop(config.grace), Alarm(), DeadMan(), Systemd()
     bell, ears = SelfPipe(), SelfPipe()  # one ends the main thread's sleep, the other the control thread's
@@ -104,14 +104,13 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
         metrics.woken("notify")
         selection.heard(payload)
 
-    def connect_anew() -> None:
+    def drop() -> None:
         queue.close()
-        ledger.close()
-        listen()
+        handler_session.close()
 
     def hang_up() -> None:
-        for session in (queue, beat, ledger):
-            session.close()
+        drop()
+        control_session.close()
 
     def found() -> None:
         ears.wake()  # the control thread need not look for itself
@@ -119,7 +118,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
 
     live = LiveConfig(config, reread, stop, selection.pace)
     sleep = Sleep(queue, selection, bell, live, metrics)
-    reconnect = Reconnect(queue, exchange, progress, sleep, connect_anew, found)
+    reconnect = Reconnect(queue, exchange, progress, sleep, drop, listen, found)
     patience = Patience(queue, selection.caution, progress, sleep, reconnect, metrics)
     shutdown = Shutdown(exchange, settler, reconnect, patience, progress, sleep)
 
@@ -132,14 +131,17 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
         dead_man=dead_man,
         reload=reread is not None,
     )
-    runner = Runner(by_name, live, ledger, progress, alarm, dead_man, process_state)
-    lessons = Lessons(selection, tray, process_state, metrics)
+    runner = Runner(by_name, live, handler_session, progress, alarm, dead_man, process_state)
+    lessons = Lessons(selection, tray, process_state, patience, metrics)
     work = Work(tray, runner, exchange, unstarted, lessons, progress, ears.wake)
     # What goes on while a handler runs: the duties have their turn in this order, and so have the questions to the
     # database. Its clock and the lease come before what may wait for somebody's lock.
-    relief = Relief(beat, identity.id, tray, settler)
-    heartbeat = Heartbeat(beat, identity, names, progress, settler)
-    outage, supervision = Outage(beat, progress, bell.wake, metrics), Supervision(systemd, progress)
+    relief = Relief(control_session, identity.id, tray, settler)
+    heartbeat = Heartbeat(control_session, identity, names, progress, settler)
+    outage, supervision = Outage(control_session, progress, bell.wake, metrics), Supervision(systemd, progress)
+    ending = Ending(
+        control_session, identity.id, relief, strays=lambda: exchange.strays, metrics=metrics, systemd=systemd
+    )
     duties = (
         Hearing(
             ears,
@@ -152,26 +154,25 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
             progress,
             dead_man,
             lethal=process_state.lethal,
-            end=Ending(beat, identity.id, relief, strays=lambda: exchange.strays, metrics=metrics, systemd=systemd),
+            end=ending,
         ),
         Asking(
-            beat,
+            control_session,
             progress,
             outage,
-            ClockLook(beat, clock, bell.wake),
-            Renewal(beat, progress, clock, outage, dead_man, metrics),
+            ClockLook(control_session, clock, bell.wake),
+            Renewal(control_session, progress, clock, outage, dead_man, metrics),
             relief,
             heartbeat,
         ),
         supervision,
     )
-    control = Control(
-        beat, ears, progress, tray, settler, shortest_lease=min(timeouts.values(), default=300.0), duties=duties
-    )
+    shortest_lease = min(timeouts.values(), default=300.0)
+    control = Control(control_session, ears, progress, tray, settler, shortest_lease=shortest_lease, duties=duties)
 
-    startup = Startup(identity, names, queue, beat, heartbeat, listen, woken=not config.pooled)
-    presence = Presence(startup, beat, progress, sleep, systemd, metrics, hang_up)
-    loop = Loop(exchange, work, sleep, patience, shutdown, progress, (beat, ledger))
+    startup = Startup(identity, names, queue, control_session, heartbeat, listen, woken=not config.pooled)
+    presence = Presence(startup, control_session, progress, sleep, systemd, metrics, hang_up)
+    loop = Loop(exchange, work, sleep, patience, shutdown, progress, (control_session, handler_session))
     metrics.watch(progress.state, progress.running, progress.is_up)
     return Worker(process_state, dead_man, presence, control, exchange, loop, shutdown)
 

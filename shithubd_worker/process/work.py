@@ -35,12 +35,12 @@ class Work:
         self._progress = progress
         self._wake_control = wake_control
 
-    def do(self) -> tuple[bool, str | None]:
-        """Run the jobs on the tray, until a stop is wanted, or a handler was refused connections, memory or disk. Did
-        any run, and what was the last one refused?"""
+    def do(self) -> str | None:
+        """Run the jobs on the tray, until a stop is wanted, or a handler was refused connections, memory or disk: which
+        of them."""
         if (len(self._tray.leased) > 1 or self._tray.ahead) and not self._progress.watched:
             self._wake_control()
-        ran, short = False, None
+        short = None
         self._lessons.begin()
         while not (self._progress.stop.wanted or short) and (lease := self._tray.next()) is not None:
             if lease.crashes > 0:
@@ -55,9 +55,9 @@ class Work:
             else:
                 learnt = self._lessons.learn()
                 self._unstarted.look_again(lease, in_vain=not learnt)
-                ran |= learnt
                 self._lessons.begin()
-        return self._lessons.learn() or ran, short
+        self._lessons.learn(short=short is not None)
+        return short
 
     def _put(self, lease: Lease, result: Result, seconds: float, retention: str) -> str | None:
         """What a job came to goes to where it is settled from, unless its handler settled it. What it was refused."""

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Made by wiring.make."""
+    """Made by wiring.worker."""
 
     def __init__(
         self,

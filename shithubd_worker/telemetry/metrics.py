@@ -111,7 +111,7 @@ class Metrics:
         """Learn where to ask, at a scrape: the state, which kind runs now and for how many seconds, and whether the
         database answers. Asked then, because what is written down is as old as its writer's last turn."""
 
-        self.state = state  # a word of STATES
+        self.state = state
 
         def in_flight(kind: str) -> float:
             now = running()

@@ -62,8 +62,9 @@ class Exchange:
     def turn(self) -> Next:
         """One turn, the one that was sent ahead or a new one: its leases are on the tray then. The next is sent if that
         is worth while. Raises what psycopg raises."""
-        # What the control thread gives back meanwhile is in no answer to a turn that was sent before.
-        certain, given_back = not self._tray.relieving and self._wire.sent is None, self._tray.given_back
+        # What the control thread gives back, or settles as one to be tried again at once, is in no answer to a turn
+        # that was sent before.
+        certain, reliefs = not self._tray.relieving and self._wire.sent is None, self._tray.reliefs
         again = self._turn(ahead=True)
         if self._tray.leased:
             return Next.WORK
@@ -71,7 +72,7 @@ class Exchange:
             return Next.AGAIN
         if not self._selection.until_empty:
             return Next.REST
-        certain = certain and not self._tray.relieving and self._tray.given_back == given_back
+        certain = certain and not self._tray.relieving and self._tray.reliefs == reliefs
         return Next.END if certain else Next.AGAIN
 
     def finish(self) -> None:

@@ -27,8 +27,8 @@ class Relief:
     may start another token, so none is both started and given back.
     """
 
-    def __init__(self, beat: ControlSession, worker: UUID, tray: Tray, settler: Settler) -> None:
-        self._beat = beat
+    def __init__(self, session: ControlSession, worker: UUID, tray: Tray, settler: Settler) -> None:
+        self._session = session
         self._worker = worker
         self._tray = tray
         self._settler = settler
@@ -39,13 +39,14 @@ class Relief:
         slow = attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS
         if not (slow or self._settler.waiting):
             return
-        # Said before anything is taken, and taken back when the database has it: who finds the tray empty, and then
-        # this unset, finds in the database what was here.
+        # Said before anything is taken, and unset when the database has it. Who counts as many reliefs after a turn as
+        # before it, and finds this unset both times, misses nothing that was here.
+        self._tray.reliefs += 1
         self._tray.relieving = True
         try:
             if slow:
                 self._empty_tray(now)
-            self._settler.resolve(self._beat)
+            self._settler.resolve(self._session)
         finally:
             self._tray.relieving = False
 
@@ -58,7 +59,7 @@ class Relief:
 
     def _settle_finished(self) -> None:
         if finished := self._tray.take_finished():
-            self._settler.settle(self._beat, finished)
+            self._settler.settle(self._session, finished)
 
     def _give_back(self) -> None:
         leases = self._tray.take_leased()
@@ -77,6 +78,6 @@ class Relief:
         if now - ahead.sent_at >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
             # Nothing found: it may not have been committed yet, so look again, for a while.
             self._strays_at = now + STRAYS_AGAIN_SECONDS
-            found = self._beat.release_strays(self._worker, ahead.token)
+            found = self._session.release_strays(self._worker, ahead.token)
             tray.given_back += len(found)
             ahead.given_back = bool(found) or now - ahead.sent_at >= AHEAD_ANSWERED_SECONDS

@@ -56,6 +56,7 @@ class Tray:
         # Written by the control thread alone: leases that it gave back, ever; may it have some in hand just now?
         self.given_back = 0
         self.relieving = False
+        self.reliefs = 0  # how often it began to, ever
 
     @property
     def at_hand(self) -> bool:

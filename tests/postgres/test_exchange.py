@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 import pytest
 from rooms import Rooms
 
 from shithubd_worker.model import NOT_STARTED, Finished, How, Outcome
+from shithubd_worker.timing import LOCKED_AGAIN_SECONDS
 from shithubd_worker.turn.exchange import Next
+from shithubd_worker.turn.relief import Relief
 
 OK = Outcome(How.OK)
 
@@ -152,19 +156,59 @@ def test_who_gives_back_a_job_that_never_started_leaves_nothing_in_the_history(d
     assert (states(database), database.query("SELECT FROM job_history")) == ([("queued", 1)], [])
 
 
-@pytest.mark.parametrize("when", ["has some in hand", "gave some back during the turn"])
-def test_the_queue_is_not_believed_to_be_empty_while_the_control_thread(database, when):
+@pytest.mark.parametrize("when", ["before the turn", "after the turn", "within the turn"])
+def test_the_queue_is_not_believed_to_be_empty_while_the_control_thread_has_something_in_hand(database, when):
     rooms = Rooms(database.url, until_empty=True)
     assert rooms.exchange.turn() is Next.END
-    if when == "has some in hand":
-        rooms.tray.relieving = True
-    else:
+    rooms.selection.anew()
+    rooms.tray.relieving = when == "before the turn"
 
-        def due(*, idle, ask=rooms.upkeep.do_what_is_due):
-            rooms.tray.given_back += 1
-            ask(idle=idle)
+    def meanwhile(*, idle, ask=rooms.upkeep.do_what_is_due):
+        rooms.tray.relieving = when == "after the turn"
+        rooms.tray.reliefs += when == "within the turn"
+        ask(idle=idle)
 
-        rooms.upkeep.do_what_is_due = due
+    rooms.upkeep.do_what_is_due = meanwhile
+    assert rooms.exchange.turn() is Next.AGAIN
+    rooms.close()
+
+
+def test_the_answer_to_a_turn_that_was_sent_before_does_not_end_the_work(database):
+    rooms = Rooms(database.url, until_empty=True)
+    assert rooms.exchange.turn() is Next.END
+    rooms.selection.anew()
+    rooms.exchange._send()
+    assert rooms.exchange.turn() is Next.AGAIN
+    rooms.selection.anew()
+    assert rooms.exchange.turn() is Next.END
+    rooms.close()
+
+
+def test_a_job_that_the_control_thread_settles_within_a_turn_is_found_by_the_next(database):
+    """It was put off for a lock, which is gone; it is to be tried again at once."""
+    rooms = Rooms(database.url, until_empty=True)
+    enqueue(database, 1)
+    rooms.exchange.turn()
+    with database.connect() as other:
+        other.execute("BEGIN")
+        other.execute("SELECT FROM jobs FOR UPDATE")
+        run(rooms, Outcome(How.RETRY, "again", 0.0))
+        rooms.tray.doubtful.extend(rooms.tray.take_finished())
+        rooms.settler.resolve(rooms.queue)
+        other.execute("ROLLBACK")
+    assert rooms.settler.waiting
+    relief = Relief(rooms.beat, rooms.identity.id, rooms.tray, rooms.settler)
+
+    def meanwhile(*, idle, ask=rooms.upkeep.do_what_is_due):
+        time.sleep(LOCKED_AGAIN_SECONDS)
+        relief.tick(time.monotonic(), None)
+        ask(idle=idle)
+
+    rooms.upkeep.do_what_is_due, due = meanwhile, rooms.upkeep.do_what_is_due
     rooms.selection.anew()
     assert rooms.exchange.turn() is Next.AGAIN
+    rooms.upkeep.do_what_is_due = due
+    rooms.selection.anew()
+    assert rooms.exchange.turn() is Next.WORK
+    rooms.exchange.put_down()
     rooms.close()

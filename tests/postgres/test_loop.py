@@ -32,7 +32,6 @@ class Hands:
         for lease in self.rooms.tray.take_leased():
             self.ran += 1
             self.rooms.tray.finished.append(Finished(lease, OK, "7d", 0.001))
-        return True, None
 
 
 @pytest.fixture
@@ -103,7 +102,7 @@ def test_a_handler_that_is_refused_disk_has_all_put_down_and_the_worker_pause(da
     class Refused(Hands):
         def do(self):
             super().do()
-            return True, None if pauses else "no space left"
+            return None if pauses else "no space left"
 
     loop(rooms, Refused(rooms)).run()
     assert pauses == [("no space left", False)]

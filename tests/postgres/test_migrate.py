@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -212,3 +214,11 @@ def test_no_session_can_bend_the_names_inside_the_functions(contract):
         assert connection.execute("SELECT public.kinds_v1()").fetchall() == []
         (held,) = connection.execute("SELECT public.held_kinds_v1()").fetchone()
         assert held == []
+
+
+def test_the_changelog_names_each_migration_with_its_mark():
+    """An operator learns there whether to drain before an upgrade."""
+    text = " ".join((Path(__file__).parents[2] / "CHANGELOG.md").read_text().split())
+    for each in schema.migrations():
+        mark = "contract" if each.breaking else "expand"
+        assert re.search(rf"\b{each.version:04d} \(\*{mark}\*:", text), each.name

@@ -41,7 +41,7 @@ def test_a_lease_that_the_main_thread_just_ended_is_not_counted_as_lost(shielded
     running = attempt(60.0)
     running.shielded, running.asked_at, running.lease_deadline = shielded, None, 0.0
     duty = renewal(Progress(Stop(25.0), attempt=running), MagicMock())
-    duty._beat.renew.return_value = False
+    duty._session.renew.return_value = False
     duty.tick(1.0, running)
     assert duty._metrics.renewed.called is not shielded
 

@@ -31,7 +31,7 @@ class Asking:
 
     def __init__(
         self,
-        beat: ControlSession,
+        session: ControlSession,
         progress: Progress,
         outage: Outage,
         clock_look: ClockLook,
@@ -39,7 +39,7 @@ class Asking:
         relief: Relief,
         heartbeat: Heartbeat,
     ) -> None:
-        self._beat = beat
+        self._session = session
         self._progress = progress
         self._outage = outage
         self._questions: tuple[Question, ...] = (clock_look, renewal, relief, heartbeat)
@@ -61,7 +61,7 @@ class Asking:
         if attempt is not None and attempt.asked_at is None:
             attempt.asked_at = now
         try:
-            self._beat.heed()
+            self._session.heed()
             self._ask(now, attempt)
         except DatabaseError as error:
             self._outage.goes_on(error)
@@ -82,7 +82,7 @@ class Asking:
             try:
                 question.tick(now, attempt)
             except DatabaseError as error:
-                if lost(error) or not self._beat.opened:
+                if lost(error) or not self._session.opened:
                     raise
                 self._again_at[question] = now + ASK_AGAIN_SECONDS
-                log.warning("the database refuses the control thread: %s", self._beat.in_the_way(error))
+                log.warning("the database refuses the control thread: %s", self._session.in_the_way(error))

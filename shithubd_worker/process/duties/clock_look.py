@@ -13,14 +13,14 @@ from shithubd_worker.timing import CLOCK_LOOK_SECONDS
 class ClockLook:
     """`clock` tells itself whether somebody has set it."""
 
-    def __init__(self, beat: ControlSession, clock: Clock, wake_main: Callable[[], None]) -> None:
-        self._beat = beat
+    def __init__(self, session: ControlSession, clock: Clock, wake_main: Callable[[], None]) -> None:
+        self._session = session
         self._clock = clock
         self._wake_main = wake_main
 
     def tick(self, now: float, _attempt: Attempt | None) -> None:
         """Unless a turn has shown it lately."""
         if now - self._clock.seen_at >= CLOCK_LOOK_SECONDS:
-            self._beat.look_at_clock(self._clock)
-            if not self._beat.wakes_come():
+            self._session.look_at_clock(self._clock)
+            if not self._session.wakes_come():
                 self._wake_main()  # it may sleep for long; the turn that follows finds the same

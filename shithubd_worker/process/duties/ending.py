@@ -29,7 +29,7 @@ class Ending:
 
     def __init__(
         self,
-        beat: ControlSession,
+        session: ControlSession,
         worker: UUID,
         relief: Relief,
         *,
@@ -38,7 +38,7 @@ class Ending:
         systemd: Systemd,
         end_process: Callable[[int], object] = end_process,
     ) -> None:
-        self._beat = beat
+        self._session = session
         self._worker = worker
         self._relief = relief
         self._strays = strays
@@ -60,7 +60,7 @@ class Ending:
         try:
             self._relief.put_down(None if why == "lost" else _ended(attempt, why))
             if why != "lost":
-                self._beat.unregister(self._worker, self._strays())
+                self._session.unregister(self._worker, self._strays())
         except DatabaseError as error:
             log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
         else:
@@ -76,7 +76,7 @@ class Ending:
         if forced:
             ended[attempt.kind.name, FORCED] = 1
         try:
-            self._beat.count_ended(ended)
+            self._session.count_ended(ended)
         except DatabaseError as error:
             log.warning("could not count what ended: %s", in_one_line(error))
 

@@ -22,13 +22,13 @@ class Heartbeat:
 
     def __init__(
         self,
-        beat: ControlSession,
+        session: ControlSession,
         identity: Identity,
         kinds: Sequence[str],
         progress: Progress,
         settler: Settler,
     ) -> None:
-        self._beat = beat
+        self._session = session
         self._identity = identity
         self._kinds = kinds
         self._progress = progress
@@ -38,7 +38,7 @@ class Heartbeat:
 
     def first(self) -> list[Hold]:
         """Of a worker that has just registered, by the main thread, before the control thread runs: what holds it."""
-        holds = self._progress.holds = self._beat.beat(self._identity.id, "idle", None, None, None) or []
+        holds = self._progress.holds = self._session.beat(self._identity.id, "idle", None, None, None) or []
         return holds
 
     def hurry(self) -> None:
@@ -53,7 +53,7 @@ class Heartbeat:
         shown = ("at work" if state in ("idle", "running") else state, token, unsettled)
         if now - self._beat_at < (BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS):
             return
-        holds = self._beat.beat(
+        holds = self._session.beat(
             self._identity.id,
             state,
             running.lease.id if running else None,
@@ -64,7 +64,7 @@ class Heartbeat:
         )
         if holds is None:
             log.warning("this worker's row was gone: registering again")
-            self._beat.register(self._identity, self._kinds)
+            self._session.register(self._identity, self._kinds)
             holds = []
         if holds != self._progress.holds:
             _tell(holds)

@@ -20,9 +20,9 @@ class Outage:
     """The next call on the connection opens another: here is only decided when that may be."""
 
     def __init__(
-        self, beat: ControlSession, progress: Progress, wake_main: Callable[[], None], metrics: Metrics
+        self, session: ControlSession, progress: Progress, wake_main: Callable[[], None], metrics: Metrics
     ) -> None:
-        self._beat = beat
+        self._session = session
         self._progress = progress
         self._wake_main = wake_main
         self._metrics = metrics
@@ -43,13 +43,13 @@ class Outage:
     def goes_on(self, error: DatabaseError) -> None:
         """The connection is lost, or none can be had."""
         if not self._tries:
-            log.warning("control connection lost: %s", self._beat.last_word or in_one_line(error))
-        self._refusals = self._refusals + 1 if self._beat.opened else 0
-        self._beat.close()
+            log.warning("control connection lost: %s", self._session.last_word or in_one_line(error))
+        self._refusals = self._refusals + 1 if self._session.opened else 0
+        self._session.close()
         self._tries += 1
         self._progress.away = True
         self.lost_at = time.monotonic()
-        if self._beat.login_refused is not None:
+        if self._session.login_refused is not None:
             self._wake_main()  # nobody beats any more: it must end
         self._retry_at = self.lost_at + backoff.reconnect(self._refusals, random.random())  # noqa: S311
 

@@ -20,14 +20,14 @@ class Renewal:
 
     def __init__(
         self,
-        beat: ControlSession,
+        session: ControlSession,
         progress: Progress,
         clock: Clock,
         outage: Outage,
         dead_man: DeadMan,
         metrics: Metrics,
     ) -> None:
-        self._beat = beat
+        self._session = session
         self._progress = progress
         self._clock = clock
         self._outage = outage
@@ -40,7 +40,7 @@ class Renewal:
             return
         timeout = attempt.kind.lease_timeout
         sent_at = time.monotonic()
-        if self._beat.renew(attempt.lease, timeout):
+        if self._session.renew(attempt.lease, timeout):
             self._metrics.renewed(ok=True)
             attempt.lease_deadline = sent_at + timeout
             # At once: a handler that holds the interpreter may not let this thread run again.

@@ -1,6 +1,6 @@
 -- A time as every reader of ours can hold it: ISO 8601 and Python know the years 1 to 9999, PostgreSQL knows the time
 -- before and after them, and infinity. What lies outside is shown as the first or the last moment that they know. Whoever
--- puts a time of a table into JSON calls this; what Python reads as a row passes session.TimeLoader, which does the same.
+-- puts a time of a table into JSON calls this; what Python reads as a row passes connection.TimeLoader, which does the same.
 CREATE OR REPLACE FUNCTION readable_v1(p_time timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
 AS $$

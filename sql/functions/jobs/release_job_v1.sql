@@ -33,7 +33,7 @@ BEGIN
         RETURN 'not released: a trigger left the job as it was';
     END IF;
     PERFORM :"schema".record_v1(ARRAY[:"schema".ended_v1(
-        v_job, 'released', pg_catalog.concat_ws(': ', pg_catalog.concat('released by ', p_actor), p_reason), '7d')]);
+        v_job, 'released', pg_catalog.concat_ws(': ', pg_catalog.concat('released by ', p_actor), p_reason), '7d', NULL)]);
     INSERT INTO :"schema".audit (actor, action, target, reason, job_ids, detail)
     VALUES (p_actor, 'release', pg_catalog.concat('job ', p_id), p_reason, ARRAY[p_id],
             pg_catalog.jsonb_build_object('leased_by', v_job.leased_by, 'leased_at', v_job.leased_at, 'forced', v_beat IS NOT NULL));

@@ -36,7 +36,7 @@ BEGIN
           FROM judged o
          WHERE j.id = o.id
     )
-    SELECT array_agg(ended_v1(o.job, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.error, '7d'))
+    SELECT array_agg(ended_v1(o.job, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.error, '7d', NULL))
       INTO v_rows FROM judged o;
     PERFORM count_ended_v1(array_agg(r.kind), array_agg(r.outcome), array_agg(1::bigint)) FROM unnest(v_rows) r;
     PERFORM record_v1(v_rows);

@@ -9,6 +9,6 @@ AS $$
     SELECT record_v1(ARRAY[ended_v1(
                jsonb_populate_record(NULL::jobs, jsonb_build_object('id', p_id, 'kind', p_kind, 'attempts', p_attempts,
                                                                     'leased_by', p_leased_by)),
-               'lease_lost', p_error, p_retention)])
+               'lease_lost', p_error, p_retention, NULL)])
      WHERE p_retention <> 'none'
 $$;
