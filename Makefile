@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test coverage test-quick test-long bench bench-quick dashboard rights settings host lint format units wheel deb clean help
+.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard rights settings host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -29,7 +29,10 @@ test-long: setup ## what takes longer: alerts' pages and loops, incidents, 20 mi
 	SEED=$(SEED) $(RUN)/python -m pytest -m 'long or loop or torture or drawn or hypothesis' --hypothesis-seed=$(SEED)
 	@echo "the random examples were those of make test-long SEED=$(SEED)"
 	@echo "what the operator saw of each incident, and how long it took: build/incidents.md"
-	$(RUN)/python tests/runbooks/mutants.py
+	@$(MAKE) mutants
+
+mutants: setup   ## change the product, one thing at a time, and see that a test finds it; RESUME=1 goes on
+	@PYTHONPATH=tests $(RUN)/python -m mutants $(if $(RESUME),--resume)
 
 test-quick: $(STAMP)  ## the tests that need no systemd host
 	$(RUN)/python -m pytest tests/unit tests/postgres -q

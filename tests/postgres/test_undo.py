@@ -60,6 +60,18 @@ def test_the_undo_of_json_is_the_same(database, command, shell):
     assert database.query("SELECT FROM holds") == []
 
 
+def test_an_undo_leaves_the_holds_of_others(database, command, shell):
+    for words in (("drain",), ("drain", "--force", "--host", "a"), ("pause-kind", "--force", "--reason", "r", "k")):
+        assert command("--database-url", database.url, *words).returncode == 0
+    done = command("--database-url", database.url, "drain", "--json", "--force", "--host", "b")
+    assert shell(json.loads(done.stdout)["undo"]).returncode == 0
+    assert database.query("SELECT scope, target FROM holds ORDER BY id") == [
+        ("fleet", ""),
+        ("host", "a"),
+        ("kind", "k"),
+    ]
+
+
 def test_a_flag_before_the_name_of_a_command_wins_over_the_variable(database, other, command):
     done = command("--database-url", database.url, "drain", env={"SHITHUBD_WORKER_DATABASE_URL": other.url})
     assert done.returncode == 0, done.stderr

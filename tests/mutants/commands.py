@@ -1,0 +1,108 @@
+"""The commands: exit codes, what they ask for before they act, what they name."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+CLI = "shithubd_worker/cli/**/*.py"
+
+MUTANTS = (
+    Mutant(
+        "the undo of a drain ends all drains",
+        CLI,
+        'undo = shared.command("resume", *named)',
+        'undo = shared.command("resume")',
+        ("test_an_undo_leaves_the_holds_of_others",),
+    ),
+    Mutant(
+        "the name of a unit is taken as it is",
+        CLI,
+        'unit if unit.endswith(".service") else f"{unit}.service"',
+        "unit",
+        ("test_a_unit_without_its_ending_means_that_unit",),
+    ),
+    Mutant(
+        "a pid that was used again names several workers",
+        CLI,
+        '[row for row in found if not row["silent"]] or found',
+        "found",
+        ("test_a_pid_that_is_used_again_names_the_living_worker",),
+    ),
+    Mutant(
+        "a drain ends a day later, whatever was asked for",
+        CLI,
+        "operations.drain(scope, reason, until_moment(operations, until))",
+        'operations.drain(scope, reason, until_moment(operations, until and "1d"))',
+        ("test_a_hold_can_end_by_itself",),
+    ),
+    Mutant(
+        "status --drained exits with 0 while something runs",
+        CLI,
+        "EXIT_OK if not running else EXIT_CHECK_SAYS_NO",
+        "EXIT_OK",
+        ("test_drained_is_an_exit_code",),
+    ),
+    Mutant(
+        "a release by force asks for no reason",
+        CLI,
+        "if force and not reason:",
+        "if False:",
+        ("test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason",),
+    ),
+    Mutant(
+        "a release by force forces nothing",
+        CLI,
+        "operations.release_job(job, reason, force=force)",
+        "operations.release_job(job, reason, force=False)",
+        ("test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason",),
+    ),
+    Mutant(
+        "what was refused of several jobs exits with 0",
+        CLI,
+        "    if refused:\n",
+        "    if False:\n",
+        ("test_several_jobs_at_once_and_each_is_told",),
+    ),
+    Mutant(
+        "a retry of the failed jobs of one kind is one of all kinds",
+        CLI,
+        'operations.jobs("failed", kind, PAGE, after)',
+        'operations.jobs("failed", None, PAGE, after)',
+        ("test_failed_and_postponed_jobs_are_retried",),
+    ),
+    Mutant(
+        "any kind is paused without a question",
+        CLI,
+        "if not (force and reason) and not _known_kind(",
+        "if False and not _known_kind(",
+        ("test_an_unknown_kind_is_paused_only_by_force_and_with_a_reason",),
+    ),
+    Mutant(
+        "a resume of one scope is one of all",
+        CLI,
+        "if host or unit or worker else None",
+        "if False else None",
+        ("test_resume_of_a_scope_leaves_the_others",),
+    ),
+    Mutant(
+        "a wait whose time is over exits with 0",
+        CLI,
+        " or (wait and not held.idle)",
+        "",
+        ("test_a_timeout_leaves_the_hold_and_says_what_runs",),
+    ),
+    Mutant(
+        "a lower bound is shown as a figure",
+        CLI,
+        "{'+' if name in figures['capped'] else ''}",
+        "",
+        ("test_what_waits_is_counted_up_to_a_hundred_thousand_and_more_is_said_to_be_more",),
+    ),
+    Mutant(
+        "a silent worker is shown as it was",
+        CLI,
+        '"silent" if worker["silent"] else worker["state"]',
+        'worker["state"]',
+        ("test_workers_are_listed",),
+    ),
+)

@@ -1,0 +1,248 @@
+"""The control thread and what the two threads share: beats, renewals, deadlines, relief, the wish to stop."""
+
+from __future__ import annotations
+
+from mutants.mutant import PYTHON, Mutant
+
+RENEWAL = ("test_a_lease_is_renewed_after_a_third_of_its_time",)
+DOUBT = ("test_a_lease_that_is_in_doubt_is_renewed_at_once",)
+REFUSED = ("test_a_renewal_that_is_refused_rings_for_the_main_thread_if_the_handler_runs_still",)
+ENDED = ("test_a_handler_whose_time_is_over_has_failed_and_all_else_is_settled_or_given_back",)
+RELIEF = ("test_a_slow_handler_keeps_neither_what_finished_before_it_nor_for_long_what_was_leased_with_it",)
+STOP = ("test_in_a_stop_it_is_ended_when_the_grace_and_the_patience_are_over_and_the_exit_code_is_0",)
+OBEYS = ("test_a_handler_that_obeys_in_time_is_not_ended",)
+HEARD = ("test_a_stop_is_heard_and_told_at_once_and_only_once",)
+
+MUTANTS = (
+    # The end of a process.
+    Mutant(
+        "children run on at a forced end",
+        PYTHON,
+        "        attempt.end_children()\n        try:",
+        "        try:",
+        ("test_no_child_of_the_handler_is_left_when_its_process_is_ended",),
+    ),
+    Mutant(
+        "what waits is not given back at a forced end",
+        PYTHON,
+        "        self._give_back()\n        self._settle_finished()\n\n",
+        "        self._settle_finished()\n\n",
+        ENDED,
+    ),
+    Mutant("a forced end is not counted", PYTHON, "ended[attempt.kind.name, FORCED] = 1", "pass", ENDED),
+    Mutant(
+        "a forced end is counted twice",
+        PYTHON,
+        "ended[attempt.kind.name, FORCED] = 1",
+        "ended[attempt.kind.name, FORCED] = 2",
+        ENDED,
+    ),
+    Mutant(
+        "a lease that is lost is settled at a forced end",
+        PYTHON,
+        'None if why == "lost" else _ended(attempt, why)',
+        "_ended(attempt, why)",
+        ("test_a_lease_that_is_lost_is_somebody_elses_and_the_workers_row_stays_for_release_dead",),
+    ),
+    Mutant(
+        "a stop that ends a handler exits with 70",
+        PYTHON,
+        "self._end(attempt, EXIT_OK)",
+        "self._end(attempt, EXIT_FORCED)",
+        STOP,
+    ),
+    Mutant(
+        "a handler is ended in a COMMIT",
+        PYTHON,
+        'elif not attempt.shielded and attempt.why_end() != "stop":',
+        'elif attempt.why_end() != "stop":',
+        ("test_nobody_is_ended_in_a_commit_because_its_time_is_over",),
+    ),
+    Mutant(
+        "the grace of a stop is no grace for a handler that is late",
+        PYTHON,
+        ' and attempt.why_end() != "stop":',
+        ":",
+        ("test_a_stop_leaves_its_grace_to_a_handler_whose_own_time_is_not_over",),
+    ),
+    Mutant(
+        "a handler pays for the one before it",
+        PYTHON,
+        "attempt.settled:\n            self._late_since = math.inf\n",
+        "attempt.settled:\n",
+        OBEYS,
+    ),
+    Mutant(
+        "a lost alarm is not rung for",
+        PYTHON,
+        "late >= LOST_ALARM_SECONDS and",
+        "False and",
+        ("test_an_alarm_that_should_have_rung_is_rung_for_again_and_again",),
+    ),
+    # The lease of what runs.
+    Mutant(
+        "a renewal moves no deadline", PYTHON, "            attempt.lease_deadline = sent_at + timeout\n", "", RENEWAL
+    ),
+    Mutant(
+        "a renewed lease counts from its answer",
+        PYTHON,
+        "attempt.lease_deadline = sent_at + timeout",
+        "attempt.lease_deadline = time.monotonic() + timeout",
+        ("test_a_renewed_lease_counts_from_the_moment_before_it_was_asked_for",),
+    ),
+    Mutant("a lost lease is told to nobody", PYTHON, "            attempt.lost = True\n", "", REFUSED),
+    Mutant(
+        "a lost lease doesn't ring for the main thread",
+        PYTHON,
+        "            self._metrics.renewed(ok=False)\n            ring_main()\n",
+        "            self._metrics.renewed(ok=False)\n",
+        REFUSED,
+    ),
+    Mutant(
+        "a lost lease is counted twice",
+        PYTHON,
+        "self._metrics.renewed(ok=False)",
+        "self._metrics.renewed(ok=False), self._metrics.renewed(ok=False)",
+        REFUSED,
+    ),
+    Mutant(
+        "a clock that was set leaves the lease as it is",
+        PYTHON,
+        "max(self._clock.stepped_at, self._outage.lost_at,",
+        "max(self._outage.lost_at,",
+        DOUBT,
+    ),
+    Mutant(
+        "a connection that was lost leaves the lease as it is",
+        PYTHON,
+        "max(self._clock.stepped_at, self._outage.lost_at,",
+        "max(self._clock.stepped_at,",
+        DOUBT,
+    ),
+    # Beats.
+    Mutant(
+        "a beat names no job that is not settled",
+        PYTHON,
+        "            unsettled,\n            otherwise=",
+        "            (),\n            otherwise=",
+        ("test_a_beat_names_the_jobs_that_are_finished_and_not_settled",),
+    ),
+    Mutant(
+        "a beat that is refused is asked for at each tick",
+        PYTHON,
+        "self._again_at[question] = now + ASK_AGAIN_SECONDS",
+        "pass",
+        ("test_a_beat_that_is_refused_is_asked_for_once_a_second",),
+    ),
+    Mutant(
+        "what is refused keeps the others from their turn",
+        PYTHON,
+        "                self._again_at[question] = now + ASK_AGAIN_SECONDS\n",
+        "                self._again_at = dict.fromkeys(self._questions, now + ASK_AGAIN_SECONDS)\n",
+        ("test_a_question_that_is_refused_keeps_no_other_from_its_turn_and_is_asked_once_a_second",),
+    ),
+    Mutant(
+        "a hold is told at each beat",
+        PYTHON,
+        "if holds != self._progress.holds:",
+        "if holds:",
+        ("test_a_hold_is_learnt_by_a_beat_and_told_once",),
+    ),
+    # Signals, systemd, reload.
+    Mutant(
+        "a stop wakes nobody",
+        PYTHON,
+        "            self._stop_told = True\n            self._wake_main()\n",
+        "            self._stop_told = True\n",
+        HEARD,
+    ),
+    Mutant("a stop is told again and again", PYTHON, "            self._stop_told = True\n", "", HEARD),
+    Mutant(
+        "the watchdog is pinged without progress",
+        PYTHON,
+        "progress = running or now - self._progress.ticked_at < STALLED_SECONDS",
+        "progress = True",
+        ("test_a_main_thread_that_stands_still_is_no_progress_but_one_that_runs_a_handler_is",),
+    ),
+    Mutant(
+        "systemd is asked for no more time",
+        PYTHON,
+        "            self._systemd.extend(",
+        "            (lambda _: None)(",
+        ("test_a_stop_is_given_the_time_that_is_left_of_it",),
+    ),
+    Mutant(
+        "a reload that succeeds leaves the last fault in the status",
+        PYTHON,
+        "        self._supervision.refused = refused\n",
+        "        self._supervision.refused += refused\n",
+        ("test_the_fault_of_a_reload_is_told_until_one_succeeds",),
+    ),
+    Mutant(
+        "a reload keeps the old grace",
+        PYTHON,
+        "self._stop.grace, self._pace.window = new.grace, new.prefetch",
+        "self._pace.window = new.prefetch",
+        ("test_a_reload_reaches_whoever_uses_what_it_changes",),
+    ),
+    Mutant(
+        "a reload keeps the old window",
+        PYTHON,
+        "self._stop.grace, self._pace.window = new.grace, new.prefetch",
+        "self._stop.grace = new.grace",
+        ("test_a_reload_reaches_whoever_uses_what_it_changes",),
+    ),
+)
+
+SHARED = (
+    Mutant(
+        "the dead man counts for others while it is being moved",
+        PYTHON,
+        "return not self._held and latest - slack",
+        "return latest - slack",
+        ("test_nobody_counts_on_a_timer_that_is_being_moved",),
+    ),
+    Mutant(
+        "the dead man is moved for whoever runs now",
+        PYTHON,
+        "if self._progress.attempt is attempt and not attempt.shielded:",
+        "if not attempt.shielded:",
+        ("test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen",),
+    ),
+    Mutant(
+        "the dead man is armed for a run that has not begun",
+        PYTHON,
+        "if self._progress.attempt is attempt and not attempt.shielded:",
+        "if self._progress.attempt is attempt:",
+        ("test_the_control_thread_arms_nothing_for_a_run_that_has_not_begun",),
+    ),
+    Mutant(
+        "a lease that was given back is at hand",
+        PYTHON,
+        "(ahead is not None and not ahead.given_back)",
+        "ahead is not None",
+        ("test_a_lease_that_was_sent_ahead_and_given_back_keeps_nothing_from_others_but_the_next_one_does",),
+    ),
+    Mutant(
+        "a lease that was given back is never called so",
+        PYTHON,
+        "            ahead.given_back = bool(found) or",
+        "            ahead.given_back = False and",
+        RELIEF,
+    ),
+    Mutant("the given back are not counted", PYTHON, "            tray.given_back += len(found)\n", "", RELIEF),
+    Mutant(
+        "relief goes on for ever",
+        PYTHON,
+        "        finally:\n            self._tray.relieving = False\n",
+        "        finally:\n            pass\n",
+        RELIEF,
+    ),
+    Mutant(
+        "two threads may take the same job",
+        PYTHON,
+        "            taken.append(items.popleft())\n",
+        "            taken.append(items[0]); items.popleft()\n",
+        ("test_no_job_is_lost_or_ended_twice_wherever_one_thread_stops_for_the_other",),
+    ),
+)

@@ -1,0 +1,239 @@
+"""Holds: whom they cover, until when, and what an operator's functions write down of each change."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant, sql
+
+SCOPE = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[host-web1-who1]",)
+UNIT_SCOPE = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[unit-w@1.service-who5]",)
+FLEET = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[fleet--who0]",)
+KIND = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[kind-k-who8]",)
+TOLD = ("test_what_counts_and_tells_of_holds_knows_their_end",)
+GATE = ("test_a_second_look_waits_at_the_gate_like_a_lease",)
+
+
+def _audit(change: str) -> tuple[str, ...]:
+    return (f"test_a_change_leaves_one_audit_row_and_wakes_who_has_something_to_do[{change}]",)
+
+
+MUTANTS = (
+    # Whom.
+    Mutant(
+        "a drain of a host is one of all that begin like it",
+        sql("covering_holds_v1"),
+        "h.target = w.host",
+        "starts_with(w.host, h.target)",
+        SCOPE,
+    ),
+    Mutant(
+        "a drain of a host is one of all that end like it",
+        sql("covering_holds_v1"),
+        "h.target = w.host",
+        "w.host LIKE '%' || h.target",
+        SCOPE,
+    ),
+    Mutant(
+        "a drain of a unit is one of all that begin like it",
+        sql("covering_holds_v1"),
+        "h.target = w.unit",
+        "starts_with(w.unit, left(h.target, 3))",
+        UNIT_SCOPE,
+    ),
+    Mutant(
+        "a drain of a host holds everybody",
+        sql("covering_holds_v1"),
+        "(h.scope = 'host' AND h.target = w.host)",
+        "h.scope = 'host'",
+        SCOPE,
+    ),
+    Mutant(
+        "whoever waits for a host waits for all that begin like it",
+        sql("in_scope_v1"),
+        "regexp_replace(j.leased_by, ':[^:]*$', '')) = p_target",
+        "regexp_replace(j.leased_by, ':[^:]*$', '')) LIKE p_target || '%'",
+        SCOPE,
+    ),
+    Mutant(
+        "whoever waits for a kind waits for all",
+        sql("in_scope_v1"),
+        "WHEN 'kind' THEN j.kind = p_target",
+        "WHEN 'kind' THEN true",
+        ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[kind-k2-who9]",),
+    ),
+    # Until when.
+    Mutant("a drain that is over holds", sql("covering_holds_v1"), "FROM standing_holds h", "FROM holds h", FLEET),
+    Mutant("a pause that is over holds", sql("held_kinds_v1"), "FROM standing_holds", "FROM holds", KIND),
+    Mutant(
+        "a drain with an end holds nobody",
+        "sql/migrations/*.sql",
+        "until IS NULL OR until > clock_timestamp();",
+        "until IS NULL;",
+        FLEET,
+    ),
+    Mutant(
+        "a drain ends a minute early",
+        "sql/migrations/*.sql",
+        "until > clock_timestamp();",
+        "until > clock_timestamp() + interval '1 minute';",
+        FLEET,
+    ),
+    Mutant("status shows holds that are over", sql("status_v1"), "FROM standing_holds h", "FROM holds h", TOLD),
+    Mutant(
+        "metrics count holds that are over",
+        sql("queue_gauges_v1"),
+        "FROM standing_holds GROUP BY",
+        "FROM holds GROUP BY",
+        TOLD,
+    ),
+    Mutant("a worker starts under pauses that are over", sql("pauses_v1"), "FROM standing_holds", "FROM holds", TOLD),
+    Mutant(
+        "what is held by the fleet's drain counts as runnable",
+        sql("kinds_v1"),
+        "s.fleet OR kind = ANY (s.kinds) AS stopped",
+        "kind = ANY (s.kinds) AS stopped",
+        TOLD,
+    ),
+    # The gate.
+    Mutant("a second look takes no gate", sql("start_v1"), "LOCK TABLE gate IN ROW SHARE MODE;", "", GATE),
+    Mutant("a lease takes no gate", sql("lease_v1"), "LOCK TABLE gate IN ROW SHARE MODE;", "", GATE),
+    Mutant(
+        "a second look is blind to drains",
+        sql("start_v1"),
+        "IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN",
+        "IF false THEN",
+        FLEET,
+    ),
+    Mutant("a second look is blind to pauses", sql("start_v1"), "AND NOT j.kind = ANY (held_kinds_v1())", "", KIND),
+    Mutant(
+        "the barrier doesn't wait for who has the gate",
+        sql("barrier_v1"),
+        "EXIT WHEN v_holders IS NULL;",
+        "EXIT;",
+        ("test_the_barrier_waits_for_a_lease_that_has_the_gate",),
+    ),
+    Mutant(
+        "the barrier doesn't wait for young leases",
+        sql("barrier_v1"),
+        "WHILE v_left > 0 AND EXISTS",
+        "WHILE false AND EXISTS",
+        ("test_a_lease_of_the_future_delays_the_barrier_by_its_window_and_no_longer",),
+    ),
+    # What a pause marks, and what a resume takes back.
+    Mutant(
+        "a pause marks what came later, too",
+        sql("mirror_pause_v1"),
+        "AND j.created_at <= v_hold.created",
+        "",
+        ("test_a_pause_flips_what_waited_and_its_end_flips_no_other_kind",),
+    ),
+    Mutant(
+        "a resume flips kinds that come behind it, too",
+        sql("unpause_v1"),
+        " AND (j.kind, j.id) <= (p_kind, 9223372036854775807)",
+        "",
+        ("test_a_pause_flips_what_waited_and_its_end_flips_no_other_kind",),
+    ),
+    # What is written down.
+    Mutant(
+        "a hold leaves no audit row",
+        sql("hold_v1"),
+        "    RETURN v_hold;",
+        '    DELETE FROM :"schema".audit WHERE id = (SELECT max(id) FROM :"schema".audit); RETURN v_hold;',
+        _audit("drain"),
+    ),
+    Mutant("the audit row of a hold doesn't say until when", sql("hold_v1"), ", 'until', p_until", "", _audit("drain")),
+    Mutant(
+        "the audit row of a resume names who resumed as who had set it",
+        sql("unhold_v1"),
+        "'set_by', v_hold.actor",
+        "'set_by', p_actor",
+        _audit("resume"),
+    ),
+    Mutant("a resume wakes nobody", sql("unhold_v1"), 'PERFORM :"schema".wake_v1();', "", _audit("resume")),
+    Mutant("a release wakes nobody", sql("release_job_v1"), 'PERFORM :"schema".wake_v1();', "", _audit("release")),
+    Mutant("a retry wakes nobody", sql("retry_job_v1"), 'PERFORM :"schema".wake_v1();', "", _audit("retry")),
+    Mutant(
+        "a release is never called forced",
+        sql("release_job_v1"),
+        "'forced', v_beat IS NOT NULL",
+        "'forced', false",
+        _audit("force"),
+    ),
+    Mutant(
+        "the audit row of a release doesn't name the job",
+        sql("release_job_v1"),
+        "p_reason, ARRAY[p_id]",
+        "p_reason, ARRAY[]::bigint[]",
+        _audit("release"),
+    ),
+    Mutant(
+        "the audit row of a retry has what is left of the attempts",
+        sql("retry_job_v1"),
+        "'attempts', v_job.attempts",
+        "'attempts', 0",
+        _audit("retry"),
+    ),
+    Mutant(
+        "a release of a job that isn't processing is one",
+        sql("release_job_v1"),
+        "ELSIF v_job.state <> 'processing' THEN",
+        "ELSIF v_job.state = 'failed' THEN",
+        ("test_what_changes_nothing_leaves_no_audit_row_and_wakes_nobody[force]",),
+    ),
+    Mutant(
+        "a retry keeps its crashes",
+        sql("retry_job_v1"),
+        "THEN 0 ELSE crashes END",
+        "THEN crashes ELSE crashes END",
+        ("test_a_retried_job_begins_anew_and_a_postponed_one_keeps_its_attempts",),
+    ),
+    Mutant(
+        "a retry of a postponed job forgets its attempts",
+        sql("retry_job_v1"),
+        "THEN 0 ELSE attempts END",
+        "THEN 0 ELSE 0 END",
+        ("test_a_retried_job_begins_anew_and_a_postponed_one_keeps_its_attempts",),
+    ),
+    Mutant(
+        "what is discarded is kept for a week",
+        sql("discard_job_v1"),
+        "'90d'",
+        "'7d'",
+        ("test_what_is_discarded_is_kept_for_ninety_days_with_its_payload",),
+    ),
+    Mutant(
+        "what is discarded loses its payload",
+        sql("discard_job_v1"),
+        "'90d', v_job.payload",
+        "'90d', NULL",
+        ("test_what_is_discarded_is_kept_for_ninety_days_with_its_payload",),
+    ),
+    Mutant(
+        "holding again keeps the old end",
+        sql("hold_v1"),
+        "until = excluded.until, ",
+        "",
+        ("test_holding_again_moves_the_end_and_keeps_the_reason_unless_another_is_given",),
+    ),
+    Mutant(
+        "holding again without a reason forgets it",
+        sql("hold_v1"),
+        "coalesce(excluded.reason, holds.reason)",
+        "excluded.reason",
+        ("test_holding_again_moves_the_end_and_keeps_the_reason_unless_another_is_given",),
+    ),
+    Mutant(
+        "a hold may be over before it is set",
+        sql("hold_v1"),
+        "IF p_until <= clock_timestamp() THEN",
+        "IF false THEN",
+        ("test_a_hold_that_would_be_over_already_is_refused",),
+    ),
+    Mutant(
+        "a resume of a host ends the drains of all hosts",
+        sql("resume_v1"),
+        "(h.scope = p_scope AND h.target = p_target)",
+        "h.scope = p_scope",
+        ("test_a_resume_of_one_host_leaves_the_other",),
+    ),
+)

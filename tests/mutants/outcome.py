@@ -1,0 +1,87 @@
+"""What an attempt comes to: each row of the table turned over, and what a worker makes of it."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+OUTCOME = "shithubd_worker/attempt/outcome.py"
+
+
+def _row(name: str, old: str, new: str) -> Mutant:
+    return Mutant(name, OUTCOME, old, new, ("test_what_each_case_comes_to",))
+
+
+MUTANTS = (
+    _row("what settled itself may still fail", "if raised is None or settle is Settle.DONE:", "if raised is None:"),
+    _row("a COMMIT without an answer is due", "        return Result(OK, settle)\n", "        return Result(OK)\n"),
+    _row(
+        "an interrupt behind another error is none",
+        "if ended.interrupt and (interrupt := interrupt_behind(raised)):",
+        "if ended.interrupt and (interrupt := raised) and type(raised).__name__ == 'Interrupted':",
+    ),
+    _row("a lease that is lost is a failed attempt", "if isinstance(raised, LeaseLost):", "if False:"),
+    _row(
+        "Permanent is tried again",
+        "outcome = Outcome(How.FAILED, as_text(raised))",
+        "outcome = _failed(ended.kind, ended.lease, as_text(raised), chance)",
+    ),
+    _row(
+        "NotNow costs an attempt",
+        "outcome = Outcome(How.RELEASED, as_text(raised), raised.seconds)",
+        "outcome = Outcome(How.RETRY, as_text(raised), raised.seconds)",
+    ),
+    _row("RetryAfter goes by the backoff", "as_text(raised), chance, raised.seconds)", "as_text(raised), chance)"),
+    _row(
+        "a shortage costs an attempt",
+        'Outcome(How.RELEASED, f"not now: {short}"',
+        'Outcome(How.RETRY, f"not now: {short}"',
+    ),
+    _row("a shortage behind another error is none", "for each in chain(raised))", "for each in [raised])"),
+    _row("a shortage on a connection that broke is one", "elif not ended.broke and any(", "elif any("),
+    _row("a database that went away costs an attempt", "Outcome(How.RELEASED, away) if ended.broke else None", "None"),
+    _row(
+        "a stop costs an attempt",
+        'return Outcome(How.RELEASED, "released: the worker stops")',
+        'return _failed(kind, lease, "released: the worker stops", chance)',
+    ),
+    _row(
+        "a lease that could not be renewed costs an attempt",
+        "if interrupt.unreachable or interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED:",
+        "if False:",
+    ),
+    _row(
+        "who held the interpreter comes back for ever",
+        "if interrupt.unreachable or interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED:",
+        "if True:",
+    ),
+    _row(
+        "a wait for the database that was short counts",
+        "interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED",
+        "interrupt.waited >= 0.5",
+    ),
+    _row("one attempt more than allowed", "if lease.attempt >= most:", "if lease.attempt > most:"),
+    _row(
+        "the job's own limit of attempts counts for nothing",
+        "kind.max_attempts if lease.max_attempts is None else lease.max_attempts",
+        "kind.max_attempts",
+    ),
+    _row("the backoff is always that of the first attempt", "kind.backoff(lease.attempt)", "kind.backoff(1)"),
+    _row("a job is put off for ever", "min(delay, LONGEST_DELAY_SECONDS)", "delay"),
+    _row("a server that starts is the job's fault", " or sqlstate == _STARTING", ""),
+    _row("a settle that is refused for good is a shortage", "return passes or no_day(error)", "return True"),
+    _row("an extended run is told as max_runtime", "if interrupt.extended else", "if False else"),
+    Mutant(
+        "all that fails together comes back together",
+        OUTCOME,
+        "jittered(max(0.0, float(kind.backoff(lease.attempt))), chance)",
+        "max(0.0, float(kind.backoff(lease.attempt)))",
+        ("test_what_fails_together_or_is_refused_together_does_not_come_back_together",),
+    ),
+    Mutant(
+        "a payload that doesn't fit is tried again",
+        OUTCOME,
+        "Outcome(How.POISON, f\"the payload doesn't fit",
+        "Outcome(How.RETRY, f\"the payload doesn't fit",
+        ("tests/unit/test_outcome_table.py::test_a_payload_that_does_not_fit_is_poison",),
+    ),
+)

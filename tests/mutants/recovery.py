@@ -1,0 +1,105 @@
+"""What becomes of the leases of the dead: who is taken for dead, when a job runs again, what is counted."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant, sql
+
+LIVES = ("test_a_worker_lives_for_thirty_seconds_after_its_beat_whoever_asks",)
+CRASHES = ("test_a_job_runs_again_at_once_after_the_first_crash_and_half_a_minute_later_after_the_second",)
+LEAVES = ("test_a_worker_that_leaves_keeps_its_row_while_it_holds_a_lease_and_its_drain_with_it",)
+ENDED = ("test_what_ended_with_a_worker_is_added_once",)
+FORGOTTEN = ("test_a_silent_worker_is_forgotten_after_a_day_and_not_before",)
+
+MUTANTS = (
+    Mutant("a worker is dead after 5 s of silence", sql("lives_v1"), "< 30,", "< 5,", LIVES),
+    Mutant("a worker is silent after 300 s", sql("lives_v1"), "< 30,", "< 300,", LIVES),
+    Mutant(
+        "a second crash is returned at once",
+        sql("return_crashed_v1"),
+        "o.held > 1 OR o.crash = 1 THEN",
+        "o.held > 1 OR o.crash <= 2 THEN",
+        CRASHES,
+    ),
+    Mutant(
+        "a first crash waits for half a minute",
+        sql("return_crashed_v1"),
+        "o.held > 1 OR o.crash = 1 THEN",
+        "o.held > 1 THEN",
+        CRASHES,
+    ),
+    Mutant(
+        "a crash is counted twice",
+        sql("count_ended_v1"),
+        "added_v1(r.crashed, excluded.crashed)",
+        "added_v1(r.crashed, 2 * excluded.crashed)",
+        CRASHES,
+    ),
+    Mutant(
+        "a crash costs an attempt",
+        sql("return_crashed_v1"),
+        "attempts = greatest(o.attempts, 1) - 1",
+        "attempts = o.attempts",
+        CRASHES,
+    ),
+    Mutant(
+        "what crashed is leased with others", sql("return_crashed_v1"), "alone = true,", "alone = j.alone,", CRASHES
+    ),
+    Mutant(
+        "a worker that leaves with a lease takes its row away",
+        sql("remove_workers_v1"),
+        "\n       AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = w.id)",
+        "",
+        LEAVES,
+    ),
+    Mutant("a drain of a worker outlives it", sql("remove_workers_v1"), "PERFORM forget_drains_v1();", "", LEAVES),
+    Mutant(
+        "a drain that ended with its worker leaves no audit row",
+        sql("forget_drains_v1"),
+        "FROM ended",
+        "FROM ended WHERE false",
+        LEAVES,
+    ),
+    Mutant(
+        "what ended with a worker is counted twice",
+        sql("count_ended_v1"),
+        "added_v1(r.retry, excluded.retry)",
+        "added_v1(r.retry, 2 * excluded.retry)",
+        ENDED,
+    ),
+    Mutant(
+        "what ended as lost is counted as released",
+        sql("count_ended_v1"),
+        "outcome = 'lease_lost'",
+        "outcome = 'released'",
+        ENDED,
+    ),
+    Mutant("a worker is forgotten after two hours", sql("forget_workers_v1"), "> 86400", "> 7200", FORGOTTEN),
+    Mutant(
+        "a sweep takes what a living worker has finished",
+        sql("sweep_v1"),
+        "AND j.id = ANY (b.unsettled)",
+        "AND false",
+        ("test_no_sweep_takes_what_a_worker_that_beats_has_finished",),
+    ),
+    Mutant(
+        "a sweep ends no hold",
+        sql("sweep_v1"),
+        "PERFORM end_expired_holds_v1();",
+        "NULL;",
+        ("test_a_pause_that_ended_by_itself_gives_back_what_it_had_marked",),
+    ),
+    Mutant(
+        "a hold that ended by itself is written down as a resume",
+        sql("end_expired_holds_v1"),
+        "'shithubd-worker', 'expire'",
+        "'shithubd-worker', 'resume'",
+        ("test_a_pause_that_ended_by_itself_gives_back_what_it_had_marked",),
+    ),
+    Mutant(
+        "a lease that ends too late is never shortened",
+        sql("shorten_leases_v1"),
+        "SET lease_expires_at = v_late.expires",
+        "SET lease_expires_at = lease_expires_at",
+        ("test_a_lease_that_ends_too_late_is_shortened_unless_its_owners_beat_vouches_for_it",),
+    ),
+)

@@ -1,0 +1,20 @@
+"""All mutants, by their subjects."""
+
+from __future__ import annotations
+
+from mutants import commands, control, holds, leases, outcome, recovery, runbooks, timing, units, wakes
+from mutants.mutant import Mutant
+
+SUBJECTS: dict[str, tuple[Mutant, ...]] = {
+    "runbooks": runbooks.MUTANTS,
+    "leases": leases.MUTANTS,
+    "holds": holds.MUTANTS,
+    "recovery": recovery.MUTANTS,
+    "units": units.MUTANTS,
+    "wakes": wakes.MUTANTS,
+    "commands": commands.MUTANTS,
+    "outcome": outcome.MUTANTS,
+    "control": control.MUTANTS,
+    "shared state": control.SHARED,
+    "timing": timing.MUTANTS,
+}
