@@ -1,8 +1,8 @@
 """Two threads hand jobs to and fro as fast as they can, and every job is accounted for: ended once, none lost.
 
-The tray, the settler and the relief are the real ones. The main thread's turns and the database are a book: it notes
-what each job came to, answers no question twice for the same job, and now and then it is away, refuses, or finds a row
-locked. Times are such that all that waits is old enough for the control thread to take.
+The exchange, the tray, the settler and the relief are the real ones. The database is a book: it notes what each job
+came to, answers no question twice for the same job, and now and then it is away, refuses, or finds a row locked. Times
+are such that all that waits is old enough for the control thread to take.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ import psycopg
 import pytest
 
 from shithubd_worker.attempt.attempt import OK
+from shithubd_worker.database.clock import Clock
+from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import NOT_STARTED, Batch, Finished, How, Lease
 from shithubd_worker.telemetry import logs
-from shithubd_worker.turn import relief, settling, tray
+from shithubd_worker.turn import exchange, relief, settling, tray
+from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.relief import Relief
-from shithubd_worker.turn.settling import Settler, told_apart
-from shithubd_worker.turn.tray import Ahead, Tray
+from shithubd_worker.turn.selection import Selection
+from shithubd_worker.turn.settling import Settler
+from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.wire import Answer
 
 CHANCE = 0.05
 STRAY = "given back by its token"
@@ -45,11 +50,13 @@ class Book:
         self.ended = {}
         self.faults = []
         self.handed_over = Counter()
+        self.leased = 0
 
-    def lease(self, token, count):
+    def lease(self, turn, count):
         """So many jobs by one query."""
-        batch = Batch(token, 0.0, 0.0)
+        token, batch = turn.token, Batch(turn.token, turn.sent_at, 0.0)
         with self._lock:
+            self.leased += count
             leases = [Lease(next(self._numbers), "k", "{}", 1, None, 0, 0, 0.0, batch) for _ in range(count)]
             self.tokens.update((each.id, token) for each in leases)
         return leases
@@ -65,8 +72,9 @@ class Book:
             self.tokens[lease.id] = token = f"second {lease.token}"
             return lease._replace(batch=lease.batch._replace(token=token, again=True))
 
-    def settle(self, finished):
-        """As Settling.settle: whose lease is gone, and whose row is locked."""
+    def settle(self, finished, *, waits=False):
+        """As Settling.settle: whose lease is gone, and whose row is locked. Who waits for a lock, as a turn does, waits
+        in vain: nothing is written then."""
         with self._lock:
             self.handed_over[threading.current_thread().name] += len(finished)
             for each in finished:
@@ -77,7 +85,7 @@ class Book:
                 raise psycopg.OperationalError("away before it did anything")
             if any(each.lease.id % 400 == 0 and each.outcome.how is How.OK for each in finished):
                 raise psycopg.errors.CheckViolation("not this one")
-            locked = {each.lease.id for each in finished if self._dice.random() < 0.02}
+            locked = self._locked(finished, waits)
             gone = set()
             for each in finished:
                 if each.lease.id not in locked:
@@ -89,6 +97,12 @@ class Book:
                 raise psycopg.OperationalError("away before it answered")
             self.answered.update(each.lease.id for each in finished if each.lease.id not in locked)
             return gone, locked
+
+    def _locked(self, finished, waits):
+        locked = {each.lease.id for each in finished if self._dice.random() < 0.02}
+        if waits and len(locked) > 1:
+            raise psycopg.errors.LockNotAvailable("somebody has locked a row")
+        return set() if waits else locked
 
     def release_strays(self, _worker, token):
         """Give back what this query has leased, and nobody has started."""
@@ -126,14 +140,60 @@ class Metrics:
     def refused(self, kind):
         pass
 
+    def leased(self, leases, seconds):
+        pass
+
+
+class Line:
+    """In place of the wire: turns go to the book. What one leases is leased when it was sent, read or not."""
+
+    def __init__(self, book, count, batch):
+        self.queue, self.count, self.batch, self.sent = book, count, batch, None
+
+    def send(self, turn):
+        self.sent = turn
+        self.leases = self.queue.lease(turn, min(self.batch, self.count - self.queue.leased))
+
+    def receive(self):
+        gone, _ = self.queue.settle(self.sent.settles.finished, waits=True)
+        turn, self.sent = self.sent, None
+        return Answer(turn, gone, self.leases, now=time.time(), received_at=time.monotonic())
+
+    def forget(self):
+        turn, self.sent = self.sent, None
+        return turn
+
+
+class Upkeep:
+    """Looks for leases whose answers were lost, and for nothing else."""
+
+    def __init__(self, book):
+        self.book, self.strays = book, []
+
+    def lost_answer(self, token):
+        self.strays = [*self.strays, token]
+
+    def database_is_back(self):
+        pass
+
+    def do_what_is_due(self, *, idle):
+        for token in self.strays:
+            self.book.release_strays(None, token)
+        self.strays = []
+
 
 class Scene:
     """A worker's two threads."""
 
-    def __init__(self):
+    def __init__(self, count, batch):
         self.book, self.tray, self.metrics = Book(), Tray(), Metrics()
         self.settler = Settler("here:1", self.tray, self.metrics)
         self.relief = Relief(self.book, uuid4(), self.tray, self.settler)
+        selection = Selection(["k"], Clock(lambda _: None), 3600.0)
+        selection.ran("k", jobs=batch, seconds=0.0, too_many=False)
+        line, stop = Line(self.book, count, batch), Stop(25.0)
+        self.exchange = Exchange(line, self.tray, selection, self.settler, Upkeep(self.book), stop, self.metrics)
+        self.count = count
         self.over = False
         self.fell = []
 
@@ -141,7 +201,7 @@ class Scene:
         """As the control thread beside a slow handler. Its looks for strays come at each tick."""
         slow = SimpleNamespace(started_at=-1.0)
         try:
-            for now in itertools.count(10.0, 2.0):
+            for now in itertools.count(time.monotonic() + 1000.0, 2.0):
                 if self.over:
                     return
                 _ = self.tray.at_hand, self.tray.unanswered, self.settler.waiting, self.settler.unsettled
@@ -151,51 +211,36 @@ class Scene:
             self.fell.append(error)
 
     def turn(self):
-        """As Exchange.turn: settle what is finished, take what was leased ahead, settle what could not be settled."""
-        settles = self.tray.take_settles()
+        """One turn; the loop goes on whatever the book says."""
         try:
-            gone, locked = self.book.settle(settles.finished)
+            self.exchange.turn()
         except psycopg.Error:
-            self.tray.doubtful.extend(settles.finished)
-        else:
-            self.tray.doubtful.extend(each for each in settles.finished if each.lease.id in locked)
-            settled = [each for each in settles.finished if each.lease.id not in locked]
-            settled, late = told_apart(settled, gone)
-            self.settler.record_lost(self.book, late)
-            self.settler.report(settled, late)
-        with suppress(psycopg.Error):
-            self.settler.resolve(self.book)
+            self.exchange.give_up()
+            self.exchange.database_is_back()
 
-    def main(self, count, batch):
-        """As the main thread: each job at hand is started once more, run, and put down."""
-        for number in range(count // batch):
-            token = f"query {number}"
-            self.tray.ahead = Ahead(token, 0.0)
-            answer = self.book.lease(token, batch)
+    def main(self):
+        """As the main thread: each job at hand is started once more, and run."""
+        while self.book.leased < self.count:
             self.turn()
-            self.tray.ahead = None
-            self.tray.leased.extend(answer)
             while (lease := self.tray.next()) is not None:
                 if (started := self.book.start(lease)) is None:
                     self.tray.finished.append(Finished(lease, NOT_STARTED, "none", 0.0))
                 else:
                     self.tray.finished.append(Finished(started, OK, "7d", 0.1))
-            if number % 3:
-                self.tray.write_out()
 
-    def run(self, count, batch):
-        """So many jobs through both threads; then what is left is put down by one of them."""
+    def run(self):
+        """All jobs through both threads; then what is left is put down by one of them."""
         other = threading.Thread(target=self.control, name="control")
         other.start()
         try:
-            self.main(count, batch)
+            self.main()
         finally:
             self.over = True
             other.join()
-        while self.tray.at_hand or self.settler.waiting:
-            self.turn()
+        while self.exchange.unsettled or self.settler.waiting or self.exchange.strays:
             with suppress(psycopg.Error):
-                self.settler.resolve(self.book, at_last=True)
+                self.exchange.put_down(at_last=True)
+            self.turn()
 
     def faults(self):
         """What the account finds, in words."""
@@ -224,7 +269,7 @@ def hurried(monkeypatch):
 @pytest.fixture
 def torn():
     """Threads take turns in the midst of any line of the rooms that they share: at one step of Python's in so many."""
-    shared = {module.__file__ for module in (tray, settling, relief)}
+    shared = {module.__file__ for module in (exchange, tray, settling, relief)}
     dice, before = random.Random(2), (sys.gettrace(), threading.gettrace())
 
     def enters(frame, _event, _argument):
@@ -246,8 +291,8 @@ def torn():
 
 
 def account_for(count, batch):
-    scene = Scene()
-    scene.run(count, batch)
+    scene = Scene(count, batch)
+    scene.run()
     assert scene.faults() == []
     assert len(scene.book.ended) == count
     by = scene.book.handed_over
