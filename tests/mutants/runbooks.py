@@ -39,7 +39,7 @@ MUTANTS = (
     Mutant("leased_by is called locked_by", f"{SQL} {PYTHON}", "leased_by", "locked_by"),
     Mutant("leased_at is called locked_at", f"{SQL} {PYTHON}", "leased_at", "locked_at"),
     Mutant("finished_at is called ended_at", f"{SQL} {PYTHON}", "finished_at", "ended_at"),
-    Mutant("outcome is called verdict", f"{SQL} {PYTHON}", "outcome", "verdict"),
+    Mutant("outcome is called verdict", f"{SQL} {CLI}/*.py", "outcome", "verdict"),
     Mutant("job_history is called job_log", f"{SQL} {PYTHON}", "job_history", "job_log"),
     Mutant("holds has another name for its targets", SQL, "target", "subject"),
     Mutant("the state paused is called parked", SQL, "'paused'", "'parked'"),
