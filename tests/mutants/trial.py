@@ -106,7 +106,7 @@ def run(tree: Path, layer: str, *more: str) -> tuple[list[str], list[str]]:
     python = tree.parent / "venv/bin/python"
     if not python.exists():
         python = _python_of(tree)
-    unused = [option for plugin in ("cacheprovider", "cov", "xdist") for option in ("-p", f"no:{plugin}")]
+    unused = [option for plugin in ("cacheprovider", "cov") for option in ("-p", f"no:{plugin}")]
     command = [str(python), "-m", "pytest", "-q", *unused, f"--junitxml={report}"]
     done = subprocess.run(
         [*command, f"--basetemp={tree.parent / 'tmp'}", *layer.split(" "), *more],
