@@ -81,7 +81,7 @@ def test_what_jobs_come_to_is_on_the_tray_and_their_time_is_learnt(hire):
     worker = hire(handler, 3)
     assert worker.work.do() is None
     assert ends(worker) == [(How.OK, None), (How.FAILED, "never"), (How.OK, None)]
-    assert worker.put_back == [["k"]]
+    assert set(map(tuple, worker.put_back)) == {("k",)}  # more than once if a lease got too old meanwhile
     assert worker.called == ["control"]  # it shall look at the tray often
     assert worker.counted("job_duration_seconds_count", kind="k") == 3
 
