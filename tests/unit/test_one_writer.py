@@ -89,7 +89,7 @@ def test_a_field_that_two_threads_share_is_assigned_by_its_writer_alone(owner, f
         assert by == set(re.findall(r"`([\w/]+\.py)`", told))
         assert by <= CONTROL
     else:
-        assert told in ("both, a lock", "both, a deque", "both, a set"), told
+        assert told in ("both, a lock", "both, a deque", "both, a set", "both, a list each"), told
         assert by <= {room}, "only its own room knows how both may write it"
 
 
