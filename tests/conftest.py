@@ -249,6 +249,16 @@ def hire(database: Database) -> Iterator[Callable[..., Any]]:
         driver.queue.close()
 
 
+@pytest.fixture
+def parts(database: Database) -> Iterator[Any]:
+    """What the duties of a control thread are made of, without the thread."""
+    from duties import Parts  # which needs what is here
+
+    made = Parts(database.url)
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=["debian", "embedded"])
 def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A fresh, migrated database on each of the servers: for the contract of the schema."""

@@ -6,9 +6,7 @@ import signal
 import time
 from types import SimpleNamespace
 
-import pytest
 from conftest import eventually
-from duties import Parts
 
 from shithubd_worker.errors import EXIT_FORCED, ConfigError
 from shithubd_worker.host.signals import Stop
@@ -17,13 +15,6 @@ from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.duties.reloading import Reloading
 from shithubd_worker.process.duties.supervision import Supervision
 from shithubd_worker.process.shared import Progress
-
-
-@pytest.fixture
-def parts(database):
-    made = Parts(database.url)
-    yield made
-    made.close()
 
 
 def test_no_child_of_the_handler_is_left_when_its_process_is_ended(parts):

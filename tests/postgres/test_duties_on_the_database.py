@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
-from duties import Parts, rung
+from duties import rung
 from servers import deaf_port
 
 from shithubd_worker.attempt.attempt import OK
@@ -33,13 +33,6 @@ from shithubd_worker.timing import (
 from shithubd_worker.turn.tray import Ahead
 
 MOMENT = 0.01
-
-
-@pytest.fixture
-def parts(database):
-    made = Parts(database.url)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -7,19 +7,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from duties import Parts
 
 from shithubd_worker.attempt.attempt import OK
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
 from shithubd_worker.model import Finished
 from shithubd_worker.process.duties.ending import Ending
-
-
-@pytest.fixture
-def parts(database):
-    made = Parts(database.url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
