@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ PAGES = sorted([*RUNBOOKS.glob("tasks/*.md"), *RUNBOOKS.glob("alerts/*.md")])
 RUNNABLE = ("sh", "sql", "promql")
 
 _FENCE = re.compile(r"^```(\w*)$")
-_COMMENT = re.compile(r"^<!-- (scene|run|manual:) ?(.*?) *-->$")
+_COMMENT = re.compile(r"^<!-- (scene|run|manual:|not run:) ?(.*?) *-->$")
 _PLACEHOLDER = re.compile(r"<([a-z]+(?:-[a-z]+)*)>")
 
 
@@ -34,7 +35,7 @@ class Block:
     prints: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(RUNBOOKS)}:{self.line}"
+        return f"{os.path.relpath(self.page, RUNBOOKS.parent)}:{self.line}"
 
     @property
     def placeholders(self) -> set[str]:
@@ -95,7 +96,7 @@ def _heed(block: Block, above: list[str]) -> None:
             if line.startswith("<!--"):
                 raise ValueError(f"{block}: a comment that isn't understood: {line}")
             return
-        words = shlex.split(comment[2]) if comment[1] != "manual:" else []
+        words = shlex.split(comment[2]) if not comment[1].endswith(":") else []
         if comment[1] == "scene":
             block.scenes.insert(0, (words[0], dict(word.split("=", 1) for word in words[1:])))
         elif comment[1] == "run":

@@ -133,8 +133,6 @@ SENTENCES = [
     (A, f"| a connection | {t.CONNECT_SECONDS:g} s for each address |"),
     (A, f"the scrape waits for that for {t.COUNT_AWAITED_SECONDS * 1000:g} ms"),
     ("README.md", f"released after {CONFIG.grace:g} s"),
-    ("README.md", f"memory or disk | `released` for about {t.SHORT_SECONDS:g} s"),
-    ("README.md", f"a look waits {deadline.LOOK_SECONDS:g} s, a change {deadline.CHANGE_SECONDS:g} s"),
     (UNIT, f"a control thread that died or hangs ({WATCHDOG:g} s)"),
     (UNIT, f"a loop that stands still outside of a job ({t.STALLED_SECONDS + WATCHDOG:g} s)"),
     (UNIT, f"database for {CONFIG.database_wait:g} s, a stop for the job for {CONFIG.grace:g} s"),
