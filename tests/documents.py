@@ -211,6 +211,19 @@ def incident(reader: Reader, host: str) -> None:
     )
 
 
+def graphile_worker(reader: Reader) -> None:
+    """What of Graphile Worker's tables a page reads, with one job that waits, and one that is not for us."""
+    reader.database.query(
+        "CREATE SCHEMA graphile_worker;"
+        " CREATE TABLE graphile_worker._private_tasks (id int PRIMARY KEY, identifier text NOT NULL);"
+        " CREATE TABLE graphile_worker._private_jobs (task_id int NOT NULL, payload json NOT NULL DEFAULT '{}',"
+        " priority smallint NOT NULL DEFAULT 0, run_at timestamptz NOT NULL DEFAULT now(),"
+        " attempts smallint NOT NULL DEFAULT 0, max_attempts smallint NOT NULL DEFAULT 25, locked_at timestamptz);"
+        " INSERT INTO graphile_worker._private_tasks VALUES (1, 'mail.welcome');"
+        """ INSERT INTO graphile_worker._private_jobs (task_id, payload) VALUES (1, '{"user_id": 9}'), (1, '[1]')"""
+    )
+
+
 def _ended(reader: Reader, kind: str, payload: str, end: str, seen: str) -> dict[str, str]:
     job = reader.enqueue(kind, payload)
     at_work = reader.worker_of(kind, end)
@@ -220,5 +233,5 @@ def _ended(reader: Reader, kind: str, payload: str, end: str, seen: str) -> dict
 
 
 SCENES: dict[str, Callable[..., dict[str, str] | None]] = {
-    scene.__name__: scene for scene in (queued, running, failed, done, worker, incident)
+    scene.__name__: scene for scene in (queued, running, failed, done, worker, incident, graphile_worker)
 }

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 
+import claims
+import click
 import pytest
 from documents import OF_OTHERS, OPTIONS, RUNNABLE, SCENES, SHOWN, Reader
 from page import RUNBOOKS, Page
+
+from shithubd_worker.cli import cli
 
 ROOT = RUNBOOKS.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,6 +61,19 @@ def test_the_figures_of_the_readme_are_those_of_the_benchmark():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", ["README.md", "SECURITY.md", "docs/handlers.md", "docs/coming-from.md"])
+def test_each_command_that_the_text_names_with_its_arguments_exists(name):
+    faults = []
+    for line, text in claims.quoted(Page(ROOT / name)):
+        words = re.sub(r"\bID\b", "1", text.replace("…", "")).removeprefix("shithubd-worker ").split(" ")
+        if words[0] in cli.commands and len(words) > 1:
+            try:
+                claims.check_command(cli, shlex.split(" ".join(words)))
+            except click.UsageError as error:
+                faults.append(f"{name}:{line}: {text}: {error.format_message()}")
+    assert faults == []
 
 
 @every_page
