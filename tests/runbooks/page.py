@@ -46,10 +46,11 @@ class Block:
 class Page:
     """One page. Raises ValueError for what can't be understood: a test must not pass over it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, with_figures: bool = False) -> None:
+        """`with_figures`: text that stands alone is a figure, a block like others. In a runbook it is a mistake."""
         self.path = path
         self.text = path.read_text()
-        self.blocks = list(_blocks(path, self.text.splitlines()))
+        self.blocks = list(_blocks(path, self.text.splitlines(), with_figures))
 
     @cached_property
     def prose(self) -> str:
@@ -58,7 +59,7 @@ class Page:
         return either.sub(lambda match: "\n" * match[0].count("\n"), self.text)
 
 
-def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
+def _blocks(path: Path, lines: list[str], with_figures: bool) -> Iterator[Block]:
     last: Block | None = None
     section = ""
     numbers = iter(range(len(lines)))
@@ -76,7 +77,7 @@ def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
             raise ValueError(f"{path.name}:{number + 1}: the block has no end")
         text = "\n".join(lines[number + 1 : end])
         block = Block(path, section, number + 2, fence[1], text)
-        if block.language == "text":
+        if block.language == "text" and not (with_figures and last is None):
             if last is None or last.prints is not None:
                 raise ValueError(f"{path.name}:{number + 1}: text that no block right before it prints")
             last.prints = text
