@@ -74,6 +74,17 @@ def test_each_block_that_is_not_run_is_listed_with_its_reason(path):
     assert left_out == NOT_RUN.get(path.name, [])
 
 
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "SECURITY.md"], ids=lambda path: path.stem)
+def test_every_link_leads_somewhere(path):
+    for target in re.findall(r"\]\(([^)]+)\)", document(path).prose):
+        name, _, anchor = target.partition("#")
+        other = (path.parent / name).resolve() if name else path
+        assert other.exists() or target.startswith("https://"), target
+        headings = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE) if anchor else []
+        anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors, target
+
+
 @every_page
 def test_text_that_no_block_prints_is_a_figure_that_is_listed(path):
     figures = [block for block in document(path).blocks if block.language == "text"]
