@@ -24,6 +24,7 @@ PICTURE = PAGE.split("```")[1]
 MOST_LINES, WIDEST = 250, 120
 OF_GIT = {"objects/info/alternates"}
 NO_FILES = {"jobs", "job"}  # a table, and what a handler is given
+BENCHMARKS = "benchmarks/README.md"
 PLACES = (ROOT, ROOT / "shithubd_worker", ROOT / "shithubd_worker/handlers", ROOT / "sql", ROOT / "units")
 
 
@@ -196,9 +197,17 @@ def test_classes_are_found_among_what_is_named():
     assert "pooled.ours" in ticked(PAGES["docs/database.md"])
 
 
-@pytest.mark.parametrize("name", PAGES)
+def test_every_file_that_the_page_of_the_benchmark_names_exists():
+    """As seen from its folder; the Node of the peers is made by a run."""
+    folder = (ROOT / BENCHMARKS).parent
+    places = (ROOT, folder, folder / "results", ROOT / "shithubd_worker")
+    named = paths((ROOT / BENCHMARKS).read_text())
+    assert {path for path in named if not any((place / path).exists() for place in places)} == {"node_modules"}
+
+
+@pytest.mark.parametrize("name", [*PAGES, BENCHMARKS])
 def test_every_link_of_the_page_leads_somewhere(name):
-    for link in links(PAGES[name]):
+    for link in links((ROOT / name).read_text()):
         file, _, anchor = link.partition("#")
         target = (ROOT / name).parent / file if file else ROOT / name
         assert target.exists(), link
