@@ -205,6 +205,15 @@ def test_every_file_that_the_page_of_the_benchmark_names_exists():
     assert {path for path in named if not any((place / path).exists() for place in places)} == {"node_modules"}
 
 
+def test_the_page_of_the_benchmark_names_each_room_of_it():
+    folder = (ROOT / BENCHMARKS).parent
+    files = {path.name for path in folder.glob("*.py") if not path.name.startswith("__")}
+    folders = {path.parent.name for path in folder.glob("*/*.py")}
+    rooms = (ROOT / BENCHMARKS).read_text().partition("## The rooms")[2]
+    named = set(re.findall(r"`([\w.]+)/?`", rooms.partition("A new peer")[0]))
+    assert named - {"results.md"} == files | folders
+
+
 @pytest.mark.parametrize("name", [*PAGES, BENCHMARKS])
 def test_every_link_of_the_page_leads_somewhere(name):
     for link in links((ROOT / name).read_text()):
