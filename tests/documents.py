@@ -54,7 +54,7 @@ class Reader:
         del clean["SHITHUBD_WORKER_DATABASE_URL"], clean["PYTHONPATH"]
         self.environment = {
             **clean,
-            "PATH": f"{Path(sys.executable).parent}:{clean['PATH']}:{database.server.bindir}",  # psql may be there alone
+            "PATH": f"{Path(sys.executable).parent}:{clean['PATH']}:{database.server.bindir}",  # the last for psql
             "HOME": str(directory),
             "LC_ALL": "C.UTF-8",
             "COLUMNS": "100",
