@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 from made_pages import SQL, Facts, Makers
+from prose import LONGEST
 
 from shithubd_worker.database import rights, schema
 
@@ -63,11 +64,13 @@ def refusals() -> Facts:
 
 
 def purpose(path: Path) -> str:
-    """The first sentence of the comment at the head of a function's file."""
+    """The first sentence of the comment at the head of a function's file; of a long one, what stands before a colon."""
     head = re.match(r"(?:-- ?.*\n)+", path.read_text())
     assert head is not None, f"{path} begins without a comment"
     text = " ".join(line.removeprefix("--").strip() for line in head[0].splitlines())
     first = re.split(r"(?<=[.?!]) ", text)[0]
+    if len(first.split()) > LONGEST:
+        first = f"{first.partition(': ')[0].rstrip('.')}."
     return re.sub(r"(?<![`\w])([a-z]+(?:_[a-z]+)*_v\d)(?!`)", r"`\1`", first).replace("|", "\\|")
 
 

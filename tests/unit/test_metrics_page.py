@@ -39,6 +39,13 @@ def test_every_link_of_the_page_leads_somewhere():
         assert (METRICS.parent / target).exists(), target
 
 
+def test_every_metric_of_ours_has_an_alert_or_a_query():
+    metrics, _, queries = PAGE.partition("## Queries")
+    alone = re.findall(r"^\| `(shithub\w+)(?:\{[^}]*\})?` \| \w+ \| [^|]* \|  \|", metrics, re.MULTILINE)
+    assert len(alone) > 10
+    assert [name for name in alone if name not in queries] == []
+
+
 def test_readyz_is_as_the_page_has_it():
     ready, busy = re.findall(r"^\| `/readyz` \| .* \| (?:200|503) \|$", PAGE, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", ready)) == set(READY)
