@@ -68,6 +68,15 @@ def test_every_function_with_a_section_has_an_example():
     assert [function for function in named if f"{function}(" not in examples] == []
 
 
+def test_every_argument_of_a_function_with_a_section_is_explained():
+    page = SQL.read_text()
+    calls = re.findall(r"^- Call: (.*)$", page, re.MULTILINE)
+    taken = {name for call in calls for name in re.findall(r"\bp_\w+", call)}
+    rest = re.sub(r"^- Call: .*$|^\| `\w+\(.*$", "", page, flags=re.MULTILINE)
+    assert len(taken) > 10
+    assert {name for name in taken if f"`{name}`" not in rest} == set()
+
+
 def test_every_table_and_view_is_on_the_page(database):
     tables = database.query(
         "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')"
