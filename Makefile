@@ -53,10 +53,6 @@ endif
 rights: $(STAMP) ## docs/rights.md, who may do what: from a database with sql/rights.sql
 	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/rights_page.py
 
-.PHONY: reference
-reference: $(STAMP) ## the facts in docs/sql.md, docs/metrics.md, docs/exit-codes.md, and docs/rights.md: from the code
-	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/made_pages.py
-
 settings: $(STAMP) ## docs/settings.md and debian/worker.env: from the table of settings
 	@$(RUN)/python scripts/settings_pages.py
 
@@ -70,6 +66,10 @@ lint: $(STAMP)   ## ruff and mypy --strict
 
 format: $(STAMP) ## ruff format
 	$(RUN)/ruff check --fix . ; $(RUN)/ruff format .
+
+.PHONY: reference
+reference: $(STAMP) ## write the facts in docs/sql.md, metrics.md, exit-codes.md and rights.md from the code
+	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/made_pages.py
 
 wheel: $(STAMP)  ## dist/*.whl
 	$(RUN)/python -m build --wheel --outdir dist .
