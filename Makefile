@@ -5,12 +5,12 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard rights settings host lint format units wheel deb clean help
+.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard rights settings commands pages host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
-demo: $(STAMP)   ## the main job on a real repository, by itself, in under a minute
+demo: $(STAMP)   ## the main job on a real repository, in under a minute
 	@$(RUN)/python scripts/demo.py
 
 # Three processes share the tests, a file each: most tests wait for others most of the time. See tests/conftest.py.
@@ -55,6 +55,11 @@ rights: $(STAMP) ## docs/rights.md, who may do what: from a database with sql/ri
 
 settings: $(STAMP) ## docs/settings.md and debian/worker.env: from the table of settings
 	@$(RUN)/python scripts/settings_pages.py
+
+commands: settings ## docs/commands.md: from the help texts
+	@$(RUN)/python scripts/command_pages.py
+
+pages: settings commands rights dashboard ## all pages that are written from the code
 
 host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
 	@$(RUN)/python tests/systemd/host_shell.py
