@@ -56,8 +56,9 @@ rights: $(STAMP) ## docs/rights.md, who may do what: from a database with sql/ri
 settings: $(STAMP) ## docs/settings.md and debian/worker.env: from the table of settings
 	@$(RUN)/python scripts/settings_pages.py
 
-commands: settings ## docs/commands.md: from the help texts
+commands: settings ## docs/commands.md and the manual pages in man/: from the help texts and the table of settings
 	@$(RUN)/python scripts/command_pages.py
+	@$(RUN)/python scripts/man_pages.py
 
 pages: settings commands rights dashboard ## all pages that are written from the code
 
