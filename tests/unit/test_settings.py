@@ -1,4 +1,4 @@
-"""A variable that is none of ours, though it was meant to be one, is a fault."""
+"""A variable that was meant to be one of ours, and is not, is a fault."""
 
 from __future__ import annotations
 
