@@ -105,7 +105,6 @@ start.
 
 bash, `~/.bashrc`:
 
-<!-- not run: it is for your own shell -->
 ```sh
 eval "$(_SHITHUBD_WORKER_COMPLETE=bash_source shithubd-worker)"
 ```

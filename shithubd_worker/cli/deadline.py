@@ -169,7 +169,7 @@ class Deadline:
 def within(
     patience: float, *, answer: float = ANSWER_SECONDS, waits_for: str = "a lock that another session holds"
 ) -> Callable[[F], F]:
-    """--timeout for a command that has a Shared as its first argument, and the deadline of its connections."""
+    """--timeout for a command whose first argument is a Shared, and the deadline of its connections."""
 
     def decorate(function: F) -> F:
         @click.option(

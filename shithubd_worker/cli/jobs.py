@@ -93,7 +93,7 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
 
     \b
     Exit codes:
-      1    neither the queue nor the history has a job with this id
+      1    no job with this id is in the queue or in the history
 
     \b
     Example:

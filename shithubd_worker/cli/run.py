@@ -138,7 +138,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     return EXIT_OK
 
 
-# What a reload takes over, the table of settings knows.
+# The table of settings knows what a reload takes over.
 _live = ", ".join(row.flag for row in SETTINGS.values() if row.live)
 _live = textwrap.fill(_live, 76, break_on_hyphens=False, initial_indent="  ", subsequent_indent=" " * 6)
 run.help = (run.help or "").replace("{live}", _live)

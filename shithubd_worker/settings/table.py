@@ -72,7 +72,7 @@ class Address(NamedTuple):
 
 
 def words(flag: str, text: str, *, metavar: str, unset: str = "", example: str = "") -> tuple[str, ...]:
-    """A setting that can be given several times; a variable has them separated by spaces."""
+    """A setting that can be given several times. In a variable, its values are separated by spaces."""
 
     def read(given: Any) -> tuple[str, ...]:
         return tuple(map(str, given)) if isinstance(given, (tuple, list)) else (str(given),) if given else ()

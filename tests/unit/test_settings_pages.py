@@ -48,7 +48,7 @@ def test_each_line_of_the_file_of_the_package_can_be_used_as_it_stands(tmp_path)
 
 
 def test_what_the_file_of_the_package_shows_for_a_default_is_the_default():
-    """metrics apart: whoever sets the address has chosen it."""
+    """Without metrics: an address that is set counts as chosen."""
     shown = env_file.parse(re.sub(r"(?m)^#(?=[A-Z_]+=)", "", ENV_FILE.read_text()).encode()).variables
     with_default = {name: shown[row.variable] for name, row in SETTINGS.items() if row.default and name != "metrics"}
     assert len(with_default) == 6
