@@ -164,7 +164,7 @@ def _flag(option: click.Option, context: click.Context) -> Flag:
     if row := _ROWS.get(variable):
         default, value = settings_pages.unless_set(row), settings_pages.takes(row)
         metavar = row.metavar or metavar
-        value = "the variable takes yes or no" if row.switch else value
+        value = "yes or no, in the variable" if row.switch else value
     elif option.is_flag:
         value, default = "", "" if option.is_eager else "off"
     elif isinstance(option.type, click.Choice):

@@ -25,6 +25,9 @@ MAN = settings_pages.ROOT / "man"
 SETTINGS_PAGE = f"{PROGRAM}.env"
 _FIRST_LINE = '.\\" Written by `make pages`. Change the help of the command, or the table of settings.'
 
+# No wide gaps, and no hyphens of groff's in names.
+_LEFT = ".ad l\n.nh"
+
 # The files of a host, by name.
 FILES = {
     "worker.env": "Settings of all workers of this host, and the database of this host.",
@@ -237,7 +240,7 @@ def _rows(rows: Iterable[settings_pages.Setting]) -> Iterator[str]:
 
 
 def pages() -> dict[Path, str]:
-    """All pages by their path below man/, without their first two lines."""
+    """All pages by their path below man/, without what they all begin with."""
     made = {Path(f"man1/{_page_name(each)}.1"): "\n".join(_parts(each)) for each in (ROOT, *TOP)}
     return {**made, Path(f"man5/{SETTINGS_PAGE}.5"): "\n".join(_settings_parts())}
 
@@ -246,7 +249,7 @@ def whole(path: Path, page: str, date: str) -> str:
     """The file of a page that was last changed on a date."""
     name, section = path.stem.upper(), path.suffix[1:]
     title = f'.TH {code(name)} {section} {date} "{PROGRAM} {__version__}" "{PROGRAM}"'
-    return f"{_FIRST_LINE}\n{title}\n{page}\n"
+    return f"{_FIRST_LINE}\n{title}\n{_LEFT}\n{page}\n"
 
 
 def date_of(file: str) -> str:

@@ -25,7 +25,7 @@ class Config:
     handlers: tuple[str, ...] = words(
         "--handlers",
         "Load the handlers of this registry: a Python module, and the name of the registry in it. The current directory"
-        " is first on sys.path. For the same kind, such a handler replaces that of an installed package.",
+        " is first on sys.path. Its handler of a kind replaces that of an installed package.",
         metavar="MODULE:REGISTRY",
         unset="only the handlers of installed packages",
         example="myforge.jobs:registry",
