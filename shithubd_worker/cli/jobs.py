@@ -88,8 +88,8 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
 def show(shared: Shared, job: int, *, as_json: bool) -> int:
     """Show one job, and how each of its leases ended.
 
-    The command also finds a finished job that the history keeps: for 7 or 90 days, or not at all, by the retention of
-    its kind. It changes nothing.
+    The command also finds a finished job that the history keeps. The retention of its kind says how long: 7 days, 90
+    days or not at all. The command changes nothing.
 
     \b
     Exit codes:
