@@ -46,8 +46,7 @@ def _quantile(histogram: str, labels: str, by: str = "le") -> str:
 
 
 def _ended(outcomes: str, by: str, died: str = "") -> str:
-    """Attempts that ended: counted by their worker, or ended with it. `died`: the outcomes of the latter. All workers
-    export the same figures of those."""
+    """Attempts that ended: by the word of the worker, or with it (then `died` is which), of which all say the same."""
     with_it = f"rate(shithubd_leases_returned_total{{{QUEUE}, outcome{died or outcomes}}}{RECENTLY})"
     return f"sum by ({by}) (rate({ENDED}{{{BOTH}, outcome{outcomes}}}{RECENTLY}) or max by (kind, outcome) ({with_it}))"
 
