@@ -141,7 +141,7 @@ def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
     \b
     Exit codes:
       0    the units are removed, or there were none
-      5    a worker still runs
+      5    a worker still runs, or systemd does not run here
       77   you may not write there: run it as root
 
     \b
