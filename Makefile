@@ -60,7 +60,7 @@ commands: settings ## write docs/commands.md and man/ from the help texts and th
 	@$(RUN)/python scripts/command_pages.py
 	@$(RUN)/python scripts/man_pages.py
 
-pages: settings commands rights dashboard ## write all pages that are made from the code
+pages: settings commands reference dashboard ## write all pages that are made from the code
 
 host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
 	@$(RUN)/python tests/systemd/host_shell.py
