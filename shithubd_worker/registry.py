@@ -1,6 +1,6 @@
 """Kinds and their handlers.
 
-A registry is what a developer fills, ten lines a kind:
+A developer fills a registry, with about ten lines for each kind:
 
     registry = Registry()
 
@@ -40,32 +40,34 @@ MOST_FITTING = 100
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of job and its limits; durations in seconds. `backoff` maps the failed attempt (from 1) to seconds."""
+    """One kind of job and its limits. Durations are in seconds. `backoff` maps the failed attempt (from 1) to
+    seconds."""
 
     name: str
     handler: Handler
     signature: inspect.Signature
     lease_timeout: float
-    margin: float  # so long before the end of its lease a run is given up: time to stop before others may start
+    # The worker gives a run up so many seconds before its lease ends: time to stop, before others may start.
+    margin: float
     max_runtime: float
     max_attempts: int
     backoff: Backoff
     retention: str
-    fitting: set[tuple[str, ...]] = field(default_factory=set)  # names of members that were found to fit before
+    fitting: set[tuple[str, ...]] = field(default_factory=set)  # names of members that fitted before
 
     def check(self, job: object, members: object) -> None:
         """Raise TypeError if the handler can't be called with this job and these members of a payload."""
         if not isinstance(members, dict):
             raise TypeError(f"the payload is a {type(members).__name__}, not an object")
         names = tuple(members)
-        if names not in self.fitting:  # asking the signature is slow, and the answer depends on the names alone
+        if names not in self.fitting:  # asking the signature is slow, and its answer depends on the names alone
             self.signature.bind(job, **members)
             if len(self.fitting) < MOST_FITTING:
                 self.fitting.add(names)
 
 
 class Registry(Mapping[str, Kind]):
-    """Kind → handler, with the kind's limits. A mapping by the kind's name."""
+    """A mapping of kinds: the kind's name → its handler and limits."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, Kind] = {}
@@ -82,11 +84,15 @@ class Registry(Mapping[str, Kind]):
     ) -> Callable[[F], F]:
         """Register a function as the handler of `kind`.
 
-        `lease_timeout`: how long a dead worker's lease blocks the job. `max_runtime`: when the handler is
-        interrupted (default: the lease timeout; the lease is renewed as long as the handler runs). `backoff`: a
-        number of seconds, or a function of the failed attempt, in place of 30 s · 2^(n-1). `retention`: how long
-        the history keeps a finished job: none, 7d or 90d. Durations are seconds, at least 1, or a timedelta.
-        Raises ValueError or TypeError at import for anything that can't work, a kind registered twice included.
+        - `lease_timeout`: how long the lease of a dead worker blocks the job.
+        - `max_runtime`: when the handler is interrupted. The default is the lease timeout. The worker renews the lease
+          as long as the handler runs.
+        - `max_attempts`: the attempt after which the job is `failed`.
+        - `backoff`: a number of seconds, or a function of the failed attempt, in place of 30 s · 2^(n-1).
+        - `retention`: how long the history keeps a finished job: none, 7d or 90d.
+
+        Durations are seconds or a timedelta. `lease_timeout` and `max_runtime` are at least one second. Raises
+        ValueError or TypeError, at import, for a value that can't work and for a kind that is registered twice.
         """
         check_kind(kind)
         if retention not in RETENTIONS:
@@ -115,7 +121,7 @@ class Registry(Mapping[str, Kind]):
         return register
 
     def add(self, kinds: Iterable[Kind]) -> None:
-        """Take over kinds of another registry. Raises ValueError for one that is here already."""
+        """Add kinds of another registry. Raises ValueError if a kind is here already."""
         for kind in kinds:
             if kind.name in self._kinds:
                 raise ValueError(f"kind {kind.name!r} is registered twice")
@@ -132,10 +138,10 @@ class Registry(Mapping[str, Kind]):
 
 
 def load(specs: Iterable[str]) -> Registry:
-    """The registry of a worker: every `module:registry` of `specs`, and the installed packages' entry points.
+    """The registry of a worker: every `module:registry` of `specs`, and the entry points of the installed packages.
 
-    A kind named by `specs` wins over the same kind of an entry point, so that a host can replace a handler.
-    Raises ConfigError, with all faults, for a module that can't be imported or names no registry.
+    A kind of `specs` wins over the same kind of an entry point, so a host can replace a handler. Raises ConfigError,
+    with all faults, for a module that can't be imported or that has no such registry.
     """
     registry = Registry()
     faults: list[str] = []
@@ -172,12 +178,12 @@ def _one_line(error: BaseException) -> str:
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) or not frames or "importlib" in frames[-1].filename:
-        return said  # it says where itself, or there is no such module
+        return said  # the error says where, or there is no such module
     return f"{said} ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def check_kind(kind: object) -> None:
-    """Raise ValueError or TypeError for what can't be the name of a kind."""
+    """Raise ValueError or TypeError if this can't be the name of a kind."""
     if not isinstance(kind, str):
         raise TypeError(f"a kind is a string, not {type(kind).__name__}")
     if not 1 <= len(kind) <= LONGEST_KIND or any(unicodedata.category(c) in ("Cc", "Cs") for c in kind):
@@ -207,10 +213,10 @@ def _signature(kind: str, function: Handler) -> inspect.Signature:
 
 
 def _never_run(function: Handler) -> str | None:
-    """What kind of function this is, if a call of it only returns something that would have to be run.
+    """What kind of function this is, if a call of it runs none of its code; else None.
 
-    What functools.wraps() names is not asked: a decorator may well run the coroutine. If it doesn't, the result of the
-    first call tells (attempt.py).
+    The function below a decorator of functools.wraps() is not looked at, because the decorator may run the coroutine.
+    If the decorator doesn't, the result of the first call shows it (raised.refuse_unrun).
     """
     while isinstance(function, functools.partial):
         function = function.func
