@@ -1,4 +1,4 @@
-"""What makes a hold certain once it stands: the barrier, the mirror of a pause, the end of what runs."""
+"""What makes a hold certain after it is set: the barrier, the mirror of a pause, and the end of running jobs."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class _Held:
     idle: bool = False
     mirrored: int = 0
     running: list[dict[str, Any]] | None = None  # None: not known
-    gave_up: tuple[str, ...] = ()  # why
+    gave_up: tuple[str, ...] = ()  # the reason
 
 
 def see_through(
     shared: Shared, operations: Operations, scope: Scope, hold: RecordedHold, *, wait: bool, as_json: bool, undo: str
 ) -> int:
-    """The barrier, the mirror of a pause, and the wait: what makes a hold certain, told as it goes."""
+    """Make a hold certain and report it step by step: the barrier, the mirror of a pause, and the wait."""
     held = _Held(scope, hold, time.monotonic())
     shared.deadline.so_far = f"{scope} is held; "
     if wait:
@@ -118,7 +118,7 @@ def _show(operations: Operations, held: _Held, *, timed_out: bool) -> None:
 
 
 def follow(verb: str, totals: Iterator[int]) -> Iterator[int]:
-    """Work through batches, telling of each hundred thousand."""
+    """Work through batches, and report each hundred thousand."""
     told = 0
     for total in totals:
         if total - told >= _TELL_EVERY:

@@ -11,7 +11,7 @@ from shithubd_worker.cli.deadline import within
 from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_OK
 
-# A migration waits for another one; all other locks, in the database itself, for 2 s (timing.MIGRATION_LOCK_SECONDS).
+# A migration waits this long for another one. All other locks of the database have 2 s (timing.MIGRATION_LOCK_SECONDS).
 ANOTHER_MIGRATION_SECONDS = 600.0
 
 

@@ -1,4 +1,4 @@
-"""pause-kind, resume-kind: stop and start one kind, for sure."""
+"""pause-kind, resume-kind: stop and start one kind, with certainty."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ COMMANDS = (pause_kind, resume_kind)
 
 
 def _resume_kind(shared: Shared, kind: str) -> str:
-    """The command that ends the pause of a kind, whatever its name is."""
+    """The command that ends the pause of a kind, for any name."""
     return shared.command("resume-kind", *(("--",) if kind.startswith("-") else ()), kind)
 
 

@@ -170,7 +170,7 @@ def _plan(program: Path | None, root: Path) -> list[units.File]:
 
 
 def _after_install(files: Sequence[units.File], root: Path, *, fresh: bool) -> list[list[str]]:
-    """The commands that make the written files count."""
+    """The commands that activate the written files."""
     if root != Path("/"):
         return []
     steps = [
@@ -179,7 +179,7 @@ def _after_install(files: Sequence[units.File], root: Path, *, fresh: bool) -> l
         ["journalctl", "--update-catalog"],
         ["systemctl", "daemon-reload"],
     ]
-    # Only once: an operator's enable and disable outlive an upgrade.
+    # Presets only once: what an operator enabled or disabled survives upgrades.
     return [*steps, ["systemctl", "preset", "--quiet", *units.names(files, ending=".target")]] if fresh else steps
 
 
