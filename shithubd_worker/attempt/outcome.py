@@ -1,5 +1,7 @@
-"""The result of an attempt. It is decided here alone, from what is known when the attempt ends. Pure: the caller passes
-the random number in."""
+"""The result of an attempt, decided here alone from what is known when the attempt ends.
+
+Pure: the caller passes the random number in.
+"""
 
 from __future__ import annotations
 

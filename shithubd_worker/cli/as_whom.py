@@ -1,9 +1,8 @@
-"""The user that a command of root's becomes, where a file of the host names one: a user whom the database knows by name
-(peer).
+"""The user that a command of root's becomes, where a file of the host names one.
 
-Only commands that connect to the database do this, before they connect or look at the current directory. So root can
-still read what only root may, and `units install` stays root's. But no handler, no file of that directory and no answer
-of the database meets a process of root's.
+The database knows that user by name (peer). Only commands that connect to the database do this, before they connect or
+look at the current directory. So root can still read what only root may, and `units install` stays root's. But no
+handler, no file of that directory and no answer of the database meets a process of root's.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The state of the process that the worker's promises depend on and that a handler can change: signals, the timer,
-limits of Python.
+"""The state of the process that promises depend on and a handler can change: signals, the timer, limits of Python.
 
 Handlers run in the worker's process. What a handler or its library leaves behind would affect the next job, a stop or a
 deadline. So the worker puts it back: the most urgent after each job, the rest after each batch.

@@ -1,5 +1,4 @@
-"""What the loop does when the database or the machine refuses: it leases one job at a time, and pauses longer and
-longer."""
+"""What the loop does when the database or the machine refuses: one job at a time, and longer and longer pauses."""
 
 from __future__ import annotations
 

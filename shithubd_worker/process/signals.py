@@ -14,7 +14,7 @@ def stop_asked(stop: Stop, bell: SelfPipe) -> None:
 
 
 def alarm_rang(alarm: Alarm, progress: Progress) -> None:
-    """SIGALRM, or SIGURG from the control thread: is the running handler over time? Then raise Interrupted in it."""
+    """SIGALRM, or SIGURG from the control thread: is the running handler over time? Then it is interrupted."""
     alarm.rang()
     if (attempt := progress.attempt) is not None:
         attempt.interrupt_if_due()

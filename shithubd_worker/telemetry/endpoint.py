@@ -1,5 +1,4 @@
-"""The HTTP endpoint: the metrics of this process and of the queue, whether the process lives, and whether it is
-ready."""
+"""The HTTP endpoint: the metrics of this process and of the queue, and whether the process lives and is ready."""
 
 from __future__ import annotations
 

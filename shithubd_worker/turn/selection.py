@@ -1,5 +1,4 @@
-"""What the next turn asks for: which kinds first, from which point on, and how many jobs. The answers before it teach
-that."""
+"""What the next turn asks for: which kinds first, from which point on, how many jobs. The answers before it decide."""
 
 from __future__ import annotations
 

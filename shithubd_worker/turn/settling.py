@@ -1,5 +1,4 @@
-"""Settles: what is counted and logged after an answer, and what happens to those without an answer and to refused
-ones."""
+"""Settles: what is counted and logged after an answer, and what happens to refused ones and those without an answer."""
 
 from __future__ import annotations
 

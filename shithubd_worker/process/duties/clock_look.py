@@ -1,5 +1,4 @@
-"""A look at the database's clock, and at whether enqueues wake the main thread. Turns do both; this stands in
-between."""
+"""A look at the database's clock, and at whether enqueues wake the main thread. While turns come, they do both."""
 
 from __future__ import annotations
 
