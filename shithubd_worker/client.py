@@ -68,7 +68,7 @@ def insert(
         cursor.execute(query, (kind, payload, priority, max_attempts, run_at, delay))
         row = cursor.fetchone()
     if row is None:  # a trigger of the application dropped the row
-        raise RuntimeError("the database returned no id")
+        raise RuntimeError("the database returned no id: a trigger on jobs dropped the row")
     return int(row[0])
 
 
@@ -83,7 +83,7 @@ def payload_text(members: dict[str, object]) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError("the payload contains a lone surrogate, which is no character") from error
+        raise ValueError("the payload contains a lone surrogate, which is not a character") from error
     if "\\u0000" in text and _NUL.search(text):
         raise ValueError("the payload contains a NUL character, which PostgreSQL can't store")
     return text

@@ -96,9 +96,9 @@ class Registry(Mapping[str, Kind]):
         """
         check_kind(kind)
         if retention not in RETENTIONS:
-            raise ValueError(f"kind {kind!r}: retention is one of {', '.join(RETENTIONS)}, not {retention!r}")
+            raise ValueError(f"kind {kind!r}: retention must be one of {', '.join(RETENTIONS)}, not {retention!r}")
         if not isinstance(max_attempts, int) or max_attempts < 1:
-            raise ValueError(f"kind {kind!r}: max_attempts is a whole number from 1, not {max_attempts!r}")
+            raise ValueError(f"kind {kind!r}: max_attempts must be a whole number of at least 1, not {max_attempts!r}")
         lease_seconds = _seconds(kind, "lease_timeout", lease_timeout)
         runtime_seconds = lease_seconds if max_runtime is None else _seconds(kind, "max_runtime", max_runtime)
 
@@ -185,16 +185,16 @@ def _one_line(error: BaseException) -> str:
 def check_kind(kind: object) -> None:
     """Raise ValueError or TypeError if this can't be the name of a kind."""
     if not isinstance(kind, str):
-        raise TypeError(f"a kind is a string, not {type(kind).__name__}")
+        raise TypeError(f"a kind must be a string, not {type(kind).__name__}")
     if not 1 <= len(kind) <= LONGEST_KIND or any(unicodedata.category(c) in ("Cc", "Cs") for c in kind):
-        raise ValueError(f"kind {kind!r}: 1 to {LONGEST_KIND} characters, none of them a control character")
+        raise ValueError(f"kind {kind!r}: a kind has 1 to {LONGEST_KIND} characters, and no control character")
 
 
 def _seconds(kind: str, name: str, value: float | timedelta) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not number or not SHORTEST_LEASE_SECONDS <= seconds <= LONGEST_SECONDS:
-        raise ValueError(f"kind {kind!r}: {name} is at least 1 second, not {value!r}")
+        raise ValueError(f"kind {kind!r}: {name} must be at least 1 second and at most 365 days, not {value!r}")
     return float(seconds)
 
 
@@ -202,13 +202,13 @@ def _signature(kind: str, function: Handler) -> inspect.Signature:
     if wrong := _never_run(function):
         raise TypeError(
             f"kind {kind!r}: the handler is {wrong}: a call of it runs none of its code."
-            " A handler is a plain function; what is async is run by it, with asyncio.run()"
+            " A handler is a plain function. It runs async code itself, with asyncio.run()"
         )
     signature = inspect.signature(function)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     first = next(iter(signature.parameters.values()), None)
     if first is None or first.kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
-        raise TypeError(f"kind {kind!r}: the handler's first argument is the job: def f(job, ...)")
+        raise TypeError(f"kind {kind!r}: the handler's first argument must be the job: def f(job, ...)")
     return signature
 
 
@@ -236,6 +236,6 @@ def _backoff(kind: str, backoff: float | Backoff | None) -> Backoff:
     if callable(backoff):
         return backoff
     if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not backoff >= 0:
-        raise ValueError(f"kind {kind!r}: backoff is seconds or a function of the attempt, not {backoff!r}")
+        raise ValueError(f"kind {kind!r}: backoff must be seconds or a function of the attempt, not {backoff!r}")
     seconds = float(backoff)
     return lambda attempt: seconds

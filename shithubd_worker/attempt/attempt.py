@@ -172,7 +172,7 @@ class Attempt(Deadlines):
         connection = self.connection()
         if connection.info.transaction_status.name != "IDLE":
             # Inside another transaction this would be a savepoint, so the settle could still be rolled back.
-            raise RuntimeError("job.transaction() can't stand inside another transaction of job.connection")
+            raise RuntimeError("job.transaction() can't be used inside another transaction of job.connection")
         committing = False
         try:
             with connection.transaction():
@@ -222,7 +222,11 @@ class Attempt(Deadlines):
 
     def _came_to(self, raised: BaseException | None) -> Result:
         if self.settled and raised is not None:
-            log.warning("job %d raised after it had settled itself as ok", self.lease.id, exc_info=raised)
+            log.warning(
+                "job %d raised an error after job.transaction() had settled it: it stays ok",
+                self.lease.id,
+                exc_info=raised,
+            )
         settle = Settle.DONE if self.settled else Settle.IN_DOUBT if self.in_doubt else Settle.DUE
         interrupt = self._interrupt(self._interrupted) if self._interrupted else None
         ended = Ended(self.kind, self.lease, raised, settle, interrupt, self._refused, self._database.broken)

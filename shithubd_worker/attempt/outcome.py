@@ -93,7 +93,7 @@ def decide(ended: Ended, chance: float) -> Result:
         outcome = Outcome(How.RELEASED, f"not now: {short}", short_delay(chance))
     else:
         outcome = _failed(ended.kind, ended.lease, as_text(raised, trace=True), chance)
-    away = f"released: the database went away under it: {outcome.error}"
+    away = f"released: the database went away during the run: {outcome.error}"
     return Result(outcome, settle, Outcome(How.RELEASED, away) if ended.broke else None, short)
 
 
@@ -106,13 +106,15 @@ def interrupted(kind: Kind, lease: Lease, interrupt: Interrupt, stood: str, chan
             return Outcome(How.RELEASED, "given up: the lease was lost")
         # A control thread that got little of the interpreter may have asked only just before this moment.
         if interrupt.unreachable or interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED:
-            because = "the database is away" if interrupt.unreachable else "the database didn't do it in time"
-            return Outcome(How.RELEASED, f"given up: the lease could not be renewed, {because}")
+            because = "the database is away" if interrupt.unreachable else "the database did not renew it in time"
+            return Outcome(How.RELEASED, f"given up: the lease could not be renewed, because {because}")
         # The renewal was not refused, and the database was not asked: the control thread got no turn. The handler
         # caused that, so it costs an attempt; else the job would come back for ever.
-        reason = "interrupted: it held the interpreter for so long that its lease nearly ended"
+        reason = "interrupted: it held Python's interpreter (the GIL) until its lease was nearly over"
     else:
-        allowed = "it had asked for by job.extend()" if interrupt.extended else f"max_runtime ({kind.max_runtime:g} s)"
+        allowed = (
+            "it had asked for with job.extend()" if interrupt.extended else f"max_runtime ({kind.max_runtime:g} s)"
+        )
         reason = f"interrupted after {interrupt.ran:.1f} s: longer than {allowed}"
     return _failed(kind, lease, storable(f"{reason}\n{stood}".rstrip()), chance)
 
@@ -136,7 +138,7 @@ def _failed(kind: Kind, lease: Lease, text: str, chance: float, delay: float | N
         try:
             delay = jittered(max(0.0, float(kind.backoff(lease.attempt))), chance)
         except Exception as error:  # noqa: BLE001 (the backoff is the handler's author's code as well)
-            return Outcome(How.FAILED, f"{text}\nand its backoff raised {as_text(error)}")
+            return Outcome(How.FAILED, f"{text}\nand the kind's backoff raised {as_text(error)}")
     return Outcome(How.RETRY, text, min(delay, LONGEST_DELAY_SECONDS))
 
 

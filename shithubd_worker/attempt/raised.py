@@ -42,8 +42,8 @@ def refuse_unrun(result: object) -> None:
         return
     name = type(result).__name__
     raise Permanent(
-        f"the handler returned a {name}, so its code has not run to its end. A handler is a plain function: no yield,"
-        " and what is async is run by it, with asyncio.run()"
+        f"the handler returned a {name}, so its code has not run to its end. A handler is a plain function without"
+        " yield. It runs async code itself, with asyncio.run()"
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shithubd_worker.model import Scope
 
 _TELL_EVERY = 100_000
-SKIPPED = "the database left them as they are and says nothing: a trigger on jobs skips them"
+SKIPPED = "the database left them unchanged without an error: a trigger on jobs skips them"
 
 
 @dataclass
@@ -55,7 +55,7 @@ def see_through(
         if not held.certain:
             tell(f"{scope} is held, but it is not certain yet that nothing of it starts any more")
     except Exception as error:
-        error.add_note(f"{scope} is held all the same: undo with {undo}")
+        error.add_note(f"{scope} is held anyway: undo with {undo}")
         raise
     timed_out = bool(held.gave_up) or not held.certain or (wait and not held.idle)
     if as_json:

@@ -89,7 +89,7 @@ def _out_of_reach(config: Config, kinds: list[Kind]) -> Iterator[str]:
     writers = [kind.name for kind in kinds if kind.handler.__module__ == _WRITES_TO_THE_ROOT]
     if root is not None and writers and os.statvfs(root).f_flag & os.ST_RDONLY:
         yield (
-            f"{SETTINGS['repo_root'].spelled}: '{root}' is read-only here, and {', '.join(writers)} writes there;"
+            f"{SETTINGS['repo_root'].spelled}: '{root}' is read-only here, but {', '.join(writers)} writes there;"
             f" in a unit, ReadWritePaths={root} opens it"
         )
     passfile = os.environ.get("PGPASSFILE")

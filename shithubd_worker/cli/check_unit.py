@@ -68,10 +68,10 @@ def _placed(unit: Unit, fault: str) -> Fault:
     flag = next(iter(re.findall(r"--[a-z-]+", fault)), "")
     name = next(iter(re.findall(rf"{PREFIX}\w+|PG[A-Z]+", fault)), variable(flag) if flag else "")
     where = unit.where(flag, name)
-    if (hidden := re.search(r": '(.+)' is no directory$", fault)) and Path(hidden[1]).is_dir():
+    if (hidden := re.search(r": '(.+)' is not a directory$", fault)) and Path(hidden[1]).is_dir():
         user, home, tmp = (unit.told[each] for each in ("User", "ProtectHome", "PrivateTmp"))
         hiding = f"User={user}, ProtectHome={home} or PrivateTmp={'yes' if tmp else 'no'}"
-        fault += f" to the unit, though there is one: its {hiding} keeps it out"
+        fault += f" for the unit: it exists, but {hiding} hides it"
     return Fault(fault, where)
 
 
@@ -109,7 +109,7 @@ def _why(name: str) -> str:
 
 def _not_read_again(unit: Unit) -> Iterator[Fault]:
     if unit.told["NeedDaemonReload"]:
-        yield Fault("systemd has not read the unit's files since they changed: systemctl daemon-reload")
+        yield Fault("systemd has not read the unit's files since they changed: run systemctl daemon-reload")
 
 
 def _misread(unit: Unit) -> Iterator[Fault]:

@@ -143,6 +143,4 @@ def _refuse_unknown(shared: Shared, operations: Operations, scope: Scope) -> Non
     if scope.target not in known:
         near = get_close_matches(scope.target, known, n=3) or known[:5]
         names = f"did you mean {' or '.join(near)}?" if near else f"no {scope.scope} has a worker."
-        raise Refused(
-            f"no worker of {scope.scope} {scope.target!r} is known: {names} To drain it all the same: --force"
-        )
+        raise Refused(f"no worker of {scope.scope} {scope.target!r} is known: {names} To drain it anyway, add --force")

@@ -38,7 +38,9 @@ def note(error: Exception, shared: Shared, command: Sequence[str]) -> None:
         error.add_note(f"see {' and '.join(map(str, files))}")
         if os.geteuid() == 0 and os.environ.get("PGHOST", "").startswith("/"):
             own = host_files.read_by(login(role(command)))[0][-1]
-            error.add_note(f"a line {RUN_AS}=USER in {own} has root go on as a user whom it lets in")
+            error.add_note(
+                f"a line {RUN_AS}=USER in {own} makes root's command run as a user whom the database accepts"
+            )
     if (refused or no_entry) and role(command) == MIGRATE and "--roles" not in command:
         typed = shared.command(*command)
         if (instead := by_admin(typed)) != typed:

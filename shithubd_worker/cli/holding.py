@@ -40,7 +40,7 @@ def until_moment(operations: Operations, text: str | None) -> datetime | None:
 def saying_if_held(operations: Operations) -> Iterator[None]:
     """Put this around the change itself: if it gives up, its message says whether a hold was set. If the server didn't
     confirm the cancel, or after an interrupt, nobody knows: the COMMIT may already have been sent."""
-    not_known = "whether the hold was set is not known: see status"
+    not_known = "it is not known whether the hold was set: see `shithubd-worker status`"
     try:
         yield
     except TimedOut as error:

@@ -221,7 +221,7 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
     elif not results:
         line("no such jobs")
     if gave_up is not None:
-        named = f"job {results[-1]['id']} is not {done}, nor is any job behind it: {gave_up.args[0]}"
+        named = f"job {results[-1]['id']} is not {done}, and the jobs after it were not tried: {gave_up.args[0]}"
         raise TimedOut(named, *gave_up.args[1:])
     return _judged(results, done)
 
@@ -242,4 +242,4 @@ def _refusal(id: int, result: str) -> str:  # noqa: A002 (as in the JSON)
 
 
 def _no_such(job: int) -> str:
-    return f"no job {job}: neither in the queue nor in the history that is kept"
+    return f"no job {job}: it is not in the queue, and not in the kept history"

@@ -57,7 +57,7 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
                 f" {error.diag.message_primary}; {who_may_migrate(connection, shared.schema_name, roles=roles)}"
             ) from error
         for membership in memberships(connection):
-            say(f"warning: {membership}, and so has rights that docs/rights.md doesn't know of")
+            say(f"warning: {membership}, so it has rights that docs/rights.md does not list")
     if as_json:
         emit(
             {

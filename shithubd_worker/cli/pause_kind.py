@@ -54,7 +54,7 @@ def pause_kind(
         if not force:
             raise Refused(
                 f"no job, history or worker knows kind {kind!r}: check its name (shithubd-worker status),"
-                " or pause it all the same with --force --reason TEXT"
+                " or pause it anyway with --force --reason TEXT"
             )
         raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
     with saying_if_held(operations):
@@ -110,7 +110,7 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
     if operations.refused:
         raise Refused(
             f"{operations.refused} job(s) stay paused: {operations.refusal or SKIPPED}",
-            f"mend what refuses them (a trigger or an index of yours on jobs), then again: {again}",
+            f"correct what refuses them (a trigger or an index of yours on jobs), then run: {again}",
         )
     return EXIT_OK
 

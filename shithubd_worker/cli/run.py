@@ -162,7 +162,7 @@ def _leave_threads_behind(code: int) -> None:
 
     left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
     if left:
-        log.warning("leaving %d thread(s) of handlers behind: %s", len(left), ", ".join(left))
+        log.warning("ending %d thread(s) that handlers left running: %s", len(left), ", ".join(left))
         logging.shutdown()
         end_process(code)
 

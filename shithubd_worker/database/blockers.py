@@ -90,7 +90,9 @@ class Blocker:
     def __str__(self) -> str:
         what = f"a lock on {self.what}" if self.what else "a lock"
         if self.behind is not None:
-            return f"{self.name} waits for {what}, and we behind it; {self.behind.name} keeps it{self.behind.doing}"
+            return (
+                f"{self.name} waits for {what}, and we wait behind it; {self.behind.name} blocks it{self.behind.doing}"
+            )
         return f"{self.name} holds {what}{self.doing}"
 
     @property
@@ -98,7 +100,9 @@ class Blocker:
         """What ends the lock. If the session itself waits, the end of either session helps: then we get our turn, or it
         gets its own."""
         if self.pid == 0 or (self.behind is not None and self.behind.pid == 0):
-            return "a superuser, or whoever prepared it, ends it: see pg_prepared_xacts, and ROLLBACK PREPARED"
+            return (
+                "a superuser, or the login that prepared it, can end it: see pg_prepared_xacts, then ROLLBACK PREPARED"
+            )
         either = [each for each in (self.behind, self) if each is not None]
         ends = " or ".join(f"SELECT pg_terminate_backend({each.pid})" for each in either)
         whose = "".join(f"{login}, or " for login in dict.fromkeys(each.login for each in either) if login)

@@ -161,4 +161,4 @@ def _put_back(variables: dict[str, str]) -> None:
     for name in names:
         os.environ.pop(name, None)
     os.environ.update(variables)
-    log.warning("a handler changed %s, which the worker connects with: put back", ", ".join(names))
+    log.warning("a handler changed %s, which the worker connects with: the worker put it back", ", ".join(names))

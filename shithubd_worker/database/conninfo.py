@@ -56,11 +56,13 @@ def _faults(given: dict[str, str]) -> Iterator[str]:
         yield f"{len(hosts)} host(s), but {len(addresses)} hostaddr"
     if len(ports) > 1 and len(ports) != len(addresses or hosts):
         yield f"{len(addresses or hosts)} host(s), but {len(ports)} ports"
-    yield from (f"port {port!r} is no number from 1 to 65535" for port in ports if port and _number(port) not in _PORTS)
+    yield from (
+        f"port {port!r} is not a number from 1 to 65535" for port in ports if port and _number(port) not in _PORTS
+    )
     for name, variable in _NUMBERS.items():
         value = _value(given, name, variable)
         if value and _number(value) is None:
-            yield f"{name} {value!r} is no number"
+            yield f"{name} {value!r} is not a number"
     text = make_conninfo("", **{**given, **_NOWHERE}).encode("utf-8", "surrogateescape")
     if psycopg.pq.PGconn.ping(text) == Ping.NO_ATTEMPT:
         yield psycopg.pq.PGconn.connect(text).error_message.decode("utf-8", "replace").strip()

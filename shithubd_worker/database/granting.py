@@ -48,7 +48,7 @@ def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(MIGRATE), sql.Identifier(user)))
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
-                f'role {user!r} is no member of {MIGRATE}. As a superuser: GRANT {needed} TO "{user}"'
+                f'role {user!r} is not a member of {MIGRATE}. As a superuser: GRANT {needed} TO "{user}"'
             ) from error
         done.append(f"role {MIGRATE} given to {user}")
     return done
@@ -164,7 +164,7 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
     for what, column, role, privilege, grantor in sorted(_held(connection, schema)):
         right = f"{privilege}{column} ON {what}"
         raise Refused(
-            f"{role} shall not have {right}, and only {grantor}, who gave it, can take it. As a superuser:"
+            f"{role} must not have {right}, and only {grantor}, who gave it, can take it back. As a superuser:"
             f" SET ROLE {grantor}; REVOKE {right} FROM {role} CASCADE"
         )
     connection.execute((shipped.SQL / "rights.sql").read_bytes())

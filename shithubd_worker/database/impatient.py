@@ -95,7 +95,7 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
             raise gave_up from None
         except (psycopg.Error, psycopg.errors._WaitTimeout):
             self.pgconn.finish()
-            gave_up.add_note("nor does the server say that it gave up, so it may still do what it was asked")
+            gave_up.add_note("the server did not confirm that it gave up, so it may still do what it was asked")
             raise gave_up from None
 
     def _by(self, since: float) -> float:
@@ -113,7 +113,7 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         answer.register(self.pgconn.socket, select.POLLIN)
         # If the server refused the call, everything may be read already, and nothing more comes.
         if self.pgconn.is_busy() and not answer.poll(max(0.0, by - time.monotonic()) * 1000):
-            raise psycopg.OperationalError("the server doesn't cancel")
+            raise psycopg.OperationalError("the server did not cancel the statement in time")
 
     def close(self) -> None:
         """psycopg's own method. A forked child does nothing: it would say goodbye to the server in the worker's
@@ -131,7 +131,7 @@ class SharedConnection(ImpatientConnection):
     left there does not count, because each transaction begins with settings of its own."""
 
     prepare_after = None
-    silence = "no answer from the server, or no connection of its pooler's was free,"
+    silence = "no answer from the server, or no free connection in its pooler,"
 
     def __init__(self, pgconn: PGconn, row_factory: Any = tuple_row) -> None:
         super().__init__(pgconn, row_factory)

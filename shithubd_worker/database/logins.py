@@ -169,7 +169,7 @@ def _verdict(pgconn: PGconn, said: str) -> ShithubdError | None:
         mend = (what for words, what in _MENDS.items() if words.search(said))
         return _as_error(Login.CONFIG, last, next(mend, "correct it in the URL, or in the PG* variables"))
     if closed := _closed_to_us(pgconn):
-        hint = f"the system user {_me()!r} may not go there: see `namei -l {closed}`"
+        hint = f"the system user {_me()!r} has no access to it: see `namei -l {closed}`"
         return _as_error(Login.RIGHTS, f"{closed}: Permission denied", hint)
     return None
 
@@ -202,8 +202,11 @@ def _hint(pgconn: PGconn, sqlstate: str, routine: str) -> str:
     if routine == "CheckMyDatabase":
         return f"as a superuser, GRANT CONNECT ON DATABASE {_quoted(database)} TO {_quoted(role)}"
     if routine == "auth_failed" and _socket(pgconn):
-        instead = f"go on as that user (runuser -u {shell_word(role)} -- ...), or " if _is_user(role) else ""
-        return f"the system user {_me()!r} asked for the role {role!r}, and peer wants equal names: {instead}set PGUSER"
+        instead = f"run this as that user (runuser -u {shell_word(role)} -- ...), or " if _is_user(role) else ""
+        return (
+            f"the system user {_me()!r} asked for the role {role!r}, but peer authentication wants equal names:"
+            f" {instead}set PGUSER"
+        )
     return ""
 
 
@@ -212,14 +215,16 @@ def _about_password(pgconn: PGconn) -> str:
     options = {option.keyword: option.val for option in pgconn.info}
     if given := options.get(b"password"):
         if given == os.environb.get(b"PGPASSWORD"):
-            return "its password is PGPASSWORD"
-        return "its password stands in the URL, or in the service that is named"
+            return "its password comes from PGPASSWORD"
+        return "its password comes from the URL, or from the named service"
     passfile = Path(os.fsdecode(options.get(b"passfile") or b""))
     named = f"passfile {passfile}"
     try:
         mode = passfile.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):  # libpq has the same rule
-            return f"libpq ignores {named} for its mode {mode & 0o777:04o}: chmod 0600 {shell_word(str(passfile))}"
+            return (
+                f"libpq ignores {named} because of its mode {mode & 0o777:04o}: chmod 0600 {shell_word(str(passfile))}"
+            )
         passfile.read_bytes()
     except FileNotFoundError:
         return f"there is no {named}"
@@ -228,7 +233,7 @@ def _about_password(pgconn: PGconn) -> str:
     if pgconn.needs_password:
         database = (pgconn.db or b"").decode("utf-8", "replace")
         return f"{named} has no line for {_where(pgconn)}:{database}:{_role(pgconn)}"
-    return f"its password stands in {named}: see `shithubd-worker runbook credentials-rotation`"
+    return f"its password comes from {named}: see `shithubd-worker runbook credentials-rotation`"
 
 
 def _closed_to_us(pgconn: PGconn) -> str | None:

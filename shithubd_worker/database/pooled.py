@@ -43,7 +43,7 @@ _WORDS: dict[str, tuple[type[ShithubdError], str]] = {
     ),
     "query_wait_timeout": (
         DatabaseUnavailable,
-        "the pooler had no connection to the database free for as long as its query_wait_timeout: somebody keeps a"
+        "the pooler had no free connection to the database within its query_wait_timeout: somebody keeps a"
         " transaction open, or its default_pool_size is too small",
     ),
 }
@@ -54,8 +54,8 @@ class NoSession(psycopg.OperationalError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this needs a database session of its own, and the pooler in between shares its sessions out (PgBouncer's"
-            " pool_mode = transaction): name the server itself. A worker can do without: `run --poll-only`"
+            "this needs a database session of its own, but the pooler shares its sessions (PgBouncer's pool_mode ="
+            " transaction): connect to the server directly. A worker needs none with `run --poll-only`"
         )
 
 

@@ -144,7 +144,7 @@ def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
     if everybody_creates(connection, schema):
         revoke = sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(schema)).as_string(connection)
         raise Refused(
-            f"everybody may create in schema {schema!r}, and so have code of theirs run by whoever uses the queue:"
+            f"everybody may create in schema {schema!r}, so anybody can make the users of the queue run their code:"
             f" as its owner, {revoke}; {beside}"
         )
     row = connection.execute(
@@ -159,8 +159,8 @@ def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
     ).fetchone()
     if row is not None:
         raise Refused(
-            f"the {row[0]} {row[1]} in schema {schema!r} belongs to {row[2]!r}, who may not create there, and could run"
-            f" with the rights of whoever uses the queue: drop it, {beside}"
+            f"the {row[0]} {row[1]} in schema {schema!r} belongs to {row[2]!r}, who may not create there. It could run"
+            f" with the rights of the queue's users: drop it, {beside}"
         )
 
 

@@ -127,7 +127,7 @@ def run(
     with _running(job, repository, arguments, subprocess.DEVNULL, seconds, changes) as child:
         printed = cast("IO[bytes]", child.stdout).read(LONGEST_ANSWER + 1)
         if len(printed) > LONGEST_ANSWER:
-            raise Permanent(f"git {_verb(arguments)} on {repository.name!r} says more than {LONGEST_ANSWER} bytes")
+            raise Permanent(f"git {_verb(arguments)} on {repository.name!r} prints more than {LONGEST_ANSWER} bytes")
     return printed
 
 
@@ -234,7 +234,8 @@ def _rules(repository: Repository, changes: bool) -> tuple[confined.Rule, ...]:
 def _news() -> Iterator[str]:
     """Lines to log once in the life of this process."""
     unconfined = (
-        "this kernel has no Landlock, or the unit forbids it: git is held to its repository by a look at its links"
+        "this kernel has no Landlock, or the unit forbids it: only a check beforehand and git's own options keep git in"
+        " its repository"
     )
     return iter(() if confined.landlock() else (unconfined,))
 
@@ -253,7 +254,7 @@ def _root(job: Job) -> Path:
             MISCONFIGURED_SECONDS, "no repository root configured: set --repo-root (SHITHUBD_WORKER_REPO_ROOT)"
         )
     if not _holds_something(root):  # perhaps it is not mounted: then the repositories are not unknown, only away
-        raise NotNow(MISCONFIGURED_SECONDS, f"the repository root {root} is not there, or empty")
+        raise NotNow(MISCONFIGURED_SECONDS, f"the repository root {root} does not exist, or is empty")
     return root.resolve()
 
 

@@ -34,16 +34,16 @@ def check(root: Path, path: Path, name: str) -> tuple[Path, ...]:
         try:
             _look_through(repository, "", skipped=_SCRIPTS)
             if _read(repository, "commondir", LONGEST_CONFIG) is not None:
-                raise _Refused("it is a working tree's part of another repository (commondir)")
+                raise _Refused("it belongs to a working tree of another repository (commondir)")
             for config in ("config", "config.worktree"):
                 if found := _FOREIGN.search(_read(repository, config, LONGEST_CONFIG) or b""):
                     key = found[0].decode().strip("[= \t\r\n").lower()
-                    raise _Refused(f"its {config} leads elsewhere ({key})")
+                    raise _Refused(f"its {config} has a setting that leads outside or runs a program ({key})")
         finally:
             os.close(repository)
         return _borrowed(root, path / "objects")
     except _Refused as error:
-        raise Permanent(f"git is not let at repository {name!r}: {error}") from None
+        raise Permanent(f"git must not run on repository {name!r}: {error}") from None
 
 
 class _Refused(Exception):

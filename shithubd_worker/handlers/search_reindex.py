@@ -109,7 +109,7 @@ def _commit(job: Job, repository: git.Repository, ref: object) -> str:
             raise
         if not git.run(job, repository, "for-each-ref", "--count=1"):
             raise Permanent(f"repository {repository.name!r} is empty: it has no commits to index") from None
-        raise Permanent(f"ref {ref!r} is no commit of repository {repository.name!r}") from None
+        raise Permanent(f"ref {ref!r} is not a commit of repository {repository.name!r}") from None
     return found.decode().strip()
 
 

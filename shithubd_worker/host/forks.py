@@ -49,7 +49,7 @@ def in_child() -> bool:
 
 def not_the_worker(what: str) -> NotTheWorker:
     """The error for a forked child that uses what it inherited from the worker."""
-    return NotTheWorker(f"{what} belongs to the worker, and this is a child that was forked from it")
+    return NotTheWorker(f"{what} belongs to the worker, but this process is a child that was forked from it")
 
 
 def refuse_in_child(what: str) -> None:

@@ -39,7 +39,7 @@ def is_dead(other: Identity, me: Identity) -> str | None:
     if not me.machine_id or other.machine_id != me.machine_id:
         return None
     if me.unit and me.invocation_id and (other.host, other.unit) == (me.host, me.unit) and other.invocation_id:
-        return None if other.invocation_id == me.invocation_id else f"unit {me.unit} was started anew"
+        return None if other.invocation_id == me.invocation_id else f"unit {me.unit} was started again"
     if (other.boot_id, other.pid_namespace) != (me.boot_id, me.pid_namespace) or not me.boot_id:
         return None
     try:

@@ -120,7 +120,9 @@ class ProcessState:
             if not culprits <= self._warned_of:
                 self._warned_of |= culprits
                 who = ", ".join(sorted(kinds))
-                log.warning("a handler of %s changed %s%s, which the worker needs: put back", who, name, now)
+                log.warning(
+                    "a handler of %s changed %s%s, which the worker needs: the worker put it back", who, name, now
+                )
 
     def lethal(self) -> bool:
         """For the control thread: would one of our signals end the process? A library that used a signal may have reset

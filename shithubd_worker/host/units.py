@@ -72,7 +72,7 @@ def check_program(program: Path) -> Path:
     if not real.is_file() or not os.access(real, os.X_OK):
         raise Refused(f"{program} is not a program that can be run: name the installed one with --program")
     if not re.fullmatch(r"/[\w./+@~-]+", str(real)):
-        raise Refused(f"{real}: systemd would read this path in another way; install it below /opt or /usr/local")
+        raise Refused(f"{real}: systemd would misread this path; install the program below /opt or /usr/local")
     interpreter = _interpreter(real)
     for path in (real, *([interpreter.resolve()] if interpreter else [])):
         if hidden := next((place for place in _hidden() if path.is_relative_to(place)), None):

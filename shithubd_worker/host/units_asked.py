@@ -110,7 +110,7 @@ def ask(name: str) -> Unit:
         state, why = unit.told["LoadState"], unit.told["LoadError"][1]
         raise ConfigError(f"{name} is {state}: systemd doesn't start it" + (f": {why}" if why else ""))
     if "ExecStart" not in unit.told:
-        raise ConfigError(f"{name} is no service")
+        raise ConfigError(f"{name} is not a service")
     return unit
 
 

@@ -87,5 +87,5 @@ class Presence:
             try:
                 self._session.unregister(self._startup.identity.id, strays)
             except DatabaseError as error:
-                log.warning("could not take the worker's row away: %s", self._session.in_the_way(error))
+                log.warning("could not delete this worker's row: %s", self._session.in_the_way(error))
         self._hang_up()

@@ -61,7 +61,7 @@ class Shutdown:
         if not self._settler.waiting:
             return False
         if not self._settler.may_pass:
-            raise self._unsettled("the database refuses to write that down")
+            raise self._unsettled("the database refuses to write the outcome")
         if time.monotonic() >= self._progress.stop.release_at:
             raise self._unsettled("somebody has locked their rows")
         if not self._waits:

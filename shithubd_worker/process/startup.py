@@ -54,11 +54,14 @@ class Startup:
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
         if open_to_all:
             log.warning(
-                "everybody may create in schema %s, and so have code of theirs run by this worker: see SECURITY.md",
+                "everybody may create in schema %s, so anybody can make this worker run their code: see SECURITY.md",
                 self._queue.schema,
             )
         if not wakes:
-            log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
+            log.info(
+                "enqueues wake no worker here, so jobs wait for a poll: the server allows two-phase commits, and"
+                " shithubd.notify isn't on"
+            )
 
     def why(self, error: DatabaseError) -> ShithubdError:
         """Say why it failed. Drops the connections."""
@@ -83,7 +86,10 @@ class Startup:
                     raise
                 # The worker starts all the same: these leases come back when they expire.
                 log.warning(
-                    "%s is dead (%s), but can't be cleared away: %s", other.leased_by, proof, in_one_line(error)
+                    "%s is dead (%s), but its leases could not be returned: %s",
+                    other.leased_by,
+                    proof,
+                    in_one_line(error),
                 )
                 continue
             log.info("%s is dead (%s): %d job(s) returned", other.leased_by, proof, len(returned))

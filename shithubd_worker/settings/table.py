@@ -121,7 +121,7 @@ def directory(flag: str, text: str, *, unset: str = "", example: str = "", live:
             path = Path(str(given)).expanduser()
             if path.is_dir():
                 return path.resolve()
-        raise ValueError(f"{str(given)!r} is no directory")
+        raise ValueError(f"{str(given)!r} is not a directory")
 
     return _field(Setting(flag, text, read, "DIR", unset=unset, example=example, live=live), None)
 

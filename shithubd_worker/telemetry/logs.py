@@ -226,7 +226,7 @@ def returned(job: int, kind: str, how: str) -> None:
 def held_interpreter(jobs: Sequence[tuple[int, str]]) -> None:
     """Log that a worker was ended because a handler let nothing else run. If it held one job (id, kind), the line names
     it. `jobs` is empty if the lease was already over; then the process probably stood still."""
-    ending = "held the interpreter until its lease was nearly over, and its worker was ended for that: see its stack"
+    ending = "held the interpreter until its lease was nearly over, so its worker was ended: see its stack"
     if len(jobs) == 1:
         (job, kind), *_ = jobs
         log.critical("job %d (%s) %s", job, kind, ending, extra={"job_id": job, "kind": kind, "event": HANDLER_ENDED})
@@ -254,7 +254,7 @@ def clock_stepped(seconds: float) -> None:
 def refused(job: int, kind: str, what: str, why: str) -> None:
     """Log that the database refuses something about one job alone."""
     extra = {"job_id": job, "kind": kind, "event": REFUSED}
-    log.error("the database refuses for job %d %s %s: %s", job, kind, what, why, extra=extra)
+    log.error("job %d %s: the database refuses %s: %s", job, kind, what, why, extra=extra)
 
 
 def _report(finished: Finished, level: int) -> None:

@@ -85,7 +85,7 @@ class Unstarted:
             if isinstance(error, DatabaseError) and not lost(error):
                 # Most likely the server is short of memory, so this job must wait a while.
                 delay = short_delay(random.random())  # noqa: S311
-                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", delay)
+                refused = Outcome(How.RELEASED, f"its payload can't be read now: {error}", delay)
                 self._tray.finished.append(Finished(waiting.pop(0), refused, "none", 0.0))
             self._tray.leased.extendleft(reversed(waiting))
             raise

@@ -99,7 +99,9 @@ class Upkeep:
             may = self._drop and self._queue.may_drop
             if self._drop and not may and not self._said_who_drops:
                 self._said_who_drops = True
-                log.info("history: its owner drops days that are over (`shithubd-worker history drop`), not this login")
+                log.info(
+                    "history: this login may not drop old days; their owner does, with `shithubd-worker history drop`"
+                )
             for done in self._queue.housekeep(drop=may):
                 log.info("history: %s", done)
         except DatabaseError as error:  # a missing right must not end the worker

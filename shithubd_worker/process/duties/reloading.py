@@ -37,9 +37,9 @@ class Reloading:
             self._wake_main()  # it may be sleeping for the old poll interval
         except ConfigError as error:
             refused = f"; not reloaded: {error.args[0]}"
-            log.error("not reloaded, all stays as it was: %s", "; ".join(error.args))  # noqa: TRY400 (its text is enough)
+            log.error("not reloaded, the worker keeps its settings: %s", "; ".join(error.args))  # noqa: TRY400 (its text is enough)
         except Exception:  # a fault in a file must not end the running job
             refused = "; not reloaded: see the journal"
-            log.exception("not reloaded, all stays as it was")
+            log.exception("not reloaded, the worker keeps its settings")
         self._supervision.refused = refused
         self._systemd.ready(self._supervision.line(time.monotonic()))
