@@ -216,8 +216,8 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
             # The lock of a row, not an advisory lock, which anybody can take.
             marker = sql.Identifier(schema, "worker_schema")
             connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
-        # Whoever needs a table that this waits for must queue behind it, and the fleet must not wait for a transaction
-        # that stays open. When the time is over, nothing has changed.
+        # A session that needs a table for which this waits must queue behind it, and the fleet must not wait for a
+        # transaction that stays open. When the time is over, nothing has changed.
         connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else MIGRATION_LOCK_SECONDS}s'".encode())
         found = find(connection, schema)
         if found.version > newest_version():

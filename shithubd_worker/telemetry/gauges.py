@@ -161,7 +161,7 @@ def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator
     yield _family("jobs", "Jobs by state.", ["kind", "state"], {(k["kind"], s): k[s] for k in kinds for s in states})
     yield _family(
         "job_counts_capped",
-        "1 for a kind of which there are more jobs than the two above say: counting stopped.",
+        "1 for a kind with more jobs than the two above say: counting stopped.",
         ["kind"],
         {(k["kind"],): float(bool(k["capped"])) for k in kinds},
     )

@@ -122,7 +122,7 @@ class Settler:
 
     def _settle(self, session: Settling, finished: Sequence[Finished], earlier: _Earlier) -> None:
         """Settle all in one statement. If the database refuses that, settle them one by one."""
-        left = deque(finished)  # jobs of which nothing is known yet
+        left = deque(finished)  # jobs whose fate is not known yet
         try:
             try:
                 gone, locked = session.settle(finished)

@@ -45,8 +45,9 @@ class Unstarted:
         self._upkeep = upkeep
 
     def look_again(self, lease: Lease, *, in_vain: bool) -> None:
-        """For a lease that is too old to start: ask for another look at the holds, for it and for as many after it as
-        will start in time. What may start goes back onto the tray. `in_vain`: nothing ran since the last look."""
+        """For a lease that is too old to start: ask for another look at the holds. The question includes as many leases
+        after it as will start in time. What may start goes back onto the tray. `in_vain`: nothing ran since the last
+        look."""
         self._read_answer(lease)
         waiting = self._tray.take_leased()
         batch = [lease, *(each for each in waiting if each.batch is lease.batch)]

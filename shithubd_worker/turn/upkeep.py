@@ -43,7 +43,7 @@ class Upkeep:
         self._housekeep_at = time.monotonic() + random.uniform(5, 60)  # noqa: S311
 
     def lost_answer(self, token: str) -> None:
-        """A lease query got no answer. Whatever it leased is given back as soon as it shows."""
+        """A lease query got no answer. Its leases are given back as soon as they show."""
         self._strays[token] = time.monotonic() + STRAY_SECONDS
 
     @property
