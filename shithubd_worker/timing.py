@@ -9,10 +9,10 @@ from __future__ import annotations
 # --- A job's start. barrier_v1 waits for every lease that may still start.
 
 # A job starts within the first time, counted from the sending of its lease query. Later it needs one more look at the
-# holds (start_v1); then it starts within the second time, counted from the sending of that query. barrier_v1 relies on
-# both: it waits 800 ms. The rest, 600 or 400 ms, is for a process that stands still between its look at the clock and
-# the handler's first line. The first time is short, so that the usual job has a wide reserve. The second is longer, so
-# that jobs run even while the database takes 0.2 s for an answer.
+# holds (start_v1). Then it starts within the second time, counted from the sending of that query. The barrier
+# (barrier_v1) relies on both: it waits 800 ms. The rest, 600 or 400 ms, is for a process that stands still between its
+# look at the clock and the handler's first line. The first time is short, so that the usual job has a wide reserve. The
+# second is longer, so that jobs run even while the database takes 0.2 s for an answer.
 START_WITHIN_SECONDS = 0.2
 START_AGAIN_WITHIN_SECONDS = 0.4
 # How much work a second look (start_v1) asks for. It is half of the first time, so at least half of the batches start
@@ -41,9 +41,9 @@ def margin(lease_timeout: float) -> float:
 
 # The worker renews a lease after this part of its timeout, so two renewals may fail.
 RENEW_AFTER = 1 / 3
-# If a lease was not renewed although the database was asked for at least this part of the lease, the database is at
-# fault, and no attempt is used up. If it was asked for less time, the control thread had no turn before: the handler
-# held the interpreter.
+# A missing renewal is the database's fault, and uses up no attempt, if the database was asked for it for at least this
+# part of the lease. If it was asked for less time, the control thread had no turn before: the handler held the
+# interpreter.
 RENEWAL_AWAITED = 1 / 10
 # Parts of the margin. When the first part is left, no call on the handlers' connection waits for an answer any longer.
 # When the second part is left, the dead man ends the process.
@@ -58,8 +58,8 @@ LOST_ALARM_SECONDS = 0.25
 # this.
 TIMER_TOLERANCE_SECONDS = 1.0
 # One arming of the dead man serves the runs after it too. For them it fires early, by at most this part of the lease. A
-# run that lasts longer than the second time gets an arming of its own, because it may have to go without a renewal
-# until it is interrupted.
+# run that lasts longer than the second time gets an arming of its own. It may have to go without a renewal until it is
+# interrupted.
 DEAD_MAN_SLACK = 1 / 4
 LONG_SECONDS = 0.5
 # If the lease's dead man fires later than this, it stays armed for the next job.
@@ -103,7 +103,7 @@ DEAF_SECONDS = 0.5
 BEAT_SECONDS = 5.0
 # A run that is shorter than this gets no beat of its own. `status` shows a longer one within about a second.
 SHOWN_AFTER_SECONDS = 0.5
-# A change is told at once, but not more often than this: each beat leaves a dead row, and dead rows pile up while a
+# A change is told at once, but not more often than this. Each beat leaves a dead row, and dead rows pile up while a
 # session holds a snapshot.
 TOLD_AGAIN_SECONDS = 1.0
 # How often this process looks at the database's clock. A turn does it; without turns, the control thread.
@@ -120,8 +120,7 @@ NOTIFY_SECONDS = 2.0
 # By how much each attempt to reach the database extends the time that systemd waits for READY=1.
 EXTEND_START_SECONDS = 45.0
 # While a stop waits for a job, the worker asks systemd for more time, by the second value each time. It asks for no
-# time beyond the third value after the moment at which the handler's process is ended: that end takes one or two calls
-# of the database.
+# time beyond the third value after the end of the handler's process. That end takes one or two calls of the database.
 EXTEND_AGAIN_SECONDS = 1.0
 EXTEND_STOP_SECONDS = 15.0
 ENDING_SECONDS = 5.0

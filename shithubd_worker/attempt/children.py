@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-# What belongs to the worker alone: systemd's sockets and secrets, the way into the database, and a git context in which
-# the worker may have been started.
+# What belongs to the worker alone: systemd's sockets and secrets, the way into the database, and the git context in
+# which the worker may have been started.
 _PRIVATE = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "INVOCATION_ID", "JOURNAL_STREAM")
 _PRIVATE_PREFIXES = ("PG", "WATCHDOG_", "SHITHUBD_WORKER_", "GIT_")
 
@@ -59,8 +59,8 @@ class Children:
 
 def _number_is_a_strangers(child: subprocess.Popen[Any]) -> bool:
     """Does another process have this number by now? The kernel doesn't reuse a group's number while a process of the
-    group lives. But when the child was waited for and the last process of its group has ended, a new process with a
-    group of its own may get the number."""
+    group lives. After that, and once the child was waited for, a new process may get the number for a group of its
+    own."""
     if child.poll() is None:
         return False
     try:

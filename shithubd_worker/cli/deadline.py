@@ -44,8 +44,9 @@ LOOK_ANSWER_SECONDS = 1.0
 
 
 class Deadline:
-    """`timeout` is in seconds, for the whole command. With None, the command waits for each lock as long as `patience`,
-    and for each answer as long as `answer` if no lock is in the way. The connection calls `meanwhile` while it waits.
+    """`timeout` is in seconds, for the whole command. With None, the command waits for each lock as long as `patience`.
+    If no lock is in the way, it waits for each answer as long as `answer`. The connection calls `meanwhile` while it
+    waits.
 
     Who holds the lock is asked on a connection of its own, and only if an answer is late.
     """

@@ -180,7 +180,7 @@ def _keep_passfile() -> None:
         kept.touch(mode=0o600)
         kept.chmod(0o600)
         shutil.copyfile(passfile, kept)
-        # The worker uses the copy as well: newer versions of systemd open a credential to its group by an ACL, and
+        # The worker uses the copy as well. Newer versions of systemd open a credential to its group by an ACL, and
         # libpq ignores such a file.
         os.environ["PGPASSFILE"] = str(kept)
 

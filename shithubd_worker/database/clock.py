@@ -2,7 +2,7 @@
 
 Leases and schedules go by the database's clock. A step of that clock can make good leases look expired, or the leases
 of the dead look good. Only the monotonic clock shows a step. Each answer that carries the time bounds the difference of
-the two clocks, because the time was read after the question was sent and before the answer was received.
+the two clocks. That time was read after the question was sent and before the answer was received.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class TimeLoader(Loader):
     first or the last time that Python knows, as in readable_v1. psycopg would raise, perhaps after the change was
     committed.
 
-    It expects ISO style, which each of our transactions sets. psycopg's own loader goes by the style that the server
-    reported last, and behind a pooler that report may come after the transaction.
+    It expects ISO style, which each of our transactions sets. The loader of psycopg goes by the style that the server
+    reported last. Behind a pooler that report may come after the transaction.
     """
 
     def load(self, data: Buffer) -> datetime:

@@ -174,8 +174,8 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
     return [f"rights: {len(after - before)} given, {len(before - after)} taken"]
 
 
-# The rights that the roles and PUBLIC (oid 0) have on what the owner owns in the schema, and on the schema itself but
-# for USAGE.
+# The rights that the roles and PUBLIC (oid 0) have: on everything that the owner owns in the schema, and on the schema
+# itself, without USAGE.
 _HELD = """
     SELECT h.what, h.col, CASE h.grantee WHEN 0 THEN 'PUBLIC' ELSE h.grantee::pg_catalog.regrole::text END,
            h.privilege, h.grantor::pg_catalog.regrole::text
@@ -229,8 +229,8 @@ def memberships(connection: psycopg.Connection) -> list[str]:
 
 
 def who_may_migrate(connection: psycopg.Connection, schema: str, *, roles: bool) -> str:
-    """What to tell a login that may not migrate. The right to create is only for the login that makes a new queue: in
-    the schema of an existing queue it would be as much as the owner's rights."""
+    """What to tell a login that may not migrate. Only a login that makes a new queue needs the right to create. In the
+    schema of an existing queue, that right would be as much as the owner's rights."""
     with in_pg_catalog(connection):
         owner = find_owner(connection, schema)
         stands = value(connection, "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s))::text", schema)

@@ -27,9 +27,9 @@ def expired(session: Session) -> list[tuple[str, str, str]]:
 def drop(session: Session, actor: str) -> Dropped:
     """Drop these days. Once none is left, record who dropped them.
 
-    If two sessions drop at once, one of them waits for the lock that a detach takes on the partitioned table, or finds
-    that the other was there first. It leaves the rest to the other. An advisory lock would keep them apart, but anybody
-    could take it. Not for use behind a pooler, which shares sessions.
+    If two sessions drop at once, one of them waits for the lock that a detach takes on the partitioned table. Or it
+    finds that the other was there first. Then it leaves the rest to the other. An advisory lock would keep them apart,
+    but anybody could take it. Not for use behind a pooler, which shares sessions.
     """
     connection = session.connection
     days: list[str] = []

@@ -164,9 +164,9 @@ class SharedConnection(ImpatientConnection):
 
 
 def _resumable(gen: PQGen[RV]) -> PQGen[RV]:
-    """The rest of a wait that was interrupted. psycopg begins each wait with None, which a generator that sends can't
-    use; it takes what the socket is ready for. It doesn't repeat what the generator waited for, so the first wait is
-    for both."""
+    """The rest of a wait that was interrupted. A wait of psycopg begins with None, which a generator that sends can't
+    use. It then takes what the socket is ready for. It doesn't repeat what the generator waited for, so the first wait
+    is for both."""
     waits_for = Wait.RW
     try:
         while True:

@@ -1,12 +1,12 @@
 """Opens a connection. If the login is refused, tells whether waiting helps or a person must act.
 
 A server's messages are in its administrator's language. libpq writes the SQLSTATE of a failed connect only into the
-text, and only if it is asked for verbose errors. psycopg can't ask for them, so this module opens the connection, by
-psycopg's own steps.
+text, and only if it is asked for verbose errors. The calls of psycopg can't ask for them, so this module opens the
+connection itself, by psycopg's steps.
 
-libpq's own refusals and PgBouncer's have no SQLSTATE of their own, so only their text tells. libpq speaks English,
-because Python leaves LC_MESSAGES at C. PgBouncer does too, but it passes on messages of its server (all as 08P01),
-which may be in another language. Such a message counts as a database that is away.
+Refusals by libpq and by PgBouncer have no SQLSTATE of their own, so only their text tells. The messages of libpq are in
+English, because Python leaves LC_MESSAGES at C. PgBouncer's are too, but it passes on messages of its server (all as
+08P01), which may be in another language. Such a message counts as a database that is away.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def of_pooler(error: psycopg.Error) -> ShithubdError | None:
 
 @cache
 def _libpq() -> ctypes.CDLL:
-    # This must be the library that psycopg is linked to: symbols are looked up in the module and in what it needs.
-    # psycopg's implementation in Python (PSYCOPG_IMPL, or where the others can't be loaded) has loaded a library
+    # This must be the library that psycopg is linked to: symbols are looked up in the module and in what it needs. The
+    # implementation of psycopg in Python (PSYCOPG_IMPL, or where the others can't be loaded) has loaded a library
     # itself.
     if pq.__impl__ == "python":
         libpq: ctypes.CDLL = importlib.import_module("psycopg.pq._pq_ctypes").pq

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
 
 # The longest single question to barrier_v1, so that progress can be shown. It is longer than the 800 ms that barrier_v1
-# waits for young leases, because a lease whose leased_at lies in the future counts as young in each question.
+# waits for young leases. A lease whose leased_at lies in the future counts as young in each question.
 SLICE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
 # A command that waits says so again after this time.

@@ -47,8 +47,8 @@ def _grants(text: str) -> Iterator[Grant]:
 
 @contextmanager
 def in_pg_catalog(connection: psycopg.Connection) -> Iterator[None]:
-    """A transaction that looks names up in pg_catalog alone. It is for questions outside of our functions: in any other
-    schema of the path a stranger may have a function or an operator that fits better, and it would run with the asker's
+    """A transaction that looks names up in pg_catalog alone. It is for questions outside of our functions. In another
+    schema of the path, a stranger may have a function or an operator that fits better. It would run with the asker's
     rights."""
     with connection.transaction():
         connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")

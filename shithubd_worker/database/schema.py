@@ -128,8 +128,8 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
 
 
 def everybody_creates(connection: psycopg.Connection, schema: str) -> bool:
-    """May every login create in the schema? Then a login can make the users of the queue run its code, because
-    PostgreSQL prefers a function or an operator whose arguments fit better to its own."""
+    """May every login create in the schema? Then a login can make the users of the queue run its code: PostgreSQL
+    prefers a function or an operator with better fitting arguments to its own."""
     row = connection.execute(
         "SELECT FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a"
         " WHERE n.nspname = %s AND a.grantee = 0 AND a.privilege_type = 'CREATE'",
@@ -216,8 +216,8 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
             # The lock of a row, not an advisory lock, which anybody can take.
             marker = sql.Identifier(schema, "worker_schema")
             connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
-        # A session that needs a table for which this waits must queue behind it, and the fleet must not wait for a
-        # transaction that stays open. When the time is over, nothing has changed.
+        # Other sessions queue behind a lock for which this waits, and the fleet must not wait for a transaction that
+        # stays open. When the time is over, nothing has changed.
         connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else MIGRATION_LOCK_SECONDS}s'".encode())
         found = find(connection, schema)
         if found.version > newest_version():

@@ -112,7 +112,7 @@ def _restrict(rules: Iterable[Rule]) -> None:
 
 class Confined:
     """A running program. The end of its `with` block waits for its end. If the block raises, the program is asked to
-    end, so that it removes its own locks and temporary files; if it doesn't end, it is killed."""
+    end, so that it removes its own locks and temporary files. If it doesn't end, it is killed."""
 
     def __init__(
         self, start: Callable[..., subprocess.Popen[bytes]], rules: Iterable[Rule], *, seconds: float, memory: int

@@ -25,15 +25,15 @@ MISCONFIGURED_SECONDS = 300
 # The name is part of an index row, which PostgreSQL limits to about 2,700 bytes.
 LONGEST_NAME = 1000
 LONGEST_COMPLAINT = 300
-# What one git may take, unless its caller says otherwise: time by the clock, and its own memory for each of its
-# processes (the unit's MemoryHigh). A kind's max_runtime is longer.
+# What one git may take, unless its caller says otherwise: time by the clock, and own memory for each of its processes
+# (the unit's MemoryHigh). A kind's max_runtime is longer.
 SECONDS = 600.0
 MEMORY = 1536 * 1024 * 1024
 # `run` is for short answers.
 LONGEST_ANSWER = 64 * 1024
 
-# No configuration of the machine or a user; no question to a terminal; no fetching of objects that a partial clone
-# lacks (git 2.45; in older versions no protocol is allowed for it); messages in English, which can be matched.
+# No configuration of the machine or of a user. No question to a terminal. No fetching of objects that a partial clone
+# lacks (git 2.45; for older versions, no protocol is allowed). Messages in English, which can be matched.
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -92,9 +92,9 @@ class Repository:
 def find(job: Job, repo: object) -> Repository:
     """The repository that a payload names by a path: relative to the root, or absolute inside it.
 
-    Raises Permanent if the name leads out of the root, to nothing, or to something that is no repository, and if git
-    may not touch the repository. Raises NotNow for what an operator has to put right, because that is not the job's
-    fault.
+    Raises Permanent if the name leads out of the root, to nothing, or to something that is no repository. Raises it as
+    well if git must not run on the repository. Raises NotNow for what an operator has to put right, because that is not
+    the job's fault.
     """
     path, root = _confined(_root(job), repo)
     name = path.relative_to(root).as_posix()

@@ -74,7 +74,7 @@ def _measure(job: Job, repository: git.Repository) -> Measure:
 
 
 def _collect(job: Job, repository: git.Repository, prune: bool) -> None:
-    """Run gc. The remains of a gc that was killed need no work here: git ignores a gc.pid whose process is gone, and
+    """Run gc. The remains of a gc that was killed need no work here. Git ignores a gc.pid whose process is gone, and
     removes temporary packs after two weeks. Until then they count in the size. This function removes no such pack and
     no *.lock file, because they may belong to a fetch or push that runs now."""
     try:

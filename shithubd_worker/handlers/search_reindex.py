@@ -1,7 +1,7 @@
 """search.reindex: bring the full-text index of a repository's text files up to date with one of its refs.
 
 The index of a repository shows the ref that was indexed last. A run compares the tree of the ref's commit with the
-paths and blobs in the index, and reads only blobs that are new at their path. It never compares commits: after a forced
+paths and blobs in the index. It reads only blobs that are new at their path. It never compares commits: after a forced
 push the old commit may be gone.
 """
 

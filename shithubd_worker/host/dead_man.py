@@ -1,7 +1,7 @@
 """The dead man's timer: ends the process of a handler that holds the interpreter, before its lease can expire.
 
 While a call holds the GIL, no signal handler and no thread of Python's gets a turn. So a timer of the kernel sends a
-signal, and faulthandler handles it in C: it writes the stacks to stderr, and then the signal ends the process. No other
+signal, and faulthandler handles it in C. It writes the stacks to stderr, and then the signal ends the process. No other
 end of a worker looks like this one: systemd shows it as `code=killed, status=26/VTALRM`.
 """
 
@@ -56,7 +56,7 @@ class DeadMan:
     """The timer, which two threads set. A job that an earlier arming covers sets nothing.
 
     The main thread first publishes its next attempt, and then asks whether the timer covers it. The control thread
-    works in the reverse order: inside `held`, where the timer covers nothing, it checks that the published attempt is
+    works in the reverse order. Inside `held`, the timer covers nothing. There it checks that the published attempt is
     still the one that it saw, and only then moves the timer. So at least one of the two sees what the other did.
     """
 

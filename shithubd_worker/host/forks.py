@@ -59,8 +59,8 @@ def refuse_in_child(what: str) -> None:
 
 
 def end_child(error: BaseException | None) -> None:
-    """In a forked child that returned with this error, or without one: end it as Python would, but without the worker's
-    `finally` blocks and exit functions. In the worker: do nothing."""
+    """In a forked child that returned, with this error or without one, end it. It ends as Python would end it, but
+    without the worker's `finally` blocks and exit functions. In the worker, do nothing."""
     if _page[0]:
         return
     code = 0

@@ -30,8 +30,8 @@ def is_dead(other: Identity, me: Identity) -> str | None:
     """The proof that another worker's process is dead, or None if there is none. Both must be of this machine.
 
     A unit runs one process at a time, so an earlier invocation of our own unit is over. The host's name must be the
-    same, because machines are cloned together with their id. In all other cases the pid must be gone, or belong to a
-    process with another start time, in the same boot and the same pid namespace.
+    same, because machines are cloned together with their id. In all other cases the boot and the pid namespace must be
+    the same. Then the pid must be gone, or belong to a process with another start time.
 
     A missing /proc entry proves nothing, because ProtectProc= hides living processes. So the kernel is asked with
     kill(2) and signal 0.

@@ -22,7 +22,7 @@ OUR_SIGNALS = frozenset({signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
 class Stop:
     """The request to stop. The first signal means: finish the job. The second means: release it now.
 
-    Both threads hear the signal. The main thread hears it as soon as it runs Python; the control thread hears it
+    Both threads hear the signal. The main thread hears it as soon as it runs Python. The control thread hears it
     through the wakeup descriptor, even while the main thread is inside C. Each notes the time in a list of its own, and
     the earlier time counts.
     """

@@ -44,9 +44,9 @@ class Reconnect:
         self._answered = 0  # turns that were answered until it was lost the last time
 
     def __call__(self, error: DatabaseError) -> bool:
-        """Look until the database answers again, then return True. False if the worker must go first: at once if a stop
-        was asked for and nothing is left to settle, else at the end of the grace. Raises DatabaseError if waiting can't
-        help."""
+        """Look until the database answers again, then return True. False if the worker must go first. If a stop was
+        asked for and nothing is left to settle, it must go at once, else at the end of the grace. Raises DatabaseError
+        if waiting can't help."""
         self._exchange.give_up()
         if not self._look_for_it(self._queue.last_word or explained(error)):
             return False

@@ -134,8 +134,8 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     runner = Runner(by_name, live, handler_session, progress, alarm, dead_man, process_state)
     lessons = Lessons(selection, tray, process_state, patience, metrics)
     work = Work(tray, runner, exchange, unstarted, lessons, progress, ears.wake)
-    # What goes on while a handler runs. The duties run in this order, and the questions to the database in theirs: its
-    # clock and the lease come first, because the others may wait for a lock.
+    # What goes on while a handler runs. The duties run in this order, and the questions to the database in theirs. Its
+    # clock and the lease come first, because the other questions may wait for a lock.
     relief = Relief(control_session, identity.id, tray, settler)
     heartbeat = Heartbeat(control_session, identity, names, progress, settler)
     outage, supervision = Outage(control_session, progress, bell.wake, metrics), Supervision(systemd, progress)

@@ -155,9 +155,8 @@ _FINE = frozenset({How.OK, How.RELEASED})
 
 
 class _Crowd:
-    """Counts the lines of this second, and the jobs that got none. For both threads, under a lock: a count is read and
-    then written, so without the lock one thread could lose what the other counts in between. No line is written while
-    the lock is held."""
+    """Counts the lines of this second, and the jobs that got none. For both threads, under a lock: without it, one
+    thread could lose what the other counts between its read and its write. No line is written under the lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

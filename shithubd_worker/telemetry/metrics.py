@@ -197,7 +197,7 @@ class LinesLost(Collector):
 class Processed(Collector):
     """Attempts that ended, by kind and outcome, and which of them no scrape has seen.
 
-    A worker that ends leaves the unseen ones to the database, so each attempt is counted once, even one that ended a
+    A worker that ends leaves the unseen ones to the database. So each attempt is counted once, even one that ended a
     second before its worker. Both threads write here.
     """
 

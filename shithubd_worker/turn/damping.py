@@ -1,9 +1,9 @@
 """Whether enqueues should wake this worker: not while they do so in vain again and again. Pure arithmetic.
 
 NOTIFY serialises the commits of all sessions that send one. A job that this worker can run is worth that. But an
-application may enqueue a thousand jobs a second that this worker can't run, because the kind is paused, or because
-another worker leases them first. A worker that was woken in vain many times in quick succession asks for no wake-ups,
-and polls after a nap.
+application may enqueue a thousand jobs a second that this worker can't run: the kind is paused, or another worker
+leases them first. A worker that was woken in vain many times in quick succession asks for no wake-ups, and polls after
+a nap.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the next scan of the queue starts: where the last one ended. Pure arithmetic.
 
 The index of queued jobs keeps an entry for each leased job until vacuum removes it. Vacuum can't remove it while any
-session holds a snapshot. A scan from the start would walk over all these entries each time, so a scan starts where the
+session holds a snapshot. A scan from the start would walk over all these entries each time. So a scan starts where the
 last one of its kind and priority ended.
 
 Jobs can also appear behind that point: a transaction began earlier and committed later, a row was changed by hand, a
@@ -68,8 +68,8 @@ class Throttle:
 
 
 class Range(NamedTuple):
-    """One range of the index: a kind, priorities from `low` to `high`, and the jobs after the point (`since`, `after`):
-    the time in seconds since 1970, and the id among the jobs of exactly that time."""
+    """One range of the index: a kind, priorities from `low` to `high`, and the jobs after a point. The point is a time
+    (`since`, seconds since 1970), and an id among the jobs of exactly that time (`after`)."""
 
     kind: str
     low: int
@@ -103,8 +103,8 @@ class Frontier:
         """How long to sleep if no wake-up comes. Jobs behind the last scan's points wait for the next look at
         everything, not for the poll, which may be far away.
 
-        The same look finds an enqueue that missed the worker: it saw no worker at rest, so it sent no wake-up, but it
-        was committed after the worker's last look. The second look in a row finds it.
+        The same look finds an enqueue that missed the worker. Such an enqueue saw no worker at rest, so it sent no
+        wake-up, but it was committed after the worker's last look. The second look in a row finds it.
         """
         at_rest = self._full and self._in_vain > 1
         return at_most if at_rest else max(0.0, min(at_most, self._again.due_in(now)))
@@ -143,7 +143,7 @@ class Frontier:
         range more.
 
         Behind the end of a finished range nothing is due before `now`. In the range that was not finished, the point
-        moves to the last job that it gave, even if that means back, because there may be more jobs behind it.
+        moves to the last job that it gave, even backwards: there may be more jobs behind that job.
         """
         if leases:
             self._in_vain = 0

@@ -39,7 +39,7 @@ class Pace:
         return int(max(1.0, min(fit, MOST_AT_ONCE, self._limit[kind])))
 
     def startable(self, kinds: Iterable[str]) -> int:
-        """How many of these leases to ask for in another look at the holds, from the first on, so that most of them
+        """How many of these leases to ask for in another look at the holds, from the first on. Most of them should
         start before they need yet another look. `kinds` are the kinds of the leases. At least 1."""
         share = 0.0
         count = 0

@@ -2,7 +2,7 @@
 
 The main thread takes the next job from one end, and puts its outcome onto the other. While a handler is slow, the
 control thread takes the rest: it settles what is finished and gives back what has not started. Only one thread gets
-each job, because a deque's popleft is atomic. So a thread does not first look whether there is a job: it takes one, and
+each job, because a deque's popleft is atomic. So a thread does not first look whether there is a job. It takes one, and
 an IndexError says that the other thread took the last.
 """
 
@@ -53,8 +53,8 @@ class Tray:
         self.doubtful: deque[Finished] = deque()
         # Only the main thread writes this. The control thread reads it once, and works with what it read.
         self.ahead: Ahead | None = None
-        # Only the control thread writes these three: how many leases it gave back so far; whether it may have some in
-        # hand now; and how often it began to give back.
+        # Only the control thread writes these three: how many leases it gave back so far, whether it may have some in
+        # hand, and how often it began to give back.
         self.given_back = 0
         self.relieving = False
         self.reliefs = 0
