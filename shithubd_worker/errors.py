@@ -28,11 +28,11 @@ class Permanent(Exception):
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: try again after `seconds` (a number of at least 0, or a timedelta), in place of the kind's
-    backoff.
+    """Raised by a handler: try again after `seconds` (a number from 0 on, or a timedelta; at most 365 days count), in
+    place of the kind's backoff.
 
-    With None the kind's backoff stays. The failure counts as expected either way: the job's error is `reason`, without
-    a stack.
+    With None the kind's backoff stays. In both cases the failure was expected: the job's error is `reason`, without a
+    stack. The attempt counts.
     """
 
     def __init__(self, seconds: float | timedelta | None, reason: str = "") -> None:
@@ -46,8 +46,8 @@ class RetryAfter(Exception):
 class NotNow(Exception):
     """Raised by a handler: what the job needs isn't there, or is in use.
 
-    The worker releases the job. It is leased again after `seconds` (a number of at least 1, or a timedelta), and this
-    may happen any number of times. No attempt is used up.
+    The worker releases the job. It is leased again after `seconds` (a number or a timedelta, from 1 second to 365
+    days). This may happen any number of times, and no attempt is used up.
 
     Don't raise it for a failure that the job itself may cause: such a job would come back for ever.
     """
@@ -104,7 +104,8 @@ class DatabaseUnavailable(ShithubdError):
 
 
 class TimedOut(ShithubdError):
-    """A command used up its time and gave up. Its last statement was cancelled in the database."""
+    """A command used up its time and gave up. It had its last statement cancelled; a note says if the server didn't
+    confirm that."""
 
     exit_code = EXIT_TIMEOUT
 

@@ -41,7 +41,7 @@ class Job:
     """One job, as its handler sees it.
 
     `id`, `kind` and `attempt` (from 1) are those of the row. `config` is the worker's configuration. `schema` is the
-    name of the queue's schema.
+    name of the queue's schema. In a child that the handler forked, every method raises NotTheWorker.
     """
 
     def __init__(self, running: Running, config: Config, schema: str) -> None:
@@ -56,13 +56,14 @@ class Job:
         return logging.LoggerAdapter(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
 
     def extend(self, seconds: float | timedelta | None = None) -> None:
-        """Ask for more time: the handler may run for `seconds` from now. None means its kind's `max_runtime` again."""
+        """Ask for more time: the handler may run for `seconds` (a number or a timedelta) from now. None means its
+        kind's `max_runtime` again."""
         self._running.extend(seconds)
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
-        """A database connection for handlers, in autocommit mode. It is not the worker's own. The first use opens
-        it."""
+        """A database connection for handlers, in autocommit mode. It is not the worker's own. The first use opens it.
+        Raises psycopg.OperationalError if it can't be opened; a job that fails with that error is released."""
         return self._running.connection()
 
     @contextmanager
@@ -70,9 +71,10 @@ class Job:
         """A transaction on `connection` that ends the job: the block's writes and the outcome `ok` are committed
         together.
 
-        Effects that are written here happen exactly once. A job can use it once. An error inside the block rolls
-        everything back; an error after the block is only logged. The end of the block raises LeaseLost if another
-        worker has the job by then.
+        Effects that are written here happen exactly once. An error inside the block rolls everything back. An error
+        after the block is only logged. Raises LeaseLost at the end of the block if another worker has the job by then.
+        Raises RuntimeError at its beginning if the job has already used it, or inside another transaction of
+        `connection`.
         """
         with self._running.transaction() as connection:
             yield connection

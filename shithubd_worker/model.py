@@ -18,7 +18,8 @@ class State(StrEnum):
 
 
 class How(StrEnum):
-    """How a lease ended. The worker that held the lease settles the first five; others write the last two."""
+    """How a lease ended. The worker that holds the lease settles the first five. The last two mean that somebody else
+    ended it."""
 
     OK = "ok"
     RETRY = "retry"  # the attempt failed, and there are attempts left
