@@ -90,7 +90,7 @@ def _out_of_reach(config: Config, kinds: list[Kind]) -> Iterator[str]:
     if root is not None and writers and os.statvfs(root).f_flag & os.ST_RDONLY:
         yield (
             f"{SETTINGS['repo_root'].spelled}: '{root}' is read-only here, but {', '.join(writers)} writes there;"
-            f" in a unit, ReadWritePaths={root} opens it"
+            f" in a unit, ReadWritePaths={root} allows it"
         )
     passfile = os.environ.get("PGPASSFILE")
     # systemd itself reads a unit's credentials. A process of ExecReload= can't read them.
@@ -115,7 +115,7 @@ def _refuse_flags(context: click.Context) -> None:
         and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
     ]
     if flags:
-        raise click.UsageError(f"--unit: the unit's own flags are checked; leave {', '.join(flags)} out")
+        raise click.UsageError(f"--unit checks the unit's own flags: leave out {', '.join(flags)}")
 
 
 def _limits(kind: Kind) -> dict[str, object]:

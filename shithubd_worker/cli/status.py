@@ -157,7 +157,7 @@ def _render(found: dict[str, Any]) -> None:
     if drops["at"]:
         folded(f"old history: dropped {_ago(drops['seconds'])} by {drops['actor']} (login {drops['login']})")
     else:
-        line("old history: dropped by nobody")
+        line("old history: nobody has dropped a day yet")
 
 
 def _show_kinds(kinds: list[dict[str, Any]]) -> None:

@@ -84,8 +84,8 @@ def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -
             _run(step)
     _tell(as_json, [(file.change, file.path) for file in files], steps, dry_run=dry_run)
     if not as_json and not dry_run and root == Path("/"):
-        say("next: the database in /etc/shithub/worker.env, `shithubd-worker migrate --roles`, who may log in, and")
-        say("      systemctl enable --now shithubd-worker shithub-history.timer: see runbook day-one")
+        say("next: name the database in /etc/shithub/worker.env; shithubd-worker migrate --roles; make logins; then")
+        say("      systemctl enable --now shithubd-worker shithub-history.timer: see shithubd-worker runbook day-one")
         say(f"drop-ins for long drains, webhooks and more: {shipped.UNITS / 'drop-ins'}")
     return EXIT_OK
 

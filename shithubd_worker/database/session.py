@@ -75,7 +75,7 @@ class Session:
         if said.severity_nonlocalized in ("FATAL", "PANIC") or (said.sqlstate or "").startswith("57P"):
             self.last_word = said.message_primary or ""
         elif said.severity_nonlocalized == "WARNING":  # a function of ours could not change one of many rows
-            log.warning("the database: %s", said.message_primary)
+            log.warning("the database warns: %s", said.message_primary)
 
     def in_the_way(self, error: psycopg.Error) -> str:
         """Why the database refused, in one line. After a wait for a lock, it names the holder."""

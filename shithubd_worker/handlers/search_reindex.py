@@ -133,7 +133,7 @@ def _records(stream: IO[bytes], repository: git.Repository) -> Iterator[bytes]:
     while chunk := stream.read(65536):
         listed += len(chunk)
         if listed > MOST_LISTED or len(rest) > LONGEST_RECORD:
-            raise Permanent(f"repository {repository.name!r} lists more than can be indexed")
+            raise Permanent(f"repository {repository.name!r} has more files than can be indexed")
         *records, rest = (rest + chunk).split(b"\x00")
         yield from records
 

@@ -69,7 +69,7 @@ class Upkeep:
             except DatabaseError as error:  # a fault in another worker's lease must not end this one
                 if lost(error):
                     raise
-                log.warning("sweep: %s", self._queue.in_the_way(error))
+                log.warning("a sweep was refused: %s", self._queue.in_the_way(error))
         if now >= self._housekeep_at and now >= self._clock.steady_since + AMNESTY_SECONDS:
             self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
             self._housekeep()
