@@ -68,7 +68,7 @@ class Deadlines:
 
     @property
     def shielded(self) -> bool:
-        """Is the main thread where no interrupt may fall: in a COMMIT, or behind the handler?"""
+        """Is the main thread where no interrupt may fall: in a COMMIT, or after the handler's end?"""
         return not self._armed
 
     @property

@@ -23,8 +23,8 @@ LONGEST_FIELD = 40_000
 
 _FIELDS = ("job_id", "kind", "attempt", "outcome")
 
-# The id of an event in the journal (`extra={"event": …}`), which stays the same when a line's words change. `journalctl
-# -x` shows its meaning and its runbook, from units/shithubd-worker.catalog.
+# The id of an event in the journal (`extra={"event": …}`), which stays the same when a line's words change. From
+# units/shithubd-worker.catalog, `journalctl -x` shows what the event means and where its runbook is.
 JOB_FAILED = "14582a87720a4110b4ee85da0b3f504c"
 JOB_CRASHED = "8fb9de6734d447189a6cf02d9267990b"
 LEASE_LOST = "f853e5658a4a44cb8c43d779dae57186"

@@ -13,9 +13,9 @@ from math import inf
 
 IN_VAIN = 10
 WITHIN_SECONDS = 0.1
-# Every enqueue wakes a worker that can be woken. When the worker asks for no more wake-ups, that is committed behind
-# all these enqueues. So a nap is long compared with that wait, and each nap is longer than the one before. A job that
-# comes during a nap waits for its end.
+# Every enqueue wakes a worker that can be woken. When the worker asks for no more wake-ups, that is committed after all
+# these enqueues. So a nap is long compared with that wait, and each nap is longer than the one before. A job that comes
+# during a nap waits for its end.
 NAP_SECONDS = 0.05
 LONGEST_NAP_SECONDS = 0.4
 TIRED_SECONDS = 0.5

@@ -4,7 +4,7 @@ The index of queued jobs keeps an entry for each leased job until vacuum removes
 session holds a snapshot. A scan from the start would walk over all these entries each time. So a scan starts where the
 last one of its kind and priority ended.
 
-Jobs can also appear behind that point: a transaction began earlier and committed later, a row was changed by hand, a
+Jobs can also appear before that point: a transaction began earlier and committed later, a row was changed by hand, a
 lease was given back. A look from the start finds them. The next such look begins after one second, or after 200 times
 as long as the last one took. Behind three million dead entries a look takes 0.3 s, and no job starts meanwhile. So that
 delay meets one job in two hundred.
@@ -91,16 +91,16 @@ class Frontier:
         self._in_vain = 0  # how many looks at everything in a row gave nothing
 
     def anew(self) -> None:
-        """Look from the start next time: something became runnable that may lie behind a point."""
+        """Look from the start next time: something became runnable that may lie before a point."""
         self._again.hurry()
         self._in_vain = 0
 
     def heard(self) -> None:
-        """A notification says that something may lie behind a point."""
+        """A notification says that something may lie before a point."""
         self._again.hear()
 
     def patience(self, now: float, at_most: float) -> float:
-        """How long to sleep if no wake-up comes. Jobs behind the last scan's points wait for the next look at
+        """How long to sleep if no wake-up comes. Jobs before the last scan's points wait for the next look at
         everything, not for the poll, which may be far away.
 
         The same look finds an enqueue that missed the worker. Such an enqueue saw no worker at rest, so it sent no
@@ -115,7 +115,7 @@ class Frontier:
         return [each for kind in kinds for each in self._ranges(kind, full=full)], full
 
     def _ranges(self, kind: str, *, full: bool) -> Iterable[Range]:
-        """The known priorities from their points on, and the gaps between them, behind what was walked already."""
+        """The known priorities from their points on, and the gaps between them, after what was walked already."""
         after = begin = self._walked.get(kind, LEAST_PRIORITY - 1) + 1
         for priority, point in sorted(self._points.get(kind, {}).items()):
             if priority > after:
@@ -142,8 +142,8 @@ class Frontier:
         """The database looked at `ranges` to their end, at `now` by its clock. `leases` came from these and from one
         range more.
 
-        Behind the end of a finished range nothing is due before `now`. In the range that was not finished, the point
-        moves to the last job that it gave, even backwards: there may be more jobs behind that job.
+        A range that was looked at to its end has no job that is due before `now`. In the range that was not finished,
+        the point moves to the last job that it gave, even backwards. There may be more jobs after that job.
         """
         if leases:
             self._in_vain = 0
@@ -166,6 +166,6 @@ class Frontier:
                 self._walked.pop(each.kind, None)
 
     def walked(self, kind: str, priority: int) -> None:
-        """The priorities without points were looked at up to this one, and gave nothing. The next walk goes on behind
+        """The priorities without points were looked at up to this one, and gave nothing. The next walk goes on after
         it."""
         self._walked[kind] = priority

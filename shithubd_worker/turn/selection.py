@@ -63,7 +63,7 @@ class Selection:
                 self._frontier.looked(answer.received_at, answer.took, in_vain=in_vain)
         if self._clock.stepped_at != self._stepped_at:
             self._stepped_at = self._clock.stepped_at
-            self._frontier.anew()  # a clock that was set back hides jobs behind the points
+            self._frontier.anew()  # a clock that was set back hides jobs before the points
         self.wakeups.deaf = answer.deaf
         if turn.woken:
             self.wakeups.woke(leased=bool(answer.leases))
@@ -71,7 +71,7 @@ class Selection:
             self._frontier.walked(kind, priority)
         self.caution.pass_over((job for _, job, _ in answer.refused), turn.sent_at)
         if not answer.leases and not turn.full and self.until_empty:
-            self._frontier.anew()  # nothing behind the points: look whether there is nothing at all
+            self._frontier.anew()  # nothing after the points: look whether there is nothing at all
             return True
         return bool(answer.walked or answer.refused)
 
@@ -91,7 +91,7 @@ class Selection:
             self._frontier.heard()
 
     def anew(self) -> None:
-        """Look from the start next time: nobody knows any more what lies behind the points."""
+        """Look from the start next time: nobody knows any more what lies before the points."""
         self._frontier.anew()
 
     def ran(self, kind: str, *, jobs: int, seconds: float, too_many: bool) -> None:
