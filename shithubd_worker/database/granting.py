@@ -212,7 +212,7 @@ def _held(connection: psycopg.Connection, schema: str) -> set[tuple[str, ...]]:
 
 def memberships(connection: psycopg.Connection) -> list[str]:
     """The memberships that give rights which rights.sql doesn't list: members of the owner other than shithub_migrate,
-    and roles of ours that are members of another. Superusers have all rights anyway."""
+    and roles of ours that are members of another role of ours. Superusers have all rights anyway."""
     with in_pg_catalog(connection):
         rows = connection.execute(
             "SELECT DISTINCT member.rolname || ' is a member of ' || role.rolname"

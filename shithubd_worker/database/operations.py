@@ -98,11 +98,11 @@ class Operations(Session):
         self._flipping = False
 
     def drain(self, scope: Scope, reason: str | None, until: datetime | None) -> RecordedHold:
-        """Hold a scope. It is certain only after `barrier`."""
+        """Hold a scope. The hold is certain only after `barrier`."""
         return RecordedHold(*self.rows("drain_v1", scope.scope, scope.target, reason, until, self.actor)[0])
 
     def pause_kind(self, kind: str, reason: str | None, until: datetime | None) -> RecordedHold:
-        """Hold a kind. It is certain only after `barrier`."""
+        """Hold a kind. The hold is certain only after `barrier`."""
         return RecordedHold(*self.rows("pause_kind_v1", kind, reason, until, self.actor)[0])
 
     def barrier(self, scope: Scope, deadline: float | None, say: Say) -> bool:
