@@ -33,7 +33,7 @@ def go_on() -> None:
         found = each.stat()
         if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:
             mend = f"chown root {each}; chmod go-w {each}"
-            raise ConfigError(f"{path} sets {RUN_AS}, so only root may be able to write {each}: {mend}")
+            raise ConfigError(f"{path} sets {RUN_AS}, so only root may have the right to write {each}: {mend}")
     try:
         user = pwd.getpwnam(name)
     except KeyError:

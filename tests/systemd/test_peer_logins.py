@@ -73,10 +73,10 @@ def test_a_login_that_is_refused_says_what_to_do(peer: Host) -> None:
 
 def test_nobody_else_chooses_whom_root_becomes(peer: Host) -> None:
     peer.run("chmod", "0666", ENV)
-    assert f"only root may be able to write {ENV}" in shell(peer, "shithubd-worker status", 78)
+    assert f"only root may have the right to write {ENV}" in shell(peer, "shithubd-worker status", 78)
     peer.run("chmod", "0640", ENV)
     peer.run("chown", "shithub", ENV)
-    assert f"only root may be able to write {ENV}" in shell(peer, "shithubd-worker status", 78)
+    assert f"only root may have the right to write {ENV}" in shell(peer, "shithubd-worker status", 78)
 
 
 def test_a_unit_whose_database_is_missing_fails_once_and_says_why(host: Host) -> None:
