@@ -124,7 +124,7 @@ class QueueCollector(Collector):
             )
         returned = CounterMetricFamily(
             "shithubd_leases_returned",
-            "Attempts that ended with their worker, so that no scrape of its own tells of them.",
+            "Attempts that ended with their worker, so no scrape of that worker shows them.",
             labels=["kind", "outcome"],
         )
         forced = CounterMetricFamily(
@@ -173,7 +173,7 @@ def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator
     )
     yield _family(
         "job_expired_leases",
-        "Leases past their end that nobody took back yet.",
+        "Expired leases that nobody has returned yet.",
         ["kind"],
         {(k["kind"],): k["expired"] for k in kinds},
     )
@@ -209,7 +209,7 @@ def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
     yield _family("schema_version", "The version of the database's schema.", value=answer["schema"])
     yield _family(
         "dead_rows",
-        "Rows that are gone, but that no vacuum has removed yet, as PostgreSQL's statistics have them.",
+        "Dead rows that vacuum has not removed yet, by PostgreSQL's statistics.",
         ["table"],
         {("jobs",): answer["dead_rows"]},
     )

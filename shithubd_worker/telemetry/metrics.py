@@ -65,7 +65,7 @@ class Metrics:
         self._duration = BulkHistogram(ours + "job_duration_seconds", "How long handlers ran.", DURATIONS, kinds)
         self._wait = BulkHistogram(
             ours + "job_wait_seconds",
-            "From the time a job could run to its lease, by the database's clock.",
+            "How long jobs waited from when they could run to their lease, by the database's clock.",
             DURATIONS,
             kinds,
         )
