@@ -1,4 +1,4 @@
-"""The command line: the steps of the runbook as commands. What is imported here is paid for by `--help`."""
+"""The command line: the steps of the runbook as commands. Each import here makes `--help` slower."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ for command in (command for room in ROOMS for command in room.COMMANDS):
 
 
 def main() -> None:
-    """The program. Whatever goes wrong is one clear line on stderr and a documented exit code."""
+    """The program. Every error is one clear line on stderr and a documented exit code."""
     sys.excepthook = screen.unforeseen
     screen.take_any_letter()
     sys.exit(_main())
@@ -119,7 +119,7 @@ def _main() -> int:
     except OSError as error:
         if error.errno != errno.EPIPE:
             raise
-        # The reader of our output has left; so do we, without a traceback from the flush at exit.
+        # The reader of the output has left. So the command ends too, without a traceback from the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except Exception as error:

@@ -1,4 +1,4 @@
-"""drain, resume: stop and start the work of the fleet, a host, a unit or a worker, for sure."""
+"""drain, resume: stop and start the work of the fleet, a host, a unit or a worker, with certainty."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ COMMANDS = (drain, resume)
 
 
 def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:
-    """The scope that was asked for. A worker's host:pid becomes its uuid: a pid is used again, a uuid never."""
+    """The scope that was asked for. A worker's host:pid becomes its uuid, because pids are reused and uuids are not."""
     if sum(name is not None for name in (host, unit, worker)) > 1:
         raise click.UsageError("give one of --host, --unit and --worker")
     if host is not None:
@@ -163,7 +163,7 @@ def _scope(operations: Operations, host: str | None, unit: str | None, worker: s
 
 
 def _refuse_unknown(shared: Shared, operations: Operations, scope: Scope) -> None:
-    """Raises Refused for a host or a unit that no worker is of: most likely it was mistyped."""
+    """Raises Refused for a host or a unit without any known worker: most likely it was mistyped."""
     if scope.scope not in ("host", "unit"):
         return
     workers = unless_locked(shared, operations.workers, f"the name of {scope}")
@@ -173,6 +173,4 @@ def _refuse_unknown(shared: Shared, operations: Operations, scope: Scope) -> Non
     if scope.target not in known:
         near = get_close_matches(scope.target, known, n=3) or known[:5]
         names = f"did you mean {' or '.join(near)}?" if near else f"no {scope.scope} has a worker."
-        raise Refused(
-            f"no worker of {scope.scope} {scope.target!r} is known: {names} To drain it all the same: --force"
-        )
+        raise Refused(f"no worker of {scope.scope} {scope.target!r} is known: {names} To drain it anyway, add --force")

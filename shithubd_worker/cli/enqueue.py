@@ -81,7 +81,7 @@ COMMANDS = (enqueue,)
 
 
 def _payload(given: str) -> str:
-    """The payload as JSON text that the database takes, or a click.BadParameter with one line."""
+    """The payload as JSON text that the database accepts, or a click.BadParameter with one line."""
     from shithubd_worker.client import payload_text
 
     if given == "-":

@@ -1,4 +1,4 @@
-"""history drop: what the history's owner has to do day by day."""
+"""history drop: the daily work of the history's owner."""
 
 from __future__ import annotations
 

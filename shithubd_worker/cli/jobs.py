@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
 
 PAGE = 1000
-LONGEST_LINE = 80  # the error is cut to fit; `jobs show` has all of it
+LONGEST_LINE = 80  # the error is cut to fit; `jobs show` shows all of it
 STATES = [state.value for state in State]
 
 _kind_option = click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
@@ -245,7 +245,7 @@ def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
 
 
 def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool) -> int:
-    """Do one thing to each job, tell what came of each, and then fail if any was refused or isn't there."""
+    """Do one thing to each job, report each result, and fail at the end if any job was refused or doesn't exist."""
     from shithubd_worker.database.failures import DatabaseError, forbidden, in_one_line, lost
 
     results: list[dict[str, Any]] = []
@@ -253,11 +253,11 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
     for job in ids:
         try:
             result = one(job)
-        except TimedOut as error:  # most likely the others would wait for the same
+        except TimedOut as error:  # most likely the other jobs would wait for the same lock
             gave_up = error
             results.append({"id": job, "result": error.args[0]})
             break
-        except DatabaseError as error:  # one that the database refuses keeps no other from its turn
+        except DatabaseError as error:  # one refused job must not keep the others from their turn
             if lost(error) or forbidden(error):
                 raise
             result = f"refused by the database: {in_one_line(error)}"
@@ -269,7 +269,7 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
     elif not results:
         line("no such jobs")
     if gave_up is not None:
-        named = f"job {results[-1]['id']} is not {done}, nor is any job behind it: {gave_up.args[0]}"
+        named = f"job {results[-1]['id']} is not {done}, and the jobs after it were not tried: {gave_up.args[0]}"
         raise TimedOut(named, *gave_up.args[1:])
     return _judged(results, done)
 
@@ -290,4 +290,4 @@ def _refusal(id: int, result: str) -> str:  # noqa: A002 (as in the JSON)
 
 
 def _no_such(job: int) -> str:
-    return f"no job {job}: neither in the queue nor in the history that is kept"
+    return f"no job {job}: it is not in the queue, and not in the kept history"

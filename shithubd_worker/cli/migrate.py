@@ -11,7 +11,7 @@ from shithubd_worker.cli.deadline import within
 from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_OK
 
-# A migration waits for another one; all other locks, in the database itself, for 2 s (timing.MIGRATION_LOCK_SECONDS).
+# A migration waits this long for another one. All other locks of the database have 2 s (timing.MIGRATION_LOCK_SECONDS).
 ANOTHER_MIGRATION_SECONDS = 600.0
 
 
@@ -69,7 +69,7 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
                 f" {error.diag.message_primary}; {who_may_migrate(connection, shared.schema_name, roles=roles)}"
             ) from error
         for membership in memberships(connection):
-            say(f"warning: {membership}, and so has rights that docs/rights.md doesn't know of")
+            say(f"warning: {membership}, so it has rights that docs/rights.md does not list")
     if as_json:
         emit(
             {

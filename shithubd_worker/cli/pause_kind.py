@@ -1,4 +1,4 @@
-"""pause-kind, resume-kind: stop and start one kind, for sure."""
+"""pause-kind, resume-kind: stop and start one kind, with certainty."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def pause_kind(
         if not force:
             raise Refused(
                 f"no job, history or worker knows kind {kind!r}: check its name (shithubd-worker status),"
-                " or pause it all the same with --force --reason TEXT"
+                " or pause it anyway with --force --reason TEXT"
             )
         raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
     with saying_if_held(operations):
@@ -139,7 +139,7 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
     if operations.refused:
         raise Refused(
             f"{operations.refused} job(s) stay paused: {operations.refusal or SKIPPED}",
-            f"mend what refuses them (a trigger or an index of yours on jobs), then again: {again}",
+            f"correct what refuses them (a trigger or an index of yours on jobs), then run: {again}",
         )
     return EXIT_OK
 
@@ -148,7 +148,7 @@ COMMANDS = (pause_kind, resume_kind)
 
 
 def _resume_kind(shared: Shared, kind: str) -> str:
-    """The command that ends the pause of a kind, whatever its name is."""
+    """The command that ends the pause of a kind, for any name."""
     return shared.command("resume-kind", *(("--",) if kind.startswith("-") else ()), kind)
 
 

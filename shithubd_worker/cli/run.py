@@ -119,7 +119,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     held = code == SIGNAL.name.removeprefix("SIG")
     died = "was ended, because a handler held the interpreter" if held else "died"
     returned = session.release_invocation(invocation_id, f"its worker {died}: systemd says {result}, status {code}")
-    if held and len(returned) == 1:  # of several, nobody can say which one it was
+    if held and len(returned) == 1:  # of several leases, nobody can say which one it was
         session.count_ended({(returned[0][1], FORCED): 1})
     if as_json:
         emit([{"id": job, "kind": kind, "outcome": how} for job, kind, how in returned])
@@ -133,7 +133,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
                 logs.returned(job, kind, how)
             else:
                 line(f"job {job} {kind}: {how}")
-        if returned or result != "success":  # not at each clean stop
+        if returned or result != "success":  # not after each clean stop
             line(f"{len(returned)} lease(s) of {invocation_id} returned")
     return EXIT_OK
 
@@ -175,14 +175,14 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
 
 
 def _leave_threads_behind(code: int) -> None:
-    """Threads that a handler left running must not keep a worker that is done from its exit."""
+    """Threads that a handler left running must not keep a finished worker from its exit."""
     import threading
 
     from shithubd_worker.host.signals import end_process
 
     left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
     if left:
-        log.warning("leaving %d thread(s) of handlers behind: %s", len(left), ", ".join(left))
+        log.warning("ending %d thread(s) that handlers left running: %s", len(left), ", ".join(left))
         logging.shutdown()
         end_process(code)
 
@@ -193,13 +193,15 @@ def _kept_passfile() -> Path | None:
 
 
 def _keep_passfile() -> None:
-    """Under a hardened unit ExecStopPost= can't read the unit's credentials, but it can read the RuntimeDirectory."""
+    """Keep a copy of the passfile: ExecStopPost= of a hardened unit can't read the credentials, but the
+    RuntimeDirectory."""
     passfile, kept = os.environ.get("PGPASSFILE"), _kept_passfile()
     if passfile and kept and os.environ.get("CREDENTIALS_DIRECTORY") and Path(passfile).is_file():
         kept.touch(mode=0o600)
         kept.chmod(0o600)
         shutil.copyfile(passfile, kept)
-        # And used from now on: newer systemd opens a credential to its group by ACL, and libpq ignores such a file.
+        # The worker uses the copy as well. Newer versions of systemd open a credential to its group by an ACL, and
+        # libpq ignores such a file.
         os.environ["PGPASSFILE"] = str(kept)
 
 

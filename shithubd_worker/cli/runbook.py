@@ -1,4 +1,4 @@
-"""runbook: the pages of runbooks/, on the host where they are needed."""
+"""runbook: shows the pages of runbooks/ on the host where they are needed."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def _about(path: Path) -> str:
 
 
 def _for_readers(text: str) -> str:
-    """Without what only the tests need to know."""
+    """The page without what only the tests need."""
     return re.sub(r"^<!--.*?-->\n", "", text, flags=re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""search: what search.reindex has indexed."""
+"""search: shows what search.reindex has indexed."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ COMMANDS = (status, workers)
 
 
 def _passing(error: Exception) -> str:
-    """What keeps the database from answering for now. Raises all else again."""
+    """Why the database can't answer now. Raises the error again if it isn't one that passes."""
     import psycopg
 
     from shithubd_worker.database.failures import explained
@@ -148,13 +148,13 @@ def _summary(found: dict[str, Any]) -> str:
 
 
 def _figure(figures: dict[str, Any], name: str) -> str:
-    """A number of jobs; with a + if there are more than were counted."""
+    """A number of jobs. With a + if there are more than were counted."""
     return f"{figures[name]:,}{'+' if name in figures['capped'] else ''}"
 
 
 def _render(found: dict[str, Any]) -> None:
     line(_summary(found))
-    if found["history_days_ready"] < 2:  # noqa: PLR2004 (a day to act)
+    if found["history_days_ready"] < 2:  # noqa: PLR2004 (one day to act)
         line(f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate")
     drops = found["history_drops"]
     if drops["late"]:
@@ -172,7 +172,7 @@ def _render(found: dict[str, Any]) -> None:
     if drops["at"]:
         folded(f"old history: dropped {_ago(drops['seconds'])} by {drops['actor']} (login {drops['login']})")
     else:
-        line("old history: dropped by nobody")
+        line("old history: nobody has dropped a day yet")
 
 
 def _show_kinds(kinds: list[dict[str, Any]]) -> None:
@@ -213,7 +213,7 @@ def _show_workers(workers: list[dict[str, Any]]) -> None:
 def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    return lasting(seconds)  # below 0 if it lies ahead
+    return lasting(seconds)  # below 0 if it lies in the future
 
 
 def _ago(seconds: float | None) -> str:

@@ -93,8 +93,8 @@ def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -
             _run(step)
     _tell(as_json, [(file.change, file.path) for file in files], steps, dry_run=dry_run)
     if not as_json and not dry_run and root == Path("/"):
-        say("next: the database in /etc/shithub/worker.env, `shithubd-worker migrate --roles`, who may log in, and")
-        say("      systemctl enable --now shithubd-worker shithub-history.timer: see runbook day-one")
+        say("next: name the database in /etc/shithub/worker.env; shithubd-worker migrate --roles; make logins; then")
+        say("      systemctl enable --now shithubd-worker shithub-history.timer: see shithubd-worker runbook day-one")
         say(f"drop-ins for long drains, webhooks and more: {shipped.UNITS / 'drop-ins'}")
     return EXIT_OK
 
@@ -193,7 +193,7 @@ def _plan(program: Path | None, root: Path) -> list[units.File]:
 
 
 def _after_install(files: Sequence[units.File], root: Path, *, fresh: bool) -> list[list[str]]:
-    """The commands that make the written files count."""
+    """The commands that activate the written files."""
     if root != Path("/"):
         return []
     steps = [
@@ -202,7 +202,7 @@ def _after_install(files: Sequence[units.File], root: Path, *, fresh: bool) -> l
         ["journalctl", "--update-catalog"],
         ["systemctl", "daemon-reload"],
     ]
-    # Only once: an operator's enable and disable outlive an upgrade.
+    # Presets only once: what an operator enabled or disabled survives upgrades.
     return [*steps, ["systemctl", "preset", "--quiet", *units.names(files, ending=".target")]] if fresh else steps
 
 

@@ -32,10 +32,10 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({URL: "postgresql://h/x?unknown=1"}, "invalid URI query parameter"),
     ({URL: "postgresql://[::1/x"}, "end of string"),
     ({URL: "host='"}, "unterminated quoted string"),
-    ({URL: "postgresql://h:abc/x"}, "port 'abc' is no number"),
-    ({"PGPORT": "abc"}, "port 'abc' is no number"),
-    ({"PGPORT": "0"}, "port '0' is no number from 1 to 65535"),
-    ({"PGPORT": "65536"}, "port '65536' is no number from 1 to 65535"),
+    ({URL: "postgresql://h:abc/x"}, "port 'abc' is not a number"),
+    ({"PGPORT": "abc"}, "port 'abc' is not a number"),
+    ({"PGPORT": "0"}, "port '0' is not a number from 1 to 65535"),
+    ({"PGPORT": "65536"}, "port '65536' is not a number from 1 to 65535"),
     ({"PGPORT": "1,2"}, "0 host(s), but 2 ports"),
     ({"PGHOST": "a,b", "PGPORT": "1,2,3"}, "2 host(s), but 3 ports"),
     ({"PGHOST": "a", "PGHOSTADDR": "127.0.0.1,127.0.0.2"}, "1 host(s), but 2 hostaddr"),
@@ -45,8 +45,8 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({"PGSSLMODE": "x"}, 'invalid sslmode value: "x"'),
     ({URL: "sslmode=x"}, 'invalid sslmode value: "x"'),
     ({"PGTARGETSESSIONATTRS": "x"}, 'invalid target_session_attrs value: "x"'),
-    ({"PGCONNECT_TIMEOUT": "x"}, "connect_timeout 'x' is no number"),
-    ({URL: "keepalives_idle=x"}, "keepalives_idle 'x' is no number"),
+    ({"PGCONNECT_TIMEOUT": "x"}, "connect_timeout 'x' is not a number"),
+    ({URL: "keepalives_idle=x"}, "keepalives_idle 'x' is not a number"),
 ]
 
 

@@ -48,7 +48,7 @@ def says(command) -> str:
 WARNING = (
     "warning: 1 day(s) of the history should have been dropped 2 days ago or earlier: shithubd-worker history drop"
 )
-NOBODY = "old history: dropped by nobody"
+NOBODY = "old history: nobody has dropped a day yet"
 
 
 def test_the_command_drops_them_and_status_says_who_did(over, admin, command):

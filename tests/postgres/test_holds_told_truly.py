@@ -74,7 +74,12 @@ def test_an_interrupt_while_nobody_can_be_asked_says_no_more_than_that(database,
         draining.send_signal(signal.SIGINT)
         out, err = draining.communicate()
     assert (draining.returncode, out) == (130, "")
-    assert err.split("\n") == ["whether the hold was set is not known: see status", "", "interrupted", ""]
+    assert err.split("\n") == [
+        "it is not known whether the hold was set: see `shithubd-worker status`",
+        "",
+        "interrupted",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("how", ["time", "interrupt"])
@@ -98,7 +103,7 @@ def test_of_a_commit_that_nobody_confirms_it_is_not_said_that_nothing_was_set(da
         _, err = draining.communicate()
         assert draining.returncode == (4 if how == "time" else 130)
     assert "no hold was set" not in err
-    assert "whether the hold was set is not known: see status" in err
+    assert "it is not known whether the hold was set: see `shithubd-worker status`" in err
     eventually(lambda: database.query(HELD) == [("fleet",)], "the end of the COMMIT")
 
 

@@ -28,7 +28,7 @@ def fleet(database):
 def test_a_name_that_no_worker_has_is_refused_with_those_that_are_like_it(fleet, command, target, told):
     err = command.refused("drain", *target, "--wait", "--timeout", "30", code=EXIT_REFUSED)
     assert told in err
-    assert "To drain it all the same: --force" in err
+    assert "To drain it anyway, add --force" in err
     assert holds(fleet) == []
     assert fleet.query("SELECT FROM audit") == []
     command("drain", *target, "--force", code=EXIT_OK)

@@ -193,7 +193,7 @@ def test_history_drop_refuses_a_session_that_is_shared_and_leaves_nothing_in_it(
     error = refused(["history", "drop", "--database-url", behind.url])
     assert error.exit_code == EXIT_CONFIG
     assert "a database session of its own" in str(error)
-    assert "name the server itself" in str(error)
+    assert "connect to the server directly" in str(error)
     assert look(behind) == before
 
 

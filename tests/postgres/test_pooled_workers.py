@@ -163,7 +163,7 @@ def test_a_transaction_that_keeps_the_only_session_for_longer_than_its_lease_is_
     assert worker.terminate() == 0
     assert any_database.value("SELECT count(*) FROM effects") == 1
     assert set(outcomes(any_database)) == {given_up, ("pooled.keeps", "ok")}
-    assert "no connection of its pooler's was free" in worker.log
+    assert "no free connection in its pooler" in worker.log
 
 
 def test_leases_are_renewed_and_returned_through_a_pool_of_one(

@@ -78,7 +78,7 @@ def test_a_payload_that_can_not_be_had_now_leaves_nothing_in_the_history(databas
     )
     (job,) = enqueue(database, text="x" * 100_000)
     worker = start_worker(handlers=HANDLERS)
-    eventually(lambda: "can't be had now" in (database.value("SELECT coalesce(last_error, '') FROM jobs")))
+    eventually(lambda: "can't be read now" in (database.value("SELECT coalesce(last_error, '') FROM jobs")))
     assert outcomes(database, job) == []
     database.query("DROP TABLE short; CREATE VIEW short AS SELECT 1 WHERE false; UPDATE jobs SET run_at = now()")
     gone(database, [job])

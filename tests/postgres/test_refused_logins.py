@@ -104,7 +104,7 @@ REFUSED = {
     "a pg_hba line for TLS alone": ("user=tls", EXIT_RIGHTS, "pg_hba.conf decides it"),
     "no such role": ("user=absent", EXIT_RIGHTS, "CREATE ROLE absent LOGIN"),
     "a role that may not log in": ("user=nologin", EXIT_RIGHTS, "ALTER ROLE nologin LOGIN"),
-    "a wrong password": ("user=pw password=wrong", EXIT_RIGHTS, "its password stands in the URL"),
+    "a wrong password": ("user=pw password=wrong", EXIT_RIGHTS, "its password comes from the URL"),
     "no password": ("user=pw", EXIT_RIGHTS, "there is no passfile"),
     "no right to connect": ("user=pw password=right dbname=shut", EXIT_RIGHTS, "GRANT CONNECT ON DATABASE shut TO pw"),
     "a setting that it may not make": ("user=pw password=right options='-c lc_messages=C'", EXIT_RIGHTS, "lc_messages"),
@@ -149,8 +149,8 @@ def test_the_server_speaks_its_language_and_is_understood(doors: Server) -> None
     ("text", "mode", "hint"),
     [
         (None, 0, "there is no passfile {0}"),
-        ("*:*:*:pw:wrong", 0o600, "its password stands in passfile {0}: see `shithubd-worker runbook credentials-rot"),
-        ("*:*:*:pw:right", 0o640, "libpq ignores passfile {0} for its mode 0640: chmod 0600 {0}"),
+        ("*:*:*:pw:wrong", 0o600, "its password comes from passfile {0}: see `shithubd-worker runbook credentials-rot"),
+        ("*:*:*:pw:right", 0o640, "libpq ignores passfile {0} because of its mode 0640: chmod 0600 {0}"),
         ("elsewhere:*:*:pw:right", 0o600, "passfile {0} has no line for 127.0.0.1:{1}:postgres:pw"),
     ],
 )
@@ -173,9 +173,9 @@ def test_a_password_of_the_environment_and_of_a_service_are_told_apart(
     at = f"host=127.0.0.1 port={doors.port} dbname=postgres user=pw"
     (tmp_path / "services").write_text("[ours]\npassword=wrong\n")
     monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
-    assert "or in the service that is named" in refused(f"{at} service=ours")[1]
+    assert "or from the named service" in refused(f"{at} service=ours")[1]
     monkeypatch.setenv("PGPASSWORD", "wrong")
-    assert "its password is PGPASSWORD" in refused(at)[1]
+    assert "its password comes from PGPASSWORD" in refused(at)[1]
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def test_what_is_closed_to_the_user_is_no_database_that_is_away(doors: Server, t
         by_password = refused(f"host=127.0.0.1 port={doors.port} dbname=postgres user=pw")
     path = f"{doors.directory}/.s.PGSQL.{doors.port}"
     assert in_a_directory[0] == by_password[0] == EXIT_RIGHTS
-    assert f"{path}: Permission denied: the system user 'nobody' may not go there" in in_a_directory[1]
+    assert f"{path}: Permission denied: the system user 'nobody' has no access to it" in in_a_directory[1]
     assert f"passfile {passfile} can't be read" in by_password[1]
 
 

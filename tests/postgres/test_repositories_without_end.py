@@ -50,7 +50,7 @@ def test_a_tree_that_holds_another_one_many_times_is_refused(bench, repository):
     before = memory()
     outcome = bench.run(KIND, repo=repository.name)
     assert outcome.how is How.FAILED
-    assert outcome.error == "repository 'alice/site.git' lists more than can be indexed"
+    assert outcome.error == "repository 'alice/site.git' has more files than can be indexed"
     assert memory() - before < 4 * search_reindex.MOST_LISTED // 1024
 
 
@@ -58,7 +58,7 @@ def test_a_name_without_end_is_refused(bench, repository):
     blob = git(repository.bare, "hash-object", "-w", "--stdin", stdin=b"bomb\n")
     commit_tree(repository.bare, f"100644 blob {blob}\t{'x' * 1_000_000}\n")
     outcome = bench.run(KIND, repo=repository.name)
-    assert outcome.error == "repository 'alice/site.git' lists more than can be indexed"
+    assert outcome.error == "repository 'alice/site.git' has more files than can be indexed"
 
 
 def test_one_text_at_many_paths_is_written_up_to_a_limit(bench, repository, monkeypatch):

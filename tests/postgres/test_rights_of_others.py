@@ -100,7 +100,7 @@ def test_of_a_membership_that_the_page_does_not_know_migrate_warns(
         database.query(f"GRANT {role} TO {member}")
         done = command("migrate")
         assert (done.returncode, done.stdout) == (0, command("migrate").stdout)
-        assert done.stderr.startswith(f"warning: {member} is a member of {role}, and so has rights that ")
+        assert done.stderr.startswith(f"warning: {member} is a member of {role}, so it has rights that ")
     finally:
         database.query(f"REVOKE {role} FROM {member}; DROP ROLE {who}")
 

@@ -322,9 +322,9 @@ def test_bad_input_fails_at_once_with_one_line_that_says_why(bench, repository, 
         ({"repo": ""}, "repo must be a path of 1 to 1000 characters, not ''"),
         ({"repo": 7}, "repo must be a path of 1 to 1000 characters, not 7"),
         ({"repo": "x/" * 500}, f"unknown repository: {'x/' * 500!r}"[:320] + "…"),
-        ({"repo": repository.name, "ref": "nowhere"}, "ref 'nowhere' is no commit of repository 'alice/site.git'"),
-        ({"repo": repository.name, "ref": "--all"}, "ref '--all' is no commit of repository 'alice/site.git'"),
-        ({"repo": repository.name, "ref": "HEAD:a"}, "ref 'HEAD:a' is no commit of repository 'alice/site.git'"),
+        ({"repo": repository.name, "ref": "nowhere"}, "ref 'nowhere' is not a commit of repository 'alice/site.git'"),
+        ({"repo": repository.name, "ref": "--all"}, "ref '--all' is not a commit of repository 'alice/site.git'"),
+        ({"repo": repository.name, "ref": "HEAD:a"}, "ref 'HEAD:a' is not a commit of repository 'alice/site.git'"),
         ({"repo": repository.name, "ref": None}, "ref must be a text of 1 to 1000 characters"),
     ]
     for members, error in cases:
@@ -336,10 +336,10 @@ def test_a_missing_root_is_the_operators_matter_and_costs_no_attempt(database, t
     (tmp_path / "unmounted").mkdir()
     for config, error in (
         (Config(), "no repository root configured: set --repo-root (SHITHUBD_WORKER_REPO_ROOT)"),
-        (Config(repo_root=tmp_path / "gone"), f"the repository root {tmp_path / 'gone'} is not there, or empty"),
+        (Config(repo_root=tmp_path / "gone"), f"the repository root {tmp_path / 'gone'} does not exist, or is empty"),
         (
             Config(repo_root=tmp_path / "unmounted"),
-            f"the repository root {tmp_path / 'unmounted'} is not there, or empty",
+            f"the repository root {tmp_path / 'unmounted'} does not exist, or is empty",
         ),
     ):
         bench = Bench(database.url, database.schema, config)

@@ -134,7 +134,7 @@ def test_an_outcome_that_is_dropped_is_logged(any_database, settling, caplog):
     with locked(any_database, LOCK, [one.lease.id for one in each]):
         settling.settle(each)
     dropped = each[0].lease.id
-    assert [record.args[0] for record in caplog.records if "could not be written down" in record.msg] == [dropped]
+    assert [record.args[0] for record in caplog.records if "could not be written" in record.msg] == [dropped]
     settling.resolve()
     assert any_database.query("SELECT id FROM jobs") == [(dropped,)]
 

@@ -116,7 +116,7 @@ def test_a_resume_fails_while_jobs_stay_paused_and_flips_them_once_the_trigger_i
     assert "0 paused job(s) back in the queue" in out
     assert err.splitlines() == [
         f"shithubd-worker: 2 job(s) stay paused: {WHY.format(1, 'queued')}",
-        "shithubd-worker: mend what refuses them (a trigger or an index of yours on jobs), then again:"
+        "shithubd-worker: correct what refuses them (a trigger or an index of yours on jobs), then run:"
         " shithubd-worker resume-kind k",
     ]
     code, out, _ = run("resume-kind", "k", "--json")

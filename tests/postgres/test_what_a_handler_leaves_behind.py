@@ -54,7 +54,7 @@ def test_what_a_handler_leaves_is_put_back_before_the_next_batch_and_said(worked
     assert note(database, enqueue(database, "leave.look")) == before
     said = f"a handler of {KINDS[what]} changed {what}"
     assert worker.log.count(said) == 1
-    assert ", which the worker needs: put back" in worker.log.partition(said)[2].splitlines()[0]
+    assert ", which the worker needs: the worker put it back" in worker.log.partition(said)[2].splitlines()[0]
 
 
 def test_it_is_said_once_for_each_kind_and_setting_whatever_the_values(worked, tmp_path):
@@ -123,7 +123,7 @@ def test_a_handler_that_changes_the_way_to_the_database_leads_the_worker_nowhere
     )
     after = enqueue(database, "leave.something", what="sys.setprofile")
     eventually(lambda: history(database, after) == ["ok"], "it found the same database again")
-    assert "a handler changed PGDATABASE, PGHOST, which the worker connects with: put back" in worker.log
+    assert "a handler changed PGDATABASE, PGHOST, which the worker connects with: the worker put it back" in worker.log
     assert worker.terminate() == 0
 
 

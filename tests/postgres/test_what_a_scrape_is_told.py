@@ -144,7 +144,7 @@ def test_a_handler_that_ends_with_its_process_is_counted_by_the_database(databas
     assert '\nshithubd_forced_ends_total{kind="test.ok"} 0.0\n' in scrape
     assert other.terminate() == 0
     told = database.value("SELECT last_error FROM jobs WHERE id = %s", job)
-    assert "longer than it had asked for by job.extend()" in told
+    assert "longer than it had asked for with job.extend()" in told
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -102,9 +102,9 @@ def test_of_a_queue_of_waiters_it_names_whom_we_wait_behind_and_who_keeps_him(da
             in_vain = blockers.on_tables(asking, "public")  # as a worker asks, whose own wait is over
     for each in (found, in_vain):
         assert str(each).startswith(
-            f"pid {deploy} (postgres, deploy, 127.0.0.1) waits for a lock on jobs, and we behind"
+            f"pid {deploy} (postgres, deploy, 127.0.0.1) waits for a lock on jobs, and we wait behind it"
         )
-        assert f"pid {dump} (postgres, somebody, 127.0.0.1) keeps it, idle in transaction" in str(each)
+        assert f"pid {dump} (postgres, somebody, 127.0.0.1) blocks it, idle in transaction" in str(each)
         ends = f"to end it: SELECT pg_terminate_backend({dump}) or SELECT pg_terminate_backend({deploy}), as postgres,"
         assert each.way_out == f"{ends} or a superuser"
 
@@ -181,7 +181,9 @@ def test_a_server_that_stands_still_is_given_up_by_the_commands_own_clock(kept, 
     operations = kept(**limits)
     with frozen(operations), pytest.raises(error, match="no answer") as raised:
         operations.status()
-    assert raised.value.__notes__ == ["nor does the server say that it gave up, so it may still do what it was asked"]
+    assert raised.value.__notes__ == [
+        "the server did not confirm that it gave up, so it may still do what it was asked"
+    ]
 
 
 def test_who_is_interrupted_while_he_looks_leaves_nothing_waiting_in_the_server(database, kept):
@@ -240,7 +242,7 @@ def test_a_change_of_many_jobs_stops_at_the_first_that_it_has_to_give_up_and_tel
     with somebody(database, f"SELECT FROM jobs WHERE id = {ids[1]} FOR UPDATE"):
         done = command("jobs", "retry", *ids, "--timeout", "1", code=4)
     assert done.stdout == f"job {ids[0]} retried\n"
-    assert f"job {ids[1]} is not retried, nor is any job behind it: gave up after" in done.stderr
+    assert f"job {ids[1]} is not retried, and the jobs after it were not tried: gave up after" in done.stderr
     assert "holds a lock on a row of jobs" in done.stderr
     assert [state for (state,) in database.query("SELECT state FROM jobs ORDER BY id")] == [
         "queued",

@@ -174,7 +174,7 @@ def test_a_handler_whose_connection_broke_with_the_database_away_is_released(dat
     worker.work.do()
     ((how, error),) = ends(worker)
     assert how is How.RELEASED
-    assert "the database went away under it" in error
+    assert "the database went away during the run" in error
 
 
 def test_a_handler_whose_own_connection_broke_has_failed(database, hire):

@@ -125,7 +125,7 @@ def test_a_transaction_that_ends_the_job_must_be_a_whole_one(database, start_wor
     nested = enqueue(database, "test.nested")
     assert start_worker("--until-empty", ready=False).wait() == 0
     assert job(database, nested)[0] == "failed"
-    assert "can't stand inside another transaction" in job(database, nested)[3]
+    assert "can't be used inside another transaction" in job(database, nested)[3]
 
 
 def test_a_handler_that_breaks_its_own_connection_loses_an_attempt(database, start_worker):
@@ -139,7 +139,7 @@ def test_a_thread_that_a_handler_left_keeps_no_worker_from_its_exit(database, st
     enqueue(database, "test.leaves_a_thread")
     worker = start_worker("--until-empty", ready=False)
     assert worker.wait() == 0
-    assert "leaving 1 thread(s) of handlers behind" in worker.log
+    assert "ending 1 thread(s) that handlers left running" in worker.log
 
 
 def test_a_handlers_row_factory_is_its_own(database, start_worker):

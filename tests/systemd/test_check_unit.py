@@ -85,8 +85,8 @@ def test_what_the_sandbox_and_the_user_keep_out_is_out_of_reach(host: Host) -> N
     )
     assert_told(
         faults(host),
-        ("'/home/git/repos' is no directory to the unit, though there is one: .*ProtectHome=yes", f"{DROP_IN}:2"),
-        ("'/srv/closed/secrets' is no directory to the unit, though there is one: its User=shithub", f"{DROP_IN}:3"),
+        ("'/home/git/repos' is not a directory for the unit: it exists, but .*ProtectHome=yes", f"{DROP_IN}:2"),
+        ("'/srv/closed/secrets' is not a directory for the unit: it exists, but User=shithub", f"{DROP_IN}:3"),
         ("--handlers mine:registry: ModuleNotFoundError", f"{OWN}:1"),
     )
     host.run("rm", OWN)
@@ -97,7 +97,7 @@ def test_what_the_sandbox_and_the_user_keep_out_is_out_of_reach(host: Host) -> N
     )
     assert_told(
         faults(host),
-        (r"'/srv/git' is read-only here, and repo.maintenance writes there; .*ReadWritePaths=/srv/git", f"{DROP_IN}:2"),
+        (r"'/srv/git' is read-only here, but repo.maintenance writes there; .*ReadWritePaths=/srv/git", f"{DROP_IN}:2"),
         ("'/srv/closed' can't be read by this user", f"{DROP_IN}:3"),
         ("PGPASSFILE: '/etc/shithub/pgpass' can't be read by this user", f"{DROP_IN}:2"),
     )
@@ -123,7 +123,7 @@ def test_a_unit_that_is_no_worker_of_this_host_is_refused(host: Host) -> None:
     assert "there is no unit 'shithubd-worker@.service'" in refused(host, "shithubd-worker@", code=5)
     assert "there is no unit '../x.service'" in refused(host, "../x", code=5)
     assert "starts no worker: its ExecStart= has no `run`" in refused(host, "shithub-history")
-    assert "is no service" in refused(host, "shithubd-worker.target")
+    assert "is not a service" in refused(host, "shithubd-worker.target")
     host.run("systemctl", "mask", "--runtime", "--quiet", "shithubd-worker@m")
     assert "shithubd-worker@m.service is masked" in refused(host, "shithubd-worker@m")
     host.run("systemctl", "unmask", "--runtime", "--quiet", "shithubd-worker@m")
@@ -143,7 +143,7 @@ def test_a_check_disturbs_no_worker_leaves_nothing_and_knows_what_the_others_hav
     assert_told(
         faults(host),
         ("--metrics .*shithubd-worker@2.service has port 9321, too", f"{DROP_IN}:3"),
-        ("not read the unit's files since they changed: systemctl daemon-reload", None),
+        ("not read the unit's files since they changed: run systemctl daemon-reload", None),
     )
     assert (host.show(worker, "MainPID", "InvocationID"), host.run("ls", "-l", kept)) == before
     assert "pgpass" in before[1]

@@ -59,10 +59,13 @@ def test_a_login_that_is_refused_says_what_to_do(peer: Host) -> None:
     peer.write(ENV, "")
     [said] = shell(peer, "shithubd-worker status", 77).splitlines()
     assert 'the database refuses this login: role "root" does not exist: as a superuser, CREATE ROLE root LOGIN' in said
-    assert f"a line SHITHUBD_WORKER_RUN_AS=USER in {ENV} has root go on as a user whom it lets in" in said
+    assert (
+        f"a line SHITHUBD_WORKER_RUN_AS=USER in {ENV} makes root's command run as a user whom the database accepts"
+        in said
+    )
     peer.write(ENV, "PGUSER=oncall\n")
     [said] = shell(peer, "shithubd-worker drain", 77).splitlines()
-    assert "the system user 'root' asked for the role 'oncall', and peer wants equal names: go on as that user" in said
+    assert "the system user 'root' asked for the role 'oncall', but peer authentication wants equal names: run" in said
     peer.write(ENV, "PGDATABASE=forge\nSHITHUBD_WORKER_RUN_AS=oncall\n")
     [said] = shell(peer, "shithubd-worker status", 78).splitlines()
     assert f"`createdb forge`, or correct PGDATABASE (or the URL): see /etc/shithub/worker.env and {ENV}" in said
@@ -70,10 +73,10 @@ def test_a_login_that_is_refused_says_what_to_do(peer: Host) -> None:
 
 def test_nobody_else_chooses_whom_root_becomes(peer: Host) -> None:
     peer.run("chmod", "0666", ENV)
-    assert f"nobody but root may write {ENV}" in shell(peer, "shithubd-worker status", 78)
+    assert f"only root may have the right to write {ENV}" in shell(peer, "shithubd-worker status", 78)
     peer.run("chmod", "0640", ENV)
     peer.run("chown", "shithub", ENV)
-    assert f"nobody but root may write {ENV}" in shell(peer, "shithubd-worker status", 78)
+    assert f"only root may have the right to write {ENV}" in shell(peer, "shithubd-worker status", 78)
 
 
 def test_a_unit_whose_database_is_missing_fails_once_and_says_why(host: Host) -> None:

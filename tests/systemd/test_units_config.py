@@ -82,6 +82,6 @@ def test_a_signal_alone_reloads_too_and_a_wrong_configuration_is_told_by_the_wor
     host.write("/etc/shithub/shithubd-worker.env", "SHITHUBD_WORKER_GRACE=soon\n")
     host.run("systemctl", "kill", "--signal=HUP", "--kill-whom=main", UNIT)
     eventually(lambda: status_text(host).startswith(f"idle; not reloaded: {SAYS}"), "the status says so")
-    eventually(lambda: f"not reloaded, all stays as it was: {SAYS}" in host.journal(UNIT), "the journal too")
+    eventually(lambda: f"not reloaded, the worker keeps its settings: {SAYS}" in host.journal(UNIT), "the journal too")
     reload(host, "SHITHUBD_WORKER_GRACE=5")
     eventually(lambda: status_text(host) == "idle", "the next one is taken")

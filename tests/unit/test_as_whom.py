@@ -102,7 +102,7 @@ def test_a_file_that_others_may_write_makes_root_nobody(files: Path, spoilt: str
     else:
         path.chmod(path.stat().st_mode | (0o020 if how == "group" else 0o002))
     host_env.adopt(["drain"])
-    with pytest.raises(ConfigError, match=r"nobody but root may write .*: chown root .*; chmod go-w "):
+    with pytest.raises(ConfigError, match=r"only root may have the right to write .*: chown root .*; chmod go-w "):
         as_whom.go_on()
     assert os.geteuid() == 0
 

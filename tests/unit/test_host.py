@@ -218,7 +218,7 @@ def test_where_the_machine_or_the_boot_is_unknown_nothing_is_proved(me, dead, un
 def test_an_earlier_invocation_of_our_own_unit_is_over_even_after_a_reboot(me, living):
     me = dataclasses.replace(me, unit="w@1.service", invocation_id="new")
     earlier = worker(me, living, invocation_id="old", boot_id="another boot", pid_namespace=1)
-    assert "was started anew" in is_dead(earlier, me)
+    assert "was started again" in is_dead(earlier, me)
 
 
 def test_our_own_invocation_is_alive(me, dead):

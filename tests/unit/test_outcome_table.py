@@ -65,7 +65,7 @@ def short(text):
 
 def or_away(result):
     """The same, and what it is if the database went away."""
-    away = Outcome(How.RELEASED, f"released: the database went away under it: {result.outcome.error}")
+    away = Outcome(How.RELEASED, f"released: the database went away during the run: {result.outcome.error}")
     return result._replace(if_away=away)
 
 
@@ -108,8 +108,8 @@ class NoDay(Exception):
 
 FULL = OSError(errno.ENOSPC, "full")
 AWAY = psycopg.OperationalError("no answer")
-LOST_TEXT = "given up: the lease could not be renewed, the database"
-HELD = "interrupted: it held the interpreter for so long that its lease nearly ended"
+LOST_TEXT = "given up: the lease could not be renewed, because the database"
+HELD = "interrupted: it held Python's interpreter (the GIL) until its lease was nearly over"
 
 TABLE = {
     # The handler returned.
@@ -132,7 +132,7 @@ TABLE = {
     "an interrupt of its own": (ended(INTERRUPTED), retry("Interrupted: it is over")),
     "the backoff raised": (
         ended(NO, of=ODD_KIND),
-        failed("ValueError: no\nand its backoff raised ZeroDivisionError: division by zero"),
+        failed("ValueError: no\nand the kind's backoff raised ZeroDivisionError: division by zero"),
     ),
     "the backoff was not needed": (ended(NO, of=ODD_KIND, attempt=3), failed("ValueError: no")),
     "it raised, in doubt": (ended(NO, Settle.IN_DOUBT), retry("ValueError: no", settle=Settle.IN_DOUBT)),
@@ -202,7 +202,7 @@ TABLE = {
     ),
     "no renewal in time": (
         ended(INTERRUPTED, why="lost", waited=LONG_AGO, attempt=3),
-        released(f"{LOST_TEXT} didn't do it in time"),
+        released(f"{LOST_TEXT} did not renew it in time"),
     ),
     "no turn to renew": (ended(INTERRUPTED, why="lost", waited=JUST_NOW), retry(HELD)),
     "no turn to renew, last attempt": (ended(INTERRUPTED, why="lost", attempt=3), failed(HELD)),
@@ -216,13 +216,13 @@ TABLE = {
     ),
     "longer than it asked for": (
         ended(INTERRUPTED, why="runtime", extended=True),
-        retry("interrupted after 41.0 s: longer than it had asked for by job.extend()"),
+        retry("interrupted after 41.0 s: longer than it had asked for with job.extend()"),
     ),
     "interrupted, and the backoff raised": (
         ended(INTERRUPTED, why="runtime", of=ODD_KIND),
         failed(
             "interrupted after 41.0 s: longer than max_runtime (40 s)\n"
-            "and its backoff raised ZeroDivisionError: division by zero"
+            "and the kind's backoff raised ZeroDivisionError: division by zero"
         ),
     ),
     "interrupted, and its connection broke": (

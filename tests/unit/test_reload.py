@@ -91,7 +91,7 @@ def test_what_stood_over_a_setting_of_the_unit_and_is_taken_away_changes_nothing
         ("SHITHUBD_WORKER_POLL_ONLY=perhaps", "SHITHUBD_WORKER_POLL_ONLY"),
         ("SHITHUBD_WORKER_SCHEMA=100%", "schema '100%'"),
         ("SHITHUBD_WORKER_DATABASE_URL=nonsense://", "SHITHUBD_WORKER_DATABASE_URL"),
-        ("SHITHUBD_WORKER_REPO_ROOT=/nowhere", "SHITHUBD_WORKER_REPO_ROOT.: '/nowhere' is no directory"),
+        ("SHITHUBD_WORKER_REPO_ROOT=/nowhere", "SHITHUBD_WORKER_REPO_ROOT.: '/nowhere' is not a directory"),
         ("SHITHUBD_WORKER_EXCLUDE_KINDS=a", "EXCLUDE_KINDS is not a setting: did you mean .*EXCLUDE_KIND?"),
         ("export PGHOST=db", "worker.env: line 2: what stands before = is not the name of a variable"),
     ],

@@ -101,7 +101,7 @@ def test_a_backoff_that_fails_fails_the_job_and_says_so(backoff):
     outcome = Scene(raising(ValueError("bad luck")), backoff=backoff).run()
     assert outcome.how is How.FAILED
     assert "bad luck" in outcome.error
-    assert "its backoff raised" in outcome.error
+    assert "the kind's backoff raised" in outcome.error
 
 
 @pytest.mark.parametrize("how", [RuntimeError, Permanent])
@@ -127,7 +127,9 @@ def test_a_failure_while_the_handlers_connection_is_broken_leaves_the_worker_to_
     assert outcome.how is How.RETRY
     assert "server closed the connection" in outcome.error
     assert scene.result.if_away.how is How.RELEASED
-    assert scene.result.if_away.error.startswith("released: the database went away under it: ValueError: server closed")
+    assert scene.result.if_away.error.startswith(
+        "released: the database went away during the run: ValueError: server closed"
+    )
 
 
 def test_a_handler_that_finds_its_lease_lost_leaves_it_to_the_settle_to_say_so():

@@ -91,7 +91,7 @@ def test_a_lease_that_could_not_be_renewed_is_given_up_before_others_can_take_it
 
     scene, outcome = interrupted_at(290, away, lease_timeout=300, max_runtime=3600)
     assert outcome.how is How.RELEASED
-    assert outcome.error == "given up: the lease could not be renewed, the database is away"
+    assert outcome.error == "given up: the lease could not be renewed, because the database is away"
     assert scene.clock.now < NOW + 300
 
 

@@ -9,13 +9,13 @@ from shithubd_worker.attempt.attempt import Attempt
 
 
 @pytest.mark.parametrize(
-    ("unreachable", "why"), [(True, "the database is away"), (False, "the database didn't do it in time")]
+    ("unreachable", "why"), [(True, "the database is away"), (False, "the database did not renew it in time")]
 )
 def test_why_a_lease_could_not_be_renewed(unreachable, why):
     attempt = Scene("settle").attempt
     attempt.unreachable, attempt.asked_at = unreachable, NOW - attempt.kind.lease_timeout
     outcome = attempt.interrupted_outcome("lost", "")
-    assert outcome.error == f"given up: the lease could not be renewed, {why}"
+    assert outcome.error == f"given up: the lease could not be renewed, because {why}"
 
 
 def test_a_control_thread_that_is_answered_just_now_does_not_disturb_the_verdict():
@@ -28,4 +28,4 @@ def test_a_control_thread_that_is_answered_just_now_does_not_disturb_the_verdict
 
     scene = Scene("settle").attempt
     scene.__class__ = Answered
-    assert scene.interrupted_outcome("lost", "").error.endswith("the database didn't do it in time")
+    assert scene.interrupted_outcome("lost", "").error.endswith("the database did not renew it in time")
