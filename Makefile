@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard rights settings commands pages host lint format units wheel deb clean help
+.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard pages host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -50,17 +50,11 @@ ifdef PICTURE
 	@PYTHONPATH=.:tests:tests/systemd:tests/runbooks $(RUN)/python tests/runbooks/dashboard_picture.py
 endif
 
-rights: $(STAMP) ## write docs/rights.md from a database with sql/rights.sql
-	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/rights_page.py
-
-settings: $(STAMP) ## write docs/settings.md and debian/worker.env from the table of settings
+pages: dashboard ## write all pages that are made from the code: of docs/, man/, debian/worker.env
 	@$(RUN)/python scripts/settings_pages.py
-
-commands: settings ## write docs/commands.md and man/ from the help texts and the table of settings
 	@$(RUN)/python scripts/command_pages.py
 	@$(RUN)/python scripts/man_pages.py
-
-pages: settings commands reference dashboard ## write all pages that are made from the code
+	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/made_pages.py
 
 host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
 	@$(RUN)/python tests/systemd/host_shell.py
@@ -72,10 +66,6 @@ lint: $(STAMP)   ## ruff and mypy --strict
 
 format: $(STAMP) ## ruff format
 	$(RUN)/ruff check --fix . ; $(RUN)/ruff format .
-
-.PHONY: reference
-reference: $(STAMP) ## write the facts in docs/sql.md, metrics.md, exit-codes.md and rights.md from the code
-	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/made_pages.py
 
 wheel: $(STAMP)  ## dist/*.whl
 	$(RUN)/python -m build --wheel --outdir dist .

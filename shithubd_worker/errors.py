@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-# Exit codes: those of sysexits(3) where it has one, else small numbers. README.md says what each code means; a test
+# Exit codes: those of sysexits(3) where it has one, else small numbers. docs/exit-codes.md says what each code means; a test
 # compares the two.
 EXIT_OK = 0
 EXIT_ERROR = 1

@@ -28,7 +28,7 @@ RESCAN_COST = 200
 # look by a quarter of an hour.
 MOST_COST_SECONDS = 0.3
 # Anybody who may connect can send a notification, and thousands of them in a second. So the looks that notifications
-# ask for take a twentieth of the time. None of them waits longer than a second, however long a look takes.
+# ask for take a twentieth of the time. A look of more than 0.05 s takes more, because none waits longer than a second.
 HEARD_COST = 20
 # In each kind so many priorities have a point of their own: those that gave a job last. The ranges between them find
 # the other priorities, one after the other. A few points stay even if their priorities give no jobs any more.
