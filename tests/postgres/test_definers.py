@@ -267,7 +267,9 @@ def test_a_table_with_the_name_of_a_day_is_left_alone_and_the_other_days_are_mad
     with any_database.connect() as owner:
         owner.add_notice_handler(lambda said: notices.append(said.message_primary))
         assert owner.execute("SELECT ensure_history_v1(16)").fetchone() == (3,)
-    assert notices == [f"the table {name} is none of the history: it keeps its day from being made"]
+    assert notices == [
+        f"the table {name} is not a partition of the history: its day can't be made before you drop or rename it"
+    ]
     assert any_database.value("SELECT history_days_ready_v1()") == 14
 
 

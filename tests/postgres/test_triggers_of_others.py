@@ -155,7 +155,7 @@ def test_the_end_of_a_pause_says_how_many_jobs_stay_paused_and_resume_kind_flips
         connection.execute("SELECT end_expired_holds_v1()")
     assert any_database.query("SELECT FROM holds") == []
     assert said[-1] == (
-        "the pause of kind k is over, but 2 of its jobs stay paused: mend what refuses them, then resume-kind k"
+        "the pause of kind k is over, but 2 of its jobs stay paused: fix what refuses them, then run resume-kind k"
     )
     any_database.query(MEND)
     assert run("resume-kind", "k")[0] == EXIT_OK
