@@ -9,9 +9,9 @@ DOUBT = ("test_a_lease_that_is_in_doubt_is_renewed_at_once",)
 REFUSED = ("test_a_renewal_that_is_refused_rings_for_the_main_thread_if_the_handler_runs_still",)
 ENDED = ("test_a_handler_whose_time_is_over_has_failed_and_all_else_is_settled_or_given_back",)
 RELIEF = ("test_a_slow_handler_keeps_neither_what_finished_before_it_nor_for_long_what_was_leased_with_it",)
-STOP = ("test_in_a_stop_it_is_ended_when_the_grace_and_the_patience_are_over_and_the_exit_code_is_0",)
+STOP = ("test_a_stop_ends_a_handler_after_grace_and_patience_with_exit_code_0",)
 OBEYS = ("test_a_handler_that_obeys_in_time_is_not_ended",)
-HEARD = ("test_a_stop_is_heard_and_told_at_once_and_only_once",)
+HEARD = ("test_a_stop_is_heard_and_announced_at_once_and_only_once",)
 
 MUTANTS = (
     # The end of a process.
@@ -56,14 +56,14 @@ MUTANTS = (
         PYTHON,
         'elif not attempt.shielded and attempt.why_end() != "stop":',
         'elif attempt.why_end() != "stop":',
-        ("test_nobody_is_ended_in_a_commit_because_its_time_is_over",),
+        ("test_a_process_in_a_commit_is_not_ended_when_its_time_is_over",),
     ),
     Mutant(
         "the grace of a stop is no grace for a handler that is late",
         PYTHON,
         ' and attempt.why_end() != "stop":',
         ":",
-        ("test_a_stop_leaves_its_grace_to_a_handler_whose_own_time_is_not_over",),
+        ("test_a_stop_leaves_a_handler_its_grace_while_max_runtime_is_not_over",),
     ),
     Mutant(
         "a handler pays for the one before it",
@@ -77,7 +77,7 @@ MUTANTS = (
         PYTHON,
         "late >= LOST_ALARM_SECONDS and",
         "False and",
-        ("test_an_alarm_that_should_have_rung_is_rung_for_again_and_again",),
+        ("test_a_missed_alarm_is_sent_again_and_again",),
     ),
     # The lease of what runs.
     Mutant(
@@ -162,14 +162,14 @@ MUTANTS = (
         PYTHON,
         "progress = running or now - self._progress.ticked_at < STALLED_SECONDS",
         "progress = True",
-        ("test_a_main_thread_that_stands_still_is_no_progress_but_one_that_runs_a_handler_is",),
+        ("test_a_main_thread_makes_progress_only_if_it_ticks_or_runs_a_handler",),
     ),
     Mutant(
         "systemd is asked for no more time",
         PYTHON,
         "            self._systemd.extend(",
         "            (lambda _: None)(",
-        ("test_a_stop_is_given_the_time_that_is_left_of_it",),
+        ("test_systemd_is_asked_for_the_time_that_a_stop_still_needs",),
     ),
     Mutant(
         "a reload that succeeds leaves the last fault in the status",
@@ -183,14 +183,14 @@ MUTANTS = (
         PYTHON,
         "self._stop.grace, self._pace.window = new.grace, new.prefetch",
         "self._pace.window = new.prefetch",
-        ("test_a_reload_reaches_whoever_uses_what_it_changes",),
+        ("test_a_reload_reaches_every_user_of_a_changed_setting",),
     ),
     Mutant(
         "a reload keeps the old window",
         PYTHON,
         "self._stop.grace, self._pace.window = new.grace, new.prefetch",
         "self._stop.grace = new.grace",
-        ("test_a_reload_reaches_whoever_uses_what_it_changes",),
+        ("test_a_reload_reaches_every_user_of_a_changed_setting",),
     ),
 )
 
@@ -200,14 +200,14 @@ SHARED = (
         PYTHON,
         "return not self._held and latest - slack",
         "return latest - slack",
-        ("test_nobody_counts_on_a_timer_that_is_being_moved",),
+        ("test_the_main_thread_waits_while_the_timer_is_being_moved",),
     ),
     Mutant(
         "the dead man is moved for whoever runs now",
         PYTHON,
         "if self._progress.attempt is attempt and not attempt.shielded:",
         "if not attempt.shielded:",
-        ("test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen",),
+        ("test_the_control_thread_moves_the_dead_man_only_of_the_attempt_that_it_has_seen",),
     ),
     Mutant(
         "the dead man is armed for a run that has not begun",
@@ -221,7 +221,7 @@ SHARED = (
         PYTHON,
         "(ahead is not None and not ahead.given_back)",
         "ahead is not None",
-        ("test_a_lease_that_was_sent_ahead_and_given_back_keeps_nothing_from_others_but_the_next_one_does",),
+        ("test_a_lease_sent_ahead_counts_as_at_hand_until_it_is_given_back",),
     ),
     Mutant(
         "a lease that was given back is never called so",
@@ -243,6 +243,6 @@ SHARED = (
         PYTHON,
         "            taken.append(items.popleft())\n",
         "            taken.append(items[0]); items.popleft()\n",
-        ("test_no_job_is_lost_or_ended_twice_wherever_one_thread_stops_for_the_other",),
+        ("test_no_job_is_lost_or_ends_twice_at_any_switch_between_the_threads",),
     ),
 )

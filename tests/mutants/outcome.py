@@ -8,7 +8,7 @@ OUTCOME = "shithubd_worker/attempt/outcome.py"
 
 
 def _row(name: str, old: str, new: str) -> Mutant:
-    return Mutant(name, OUTCOME, old, new, ("test_what_each_case_comes_to",))
+    return Mutant(name, OUTCOME, old, new, ("test_each_case_has_its_outcome",))
 
 
 MUTANTS = (
@@ -75,7 +75,7 @@ MUTANTS = (
         OUTCOME,
         "jittered(max(0.0, float(kind.backoff(lease.attempt))), chance)",
         "max(0.0, float(kind.backoff(lease.attempt)))",
-        ("test_what_fails_together_or_is_refused_together_does_not_come_back_together",),
+        ("test_jobs_that_fail_or_are_refused_together_do_not_come_back_together",),
     ),
     Mutant(
         "a payload that doesn't fit is tried again",

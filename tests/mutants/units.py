@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from mutants.mutant import UNIT, Mutant
 
-LONG_DRAIN = ("test_a_long_drain_is_as_long_as_it_says",)
-OFFLINE = ("test_the_offline_drop_in_leaves_no_way_out",)
-HISTORY = ("test_the_history_is_dropped_by_its_owner_once_a_day_also_after_a_night_without_power",)
+LONG_DRAIN = ("test_the_long_drain_drop_in_lasts_as_long_as_it_says",)
+OFFLINE = ("test_the_offline_drop_in_allows_no_address",)
+HISTORY = ("test_the_owner_drops_the_history_once_a_day_also_after_a_night_without_power",)
 ORDER = ("test_the_target_is_stopped_after_its_workers_and_the_database_before_them",)
 
 
 def _says(name: str, old: str, new: str) -> Mutant:
-    test = "test_a_directive_on_which_a_promise_rests_is_as_it_must_be"
+    test = "test_a_directive_on_which_a_promise_rests_has_its_value"
     return Mutant(name, UNIT, f"\n{old}\n", f"\n{new}\n", (f"{test}[{old.partition('=')[0]}]",))
 
 
