@@ -5,10 +5,10 @@ from __future__ import annotations
 from mutants.mutant import PYTHON, Mutant
 
 RENEWAL = ("test_a_lease_is_renewed_after_a_third_of_its_time",)
-DOUBT = ("test_a_lease_that_is_in_doubt_is_renewed_at_once",)
-REFUSED = ("test_a_renewal_that_is_refused_rings_for_the_main_thread_if_the_handler_runs_still",)
-ENDED = ("test_a_handler_whose_time_is_over_has_failed_and_all_else_is_settled_or_given_back",)
-RELIEF = ("test_a_slow_handler_keeps_neither_what_finished_before_it_nor_for_long_what_was_leased_with_it",)
+DOUBT = ("test_a_doubtful_lease_is_renewed_at_once",)
+REFUSED = ("test_a_refused_renewal_calls_the_main_thread_if_the_handler_still_runs",)
+ENDED = ("test_the_job_over_its_time_fails_and_all_others_are_settled_or_given_back",)
+RELIEF = ("test_a_slow_handler_delays_no_settle_and_other_leases_only_briefly",)
 STOP = ("test_a_stop_ends_a_handler_after_grace_and_patience_with_exit_code_0",)
 OBEYS = ("test_a_handler_that_obeys_in_time_is_not_ended",)
 HEARD = ("test_a_stop_is_heard_and_announced_at_once_and_only_once",)
@@ -20,7 +20,7 @@ MUTANTS = (
         PYTHON,
         "        attempt.end_children()\n        try:",
         "        try:",
-        ("test_no_child_of_the_handler_is_left_when_its_process_is_ended",),
+        ("test_no_child_of_the_handler_remains_when_its_process_is_ended",),
     ),
     Mutant(
         "what waits is not given back at a forced end",
@@ -42,7 +42,7 @@ MUTANTS = (
         PYTHON,
         'None if why == "lost" else _ended(attempt, why)',
         "_ended(attempt, why)",
-        ("test_a_lease_that_is_lost_is_somebody_elses_and_the_workers_row_stays_for_release_dead",),
+        ("test_a_lost_lease_is_not_touched_and_the_workers_row_stays_for_release_dead",),
     ),
     Mutant(
         "a stop that ends a handler exits with 70",
@@ -88,7 +88,7 @@ MUTANTS = (
         PYTHON,
         "attempt.lease_deadline = sent_at + timeout",
         "attempt.lease_deadline = time.monotonic() + timeout",
-        ("test_a_renewed_lease_counts_from_the_moment_before_it_was_asked_for",),
+        ("test_a_renewed_lease_counts_from_the_moment_before_its_request",),
     ),
     Mutant("a lost lease is told to nobody", PYTHON, "            attempt.lost = True\n", "", REFUSED),
     Mutant(
@@ -125,28 +125,28 @@ MUTANTS = (
         PYTHON,
         "            unsettled,\n            otherwise=",
         "            (),\n            otherwise=",
-        ("test_a_beat_names_the_jobs_that_are_finished_and_not_settled",),
+        ("test_a_beat_names_the_finished_jobs_that_are_not_settled",),
     ),
     Mutant(
         "a beat that is refused is asked for at each tick",
         PYTHON,
         "self._again_at[question] = now + ASK_AGAIN_SECONDS",
         "pass",
-        ("test_a_beat_that_is_refused_is_asked_for_once_a_second",),
+        ("test_a_refused_beat_is_repeated_once_a_second",),
     ),
     Mutant(
         "what is refused keeps the others from their turn",
         PYTHON,
         "                self._again_at[question] = now + ASK_AGAIN_SECONDS\n",
         "                self._again_at = dict.fromkeys(self._questions, now + ASK_AGAIN_SECONDS)\n",
-        ("test_a_question_that_is_refused_keeps_no_other_from_its_turn_and_is_asked_once_a_second",),
+        ("test_a_refused_question_blocks_no_other_and_is_repeated_once_a_second",),
     ),
     Mutant(
         "a hold is told at each beat",
         PYTHON,
         "if holds != self._progress.holds:",
         "if holds:",
-        ("test_a_hold_is_learnt_by_a_beat_and_told_once",),
+        ("test_a_beat_learns_of_a_hold_which_is_logged_once",),
     ),
     # Signals, systemd, reload.
     Mutant(
@@ -176,7 +176,7 @@ MUTANTS = (
         PYTHON,
         "        self._supervision.refused = refused\n",
         "        self._supervision.refused += refused\n",
-        ("test_the_fault_of_a_reload_is_told_until_one_succeeds",),
+        ("test_the_fault_of_a_reload_is_shown_until_a_reload_succeeds",),
     ),
     Mutant(
         "a reload keeps the old grace",

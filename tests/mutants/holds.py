@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from mutants.mutant import Mutant, sql
 
-SCOPE = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[host-web1-who1]",)
-UNIT_SCOPE = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[unit-w@1.service-who5]",)
-FLEET = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[fleet--who0]",)
-KIND = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[kind-k-who8]",)
-TOLD = ("test_what_counts_and_tells_of_holds_knows_their_end",)
-GATE = ("test_a_second_look_waits_at_the_gate_like_a_lease",)
+SCOPE = ("test_a_hold_covers_exactly_its_scope_until_its_end[host-web1-who1]",)
+UNIT_SCOPE = ("test_a_hold_covers_exactly_its_scope_until_its_end[unit-w@1.service-who5]",)
+FLEET = ("test_a_hold_covers_exactly_its_scope_until_its_end[fleet--who0]",)
+KIND = ("test_a_hold_covers_exactly_its_scope_until_its_end[kind-k-who8]",)
+TOLD = ("test_every_count_and_list_of_holds_leaves_out_ended_ones",)
+GATE = ("test_a_second_look_takes_the_gate_as_a_lease_does",)
 
 
 def _audit(change: str) -> tuple[str, ...]:
-    return (f"test_a_change_leaves_one_audit_row_and_wakes_who_has_something_to_do[{change}]",)
+    return (f"test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do[{change}]",)
 
 
 MUTANTS = (
@@ -58,7 +58,7 @@ MUTANTS = (
         sql("in_scope_v1"),
         "WHEN 'kind' THEN j.kind = p_target",
         "WHEN 'kind' THEN true",
-        ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[kind-k2-who9]",),
+        ("test_a_hold_covers_exactly_its_scope_until_its_end[kind-k2-who9]",),
     ),
     # Until when.
     Mutant("a drain that is over holds", sql("covering_holds_v1"), "FROM standing_holds h", "FROM holds h", FLEET),
@@ -116,7 +116,7 @@ MUTANTS = (
         sql("barrier_v1"),
         "WHILE v_left > 0 AND EXISTS",
         "WHILE false AND EXISTS",
-        ("test_a_lease_of_the_future_delays_the_barrier_by_its_window_and_no_longer",),
+        ("test_a_lease_in_the_future_delays_the_barrier_by_one_window_at_most",),
     ),
     # What a pause marks, and what a resume takes back.
     Mutant(
@@ -124,14 +124,14 @@ MUTANTS = (
         sql("mirror_pause_v1"),
         "AND j.created_at <= v_hold.created",
         "",
-        ("test_a_pause_flips_what_waited_and_its_end_flips_no_other_kind",),
+        ("test_a_pause_flips_the_waiting_jobs_and_its_end_flips_no_other_kind",),
     ),
     Mutant(
         "a resume flips kinds that come behind it, too",
         sql("unpause_v1"),
         " AND (j.kind, j.id) <= (p_kind, 9223372036854775807)",
         "",
-        ("test_a_pause_flips_what_waited_and_its_end_flips_no_other_kind",),
+        ("test_a_pause_flips_the_waiting_jobs_and_its_end_flips_no_other_kind",),
     ),
     # What is written down.
     Mutant(
@@ -178,62 +178,62 @@ MUTANTS = (
         sql("release_job_v1"),
         "ELSIF v_job.state <> 'processing' THEN",
         "ELSIF v_job.state = 'failed' THEN",
-        ("test_what_changes_nothing_leaves_no_audit_row_and_wakes_nobody[force]",),
+        ("test_a_command_that_changes_nothing_leaves_no_audit_row_and_wakes_nobody[force]",),
     ),
     Mutant(
         "a retry keeps its crashes",
         sql("retry_job_v1"),
         "THEN 0 ELSE crashes END",
         "THEN crashes ELSE crashes END",
-        ("test_a_retried_job_begins_anew_and_a_postponed_one_keeps_its_attempts",),
+        ("test_a_retry_resets_a_failed_job_and_keeps_the_attempts_of_a_postponed_one",),
     ),
     Mutant(
         "a retry of a postponed job forgets its attempts",
         sql("retry_job_v1"),
         "THEN 0 ELSE attempts END",
         "THEN 0 ELSE 0 END",
-        ("test_a_retried_job_begins_anew_and_a_postponed_one_keeps_its_attempts",),
+        ("test_a_retry_resets_a_failed_job_and_keeps_the_attempts_of_a_postponed_one",),
     ),
     Mutant(
         "what is discarded is kept for a week",
         sql("discard_job_v1"),
         "'90d'",
         "'7d'",
-        ("test_what_is_discarded_is_kept_for_ninety_days_with_its_payload",),
+        ("test_a_discarded_job_is_kept_for_ninety_days_with_its_payload",),
     ),
     Mutant(
         "what is discarded loses its payload",
         sql("discard_job_v1"),
         "'90d', v_job.payload",
         "'90d', NULL",
-        ("test_what_is_discarded_is_kept_for_ninety_days_with_its_payload",),
+        ("test_a_discarded_job_is_kept_for_ninety_days_with_its_payload",),
     ),
     Mutant(
         "holding again keeps the old end",
         sql("hold_v1"),
         "until = excluded.until, ",
         "",
-        ("test_holding_again_moves_the_end_and_keeps_the_reason_unless_another_is_given",),
+        ("test_a_repeated_hold_moves_the_end_and_keeps_the_reason_unless_given",),
     ),
     Mutant(
         "holding again without a reason forgets it",
         sql("hold_v1"),
         "coalesce(excluded.reason, holds.reason)",
         "excluded.reason",
-        ("test_holding_again_moves_the_end_and_keeps_the_reason_unless_another_is_given",),
+        ("test_a_repeated_hold_moves_the_end_and_keeps_the_reason_unless_given",),
     ),
     Mutant(
         "a hold may be over before it is set",
         sql("hold_v1"),
         "IF p_until <= clock_timestamp() THEN",
         "IF false THEN",
-        ("test_a_hold_that_would_be_over_already_is_refused",),
+        ("test_a_hold_whose_end_has_passed_is_refused",),
     ),
     Mutant(
         "a resume of a host ends the drains of all hosts",
         sql("resume_v1"),
         "(h.scope = p_scope AND h.target = p_target)",
         "h.scope = p_scope",
-        ("test_a_resume_of_one_host_leaves_the_other",),
+        ("test_a_resume_of_one_host_leaves_the_drain_of_another",),
     ),
 )

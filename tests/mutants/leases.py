@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutants.mutant import Mutant, sql
 
 FENCES = ("test_a_write_under_another_token_changes_nothing[debian]",)
-STATES = ("test_a_token_that_an_update_by_hand_left_behind_opens_nothing[debian-queued]",)
+STATES = ("test_a_token_left_by_an_update_by_hand_allows_no_write[debian-queued]",)
 LIFE = ("test_the_life_of_a_job[debian]",)
 
 MUTANTS = (
@@ -61,48 +61,48 @@ MUTANTS = (
         sql("lease_v1"),
         "AND j.id <> ALL (p_skip)",
         "",
-        ("test_a_job_that_is_to_be_passed_over_is_not_leased[debian]",),
+        ("test_a_job_to_pass_over_is_not_leased[debian]",),
     ),
     Mutant(
         "a suspect is leased with others",
         sql("lease_v1"),
         "IF v_alone[1] THEN",
         "IF false THEN",
-        ("test_what_may_have_killed_a_worker_is_leased_alone[debian-alone]",),
+        ("test_a_job_that_may_have_killed_a_worker_is_leased_alone[debian-alone]",),
     ),
     Mutant(
         "a lease behind a settle commits asynchronously",
         sql("lease_v1"),
         "IF pg_current_xact_id_if_assigned() IS NULL THEN",
         "IF true THEN",
-        ("test_a_turn_with_a_settle_waits_for_the_disk_and_one_without_does_not[debian-True]",),
+        ("test_only_a_turn_with_a_settle_waits_for_the_disk[debian-True]",),
     ),
     Mutant(
         "a settle commits as the session says",
         sql("settle_v1"),
         "SET LOCAL synchronous_commit = on;",
         "",
-        ("test_a_turn_with_a_settle_waits_for_the_disk_and_one_without_does_not[debian-True]",),
+        ("test_only_a_turn_with_a_settle_waits_for_the_disk[debian-True]",),
     ),
     Mutant(
         "a settle without an error forgets the last one",
         sql("settle_v1"),
         "coalesce(h.error, j.last_error)",
         "h.error",
-        ("test_a_release_keeps_the_last_error_and_the_suspicion[debian]",),
+        ("test_a_release_keeps_the_last_error_and_the_mark_alone[debian]",),
     ),
     Mutant(
         "a release clears a suspect",
         sql("settle_v1"),
         "alone = j.alone AND h.outcome = 'released'",
         "alone = false",
-        ("test_a_release_keeps_the_last_error_and_the_suspicion[debian]",),
+        ("test_a_release_keeps_the_last_error_and_the_mark_alone[debian]",),
     ),
     Mutant(
         "a release costs an attempt",
         sql("settle_v1"),
         "CASE WHEN h.outcome = 'released' THEN greatest(j.attempts, 1) - 1",
         "CASE WHEN h.outcome = 'released' THEN j.attempts",
-        ("test_a_release_keeps_the_last_error_and_the_suspicion[debian]",),
+        ("test_a_release_keeps_the_last_error_and_the_mark_alone[debian]",),
     ),
 )

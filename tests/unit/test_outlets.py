@@ -64,7 +64,7 @@ def way(request, monkeypatch):
             made._socket.close()
         if made._fd != fd:
             os.close(made._fd)
-        assert os.get_blocking(fd), "as whoever else writes there wants it"
+        assert os.get_blocking(fd), "as the other writers to it expect"
     outlets.unblocked.cache_clear()
 
 
