@@ -1,4 +1,4 @@
-"""The commands: exit codes, what they ask for before they act, what they name."""
+"""The commands: their exit codes, what they demand before they act, and the names in their output."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ MUTANTS = (
         ("test_an_undo_leaves_other_holds",),
     ),
     Mutant(
-        "the name of a unit is taken as it is",
+        "the name of a unit gets no suffix",
         CLI,
         'unit if unit.endswith(".service") else f"{unit}.service"',
         "unit",
         ("test_a_unit_may_be_named_without_its_suffix",),
     ),
     Mutant(
-        "a pid that was used again names several workers",
+        "a reused pid names several workers",
         CLI,
         '[row for row in found if not row["silent"]] or found',
         "found",
         ("test_a_pid_that_is_used_again_names_the_living_worker",),
     ),
     Mutant(
-        "a drain ends a day later, whatever was asked for",
+        "a drain always ends after a day",
         CLI,
         "operations.drain(scope, reason, until_moment(operations, until))",
         'operations.drain(scope, reason, until_moment(operations, until and "1d"))',
@@ -57,14 +57,14 @@ MUTANTS = (
         ("test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason",),
     ),
     Mutant(
-        "what was refused of several jobs exits with 0",
+        "a refusal of some of several jobs exits with 0",
         CLI,
         "    if refused:\n",
         "    if False:\n",
         ("test_a_command_for_several_jobs_reports_each",),
     ),
     Mutant(
-        "a retry of the failed jobs of one kind is one of all kinds",
+        "a retry of failed jobs of one kind retries all kinds",
         CLI,
         'operations.jobs("failed", kind, PAGE, after)',
         'operations.jobs("failed", None, PAGE, after)',
@@ -78,7 +78,7 @@ MUTANTS = (
         ("test_an_unknown_kind_is_paused_only_by_force_and_with_a_reason",),
     ),
     Mutant(
-        "a resume of one scope is one of all",
+        "a resume of one scope resumes all",
         CLI,
         "if host or unit or worker else None",
         "if False else None",

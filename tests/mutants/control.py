@@ -23,7 +23,7 @@ MUTANTS = (
         ("test_no_child_of_the_handler_remains_when_its_process_is_ended",),
     ),
     Mutant(
-        "what waits is not given back at a forced end",
+        "waiting jobs are not given back at a forced end",
         PYTHON,
         "        self._give_back()\n        self._settle_finished()\n\n",
         "        self._settle_finished()\n\n",
@@ -66,20 +66,20 @@ MUTANTS = (
         ("test_a_stop_leaves_a_handler_its_grace_while_max_runtime_is_not_over",),
     ),
     Mutant(
-        "a handler pays for the one before it",
+        "a handler is charged with the time before it",
         PYTHON,
         "attempt.settled:\n            self._late_since = math.inf\n",
         "attempt.settled:\n",
         OBEYS,
     ),
     Mutant(
-        "a lost alarm is not rung for",
+        "a lost alarm is not sent again",
         PYTHON,
         "late >= LOST_ALARM_SECONDS and",
         "False and",
         ("test_a_missed_alarm_is_sent_again_and_again",),
     ),
-    # The lease of what runs.
+    # The lease of the running job.
     Mutant(
         "a renewal moves no deadline", PYTHON, "            attempt.lease_deadline = sent_at + timeout\n", "", RENEWAL
     ),
@@ -90,9 +90,9 @@ MUTANTS = (
         "attempt.lease_deadline = time.monotonic() + timeout",
         ("test_a_renewed_lease_counts_from_the_moment_before_its_request",),
     ),
-    Mutant("a lost lease is told to nobody", PYTHON, "            attempt.lost = True\n", "", REFUSED),
+    Mutant("a lost lease is not reported", PYTHON, "            attempt.lost = True\n", "", REFUSED),
     Mutant(
-        "a lost lease doesn't ring for the main thread",
+        "a lost lease doesn't call the main thread",
         PYTHON,
         "            self._metrics.renewed(ok=False)\n            ring_main()\n",
         "            self._metrics.renewed(ok=False)\n",
@@ -106,14 +106,14 @@ MUTANTS = (
         REFUSED,
     ),
     Mutant(
-        "a clock that was set leaves the lease as it is",
+        "a step of the clock doesn't renew the lease",
         PYTHON,
         "max(self._clock.stepped_at, self._outage.lost_at,",
         "max(self._outage.lost_at,",
         DOUBT,
     ),
     Mutant(
-        "a connection that was lost leaves the lease as it is",
+        "a lost connection doesn't renew the lease",
         PYTHON,
         "max(self._clock.stepped_at, self._outage.lost_at,",
         "max(self._clock.stepped_at,",
@@ -128,21 +128,21 @@ MUTANTS = (
         ("test_a_beat_names_the_finished_jobs_that_are_not_settled",),
     ),
     Mutant(
-        "a beat that is refused is asked for at each tick",
+        "a refused beat is repeated at each tick",
         PYTHON,
         "self._again_at[question] = now + ASK_AGAIN_SECONDS",
         "pass",
         ("test_a_refused_beat_is_repeated_once_a_second",),
     ),
     Mutant(
-        "what is refused keeps the others from their turn",
+        "a refused question blocks the others",
         PYTHON,
         "                self._again_at[question] = now + ASK_AGAIN_SECONDS\n",
         "                self._again_at = dict.fromkeys(self._questions, now + ASK_AGAIN_SECONDS)\n",
         ("test_a_refused_question_blocks_no_other_and_is_repeated_once_a_second",),
     ),
     Mutant(
-        "a hold is told at each beat",
+        "a hold is logged at each beat",
         PYTHON,
         "if holds != self._progress.holds:",
         "if holds:",
@@ -156,7 +156,7 @@ MUTANTS = (
         "            self._stop_told = True\n",
         HEARD,
     ),
-    Mutant("a stop is told again and again", PYTHON, "            self._stop_told = True\n", "", HEARD),
+    Mutant("a stop is announced again and again", PYTHON, "            self._stop_told = True\n", "", HEARD),
     Mutant(
         "the watchdog is pinged without progress",
         PYTHON,
@@ -196,14 +196,14 @@ MUTANTS = (
 
 SHARED = (
     Mutant(
-        "the dead man counts for others while it is being moved",
+        "the main thread relies on a timer that is being moved",
         PYTHON,
         "return not self._held and latest - slack",
         "return latest - slack",
         ("test_the_main_thread_waits_while_the_timer_is_being_moved",),
     ),
     Mutant(
-        "the dead man is moved for whoever runs now",
+        "the dead man is moved for any running attempt",
         PYTHON,
         "if self._progress.attempt is attempt and not attempt.shielded:",
         "if not attempt.shielded:",
@@ -224,13 +224,13 @@ SHARED = (
         ("test_a_lease_sent_ahead_counts_as_at_hand_until_it_is_given_back",),
     ),
     Mutant(
-        "a lease that was given back is never called so",
+        "a given back lease is never marked",
         PYTHON,
         "            ahead.given_back = bool(found) or",
         "            ahead.given_back = False and",
         RELIEF,
     ),
-    Mutant("the given back are not counted", PYTHON, "            tray.given_back += len(found)\n", "", RELIEF),
+    Mutant("given back leases are not counted", PYTHON, "            tray.given_back += len(found)\n", "", RELIEF),
     Mutant(
         "relief goes on for ever",
         PYTHON,

@@ -1,4 +1,4 @@
-"""What becomes of the leases of the dead: who is taken for dead, when a job runs again, what is counted."""
+"""The leases of dead workers: which worker counts as dead, when a job runs again, and what is counted."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ MUTANTS = (
         CRASHES,
     ),
     Mutant(
-        "what crashed is leased with others", sql("return_crashed_v1"), "alone = true,", "alone = j.alone,", CRASHES
+        "a crashed job is leased with others", sql("return_crashed_v1"), "alone = true,", "alone = j.alone,", CRASHES
     ),
     Mutant(
-        "a worker that leaves with a lease takes its row away",
+        "a worker that leaves with a lease removes its row",
         sql("remove_workers_v1"),
         "\n       AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = w.id)",
         "",
@@ -60,14 +60,14 @@ MUTANTS = (
         LEAVES,
     ),
     Mutant(
-        "what ended with a worker is counted twice",
+        "the counts of a worker that left are added twice",
         sql("count_ended_v1"),
         "added_v1(r.retry, excluded.retry)",
         "added_v1(r.retry, 2 * excluded.retry)",
         ENDED,
     ),
     Mutant(
-        "what ended as lost is counted as released",
+        "a lost lease is counted as released",
         sql("count_ended_v1"),
         "outcome = 'lease_lost'",
         "outcome = 'released'",
@@ -75,7 +75,7 @@ MUTANTS = (
     ),
     Mutant("a worker is forgotten after two hours", sql("forget_workers_v1"), "> 86400", "> 7200", FORGOTTEN),
     Mutant(
-        "a sweep takes what a living worker has finished",
+        "a sweep takes the finished jobs of a living worker",
         sql("sweep_v1"),
         "AND j.id = ANY (b.unsettled)",
         "AND false",
@@ -89,7 +89,7 @@ MUTANTS = (
         ("test_a_pause_whose_end_has_passed_gives_back_the_jobs_that_it_marked",),
     ),
     Mutant(
-        "a hold that ended by itself is written down as a resume",
+        "a hold whose end passed is recorded as a resume",
         sql("end_expired_holds_v1"),
         "'shithubd-worker', 'expire'",
         "'shithubd-worker', 'resume'",

@@ -35,7 +35,7 @@ MUTANTS = (
     ),
     _says("others read the password", "RuntimeDirectoryMode=0700", "RuntimeDirectoryMode=0755"),
     _says("others read the repositories", "StateDirectoryMode=0750", "StateDirectoryMode=0755"),
-    _says("others read what a job writes", "UMask=0027", "UMask=0022"),
+    _says("others read the files of a job", "UMask=0027", "UMask=0022"),
     _says("a job may write outside of its place", "ProtectSystem=strict", "ProtectSystem=full"),
     _says("a job may gain privileges", "NoNewPrivileges=yes", "NoNewPrivileges=no"),
     _says("a job sees the temporary files of others", "PrivateTmp=yes", "PrivateTmp=no"),
@@ -46,7 +46,7 @@ MUTANTS = (
     _says("systemd gives up on a worker", "StartLimitIntervalSec=0", "StartLimitIntervalSec=60"),
     _says("a stop that takes too long shows no stack", "TimeoutStopFailureMode=abort", "TimeoutStopFailureMode=kill"),
     _says("the target stops no worker", "PartOf=shithubd-worker.target", ""),
-    _says("any process of a job speaks for the worker", "NotifyAccess=main", "NotifyAccess=all"),
+    _says("any process of a job may notify systemd", "NotifyAccess=main", "NotifyAccess=all"),
     Mutant("the target is down before its workers", UNIT, "After=shithubd-worker.target\n", "", ORDER),
     Mutant(
         "a worker stops with its database",

@@ -1,4 +1,4 @@
-"""Enqueues and wake-ups, and the indexes by which a queue is walked."""
+"""Enqueues and wake-ups, and the indexes by which a queue is read."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ MUTANTS = (
         ("test_an_enqueue_notifies_only_while_a_worker_is_at_rest[debian]",),
     ),
     Mutant(
-        "an enqueue keeps the lock of those who rest",
+        "an enqueue keeps the lock of resting workers",
         sql("jobs_enqueued_v1"),
         "AND pg_advisory_unlock(7304, hashtext(:'schema'))",
         "",
         ("test_an_enqueue_keeps_no_advisory_lock[debian]",),
     ),
     Mutant(
-        "nobody is woken, however empty the queue of notifications is",
+        "nobody is woken, even by an empty queue of notifications",
         sql("wake_v1"),
         "< 0.5",
         "< 0.0",
         ("test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do[resume]",),
     ),
     Mutant(
-        "enqueues notify where a transaction can be prepared",
+        "enqueues notify even if transactions can be prepared",
         sql("enqueues_notify_v1"),
         "current_setting('max_prepared_transactions') = '0'",
         "true",
@@ -50,7 +50,7 @@ MUTANTS = (
         ("test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do[resume]",),
     ),
     Mutant(
-        "no index has what is paused",
+        "no index has the paused jobs",
         TABLES,
         "(state, kind, id) WHERE state IN ('paused', 'failed')",
         "(state, kind, id) WHERE state IN ('failed')",

@@ -183,7 +183,7 @@ class Drainer(Holder):
     """Drains the fleet, the host, a unit or a worker."""
 
     def choose(self) -> tuple[Scope, dict[str, Any]] | None:
-        """A scope; a worker together with its pid, which is what the handlers' log names."""
+        """A scope. For a worker with its pid, by which the handlers' log names it."""
         scope = self.dice.choice(["fleet", "host", "unit", "unit", "unit", "worker", "worker", "worker"])
         if scope == "fleet":
             return Scope("fleet"), {}

@@ -1,8 +1,8 @@
 """Takes most of the processor away from one process, as CPUQuota= of a unit does: by a control group of its own.
 
-A process under a quota stands still again and again, each time for most of a tenth of a second, in the middle of any
-step. This needs root, and a hierarchy of control groups with the cpu controller: of version 2, or of version 1 as on
-some virtual machines. Elsewhere these faults have no effect, and the summary says so.
+A process under a quota stands still again and again, in the middle of any step. Each time it lasts for most of a tenth
+of a second. This needs root, and a hierarchy of control groups with the cpu controller: of version 2, or of version 1
+as on some virtual machines. Elsewhere these faults have no effect, and the summary says so.
 """
 
 from __future__ import annotations

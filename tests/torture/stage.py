@@ -200,9 +200,7 @@ def _check_alive(
     _check_failures(actors, supervisor)
     for number, enqueuer in enumerate(enqueuers):
         if enqueuer.poll() is not None:
-            raise RuntimeError(
-                f"enqueuer {number} ended by itself with {enqueuer.returncode}: see enqueuer-{number}.err"
-            )
+            raise RuntimeError(f"enqueuer {number} ended early with {enqueuer.returncode}: see enqueuer-{number}.err")
 
 
 def _check_failures(actors: Sequence[Lane | Operator], supervisor: Supervisor) -> None:

@@ -121,8 +121,7 @@ class Story:
 
 
 def a_good_day() -> Story:
-    """Two workers, and three jobs that ran once, one of which has an effect. Both workers stop when they are told
-    to."""
+    """Two workers, and three jobs that ran once; one has an effect. Both workers stop when they are told to."""
     story = Story().worker(0, unit="u@0").worker(1, unit="u@1")
     for slot in (0, 1):
         story.signal(slot, 200.0, "SIGTERM").exit(slot, 201.0, 0)

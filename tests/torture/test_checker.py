@@ -188,7 +188,7 @@ ALLOWED = {
         a_good_day().asked("k9", "torture.untold").ran(9, 20, None, kind="torture.untold").effect(9)
     ),
     "a command found that its job had come to an end": lambda: a_good_day().told(
-        30, "command", command="jobs", code=1, said="shithubd-worker: no job 9: neither here nor there"
+        30, "command", command="jobs", code=1, said="shithubd-worker: no job 9: not here and not there"
     ),
     "no answer to the COMMIT, and the job is nowhere": lambda: a_good_day().asked("k9", way="hang up", answered=False),
     "no answer to the COMMIT, and the job is there": lambda: (
