@@ -3,7 +3,7 @@
 -- owner. Each statement has the form GRANT ... ON [FUNCTION] ... TO ...; because rights.py reads this file, too.
 -- Some functions run with the rights of the owner (SECURITY DEFINER): there a right to the table would allow too much.
 
--- Who enqueues: INSERT into these columns, and the id of the new row. No state, no lease, no attempts.
+-- An enqueuer: INSERT into these columns, and the id of the new row. No state, no lease, no attempts.
 GRANT INSERT (kind, payload, priority, run_at, max_attempts) ON jobs TO shithub_enqueue, shithub_operator;
 GRANT SELECT (id) ON jobs TO shithub_enqueue;
 GRANT SELECT ON worker_schema TO shithub_enqueue, shithub_operator, shithub_worker, shithub_metrics;
@@ -42,7 +42,7 @@ GRANT EXECUTE ON FUNCTION
     shown_job_v1, unhold_v1, unpause_v1
     TO shithub_operator;
 
--- Who monitors: how many jobs there are, who runs what, what is held. No payload, no error, no token.
+-- A monitor: how many jobs there are, who runs what, what is held. No payload, no error, no token.
 GRANT SELECT (id, kind, state, priority, run_at, attempts, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
    TO shithub_metrics;
 GRANT SELECT ON workers, beats, holds, standing_holds, history_drops, leases_returned, queue_counts TO shithub_metrics;

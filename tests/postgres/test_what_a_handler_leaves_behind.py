@@ -114,7 +114,7 @@ def test_a_handler_that_changes_the_database_variables_does_not_redirect_the_wor
     way = {names[name]: str(value) for name, value in conninfo_to_dict(database.url).items() if name in names}
     worker = start_worker(handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": "", **way})
     led_astray = enqueue(database, "leave.other_database")
-    eventually(lambda: history(database, led_astray) == ["ok"], "led astray")
+    eventually(lambda: history(database, led_astray) == ["ok"], "the variables changed")
     database.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name LIKE 'shithubd-worker%%'"

@@ -146,7 +146,7 @@ def test_an_endless_wait_says_again_and_again_for_whom(database, kept, short, ca
             told += capsys.readouterr().err
             return told.count(f"waiting: pid {locked} (postgres, somebody") >= 2
 
-        eventually(again, "the second word")
+        eventually(again, "the second message")
     thread.join()
     assert heard == [[]]
 

@@ -95,7 +95,7 @@ def test_a_crash_affects_no_other_job_and_the_third_one_fails_the_job(database, 
         database.query("UPDATE jobs SET run_at = now() WHERE run_at > now()")
         if crash < 3:
             survivor = start_worker("--kind", "test.ok")
-            eventually(lambda n=crash: job(database, bad)[:3] == ("queued", 0, n), "taken back")
+            eventually(lambda n=crash: job(database, bad)[:3] == ("queued", 0, n), "its job is back in the queue")
             database.query("UPDATE jobs SET run_at = now()")
             assert survivor.terminate() == 0
     worker = start_worker()

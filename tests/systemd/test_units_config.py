@@ -39,8 +39,8 @@ def test_a_reload_changes_a_worker_while_it_runs_a_job(host: Host) -> None:
     pid = host.show(UNIT, "MainPID")
     number = in_flight(host, "test.waits", door="never opened")
     reload(host, "SHITHUBD_WORKER_GRACE=0", "PGPORT=5433")
-    eventually(lambda: "reloaded: SHITHUBD_WORKER_GRACE=0" in host.journal(UNIT), "it is told")
-    eventually(lambda: "only a restart changes PGPORT" in host.journal(UNIT), "and what is not")
+    eventually(lambda: "reloaded: SHITHUBD_WORKER_GRACE=0" in host.journal(UNIT), "the journal says what changed")
+    eventually(lambda: "only a restart changes PGPORT" in host.journal(UNIT), "and what needs a restart")
     eventually(lambda: host.show(UNIT, "SubState") == {"SubState": "running"}, "the reload is over")
     assert host.show(UNIT, "MainPID") == pid
     assert runs(host, number)

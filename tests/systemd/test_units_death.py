@@ -137,7 +137,7 @@ def test_a_job_that_holds_the_interpreter_ends_before_its_lease_and_its_stack_is
     eventually(lambda: "host_jobs.py" in host.journal(UNIT), "the journal shows where")
     assert "in hangs" in host.journal(UNIT)
     told = f"job {worker.number} (test.hangs) held the interpreter"
-    eventually(lambda: told in host.run("journalctl", "-q", f"SHITHUB_JOB_ID={worker.number}"), "who clears up says it")
+    eventually(lambda: told in host.run("journalctl", "-q", f"SHITHUB_JOB_ID={worker.number}"), "release-dead says it")
     row = ended(host, worker.number)
     assert row["error"].startswith("its worker was ended, because a handler held the interpreter: systemd says signal")
     assert forced(host, "test.hangs") >= 1

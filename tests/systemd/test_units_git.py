@@ -71,5 +71,5 @@ def test_a_unit_that_forbids_landlock_says_so_and_checks_links(host: Host, befor
     number = enqueue(host, "search.reindex", repo="base.git")
     eventually(lambda: outcomes(host, number) == ["ok"], "it is indexed")
     run_all(host, ["alternates", "link-objects", "config-include", "commondir"])
-    eventually(lambda: NO_LANDLOCK in host.journal(UNIT), "it is said")
+    eventually(lambda: NO_LANDLOCK in host.journal(UNIT), "the journal says so")
     assert program(host, "look") == before

@@ -22,7 +22,7 @@ def test_the_journal_finds_a_job_and_says_where_its_runbook_is(host: Host) -> No
         lines = host.run("journalctl", "--output=json", "--no-pager", f"SHITHUB_JOB_ID={number}", *what).splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    [entry] = eventually(entries, "the journal tells of the job")
+    [entry] = eventually(entries, "the journal has the job")
     assert "it can't work:\n  | there is a reason" in entry["MESSAGE"]
     assert "in fails" in entry["MESSAGE"], "the stack is in the same entry"
     assert (entry["SHITHUB_KIND"], entry["SHITHUB_OUTCOME"], entry["PRIORITY"]) == ("test.fails", "failed", "4")
@@ -42,7 +42,7 @@ def test_the_journal_says_that_a_job_came_back_from_a_dead_worker(host: Host) ->
     def story() -> str:
         return host.run("journalctl", "--output=cat", "--no-pager", f"SHITHUB_JOB_ID={number}", check=False)
 
-    eventually(lambda: "returned: crashed" in story(), "the crash is told")
+    eventually(lambda: "returned: crashed" in story(), "the journal has the crash")
     open_door(host)
     eventually(lambda: " ok after " in story(), "and then the end")
 
@@ -68,7 +68,7 @@ def test_a_journal_that_stands_still_does_not_stop_jobs(host: Host) -> None:
         told = host.journal(UNIT)
         return "log lines were lost here" in told and any(f"job {number} test.says ok" in told for number in later)
 
-    eventually(flows_again, "what was lost is told, and what follows is there")
+    eventually(flows_again, "the journal says what was lost, and has what follows")
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def test_a_stop_leaves_no_process_even_if_one_left_the_session(host: Host) -> No
     open_door(host)
     eventually(lambda: outcomes(host, number) == ["ok"], "the job is done")
     pid = host.show(UNIT, "MainPID")["MainPID"]
-    eventually(lambda: len(processes(host)) == 2, "of its children one is left")
+    eventually(lambda: len(processes(host)) == 2, "one of its children remains")
     assert pid in processes(host)
     host.run("systemctl", "stop", UNIT)
     assert processes(host) == []

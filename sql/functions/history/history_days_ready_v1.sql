@@ -1,4 +1,4 @@
--- Returns how many days after today have their partitions, without a gap.
+-- Returns for how many days after today the history has its partitions, without a gap.
 -- 0 means that tomorrow has none: the first settle after midnight (UTC) fails, and its worker must make the day.
 -- -1 means that today has none. The result is at most 400. The function stops at the first missing day, because each scrape
 -- calls it.

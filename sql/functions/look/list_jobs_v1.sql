@@ -1,4 +1,4 @@
--- Lists jobs in the order of their ids, as one JSON object each (shown_job_v1).
+-- Lists jobs in the order of their ids, as one JSON object each (shown_job_v1, with at most 4 KiB of a payload).
 -- p_state and p_kind select; null means any. It returns at most p_limit jobs, with ids above p_after.
 -- Paused, failed and running jobs are few among many queued ones, and may have the highest ids of all. So they are found
 -- through their own index, kind by kind, and not by a walk over the table in the order of ids.

@@ -1,4 +1,4 @@
--- Returns the leases of a dead worker, and removes its row.
+-- Takes back the leases of a dead worker, and removes its row.
 -- p_error says how it died. The caller must know that the process is dead: systemd said so (release-dead, by invocation
 -- id), or its pid is gone (a worker that starts on the same host).
 -- Returns the jobs, with what became of each (return_crashed_v1).

@@ -1,4 +1,4 @@
--- Returns jobs whose owner is gone to the queue, or makes them failed at the third crash (processing → queued or failed).
+-- Takes jobs back from owners that are gone: into the queue, or failed at the third crash (processing → queued or failed).
 -- Their attempts are given back. p_held says for each job how many leases its owner held:
 --   one      the crash is counted. The job is due at once after the first crash, 30 s later (± 20 %) after the second.
 --   several  nobody can say which job was running, so no crash is counted. From now on each of them is leased alone, so that

@@ -1,4 +1,4 @@
--- Returns jobs whose owner is gone (return_crashed_v1), one by one if the database refuses to return all at once.
+-- Takes jobs back from owners that are gone (return_crashed_v1), one by one if the database refuses to take all at once.
 -- So a job that the database refuses to return (a trigger or a unique index of the application) keeps no other from
 -- returning. A job that cannot be queued again fails, with the reason. A job that cannot even fail keeps its lease, with a
 -- warning, until the next attempt.

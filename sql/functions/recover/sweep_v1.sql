@@ -1,4 +1,4 @@
--- Releases and returns the leases that nobody else will, and ends the holds that are over.
+-- Takes back expired leases, releases leases whose answers were lost, and ends the holds that are over.
 -- Each worker calls it every second or two, between two of its jobs. Two calls at once share the work (SKIP LOCKED).
 -- Returns the jobs that it changed, with their outcome:
 --   released         leases of this worker whose answers it never got: those of p_strays (release_strays_v1)

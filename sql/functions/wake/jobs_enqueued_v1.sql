@@ -1,7 +1,7 @@
 -- Trigger on jobs: wakes a worker at rest after an INSERT by any program.
--- It runs once for each statement, no matter how many rows. It has the rights of the owner, so who may INSERT into jobs needs
--- no other right to wake a worker. There is no trigger on UPDATE, because every lease and settle is one: a poll finds a row
--- that was flipped by hand.
+-- It runs once for each statement, no matter how many rows. It has the rights of the owner, so a login that may INSERT into
+-- jobs needs no other right to wake a worker. There is no trigger on UPDATE, because every lease and settle
+-- is one: a poll finds a row that was flipped by hand.
 --
 -- NOTIFY serializes the commits of all sessions that send one. So it is sent only while some worker is at rest and wants to
 -- be woken. The session of such a worker holds lock 7304 shared (lease_v1), so nobody else gets it alone. The trigger reads no
