@@ -60,7 +60,7 @@ def test_the_job_over_its_time_fails_and_all_others_are_settled_or_given_back(da
     assert children[0].returncode == -signal.SIGKILL
 
 
-def test_in_a_stop_the_job_is_released_and_costs_no_attempt(database, parts, end):
+def test_a_stop_releases_the_job_and_costs_no_attempt(database, parts, end):
     ending, said = end
     for _ in range(2):
         parts.stop.hear(main=True)  # at this moment

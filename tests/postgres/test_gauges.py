@@ -297,7 +297,7 @@ def rows_read(connection, query):
     return result, after - before
 
 
-def test_the_count_of_a_long_queue_reads_a_short_part_of_it(any_database):
+def test_the_count_of_a_long_queue_reads_few_rows(any_database):
     for kind in ("a", "b"):
         insert(any_database, kind, 4000)
         insert(any_database, kind, 4000, run_at="tomorrow")

@@ -65,7 +65,7 @@ def test_behind_a_full_pool_a_command_keeps_its_timeout_and_names_the_blocker_af
     assert database.query(HELD) == ([] if command == ["status"] else [("kind" if "k" in command else "fleet",)])
 
 
-def test_an_interrupt_prints_only_that_while_nobody_can_be_asked(database, behind):
+def test_an_interrupted_command_without_an_answer_prints_no_remark_of_psycopg(database, behind):
     """psycopg logs a remark about a connection that it has to give up."""
     with somebody(database, "LOCK TABLE holds IN ACCESS EXCLUSIVE MODE"):
         draining = start(behind, "drain")

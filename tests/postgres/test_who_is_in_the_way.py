@@ -90,7 +90,7 @@ def test_a_lock_of_a_row_is_named_as_such(database):
     assert told.startswith(f"pid {locked} (postgres, somebody, 127.0.0.1) holds a lock on a row of jobs")
 
 
-def test_in_a_queue_of_waiters_the_one_before_us_and_its_blocker_are_named(database):
+def test_the_waiter_before_us_and_its_blocker_are_named(database):
     """A dump reads, a migration waits for it, and all others wait behind the migration."""
     with (
         somebody(database, "SELECT count(*) FROM jobs") as dump,
@@ -200,7 +200,7 @@ def test_an_interrupted_command_leaves_no_statement_waiting_in_the_server(databa
     assert operations.leases(Scope("fleet")) == []
 
 
-def test_a_command_gives_up_a_server_that_lets_nobody_in_in_time(command):
+def test_a_command_gives_up_in_time_if_the_server_lets_nobody_in(command):
     """The server accepts connections and says nothing. A variable allows ten minutes for that, longer than the test."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"postgresql://somebody@127.0.0.1:{deaf.getsockname()[1]}/queue"

@@ -296,7 +296,7 @@ def _freeze(database, name):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 and debian_bindir() is not None, reason="the server is another user's")
-def test_a_frozen_control_connection_costs_neither_the_job_nor_its_lease(database, start_worker, door):
+def test_a_frozen_control_connection_costs_the_job_no_lease(database, start_worker, door):
     slow = enqueue(database, "test.nine_seconds", door=door.path)
     worker = start_worker()
     running(database, slow)

@@ -44,7 +44,7 @@ def unit(*words: str, file: Path | None = None) -> Unit:
         (["/usr/bin/python3", "-m", "shithubd_worker", "run"], ([], [])),
     ],
 )
-def test_the_flags_of_a_command_are_found_behind_its_program(words, flags):
+def test_the_flags_of_a_command_are_those_after_its_program(words, flags):
     assert unit(*words).flags == flags
 
 
