@@ -269,7 +269,7 @@ def test_a_foreign_table_with_the_name_of_a_day_is_left_alone_and_the_other_days
         owner.add_notice_handler(lambda said: notices.append(said.message_primary))
         assert owner.execute("SELECT ensure_history_v1(16)").fetchone() == (3,)
     assert notices == [
-        f"the table {name} is not a partition of the history: its day can't be made before you drop or rename it"
+        f"the table {name} is not a partition of the history, and keeps its day from being made: drop or rename it"
     ]
     assert any_database.value("SELECT history_days_ready_v1()") == 14
 

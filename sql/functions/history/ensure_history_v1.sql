@@ -31,7 +31,7 @@ BEGIN
             IF pg_catalog.to_regclass(pg_catalog.format('%I.%I', :'schema', v_name)) IS NOT NULL THEN
                 IF NOT :"schema".history_day_v1(v_parent, v_day) THEN
                     RAISE WARNING
-                        'the table % is not a partition of the history: its day can''t be made before you drop or rename it',
+                        'the table % is not a partition of the history, and keeps its day from being made: drop or rename it',
                         v_name;
                 END IF;
                 CONTINUE;
