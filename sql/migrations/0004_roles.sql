@@ -1,6 +1,9 @@
 -- contract
--- What the roles of rights.sql need: a gate that only a worker can take, the login behind each audit row, and a record of who
--- drops the history's days. An older worker takes another gate, which no barrier looks at any more.
+-- What the roles of rights.sql need:
+--   - a gate that only a worker can take
+--   - the login behind each audit row
+--   - a record of who drops the history's days
+-- An older worker takes another gate, which no barrier looks at any more.
 
 -- The gate is a lock of this table. Each lease takes it before it looks at the holds, and a barrier waits for those who have it
 -- (lease_v1, barrier_v1). It takes the right to update the table, whereas anybody can take an advisory lock. The table needs no

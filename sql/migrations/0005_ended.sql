@@ -1,5 +1,5 @@
 -- expand
--- leases_returned now counts every outcome that a worker leaves behind, and not only the leases of dead workers: a worker that
+-- leases_returned now counts every outcome that a worker leaves behind, and not only the leases of dead workers. A worker that
 -- leaves adds what it has counted and no scrape has seen. `forced` counts the processes that were ended because a handler of
 -- the kind did not stop.
 ALTER TABLE leases_returned

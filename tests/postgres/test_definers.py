@@ -169,7 +169,7 @@ FOR_UNKNOWN = {"name": ("name", "text"), "oid": ("oid", "text", "integer"), "reg
 
 def signatures(types):
     """The signatures that fit better than this one. Either it accepts any type. Or an argument is a psycopg parameter,
-    whose type the server does not know: then text or a number fits better than a name or an oid."""
+    whose type the server does not know. Then text or a number fits better than a name or an oid."""
     if not any(each.startswith("any") or each == '"any"' for each in types):
         return product(*(FOR_UNKNOWN.get(each, (each,)) for each in types))
     some = ("text", "integer", "name")

@@ -46,8 +46,9 @@ GIVEN = {
 }
 NO_DATABASE = {"check-config", "runbook", "units diff", "units install", "units uninstall"}
 A_SESSION = {"history drop", "run"}  # run: with --poll-only, in test_pooled_workers
-# Left out: the pooler itself keeps client_encoding for each client; a session that ends would no longer be a
-# stranger's; without room for a temporary file the check below fails; and the dearest plans make all of this slow.
+# Left out, each for a reason: the pooler itself keeps client_encoding for each client. A session that ends would no
+# longer be a stranger's. Without room for a temporary file the check below fails. The dearest plans would make all of
+# this slow.
 NOT_LEFT = {"client_encoding", "idle_session_timeout", "temp_file_limit", "enable_indexscan", "enable_nestloop"}
 # All that a session has and a transaction may leave in it, as the next client finds it.
 LOOK = """

@@ -2,9 +2,11 @@
 
 * A run that returned may be repeated if its worker was lost within WINDOW of its return. The product promises to settle
   a finished job within 0.1 s. The rest of WINDOW is for the machine, and for the moment at which a death is seen. Four
-  times do not count, because the worker could not settle then: while the database or the line to it was away, until
-  the worker was BACK; while the torture run had stopped the process or left it little processor time; while nobody had
-  processor time; and while the torture run had locked the job's row.
+  times do not count, because the worker could not settle then:
+  - while the database or the line to it was away, until the worker was BACK
+  - while the torture run had stopped the process or left it little processor time
+  - while nobody had processor time
+  - while the torture run had locked the job's row
 * A lease is committed asynchronously, so a crash of the database may lose it (ARCHITECTURE.md, "The hot path"). Then
   the job is leased again although it started, and the history has no row of the first run. This is allowed only for
   runs that began at most FORGOTTEN before the database went down, or START after that.

@@ -1,6 +1,6 @@
 """Operators: they pause and drain, wait for the barrier and resume; they also release, retry and discard single jobs.
 
-What they record is on the careful side: a barrier counts from the moment at which its answer arrived until the moment
+What they record is on the careful side. A barrier counts from the moment at which its answer arrived until the moment
 before the resume is sent.
 """
 

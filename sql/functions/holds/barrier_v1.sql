@@ -1,5 +1,5 @@
--- Waits until a committed hold is certain: no lease of its scope can begin any more, and no job that was leased before it
--- can still start.
+-- Waits until a committed hold is certain.
+-- Then no lease of its scope can begin any more, and no job that was leased before can still start.
 -- p_scope and p_target are those of the hold. p_timeout is in seconds; null means no limit.
 -- Returns true when the hold is certain, and false if the time was not enough. Of each round of waiting at most one second
 -- counts, so that a step of the clock adds no more than that.

@@ -9,11 +9,11 @@
 --   p_most      the most jobs to lease of each range's kind. That many jobs fill one window; all jobs of the query
 --               together fill at most one.
 --   p_wakeable  true: if there is no job, the next enqueue must wake this worker (shithubd_worker/turn/damping.py). From
---               then on its session holds lock 7304 shared, until a turn gives it jobs or finds it held; the end of a hold
+--               then on its session holds lock 7304 shared, until a turn gives it jobs or finds it held. The end of a hold
 --               wakes all workers. Null: the worker only polls, because its session is a pooler's, whose locks are not ours.
 --   p_skip      jobs to pass over
---   p_careful   true in the turn after one that the database refused, with p_most 1: the function finds out whether the job
---               that it would lease is the cause
+--   p_careful   true in the turn after one that the database refused. p_most is 1 then, and the function finds out whether
+--               the job that it would lease is the cause.
 --
 -- Returns no row if a drain covers the worker, or if the worker has no row in workers. Else the first row is a report, and
 -- each other row is a leased job. "range" is the number of the job's range, from 1, which stands for its kind. The content
@@ -27,6 +27,7 @@
 --   walked   for ranges of several priorities: pairs of a range and the priority up to which it gave nothing. The next turn
 --            must go on behind that priority. So no turn takes long.
 --   refused  null; or, with p_careful, the job that the database refuses to lease: its range, its id, and why
+--
 -- This form costs a turn 2 microseconds. A column that tells the two kinds of rows apart, or columns for the report, would
 -- cost each job 0.1 to 0.2.
 --
@@ -98,8 +99,8 @@ BEGIN
         END IF;
         v_held := held_kinds_v1();
     END IF;
-    -- The look below takes this lock, too. It is taken before v_now for two reasons: the wait for it is no cost of the look, and
-    -- jobs that become due during the wait are found. It is not taken earlier, so that a held worker waits for nobody: the
+    -- The look below takes this lock, too. It is taken before v_now, so that the wait does not count as a cost of the look. Jobs
+    -- that become due during the wait are found, too. It is not taken earlier, so that a held worker waits for nobody. The
     -- operator who drained the fleet may be at work on the table.
     LOCK TABLE jobs IN ROW SHARE MODE;
     v_now := clock_timestamp();
@@ -206,8 +207,8 @@ BEGIN
              WHERE j.id = t.id
             RETURNING j.id, t."range",
                       -- A payload that is so small in the table, and not compressed, has a short text. The exception is a
-                      -- number with an exponent (1e100000 takes 10 bytes): at most 16 MB of text are made of a row, and
-                      -- left out below.
+                      -- number with an exponent (1e100000 takes 10 bytes). At most 16 MB of text are made of a row with
+                      -- such numbers, and left out below.
                       CASE WHEN pg_column_size(j.payload) <= 2048 AND pg_column_compression(j.payload) IS NULL
                                 AND NOT p_careful THEN j.payload END AS payload,
                       j.attempts, j.max_attempts,

@@ -1,7 +1,7 @@
 -- Returns the payloads that lease_v1 left out of its answer: the first of p_ids, and as many of the next ones as 1 MiB holds.
 -- So no answer takes more of the worker's memory than that, except for one long first payload.
--- A payload that no handler can take (payload_text_v1: its text has more than 64 MiB, or cannot be made) has a fault
--- instead, which says why. A job without a row has lost its lease, or its turn comes later.
+-- A payload that no handler can take has a fault instead, which says why. Its text has more than 64 MiB, or cannot be made
+-- (payload_text_v1). A job without a row has lost its lease, or its turn comes later.
 -- Called by the main thread when the turn of the first job comes.
 CREATE OR REPLACE FUNCTION payloads_v1(p_ids bigint[], p_token uuid) RETURNS TABLE (id bigint, payload text, fault text)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT

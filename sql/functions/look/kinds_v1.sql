@@ -6,6 +6,7 @@
 --   expired         how many of its leases have expired
 --   workers         how many living workers handle it
 --   capped          the figures that are only a lower bound, because counting stopped
+--
 -- p_counts is an older result of count_jobs_v1 (see recount_v1); null means to count now.
 -- Called by status_v1 and, through counted_kinds_v1, by queue_gauges_v1.
 CREATE OR REPLACE FUNCTION kinds_v1(p_counts jsonb DEFAULT NULL) RETURNS TABLE (

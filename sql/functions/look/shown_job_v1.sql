@@ -1,7 +1,7 @@
 -- Returns a job as JSON that every client can read.
--- The payload is a text in it: a payload that the client cannot parse (too deep, or with too many digits) must not hide the
--- rest. Of a text longer than p_most bytes it has the beginning, if any, and payload_cut says so. last_error is cut at
--- 10,000 characters. Called by list_jobs_v1 and show_job_v1.
+-- The payload is a text in it, because a client may be unable to parse it (too deep, or too many digits). Such a payload
+-- must not hide the rest. Of a text longer than p_most bytes it has the beginning, if any, and payload_cut says so.
+-- last_error is cut at 10,000 characters. Called by list_jobs_v1 and show_job_v1.
 CREATE OR REPLACE FUNCTION shown_job_v1(p_job jobs, p_most bigint) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

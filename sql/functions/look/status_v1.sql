@@ -2,8 +2,8 @@
 -- All leases are in it. Counts may be capped (count_jobs_v1): capped names the figures that are only a lower bound, for
 -- each kind and for the sums.
 -- history_drops says who last dropped all days of the history that were over, and how many wait now (waiting). late is how
--- many of those were over more than two days ago: the timer runs each day, a worker with the right to drop every ten
--- minutes.
+-- many of those were over more than two days ago. There should be none: the timer runs each day, and a worker with the right
+-- to drop looks every ten minutes.
 CREATE OR REPLACE FUNCTION status_v1() RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

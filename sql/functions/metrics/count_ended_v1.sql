@@ -1,6 +1,8 @@
 -- Adds to the counts that outlive a worker (leases_returned), by kind and outcome.
--- They are: the attempts of a worker that leaves before a scrape saw them; the leases taken from dead workers; and, as
--- 'forced', the processes that were ended because a handler of the kind did not stop. The arrays run in parallel.
+--   - the attempts of a worker that leaves before a scrape saw them
+--   - the leases taken from dead workers
+--   - as 'forced': the processes that were ended because a handler of the kind did not stop
+-- The arrays run in parallel.
 -- Called by a worker that leaves, by its control thread when that ends the process, by release-dead, and by
 -- return_crashed_v1.
 CREATE OR REPLACE FUNCTION count_ended_v1(p_kinds text[], p_outcomes text[], p_counts bigint[]) RETURNS void

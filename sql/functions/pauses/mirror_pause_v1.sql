@@ -1,9 +1,11 @@
--- Marks the next jobs of a paused kind as paused (queued → paused): those that waited when the pause began, in the order in
--- which they would have run.
--- The state paused only mirrors the hold; the lease obeys the hold. p_limit is the most jobs of a batch. A batch begins where
--- the last one ended (p_after; null for the first), so it never walks again over jobs that were flipped, cleaned away or left.
--- Returns one row: flipped, how many jobs it marked; after, for the next call; refused, how many jobs the database refused
--- to flip (flip_v1), which stay queued. No row means that all jobs were tried, or that the pause is over.
+-- Marks the next jobs of a paused kind as paused (queued → paused), in the order in which they would have run.
+-- It marks only jobs that waited when the pause began. The state paused only mirrors the hold; the lease obeys the hold.
+-- p_limit is the most jobs of a batch. A batch begins where the last one ended (p_after; null for the first). So it never
+-- walks again over jobs that were flipped, cleaned away or left. Returns one row:
+--   flipped  how many jobs it marked
+--   after    the p_after of the next call
+--   refused  how many jobs the database refused to flip (flip_v1); they stay queued
+-- No row means that all jobs were tried, or that the pause is over.
 -- Called again and again by pause-kind, one transaction for each batch. It runs with the rights of the owner, because an
 -- operator has no right to lock a hold.
 CREATE OR REPLACE FUNCTION mirror_pause_v1(p_hold bigint, p_after jsonb DEFAULT NULL, p_limit integer DEFAULT 5000)

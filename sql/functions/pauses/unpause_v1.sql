@@ -1,9 +1,12 @@
 -- Puts the next paused jobs of a kind back into the queue (paused → queued), oldest first, including those paused by hand.
--- p_limit is the most jobs of a batch. A batch begins where the last one ended (p_after), as in mirror_pause_v1.
--- Returns one row: flipped, how many jobs it put back; after, for the next call; refused, how many jobs the database
--- refused to flip (flip_v1), which stay paused. No row means that all jobs were tried.
--- Called again and again by resume-kind, one transaction for each batch. It runs with the rights of the owner: a flip clears
--- what remains of a lease, and an operator has no right to write a token.
+-- p_limit is the most jobs of a batch. A batch begins where the last one ended (p_after), as in mirror_pause_v1. Returns one
+-- row:
+--   flipped  how many jobs it put back
+--   after    the p_after of the next call
+--   refused  how many jobs the database refused to flip (flip_v1); they stay paused
+-- No row means that all jobs were tried.
+-- Called again and again by resume-kind, one transaction for each batch. It runs with the rights of the owner, because a flip
+-- clears what remains of a lease. An operator has no right to write a token.
 CREATE OR REPLACE FUNCTION unpause_v1(
     p_kind text, p_after bigint DEFAULT -9223372036854775808, p_limit integer DEFAULT 5000
 ) RETURNS TABLE (flipped integer, after bigint, refused integer)

@@ -1,6 +1,6 @@
 -- Takes back the leases of a dead worker, and removes its row.
--- p_error says how it died. The caller must know that the process is dead: systemd said so (release-dead, by invocation
--- id), or its pid is gone (a worker that starts on the same host).
+-- p_error says how it died. The caller must know that the process is dead. Either systemd said so (release-dead, by
+-- invocation id), or its pid is gone (a worker that starts on the same host).
 -- Returns the jobs, with what became of each (return_crashed_v1).
 -- It waits at most one second for a job that somebody has locked, and then leaves that job to the expiry of its lease. It
 -- also leaves a job that the database refuses to return. While there is such a job, the worker's row stays: it tells whose

@@ -1,7 +1,7 @@
 -- Shortens leases that end too late, because the clock was set back while their owner is dead.
 -- A lease of a kind in p_kinds lasts p_seconds, so it cannot rightly end later than that from p_now (5 s are allowed on
 -- top). If it does, its end is brought forward to that, unless the last beat of its owner vouches for it. Such a beat is
--- from the last day, and at most 30 s ahead: the owner wrote the lease by the clock as it is now. It may live, be of another
+-- from the last day, and at most 30 s ahead. Then the owner wrote the lease by the clock as it is now. It may live, be of another
 -- release in which leases last longer, and be cut off for the moment. A beat further ahead shows that the clock was set back
 -- since. An owner that was silent for a day, or has no beat, is dead (see forget_workers_v1).
 -- It works one by one: there are few such leases, and one that is locked or refused must not keep the others from it.

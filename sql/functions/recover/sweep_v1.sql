@@ -3,13 +3,13 @@
 -- Returns the jobs that it changed, with their outcome:
 --   released         leases of this worker whose answers it never got: those of p_strays (release_strays_v1)
 --   crashed, poison  expired leases of any kind and any worker, at most p_limit. A lease without an expiry counts as
---                    expired. A lease does not count if a beat of the last 10 s says that its owner has finished the job:
---                    somebody had locked the row, and the owner is about to settle it.
+--                    expired. A lease does not count if a beat of the last 10 s says that its owner has finished the job.
+--                    Then somebody had locked the row, and the owner is about to settle it.
 -- The other arguments:
 --   p_back      how many seconds back to look for expiries; null: at all leases. Further back lie dead index entries,
 --               which pile up while somebody holds a snapshot. So a worker looks at all less often, the longer that takes.
 --               0: return no expired lease. A worker passes it when it has just found the database again, or found that the
---               clock was set: the others have to find that too, and need time to renew.
+--               clock was set. The others have to find that, too, and need time to renew.
 --   p_earliest  what the clock shows at least, in seconds since 1970, by the caller's own clock. No lease that ends later
 --               counts as expired. So if somebody sets the database's clock ahead, a sweep before the caller knows of it
 --               returns nothing.
