@@ -25,15 +25,31 @@ _WRITES_TO_THE_ROOT = "shithubd_worker.handlers.repo_maintenance"
 
 
 @click.command("check-config")
-@click.option("--unit", metavar="UNIT", help="What systemd would give this unit, drop-ins and all. As root.")
+@click.option(
+    "--unit",
+    metavar="UNIT",
+    help="Check what systemd would give this unit, with its drop-ins. You can leave out .service."
+    " This needs root, and no other option but --json goes with it.",
+)
 @with_database
 @config_options
 @json_option
 def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: object) -> int:
-    """Check what `run` would be given, without a database: values, names, directories, handlers. All faults at once.
+    """Check the settings of a worker, and print all faults.
+
+    The command checks what `run` would get: values, names of variables, directories and handlers. It asks no database
+    and changes nothing.
 
     With --unit, systemd starts this command once, as it would start the unit: as its user, with its variables, in its
-    sandbox. Nothing of a running worker changes. The unit's ExecReload= calls it, so that a reload fails of a fault.
+    sandbox. Running workers notice nothing. ExecReload= of the shipped units calls it, so a reload fails if there is a
+    fault.
+
+    \b
+    Exit codes:
+      0    there is no fault
+      5    --unit: there is no such unit, or systemd does not answer
+      77   --unit: you are not root
+      78   there are faults: one a line; with --unit, each with its file and line
 
     \b
     Examples:

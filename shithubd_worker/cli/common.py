@@ -157,8 +157,8 @@ def with_database(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Data as JSON on stdout, and nothing else there.")
-reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the audit record and shown by status.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
+reason_option = click.option("--reason", metavar="TEXT", help="Why you do it. The audit record keeps it.")
 
 
 class Duration(click.ParamType[float, object]):

@@ -166,16 +166,18 @@ class Deadline:
             say(text)
 
 
-def within(patience: float, *, answer: float = ANSWER_SECONDS) -> Callable[[F], F]:
-    """--timeout for a command that has a Shared as its first argument, and the deadline of its connections."""
+def within(
+    patience: float, *, answer: float = ANSWER_SECONDS, waits_for: str = "a lock that another session holds"
+) -> Callable[[F], F]:
+    """--timeout for a command whose first argument is a Shared, and the deadline of its connections."""
 
     def decorate(function: F) -> F:
         @click.option(
             "--timeout",
             type=Duration(),
-            metavar="S",
-            help="Give up after so many seconds in all: exit 4. What is done by then stays."
-            f"  [default: {patience:g} s for a lock that somebody holds]",
+            metavar="DURATION",
+            help="Give up after this time, for example 90 or 15m, and exit with 4. What the command has done stays."
+            f"  [default: no limit, but at most {patience:g} s for {waits_for}]",
         )
         @wraps(function)
         def wrapped(shared: Shared, /, timeout: float | None, **rest: Any) -> Any:

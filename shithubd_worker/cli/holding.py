@@ -16,10 +16,20 @@ from shithubd_worker.errors import Refused, TimedOut
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
 
-wait_option = click.option(
-    "--wait", is_flag=True, help="Wait until nothing of it is running either, as long as it takes without --timeout."
+hold_reason_option = click.option(
+    "--reason", metavar="TEXT", help="Why you do it. The audit record keeps it, and status shows it beside the hold."
 )
-until_option = click.option("--until", metavar="T", help="End the hold by itself at this time, or after 30m, 2h, 1d.")
+wait_option = click.option(
+    "--wait",
+    is_flag=True,
+    help="Also wait until the running jobs have ended. Without --timeout this has no limit.",
+)
+until_option = click.option(
+    "--until",
+    metavar="TIME",
+    help="End the hold at this time, or after this duration: 2026-11-22T18:00:00Z (UTC if it names no zone), 30m, 2h,"
+    " 1d. The database's clock counts.  [default: the hold has no end]",
+)
 
 
 def until_moment(operations: Operations, text: str | None) -> datetime | None:

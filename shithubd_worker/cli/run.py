@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,16 +35,32 @@ log = logging.getLogger(__name__)
 @with_database
 @config_options
 def run(shared: Shared, **raw: object) -> int:
-    """Run a worker in the foreground: lease, run, settle, until SIGTERM or Ctrl-C.
+    """Run a worker in the foreground.
 
-    The first signal stops leasing and lets the running job finish (--grace); a second one releases it at once.
+    The worker leases jobs and runs them, one at a time. SIGTERM or Ctrl-C stops it: it leases no more jobs, finishes
+    the running job and exits with 0. If the job takes longer than --grace, the worker interrupts and releases it. A
+    second signal releases it at once. A released job is back in the queue and has lost no attempt.
 
-    Under its unit, SIGHUP (systemctl reload) reads /etc/shithub/worker.env and the unit's own file again, and takes
-    over {live}. The log names what only a restart changes. If anything is wrong there, nothing is taken over, and log
-    and status say so.
+    In a unit, SIGHUP (`systemctl reload`) makes the worker read /etc/shithub/worker.env and the unit's own file again.
+    The log names what takes a restart. If a file has a fault, the worker takes over nothing; the log and `systemctl
+    status` name the fault. A reload takes over these settings:
 
-    A handler that doesn't stop ends its worker. It ignored its interrupt: exit code 70, and its job is settled. It held
-    the interpreter until its lease was nearly over: signal 26 (VTALRM), and its job is in the queue again.
+    \b
+    {live}
+
+    \b
+    Exit codes:
+      0    it was stopped, or --until-empty found no job
+      1    a fault of the worker, for instance because a handler closed its files
+      70   a handler ignored its interrupt, so the worker ended the process; the
+           job is settled
+      75   the database did not answer within --database-wait
+      76   the schema is missing, too old, too new or not ours
+      77   the database refuses the login, or its role lacks a right
+      78   a setting cannot work; or the database does not exist, or its server
+           has no TLS; or PgBouncer in transaction mode needs --poll-only
+      154  signal 26 (systemd: status=26/VTALRM): a handler held the interpreter
+           until its lease was nearly over; the job is in the queue again
 
     \b
     Examples:
@@ -74,13 +91,15 @@ def run(shared: Shared, **raw: object) -> int:
     envvar="INVOCATION_ID",
     show_envvar=True,
     metavar="ID",
-    help="systemd's name for the start of the unit whose process is dead.",
+    help="The id that systemd gave to the start of the dead process. systemd sets the variable for ExecStopPost=.",
 )
 @json_option
 def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) -> int:
-    """Return the leases of a process that systemd knows is dead. For ExecStopPost= of the unit.
+    """Return the leases of a dead worker to the queue.
 
-    Finds the worker by its invocation id, never by its pid. Does nothing after a clean stop, which leaves no lease.
+    The unit calls this as ExecStopPost=, when systemd knows that the process is dead. It finds the worker by its
+    invocation id, never by its pid. After a clean stop there is no lease, and the command does nothing. You cannot undo
+    it: the jobs run again.
 
     \b
     Example, in a unit:
@@ -119,9 +138,10 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     return EXIT_OK
 
 
-# What a reload takes over, the table of settings knows.
-_live = [row.flag for row in SETTINGS.values() if row.live]
-run.help = (run.help or "").replace("{live}", f"{', '.join(_live[:-1])} and {_live[-1]}")
+# The table of settings knows what a reload takes over.
+_live = ", ".join(row.flag for row in SETTINGS.values() if row.live)
+_live = textwrap.fill(_live, 76, break_on_hyphens=False, initial_indent="  ", subsequent_indent=" " * 6)
+run.help = (run.help or "").replace("{live}", _live)
 
 COMMANDS = (run, release_dead)
 

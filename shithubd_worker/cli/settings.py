@@ -25,14 +25,15 @@ T = TypeVar("T")
 
 def option(name: str, row: Setting, **more: Any) -> Callable[[F], F]:
     """A row of the table as an option of a command."""
-    help_ = row.help
+    help_ = f"{row.help} You can repeat it." if row.repeatable else row.help
     if row.switch:
         more["is_flag"] = True
     elif row.choices:
         more |= {"type": click.Choice(row.choices, case_sensitive=False), "default": row.default, "show_default": True}
     else:
         more |= {"metavar": row.metavar, "multiple": row.repeatable}
-        help_ += f"  [default: {row.default or row.unset}]" if row.default or row.unset else ""
+        bounds = f"; {row.least:g} to {row.most:g}" if row.metavar == "SECONDS" else ""
+        help_ += f"  [default: {row.default or row.unset}{bounds}]"
     return click.option(row.flag, name, envvar=row.variable, show_envvar=True, help=help_, **more)
 
 

@@ -13,8 +13,8 @@ from shithubd_worker.settings.table import PREFIX
 # Those that no flag stands for, and what they are for. A unit sets the first; the second is read from files alone.
 UNIT, RUN_AS = f"{PREFIX}UNIT", f"{PREFIX}RUN_AS"
 WITHOUT_FLAG = {
-    UNIT: "The unit that the worker belongs to, in systemd's words: the shipped units set it.",
-    RUN_AS: "In operator.env and owner.env: the user that a command of root's becomes before it connects.",
+    UNIT: "The name of the worker's unit. The shipped units set it.",
+    RUN_AS: "Only in operator.env and owner.env: the user as whom a command of root's goes on before it connects.",
 }
 VARIABLES = {row.variable for row in (DATABASE_URL, SCHEMA, *SETTINGS.values())} | WITHOUT_FLAG.keys()
 

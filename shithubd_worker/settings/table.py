@@ -71,13 +71,13 @@ class Address(NamedTuple):
     chosen: bool
 
 
-def words(flag: str, text: str, *, metavar: str, example: str = "") -> tuple[str, ...]:
-    """A setting that can be given several times; a variable has them separated by spaces."""
+def words(flag: str, text: str, *, metavar: str, unset: str = "", example: str = "") -> tuple[str, ...]:
+    """A setting that can be given several times. In a variable, its values are separated by spaces."""
 
     def read(given: Any) -> tuple[str, ...]:
         return tuple(map(str, given)) if isinstance(given, (tuple, list)) else (str(given),) if given else ()
 
-    return _field(Setting(flag, text, read, metavar, repeatable=True, example=example), ())
+    return _field(Setting(flag, text, read, metavar, unset=unset, repeatable=True, example=example), ())
 
 
 def seconds(flag: str, text: str, *, default: float, least: float, live: bool = False) -> float:

@@ -14,7 +14,7 @@ from shithubd_worker.settings import env_file
 from shithubd_worker.settings.config import SETTINGS, Config, make_config
 from shithubd_worker.settings.names import VARIABLES, WITHOUT_FLAG, misnamed
 
-AGAIN = "write it again with `make settings`"
+AGAIN = "write it again with `make pages`"
 
 
 def test_the_page_says_what_the_table_says():
