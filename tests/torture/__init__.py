@@ -27,7 +27,7 @@ A run with a clean verdict proves:
     - the end of the run before it explains each further run of a job, inside the windows of allowed.py
     - nothing started after a barrier
     - nothing stayed stuck for longer than its lease and 10 s
-    - every process left with the exit code that the README gives for the case
+    - every process left with the exit code that docs/exit-codes.md gives for the case
     - all jobs came to their end
 
 The seed repeats the schedule of faults, but not the interleaving of the processes. So the same seed makes a similar bad

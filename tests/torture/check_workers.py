@@ -12,7 +12,7 @@ from torture.verdict import Violation
 
 DEAD_MAN = signal.SIGVTALRM  # the time within which a handler that holds the interpreter is ended
 
-# The exit codes of the README's table that a command may have here.
+# The exit codes of docs/exit-codes.md that a command may have here.
 COMMAND_CODES = {0, 3, 4, 5, 75}
 DATABASE_WAIT = 60.0
 LOCKED = 60.0  # the longest time for which a row can have been locked before a stop
@@ -104,7 +104,7 @@ class Workers:
         return None
 
     def _excuse(self, process: Process) -> str | None:
-        """What the README and ARCHITECTURE.md say about an exit code other than 0, if that was the case."""
+        """What docs/exit-codes.md says about an exit code other than 0, if that was the case."""
         asked, exited = process.sent("SIGTERM"), process.exited
         # At its start a worker waits for the database for a minute. At a stop it may have an outcome that nobody can
         # receive.
