@@ -148,7 +148,7 @@ class Stage:
         time.sleep(0.3)
 
     def end_workers(self) -> list[Recording]:
-        """Send SIGTERM, unless a worker ends at an empty queue. Wait for the ends, and read what the workers recorded."""
+        """Send SIGTERM, unless a worker ends at an empty queue. Wait, and read what they recorded."""
         self.ended = True
         for worker in self.workers:
             ask_to_end(worker)

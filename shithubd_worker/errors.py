@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-# Exit codes: those of sysexits(3) where it has one, else small numbers. docs/exit-codes.md says what each code means; a test
-# compares the two.
+# Exit codes: those of sysexits(3) where it has one, else small numbers. docs/exit-codes.md says what each code means; a
+# test compares the two.
 EXIT_OK = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2
