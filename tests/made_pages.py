@@ -50,7 +50,7 @@ def markers(page: str) -> list[tuple[str, str]]:
 
 def without_words(page: str) -> list[str]:
     """The rows of a page that nobody has written words for."""
-    return re.findall(r"^\| (.+?) \| .*\|  \|$", page, re.MULTILINE)
+    return re.findall(r"^\| (.+?) \|(?: .*\|)?  \|$", page, re.MULTILINE)
 
 
 def _table(facts: Facts, words: Mapping[str, str]) -> str:

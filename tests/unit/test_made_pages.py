@@ -42,6 +42,11 @@ def test_a_row_that_is_new_has_no_words_yet():
     assert without_words(PAGE) == []
 
 
+def test_a_row_of_one_fact_that_is_new_has_no_words_yet():
+    found = filled("<!-- made: names -->\n\n", {"names": lambda _: Facts(("name",), [("`a`",)], "what it is")})
+    assert without_words(found) == ["`a`"]
+
+
 def test_a_marker_with_nothing_below_it_is_filled():
     assert made("<!-- made: list -->\n\nWords.\n") == "<!-- made: list -->\n- one\n- two\n\nWords.\n"
 
