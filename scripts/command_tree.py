@@ -186,3 +186,8 @@ def all_commands() -> Iterator[Command]:
     for command in TOP:
         yield command
         yield from command.subcommands
+
+
+def leaves() -> Iterator[Command]:
+    """Every command that does something: all but the groups."""
+    return (each for each in all_commands() if not each.subcommands)

@@ -16,12 +16,13 @@ from uuid import uuid4
 import click
 import pytest
 from bare import BareWorker
+from command_tree import leaves
 from conftest import eventually
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from shithubd_worker.cli import _main, cli
+from shithubd_worker.cli import _main
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.impatient import ImpatientConnection
@@ -188,16 +189,10 @@ def make_odd(connection, found, offsets):
             connection.execute("SELECT pg_temp.bend(%s, %s, %s, %s)", (table, *given))
 
 
-def commands(group=cli, path=()):
-    """Each command that uses the database, by its name. `run` is tried as a process."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-        elif any(each.name == "database_url" for each in command.params) and name not in ("run", "check-config"):
-            yield " ".join((*path, name)), command
-
-
-COMMANDS = dict(commands())
+# Each command that uses the database. `run` is tried as a process.
+COMMANDS = {
+    each.name: each.command for each in leaves() if each.asks_the_database and each.name not in ("run", "check-config")
+}
 
 
 def words(name, command, job):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 import psycopg
 import pytest
+from command_tree import leaves
 from conftest import Database
 from psycopg import sql
 from test_settings_of_others import SETTINGS
@@ -65,14 +65,6 @@ UNION ALL SELECT 'process', pg_backend_pid()::text
 WRITABLE = {"setting default_transaction_read_only", "setting transaction_read_only"}
 
 
-def commands(group: click.Group = cli, *above: str) -> Iterator[str]:
-    for name, each in group.commands.items():
-        if isinstance(each, click.Group):
-            yield from commands(each, *above, name)
-        else:
-            yield " ".join((*above, name))
-
-
 @contextmanager
 def stranger(behind: Database) -> Iterator[psycopg.Connection[Any]]:
     """Another client of the pool."""
@@ -108,7 +100,7 @@ def fill(database: Database, jobs: int) -> None:
 
 
 def test_every_command_that_needs_a_database_is_tried_here() -> None:
-    assert set(commands()) == {*GIVEN, *NO_DATABASE, *A_SESSION}
+    assert {each.name for each in leaves()} == {*GIVEN, *NO_DATABASE, *A_SESSION}
 
 
 def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(

@@ -19,7 +19,7 @@ import pytest
 from canaries import CANARY, CANARY_OF_A_KIND, check_plain, tame
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from test_odd_rows import APART, MACHINE, STATES, USUAL, ask, commands, tables, words
+from test_odd_rows import APART, COMMANDS, MACHINE, STATES, USUAL, ask, tables, words
 
 from shithubd_worker.cli import cli
 from shithubd_worker.database.connection import connector
@@ -28,7 +28,6 @@ from shithubd_worker.telemetry.gauges import QueueCollector
 ROWS = 6
 FINISHED = 90  # the id of a job that is only in the history
 SCOPES = ("kind", "host", "unit", "worker", "kind", "host")
-COMMANDS = dict(commands())
 # Texts that the commands are known to show. If one of these is missing, this test looks in the wrong place.
 SHOWN = {
     *("jobs.kind", "jobs.leased_by", "jobs.last_error", "jobs.payload", "job_history.kind", "job_history.leased_by"),

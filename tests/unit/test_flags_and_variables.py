@@ -8,6 +8,7 @@ from itertools import product
 import click
 import pytest
 from click.core import ParameterSource
+from command_tree import leaves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,21 +20,12 @@ OF_THE_QUEUE = {"--database-url": "database_url", "--schema": "schema"}
 ARGUMENTS = {"KIND": "k", "JOB": "1", "TEXT": "t"}
 
 
-def commands(group=cli, above=()):
-    """Each command with its words, such as `jobs list`."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, (*above, name))
-        else:
-            yield " ".join((*above, name)), command
-
-
 def options():
     """Each option of each command that has a variable."""
-    for words, command in commands():
-        for option in command.params:
+    for each in leaves():
+        for option in each.command.params:
             if isinstance(option, click.Option) and option.envvar:
-                yield pytest.param(words, command, option, id=f"{words} {option.opts[0]}")
+                yield pytest.param(each.name, each.command, option, id=f"{each.name} {option.opts[0]}")
 
 
 def parsed(words, command, before, behind):
