@@ -23,10 +23,11 @@ NOT_RUN = {
     "--watch": "it runs until you stop it",
     "runuser": "it needs root on a host of workers",
     "systemctl": "it needs systemd",
-    "--unit": "it needs systemd",
+    "config --unit": "it needs systemd",
     "units ": "it needs systemd",
     "| jq": "it needs jq",
     "drain --host web1": "no worker of this host is known here",
+    "drain --worker": "this worker is not here",
     "jobs release": "no worker has died here",
 }
 
@@ -60,6 +61,8 @@ If root runs it by `sudo`, the row names the user who typed it.
 | `TIME` | a date and a time in ISO 8601; in UTC, if it names no zone | `2026-11-22T18:00:00Z` |
 | `KIND` | the name of a kind: 1 to 200 printable characters | `search.reindex` |
 | `ID` | the number of a job | `42` |
+| `NUMBER` | a whole number, within the limits of its option | `20` |
+| `NAME` | the name of a host, a unit, a worker or a schema, as the option says | `web1` |
 
 ### Options of many commands
 """
@@ -146,7 +149,8 @@ def _lines() -> Iterator[str]:
         names = [f"`{each.name}`" for each in TOP if _login(each) == login]
         yield f"| {', '.join(names)} | {', '.join(env_files)} | {', '.join(passfiles)} |"
     yield ""
-    yield "Of several files of settings the later one wins, of several passfiles the first one that you may read.\n"
+    yield "If several files of settings name a variable, the last one wins. Of several passfiles, the first one counts"
+    yield "that you may read.\n"
     yield MANUAL
     yield from _exits(ROOT)
     for command in TOP:
@@ -210,7 +214,8 @@ def _flags(flags: Iterable[Flag]) -> Iterator[str]:
         metavar = f" {flag.metavar}" if flag.metavar else ""
         variable = f"`{flag.variable}`" if flag.variable else ""
         value = flag.value or "none: a switch"
-        cells = (f"`{flag.spelled}{metavar}`", value, flag.default, variable, _marked(flag.text))
+        default = flag.default or ("none" if flag.value else "")
+        cells = (f"`{flag.spelled}{metavar}`", value, default, variable, _marked(flag.text))
         yield f"| {' | '.join(each.replace('|', chr(92) + '|') for each in cells)} |"
     yield ""
 

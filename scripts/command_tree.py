@@ -27,6 +27,7 @@ VALUES = {
     "DURATION": "a duration: seconds, or a number with `s`, `m`, `h` or `d`",
     "[DURATION]": "a duration, which you can leave out",
     "TIME": "a time",
+    "TIME|DURATION": "a time, or a duration from now",
     "TEXT": "any text",
     "NAME": "a name",
     "KIND": "the name of a kind",
@@ -158,7 +159,7 @@ def _flag(option: click.Option, context: click.Context) -> Flag:
     metavar = "" if option.is_flag else option.make_metavar(context)
     spelled = ", ".join(sorted(option.opts, key=len))
     variable = str(option.envvar or "")
-    text = option.help or ""
+    text = (option.help or "").replace("this message", "the help")  # click's words, which a page is not
     default = match["default"] if (match := _DEFAULT.search(text)) else ""
     text = _DEFAULT.sub("", text)
     if row := _ROWS.get(variable):
@@ -171,7 +172,7 @@ def _flag(option: click.Option, context: click.Context) -> Flag:
         value = ", ".join(f"`{choice}`" for choice in option.type.choices)
     elif isinstance(option.type, click.IntRange):
         value = f"a whole number, {option.type.min} to {option.type.max}"
-        default, metavar = str(option.default), "NUMBER"
+        default = str(option.default)
     else:
         value = VALUES[metavar]
     return Flag(spelled, metavar, value, default.strip("`"), variable, text)

@@ -7,7 +7,7 @@ knows neither EXIT STATUS nor FILES.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from shithubd_worker.host import units
 from shithubd_worker.settings import host_files
 from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
 from shithubd_worker.settings.names import WITHOUT_FLAG
+from shithubd_worker.settings.table import Setting
 
 MAN = settings_pages.ROOT / "man"
 SETTINGS_PAGE = f"{PROGRAM}.env"
@@ -42,7 +43,7 @@ FILES = {
 
 def told(text: str) -> str:
     """A paragraph: each sentence on a line of its own, code and flags in bold."""
-    lines = re.split(r"(?<=[.!?]) (?=[A-Z\"/])", text)
+    lines = re.split(r"(?<=[.!?]) ", text)
     return "\n".join(_from_its_first_letter(_marked(line)) for line in lines)
 
 
@@ -97,8 +98,8 @@ def _body(command: Command) -> Iterator[str]:
             yield told(part)
 
 
-def _options(command: Command) -> Iterator[str]:
-    for flag in command.flags:
+def _options(flags: Iterable[Flag]) -> Iterator[str]:
+    for flag in flags:
         metavar = f" \\fI{code(flag.metavar)}\\fR" if flag.metavar else ""
         yield from _item(bold(flag.spelled) + metavar, flag.text, _value(flag))
 
@@ -111,7 +112,7 @@ def _value(flag: Flag) -> str:
 
 def _examples(command: Command) -> Iterator[str]:
     for each in command.told.examples:
-        yield from [] if each.above.startswith("Example") else [".PP", told(each.above)]
+        yield from [] if each.above in ("Example:", "Examples:") else [".PP", told(each.above)]
         yield from _verbatim(each.lines)
 
 
@@ -142,10 +143,9 @@ def _files(command: Command) -> Iterator[str]:
 
 
 def _environment(command: Command) -> Iterator[str]:
-    flags = {flag.variable: flag for each in (command, *command.subcommands) for flag in each.flags if flag.variable}
-    for variable, flag in flags.items():
-        yield from _item(bold(variable), f"The value of {flag.spelled}; the flag wins.")
-    if DATABASE_URL.variable in flags:
+    if any(flag.variable for each in (command, *command.subcommands) for flag in each.flags):
+        yield told("Where the text of an option names a variable, that variable can give the value. The flag wins.")
+        yield f"{bold(SETTINGS_PAGE)}(5) has all that begin with SHITHUBD_WORKER_."
         yield from _item(
             "\\fBPGHOST\\fR, \\fBPGDATABASE\\fR and the like",
             "The variables of libpq name the database, as for psql. If no variable and no flag names it, the command"
@@ -187,12 +187,17 @@ def _parts(command: Command) -> Iterator[str]:
     if command is ROOT:
         about = (_item(f"{bold(_page_name(each))}(1)", each.told.summary) for each in TOP)
         yield from _section("COMMANDS", (line for item in about for line in item))
-    for each in command.subcommands if command is not ROOT else ():
-        yield from _section(each.typed.removeprefix(f"{PROGRAM} ").upper(), _body(each))
-        for name, lines in (("Options", _options(each)), ("Exit status", _exits(each)), ("Examples", _examples(each))):
+    below = command.subcommands if command is not ROOT else []
+    shared = [flag for flag in below[0].flags if all(flag in each.flags for each in below)] if below[1:] else []
+    for each in below:
+        yield from _section(each.name.upper(), _body(each))
+        own = _options(flag for flag in each.flags if flag not in shared)
+        for name, lines in (("Options", own), ("Exit status", _exits(each)), ("Examples", _examples(each))):
             yield from _section(name, lines, "SS")
-    if command is ROOT or not command.subcommands:
-        yield from _section("OPTIONS", _options(command))
+    if shared:
+        yield from _section("OPTIONS", ["These options are the same for all of the commands above.", *_options(shared)])
+    elif not below:
+        yield from _section("OPTIONS", _options(command.flags))
     yield from _section("EXIT STATUS", [*_exits(command), *_other_exits(command)])
     yield from _section("EXAMPLES", _examples(command))
     yield from _section("FILES", _files(command))
@@ -214,13 +219,8 @@ def _settings_parts() -> Iterator[str]:
     yield from _section("DESCRIPTION", "\n.PP\n".join(told(each) for each in settings_pages.ABOUT).splitlines())
     yield from _section("WHICH QUEUE", _rows((DATABASE_URL, SCHEMA)))
     yield from _section("WORKERS", _rows(SETTINGS.values()))
-    bare = (_item(bold(name), text) for name, text in WITHOUT_FLAG.items())
-    yield from _section("VARIABLES WITHOUT A FLAG", (line for item in bare for line in item))
-    libpq = (
-        _item(bold(name), text, f"Example: `{example}`." if example else "")
-        for name, (text, example) in settings_pages.LIBPQ.items()
-    )
-    yield from _section("DATABASE", (line for item in libpq for line in item))
+    yield from _section("VARIABLES WITHOUT A FLAG", _variables(WITHOUT_FLAG))
+    yield from _section("DATABASE", _variables(settings_pages.LIBPQ))
     shown = [f"{name}={settings_pages.LIBPQ[name][1]}" for name in settings_pages.OF_A_HOST]
     shown += [f"{row.variable}={row.example}" for row in SETTINGS.values() if row.example]
     yield from _section("EXAMPLES", _verbatim(shown))
@@ -230,7 +230,12 @@ def _settings_parts() -> Iterator[str]:
     yield from _section("SEE ALSO", [",\n".join(f"{bold(n)}({number})" for n, number in (x.split("(") for x in names))])
 
 
-def _rows(rows: Iterable[settings_pages.Setting]) -> Iterator[str]:
+def _variables(told_of: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    for name, (text, example) in told_of.items():
+        yield from _item(bold(name), text, f"Example: `{example}`.")
+
+
+def _rows(rows: Iterable[Setting]) -> Iterator[str]:
     for row in rows:
         default = settings_pages.unless_set(row)
         facts = f"Flag: `{row.flag}`. Value: {settings_pages.takes(row)}." + (
@@ -248,7 +253,7 @@ def pages() -> dict[Path, str]:
 def whole(path: Path, page: str, date: str) -> str:
     """The file of a page that was last changed on a date."""
     name, section = path.stem.upper(), path.suffix[1:]
-    title = f'.TH {code(name)} {section} {date} "{PROGRAM} {__version__}" "{PROGRAM}"'
+    title = f'.TH {code(name)} {section} {date} "{PROGRAM} {__version__}" ""'
     return f"{_FIRST_LINE}\n{title}\n{_LEFT}\n{page}\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
@@ -23,7 +23,10 @@ LIBPQ = {
     "PGSERVICE": ("A section of libpq's service file. It can have all of the above.", "shithub"),
     "PGSSLMODE": ("How much TLS libpq asks for. `verify-full` also checks the name of the server.", "verify-full"),
     "PGSSLROOTCERT": ("The certificates that libpq trusts.", "/etc/ssl/certs/ca-certificates.crt"),
-    "PGPASSFILE": ("The file of passwords. The units set it to their copy of /etc/shithub/pgpass.", ""),
+    "PGPASSFILE": (
+        "The file of passwords. The units set it to their copy of /etc/shithub/pgpass.",
+        "/etc/shithub/pgpass",
+    ),
 }
 # Those that a host's file names; the others are for a host that needs them.
 OF_A_HOST = ("PGHOST", "PGUSER", "PGDATABASE")
@@ -56,12 +59,34 @@ database knows users by their names, write SHITHUBD_WORKER_RUN_AS= there: root's
 """
 
 
+FAULTS = """\
+## Faults
+
+`run` and `check-config` print all faults and end with [78](exit-codes.md#78-wrong-configuration). A fault begins with
+the names of its setting, and says which values can be used:
+
+```sh
+export SHITHUBD_WORKER_GRACE=soon SHITHUBD_WORKER_REPO_ROOT=/nowhere SHITHUBD_WORKER_LOG_LEVL=debug
+shithubd-worker check-config || echo "exit code $?"
+```
+```text
+shithubd-worker: SHITHUBD_WORKER_LOG_LEVL is not a setting: did you mean SHITHUBD_WORKER_LOG_LEVEL?
+shithubd-worker: --grace (SHITHUBD_WORKER_GRACE): 'soon' is not a number of seconds from 0 to 172800
+shithubd-worker: --repo-root (SHITHUBD_WORKER_REPO_ROOT): '/nowhere' is not a directory
+exit code 78
+```
+"""
+HEADS = ("flag", "variable", "value", "default", "example")
+
+
 def takes(row: Setting) -> str:
     """Which values a setting takes, with their unit and bounds."""
     if row.switch:
         return "yes or no"
     if row.choices:
         return ", ".join(f"`{each}`" for each in row.choices)
+    if row.metavar == "DIR":
+        return "`DIR`, an existing directory"
     if row.metavar == "SECONDS":
         return f"seconds, {row.least:g} to {row.most:g}"
     several = "; separate several of them by spaces in the variable" if row.repeatable else ""
@@ -81,24 +106,32 @@ def page() -> str:
 
 def _sections() -> Iterator[str]:
     yield "## Which queue: every command\n"
-    yield from _table(("flag", "variable", "value", "default", "what it is"), map(_cells, (DATABASE_URL, SCHEMA)))
+    yield from _table((*HEADS, "what it is"), ([*_cells(row), row.help] for row in (DATABASE_URL, SCHEMA)))
     yield "## A worker: `run` and `check-config`\n"
     yield from _table(
-        ("flag", "variable", "value", "default", "reload", "what it is"),
-        ([*_cells(row)[:-1], "yes" if row.live else "", row.help] for row in SETTINGS.values()),
+        (*HEADS, "reload", "what it is"),
+        ([*_cells(row), "yes" if row.live else "", row.help] for row in SETTINGS.values()),
     )
+    yield FAULTS
     yield "## Variables without a flag\n"
-    yield from _table(("variable", "what it is"), ([f"`{name}`", text] for name, text in WITHOUT_FLAG.items()))
+    yield from _table(
+        ("variable", "example", "what it is"),
+        _without_flag(WITHOUT_FLAG),
+    )
     yield "## The database, for libpq\n"
     yield "libpq reads these and more, as for psql.\n"
     yield from _table(
-        ("variable", "what it is", "example"),
-        ([f"`{name}`", text, f"`{example}`" if example else ""] for name, (text, example) in LIBPQ.items()),
+        ("variable", "example", "what it is"),
+        _without_flag(LIBPQ),
     )
 
 
+def _without_flag(told: Mapping[str, tuple[str, str]]) -> Iterator[list[str]]:
+    return ([f"`{name}`", f"`{example}`", text] for name, (text, example) in told.items())
+
+
 def _cells(row: Setting) -> list[str]:
-    return [f"`{row.flag}`", f"`{row.variable}`", takes(row), unless_set(row), row.help]
+    return [f"`{row.flag}`", f"`{row.variable}`", takes(row), unless_set(row), f"`{row.example}`"]
 
 
 def _table(head: tuple[str, ...], rows: Iterable[list[str]]) -> Iterator[str]:

@@ -84,6 +84,8 @@ def drain(
       shithubd-worker drain --reason "disk is full"
       shithubd-worker drain --wait --timeout 5m --reason "kernel update"
       shithubd-worker drain --host web1 --wait
+      shithubd-worker drain --worker web1:4711 --reason "it is slow"
+      shithubd-worker drain --unit shithubd-worker@2 --until 2h --force
     """
     operations = shared.operations()
     scope = _scope(operations, host, unit, worker)
@@ -114,8 +116,8 @@ def resume(
     """End a drain, or all drains.
 
     Without --host, --unit and --worker, the command ends all drains, of hosts, units and workers too. Idle workers
-    lease at once. If there is no such drain, the command says so and exits with 0. Pauses of kinds stay: `resume-kind`
-    ends those. To undo it: `drain`.
+    lease at once. If there is no such drain, the command says so and exits with 0. Pauses of kinds stay; to end one:
+    `resume-kind`. To undo it: `drain`.
 
     \b
     Exit codes:

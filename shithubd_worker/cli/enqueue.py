@@ -26,6 +26,7 @@ from shithubd_worker.errors import EXIT_OK
 @click.option(
     "--priority",
     type=click.IntRange(-32768, 32767),
+    metavar="NUMBER",
     default=0,
     show_default=True,
     help="The order within the kind: a lower number runs first.",
@@ -53,6 +54,7 @@ def enqueue(
     Examples:
       shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
       shithubd-worker enqueue repo.maintenance '{"repo": "site.git"}' --delay 2h
+      shithubd-worker enqueue mail.send --priority 5 --run-at 2026-11-22T18:00:00Z
       echo '{"repo": "site.git"}' | shithubd-worker enqueue search.reindex -
     """
     from shithubd_worker.client import insert

@@ -28,9 +28,10 @@ def group() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the days that would be dropped, and drop none.")
 @json_option
 def drop(shared: Shared, *, dry_run: bool, as_json: bool) -> int:
-    """Drop the days of the history whose time is over: 7 or 90 days, by retention class.
+    """Drop the days of the history whose time is over.
 
-    Each class has a partition a day, and the command drops whole partitions. It blocks no worker. You cannot undo it.
+    The retention class says how long: 7 or 90 days. Each class has a partition a day, and the command drops whole
+    partitions. It blocks no worker. You cannot undo it.
 
     Only the owner of the tables can do this: a member of shithub_migrate (`migrate --roles`). shithub-history.timer
     calls it every day. Workers whose login owns the tables need no timer: they do it, too.

@@ -26,9 +26,9 @@ wait_option = click.option(
 )
 until_option = click.option(
     "--until",
-    metavar="TIME",
-    help="End the hold at this time, or after this duration: 2026-11-22T18:00:00Z (UTC if it names no zone), 30m, 2h,"
-    " 1d. The database's clock counts.  [default: the hold has no end]",
+    metavar="TIME|DURATION",
+    help="End the hold at this time, or after this duration: 2026-11-22T18:00:00Z (UTC if it names no zone), or 2h."
+    " The database's clock counts.  [default: the hold has no end]",
 )
 
 

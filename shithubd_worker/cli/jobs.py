@@ -49,14 +49,20 @@ def jobs() -> None:
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
 @_kind_option
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most this many: the lowest ids."
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    metavar="NUMBER",
+    default=50,
+    show_default=True,
+    help="At most this many: the lowest ids.",
 )
 @json_option
 def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *, as_json: bool) -> int:
-    """List jobs that wait, run or have failed, in the order of their ids.
+    """List jobs that wait, run or have failed.
 
-    A line has the id, the state, the time from which the job may run, the attempts, the kind and the last error. A
-    finished job is in the history: `jobs show ID` finds it there. This changes nothing.
+    They come in the order of their ids. A line has the id, the state, the time from which the job may run, the
+    attempts, the kind and the last error. A finished job is in the history: `jobs show ID` finds it there. This changes
+    nothing.
 
     \b
     Examples:
@@ -164,10 +170,10 @@ def release(shared: Shared, ids: tuple[int, ...], reason: str | None, *, force: 
 @reason_option
 @json_option
 def retry(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str | None, *, as_json: bool) -> int:
-    """Put failed jobs back into the queue, and let postponed jobs run now.
+    """Retry failed jobs, and run postponed jobs now.
 
-    A failed job starts again with its first attempt, and its crashes are forgotten. If the command refuses one id, it
-    still tries the others. You cannot undo it.
+    The jobs go back into the queue. A failed job starts again with its first attempt, and its crashes are forgotten. If
+    the command refuses one id, it still tries the others. You cannot undo it.
 
     \b
     Exit codes:

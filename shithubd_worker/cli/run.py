@@ -53,7 +53,7 @@ def run(shared: Shared, **raw: object) -> int:
       0    it was stopped, or --until-empty found no job
       1    a fault of the worker, for instance because a handler closed its files
       70   a handler ignored its interrupt, so the worker ended the process; the
-           job is settled
+           job is settled, unless its lease was lost
       75   the database did not answer within --database-wait
       76   the schema is missing, too old, too new or not ours
       77   the database refuses the login, or its role lacks a right

@@ -16,9 +16,14 @@ LONGEST_LINE = 60
 @with_database
 @within(LOOK_SECONDS)
 @click.argument("text")
-@click.option("--repo", metavar="PATH", help="Only in this repository, by its path below --repo-root of the workers.")
+@click.option("--repo", metavar="PATH", help="Only in this repository: its path below the workers' --repo-root.")
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Print at most this many files."
+    "--limit",
+    type=click.IntRange(1, 1000),
+    metavar="NUMBER",
+    default=20,
+    show_default=True,
+    help="Print at most this many files.",
 )
 @json_option
 def search(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: bool) -> int:
@@ -29,8 +34,9 @@ def search(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: 
     matches, the command says so and exits with 0. It changes nothing.
 
     \b
-    Example:
+    Examples:
       shithubd-worker search 'lease token' --repo alice/site.git
+      shithubd-worker search '"lease token" -test' --limit 5
     """
     from dataclasses import asdict
 

@@ -63,10 +63,11 @@ def group() -> None:
 @_dry_run_option
 @json_option
 def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -> int:
-    """Write the units to this host, make the user and the directories, and reload systemd.
+    """Write the units to this host, and reload systemd.
 
-    It starts no worker, and leaves alone what you have enabled or disabled. Run it again after an upgrade: it writes
-    what has changed. Running workers go on until you restart them. To undo it: `units uninstall`.
+    The command also makes the user and the directories. It starts no worker, and leaves alone what you have enabled or
+    disabled. Run it again after an upgrade: it writes what has changed. Running workers go on until you restart them.
+    To undo it: `units uninstall`.
 
     \b
     Exit codes:
@@ -80,6 +81,7 @@ def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -
       shithubd-worker units install --dry-run
       sudo shithubd-worker units install
       sudo systemctl enable --now shithubd-worker
+      shithubd-worker units install --root /mnt --program /opt/forge/bin/worker
     """
     files = _plan(program, root)
     fresh = not any(file.found for file in files)

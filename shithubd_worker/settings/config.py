@@ -49,6 +49,7 @@ class Config:
         "The longest time that an idle worker waits before it looks for jobs again. An enqueue wakes it sooner.",
         default=1.0,
         least=0.01,
+        example="5",
         live=True,
     )
     poll_only: bool = switch(
@@ -57,9 +58,11 @@ class Config:
     )
     prefetch: float = seconds(
         "--prefetch",
-        "Lease jobs of fast kinds ahead. An urgent job may have to wait for this time. 0: lease one job at a time.",
+        "How far ahead to lease jobs of fast kinds. An urgent job may have to wait for this time. 0: lease one job at a"
+        " time.",
         default=0.1,
         least=0.0,
+        example="0",
         live=True,
     )
     grace: float = seconds(
@@ -67,6 +70,7 @@ class Config:
         "How long the running job may go on after SIGTERM. Then the worker interrupts the job and releases it.",
         default=25.0,
         least=0.0,
+        example="90",
         live=True,
     )
     database_wait: float = seconds(
@@ -74,6 +78,7 @@ class Config:
         "How long a worker that starts waits for the database. Then it exits with 75.",
         default=60.0,
         least=0.0,
+        example="300",
     )
     until_empty: bool = switch(
         "--until-empty", "Exit with 0 as soon as no job can run. Without this the worker waits for more jobs."
@@ -83,6 +88,7 @@ class Config:
         "Where to serve /metrics, /healthz and /readyz over HTTP. If you name an address and its port is taken, the"
         " worker exits with 78. If the default port is taken, the worker takes another one and logs it.",
         default="127.0.0.1:8081",
+        example="127.0.0.1:8082",
     )
     repo_root: Path | None = directory(
         "--repo-root",
@@ -133,7 +139,9 @@ DATABASE_URL = Setting(
     unset="PGHOST, PGDATABASE, PGSERVICE and the like, as for psql",
     example="postgresql://db.example/shithub",
 )
-SCHEMA = Setting("--schema", "The schema of the queue's tables, at most 48 bytes.", metavar="NAME", default="public")
+SCHEMA = Setting(
+    "--schema", "The schema of the queue's tables, at most 48 bytes.", metavar="NAME", default="public", example="queue"
+)
 
 
 def check_schema(name: str) -> str:

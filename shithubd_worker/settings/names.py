@@ -10,11 +10,14 @@ from shithubd_worker.errors import ConfigError
 from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
 from shithubd_worker.settings.table import PREFIX
 
-# Variables without a flag, and their meaning. A unit sets the first; the second is read only from files.
+# Variables without a flag: the meaning, and an example. A unit sets the first; the second is read only from files.
 UNIT, RUN_AS = f"{PREFIX}UNIT", f"{PREFIX}RUN_AS"
 WITHOUT_FLAG = {
-    UNIT: "The name of the worker's unit. The shipped units set it.",
-    RUN_AS: "Only in operator.env and owner.env: the user as whom a command of root's goes on before it connects.",
+    UNIT: ("The name of the worker's unit. The shipped units set it.", "shithubd-worker@2.service"),
+    RUN_AS: (
+        "The user that a command of root's becomes before it connects. Only operator.env and owner.env can set it.",
+        "shithub",
+    ),
 }
 VARIABLES = {row.variable for row in (DATABASE_URL, SCHEMA, *SETTINGS.values())} | WITHOUT_FLAG.keys()
 

@@ -80,7 +80,7 @@ def words(flag: str, text: str, *, metavar: str, unset: str = "", example: str =
     return _field(Setting(flag, text, read, metavar, unset=unset, repeatable=True, example=example), ())
 
 
-def seconds(flag: str, text: str, *, default: float, least: float, live: bool = False) -> float:
+def seconds(flag: str, text: str, *, default: float, least: float, example: str, live: bool = False) -> float:
     """A setting that is a number of seconds."""
 
     def read(given: Any) -> float:
@@ -93,13 +93,13 @@ def seconds(flag: str, text: str, *, default: float, least: float, live: bool = 
             raise ValueError(f"{given!r} is not a number of seconds from {least:g} to {LONGEST_SECONDS:g}")
         return value
 
-    written = Setting(flag, text, read, "SECONDS", f"{default:g}", least=least, most=LONGEST_SECONDS, live=live)
-    return _field(written, default)
+    row = Setting(flag, text, read, "SECONDS", f"{default:g}", live=live, example=example)
+    return _field(row._replace(least=least, most=LONGEST_SECONDS), default)
 
 
 def switch(flag: str, text: str, *, live: bool = False) -> bool:
     """A setting that is on or off, and off by default. The command line has already read it."""
-    return _field(Setting(flag, text, bool, live=live), False)
+    return _field(Setting(flag, text, bool, live=live, example="yes"), False)
 
 
 def choice(flag: str, text: str, *choices: str, default: str, live: bool = False) -> str:
@@ -108,7 +108,8 @@ def choice(flag: str, text: str, *choices: str, default: str, live: bool = False
     def read(given: Any) -> str:
         return str(given or default).lower()
 
-    return _field(Setting(flag, text, read, default=default, choices=choices, live=live), default)
+    row = Setting(flag, text, read, default=default, choices=choices, live=live, example=choices[-1])
+    return _field(row, default)
 
 
 def directory(flag: str, text: str, *, unset: str = "", example: str = "", live: bool = False) -> Path | None:
@@ -126,7 +127,7 @@ def directory(flag: str, text: str, *, unset: str = "", example: str = "", live:
     return _field(Setting(flag, text, read, "DIR", unset=unset, example=example, live=live), None)
 
 
-def address(flag: str, text: str, *, default: str) -> Address:
+def address(flag: str, text: str, *, default: str, example: str) -> Address:
     """A setting that is HOST:PORT, or off."""
 
     def read(given: Any) -> Address:
@@ -138,7 +139,7 @@ def address(flag: str, text: str, *, default: str) -> Address:
             raise ValueError(f"{wanted!r} is not HOST:PORT, for example {default}, or off")
         return Address(match["host"].strip("[]"), int(match["port"]), chosen=bool(given))
 
-    return _field(Setting(flag, text, read, "HOST:PORT|off", default), read(None))
+    return _field(Setting(flag, text, read, "HOST:PORT|off", default, example=example), read(None))
 
 
 def _field(row: Setting, default: T) -> T:

@@ -7,24 +7,15 @@ import re
 import subprocess
 import sys
 
-import click
 import pytest
+from command_tree import TOP, all_commands
 from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
 from rows import holds
 
 from shithubd_worker import __version__, errors
-from shithubd_worker.cli import cli as root
 from shithubd_worker.database import schema
 
-
-def all_commands(group=root, path=()):
-    for name, one in group.commands.items():
-        yield (*path, name)
-        if isinstance(one, click.Group):
-            yield from all_commands(one, (*path, name))
-
-
-COMMANDS = list(all_commands())
+COMMANDS = {each.words: each.command for each in all_commands()}
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -32,6 +23,7 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     told = command(*path, "--help").stdout
     assert told.startswith(f"Usage: shithubd-worker {' '.join(path)} ")
     assert max(map(len, told.splitlines())) <= 80
+    assert re.findall(r"(?m)^.*\w-$", told) == [], "a name is broken at its hyphen"
     example = told.partition("Example")[2]
     assert f"shithubd-worker {' '.join(path)}" in example
     if path not in {("jobs",), ("units",), ("history",), ("run",)}:
@@ -57,20 +49,15 @@ def test_the_help_shows_how_to_start_and_the_exit_codes(command):
     assert codes == {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
 
 
-def test_the_list_of_commands_cuts_no_summary(command):
-    told = command("--help").stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+@pytest.mark.parametrize("group", [(), *(each.words for each in TOP if each.subcommands)], ids=" ".join)
+def test_the_list_of_commands_cuts_no_summary(command, group):
+    told = command(*group, "--help").stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert told
     assert [line for line in told.splitlines() if not re.fullmatch(r"  [a-z-]+ +[A-Z].*[a-z]\.", line)] == []
 
 
 def test_a_help_text_has_letters_that_every_terminal_can_show():
-    assert [path for path in COMMANDS if not root_command(path).help.isascii()] == []
-
-
-def root_command(path):
-    command = root
-    for name in path:
-        command = command.commands[name]
-    return command
+    assert [path for path, one in COMMANDS.items() if not one.help.isascii()] == []
 
 
 def test_the_version_names_the_schemas_too(command):

@@ -37,6 +37,7 @@ NOT_RUN = {
         "it needs systemd",
         "it needs jq",
         "no worker of this host is known here",
+        "this worker is not here",
         "no worker has died here",
         "it needs root on a host of workers",
         "it needs systemd",

@@ -13,13 +13,14 @@ import click
 import command_pages
 import pytest
 from command_pages import NOT_RUN, PAGE
-from command_tree import Command, Verbatim, all_commands
+from command_tree import Command, Verbatim, all_commands, leaves
 
 from shithubd_worker import errors
 from shithubd_worker.cli import cli
+from shithubd_worker.settings.config import SETTINGS
 
 TEXT = PAGE.read_text()
-LEAVES = [each for each in all_commands() if not each.subcommands]
+LEAVES = list(leaves())
 EXAMPLES = [(each, line) for each in all_commands() for block in each.told.examples for line in block.lines]
 
 
@@ -42,6 +43,25 @@ def test_each_command_has_its_options_or_names_those_that_many_share(command):
     assert [name for name in options if not re.search(rf"`{name}[` ]", here)] == []
     for name in options & set(command_pages.SHARED):
         assert f"\n| `{name}" in TEXT.partition("## `")[0]
+
+
+def test_each_option_is_shown_in_an_example_of_docs():
+    """The options of `run` have theirs in the table of settings, see test_settings_pages.py. systemd gives the id."""
+    shown = "\n".join(
+        block
+        for path in PAGE.parent.glob("*.md")
+        for block in re.findall(r"^```sh\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    )
+    elsewhere = {row.flag for row in SETTINGS.values()} | {"--help", "--invocation-id"}
+    names = {flag.name for each in LEAVES for flag in each.flags} - elsewhere
+    assert len(names) > 20
+    assert [name for name in names if not re.search(rf"shithubd-worker .*{name}\b", shown)] == []
+
+
+def test_each_option_that_takes_a_value_has_its_default_on_the_page():
+    rows = re.findall(r"^\| `(--[^`]*)` \| (.*?) \| (.*?) \| ", TEXT.replace("\\|", "/"), re.MULTILINE)
+    assert len(rows) > 40
+    assert [name for name, value, default in rows if not default and not value.startswith("none")] == []
 
 
 @pytest.mark.parametrize("command", LEAVES, ids=lambda each: each.name)

@@ -11,6 +11,7 @@ from functools import cache
 import click
 import man_pages
 import pytest
+from command_tree import leaves
 from man_pages import MAN
 
 from shithubd_worker import errors
@@ -52,20 +53,11 @@ def shown(path: str) -> str:
     return " ".join(re.sub(".\x08", "", text).split())
 
 
-def commands(group: click.Group = cli, above: tuple[str, ...] = ()):
-    """Each command that is no group, with its words."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, (*above, name))
-        else:
-            yield (*above, name), command
-
-
 def options():
-    for words, command in commands():
-        for option in command.params:
+    for each in leaves():
+        for option in each.command.params:
             if isinstance(option, click.Option):
-                yield pytest.param(words, option, id=f"{' '.join(words)} {option.opts[0]}")
+                yield pytest.param(each.words, option, id=f"{each.name} {option.opts[0]}")
 
 
 def test_each_page_says_what_its_command_says_and_no_page_has_lost_its_command():
@@ -105,10 +97,10 @@ def test_the_index_of_manual_pages_can_read_each_name(path):
 
 
 @pytest.mark.parametrize(("words", "option"), list(options()))
-def test_each_option_has_a_place_of_its_own_in_the_page_of_its_command(words, option):
+def test_each_option_has_one_place_in_the_page_of_its_command(words, option):
     page = (MAN / f"man1/shithubd-worker-{words[0]}.1").read_text()
-    where = " ".join(words).upper() if words[1:] else "OPTIONS"
-    section = page.partition(f"\n.SH {where}\n")[2].partition("\n.SH ")[0]
+    places = {"OPTIONS", " ".join(words).upper()}
+    section = "".join(page.partition(f"\n.SH {where}\n")[2].partition("\n.SH ")[0] for where in places)
     heads = [re.sub(r"\\f.|\\", "", head) for head in re.findall(r"^\.TP\n(.*)$", section, re.MULTILINE)]
     [head] = [each for each in heads if re.search(rf"(^|, ){option.opts[-1]}( |$)", each)]
     assert option.is_flag or head.partition(" ")[2]
@@ -131,17 +123,6 @@ def test_the_page_of_the_settings_has_each_variable():
 @pytest.mark.parametrize("path", [path for path in PAGES if path.suffix == ".1"], ids=str)
 def test_each_page_has_its_sections_in_the_usual_order(path):
     sections = re.findall(r"^\.SH (.*)$", (MAN / path).read_text(), re.MULTILINE)
-    usual = [
-        "NAME",
-        "SYNOPSIS",
-        "DESCRIPTION",
-        "OPTIONS",
-        "EXIT STATUS",
-        "EXAMPLES",
-        "FILES",
-        "ENVIRONMENT",
-        "SEE ALSO",
-    ]
-    found = [each for each in sections if each in usual]
-    assert found == [each for each in usual if each in found]
+    found = [each for each in sections if each in USUAL]
+    assert found == [each for each in USUAL if each in found]
     assert set(found) >= {"NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "EXAMPLES", "SEE ALSO"}

@@ -32,6 +32,16 @@ def test_the_page_has_each_variable_and_each_flag_of_run():
     assert [each for each in (*flags, *(f"`{name}`" for name in VARIABLES)) if each not in page] == []
 
 
+def test_every_setting_and_variable_has_an_example_and_it_can_be_used(tmp_path):
+    rows = re.findall(r"^\| .*`([A-Z_]+)` \|.*$", PAGE.read_text(), re.MULTILINE)
+    assert len(rows) == len(VARIABLES) + len(LIBPQ)
+    assert "``" not in re.sub(r"^```.*$", "", PAGE.read_text(), flags=re.MULTILINE)
+    assert [row.flag for row in SETTINGS.values() if row.example in ("", row.default)] == []
+    examples = {name: str(tmp_path) if row.metavar == "DIR" else row.example for name, row in SETTINGS.items()}
+    examples["kinds"], examples["exclude_kinds"] = SETTINGS["kinds"].example.split(), []
+    make_config(examples)
+
+
 def test_every_setting_in_the_file_of_the_package_is_commented_out():
     assert env_file.parse(ENV_FILE.read_bytes()) == env_file.EnvFile()
 
