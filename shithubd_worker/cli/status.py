@@ -43,8 +43,9 @@ def status(shared: Shared, watch: float | None, *, drained: bool, as_json: bool)
     and why. The first line is the summary: "running 1, held 499". To confirm a drain, look for "running 0", or use
     --drained.
 
-    Running jobs are always counted exactly. Of the waiting jobs, counting stops at 100,000 a kind, so that the command
-    stays quick. It shows 100,000+ then, and --json names the figure in "capped". The command changes nothing.
+    Running jobs are always counted exactly. Of the others, counting stops at 100,000 for each kind and priority, and
+    earlier in a very long queue. So the command stays quick. A figure with a + is a lower bound, and --json names it in
+    "capped". The command changes nothing.
 
     \b
     Exit codes:

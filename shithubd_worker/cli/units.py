@@ -65,9 +65,9 @@ def group() -> None:
 def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -> int:
     """Write the units to this host, and reload systemd.
 
-    The command also makes the user and the directories. It starts no worker, and leaves alone what you have enabled or
-    disabled. Run it again after an upgrade: it writes what has changed. Running workers go on until you restart them.
-    To undo it: `units uninstall`.
+    The command also writes the preset, and makes the user and the directories. It starts no worker, and leaves alone
+    what you have enabled or disabled. Run it again after an upgrade: it writes what has changed. Running workers go on
+    until you restart them. To undo it: `units uninstall`.
 
     \b
     Exit codes:
@@ -137,8 +137,8 @@ def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
     """Disable the units and remove them from this host.
 
     It removes only what `units install` has written. The configuration in /etc/shithub, the data in /var/lib/shithub,
-    the users, the database and drop-ins in /etc/systemd/system stay. The units of the Debian package stay, too. To undo
-    it: `units install`.
+    the users, the database and drop-ins in /etc/systemd/system stay. The units of the Debian package stay, too, enabled
+    or not. To undo it: `units install`.
 
     \b
     Exit codes:

@@ -196,8 +196,8 @@ class Settler:
             dropped = oldest.finished
             self._unsettled.discard(dropped.lease.id)
             log.error(
-                "job %d (%s) ended as %s, but that could not be written, and %d more jobs wait for it: it stays leased"
-                " until its timeout",
+                "job %d (%s) ended as %s, but that could not be written, and %d more jobs wait to be settled: it stays"
+                " leased until its timeout",
                 dropped.lease.id,
                 dropped.lease.kind,
                 dropped.outcome.how,
