@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,30 @@ def with_section(page: str) -> set[str]:
 
 def refusals() -> Facts:
     """What functions raise in words of their own, from the text of sql/functions."""
-    rows = []
-    for path in schema.function_files():
-        for message, rest in re.findall(r"RAISE EXCEPTION '((?:[^']|'')*)'([^;]*);", path.read_text()):
-            code = re.search(r"ERRCODE = '(\w+)'", rest)
-            state = "22023" if code and code[1] == "invalid_parameter_value" else "P0001"
-            assert code is None or state == "22023", code
-            rows.append(
-                (f"`{message.replace(chr(39) * 2, chr(39)).replace('%', '...')}`", f"`{path.stem}`", f"`{state}`")
-            )
+    rows = [
+        (message, f"`{path.stem}`", state) for path in schema.function_files() for message, state in _raised_in(path)
+    ]
     return Facts(("message", "function", "SQLSTATE"), rows, "what to do")
+
+
+def _raised_in(path: Path) -> Iterator[tuple[str, str]]:
+    """Message and SQLSTATE of each error that a file raises."""
+    for message, rest in re.findall(r"RAISE EXCEPTION '((?:[^']|'')*)'([^;]*);", path.read_text()):
+        code = re.search(r"ERRCODE = '(\w+)'", rest)
+        state = "22023" if code and code[1] == "invalid_parameter_value" else "P0001"
+        assert code is None or state == "22023", code
+        yield f"`{message.replace(chr(39) * 2, chr(39)).replace('%', '...')}`", f"`{state}`"
+
+
+def raised_by(name: str) -> list[str]:
+    """The messages of the errors that a function raises, or a function that it calls."""
+    files = {path.stem: path for path in schema.function_files()}
+    asked, left = set(), [name]
+    while left:
+        asked.add(each := left.pop())
+        code = re.sub(r"--.*", "", files[each].read_text())
+        left += files.keys() & set(re.findall(r"\w+_v\d+", code)) - asked
+    return [message for path in files.values() if path.stem in asked for message, _ in _raised_in(path)]
 
 
 def purpose(path: Path) -> str:
@@ -160,6 +175,7 @@ class _Facts:
             f"Call: `{call}`",
             f"Returns: {returns}",
             f"Roles: {roles}",
+            f"[Errors](#errors): {', '.join([*raised_by(name), 'those of PostgreSQL'])}",
             f"`{volatility}`; runs with the rights of the {'owner' if definer else 'caller'}",
         ]
 
