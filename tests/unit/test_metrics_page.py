@@ -16,6 +16,23 @@ from shithubd_worker.telemetry.gauges import MOST_STRANGERS
 from shithubd_worker.timing import COUNTS_FRESH_SECONDS, COUNTS_STALE_SECONDS
 
 PAGE = METRICS.read_text()
+# What a figure of ours or of the process can count. The words of each row begin with one of these.
+UNITS = (
+    *(
+        "Attempts",
+        "Bytes",
+        "Connections",
+        "Descriptors",
+        "Holds",
+        "Jobs",
+        "Lease queries",
+        "Leases",
+        "Lines",
+        "Objects",
+    ),
+    *("Processes", "Renewals", "Rows", "Runs", "Seconds", "Settles", "Steps", "Wake-ups", "Workers"),
+    *("0 or 1", "Always 1", "A version"),
+)
 
 
 def test_the_page_has_the_facts_of_the_registry():
@@ -26,6 +43,17 @@ def test_every_metric_has_its_words_and_one_row():
     assert without_words(PAGE) == []
     shown = re.findall(r"^\| `(\w+)(?:\{[^}]*\})?` \| (?:counter|gauge|histogram) \|", PAGE, re.MULTILINE)
     assert sorted(shown) == sorted(metrics_facts.metrics())
+
+
+def test_the_words_of_every_metric_begin_with_its_unit():
+    words = dict(
+        re.findall(r"^\| `(\w+)(?:\{[^}]*\})?` \| (?:counter|gauge|histogram) \|.*\| (.+) \|$", PAGE, re.MULTILINE)
+    )
+    assert words.keys() == metrics_facts.metrics().keys()
+    assert [name for name, said in words.items() if not re.match(rf"({'|'.join(UNITS)})\b", said)] == []
+    for name, said in words.items():
+        for end, unit in (("_seconds", "Seconds"), ("_seconds_total", "Seconds"), ("_bytes", "Bytes")):
+            assert not name.endswith(end) or said.startswith(unit), name
 
 
 def test_the_page_links_to_every_alert():
