@@ -161,8 +161,7 @@ def _lines() -> Iterator[str]:
 
 def _login(command: Command) -> str:
     """As whom it logs in; empty for a command that doesn't."""
-    asks = any(each.asks_the_database for each in command.subcommands or [command])
-    return needs.login(needs.role(command.words)) if asks else ""
+    return needs.login(needs.role(command.words)) if command.asks_the_database else ""
 
 
 def _usual(flag: Flag) -> Flag:

@@ -121,8 +121,9 @@ class Command:
 
     @property
     def asks_the_database(self) -> bool:
-        """Does it name a queue?"""
-        return any(flag.variable == DATABASE_URL.variable for flag in self.flags)
+        """Does it name a queue, or a command of this group?"""
+        own = any(flag.variable == DATABASE_URL.variable for flag in self.flags)
+        return own or any(each.asks_the_database for each in self.subcommands)
 
 
 def parsed(text: str) -> Told:

@@ -11,7 +11,7 @@ from functools import cache
 import click
 import man_pages
 import pytest
-from command_tree import leaves
+from command_tree import ROOT, TOP, leaves
 from man_pages import MAN
 
 from shithubd_worker import errors
@@ -118,6 +118,14 @@ def test_the_page_of_the_program_names_each_command_and_each_exit_code():
 def test_the_page_of_the_settings_has_each_variable():
     page = shown("man5/shithubd-worker.env.5")
     assert [name for name in VARIABLES if f" {name} " not in page] == []
+
+
+@pytest.mark.parametrize("command", [ROOT, *TOP], ids=lambda each: each.typed)
+def test_the_page_of_a_command_that_asks_the_database_names_its_files_and_variables(command):
+    page = (MAN / f"man1/{command.typed.replace(' ', '-')}.1").read_text()
+    asks = "database_url" in {each.name for leaf in command.subcommands or [command] for each in leaf.command.params}
+    sections = {"FILES", "ENVIRONMENT"} if asks else set()
+    assert {each for each in sections if f"\n.SH {each}\n" not in page} == set()
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if path.suffix == ".1"], ids=str)
