@@ -21,7 +21,16 @@ from shithubd_worker.telemetry.metrics import Metrics
 RULES = RUNBOOKS / "alerts.rules.yml"
 TESTS = RUNBOOKS / "alerts.test.yml"
 PAGES = {path.stem: path for path in sorted((RUNBOOKS / "alerts").glob("*.md"))}
-HEADINGS = ["Meaning", "Is it real?", "Diagnosis", "Mitigation", "Fixed?"]
+HEADINGS = [
+    "What it means",
+    "Is it real?",
+    "Stop the damage",
+    "Find the cause",
+    "Mend it",
+    "Is it over?",
+    "Undo",
+    "The rule",
+]
 
 # The two files are written in one plain shape, so that reading them needs no library. What doesn't have that shape is
 # noticed: promtool counts the rules too.
@@ -198,8 +207,8 @@ def test_every_page_has_the_shape_that_its_reader_knows(path: Path) -> None:
     assert wake.startswith("Wake ")
     assert gap == ""
     assert re.findall(r"^## (.*)$", path.read_text(), re.MULTILINE) == HEADINGS
-    diagnosis = path.read_text().split("## Diagnosis")[1].split("## Mitigation")[0]
-    assert len(re.findall(r"^- If ", diagnosis, re.MULTILINE)) >= 2, "branches"
+    cause = path.read_text().split("## Find the cause")[1].split("## Mend it")[0]
+    assert len(re.findall(r"^- If ", cause, re.MULTILINE)) >= 2, "branches"
 
 
 def samples() -> dict[str, list[dict[str, str]]]:

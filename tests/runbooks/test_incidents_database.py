@@ -41,10 +41,10 @@ def test_the_database_is_down(host: Host, cluster: str) -> None:
         it.begins("PostgreSQL is stopped, while the worker runs a job")
         host.run("systemctl", "stop", cluster)
         page = it.alert("PostgresUnreachable", "own")
-        it.follow(page, "Is it real?", "Diagnosis")
+        it.follow(page, "Is it real?", "Find the cause")
         it.says(page, "Connection refused")
         assert it.types("curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:8081/readyz")[1] == "503"
-        it.follow(page, "Mitigation", "Fixed?")
+        it.follow(page, "Mend it", "Is it over?")
         it.ends("PostgreSQL is started")
         open_door(host)
         it.works_again()
@@ -61,12 +61,12 @@ def test_the_database_is_locked(host: Host) -> None:
         [told] = it.follow(page, "Is it real?", values={"pid": "..."})
         found = re.search(r"pid (\d+) \(.*\) holds a lock on jobs", told)
         assert found
-        it.follow(page, "Diagnosis", values={"pid": found[1]})
+        it.follow(page, "Find the cause", values={"pid": found[1]})
         it.says(page, "idle in transaction")
-        it.follow(page, "Mitigation", values={"pid": found[1]})
+        it.follow(page, "Mend it", values={"pid": found[1]})
         it.ends("the session is ended")
         it.works_again()
-        it.follow(page, "Fixed?")
+        it.follow(page, "Is it over?")
         assert host.show(UNIT, "MainPID", "NRestarts") == before
         host.run("systemctl", "stop", SESSION, check=False)
         assert "database away" not in it.shown(), "it was there all the time, and so was the way to it"
@@ -131,7 +131,7 @@ def test_the_database_is_out_of_connections(host: Host) -> None:
         it.types("systemctl stop hog.service  # the program")
         it.ends("the program is stopped")
         it.works_again()
-        it.follow(page, "Fixed?")
+        it.follow(page, "Is it over?")
 
 
 class OnHost:
@@ -175,7 +175,7 @@ def test_the_clock_is_set_ahead_and_back(host: Host, clock: SteppedClock) -> Non
         it.ends("the clock is right")
         start_load(host)
         it.works_again()
-        it.follow(page, "Is it real?", "Diagnosis", "Mitigation", "Fixed?")
+        it.follow(page, "Is it real?", "Find the cause", "Mend it", "Is it over?")
         left = "SELECT FROM jobs WHERE kind = 'search.reindex'"
         eventually(lambda: not host.sql("shithub", left), "what was enqueued meanwhile is done")
         open_door(host)

@@ -88,7 +88,8 @@ def test_a_page_has_a_title_and_something_to_do(path: Path) -> None:
     found = Page(path)
     assert found.text.startswith("# ")
     assert found.blocks
-    assert len(found.text.splitlines()) <= 150, "too long for somebody who is tired"
+    seen = [line for line in found.text.splitlines() if not line.startswith("<!--")]
+    assert len(seen) <= 150, "too long for somebody who is tired"
 
 
 @pytest.mark.parametrize(
