@@ -1,4 +1,4 @@
-"""Incidents of the database, acted out with the pages open: see incidents.py."""
+"""Incidents of the database. The operator follows the pages: see incidents.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PYTHON = "/opt/shithubd-worker/bin/python"
 
 @pytest.fixture
 def cluster(host: Host) -> Iterator[str]:
-    """The unit of PostgreSQL; it runs again afterwards."""
+    """The unit of PostgreSQL. It runs again after the test."""
     yield postgresql(host)
     start_postgresql(host)
 
@@ -150,7 +150,7 @@ class OnHost:
 
 @pytest.fixture
 def clock(host: Host) -> Iterator[SteppedClock]:
-    """Of a database that is put back afterwards."""
+    """The clock of a database that is replaced after the test by the one of before."""
     host.psql("postgres", "CREATE DATABASE before TEMPLATE shithub")
     yield SteppedClock(OnHost(host))  # type: ignore[arg-type]
     host.run("systemctl", "stop", "shithubd-worker*")
@@ -158,7 +158,7 @@ def clock(host: Host) -> Iterator[SteppedClock]:
 
 
 def test_the_clock_is_set_ahead_and_back(host: Host, clock: SteppedClock) -> None:
-    """One worker is inside a job all the time; the other one would take it away, if it believed the clock."""
+    """One worker is inside a job all the time. The other one would take that job away if it trusted the clock."""
     with incident("a clock step", host, second="") as it:
         long = in_flight(host, "forge.import", '{"door": "door"}')
         it.begins("the database's clock goes an hour ahead; after a minute it is set right")

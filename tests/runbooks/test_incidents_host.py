@@ -1,4 +1,4 @@
-"""Incidents of a host and of what is put on it, acted out with the pages open: see incidents.py."""
+"""Incidents of a host and of releases on it. The operator follows the pages: see incidents.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def deploy(it: Incident, what: str, before: str, after: str = "") -> None:
 
 
 def go_back(it: Incident, page: str, when: str) -> None:
-    """As the page leads to it: the former release is put in place, and the unit started."""
+    """The page leads to this: put the former release in place, and start the unit."""
     it.link(page, UPGRADE, when)
     it.host.write(f"/srv/forge/{MODULE}", (HERE / MODULE).read_text())
     it.types("systemctl restart shithubd-worker  # with the former release of the handlers")
@@ -100,7 +100,7 @@ def test_a_broken_file(host: Host) -> None:
 
 
 def test_a_password_that_was_changed_without_telling_the_workers(host: Host) -> None:
-    """And hours later the database is restarted."""
+    """Hours later the database restarts."""
     page = "tasks/credentials-rotation.md"
     with incident("a password changed, the workers not told", host) as it:
         it.begins("the workers' password is changed in the database alone; then PostgreSQL is restarted")

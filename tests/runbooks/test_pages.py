@@ -1,4 +1,4 @@
-"""The runbooks against the product, in seconds: what a page names exists. That it works is test_executed.py's."""
+"""What a page names exists in the product. Takes seconds; test_executed.py shows that it works."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ours() -> Product:
 
 @pytest.fixture(scope="module")
 def schema(server: Server) -> Iterator[Database]:
-    """A database of our schema for all pages: nothing that is checked here leaves a trace."""
+    """A database with our schema for all pages. No check leaves a trace in it."""
     yield from new_database(server)
 
 
@@ -71,14 +71,14 @@ def test_every_scene_and_placeholder_is_known(path: Path) -> None:
         assert block.manual is not None or block.placeholders <= given, block
 
 
-def test_hardly_any_block_is_left_to_people() -> None:
+def test_at_most_one_block_in_twenty_is_left_to_people() -> None:
     manual = [block for block in blocks() if block.manual is not None]
     assert all(block.manual for block in manual)
     assert len(manual) <= MOST_MANUAL * len(blocks())
 
 
 @every_page
-def test_what_a_page_shows_could_be_wrong(path: Path) -> None:
+def test_a_page_never_shows_only_dots(path: Path) -> None:
     for block in Page(path).blocks:
         assert block.prints is None or set(block.prints) - set(". \n"), f"{block} shows nothing but dots"
 
@@ -128,11 +128,11 @@ def test_a_page_that_is_not_understood_is_a_fault(tmp_path: Path, text: str, fau
         Page(tmp_path / "x.md")
 
 
-def test_the_runbooks_directory_holds_nothing_that_no_test_reads() -> None:
+def test_the_tests_read_every_page_in_the_directory() -> None:
     assert set(RUNBOOKS.rglob("*.md")) == {*PAGES, *STUBS}
 
 
-# For each check a sentence that isn't so.
+# For each check a false sentence.
 LIES: dict[Check, str] = {
     claims.commands_and_flags: "`shithubd-worker drain --everything`",
     claims.who_types_it: "`shithubd-worker history drop`",
@@ -151,7 +151,7 @@ LIES: dict[Check, str] = {
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_each_check_reports_what_is_not_so(check: Check, tmp_path: Path, ours: Product, schema: Database) -> None:
+def test_each_check_reports_its_false_sentence(check: Check, tmp_path: Path, ours: Product, schema: Database) -> None:
     (tmp_path / "x.md").write_text(f"# x\n\n{LIES[check]}\n")
     [fault] = check(Page(tmp_path / "x.md"), ours, schema)
     assert fault.line == 3
