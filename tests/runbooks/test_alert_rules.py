@@ -211,6 +211,11 @@ def test_every_page_has_the_same_sections_in_the_same_order(path: Path) -> None:
     assert len(re.findall(r"^- If ", cause, re.MULTILINE)) >= 2, "branches"
 
 
+def test_the_readme_explains_the_sections_of_a_page() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", (RUNBOOKS / "README.md").read_text(), re.MULTILINE)
+    assert rows == ["section", "the first lines", *HEADINGS]
+
+
 def samples() -> dict[str, list[dict[str, str]]]:
     """What a worker's endpoint shows: the labels of each of its samples, by name."""
 

@@ -9,15 +9,21 @@ from pathlib import Path
 import claims
 import page
 import products
+import prose
 import pytest
 import scenes
 from claims import CHECKS, Check
 from conftest import Database, new_database
+from mutants.runbooks import MUTANTS
 from page import PAGES, RUNBOOKS, RUNNABLE, Block, Page
-from products import Product
+from products import UPSTREAM, Product
 from servers import Server
+from test_closed_loops import ALWAYS, LOOPS
+from test_upstream import REPORTED
 
 MOST_MANUAL = 0.05
+# What a page may take of its reader: the words of half of its sentences, and the grade (see prose.py).
+MEDIAN, GRADE = 14, 9
 # What leads to the pages.
 STUBS = (RUNBOOKS / "README.md", RUNBOOKS / "incidents.md")
 
@@ -90,6 +96,29 @@ def test_a_page_has_a_title_and_something_to_do(path: Path) -> None:
     assert found.blocks
     seen = [line for line in found.text.splitlines() if not line.startswith("<!--")]
     assert len(seen) <= 150, "too long for somebody who is tired"
+
+
+@pytest.mark.parametrize("path", [*PAGES, *STUBS], ids=lambda path: path.stem)
+def test_a_tired_reader_understands_a_page_at_once(path: Path) -> None:
+    text = path.read_text()
+    assert prose.median_length(text) <= MEDIAN
+    assert prose.grade(text) <= GRADE
+    assert not [said for said in prose.sentences(text) if len(said.split()) > prose.LONGEST]
+    assert not list(prose.stumbles(text))
+
+
+def test_the_readme_has_the_figures_of_the_tests() -> None:
+    readme = " ".join(STUBS[0].read_text().split())
+    numbers = {3: "three", 10: "ten", 13: "thirteen", 16: "sixteen"}
+    statements = len(re.findall(r"^## \d+\.", (UPSTREAM / "page.md").read_text(), re.MULTILINE))
+    said = (
+        f"For {numbers[len(LOOPS)]} alerts a test follows the whole loop",
+        f"`make test` does this for {numbers[len(ALWAYS)]} alerts, `make test-long` for all {numbers[len(LOOPS)]}",
+        f"The forge's own pages said {numbers[statements]} things",
+        f"The static layer reports {numbers[len(REPORTED)]} of them",
+        f"Its subject `runbooks` has {len(MUTANTS)} changes",
+    )
+    assert [each for each in said if each not in readme] == []
 
 
 @pytest.mark.parametrize(
