@@ -67,6 +67,10 @@ lint: $(STAMP)   ## ruff and mypy --strict
 format: $(STAMP) ## ruff format
 	$(RUN)/ruff check --fix . ; $(RUN)/ruff format .
 
+.PHONY: reference
+reference: $(STAMP) ## write the facts in docs/sql.md, metrics.md, exit-codes.md and rights.md from the code
+	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/made_pages.py
+
 wheel: $(STAMP)  ## dist/*.whl
 	$(RUN)/python -m build --wheel --outdir dist .
 

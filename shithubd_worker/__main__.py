@@ -1,5 +1,17 @@
-"""`python -m shithubd_worker`, for a host where the script is not on the path."""
+"""The program `shithubd-worker`, which is also `python -m shithubd_worker`."""
 
-from shithubd_worker.cli import main
+import gc
 
-main()
+
+def main() -> None:
+    """Run it."""
+    # To import a module makes objects, and no garbage: the search for garbage would be a twentieth of the start.
+    # Shared.connect switches it on again.
+    gc.disable()
+    from shithubd_worker.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from made_pages import Facts, Makers, filled
 
 PAGE = Path(__file__).parents[1] / "docs/rights.md"
 # Of each a column; PUBLIC is a login that is a member of nothing.
@@ -15,68 +16,51 @@ WHO = ("shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_metrics
 TABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 COLUMN = ("SELECT", "INSERT", "UPDATE", "REFERENCES")
 SEQUENCE = ("USAGE", "SELECT", "UPDATE")
-INTRODUCTION = """\
-# Who may do what
-
-`shithubd-worker migrate --roles` makes these roles and gives them the rights of [sql/rights.sql](../sql/rights.sql),
-and no others. This page is what a database says of them afterwards: `make rights` writes it, and a test compares it
-with PostgreSQL 15 and 18. What is added to the schema has no line here, and the test fails, until somebody decided.
-
-| role | for |
-|---|---|
-| `shithub_owner` | owns everything below and has every right to it; nobody logs in as it |
-| `shithub_migrate` | `migrate`, `history drop`: may `SET ROLE shithub_owner`, and without that nothing |
-| `shithub_worker` | `run`, `release-dead` |
-| `shithub_enqueue` | whoever enqueues: the forge |
-| `shithub_operator` | whoever is on call: all other commands, and the SQL of the runbook's pages |
-| `shithub_metrics` | `status`, `workers`, and exporters: it sees no payload, no error and no token |
-
-A login gets its rights by `GRANT shithub_worker TO its_name`. One whose handlers enqueue is a member of two. The roles
-belong to the whole cluster: in each database, and each schema, where `migrate --roles` ran, they have these rights.
-What you give to others by hand stays as it is. What you give to the roles below, or to PUBLIC, of what is listed below:
-
-- A right to a table, a column, a sequence or a function: the next `migrate` takes it away.
-- CREATE on the schema: `migrate` takes it from the roles if `shithub_owner` owns the schema. Otherwise (`public`), and
-  where PUBLIC has it, `migrate` refuses to go on, and says what to run.
-- Such a right that somebody else than the owner gave: `migrate` refuses to go on, and says what to run.
-- USAGE on the schema: it stays.
-
-`migrate` warns of a member of `shithub_owner` that is neither `shithub_migrate` nor a superuser, and of a role of ours
-that is a member of another. Both have rights that don't stand here.
-
-A right with names in brackets is one to these columns alone. Functions marked † run as the owner.
-"""
 
 
 def page(connection: psycopg.Connection[Any]) -> str:
-    """The whole page, as this database has it."""
-    lines = [INTRODUCTION, "## Tables and sequences\n", _head("")]
-    relations = connection.execute(
-        "SELECT c.oid, c.relname, c.relkind = 'S' FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid"
-        " WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('i', 'I', 't', 'c')"
-        " AND c.relname !~ '^job_history_(7d|90d)_[0-9]{8}$' ORDER BY 3, 2"
-    ).fetchall()
-    for oid, name, sequence in relations:
-        cells = [_sequence(connection, who, oid) if sequence else _table(connection, who, oid) for who in WHO]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    lines.append("\nThe days of the history (`job_history_7d_20261126`, ...) have no rights of their own.\n")
-    lines += ["## Functions\n", _head("")]
-    functions = connection.execute(
-        "SELECT oid, proname, prosecdef FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 2, 1"
-    ).fetchall()
-    for oid, name, definer in functions:
-        cells = ["x" if _may(connection, "function", who, oid, "EXECUTE") else "" for who in WHO]
-        lines.append(f"| `{name}`{' †' if definer else ''} | {' | '.join(cells)} |")
-    lines += ["\n## The schema\n", _head("")]
-    [(oid,)] = connection.execute("SELECT 'public'::regnamespace::oid").fetchall()
-    for privilege in ("USAGE", "CREATE"):
-        cells = ["x" if _may(connection, "schema", who, oid, privilege) else "" for who in WHO]
-        lines.append(f"| {privilege} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    """The whole page, as this database has it: its words stay."""
+    return filled(PAGE.read_text(), makers(connection))
+
+
+def makers(connection: psycopg.Connection[Any]) -> Makers:
+    """What the page can ask for, of this database."""
+
+    def tables(_: str) -> Facts:
+        relations = connection.execute(
+            "SELECT c.oid, c.relname, c.relkind = 'S' FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid"
+            " WHERE relnamespace = 'public'::regnamespace AND relkind NOT IN ('i', 'I', 't', 'c')"
+            " AND c.relname !~ '^job_history_(7d|90d)_[0-9]{8}$' ORDER BY 3, 2"
+        ).fetchall()
+        return _matrix(
+            (f"`{name}`", [(_sequence if sequence else _table)(connection, who, oid) for who in WHO])
+            for oid, name, sequence in relations
+        )
+
+    def functions(_: str) -> Facts:
+        found = connection.execute(
+            "SELECT oid, proname, prosecdef FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 2, 1"
+        ).fetchall()
+        return _matrix(
+            (
+                f"`{name}`{' †' if definer else ''}",
+                ["x" if _may(connection, "function", who, oid, "EXECUTE") else "" for who in WHO],
+            )
+            for oid, name, definer in found
+        )
+
+    def schema(_: str) -> Facts:
+        [(oid,)] = connection.execute("SELECT 'public'::regnamespace::oid").fetchall()
+        return _matrix(
+            (right, ["x" if _may(connection, "schema", who, oid, right) else "" for who in WHO])
+            for right in ("USAGE", "CREATE")
+        )
+
+    return {"tables": tables, "functions": functions, "schema": schema}
 
 
 def days_with_rights(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """The history's days of which somebody but the owner has a right."""
+    """The days of the history on which a role other than the owner has a right."""
     return connection.execute(
         "SELECT relname, w FROM pg_class, unnest(%s::text[]) w WHERE relname ~ '^job_history_(7d|90d)_[0-9]{8}$'"
         " AND has_any_column_privilege(w, oid, 'SELECT, INSERT, UPDATE, REFERENCES')"
@@ -85,9 +69,9 @@ def days_with_rights(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...
     ).fetchall()
 
 
-def _head(first: str) -> str:
+def _matrix(rows: Iterable[tuple[str, list[str]]]) -> Facts:
     names = [who.removeprefix("shithub_") if who != "public" else "PUBLIC" for who in WHO]
-    return f"| {first} | {' | '.join(names)} |\n|---|{'---|' * len(WHO)}"
+    return Facts(("", *names), [(name, *cells) for name, cells in rows])
 
 
 def _table(connection: psycopg.Connection[Any], who: str, oid: int) -> str:
@@ -135,7 +119,6 @@ def write() -> None:
 
     for server in _server(debian_bindir() or sys.exit("no server of Debian's here")):
         for database in new_database(server):
-            PAGE.parent.mkdir(exist_ok=True)
             PAGE.write_text(page(database.connect()))
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+ROOM = 4 << 30  # bytes: three processes with two servers each, and their WAL
+
 
 class Server:
     """A PostgreSQL of our own in a temporary directory, on a unix socket and a loopback port; `settings` are lines of
@@ -21,7 +23,7 @@ class Server:
 
     def __init__(self, bindir: Path, *settings: str) -> None:
         self.bindir = bindir
-        self.directory = Path(tempfile.mkdtemp(prefix="shw-pg-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="shw-pg-", dir=in_memory()))
         self.port = free_port()
         self._as = ["runuser", "-u", system_user(), "--"] if os.geteuid() == 0 else []
         if self._as:
@@ -91,6 +93,13 @@ class Server:
         if done.returncode:
             log = self.directory / "log"
             raise RuntimeError(f"{program} failed: {done.stdout}\n{log.read_text() if log.exists() else ''}")
+
+
+def in_memory() -> str | None:
+    """A directory whose files are in memory, or None if the machine has none with room: a new database has 300 files,
+    and takes a tenth of the time there."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free >= ROOM else None
 
 
 def system_user() -> str:

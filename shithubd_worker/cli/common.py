@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Shared:
         from shithubd_worker.database import conninfo
         from shithubd_worker.database.connection import connector
 
+        gc.enable()  # switched off in __main__ for the imports, which end here
         refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
         kept_by = self.kept_by if by is None else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from conftest import eventually
@@ -307,3 +309,21 @@ def test_a_frozen_control_connection_costs_neither_the_job_nor_its_lease(databas
     finally:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_a_worker_that_starts_as_a_new_python_collects_its_handlers_garbage(database, tmp_path):
+    (tmp_path / "garbage_jobs.py").write_text(
+        "import gc\nfrom shithubd_worker import Registry\n\nregistry = Registry()\n\n\n"
+        "@registry.handler('looks')\ndef looks(job):\n    job.log.info('collecting: %s', gc.isenabled())\n"
+    )
+    enqueue(database, "looks")
+    program = [sys.executable, "-m", "shithubd_worker", "run", "--until-empty", "--metrics", "off"]
+    done = subprocess.run(
+        [*program, "--handlers", "garbage_jobs:registry"],
+        env=database.environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "collecting: True" in done.stderr

@@ -65,8 +65,8 @@ def made_with(room, owner):
 
 
 def writers(room, owner, field):
-    """The files that assign it when it is made already; its own class, and those made of it, by `self`; the
-    others by whatever name."""
+    """The files that assign it after it was made. Its own class, and classes derived from it, do so by `self`, the
+    others by any name."""
     found = {name for name in FILES if {what for what, its in ASSIGNED[name] if its == field} - {"self"}}
     for name, node in CLASSES:
         if (node.name == owner and name == room) or owner in map(ast.unparse, node.bases):

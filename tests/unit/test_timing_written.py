@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 (a minus is a minus)
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -17,6 +18,7 @@ from test_timing import (
     PAUSE,
     RESTART,
     ROOT,
+    RULES,
     SECOND_CRASH,
     START,
     STOP,
@@ -29,13 +31,22 @@ from test_timing import (
 from shithubd_worker import backoff
 from shithubd_worker import timing as t
 from shithubd_worker.cli import deadline
-from shithubd_worker.turn import damping, frontier, prefetch
+from shithubd_worker.cli.migrate import ANOTHER_MIGRATION_SECONDS
+from shithubd_worker.database import operations
+from shithubd_worker.host import outlets
+from shithubd_worker.turn import caution, damping, frontier, prefetch
 
 
 def part(number: float, of: str) -> str:
     """1/3 of T: T/3."""
     share = Fraction(number).limit_denominator(100)
     return f"{'' if share.numerator == 1 else share.numerator}{of}/{share.denominator}"
+
+
+def stalled() -> float:
+    """How long no worker has had an answer before LeasingStalled begins to hold."""
+    (minutes,) = re.findall(r"alert: LeasingStalled\n.*?\) > (\d+) \* 60\n", RULES, re.DOTALL)
+    return float(minutes) * 60
 
 
 RENEWED, UNANSWERED = part(t.RENEW_AFTER, "T"), part(t.ANSWER_MARGIN, "m")
@@ -91,47 +102,86 @@ FIGURES = [
     f"  {t.COUNTS_STALE_SECONDS:g}, when they are left out",
 ]
 
-A, R = "ARCHITECTURE.md", "runbooks/alerts.rules.yml"
+STARTS = (t.START_WITHIN_SECONDS, t.START_AGAIN_WITHIN_SECONDS)
+A, T, F, D = "ARCHITECTURE.md", "docs/timing.md", "docs/failures.md", "docs/database.md"
+H, R = "docs/handler-process.md", "runbooks/alerts.rules.yml"
 UNIT, DRAIN = "units/shithubd-worker.service", "units/drop-ins/long-drain.conf"
 SENTENCES = [
     (A, f"starts within {t.START_WITHIN_SECONDS * 1000:g} ms of the moment before its lease query"),
-    (A, f"it starts within {t.START_AGAIN_WITHIN_SECONDS * 1000:g} ms of the moment before that query"),
+    (A, f"then starts within {t.START_AGAIN_WITHIN_SECONDS * 1000:g} ms of the moment before that query"),
     (A, f"until no lease of its scope is younger than {BARRIER * 1000:g} ms"),
-    (A, f"as many as will start within {t.ASK_FOR_SECONDS * 1000:g} ms"),
-    (A, f"at once the first time, {SECOND_CRASH:g} s later the second"),
-    (A, f"no sweep takes them until {UNSETTLED:g} s after the last beat"),
-    (A, f"No wait for a lock is longer than {t.LONGEST_LOCK_SECONDS:g} s in the main thread, and"),
-    (A, f"and {ANSWER * t.ANSWER_LOCK:g} s in the control thread, which looks at the clock"),
-    (A, f"it beats every {t.BEAT_SECONDS:g} s"),
+    (A, " or ".join(f"{(BARRIER - each) * 1000:g}" for each in STARTS) + " ms remain"),
+    (A, f"due now (second crash: in {SECOND_CRASH:g} s)"),
+    (A, f"After {t.SETTLE_AFTER_SECONDS * 1000:g} ms it settles what finished before"),
+    (A, f"After {t.GIVE_BACK_AFTER_SECONDS:g} s it gives back what has not started"),
+    (A, f"again every {t.INTERRUPT_AGAIN_SECONDS:g} s"),
     (A, f"the handler ignores it for {t.PATIENCE_SECONDS:g} s"),
-    (A, f"the control thread knows within {t.CLOCK_LOOK_SECONDS + ANSWER:g} s"),
-    (A, f"those of the main thread {t.MAIN_ANSWER_SECONDS:g} s, those of the control thread {ANSWER:g} s"),
-    (A, f"What has no interrupt ends {t.SETTLE_SECONDS:g} s after `max_runtime`"),
-    (A, f"asks on that connection between two runs waits {t.HANDLER_ANSWER_SECONDS:g} s"),
-    (A, f"A run of more than {t.LONG_SECONDS:g} s gets one of its own"),
-    (A, f"For {t.AMNESTY_SECONDS:g} s after a worker started, found the database again"),
-    (A, f"A beat that lies more than {LIVES:g} s ahead is as good as none"),
-    (A, f"last beat is one of the last day and at most {VOUCHES_AHEAD:g} s ahead"),
-    (A, f"released for {t.SHORT_SECONDS:g} s ± 20 %"),
-    (A, f"looks every {t.DEAF_SECONDS:g} s, whatever its poll interval"),
-    (A, f"the bounds, {t.CLOCK_SLACK_SECONDS:g} s and a tenth of the time in between"),
-    (A, f"A count is cancelled after {t.COUNT_LIMIT_SECONDS:g} s"),
-    (A, f"disk | pauses, {backoff.reconnect(1, 0.0):g} s to {PAUSE:.1f} s, and asks again"),
-    (A, f"and pauses, {backoff.reconnect(1, 0.0):g} s to {PAUSE:.1f} s, longer each time in a row"),
-    (A, f"is asked less and less often (up to {PAUSE:.1f} s)"),
-    (A, f"priority ended, {frontier.LOOK_BACK_SECONDS:g} s earlier"),
-    (A, f"A look from the start follows after a second, or {frontier.RESCAN_COST} times what the last one took"),
-    (A, f"A look counts for {frontier.MOST_COST_SECONDS:g} s at most"),
-    (A, f"not sooner than {frontier.HEARD_COST} times what the last one took, or a second"),
-    (A, f"in half of `--prefetch` ({CONFIG.prefetch:g} s), at most {prefetch.MOST_AT_ONCE}"),
-    (A, f"looks by itself every {damping.NAP_SECONDS:g} to {damping.LONGEST_NAP_SECONDS:g} s"),
-    (A, f"in vain ten times in {damping.WITHIN_SECONDS:g} s"),
-    (A, f"| a lock, to look | {deadline.LOOK_SECONDS:g} s |"),
-    (A, f"| a lock, to change something | {deadline.CHANGE_SECONDS:g} s |"),
-    (A, f"| {deadline.ANSWER_SECONDS:g} s (`release-dead` {t.RELEASE_DEAD_SECONDS:g} s;"),
-    (A, f"all other locks {t.MIGRATION_LOCK_SECONDS:g} s"),
-    (A, f"| a connection | {t.CONNECT_SECONDS:g} s for each address |"),
-    (A, f"the scrape waits for that for {t.COUNT_AWAITED_SECONDS * 1000:g} ms"),
+    (A, f"it pauses, {backoff.reconnect(1, 0.0):g} s to {PAUSE:.1f} s, and asks again"),
+    (A, f"after a lock within {t.LOCKED_PAUSE_SECONDS:g} s"),
+    (A, f"at most {prefetch.MOST_AT_ONCE}; one of a slow or new kind"),
+    (T, f"| an answer, main thread | {t.MAIN_ANSWER_SECONDS:g} s |"),
+    (T, f"| an answer, control thread | {ANSWER:g} s |"),
+    (T, f"until {t.SETTLE_SECONDS:g} s after `max_runtime` at the latest"),
+    (T, f"between two runs | {t.HANDLER_ANSWER_SECONDS:g} s |"),
+    (T, f"| a lock, main thread | {t.LONGEST_LOCK_SECONDS:g} s |"),
+    (T, f"| a lock, control thread | {ANSWER * t.ANSWER_LOCK:g} s |"),
+    (T, f"tries again after {backoff.reconnect(0, 0.0):g} to {backoff.reconnect(0, 1.0):g} s, at random"),
+    (T, f"| up to {PAUSE:.1f} s between two tries |"),
+    (T, f"polls every {t.DEAF_SECONDS:g} s, however long its poll interval is"),
+    (T, f"| a beat | every {t.BEAT_SECONDS:g} s; at most once a second"),
+    (T, f"| a renewal | at {RENEWED} after the last one |"),
+    (T, f"| every {t.CLOCK_LOOK_SECONDS:g} s, unless a turn brings the time |"),
+    (T, f"at the first turn {t.SWEEP_SECONDS:g} s after the last one"),
+    (T, f"{t.SWEEP_SECONDS - t.SWEEP_SOONER_SECONDS:g} s if no job is at hand"),
+    (T, f"every {t.HOUSEKEEPING_SECONDS * 0.8 / 60:g} to {t.HOUSEKEEPING_SECONDS * 1.2 / 60:g} minutes"),
+    (T, f"| {t.TICK_SECONDS:g} s; a tenth of the shortest lease if that is less; {t.QUICK_TICK_SECONDS:g} s while"),
+    (T, f"| every {t.PING_SECONDS:g} s, or a third of WatchdogSec if that is less"),
+    (T, f"| a lock, to look | {deadline.LOOK_SECONDS:g} s |"),
+    (T, f"| a lock, to change something | {deadline.CHANGE_SECONDS:g} s |"),
+    (T, f"| {deadline.ANSWER_SECONDS:g} s (`release-dead` {t.RELEASE_DEAD_SECONDS:g} s;"),
+    (T, f"it says every {operations.TELL_SECONDS:g} s what it waits for"),
+    (T, f"| `migrate`: another migration | {ANOTHER_MIGRATION_SECONDS / 60:g} min |"),
+    (T, f"| `migrate`: all other locks | {t.MIGRATION_LOCK_SECONDS:g} s |"),
+    (T, f"| a connection | {t.CONNECT_SECONDS:g} s for each address |"),
+    (T, f"Only when an answer is late by {deadline.FIRST_LOOK_SECONDS:g} s"),
+    (F, f"no sweep takes them until {UNSETTLED:g} s after the last beat"),
+    (F, f"the control thread knows within {t.CLOCK_LOOK_SECONDS + ANSWER:g} s"),
+    (F, f"those of the main thread {t.MAIN_ANSWER_SECONDS:g} s, those of the control thread {ANSWER:g} s"),
+    (F, f"What has no interrupt ends {t.SETTLE_SECONDS:g} s after `max_runtime`"),
+    (F, f"asks on that connection between two runs waits {t.HANDLER_ANSWER_SECONDS:g} s"),
+    (F, f"For {t.AMNESTY_SECONDS:g} s after a worker started, found the database again"),
+    (F, f"A beat that lies more than {LIVES:g} s ahead is as good as none"),
+    (F, f"one of the last day, at most {VOUCHES_AHEAD:g} s ahead"),
+    (F, f"released for {t.SHORT_SECONDS:g} s ± 20 %"),
+    (F, f"the bounds, {t.CLOCK_SLACK_SECONDS:g} s and a tenth of the time in between"),
+    (F, f"and pauses, {backoff.reconnect(1, 0.0):g} s to {PAUSE:.1f} s, longer each time in a row"),
+    (F, f"is asked less and less often (up to {PAUSE:.1f} s)"),
+    (F, f"looks for it again after {backoff.reconnect(0, 0.0):g} to {backoff.reconnect(0, 1.0):g} s each time"),
+    (F, f"at most {caution.LONGEST_PASS_OVER_SECONDS:g} s"),
+    (F, f"| the worker tries again every {t.SETTLE_AGAIN_SECONDS:g} s |"),
+    (F, f"tries again every {t.LOCKED_AGAIN_SECONDS:g} s, in either thread"),
+    (F, f"| {LOCK:g} s, then later; one call settles one by one for {t.ONE_BY_ONE_SECONDS:g} s at most |"),
+    (F, f"it waits {LOCKS['settle_within_v1']:g} s; then all is rolled back"),
+    (F, f"LeasingStalled fires after {(stalled() + after('LeasingStalled')) / 60:g} minutes"),
+    (F, f"Then one line waits {outlets.READER_SECONDS:g} s"),
+    (D, f"as many as will start within {t.ASK_FOR_SECONDS * 1000:g} ms"),
+    (D, f"At the end of the queue that is {frontier.LOOK_BACK_SECONDS:g} s earlier"),
+    (D, f"after a second, or {frontier.RESCAN_COST} times what the last one took"),
+    (D, f"for {frontier.MOST_COST_SECONDS:g} s at most, without waits"),
+    (D, f"not sooner than {frontier.HEARD_COST} times what the last one took"),
+    (D, f"in half of `--prefetch` ({CONFIG.prefetch:g} s), at most {prefetch.MOST_AT_ONCE}"),
+    (D, f"polls every {damping.NAP_SECONDS:g} to {damping.LONGEST_NAP_SECONDS:g} s"),
+    (D, f"in vain ten times in {damping.WITHIN_SECONDS:g} s"),
+    (D, f"cannot get the lock polls every {t.DEAF_SECONDS:g} s"),
+    (D, f"A count is cancelled after {t.COUNT_LIMIT_SECONDS:g} s"),
+    (D, f"no sooner than {COUNT_REST:g} times as long as the last one took"),
+    (D, f"The scrape waits {t.COUNT_AWAITED_SECONDS * 1000:g} ms for it"),
+    (D, f"If the row is older than {t.COUNTS_FRESH_SECONDS:g} s"),
+    (D, f"(UTC), {DAYS_AHEAD:g} days ahead"),
+    (H, f"A run of more than {t.LONG_SECONDS:g} s gets one of its own"),
+    (H, f"the alarm raises it again every {t.INTERRUPT_AGAIN_SECONDS:g} s"),
+    (H, f"After {t.PATIENCE_SECONDS:g} s the control thread ends the process"),
+    (H, f"it fires early, by {SLACK} at most"),
     ("README.md", f"released after {CONFIG.grace:g} s"),
     ("README.md", f"memory or disk | `released` for about {t.SHORT_SECONDS:g} s"),
     ("README.md", f"a look waits {deadline.LOOK_SECONDS:g} s, a change {deadline.CHANGE_SECONDS:g} s"),
@@ -152,9 +202,9 @@ def words(file: str) -> str:
     return " ".join(word for word in (ROOT / file).read_text().split() if word not in ("#", "--"))
 
 
-def test_the_architecture_shows_these_figures_and_no_others():
-    _, _, section = (ROOT / A).read_text().partition("## Deadlines in figures")
-    assert section.split("```")[1].strip().splitlines() == FIGURES
+def test_the_page_of_timing_shows_these_figures_and_no_others():
+    _, _, section = (ROOT / T).read_text().partition("## Deadlines in figures")
+    assert section.split("```")[1].removeprefix("text").strip().splitlines() == FIGURES
 
 
 @pytest.mark.parametrize(("file", "sentence"), SENTENCES)

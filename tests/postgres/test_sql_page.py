@@ -1,0 +1,111 @@
+"""docs/sql.md says what a migrated database says: every table, column and function, and what functions raise."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import metrics_facts
+import psycopg
+import pytest
+import sql_facts
+from made_pages import SQL, filled, markers, without_words
+from test_metrics import worker  # noqa: F401 (a fixture)
+from waiting import eventually
+
+from shithubd_worker.database import schema
+
+AGAIN = "write it again with `make reference`"
+# Of each: what raises it, as a superuser.
+RAISED = {
+    "barrier_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT barrier_v1('fleet')",
+    "the hold is not committed yet": "BEGIN; SELECT drain_v1(); SELECT barrier_v1('fleet')",
+    "a drain is of the fleet": "SELECT drain_v1('kind', 'mail.send')",
+    "until lies in the past": "SELECT pause_kind_v1('mail.send', NULL, '2001-01-01')",
+    "lease_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT lease_v1(gen_random_uuid(),"
+    " gen_random_uuid(), '{k}', '{0}', '{0}', '{0}', '{0}', '{1}', '{1}')",
+    "a worker can't settle": "SELECT settle_v1('{1}', ARRAY[gen_random_uuid()], '{crashed}', '{0}', '{x}', '{7d}')",
+    "start_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL REPEATABLE READ;"
+    " SELECT start_v1(gen_random_uuid(), '{1}', gen_random_uuid(), gen_random_uuid(), '{1}')",
+}
+
+
+def test_the_page_has_the_facts_of_the_database(any_database):
+    with any_database.connect() as connection:
+        assert filled(SQL.read_text(), sql_facts.makers(connection)) == SQL.read_text(), AGAIN
+
+
+def test_a_change_of_the_database_is_seen(database):
+    database.query("ALTER TABLE jobs ADD added text; ALTER TABLE jobs ALTER priority SET DEFAULT 5")
+    database.query("GRANT EXECUTE ON FUNCTION hold_v1 TO shithub_enqueue")
+    with database.connect() as connection:
+        found = filled(SQL.read_text(), sql_facts.makers(connection))
+    new = set(found.splitlines()) - set(SQL.read_text().splitlines())
+    assert new == {
+        "| `added` | `text` | null | the owner |  |",
+        "| `priority` | `smallint` | `5` | INSERT: enqueue, operator | a lower number runs first, within a kind |",
+        "- Roles: `shithub_enqueue`, `shithub_operator`",
+    }
+    assert without_words(found) == ["`added`"]
+
+
+def test_every_fact_of_the_page_has_its_words():
+    assert without_words(SQL.read_text()) == []
+
+
+def test_every_function_has_one_place_on_the_page():
+    page = SQL.read_text()
+    shown = Counter(
+        [*re.findall(r"^- Call: `(\w+)\(", page, re.MULTILINE), *re.findall(r"^\| `(\w+)\(", page, re.MULTILINE)]
+    )
+    assert shown == Counter(schema.function_names())
+
+
+def test_every_function_with_a_section_has_an_example():
+    page = SQL.read_text()
+    examples = "\n".join(re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    named = [argument for name, argument in markers(page) if name == "function"]
+    assert [function for function in named if f"{function}(" not in examples] == []
+
+
+def test_every_argument_of_a_function_with_a_section_is_explained():
+    page = SQL.read_text()
+    calls = re.findall(r"^- Call: (.*)$", page, re.MULTILINE)
+    taken = {name for call in calls for name in re.findall(r"\bp_\w+", call)}
+    rest = re.sub(r"^- Call: .*$|^\| `\w+\(.*$", "", page, flags=re.MULTILINE)
+    assert len(taken) > 10
+    assert {name for name in taken if f"`{name}`" not in rest} == set()
+
+
+def test_every_table_and_view_is_on_the_page(database):
+    tables = database.query(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')"
+        " AND relname !~ '^job_history_'"
+    )
+    assert [name for (name,) in tables if f"`{name}`" not in SQL.read_text()] == []
+
+
+def test_a_table_that_programs_read_has_all_its_columns_on_the_page():
+    asked = {argument for name, argument in markers(SQL.read_text()) if name == "columns"}
+    assert asked == {"jobs", "holds", "job_history", "audit", "workers", "beats"}
+
+
+def test_every_refusal_is_raised_with_the_sqlstate_of_the_page(database):
+    rows = sql_facts.refusals().rows
+    assert len(rows) == len(RAISED)
+    for message, _, sqlstate in rows:
+        [call] = [call for words, call in RAISED.items() if message.startswith(f"`{words}")]
+        with pytest.raises(psycopg.Error) as raised:
+            database.query(call)
+        assert f"`{raised.value.sqlstate}`" == sqlstate, call
+        said = re.escape(message.strip("`")).replace(r"\.\.\.", ".*")
+        assert re.fullmatch(said, raised.value.diag.message_primary or ""), call
+
+
+def test_the_metrics_page_has_what_a_scrape_shows(worker):  # noqa: F811
+    told = metrics_facts.metrics().keys()
+    eventually(lambda: metrics_facts.scraped(worker.metrics()).keys() == told, "all of them")  # the first count is made
+    scraped = metrics_facts.scraped(worker.metrics())
+    for name, told in metrics_facts.metrics().items():
+        assert (scraped[name].type, scraped[name].help) == (told.type, told.help)
+        assert not scraped[name].values or scraped[name].values.keys() == told.values.keys(), name
