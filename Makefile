@@ -1,16 +1,16 @@
-# Two commands for a newcomer: `make demo` and `make test`. Both set up what they need on a fresh Debian 12:
-# as root also Debian's packages, otherwise only the virtual environment in .venv.
+# A newcomer needs two commands: `make demo` and `make test`. Both set up a fresh Debian 12: the virtual environment in
+# .venv, and as root also Debian's packages.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard rights settings host lint format units wheel deb clean help
+.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard pages host lint format units wheel deb clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
-demo: $(STAMP)   ## the main job on a real repository, by itself, in under a minute
+demo: $(STAMP)   ## the main job on a real repository, in under a minute
 	@$(RUN)/python scripts/demo.py
 
 # Three processes share the tests, a file each: most tests wait for others most of the time. See tests/conftest.py.
@@ -24,37 +24,37 @@ coverage: setup  ## the same with coverage of every process, which takes longer
 	$(RUN)/python -m pytest $(SHARED) --cov --cov-report=term:skip-covered
 
 SEED := $(or $(SEED),$(shell shuf --input-range=1-999999999 --head-count=1))
-test-long: setup ## what takes longer: alerts' pages and loops, incidents, 20 minutes of torture on each server, mutants (2.5 hours); with new random examples, or those of SEED=123
+test-long: setup ## the long tests: alerts, incidents, torture, mutants (2.5 hours); with new random examples, or those of SEED=123
 	@echo "the random examples are those of make test-long SEED=$(SEED)"
 	SEED=$(SEED) $(RUN)/python -m pytest -m 'long or loop or torture or drawn or hypothesis' --hypothesis-seed=$(SEED)
 	@echo "the random examples were those of make test-long SEED=$(SEED)"
 	@echo "what the operator saw of each incident, and how long it took: build/incidents.md"
 	@$(MAKE) mutants
 
-mutants: setup   ## change the product, one thing at a time, and see that a test finds it; RESUME=1 goes on
+mutants: setup   ## change one thing of the product after the other, and see that a test finds it; RESUME=1 goes on
 	@PYTHONPATH=tests $(RUN)/python -m mutants $(if $(RESUME),--resume)
 
 test-quick: $(STAMP)  ## the tests that need no systemd host
 	$(RUN)/python -m pytest tests/unit tests/postgres -q
 
-bench: $(STAMP)  ## the worker beside its peers and the limit: about 40 minutes, see benchmarks/README.md
+bench: $(STAMP)  ## measure the worker beside its peers (40 minutes, see benchmarks/README.md)
 	@$(RUN)/python -m benchmarks --output benchmarks/results
 
 bench-quick: $(STAMP)  ## the same, small: under 3 minutes
 	@$(RUN)/python -m benchmarks --quick --output build/bench-quick
 
-dashboard: $(STAMP)  ## runbooks/dashboard.json, from scripts/dashboard_panels.py; PICTURE=1: and its picture (5 minutes)
+dashboard: $(STAMP)  ## write runbooks/dashboard.json from scripts/dashboard_panels.py; PICTURE=1: its picture, too (5 minutes)
 	@$(RUN)/python scripts/dashboard.py
 ifdef PICTURE
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --group picture
 	@PYTHONPATH=.:tests:tests/systemd:tests/runbooks $(RUN)/python tests/runbooks/dashboard_picture.py
 endif
 
-rights: $(STAMP) ## docs/rights.md, who may do what: from a database with sql/rights.sql
-	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/rights_page.py
-
-settings: $(STAMP) ## docs/settings.md and debian/worker.env: from the table of settings
+pages: dashboard ## write all pages that are made from the code: of docs/, man/, debian/worker.env
 	@$(RUN)/python scripts/settings_pages.py
+	@$(RUN)/python scripts/command_pages.py
+	@$(RUN)/python scripts/man_pages.py
+	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/made_pages.py
 
 host: setup      ## a booted systemd host with the worker on it, and a shell in it (root)
 	@$(RUN)/python tests/systemd/host_shell.py
@@ -67,10 +67,6 @@ lint: $(STAMP)   ## ruff and mypy --strict
 format: $(STAMP) ## ruff format
 	$(RUN)/ruff check --fix . ; $(RUN)/ruff format .
 
-.PHONY: reference
-reference: $(STAMP) ## write the facts in docs/sql.md, metrics.md, exit-codes.md and rights.md from the code
-	@PYTHONPATH=tests:tests/systemd $(RUN)/python tests/made_pages.py
-
 wheel: $(STAMP)  ## dist/*.whl
 	$(RUN)/python -m build --wheel --outdir dist .
 
@@ -79,12 +75,12 @@ deb:             ## dist/*.deb, for the Debian that it is built on
 	@mkdir -p dist && scripts/deb dist
 
 .PHONY: setup
-setup: $(STAMP)  ## what the tests need beyond Python packages: Debian's, when root
+setup: $(STAMP)  ## install what the tests need, as root Debian's packages, too
 	@scripts/setup debian
 
 $(STAMP): pyproject.toml scripts/setup
 	@PYTHON=$(PYTHON) scripts/setup venv $(VENV)
 	@touch $(STAMP)
 
-clean:           ## take the virtual environment and all caches away
+clean:           ## remove the virtual environment and all caches
 	rm -rf $(VENV) dist build .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -56,7 +56,7 @@ class Cluster:
         return name
 
     def drop(self, name: str) -> None:
-        """Take a database away, and whoever is still connected to it."""
+        """Take a database away, and end the sessions in it."""
         with suppress(psycopg.Error), self.connect() as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
@@ -75,7 +75,7 @@ class Cluster:
 
     @contextmanager
     def without_autovacuum(self) -> Iterator[None]:
-        """While the block runs, no database is vacuumed by itself."""
+        """While the block runs, autovacuum is off."""
         self._configure("SET autovacuum = off")
         try:
             yield

@@ -17,7 +17,7 @@ def install(contenders: Sequence[Contender]) -> None:
     """What these contenders need, unless it is there already."""
     if any(NODE in contender.runner for contender in contenders):
         _install_node()
-    _install_python()  # the charts need it, whoever contends
+    _install_python()  # the charts always need it
 
 
 def _install_node() -> None:

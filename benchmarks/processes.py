@@ -1,4 +1,4 @@
-"""Processes of the benchmark: started in sessions of their own, ended by their ids, whatever happens."""
+"""Processes of the benchmark: started in sessions of their own, ended by their ids in every case."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, patience
 
 @contextmanager
 def ended_at_the_end() -> Iterator[None]:
-    """Whatever was started inside is ended with the block, the last first."""
+    """End all processes that were started inside the block, the last first."""
     try:
         yield
     finally:

@@ -148,7 +148,7 @@ class Stage:
         time.sleep(0.3)
 
     def end_workers(self) -> list[Recording]:
-        """SIGTERM, or for one that ends by itself its end; then what they remembered."""
+        """Send SIGTERM, unless a worker ends at an empty queue. Wait, and read what they recorded."""
         self.ended = True
         for worker in self.workers:
             ask_to_end(worker)

@@ -1,7 +1,8 @@
 """`make demo`: the worker's main job, on a real PostgreSQL and a real git repository, in under a minute.
 
-DEMO_REPO=/path/to/any/repo.git runs it on another repository, which is only read. Every claim on the screen is
-checked: exit 0 if all of it was true, 1 with one line if not, 2 if DEMO_REPO is no repository. Nothing stays behind.
+DEMO_REPO=/path/to/any/repo.git runs it on another repository, which the demo only reads. The demo checks every
+claim that it prints. It exits with 0 if all are true, with 1 and one line if one is not, and with 2 if DEMO_REPO is not
+a repository. It leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LONGEST_INDEXING = 3600.0  # the kind's own limit; a repository of a million fil
 
 
 class Demo:
-    """The story, each step a method, in their order."""
+    """The story. Each step is a method; they stand in their order."""
 
     def __init__(self, stage: Stage, repository: Repository, receiver: Receiver, secret: bytes) -> None:
         self.stage = stage
@@ -44,7 +45,7 @@ class Demo:
         (self.secrets / "key").write_bytes(secret)
 
     def play(self) -> None:
-        """All of it."""
+        """Play all steps."""
         print(f"shithubd-worker, end to end, on {self.repository.source}", flush=True)
         self.start_database()
         self.clone_repository()
@@ -60,16 +61,16 @@ class Demo:
         """Step 1."""
         headline("1. PostgreSQL is the queue")
         version = self.stage.start_postgres("shithub")
-        tell(f"An embedded PostgreSQL {version}, named by the PG* variables, as for psql.")
+        tell(f"An embedded PostgreSQL {version}. The PG* variables name it, as for psql.")
         self.stage.show("shithubd-worker", "migrate", "--roles")
-        tell("Those who log in get the least rights: the worker's, and an operator's, who types what follows.")
+        tell("Each login gets the least rights: one for the worker, one for the operator who types what follows.")
         for login, role in (("forge", "shithub_worker"), ("oncall", "shithub_operator")):
             self.stage.query(f"CREATE ROLE {login} LOGIN IN ROLE {role}")
         self.stage.env["PGUSER"] = "oncall"
 
     def clone_repository(self) -> None:
         """Step 2."""
-        headline("2. A bare clone, whose post-receive hook enqueues by a plain INSERT")
+        headline("2. A bare clone. Its post-receive hook enqueues jobs by a plain INSERT")
         self.stage.env["URL"] = self.receiver.url
         self.repository.set_up()
         if not self.repository.first:
@@ -78,7 +79,7 @@ class Demo:
 
     def start_worker(self) -> None:
         """Step 3."""
-        headline("3. The worker, a process of its own")
+        headline("3. Start the worker")
         command = (
             *("shithubd-worker", "run", "--repo-root", str(self.repository.root)),
             *("--secrets-dir", str(self.secrets), "--webhook-allow-private"),
@@ -91,7 +92,7 @@ class Demo:
 
     def push_commits(self) -> None:
         """Step 4."""
-        headline("4. A push: the code is indexed, the repository tidied, a webhook sent")
+        headline("4. A push makes three jobs: index the code, tidy the repository, send a webhook")
         self.repository.commit("The lighthouse keeper counts the jobs.")
         self.repository.commit("None is lost, none runs twice.")
         newest = self.push()
@@ -112,7 +113,7 @@ class Demo:
         texts = self.repository.sample()
         word, holders = choose_word(texts)
         if not word:
-            tell("The repository has no text of its own, so this looks for what was pushed.")
+            tell("The repository has no text of its own, so the demo searches for what it pushed.")
             texts = {PUSHED: (self.repository.clone / PUSHED).read_text()}
             word, holders = choose_word(texts)
         self.stage.show("shithubd-worker", "search", word, "--limit", "5")
@@ -127,7 +128,7 @@ class Demo:
 
     def pause_and_resume(self) -> None:
         """Step 6."""
-        headline("6. Stop one kind, whoever enqueues it, and let it go on")
+        headline("6. Pause one kind of job, and resume it")
         self.stage.show("shithubd-worker", "pause-kind", "search.reindex", "--reason", "index work")
         word = f"puffin{secrets.token_hex(3)}"
         self.repository.commit(f"A {word} lands on the lighthouse.")
@@ -145,7 +146,7 @@ class Demo:
 
     def drain_and_resume(self) -> None:
         """Step 7: a webhook is in flight for as long as the receiver does not answer."""
-        headline("7. A drain while a job is in flight")
+        headline("7. Drain while a job runs")
         before = len(self.receiver.deliveries)
         self.receiver.hold()
         self.enqueue_webhook()
@@ -299,8 +300,8 @@ def main() -> int:
     except (Fault, OSError, psycopg.Error) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; what it started is ended and removed", 130)
-    print(f"\nAll of it checked, in {time.monotonic() - began:.1f} s. No process and no file stays behind.")
+        return _fail("interrupted; everything that it started is ended and removed", 130)
+    print(f"\nEvery claim was checked, in {time.monotonic() - began:.1f} s. No process and no file is left.")
     return 0
 
 

@@ -45,7 +45,7 @@ class BadRepository(Exception):
 class Repository:
     """A bare clone in the root of the forge, and a working clone of it.
 
-    All is on one branch called main, whatever the source calls its own, and whether or not its HEAD is on one.
+    All commits are on one branch, main. The source may call its branch otherwise, and its HEAD may be on none.
     """
 
     def __init__(self, stage: Stage, given: str | None) -> None:
@@ -64,7 +64,7 @@ class Repository:
         self.first, _, self._ref = listed.partition("\n")[0].partition("\t")  # empty: it has no commits
 
     def _make(self) -> Path:
-        """A small one, where the project itself isn't one: in a release's tarball."""
+        """A small one, because a release's tarball of this project is not a repository."""
         made = self._stage.home / "made"
         shutil.copytree(PROJECT / "shithubd_worker", made, ignore=shutil.ignore_patterns("__pycache__"))
         for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "The package's source"]):

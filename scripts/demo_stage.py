@@ -1,4 +1,4 @@
-"""Where the demo plays: a temporary directory, an embedded PostgreSQL, processes; all of it gone at the end.
+"""Where the demo plays: a temporary directory, an embedded PostgreSQL and processes. At the end all are removed.
 
 Everything listens on the loopback or on a socket in the directory. Every process is started in a session of its own
 and ended by its id, so that a Ctrl-C ends them in order.
@@ -45,7 +45,7 @@ GIT_CONFIG = """\
 
 
 class Fault(Exception):
-    """Something that the demo shows, or needs, is not so. One line."""
+    """A claim of the demo is false, or something that it needs is missing. One line."""
 
 
 class Stage:
@@ -86,7 +86,7 @@ class Stage:
         return process
 
     def serve(self, name: str, *command: str, log: Path, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a service; from now on it is a fault if it ends by itself."""
+        """Start a service. From now on it is a fault if it ends before the stage ends it."""
         with log.open("wb") as output:
             process = self.start(*command, stdout=output, stderr=subprocess.STDOUT, **options)
         self.services[name] = process, log
@@ -123,7 +123,7 @@ class Stage:
             for name, (process, log) in self.services.items():
                 if process.poll() is not None:
                     said = _gist(log.read_text(errors="replace"))
-                    raise Fault(f"{name} ended by itself with status {process.returncode}: {said}")
+                    raise Fault(f"{name} ended too early with status {process.returncode}: {said}")
             waited = time.monotonic() - began
             if waited > within:
                 raise Fault(f"waited {within:.0f} s in vain for {what}")

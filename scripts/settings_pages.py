@@ -1,4 +1,4 @@
-"""docs/settings.md and debian/worker.env: `make settings` writes both from the table of settings; a test compares."""
+"""docs/settings.md and debian/worker.env: `make pages` writes both from the table of settings; a test compares them."""
 
 from __future__ import annotations
 
@@ -16,62 +16,67 @@ PAGE, ENV_FILE = ROOT / "docs/settings.md", ROOT / "debian/worker.env"
 # What libpq reads that matters here: what it is for, and an example.
 LIBPQ = {
     "PGHOST": ("The server: the directory of its socket, or its name.", "/run/postgresql"),
-    "PGHOSTADDR": ("The server's address, in place of a look-up of its name.", "192.0.2.1"),
-    "PGPORT": ("The server's port.", "5432"),
+    "PGHOSTADDR": ("The address of the server. libpq does not look up its name then.", "192.0.2.1"),
+    "PGPORT": ("The port of the server.", "5432"),
     "PGDATABASE": ("The database.", "shithub"),
-    "PGUSER": ("As whom to log in.", "shithub"),
-    "PGSERVICE": ("A section of libpq's service file, in place of all the above.", "shithub"),
-    "PGSSLMODE": ("How much TLS to ask for; with `verify-full` the server's name is checked, too.", "verify-full"),
-    "PGSSLROOTCERT": ("The certificates to trust then.", "/etc/ssl/certs/ca-certificates.crt"),
+    "PGUSER": ("The role that logs in.", "shithub"),
+    "PGSERVICE": ("A section of libpq's service file. It can have all of the above.", "shithub"),
+    "PGSSLMODE": ("How much TLS libpq asks for. `verify-full` also checks the name of the server.", "verify-full"),
+    "PGSSLROOTCERT": ("The certificates that libpq trusts.", "/etc/ssl/certs/ca-certificates.crt"),
     "PGPASSFILE": ("The file of passwords. The units set it to their copy of /etc/shithub/pgpass.", ""),
 }
-# Those that a host's file names; the others are for a host that knows why.
+# Those that a host's file names; the others are for a host that needs them.
 OF_A_HOST = ("PGHOST", "PGUSER", "PGDATABASE")
 
+# What the page and the manual page say of all settings.
+ABOUT = (
+    "Each flag of `run` and `check-config` has a variable: `--poll-interval` is `SHITHUBD_WORKER_POLL_INTERVAL`. A flag"
+    " wins over its variable. An empty variable counts as not set.",
+    "The units read their variables from two files: `/etc/shithub/worker.env` for all units of the host, and"
+    " `/etc/shithub/UNIT.env` for one unit, for example `/etc/shithub/shithubd-worker@2.env`. The second file wins. A"
+    " line is `NAME=value`, as systemd reads it: without `export`, and without variables in the value.",
+    "`systemctl reload` makes a running worker read both files again. It takes over the settings that say so here. All"
+    " others take a restart.",
+    "`shithubd-worker check-config` prints all faults at once; `check-config --unit UNIT` adds the file and the line of"
+    " each. A variable that begins with `SHITHUBD_WORKER_` and is not a setting is a fault.",
+)
 INTRODUCTION = """\
 # Settings
 
-`make settings` writes this page, and `/etc/shithub/worker.env` of the Debian package, from the table that the program
-itself reads (`shithubd_worker/settings/config.py`); a test compares them.
-
-Each flag of `run` and `check-config` has a variable: `--poll-interval` is `SHITHUBD_WORKER_POLL_INTERVAL`. A flag wins
-over its variable. A variable that is empty counts as not set. Those that are read for a unit stand in
-`/etc/shithub/worker.env` (all units of the host) and in `/etc/shithub/<unit name>.env` (one unit, which wins).
-
-`shithubd-worker check-config` tells all faults at once, `check-config --unit UNIT` with the file and the line of each.
-A variable that begins as these do and is none of them is a fault. `systemctl reload` has a running worker take over
-what stands here with "yes" under "reload"; the rest takes a restart.
+`make pages` writes this page and the Debian package's `/etc/shithub/worker.env`. It reads the table that the program
+uses (`shithubd_worker/settings/config.py`). A test compares them. `man shithubd-worker.env` shows the same.
 """
 HEAD = """\
-What all workers of this host read; /etc/shithub/<unit name>.env is for one of them. Remove the # to set a
-variable. The value that is shown is the default, or an example.
-`shithubd-worker check-config --unit shithubd-worker` finds faults, `systemctl reload` refuses them.
-A password goes into /etc/shithub/pgpass, never in here.
-As whom people's commands log in: PGUSER= in operator.env; as whom migrate and history drop: in owner.env. There also,
-for a database that knows users by their names: SHITHUBD_WORKER_RUN_AS=, the user that a command of root's becomes.
+The settings of all workers of this host. /etc/shithub/<unit name>.env has those of one worker, and wins. Remove the #
+to set a variable. A value that is shown is the default, or an example.
+`shithubd-worker check-config --unit shithubd-worker` finds faults. `systemctl reload` refuses a file with a fault.
+Never write a password here: /etc/shithub/pgpass is for passwords.
+The commands of people log in as operator.env says (PGUSER=), and migrate and history drop as owner.env says. If the
+database knows users by their names, write SHITHUBD_WORKER_RUN_AS= there: root's commands then run as that user.
 """
 
 
 def takes(row: Setting) -> str:
-    """What the values of a setting may be."""
+    """Which values a setting takes, with their unit and bounds."""
     if row.switch:
         return "yes or no"
     if row.choices:
         return ", ".join(f"`{each}`" for each in row.choices)
     if row.metavar == "SECONDS":
         return f"seconds, {row.least:g} to {row.most:g}"
-    several = "; a variable has several of them separated by spaces" if row.repeatable else ""
+    several = "; separate several of them by spaces in the variable" if row.repeatable else ""
     return f"`{row.metavar}`{several}".replace("|", "` or `")
 
 
 def unless_set(row: Setting) -> str:
-    """What counts if nobody sets it."""
+    """Its default."""
     return f"`{row.default}`" if row.default else row.unset or ("no" if row.switch else "")
 
 
 def page() -> str:
     """docs/settings.md."""
-    return "\n".join([INTRODUCTION, *_sections()])
+    about = (f"{textwrap.fill(each, 120, break_on_hyphens=False, break_long_words=False)}\n" for each in ABOUT)
+    return "\n".join([INTRODUCTION, *about, *_sections()])
 
 
 def _sections() -> Iterator[str]:
@@ -85,7 +90,7 @@ def _sections() -> Iterator[str]:
     yield "## Variables without a flag\n"
     yield from _table(("variable", "what it is"), ([f"`{name}`", text] for name, text in WITHOUT_FLAG.items()))
     yield "## The database, for libpq\n"
-    yield "These and all others that libpq knows, as for psql.\n"
+    yield "libpq reads these and more, as for psql.\n"
     yield from _table(
         ("variable", "what it is", "example"),
         ([f"`{name}`", text, f"`{example}`" if example else ""] for name, (text, example) in LIBPQ.items()),
@@ -115,13 +120,10 @@ def env_file() -> str:
         told = f"{row.help} Value: {takes(row)}.{default}{reload}".replace("`", "")
         lines += ["", *(f"# {line}" for line in textwrap.wrap(told, 118, break_on_hyphens=False))]
         if row.flag == "--metrics":
-            lines += [
-                "# A port that is named must be free, so name it in the file of one unit. If none is named, and the"
-            ]
-            lines += ["# default is not free, a worker takes another one."]
+            lines += ["# Name a port in the file of one unit: two workers cannot share it."]
         lines.append(f"#{row.variable}={row.default or row.example or 'yes'}")
         if row.flag == "--handlers":
-            lines += ["# And where their module is:", "#PYTHONPATH=/srv/myforge"]
+            lines += ["# The directory of that module:", "#PYTHONPATH=/srv/myforge"]
     return "\n".join([*lines, ""])
 
 

@@ -1,11 +1,11 @@
-"""How long a failed attempt waits. Pure arithmetic: the random number is passed in."""
+"""How long a failed attempt waits. Pure arithmetic: the caller passes the random number in."""
 
 from __future__ import annotations
 
 FIRST_SECONDS = 30.0
 MOST_SECONDS = 3600.0
 JITTER = 0.2
-_DOUBLINGS_TO_MOST = 7  # 30 s · 2^7 > 1 h; beyond, the power would only grow towards an overflow
+_DOUBLINGS_TO_MOST = 7  # 30 s · 2^7 > 1 h; a higher power would only lead to an overflow
 
 
 def after_attempt(attempt: int) -> float:
@@ -30,9 +30,9 @@ def jittered(seconds: float, chance: float) -> float:
 def reconnect(refusals: int, chance: float) -> float:
     """Seconds to wait before the next attempt to reach the database: 0.1 to 0.7, however long it is away.
 
-    A fleet loses its database in one moment, and finds it again in one: so its connections are spread over that time.
-    Where the database was reached and then refused what it was asked for, `refusals` times in a row, twice as long
-    with each, up to eight times.
+    A whole fleet loses its database in one moment and finds it again in one, so the waits spread its connections. If
+    the database was reached but refused what it was asked, `refusals` times in a row, each refusal doubles the wait, up
+    to eight times.
 
     >>> reconnect(0, 0.0), reconnect(0, 0.5), reconnect(1, 0.5), reconnect(50, 0.5)
     (0.1, 0.4, 0.8, 3.2)

@@ -1,4 +1,4 @@
-"""Enqueueing from Python. From anything else it is `INSERT INTO jobs (kind, payload) VALUES (…)`."""
+"""Enqueueing from Python. Any other program uses `INSERT INTO jobs (kind, payload) VALUES (…)`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import psycopg
 
-# The escape of a NUL in JSON text; after another backslash it is only the letters of one.
+# The escape of a NUL in JSON text. After another backslash the same letters are no escape.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -26,12 +26,16 @@ def enqueue(
     schema: str = "public",
     **members: object,
 ) -> int:
-    """Add a job in the caller's transaction and return its id; the job exists once that transaction commits.
+    """Add a job in the caller's transaction, and return its id. The job exists once that transaction commits.
 
-    `members` become the payload, and with it the handler's keyword arguments. `delay` is in seconds, counted by the
-    database's clock; or give `run_at`, an aware datetime. `priority`: lower runs first, within the kind.
-    `max_attempts`: None for the kind's. Raises ValueError, before anything is sent, for members that JSON or
-    PostgreSQL can't hold, so that the caller's transaction stays usable.
+    - `members` are the payload, so they become the handler's keyword arguments.
+    - `delay` is in seconds (or a timedelta), counted by the database's clock. In its place `run_at` gives an aware
+      datetime.
+    - `priority`: within a kind, a lower number runs first.
+    - `max_attempts`: None means the kind's value.
+
+    Raises ValueError for members that JSON or PostgreSQL can't hold. That happens before anything is sent, so the
+    caller's transaction stays usable.
     """
     if delay is not None and run_at is not None:
         raise ValueError("give delay or run_at, not both")
@@ -51,7 +55,8 @@ def insert(
     priority: int = 0,
     max_attempts: int | None = None,
 ) -> int:
-    """The INSERT that enqueues: `payload` is JSON text, `delay` seconds count only without `run_at`. Returns the id."""
+    """The INSERT that enqueues. `payload` is JSON text. `delay` (seconds) counts only without `run_at`. Returns the
+    id."""
     from psycopg import sql
     from psycopg.rows import tuple_row
 
@@ -62,23 +67,23 @@ def insert(
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(query, (kind, payload, priority, max_attempts, run_at, delay))
         row = cursor.fetchone()
-    if row is None:  # a trigger of the forge's own swallowed the row
-        raise RuntimeError("the database returned no id")
+    if row is None:  # a trigger of the application dropped the row
+        raise RuntimeError("the database returned no id: a trigger on jobs dropped the row")
     return int(row[0])
 
 
 def payload_text(members: dict[str, object]) -> str:
-    """The members as JSON text that PostgreSQL accepts. Raises ValueError that names what it can't hold."""
+    """The members as JSON text that PostgreSQL accepts. Raises ValueError, which names what PostgreSQL can't hold."""
     try:
         text = json.dumps(members, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:  # no type of JSON's, NaN, or a value that contains itself
+    except (TypeError, ValueError) as error:  # not a type of JSON, or NaN, or a value that contains itself
         raise ValueError(f"the payload is not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("the payload is nested too deeply") from error
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError("the payload contains a lone surrogate, which is no character") from error
+        raise ValueError("the payload contains a lone surrogate, which is not a character") from error
     if "\\u0000" in text and _NUL.search(text):
         raise ValueError("the payload contains a NUL character, which PostgreSQL can't store")
     return text

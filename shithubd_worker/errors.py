@@ -1,10 +1,10 @@
-"""The few exceptions of the project, and the exit code that each one means on the command line."""
+"""The exceptions of the project, and the exit code that each of them means on the command line."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-# Exit codes: sysexits(3) where it has one, small numbers where it has none. README.md says what each means; a
+# Exit codes: those of sysexits(3) where it has one, else small numbers. docs/exit-codes.md says what each code means; a
 # test compares the two.
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -19,18 +19,20 @@ EXIT_RIGHTS = 77
 EXIT_CONFIG = 78
 EXIT_DETACHED = 130
 
-# How each refusal for want of a right of the database begins.
+# Each error about a missing right of the database role begins with these words.
 LACKS = "the database role lacks a right"
 
 
 class Permanent(Exception):
-    """Raised by a handler: this job can never succeed. It becomes `failed` at once, whatever attempts are left."""
+    """Raised by a handler: this job can never succeed. The job becomes `failed` at once, even if attempts are left."""
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: try again after `seconds` (0 or more, or a timedelta), in place of the kind's backoff.
+    """Raised by a handler: try again after `seconds` (a number from 0 on, or a timedelta; at most 365 days count), in
+    place of the kind's backoff.
 
-    With None the backoff stays: an expected failure, whose `reason` is enough without a stack.
+    With None the kind's backoff stays. In both cases the failure was expected: the job's error is `reason`, without a
+    stack. The attempt counts.
     """
 
     def __init__(self, seconds: float | timedelta | None, reason: str = "") -> None:
@@ -44,10 +46,10 @@ class RetryAfter(Exception):
 class NotNow(Exception):
     """Raised by a handler: what the job needs isn't there, or is in use.
 
-    The job is released: leased again after `seconds` (1 or more, or a timedelta), as often as it takes. No attempt is
-    used up.
+    The worker releases the job. It is leased again after `seconds` (a number or a timedelta, from 1 second to 365
+    days). This may happen any number of times, and no attempt is used up.
 
-    Not for a failure that may be the job's own: such a job would come back for ever.
+    Don't raise it for a failure that the job itself may cause: such a job would come back for ever.
     """
 
     def __init__(self, seconds: float | timedelta, reason: str) -> None:
@@ -60,72 +62,74 @@ class NotNow(Exception):
 class Interrupted(KeyboardInterrupt):
     """Raised in a handler's frame when its time is up.
 
-    A KeyboardInterrupt, because psycopg then cancels the query that the handler waits for and leaves its
-    connection usable; any other exception out of a signal handler would break it.
+    It derives from KeyboardInterrupt, because psycopg then cancels the query that the handler waits for, and the
+    connection stays usable. Any other exception from a signal handler would break the connection.
     """
 
 
 class ShithubdError(Exception):
-    """Anything that ends a command with one clear line, or several, and `exit_code`."""
+    """An error that ends a command. It has one or more clear lines, and an `exit_code`."""
 
     exit_code = EXIT_ERROR
 
     def __init__(self, *lines: str) -> None:
-        # Apart from each other: a value that is quoted in one may have line breaks itself.
+        # Separate lines, because a value that one of them quotes may contain line breaks itself.
         super().__init__(*lines)
 
     def __str__(self) -> str:
-        """The lines, below each other."""
+        """The lines, one below the other."""
         return "\n".join(self.args)
 
 
 class ConfigError(ShithubdError):
-    """The configuration can't work: all of its faults at once, one a line."""
+    """The configuration can't work. The error has all faults, one a line."""
 
     exit_code = EXIT_CONFIG
 
 
 class Refused(ShithubdError):
-    """The command is understood and possible, but dangerous as asked: the message says what to add."""
+    """The command is possible, but dangerous as it was asked for. The message says what to add."""
 
     exit_code = EXIT_REFUSED
 
 
 class NoSuchJob(ShithubdError):
-    """No job has this id, neither waiting nor in the history."""
+    """No job has this id: it is not in the queue, and not in the history."""
 
 
 class DatabaseUnavailable(ShithubdError):
-    """The database could not be reached, or went away."""
+    """The worker or command could not reach the database, or lost it."""
 
     exit_code = EXIT_DATABASE
 
 
 class TimedOut(ShithubdError):
-    """A command had its time, and gave up: what it asked for last was called off in the database."""
+    """A command used up its time and gave up. It had its last statement cancelled; a note says if the server didn't
+    confirm that."""
 
     exit_code = EXIT_TIMEOUT
 
 
 class SchemaMismatch(ShithubdError):
-    """The database's schema is missing, too old, too new or not ours."""
+    """The database's schema is missing, too old, too new, or not ours."""
 
     exit_code = EXIT_SCHEMA
 
 
 class RightsMissing(ShithubdError):
-    """The database role lacks a right, or the password is wrong."""
+    """The database role lacks a right, or the server refuses the login."""
 
     exit_code = EXIT_RIGHTS
 
 
 class LeaseLost(ShithubdError):
-    """The lease is no longer ours: somebody else may run the job now, so nothing of this run may be written."""
+    """The job's lease is no longer ours. Another worker may run the job now, so this run must not write anything."""
 
 
 class NotTheWorker(ShithubdError):
-    """Something of the worker's was used in a child that a handler forked. It may open a connection of its own."""
+    """A child that a handler forked used something that belongs to the worker. The child may open its own
+    connection."""
 
 
 class Unsettled(Exception):
-    """The database stayed away until the worker had to go: outcomes could not be written."""
+    """The worker had to stop while the database was away or refused, so it could not write some outcomes."""

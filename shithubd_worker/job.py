@@ -1,4 +1,4 @@
-"""What a handler is given: its job."""
+"""What a handler gets: its job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("shithubd_worker.job")
 
 
 class Running(Protocol):
-    """The attempt that a job belongs to, as far as the job needs it."""
+    """The attempt of a job: the part of it that the job uses."""
 
     lease: Lease
 
@@ -40,8 +40,8 @@ class Running(Protocol):
 class Job:
     """One job, as its handler sees it.
 
-    `id`, `kind` and `attempt` (from 1) are those of the row. `config` is the worker's configuration, `schema` the name
-    of the schema that the queue lives in.
+    `id`, `kind` and `attempt` (from 1) are those of the row. `config` is the worker's configuration. `schema` is the
+    name of the queue's schema. In a child that the handler forked, every method raises NotTheWorker.
     """
 
     def __init__(self, running: Running, config: Config, schema: str) -> None:
@@ -52,24 +52,29 @@ class Job:
 
     @cached_property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose lines carry the job's id, kind and attempt."""
+        """A logger. Each of its lines carries the job's id, kind and attempt."""
         return logging.LoggerAdapter(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
 
     def extend(self, seconds: float | timedelta | None = None) -> None:
-        """Ask for more time: the handler may run for `seconds` from now (None: its kind's `max_runtime` again)."""
+        """Ask for more time: the handler may run for `seconds` (a number or a timedelta) from now. None means its
+        kind's `max_runtime` again."""
         self._running.extend(seconds)
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
-        """A database connection in autocommit mode for handlers, apart from the worker's own. Opened on first use."""
+        """A database connection for handlers, in autocommit mode. It is not the worker's own. The first use opens it.
+        Raises psycopg.OperationalError if it can't be opened; a job that fails with that error is released."""
         return self._running.connection()
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
-        """A transaction on `connection` that ends the job: the block's writes and `ok` are committed together.
+        """A transaction on `connection` that ends the job: the block's writes and the outcome `ok` are committed
+        together.
 
-        Effects written here happen exactly once. Only once a job; what is raised inside rolls all of it back, and
-        what is raised after it is only logged. Raises LeaseLost at the end if somebody else has the job by now.
+        Effects that are written here happen exactly once. An error inside the block rolls everything back. An error
+        after the block is only logged. Raises LeaseLost at the end of the block if another worker has the job by then.
+        Raises RuntimeError at its beginning if the job has already used it, or inside another transaction of
+        `connection`.
         """
         with self._running.transaction() as connection:
             yield connection
@@ -77,8 +82,10 @@ class Job:
     def popen(
         self, command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[Any]:
-        """subprocess.Popen for handlers: a session of its own, an environment without the worker's secrets.
+        """subprocess.Popen for handlers. The child gets a session of its own, and an environment without the worker's
+        secrets.
 
-        What still runs when the handler ends is killed, its children included. `env` is added to the environment.
+        When the handler ends, the worker kills each child that still runs, and the children of that child. `env` is
+        added to the environment.
         """
         return self._running.popen(command, env=env, **options)

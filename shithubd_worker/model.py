@@ -1,4 +1,4 @@
-"""The words: the states of a job, how a lease ends, and what a worker knows of the job that it leased."""
+"""The words: the states of a job, how a lease ends, and what a worker knows of a job that it leased."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 class State(StrEnum):
-    """The state of a row of `jobs`. A finished job has no row: it is in `job_history`."""
+    """The state of a row of `jobs`. A finished job has no row there: it is in `job_history`."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -18,48 +18,50 @@ class State(StrEnum):
 
 
 class How(StrEnum):
-    """How a lease ended. The first five are settled by the worker that held it, the others by somebody else."""
+    """How a lease ended. The worker that holds the lease settles the first five. The last two mean that somebody else
+    ended it."""
 
     OK = "ok"
     RETRY = "retry"  # the attempt failed, and there are attempts left
     FAILED = "failed"  # Permanent, or the attempts are used up
     POISON = "poison"  # the payload doesn't fit the handler, or the third crash
-    RELEASED = "released"  # given back unfinished; costs no attempt
-    CRASHED = "crashed"  # its owner died or let it expire; counted in `crashes`, not in `attempts`
-    LEASE_LOST = "lease_lost"  # its owner came back too late; nothing of its run was written
+    RELEASED = "released"  # given back before it was done; costs no attempt
+    CRASHED = "crashed"  # its owner died, or the lease expired; counted in `crashes`, not in `attempts`
+    LEASE_LOST = "lease_lost"  # its owner came back too late; the database wrote nothing of its run
 
 
 class WorkerState(StrEnum):
-    """What a worker is doing, in one word: for its beats, its metrics and its endpoint."""
+    """What a worker is doing, in one word. Its beats, its metrics and its endpoint show it."""
 
     STARTING = "starting"
     IDLE = "idle"
     RUNNING = "running"  # inside a handler
-    HELD = "held"  # and at rest
-    PAUSING = "pausing"  # the database, or the machine, refuses
+    HELD = "held"  # held, and nothing runs
+    PAUSING = "pausing"  # the database or the machine refuses
     RECONNECTING = "reconnecting"
     STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt came to. `delay_seconds` counts for RETRY, and for RELEASED if not 0; `error` is for people."""
+    """The result of one attempt. `delay_seconds` counts for RETRY, and for RELEASED if it isn't 0. `error` is for
+    people."""
 
     how: How
     error: str | None = None
     delay_seconds: float = 0.0
 
 
-# Given back without having run. It has no error, so the row keeps that of the run before, and the history nothing.
+# Given back before it ran. It has no error: the row keeps the error of the run before, and the history gets no row.
 NOT_STARTED = Outcome(How.RELEASED)
 
 
 class Batch(NamedTuple):
     """What the leases of one query share.
 
-    `sent_at` is on this process's monotonic clock, from before the query was sent, so every end that is counted from
-    it lies before the database's own; `now` is the database's clock, in seconds since 1970; `again`: it is the second
-    look at the holds, not the lease itself.
+    `sent_at` is a time of this process's monotonic clock, taken before the query was sent. So each deadline that is
+    counted from it lies before the database's own. `now` is the database's clock, in seconds since 1970. `again` is
+    true if the query was the second look at the holds (start_v1), not the lease itself.
     """
 
     token: str
@@ -71,9 +73,9 @@ class Batch(NamedTuple):
 class Lease(NamedTuple):
     """The right to run one job, until its kind's lease timeout after `batch.sent_at`.
 
-    `payload` is the JSON text as stored: it is parsed inside the attempt, so that a payload that Python can't
-    read is a fault of the job, not of the worker; None if it was left out of the lease's answer. `attempt` counts from
-    1. `max_attempts` is None for the kind's. `run_at` is in seconds since 1970.
+    `payload` is the JSON text as stored, or None if the lease's answer left it out. The attempt parses it, so a payload
+    that Python can't read is a fault of the job, not of the worker. `attempt` counts from 1. `max_attempts` is None if
+    the kind's value counts. `run_at` is in seconds since 1970.
     """
 
     id: int
@@ -81,25 +83,25 @@ class Lease(NamedTuple):
     payload: str | None
     attempt: int
     max_attempts: int | None
-    crashes: int  # more than 0: leased alone
+    crashes: int  # more than 0: the worker leases the job alone
     priority: int
     run_at: float
     batch: Batch
 
     @property
     def token(self) -> str:
-        """It fences every write of the lease's owner."""
+        """The token that fences every write of the lease's owner."""
         return self.batch.token
 
     @property
     def sent_at(self) -> float:
-        """Before the lease query was sent, on the monotonic clock."""
+        """When the lease query was sent, on the monotonic clock; taken just before."""
         return self.batch.sent_at
 
 
 class Finished(NamedTuple):
-    """A lease that is to be settled: how it ended, how long its class of the history keeps it, how long it ran (0: it
-    never started)."""
+    """A lease that is to be settled: how it ended, its retention class, and how many seconds it ran (0: it never
+    started)."""
 
     lease: Lease
     outcome: Outcome
@@ -109,7 +111,7 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a hold is about: the fleet (target ''), a host, a unit, a worker (its uuid) or a kind."""
+    """What a hold covers: the fleet (target ''), a host, a unit, a worker (its uuid) or a kind."""
 
     scope: str
     target: str = ""
@@ -120,7 +122,8 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What a worker knows of a hold that covers it, or a kind of its; see Scope for the first two."""
+    """What a worker knows of a hold that covers it, or that covers one of its kinds. Scope explains the first two
+    fields."""
 
     scope: str
     target: str
@@ -134,7 +137,8 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which process this is: enough to prove later, on the same host, that it is dead. See host.identity."""
+    """Which process this is. It is enough to prove later, on the same host, that the process is dead; see
+    host.identity."""
 
     id: UUID
     host: str
@@ -148,5 +152,5 @@ class Identity:
 
     @property
     def leased_by(self) -> str:
-        """`<host>:<pid>`, as the runbook knows it."""
+        """`<host>:<pid>`, as the runbooks write it."""
         return f"{self.host}:{self.pid}"

@@ -1,8 +1,8 @@
-"""Text from others, for a terminal or a log: nothing in it steers the screen, and nothing begins a line of its own.
+"""Text from others, for a terminal or a log. No part of it can steer the screen or begin a line of its own.
 
-Whatever isn't printable is shown as Python would write it in a string: \\n, \\x1b, \\u202e. These are the control
-characters (C0, DEL, C1), the format characters (bidirectional controls, zero-width ones), the separators of lines and
-paragraphs, and what is no character at all. The letters of all scripts stay.
+What isn't printable is shown as Python writes it in a string: \\n, \\x1b, \\u202e. That is: control characters (C0,
+DEL, C1), format characters (bidirectional controls, zero-width ones), separators of lines and paragraphs, and code
+points that are no character. The letters of all scripts stay.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import shlex
 from collections.abc import Callable
 
-# In front of each further line of a text that may have several. No line of ours begins so.
+# It stands before each further line of a text that may have several. No line of ours begins so.
 MARGIN = "  | "
 
 
@@ -27,7 +27,7 @@ def on_one_line(text: str) -> str:
 
 
 def in_ascii(text: str) -> str:
-    """The text on one line of printable ASCII, for whoever takes no other letters.
+    """The text on one line of printable ASCII, for a reader that takes no other letters.
 
     >>> print(in_ascii("häßlich" + chr(10)))
     h\\xe4\\xdflich\\n
@@ -36,7 +36,7 @@ def in_ascii(text: str) -> str:
 
 
 def behind_margin(text: str, margin: str = MARGIN) -> str:
-    """A text that may have several lines, a stack for example: each but the first begins with the margin."""
+    """A text that may have several lines, for example a stack: each line after the first begins with the margin."""
     return f"\n{margin}".join(on_one_line(line) for line in text.split("\n"))
 
 
@@ -55,7 +55,7 @@ def lasting(seconds: float) -> str:
 
 
 def shell_word(text: str) -> str:
-    """The text as one word of a command that is printed to be pasted into bash or zsh.
+    """The text as one word of a printed command, so that it can be pasted into bash or zsh.
 
     >>> print(shell_word("search.reindex"), shell_word("; touch x"), shell_word("a'b" + chr(10)))
     search.reindex '; touch x' $'a\\'b\\u000a'
@@ -71,5 +71,5 @@ def _escaped(character: str) -> str:
 
 
 def json_text(data: object, *, indent: int | None = None, default: Callable[[object], object] | None = None) -> str:
-    """JSON in printable ASCII: all else, DEL too, is \\uXXXX, and whoever reads it gets the exact text back."""
+    """JSON in printable ASCII. Everything else, DEL too, is \\uXXXX, and a reader gets the exact text back."""
     return json.dumps(data, default=default, indent=indent).replace("\x7f", "\\u007f")

@@ -1,6 +1,6 @@
 """Kinds and their handlers.
 
-A registry is what a developer fills, ten lines a kind:
+A developer fills a registry, with about ten lines for each kind:
 
     registry = Registry()
 
@@ -40,32 +40,34 @@ MOST_FITTING = 100
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of job and its limits; durations in seconds. `backoff` maps the failed attempt (from 1) to seconds."""
+    """One kind of job and its limits. Durations are in seconds. `backoff` maps the failed attempt (from 1) to
+    seconds."""
 
     name: str
     handler: Handler
     signature: inspect.Signature
     lease_timeout: float
-    margin: float  # so long before the end of its lease a run is given up: time to stop before others may start
+    # The worker gives a run up so many seconds before its lease ends: time to stop, before others may start.
+    margin: float
     max_runtime: float
     max_attempts: int
     backoff: Backoff
     retention: str
-    fitting: set[tuple[str, ...]] = field(default_factory=set)  # names of members that were found to fit before
+    fitting: set[tuple[str, ...]] = field(default_factory=set)  # names of members that fitted before
 
     def check(self, job: object, members: object) -> None:
         """Raise TypeError if the handler can't be called with this job and these members of a payload."""
         if not isinstance(members, dict):
             raise TypeError(f"the payload is a {type(members).__name__}, not an object")
         names = tuple(members)
-        if names not in self.fitting:  # asking the signature is slow, and the answer depends on the names alone
+        if names not in self.fitting:  # asking the signature is slow, and its answer depends on the names alone
             self.signature.bind(job, **members)
             if len(self.fitting) < MOST_FITTING:
                 self.fitting.add(names)
 
 
 class Registry(Mapping[str, Kind]):
-    """Kind → handler, with the kind's limits. A mapping by the kind's name."""
+    """A mapping of kinds: the kind's name → its handler and limits."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, Kind] = {}
@@ -82,17 +84,21 @@ class Registry(Mapping[str, Kind]):
     ) -> Callable[[F], F]:
         """Register a function as the handler of `kind`.
 
-        `lease_timeout`: how long a dead worker's lease blocks the job. `max_runtime`: when the handler is
-        interrupted (default: the lease timeout; the lease is renewed as long as the handler runs). `backoff`: a
-        number of seconds, or a function of the failed attempt, in place of 30 s · 2^(n-1). `retention`: how long
-        the history keeps a finished job: none, 7d or 90d. Durations are seconds, at least 1, or a timedelta.
-        Raises ValueError or TypeError at import for anything that can't work, a kind registered twice included.
+        - `lease_timeout`: how long the lease of a dead worker blocks the job.
+        - `max_runtime`: when the handler is interrupted. The default is the lease timeout. The worker renews the lease
+          as long as the handler runs.
+        - `max_attempts`: the attempt after which the job is `failed`.
+        - `backoff`: a number of seconds, or a function of the failed attempt, in place of 30 s · 2^(n-1).
+        - `retention`: how long the history keeps a finished job: none, 7d or 90d.
+
+        Durations are seconds or a timedelta. `lease_timeout` and `max_runtime` are at least one second. Raises
+        ValueError or TypeError, at import, for a value that can't work and for a kind that is registered twice.
         """
         check_kind(kind)
         if retention not in RETENTIONS:
-            raise ValueError(f"kind {kind!r}: retention is one of {', '.join(RETENTIONS)}, not {retention!r}")
+            raise ValueError(f"kind {kind!r}: retention must be one of {', '.join(RETENTIONS)}, not {retention!r}")
         if not isinstance(max_attempts, int) or max_attempts < 1:
-            raise ValueError(f"kind {kind!r}: max_attempts is a whole number from 1, not {max_attempts!r}")
+            raise ValueError(f"kind {kind!r}: max_attempts must be a whole number of at least 1, not {max_attempts!r}")
         lease_seconds = _seconds(kind, "lease_timeout", lease_timeout)
         runtime_seconds = lease_seconds if max_runtime is None else _seconds(kind, "max_runtime", max_runtime)
 
@@ -115,7 +121,7 @@ class Registry(Mapping[str, Kind]):
         return register
 
     def add(self, kinds: Iterable[Kind]) -> None:
-        """Take over kinds of another registry. Raises ValueError for one that is here already."""
+        """Add kinds of another registry. Raises ValueError if a kind is here already."""
         for kind in kinds:
             if kind.name in self._kinds:
                 raise ValueError(f"kind {kind.name!r} is registered twice")
@@ -132,10 +138,10 @@ class Registry(Mapping[str, Kind]):
 
 
 def load(specs: Iterable[str]) -> Registry:
-    """The registry of a worker: every `module:registry` of `specs`, and the installed packages' entry points.
+    """The registry of a worker: every `module:registry` of `specs`, and the entry points of the installed packages.
 
-    A kind named by `specs` wins over the same kind of an entry point, so that a host can replace a handler.
-    Raises ConfigError, with all faults, for a module that can't be imported or names no registry.
+    A kind of `specs` wins over the same kind of an entry point, so a host can replace a handler. Raises ConfigError,
+    with all faults, for a module that can't be imported or that has no such registry.
     """
     registry = Registry()
     faults: list[str] = []
@@ -172,23 +178,23 @@ def _one_line(error: BaseException) -> str:
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) or not frames or "importlib" in frames[-1].filename:
-        return said  # it says where itself, or there is no such module
+        return said  # the error says where, or there is no such module
     return f"{said} ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def check_kind(kind: object) -> None:
-    """Raise ValueError or TypeError for what can't be the name of a kind."""
+    """Raise ValueError or TypeError if this can't be the name of a kind."""
     if not isinstance(kind, str):
-        raise TypeError(f"a kind is a string, not {type(kind).__name__}")
+        raise TypeError(f"a kind must be a string, not {type(kind).__name__}")
     if not 1 <= len(kind) <= LONGEST_KIND or any(unicodedata.category(c) in ("Cc", "Cs") for c in kind):
-        raise ValueError(f"kind {kind!r}: 1 to {LONGEST_KIND} characters, none of them a control character")
+        raise ValueError(f"kind {kind!r}: a kind has 1 to {LONGEST_KIND} characters, and no control character")
 
 
 def _seconds(kind: str, name: str, value: float | timedelta) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if not number or not SHORTEST_LEASE_SECONDS <= seconds <= LONGEST_SECONDS:
-        raise ValueError(f"kind {kind!r}: {name} is at least 1 second, not {value!r}")
+        raise ValueError(f"kind {kind!r}: {name} must be at least 1 second and at most 365 days, not {value!r}")
     return float(seconds)
 
 
@@ -196,21 +202,21 @@ def _signature(kind: str, function: Handler) -> inspect.Signature:
     if wrong := _never_run(function):
         raise TypeError(
             f"kind {kind!r}: the handler is {wrong}: a call of it runs none of its code."
-            " A handler is a plain function; what is async is run by it, with asyncio.run()"
+            " A handler is a plain function. It runs async code itself, with asyncio.run()"
         )
     signature = inspect.signature(function)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     first = next(iter(signature.parameters.values()), None)
     if first is None or first.kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
-        raise TypeError(f"kind {kind!r}: the handler's first argument is the job: def f(job, ...)")
+        raise TypeError(f"kind {kind!r}: the handler's first argument must be the job: def f(job, ...)")
     return signature
 
 
 def _never_run(function: Handler) -> str | None:
-    """What kind of function this is, if a call of it only returns something that would have to be run.
+    """What kind of function this is, if a call of it runs none of its code; else None.
 
-    What functools.wraps() names is not asked: a decorator may well run the coroutine. If it doesn't, the result of the
-    first call tells (attempt.py).
+    The function below a decorator of functools.wraps() is not looked at, because the decorator may run the coroutine.
+    If the decorator doesn't, the result of the first call shows it (raised.refuse_unrun).
     """
     while isinstance(function, functools.partial):
         function = function.func
@@ -230,6 +236,6 @@ def _backoff(kind: str, backoff: float | Backoff | None) -> Backoff:
     if callable(backoff):
         return backoff
     if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not backoff >= 0:
-        raise ValueError(f"kind {kind!r}: backoff is seconds or a function of the attempt, not {backoff!r}")
+        raise ValueError(f"kind {kind!r}: backoff must be seconds or a function of the attempt, not {backoff!r}")
     seconds = float(backoff)
     return lambda attempt: seconds

@@ -1,21 +1,21 @@
--- What the roles of roles.sql may do, and all that they may: docs/rights.md shows the same as a matrix, and a test holds each
--- database to it. `migrate` takes from the roles, and from PUBLIC, whatever stands here no more, and then runs this as the
--- owner. One form only, which rights.py reads too: GRANT ... ON [FUNCTION] ... TO ...;
--- Where a role may do less than a table's right would let it, its functions run as the owner (SECURITY DEFINER).
+-- All rights of the roles of roles.sql. docs/rights.md shows them as a matrix, and a test compares each database with it.
+-- `migrate` first takes from the roles, and from PUBLIC, every right that is not listed here. Then it runs this file as the
+-- owner. Each statement has the form GRANT ... ON [FUNCTION] ... TO ...; because rights.py reads this file, too.
+-- Some functions run with the rights of the owner (SECURITY DEFINER): there a right to the table would allow too much.
 
--- Whoever enqueues: these columns, and the id that it is told. No state, no lease, no attempts.
+-- An enqueuer: INSERT into these columns, and the id of the new row. No state, no lease, no attempts.
 GRANT INSERT (kind, payload, priority, run_at, max_attempts) ON jobs TO shithub_enqueue, shithub_operator;
 GRANT SELECT (id) ON jobs TO shithub_enqueue;
 GRANT SELECT ON worker_schema TO shithub_enqueue, shithub_operator, shithub_worker, shithub_metrics;
 
--- A worker, on its hot path by tables' rights: a function that ran as the owner would cost each lease and each settle.
+-- A worker. Its hot path uses rights to tables, because a function that runs as the owner would slow each lease and settle.
 GRANT SELECT, DELETE ON jobs TO shithub_worker;
 GRANT UPDATE (state, run_at, attempts, crashes, alone, leased_by, leased_at, lease_expires_at, lease_token, worker_id, last_error)
    ON jobs TO shithub_worker;
 GRANT INSERT, SELECT (id, outcome, finished_at, lease_token) ON job_history TO shithub_worker;
 GRANT SELECT, INSERT, DELETE ON workers TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE ON beats TO shithub_worker;
-GRANT UPDATE ON gate TO shithub_worker;  -- to lock it: lease_v1
+GRANT UPDATE ON gate TO shithub_worker;  -- lease_v1 locks it
 GRANT SELECT ON holds, standing_holds TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
 GRANT EXECUTE ON FUNCTION
@@ -26,13 +26,13 @@ GRANT EXECUTE ON FUNCTION
     settle_soon_v1, settle_v1, settle_within_v1, shorten_leases_v1, start_v1, sweep_v1, unregister_v1,
     wake_v1, wakes_come_v1
     TO shithub_worker;
--- Its handlers: search.reindex and repo.maintenance.
+-- The worker's handlers: search.reindex and repo.maintenance.
 GRANT SELECT, INSERT, UPDATE ON search_repos TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON search_files TO shithub_worker;
 GRANT SELECT (repo, started_at), INSERT, DELETE ON repo_maintenance TO shithub_worker;
 
--- An operator: sees all. Of jobs he may UPDATE what the runbook's own SQL does; all else is a function that writes its audit
--- row in the same transaction, and nobody writes one otherwise.
+-- An operator sees everything. On jobs he may UPDATE the columns that the runbook's own SQL updates. He makes every other
+-- change through a function that writes its audit row in the same transaction. He can write no audit row himself.
 GRANT SELECT ON jobs, job_history, workers, beats, holds, standing_holds, audit, history_drops, leases_returned, queue_counts,
     search_repos, search_files, repo_maintenance TO shithub_operator;
 GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
@@ -42,18 +42,18 @@ GRANT EXECUTE ON FUNCTION
     shown_job_v1, unhold_v1, unpause_v1
     TO shithub_operator;
 
--- Whoever looks on: how many jobs there are, who runs what, what is held. No payload, no error, no token.
+-- A monitor: how many jobs there are, who runs what, what is held. No payload, no error, no token.
 GRANT SELECT (id, kind, state, priority, run_at, attempts, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
    TO shithub_metrics;
 GRANT SELECT ON workers, beats, holds, standing_holds, history_drops, leases_returned, queue_counts TO shithub_metrics;
 GRANT EXECUTE ON FUNCTION expired_history_v1, in_scope_v1, leases_v1, status_v1, workers_v1
    TO shithub_operator, shithub_metrics;
--- The metrics endpoint is the worker's own. Another exporter reads what a worker counted: it writes nothing that alerts read,
--- and can't lock a table that workers write.
+-- The worker's own metrics endpoint counts. Another exporter only reads what a worker counted. So it cannot change what
+-- alerts read, or lock a table that workers write.
 GRANT SELECT, INSERT, UPDATE ON queue_counts TO shithub_worker;
 GRANT EXECUTE ON FUNCTION claim_count_v1, recount_v1 TO shithub_worker;
 GRANT EXECUTE ON FUNCTION counted_kinds_v1, queue_gauges_v1 TO shithub_worker, shithub_metrics;
 
--- What the functions above call in their turn.
+-- The functions that the functions above call.
 GRANT EXECUTE ON FUNCTION count_jobs_v1, held_kinds_v1, history_classes_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1,
     readable_v1, seconds_since_v1, statement_time_v1 TO shithub_worker, shithub_operator, shithub_metrics;

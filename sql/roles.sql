@@ -1,5 +1,6 @@
--- The roles of a queue, for logins to be members of; what each may do stands in rights.sql. Made where they are missing.
--- Run by `shithubd-worker migrate --roles`; or by psql, as a superuser or with CREATEROLE, for a login that lacks that.
+-- Makes the roles of a queue that are missing. Logins are members of them; rights.sql says what each role may do.
+-- `shithubd-worker migrate --roles` runs this file. If its login lacks CREATEROLE, a superuser or a login with CREATEROLE can
+-- run it by psql.
 --
 --   shithub_owner     owns the tables and functions; nobody logs in as it
 --   shithub_migrate   may become the owner, and nothing else: `migrate`, `history drop`
@@ -16,7 +17,7 @@ BEGIN
             EXECUTE 'CREATE ROLE shithub_' || v_name;
         END IF;
     END LOOP;
-    -- NOINHERIT: without SET ROLE its members change nothing by accident.
+    -- NOINHERIT: its members have the owner's rights only after SET ROLE, so they change nothing by accident.
     IF to_regrole('shithub_migrate') IS NULL THEN
         CREATE ROLE shithub_migrate NOINHERIT;
     END IF;

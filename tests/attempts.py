@@ -1,4 +1,4 @@
-"""One attempt with everything around it, moved by the test: its clock, its database, its alarm."""
+"""One attempt and its surroundings, all moved by the test: its clock, its database, its alarm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ A_YEAR = 365 * 86400
 
 
 class Clock:
-    """The monotonic clock, moved by the test."""
+    """A monotonic clock that the test moves."""
 
     def __init__(self):
         self.now = NOW
@@ -29,7 +29,7 @@ class Clock:
 
 
 class HandlersDatabase:
-    """What an attempt needs of the database: whether the lease stands, and what was written when it committed."""
+    """What an attempt needs of the database: whether the lease stands, and what was written at its commit."""
 
     def __init__(self):
         self.schema = "public"
@@ -61,7 +61,7 @@ class HandlersDatabase:
 
 
 class Scene:
-    """One attempt with everything around it."""
+    """One attempt and its surroundings."""
 
     def __init__(self, handler=lambda job: None, payload="{}", *, attempt=1, max_attempts=None, crashes=0, **limits):
         registry = Registry()
@@ -93,7 +93,7 @@ class Scene:
         )
 
     def run(self):
-        """Prepare and run; what it came to, without what else `result` says."""
+        """Prepare and run. Returns the outcome, without the other parts of `result`."""
         self.result = self.attempt.prepare() or self.attempt.run()
         return self.result.outcome
 

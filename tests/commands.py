@@ -1,4 +1,4 @@
-"""Commands as an operator meets them: a process each, its exit code, and one clear line."""
+"""Commands as an operator sees them: a process each, its exit code, and one clear line."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def one_database(server):
-    """One database for all of these tests; each finds its tables empty."""
+    """One database for all of these tests. Each test finds its tables empty."""
     yield from new_database(server)
 
 
 @pytest.fixture(name="database")
 def emptied_database(one_database):
-    """In place of a database a test, which would take longer than the tests."""
+    """Used in place of one database for each test, which would take longer than the tests."""
     with one_database.connect() as connection:
         for table in ("jobs", "job_history", "holds", "audit", "workers"):
             connection.execute(f"DELETE FROM {table}")
@@ -32,7 +32,7 @@ def emptied_database(one_database):
 
 
 class Command:
-    """Runs `shithubd-worker ARGS`. Whatever it is: no traceback, and no escape codes where there is no terminal."""
+    """Runs `shithubd-worker ARGS`. No command prints a traceback, or escape codes without a terminal."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -48,11 +48,12 @@ class Command:
         return done
 
     def json(self, *arguments, **settings):
-        """With --json: all of stdout is one value."""
+        """With --json: the whole stdout is one value."""
         return json.loads(self(*arguments, "--json", **settings).stdout)
 
     def refused(self, *arguments, code, **settings):
-        """It says no in one line on stderr (after click's usage lines, if any) and nothing on stdout: that line."""
+        """The one line with which the command refuses: on stderr (after click's usage lines, if any), with nothing on
+        stdout."""
         done = self(*arguments, code=code, **settings)
         assert done.stdout == ""
         lines = [line for line in done.stderr.splitlines() if not re.match(r"(Usage:|Try '|$)", line)]
@@ -79,7 +80,7 @@ def moment(text):
 
 @pytest.fixture(name="module")
 def handlers_module(tmp_path):
-    """Write a module of handlers; the environment in which it is found."""
+    """Write a module of handlers. Returns the environment in which it is found."""
 
     def write(name, text):
         (tmp_path / f"{name}.py").write_text(f"from shithubd_worker import Registry\nregistry = Registry()\n{text}")

@@ -32,8 +32,8 @@ from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
 from shithubd_worker.settings.config import Config
 
-# The same examples in every run: a red run says something of the change, not of the dice. Only `make test-long` draws
-# others, by a seed that it prints. Nor does a run say something of the machine: drawing may take its time.
+# The same examples in every run: so a run turns red because of the change, not because of the dice. Only `make
+# test-long` draws others, by a seed that it prints. Drawing has no deadline, because the machine may be slow.
 SEED = os.environ.get("SEED")
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("seeded", settings.get_profile("steady"), derandomize=False, print_blob=True)
@@ -49,13 +49,13 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several processes share the tests, a file each (Makefile). First come the files that take long: those that want a
-    booted host, of which each process boots one, and the torture."""
+    booted host (each process boots one), and the torture."""
     hosts = {item.path for item in items if "wheels" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: (item.path not in hosts, item.get_closest_marker("torture") is None))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With CI=true a test that was skipped, for whatever reason, is a failure."""
+    """With CI=true a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -169,7 +169,7 @@ class WorkerProcess:
         return None
 
     def end(self) -> None:
-        """Whatever state it is in, it is gone afterwards."""
+        """Kill it, unless it has ended."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -285,7 +285,7 @@ def pooler() -> Iterator[Callable[..., Database]]:
 
 @pytest.fixture
 def collected() -> Iterator[None]:
-    """Take away after the test, and not in the midst of another, what commands in this process left open."""
+    """Collect what commands in this process left open: after the test, and not during another one."""
     yield
     gc.collect()
 
@@ -297,7 +297,7 @@ class Door:
         self.path = str(path)
 
     def open(self) -> None:
-        """Let through whoever waits, and whoever comes."""
+        """Let through all jobs that wait, and all that come later."""
         Path(self.path).touch()
 
 

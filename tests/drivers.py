@@ -24,7 +24,7 @@ class Driver(Turns):
 
     @contextmanager
     def counting(self, database):
-        """What happened to jobs between the beginning and the end of the block; by this worker, when it is alone."""
+        """What happened to jobs during the block. If the worker is alone, it was this worker."""
         before, counts = self._figures(database), {}
         yield counts
         after = self._figures(database)

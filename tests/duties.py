@@ -1,4 +1,4 @@
-"""The parts that the control thread's duties are made of, without a process: nothing happens but what a test ticks."""
+"""The parts of the control thread's duties, without a process: nothing happens but the ticks of the test."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Body = Callable[[Attempt], None]
 
 @contextmanager
 def rung() -> Iterator[list[int]]:
-    """How often the main thread was rung for: each time a number is added."""
+    """How often the main thread was called: each call adds a number."""
     heard: list[int] = []
     before = signal.signal(signal.SIGURG, lambda number, _frame: heard.append(number))
     yield heard
@@ -79,7 +79,7 @@ def run(
 
 
 class Parts:
-    """Those of one worker, which is registered."""
+    """The parts of one registered worker."""
 
     def __init__(self, url: str) -> None:
         self.me = identify()
@@ -102,21 +102,21 @@ class Parts:
         self.woken.append(True)
 
     def lease(self, count: int = 1) -> list[Lease]:
-        """So many jobs, enqueued and leased by one query."""
+        """This many jobs, enqueued and leased by one query."""
         for _ in range(count):
             enqueue(self._enqueues, "k", schema="public")
         return self._main.lease_all([kind_of(lambda _job: None)], count)
 
     def run(self, body: Body, **limits: Any) -> tuple[Attempt, Outcome]:
-        """A job that is leased, and whose handler does this."""
+        """A leased job whose handler does this."""
         return run(body, self.progress, self.stop, self.lease()[0], **limits)
 
     def sample(self, name: str, **labels: str) -> float | None:
-        """A metric, as a scrape finds it now."""
+        """A metric, as a scrape sees it now."""
         return self.metrics.registry.get_sample_value(f"shithub_worker_{name}", labels)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self.dead_man.stand_down()
         self._enqueues.close()
         for each in (self.beat, self._main):

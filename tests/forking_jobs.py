@@ -22,20 +22,20 @@ registry = Registry()
 CHILDREN = "CREATE TABLE children (job bigint, status integer, said text)"
 
 
-# What a child does. Whatever it returns or raises comes back into the worker's own frames.
+# What a child does. Its result or its exception comes back into the worker's own frames.
 
 
 def sockets(pid):
-    """Those that a process has."""
+    """The sockets of a process."""
     links = []
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # that of the folder itself
+        with contextlib.suppress(FileNotFoundError):  # the socket of the directory itself
             links.append(str(descriptor.readlink()))
     return [link for link in links if link.startswith("socket:")]
 
 
 def refused(use):
-    """What is said to a child that uses something of the worker's."""
+    """The message to a child that uses something of the worker."""
     try:
         use()
     except Exception as error:
@@ -49,7 +49,7 @@ def in_a_transaction(job):
 
 
 def uses(job, connection):
-    """Everything of the worker's that a handler could reach."""
+    """Everything of the worker that a handler can reach."""
     return {
         "held connection": lambda: connection.execute("INSERT INTO children VALUES (0, 0, 'by a child')"),
         "held cursor": lambda: connection.cursor().execute("SELECT 1"),
@@ -63,7 +63,7 @@ def uses(job, connection):
 
 
 def signal_state():
-    """What a signal would do here, and what is blocked."""
+    """What a signal would do here, and which signals are blocked."""
     ours = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP)
     usual = (signal.SIG_DFL, signal.default_int_handler)
     odd = [number.name for number in ours if signal.getsignal(number) not in usual]
@@ -105,10 +105,8 @@ def behave(job, how, said, connection):
 
 
 def fork_in_c():
-    """As a library of C does it: no hook of Python's is called. PyDLL keeps the interpreter's lock for the child.
-
-    No thread may have asked for that lock: the child would wait for this thread for ever, with or without a worker.
-    """
+    """As a C library forks: no hook of Python is called. PyDLL keeps the interpreter's lock for the child. No thread
+    may have asked for that lock, or the child would wait for this thread for ever, with or without a worker."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(3600)
     time.sleep(0.05)
@@ -120,7 +118,7 @@ def fork_in_c():
 
 @registry.handler("fork.comes_back", lease_timeout=60, max_attempts=1)
 def comes_back(job, how, said="", way="os.fork"):
-    """Use the connection, fork, and write down how the child ended."""
+    """Use the connection, fork, and record how the child ended."""
     connection = job.connection
     connection.execute("SELECT 1")
     pid = os.forkpty()[0] if way == "os.forkpty" else fork_in_c() if way == "c" else os.fork()
@@ -134,7 +132,7 @@ def comes_back(job, how, said="", way="os.fork"):
 
 @registry.handler("fork.inside", lease_timeout=60, max_attempts=1)
 def inside(job):
-    """Fork with the job's own transaction open; both leave the block."""
+    """Fork while the job's own transaction is open. Both processes leave the block."""
     with job.transaction() as connection:
         pid = os.fork()
         if pid:
@@ -149,13 +147,13 @@ def run_in_child(path):
         file.write("x" if state == ([], [], -1) else repr(state))
 
 
-# For a program: which signals are blocked, ignored or caught.
+# A program that prints which signals are blocked, ignored or caught.
 LOOK = ["grep", "-E", "Sig(Blk|Ign|Cgt)", "/proc/self/status"]
 OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP, signal.SIGURG, signal.SIGPIPE)
 
 
 def through_library(way, path):
-    """Have `run_in_child` run in a child, or a command."""
+    """Run `run_in_child`, or a command, in a child."""
     touch = ["sh", "-c", f"printf x >> {path}"]
     if way.startswith("multiprocessing"):
         context = multiprocessing.get_context(way.split()[1])
@@ -185,12 +183,12 @@ def fork_and_wait(path):
     pid = os.fork()
     if pid == 0:
         run_in_child(path)
-        return  # the thread ends, and with it the child
+        return  # the thread ends, and the child with it
     os.waitpid(pid, 0)
 
 
 def daemonize(path):
-    """The double fork of old, in a child that closes all descriptors and opens files of its own in their place."""
+    """The classic double fork, in a child that closes all descriptors and opens files of its own in their place."""
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)

@@ -27,13 +27,13 @@ from shithubd_worker.settings.config import Config
 
 
 class Unhurried:
-    """Nobody asks to stop."""
+    """Nobody asks for a stop."""
 
     release_at = math.inf
 
 
 class NoDatabase:
-    """For handlers that need none."""
+    """For handlers that need no database."""
 
     schema = "public"
     broken = False
@@ -70,7 +70,7 @@ class Bench:
         return result.outcome
 
     def lease(self, kind: str, **members: object) -> Attempt:
-        """Enqueue a job and lease it, no more: an Attempt that is ready to be prepared and run."""
+        """Enqueue a job and lease it: an Attempt that is ready to be prepared and run."""
         job = enqueue(self.connection, kind, schema=self.schema, **members)
         lease = self._worker.lease([registry[kind]])
         assert lease is not None
@@ -78,14 +78,14 @@ class Bench:
         return _attempt(registry[kind], lease, self._config, self._ledger)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self.connection.close()
         for session in (self._worker, self._ledger, self._beat):
             session.close()
 
 
 def outcome_without_database(kind: str, config: Config, *, job: int = 1, **members: object) -> Outcome:
-    """What comes of a handler that needs no database."""
+    """The outcome of a handler that needs no database."""
     now = time.monotonic()
     lease = Lease(job, kind, json.dumps(members), 1, None, 0, 0, 0.0, Batch(str(uuid4()), now, 0.0))
     attempt = _attempt(registry[kind], lease, config, NoDatabase())
@@ -95,12 +95,12 @@ def outcome_without_database(kind: str, config: Config, *, job: int = 1, **membe
 
 
 def _attempt(kind: Kind, lease: Lease, config: Config, database: Any) -> Attempt:
-    lease = lease._replace(batch=lease.batch._replace(sent_at=math.inf))  # so it may start whenever the test does that
+    lease = lease._replace(batch=lease.batch._replace(sent_at=math.inf))  # so it may start at any time
     return Attempt(kind, lease, config=config, database=database, stop=Unhurried(), alarm=lambda seconds: None)
 
 
 def git(directory: Path, *arguments: str, stdin: bytes | None = None) -> str:
-    """Run git as a developer would, with nobody's configuration."""
+    """Run git as a developer would, without any configuration of a user."""
     done = subprocess.run(
         ["git", "-C", str(directory), "-c", "protocol.file.allow=always", *arguments],
         env={
@@ -128,7 +128,7 @@ class Repository:
             git(path, "init", "--quiet", "--initial-branch=main", *options)
 
     def commit(self, files: dict[str, bytes | None] | None = None, *, push: bool = True) -> None:
-        """Write files (None: remove), commit all and push."""
+        """Write files (None: remove the file), commit all and push."""
         for name, content in (files or {}).items():
             path = self.work / name
             if content is None:

@@ -1,7 +1,8 @@
-"""Repositories that lead git out of the root, run a program, or never come to an end. Standard library and git alone:
-on a booted host this file runs as a program, `python3 hostile_repositories.py build ROOT OUTSIDE`.
+"""Repositories that lead git out of the root, run a program, or never end.
 
-`outside` is what nobody may read or change: a repository, a configuration and a program, all with CANARY in them.
+It needs only the standard library and git: on a booted host this file runs as a program, `python3
+hostile_repositories.py build ROOT OUTSIDE`. `outside` is what nobody may read or change: a repository, a configuration
+and a program, all with CANARY in them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-CANARY = "canarium"  # in every text of the outside, and nowhere else
+CANARY = "canarium"  # in every text outside of the root, and nowhere else
 HARMLESS = "harmless"  # in every repository below the root
 
 Build = Callable[[Path, Path], object]
@@ -24,7 +25,7 @@ HOSTILE: dict[str, Build] = {}
 
 
 def git(directory: Path, *arguments: str, stdin: bytes | None = None) -> str:
-    """Run git as a developer would, with nobody's configuration."""
+    """Run git as a developer would, without any configuration of a user."""
     environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
     for who in ("AUTHOR", "COMMITTER"):
         environment |= {f"GIT_{who}_NAME": "dev", f"GIT_{who}_EMAIL": "dev@example.org"}
@@ -35,14 +36,14 @@ def git(directory: Path, *arguments: str, stdin: bytes | None = None) -> str:
 
 
 def write_commit(bare: Path, text: str) -> str:
-    """A commit with one file, written into a bare repository; no ref has it yet."""
+    """A commit with one file, written into a bare repository. No ref names it yet."""
     blob = git(bare, "hash-object", "-w", "--stdin", stdin=f"{text}\n".encode())
     tree = git(bare, "mktree", stdin=f"100644 blob {blob}\tfile.txt\n".encode())
     return git(bare, "commit-tree", tree, "-m", text)
 
 
 def plain(bare: Path, text: str) -> Path:
-    """A bare repository as any other: a commit in a pack, one in loose objects."""
+    """A usual bare repository: one commit in a pack, one in loose objects."""
     bare.mkdir(parents=True)
     git(bare, "init", "--quiet", "--bare", "--initial-branch=main")
     git(bare, "update-ref", "refs/heads/main", write_commit(bare, text))
@@ -55,7 +56,7 @@ def lay_out(outside: Path) -> None:
     """What no repository below the root may reach."""
     plain(outside.parent / "template.git", HARMLESS)
     victim = plain(outside / "victim.git", CANARY)
-    write_commit(victim, f"{CANARY} unreachable")  # what a gc would move
+    write_commit(victim, f"{CANARY} unreachable")  # a gc would move this
     (outside / "include.cfg").write_text(f"[core]\n\tpackedGitLimit = {CANARY}\n[gc]\n\tauto = {CANARY}\n")
     (outside / "empty").mkdir()
     program = outside / "program"
@@ -64,7 +65,7 @@ def lay_out(outside: Path) -> None:
 
 
 def look_at(outside: Path) -> dict[str, tuple[object, ...]]:
-    """Every name of the outside with what a reader would see of it."""
+    """Every name outside of the root, with what a reader sees of it."""
     seen: dict[str, tuple[object, ...]] = {}
     for path in sorted(outside.rglob("*")):
         facts = path.lstat()
@@ -74,14 +75,14 @@ def look_at(outside: Path) -> dict[str, tuple[object, ...]]:
 
 
 def build(name: str, root: Path, outside: Path) -> Path:
-    """One of HOSTILE, made of a plain repository."""
+    """One of HOSTILE, made from a plain repository."""
     bare = copy(root / f"{name}.git", outside)
     HOSTILE[name](bare, outside)
     return bare
 
 
 def copy(bare: Path, outside: Path) -> Path:
-    """A plain repository."""
+    """A copy of a plain repository."""
     shutil.copytree(outside.parent / "template.git", bare)
     return bare
 
@@ -97,7 +98,7 @@ def _point_main_outside(bare: Path, outside: Path) -> None:
 
 
 def _moved(bare: Path, entry: str, outside: Path) -> None:
-    """The entry becomes a symbolic link to the victim's."""
+    """The entry becomes a symbolic link to the victim's entry."""
     path = bare / entry
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
@@ -136,7 +137,7 @@ for _entry in (
 
 
 def hostile(build: Build) -> Build:
-    """One of HOSTILE, named after its function."""
+    """Registers one of HOSTILE under the name of its function."""
     HOSTILE[build.__name__.strip("_").replace("_", "-")] = build
     return build
 
@@ -292,7 +293,7 @@ def _pipes_of_objects(bare: Path, _: Path) -> None:
 def _a_socket_for_a_head(bare: Path, _: Path) -> None:
     (bare / "HEAD").unlink()
     here = Path.cwd()
-    os.chdir(bare)  # the name of a socket may not be long
+    os.chdir(bare)  # the name of a socket must be short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("HEAD")
     os.chdir(here)
@@ -305,7 +306,7 @@ def _a_gitdir_file_for_a_repository(bare: Path, outside: Path) -> None:
 
 
 def main(command: str, root: Path, outside: Path) -> None:
-    """`build`: lay out all of it, and beside it a repository and a fork as any other. `look`: print what is outside."""
+    """`build`: make all of it, and beside it a usual repository and its fork. `look`: print what is outside."""
     if command == "build":
         outside.mkdir()
         lay_out(outside)

@@ -1,4 +1,4 @@
-"""Handlers that leave something in the worker's process: what a library does, and what a mistake does."""
+"""Handlers that leave a change in the worker's process, as a library or a mistake does."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NOTES = "CREATE TABLE notes (job bigint, note text)"
 
 
 def nothing(*_arguments):
-    """For whoever wants a function."""
+    """Used where a function is needed."""
 
 
 def block(*numbers):
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
-# By the words that the worker's warning has for it. What belongs to deadlines and stops comes first.
+# By the words of the worker's warning about them. Those for deadlines and stops come first.
 DEADLINES = {
     "the handler of SIGALRM (<Handlers.SIG_DFL": lambda: signal.signal(signal.SIGALRM, signal.SIG_DFL),
     "the handler of SIGALRM (<function nothing": lambda: signal.signal(signal.SIGALRM, nothing),
@@ -103,7 +103,7 @@ def look(job):
 
 @registry.handler("leave.late", max_runtime=1, lease_timeout=60, max_attempts=2, backoff=3600)
 def late(job, what=None, door=None):
-    """Runs into its deadline, or into a stop; before that it changes something, and goes on."""
+    """Runs until its deadline, or until a stop. Before that it changes something, and goes on."""
     if what:
         LEFT[what]()
     if door:
@@ -114,13 +114,13 @@ def late(job, what=None, door=None):
 
 
 class Slow:
-    """Makes the end of the interpreter last, after it has taken its signal handlers away."""
+    """Makes the end of the interpreter slow, after it has removed its signal handlers."""
 
     def __init__(self, path):
         self.path = path
 
     def __del__(self, mkdir=os.mkdir, sleep=time.sleep, access=os.access, timer=signal.getitimer):
-        # Functions of C alone: by now Python has cleared what others need.
+        # Only functions in C: by now Python has cleared what others need.
         mkdir(self.path)
         if timer(0) == (0.0, 0.0):
             mkdir(self.path + "/silent")
@@ -130,7 +130,7 @@ class Slow:
 
 @registry.handler("leave.slow_end", lease_timeout=60)
 def slow_end(job, path):
-    sys.cleared_at_the_end = Slow(path)  # a module that was loaded before gc.freeze() never is
+    sys.cleared_at_the_end = Slow(path)  # a module that was loaded before gc.freeze() is never collected
 
 
 @registry.handler("leave.no_descriptor", lease_timeout=60)

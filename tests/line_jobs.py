@@ -1,4 +1,4 @@
-"""Handlers that are somewhere in a transaction when the line to the database stands still."""
+"""Handlers that are at some step of a transaction when the line to the database stands still."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from shithubd_worker import Registry
 
 registry = Registry()
 
-# A short lease, for the test waits until it is over. No short max_runtime: on a slow machine the test takes its time.
+# A short lease, because the test waits for its end. No short max_runtime, because the test is slow on a slow machine.
 
 
 @registry.handler("line.settle", lease_timeout=6, max_runtime=3600)
 def settle(job, door):
-    """The settle is what gets no answer."""
+    """The settle gets no answer."""
     with job.transaction() as connection:
         connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
         wait_at(door)
@@ -21,7 +21,7 @@ def settle(job, door):
 
 @registry.handler("line.commit", lease_timeout=6, max_runtime=3600)
 def commit(job, door):
-    """The COMMIT: a trigger that is deferred waits in it for the test (see commits_wait)."""
+    """The COMMIT gets no answer: a deferred trigger waits in it for the test (see commits_wait)."""
     wait_at(door)
     with job.transaction() as connection:
         connection.execute("INSERT INTO slow_effects (job) VALUES (%s)", (job.id,))
@@ -29,8 +29,8 @@ def commit(job, door):
 
 @registry.handler("line.begin", lease_timeout=6, max_runtime=3600)
 def begin(job, door):
-    """The BEGIN: the interrupt falls into it, and its cancel gets no answer either."""
-    job.connection.execute("SELECT 1")  # opens it
+    """The BEGIN gets no answer: the interrupt falls into it, and its cancel gets no answer either."""
+    job.connection.execute("SELECT 1")  # opens the connection
     wait_at(door)
     with job.transaction() as connection:
         connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
@@ -38,7 +38,7 @@ def begin(job, door):
 
 @registry.handler("line.rollback", lease_timeout=6, max_runtime=3600)
 def rollback(job, door):
-    """The ROLLBACK: the interrupt falls into the block."""
+    """The ROLLBACK gets no answer: the interrupt falls into the block."""
     with job.transaction() as connection:
         connection.execute("INSERT INTO effects (job) VALUES (%s)", (job.id,))
         wait_at(door)

@@ -1,4 +1,4 @@
-"""Commands of which somebody's lock is in the way: many at once, as processes of their own."""
+"""Commands that are blocked by somebody's lock: many at once, each as a process of its own."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 import psycopg
 from conftest import PATIENCE, Database
 
-# So many at once: enough to wait together, few enough to get their turn on two cores.
+# This many at once: enough to wait together, few enough to get their turn on two cores.
 AT_ONCE = 8
-# Most of a short command's time is spent on importing: one process imports, and forks for each.
+# A short command spends most of its time on imports. So one process imports, and forks for each command.
 FORKS = """
 import json, os, sys
 import psycopg.types.json, rich.console, rich.markup, rich.table
@@ -45,14 +45,14 @@ json.dump(codes, sys.stdout)
 
 @dataclass
 class Done:
-    """How a command ended, and all that it said."""
+    """How a command ended, and its output."""
 
     code: int
     said: str
 
 
 def at_once(database: Database, directory: Path, commands: Mapping[str, Sequence[str]]) -> dict[str, Done]:
-    """Run commands beside each other. Returns when all have ended."""
+    """Run commands at the same time. Returns when all have ended."""
     orders = [
         (name, arguments, str(directory / f"{number}")) for number, (name, arguments) in enumerate(commands.items())
     ]
@@ -71,7 +71,8 @@ def at_once(database: Database, directory: Path, commands: Mapping[str, Sequence
 
 @contextmanager
 def somebody(database: Database, *statements: str) -> Iterator[int]:
-    """A person has a transaction open, in which he did this; he leaves it at the end. The pid of his session."""
+    """A person has an open transaction in which this was done, and leaves it at the end. Yields the pid of the
+    session."""
     connection = psycopg.connect(database.url, application_name="somebody")
     try:
         for statement in statements:

@@ -1,7 +1,7 @@
 """Pages of docs/ whose facts are made from the code, and whose words are written by hand.
 
 `<!-- made: NAME ARGUMENT -->` in a page stands right above what is made: all lines up to the next empty one. A table of
-facts may end with a column of words: those stay as they are. `make reference` makes the facts again; tests compare.
+facts may end with a column of words: those stay as they are. `make pages` makes the facts again; tests compare.
 """
 
 from __future__ import annotations

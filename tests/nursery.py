@@ -31,7 +31,7 @@ for module in pkgutil.walk_packages(shithubd_worker.__path__, "shithubd_worker."
         importlib.import_module(module.name)
 from shithubd_worker.cli import main
 from shithubd_worker.database import operations
-operations.LOGINUID = operations.Path("/dev/null")  # of whoever runs the tests
+operations.LOGINUID = operations.Path("/dev/null")  # not that of the person who runs the tests
 orders = socket.socket(fileno=int(sys.argv[1]))
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 while True:

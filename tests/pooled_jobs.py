@@ -1,4 +1,4 @@
-"""Jobs for workers behind a pooler."""
+"""Handlers for workers behind a pooler."""
 
 from __future__ import annotations
 

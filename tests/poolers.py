@@ -1,4 +1,4 @@
-"""PgBouncer, of Debian's package, in front of a server of the tests: on a loopback port, with its own defaults."""
+"""Debian's PgBouncer before a server of the tests, on a loopback port, with its own defaults."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PROGRAM = Path("/usr/sbin/pgbouncer")
 
 
 class PgBouncer:
-    """One PgBouncer; `mode`: transaction, session or statement. `users` have passwords, if any. `settings` are lines of
-    pgbouncer.ini. `databases`: the server's by the pooler's name for them; by default all, by their own.
+    """One PgBouncer. It runs as an unprivileged user, because it refuses root.
 
-    Started as an unprivileged user, since it refuses root.
+    `mode`: transaction, session or statement. `users` have passwords, if any. `settings` are lines of pgbouncer.ini.
+    `databases` maps the pooler's names to the server's databases; by default it has all, by their own names.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class PgBouncer:
         return make_conninfo("", host="127.0.0.1", port=self.port, user="postgres", dbname=database)
 
     def stop(self) -> None:
-        """End it, and take its files away."""
+        """End it, and remove its files."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)  # at once: it waits for nobody
+            self.process.send_signal(signal.SIGTERM)  # at once: it does not wait for clients
             try:
                 self.process.wait(timeout=10)
             except subprocess.TimeoutExpired:

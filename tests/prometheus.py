@@ -1,4 +1,4 @@
-"""A real Prometheus: Debian's, on a port of the loopback, its files in a temporary directory."""
+"""A real Prometheus, from Debian, on a port of the loopback. Its files are in a temporary directory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 
 
 def missing() -> str | None:
-    """Why there can't be one on this machine, or None."""
+    """Why this machine cannot run one, or None."""
     return None if shutil.which("prometheus") else "prometheus is missing (Debian: prometheus)"
 
 
 class Prometheus:
     """Scrapes workers as the job shithubd-worker. Use `with Prometheus({"web1": "127.0.0.1:8081"}, "1s")`.
 
-    `workers` is what `instance` shall be, and where to scrape it; `every` the interval, as Prometheus writes it.
+    `workers` maps each `instance` to the address to scrape. `every` is the interval, in Prometheus's notation.
     """
 
     def __init__(self, workers: Mapping[str, str], every: str) -> None:
@@ -66,16 +66,16 @@ class Prometheus:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # nothing of it is worth an orderly end
+        self._process.kill()  # nothing of it needs an orderly end
         self._process.wait()
         shutil.rmtree(self._directory)
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """The series of this moment. Raises ValueError, with Prometheus's words, for what is no PromQL."""
+        """The series of this moment. Raises ValueError with Prometheus's message if the text is not PromQL."""
         return list(self._ask("query", query=expr)["result"])
 
     def query_range(self, expr: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
-        """The series between two moments, a sample every `step` seconds."""
+        """The series between two times, with a sample every `step` seconds."""
         answer = self._ask("query_range", query=expr, start=str(start), end=str(end), step=str(step))
         return list(answer["result"])
 

@@ -1,4 +1,4 @@
-"""Handlers for what the database, or the machine, refuses."""
+"""Handlers for what the database or the machine refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _somebody: list[psycopg.Connection] = []
 
 @registry.handler("refused.ends", lease_timeout=60, max_attempts=5, backoff=1000)
 def ends(job, how="ok", door=None, text=""):
-    """As told, and as soon as the door is open."""
+    """Ends as told, as soon as the door is open."""
     wait_at(door)
     if how == "transaction":
         with job.transaction():
@@ -38,7 +38,7 @@ def asks(job, door=None):
 
 @registry.handler("refused.renewed", lease_timeout=5, max_runtime=600)
 def renewed(job, door=None, lock=False):
-    """Needs its lease renewed. Or has somebody lock every second one of those that are leased with it."""
+    """Needs its lease renewed. Or locks every second one of the jobs that are leased with it."""
     wait_at(door)
     if lock:
         url = os.environ["SHITHUBD_WORKER_DATABASE_URL"]
@@ -55,5 +55,5 @@ def breaks(job, door):
 
 @registry.handler("refused.patient", lease_timeout=10, max_runtime=600)
 def patient(job, door):
-    """Its lease is asked for several times before it ends."""
+    """Renewals of its lease are requested several times before it ends."""
     wait_at(door)

@@ -1,8 +1,7 @@
-"""docs/rights.md: who may do what, as a database says it. `make rights` writes the page; a test compares."""
+"""docs/rights.md: who may do what, as a database says it. `make pages` writes the page; a test compares."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,17 +109,3 @@ def _may(connection: psycopg.Connection[Any], what: str, who: str, oid: int, pri
         f"SELECT has_{what}_privilege(%s, %s::oid, %s)",  # type: ignore[arg-type]
         (who, oid, privilege),
     ).fetchone() == (True,)
-
-
-def write() -> None:
-    """Make a database, and the page of it."""
-    from conftest import _server, new_database
-    from servers import debian_bindir
-
-    for server in _server(debian_bindir() or sys.exit("no server of Debian's here")):
-        for database in new_database(server):
-            PAGE.write_text(page(database.connect()))
-
-
-if __name__ == "__main__":
-    write()

@@ -1,4 +1,4 @@
-"""The rooms of a worker's main thread, built without a process, for the tests of each single one."""
+"""The parts of a worker's main thread, built without a process, for tests of each single part."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from shithubd_worker.turn.wire import Wire
 
 
 class Rooms:
-    """Of one worker. `timeouts`: the lease timeouts of its kinds. `reached`: is there a database, so that the worker
-    can be registered? `grace`: of its stop, in seconds."""
+    """The parts of one worker. `timeouts`: the lease timeouts of its kinds. `reached`: is there a database, so that the
+    worker can be registered? `grace`: of its stop, in seconds."""
 
     def __init__(
         self,
@@ -77,18 +77,18 @@ class Rooms:
         self.shutdown = Shutdown(self.exchange, self.settler, self.reconnect, self.patience, self.progress, self.sleep)
 
     def listen(self) -> None:
-        """Open the queue's connection, and hear what becomes runnable."""
+        """Open the queue's connection, and listen for jobs that become runnable."""
         self.queue.listen(self.selection.heard)
 
     def counted(self, name: str, **labels: str) -> float:
-        """What a counter of the metrics says."""
+        """The value of a counter of the metrics."""
         return self.metrics.registry.get_sample_value(f"shithub_worker_{name}", labels) or 0.0
 
     def waits(self, seconds: Callable[[float], None]) -> None:
-        """From now on nobody sleeps: each wait is told to this."""
+        """From now on nobody sleeps: each wait is passed to this function."""
         self.sleep.wait = seconds  # type: ignore[method-assign]
 
     def close(self) -> None:
-        """Give back what they hold."""
+        """Close what they have open."""
         for each in (self.queue, self.beat, self.bell):
             each.close()

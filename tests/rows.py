@@ -1,4 +1,4 @@
-"""Rows as they would stand in the tables, and what stands there."""
+"""Rows as they would be in the tables, and what the tables have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGER = "SELECT 1 FROM jobs WHERE state = 'processing' AND clock_timestamp() > 
 def add_worker(
     database, host="web1", pid=1, *, kinds=("k",), unit=None, invocation=None, machine="m", silent=False, **columns
 ):
-    """A worker as it registers itself, with other values in some columns; its id."""
+    """A worker as it registers, with other values in some columns. Returns its id."""
     worker = uuid4()
     database.query(
         "SELECT register_v1(p_id => %s, p_host => %s, p_pid => %s, p_machine_id => %s, p_boot_id => 'b',"
@@ -38,7 +38,7 @@ def add_worker(
 
 
 def add_job(database, kind="k", state="queued", *, worker=None, leased_by="web1:1", **columns):
-    """A row as it would stand there; a processing one was leased a minute ago."""
+    """A row of jobs. A processing one was leased a minute ago."""
     values = {"kind": kind, "state": state, **columns}
     if state == "processing":
         minute_ago = datetime.now(UTC) - timedelta(minutes=1)
@@ -78,5 +78,5 @@ def history(database, job_id):
 
 
 def running(database, job_id):
-    # Not by `processing`: a leased job that has not started yet is given back by a signal, at once.
+    # Not by the state processing: a signal gives back a leased job that has not started yet at once.
     eventually(lambda: database.query("SELECT 1 FROM beats WHERE job_id = %s", job_id), f"job {job_id}'s handler")

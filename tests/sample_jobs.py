@@ -1,4 +1,4 @@
-"""Handlers that behave well, and badly, on purpose."""
+"""Handlers that behave well, and handlers that misbehave on purpose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ registry = Registry()
 
 
 def wait_at(door):
-    """Until the test opens it, however long that takes (the fixture `door`). No door: none to wait at."""
+    """Wait until the test opens the door (the fixture `door`), without a limit. Without a door there is no wait."""
     while door and not Path(door).exists():
         time.sleep(0.01)
 
@@ -33,7 +33,7 @@ def ok(job, **members):
 
 @registry.handler("test.effect")
 def effect(job, door=None):
-    """One row for each run that came to its end, written outside of the settle: external, so to say."""
+    """One row for each run that came to its end, written outside of the settle, as an external effect."""
     wait_at(door)
     job.connection.execute(
         "INSERT INTO effects (job, pid, attempt) VALUES (%s, %s, %s)", (job.id, os.getpid(), job.attempt)
@@ -148,7 +148,7 @@ def runtime(job, extend=0):
 def stubborn(job, runtime=None):
     try:
         if runtime:
-            job.extend(runtime)  # here and not above: an interrupt that fell before the `try` would end it
+            job.extend(runtime)  # here and not above, because an interrupt before the `try` would end it
         time.sleep(3600)
     except KeyboardInterrupt:
         # From here on no interrupt reaches it: one that fell outside of a `try` would end it after all.
@@ -160,9 +160,9 @@ def stubborn(job, runtime=None):
 @registry.handler("test.gil", lease_timeout=10, max_runtime=60)
 def gil(job, how="regex"):
     if how == "regex":
-        re.match(r"(a+)+$", "a" * 64 + "b")  # looks for signals now and then, and lets no other thread run
+        re.match(r"(a+)+$", "a" * 64 + "b")  # checks for signals from time to time, and lets no other thread run
     elif how == "spin":
-        collections.deque(itertools.repeat(0), maxlen=0)  # a loop of C that looks at nothing
+        collections.deque(itertools.repeat(0), maxlen=0)  # a loop in C that checks nothing
     elif how == "deadlock":
         mutex = ctypes.create_string_buffer(64)  # PyDLL keeps the GIL, and no signal ends the second lock
         ctypes.PyDLL(None).pthread_mutex_lock(mutex)
@@ -189,7 +189,7 @@ def children(job, seconds=3600):
 
 @registry.handler("test.marks", lease_timeout=60)
 def marks(job):
-    """Write down when this run began; the tests' database has the same clock."""
+    """Record when this run began. The database of the tests has the same clock."""
     began = time.time()
     job.connection.execute(
         "INSERT INTO starts (job, kind, at) VALUES (%s, %s, to_timestamp(%s))", (job.id, job.kind, began)
@@ -203,8 +203,8 @@ def other(job):
 
 @registry.handler("test.looks")
 def looks(job):
-    """Are there transactions of this worker while a handler runs? Seen from inside. What the worker has sent ahead must
-    end by itself, while the handler goes on."""
+    """Are there transactions of this worker while a handler runs? The handler looks. The server must end what the
+    worker has sent ahead while the handler goes on."""
     deadline = time.monotonic() + 10
     while True:
         rows = job.connection.execute(
@@ -218,7 +218,8 @@ def looks(job):
 
 @registry.handler("test.notes", lease_timeout=60)
 def notes(job, path, door=None, then=None, pad=""):
-    """Write into a file that it began: external, and cheap enough to be leased by the hundred. Then do as told."""
+    """Write into a file that it began: an external effect that is cheap enough for leases of hundreds. Then do as
+    told."""
     with open(path, "a") as file:
         file.write(f"{job.id} {len(pad)}\n")
     wait_at(door)

@@ -1,8 +1,7 @@
-"""Handlers for a worker whose main thread stands still now and then, before any step between a lease and its handler.
+"""Handlers for a worker whose main thread stands still at times, before any step between a lease and its handler.
 
-A profile function hears of each call that these modules make, whatever the steps are called, and sleeps before one in
-so many: so there are stalls between every two steps, the last one between the look at the clock and the handler's first
-line.
+A profile function sees each call that these modules make, under any name, and sleeps before one in so many. So there
+are stalls between every two steps. The last one is between the look at the clock and the handler's first line.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ assert all(Path(each).exists() for each in STEPS), "a step has moved"
 
 @registry.handler("stalls.marks", lease_timeout=60)
 def marks(job, path):
-    """Write down when this run began. The tests' database has the same clock."""
+    """Record when this run began. The database of the tests has the same clock."""
     began = time.time()
     with open(path, "a") as file:
         file.write(f"{job.id} {began!r}\n")

@@ -1,4 +1,4 @@
-"""A database whose clock a test can set: what our functions and defaults ask of it goes by a clock with an offset."""
+"""A database whose clock a test can set: our functions and defaults use a clock with an offset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 
 class SteppedClock:
-    """Of one database. Its functions and its tables' defaults are made anew, word for word, with another clock."""
+    """The clock of one database. Its functions and the defaults of its tables are made again, word for word, with
+    another clock."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,7 +26,7 @@ class SteppedClock:
             " WHERE pronamespace = 'public'::regnamespace AND prosrc LIKE '%clock_timestamp()%' AND prokind = 'f'"
             " AND proname <> 'stepped_clock'"
         ):
-            # By its schema: most functions search in pg_catalog alone.
+            # With its schema, because most functions search only in pg_catalog.
             database.query(re.sub(r"(pg_catalog\.)?clock_timestamp\(\)", "public.stepped_clock()", text))
         for table, column in database.query(
             "SELECT adrelid::regclass::text, attname"

@@ -12,10 +12,8 @@ PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 
 
 def eventually(look: Callable[[], T], what: str = "the condition", within: float = PATIENCE) -> T:
-    """The first true answer of `look`; an AssertionError that names what was waited for, after `within` seconds.
-
-    Between two looks it rests for as long as one took: what it waits for needs the processor, too.
-    """
+    """The first true answer of `look`. After `within` seconds an AssertionError names the condition. Between two looks
+    it rests for as long as one took, because the other side needs the processor, too."""
     until = time.monotonic() + within
     while True:
         began = time.monotonic()

@@ -95,7 +95,7 @@ W4C = Workload(
     "w4c",
     f"W4c {BEATS:,} beats behind a held snapshot",
     "the snapshot held: one-row INSERTs, and COMMIT answered → handler started, before and after"
-    f" {BEATS:,} beats of the worker; and how often it beats by itself while it runs {LIGHT_PER_SECOND} jobs a second",
+    f" {BEATS:,} beats of the worker; and how often it beats while it runs {LIGHT_PER_SECOND} jobs a second",
     _w4c,
     contenders=("ours",),
     columns={

@@ -73,7 +73,7 @@ def _idle_cost(stage: Stage, workers: Sequence[subprocess.Popen[bytes]], seconds
         busy = sum(cpu_seconds(worker.pid) for worker in workers)
         return time.monotonic(), busy, stage.cluster.cpu_seconds(), float(row[0]) if row else 0.0
 
-    time.sleep(2)  # a session tells its transactions a second late, and those of the start shall not count
+    time.sleep(2)  # a session tells its transactions a second late, and those of the start must not count
     before = now()
     time.sleep(seconds)
     took, worker, server, transactions = (b - a for a, b in zip(before, now(), strict=True))

@@ -92,7 +92,7 @@ def add_history(connection: psycopg.Connection[object], rows: int) -> None:
 
 
 def _beside(cluster: Cluster, contender: Contender, size: Size) -> Outcome:
-    """The same drain with nothing else there, and with what shall cost nothing."""
+    """The same drain, first with nothing else there, then beside rows that must cost nothing."""
     jobs = size.jobs(DRAINED)
     burdens: dict[str, Callable[[Stage], None]] = {
         "nothing": lambda _stage: None,

@@ -19,7 +19,7 @@ DRAIN_SECONDS = 6
 CACHED_SCRAPES = 100
 FRESH_SCRAPES = 2
 CACHE_SECONDS = 16
-# A kind of which hardly any job is there, and the one that floods.
+# A kind with hardly any job, and the kind that floods the queue.
 COMMANDS = {
     "status": ("status", "--json"),
     "pause_kind": ("pause-kind", "bench.urgent", "--reason", "benchmark"),

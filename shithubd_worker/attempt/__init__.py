@@ -1,1 +1,1 @@
-"""One run of one handler: its deadlines, its children, and what came of it."""
+"""One run of one handler: its deadlines, its children, and its result."""

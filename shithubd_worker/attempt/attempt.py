@@ -1,6 +1,6 @@
-"""Runs one handler, and gives it what `job.*` promises. What came of it is decided in attempt/outcome.py.
+"""Runs one handler, and gives it what `job.*` promises. attempt/outcome.py decides the result.
 
-The one place that catches whatever a handler raises.
+This is the one place that catches everything that a handler may raise.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DONE_WELL = Result(OK)  # what nearly all attempts come to
-_read_json = json.JSONDecoder().raw_decode  # what jsonb gives as text has nothing before it or after
+_DONE_WELL = Result(OK)  # the result of nearly all attempts
+_read_json = json.JSONDecoder().raw_decode  # the text of a jsonb has nothing before or after the value
 
 
 class HandlerDatabase(Protocol):
-    """What an attempt needs of the database for its handler: database.handler_session."""
+    """What an attempt needs of the handlers' connection: database.handler_session."""
 
     schema: str
 
     def lend(self, answer_by: Callable[[], float]) -> psycopg.Connection:
-        """The handlers' connection, no call of which waits for an answer beyond answer_by()."""
+        """The handlers' connection. No call on it waits for an answer beyond answer_by()."""
 
     @property
     def broken(self) -> bool:
-        """Did it break?"""
+        """Is the connection broken?"""
 
     def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
-        """End the lease in the transaction that is open on it."""
+        """End the lease, in the transaction that is open on the connection."""
 
 
 class Attempt(Deadlines):
     """One run of one handler."""
 
-    # One is made for each job, 40,000 times a second.
+    # The worker makes one for each job, 40,000 times a second.
     __slots__ = (
         "_alarm",
         "_config",
@@ -81,18 +81,18 @@ class Attempt(Deadlines):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         Deadlines.__init__(self, kind, lease, stop, clock)  # super() takes twice as long
-        self.children: Children | None = None  # made when the handler starts the first
+        self.children: Children | None = None  # made when the handler starts its first child
         self.in_doubt = False  # job.transaction() sent its COMMIT, and no answer came
         self._config = config
         self._database = database
         self._alarm = alarm
         self._interrupted: str | None = None
-        self._refused: BaseException | None = None  # what the database said to opening a connection, or to a settle
+        self._refused: BaseException | None = None  # what the database said when a connection or a settle was refused
         self._job: Job
         self._members: dict[str, object]
 
     def prepare(self) -> Result | None:
-        """Read the payload and hold it against the handler's signature. A Result if it doesn't fit, else None."""
+        """Parse the payload and check it against the handler's signature. A Result if it doesn't fit, else None."""
         try:
             self._members, _ = _read_json(self.lease.payload or "")
             self._job = Job(self, self._config, self._database.schema)
@@ -103,15 +103,17 @@ class Attempt(Deadlines):
         return None
 
     def run(self) -> Result | None:
-        """Run the prepared handler to its end, whatever that is. None if it may not start any more: the lease is too
-        old to go without another look at the holds. Raises nothing."""
+        """Run the prepared handler to its end. None if it may not start any more, because its lease is so old that the
+        holds must be looked at again. Raises nothing."""
         try:
             try:
                 self._alarm(self.end_at)
-                # The last step before the handler's first line: whatever comes between them, a hold may come between.
+                # This is the last step before the handler's first line: a hold may be set during anything that stands
+                # between the two.
                 if not self.may_start():
                     return None
-                self._armed = True  # not before: an interrupt outside of the handler would cost a job that didn't start
+                # not earlier: an interrupt outside of the handler would cost a job that didn't start
+                self._armed = True
                 result = self.kind.handler(self._job, **self._members)
             finally:
                 self._armed = False
@@ -128,10 +130,10 @@ class Attempt(Deadlines):
         finally:
             self.over = True
             self.end_children()
-            del self._job  # it knows this attempt: together they would wait for the garbage collector
+            del self._job  # the job refers to this attempt: together they would wait for the garbage collector
 
     def extend(self, seconds: float | timedelta | None) -> None:
-        """Move the end of `max_runtime` to `seconds` from now."""
+        """Set the end of `max_runtime` to `seconds` from now."""
         refuse_in_child("job.extend()")
         if isinstance(seconds, timedelta):
             seconds = seconds.total_seconds()
@@ -156,21 +158,21 @@ class Attempt(Deadlines):
         return self.children.popen(command, env=env, **options)
 
     def end_children(self) -> None:
-        """Kill what the handler has started and left. Safe from any thread."""
+        """Kill the processes that the handler started and left. Safe from any thread."""
         if self.children is not None:
             self.children.end_all()
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
-        """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT: what comes too late
-        to go on is given up by the connection, and interrupts behind it."""
+        """See Job.transaction. No interrupt falls between the settle and the answer to the COMMIT. If the connection
+        can't wait for that answer any longer, it gives up, and the interrupt follows."""
         refuse_in_child("job.transaction()")
         if self.settled or self.in_doubt:
             raise RuntimeError("job.transaction() ends the job, so it can be used only once")
         connection = self.connection()
         if connection.info.transaction_status.name != "IDLE":
-            # Inside another transaction this would be a savepoint: the settle could still be rolled back.
-            raise RuntimeError("job.transaction() can't stand inside another transaction of job.connection")
+            # Inside another transaction this would be a savepoint, so the settle could still be rolled back.
+            raise RuntimeError("job.transaction() can't be used inside another transaction of job.connection")
         committing = False
         try:
             with connection.transaction():
@@ -197,7 +199,8 @@ class Attempt(Deadlines):
             self._arm()
 
     def interrupt_if_due(self) -> None:
-        """In the main thread, from the alarm's signal handler: raise Interrupted in the handler's frame if need be."""
+        """Called in the main thread, by the alarm's signal handler. Raises Interrupted in the handler's frame if that
+        is due."""
         if not self._armed:
             return
         why = self.why_end()
@@ -209,24 +212,28 @@ class Attempt(Deadlines):
         raise Interrupted(why)
 
     def interrupted_outcome(self, why: str, stood: str) -> Outcome:
-        """What it comes to if it is interrupted now for this reason. `stood`: the handler's stack."""
+        """The outcome of an interrupt now, for the reason `why`. `stood` is the handler's stack."""
         return interrupted(self.kind, self.lease, self._interrupt(why), stood, random.random())  # noqa: S311
 
     def _arm(self) -> None:
         self._armed = True
-        # Once interrupted, leave the handler some time to clean up before it is interrupted again.
+        # After an interrupt, the handler gets some time to clean up before the next one.
         self._alarm(self._clock() + INTERRUPT_AGAIN_SECONDS if self._interrupted else self.end_at)
 
     def _came_to(self, raised: BaseException | None) -> Result:
         if self.settled and raised is not None:
-            log.warning("job %d raised after it had settled itself as ok", self.lease.id, exc_info=raised)
+            log.warning(
+                "job %d raised an error after job.transaction() had settled it: it stays ok",
+                self.lease.id,
+                exc_info=raised,
+            )
         settle = Settle.DONE if self.settled else Settle.IN_DOUBT if self.in_doubt else Settle.DUE
         interrupt = self._interrupt(self._interrupted) if self._interrupted else None
         ended = Ended(self.kind, self.lease, raised, settle, interrupt, self._refused, self._database.broken)
         return decide(ended, random.random())  # noqa: S311
 
     def _interrupt(self, why: str) -> Interrupt:
-        now, asked_at = self._clock(), self.asked_at  # once: the control thread may be answered just now
+        now, asked_at = self._clock(), self.asked_at  # read once: the control thread may get its answer at this moment
         return Interrupt(
             why,
             lost=self.lost,

@@ -1,4 +1,4 @@
-"""The processes that handlers start: in sessions of their own, with a clean environment, never outliving their job."""
+"""The processes that handlers start: each in a session of its own, with a clean environment. None outlives its job."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-# What belongs to the worker alone: systemd's sockets and secrets, the way into the database, and whatever git context
-# the worker may have been started in.
+# What belongs to the worker alone: systemd's sockets and secrets, the way into the database, and the git context in
+# which the worker may have been started.
 _PRIVATE = ("NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "INVOCATION_ID", "JOURNAL_STREAM")
 _PRIVATE_PREFIXES = ("PG", "WATCHDOG_", "SHITHUBD_WORKER_", "GIT_")
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what a child of a handler must not see."""
+    """The environment, without what a handler's child must not see."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -25,7 +25,7 @@ def clean_environment() -> dict[str, str]:
 
 
 class Children:
-    """Starts processes and remembers their process groups, so that the control thread too can end them."""
+    """Starts processes and remembers their process groups, so that the control thread can end them too."""
 
     def __init__(self) -> None:
         self._started: list[subprocess.Popen[Any]] = []
@@ -33,7 +33,7 @@ class Children:
     def popen(
         self, command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[Any]:
-        """subprocess.Popen in a session of its own: neither a stop of the unit nor a Ctrl-C reaches the child.
+        """subprocess.Popen in a session of its own. So a stop of the unit or a Ctrl-C doesn't reach the child.
 
         `env` is added to the clean environment.
         """
@@ -43,7 +43,7 @@ class Children:
         return child
 
     def end_all(self) -> None:
-        """Kill the process groups of all children, grandchildren included. Safe from any thread."""
+        """Kill the process groups of all children, with their own children. Safe from any thread."""
         started, self._started = self._started, []
         for child in started:
             if not _number_is_a_strangers(child):
@@ -58,8 +58,9 @@ class Children:
 
 
 def _number_is_a_strangers(child: subprocess.Popen[Any]) -> bool:
-    """The kernel gives a group's number to nobody else while a process of the group lives. But once the child was
-    waited for and the last of its group has ended, another process may have the number, and a group of its own."""
+    """Does another process have this number by now? The kernel doesn't reuse a group's number while a process of the
+    group lives. After that, and once the child was waited for, a new process may get the number for a group of its
+    own."""
     if child.poll() is None:
         return False
     try:

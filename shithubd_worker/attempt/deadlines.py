@@ -1,7 +1,7 @@
 """When a run must end, and why. Times are on the monotonic clock.
 
-Both threads ask this. The main thread interrupts the handler by it, when its alarm rings; the control thread renews
-the lease by it, and ends the process if the interrupt is ignored.
+Both threads use it. The main thread interrupts the handler when its alarm rings. The control thread renews the lease,
+and ends the process if the handler ignores the interrupt.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from shithubd_worker.timing import (
 
 
 class StopRequest(Protocol):
-    """When must a running handler be released? host.signals.Stop."""
+    """When a running handler must be released. host.signals.Stop has it."""
 
     @property
     def release_at(self) -> float:
-        """On the monotonic clock; infinity if nobody asked to stop."""
+        """On the monotonic clock. Infinity if no stop was asked for."""
 
 
 class Deadlines:
-    """Those of one run, and what moves them."""
+    """The deadlines of one run, and what moves them."""
 
     __slots__ = (
         "_armed",
@@ -55,19 +55,20 @@ class Deadlines:
         self.lease = lease
         self.started_at = clock()
         self.runtime_deadline = self.started_at + kind.max_runtime
-        self.lease_deadline = lease.sent_at + kind.lease_timeout  # moved by the control thread at each renewal
-        self.lost = False  # set by the control thread when a renewal was refused
-        self.unreachable = False  # set by the control thread while it can't reach the database
-        self.asked_at: float | None = None  # set by it while it waits for the database, or a renewal was refused
-        self.over = False  # the handler has returned; what is left is the main thread's settle
+        self.lease_deadline = lease.sent_at + kind.lease_timeout  # the control thread moves it at each renewal
+        self.lost = False  # the control thread sets it when a renewal was refused
+        self.unreachable = False  # the control thread sets it while it can't reach the database
+        # The control thread sets it while it waits for the database, or while a renewal is refused.
+        self.asked_at: float | None = None
+        self.over = False  # the handler has returned; only the main thread's settle is left
         self.settled = False  # job.transaction() has committed
         self._stop = stop
         self._clock = clock
-        self._armed = False  # may an interrupt fall into what the main thread does?
+        self._armed = False  # may an interrupt fall into what the main thread does now?
 
     @property
     def shielded(self) -> bool:
-        """Is the main thread where no interrupt may fall: in a COMMIT, or past the handler?"""
+        """Is the main thread where no interrupt may fall: in a COMMIT, or after the handler's end?"""
         return not self._armed
 
     @property
@@ -77,25 +78,25 @@ class Deadlines:
 
     @property
     def give_up_at(self) -> float:
-        """When the lease, not renewed, is too close to its end to go on; never once the job is settled."""
+        """When the lease is too close to its end for the run to go on. Never, once the job is settled."""
         return math.inf if self.settled else self.lease_deadline - self.kind.margin
 
     @property
     def dead_man_at(self) -> tuple[float, float]:
-        """When the process must be ended at the latest, and by how much earlier that may be: so long that a batch, and
-        some more, pass under one arming. No earlier for a run that is long: it may have to do without a renewal until
-        it is interrupted."""
+        """When the process must be ended at the latest, and how many seconds earlier that may be. The second value is
+        large, so that one arming serves a batch and more. For a long run it is 0, because the run may have to go
+        without a renewal until it is interrupted."""
         slack = self.kind.lease_timeout * DEAD_MAN_SLACK if self._clock() - self.started_at < LONG_SECONDS else 0.0
         return self.lease_deadline - self.kind.margin * DEAD_MAN_MARGIN, slack
 
     def may_start(self) -> bool:
-        """Is the lease young enough to go without another look at the holds?"""
+        """Is the lease young enough to start without another look at the holds?"""
         batch = self.lease.batch
         age = self._clock() - batch.sent_at
         return age <= START_WITHIN_SECONDS or (batch.again and age <= START_AGAIN_WITHIN_SECONDS)
 
     def why_end(self) -> str | None:
-        """Why the handler must be interrupted now: lost, stop or runtime; None if it may go on."""
+        """Why the handler must be interrupted now: lost, stop or runtime. None if it may go on."""
         now = self._clock()
         if (self.lost and not self.settled) or now >= self.give_up_at:
             return "lost"
@@ -106,8 +107,8 @@ class Deadlines:
         return None
 
     def answer_by(self) -> float:
-        """Until when a call on the handlers' connection may wait: until shortly before the dead man, and so that what
-        no interrupt ends (a settle, a COMMIT, a ROLLBACK) doesn't outlast max_runtime by much either."""
+        """Until when a call on the handlers' connection may wait: until shortly before the dead man fires. What no
+        interrupt ends (a settle, a COMMIT, a ROLLBACK) must not outlast max_runtime by much either."""
         if self.settled:
             return math.inf
         by = self.lease_deadline - self.kind.margin * ANSWER_MARGIN

@@ -1,4 +1,4 @@
-"""What came out of a handler: as text that can be stored, and what it came from. Pure."""
+"""What a handler raised or returned: its causes, and its text as PostgreSQL can store it. Pure."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ async def _entered_async() -> AsyncIterator[None]:
     yield
 
 
-# What a call gives in place of running code. Not any iterator: a cursor is one, and its statement has run.
+# What a call returns in place of running code. Other iterators are fine: a cursor is one, and its statement has run.
 _UNRUN = (types.GeneratorType, types.AsyncGeneratorType, map, filter, type(_entered()), type(_entered_async()))
 
 
 def refuse_unrun(result: object) -> None:
     """Raise Permanent if a handler's result shows that its code, or a part of it, has not run."""
     if isinstance(result, types.CoroutineType):
-        result.close()  # else Python would warn that nobody awaited it
+        result.close()  # otherwise Python warns that nobody awaited it
     elif not isinstance(result, _UNRUN) and not hasattr(type(result), "__await__"):
         return
     name = type(result).__name__
     raise Permanent(
-        f"the handler returned a {name}, so its code has not run to its end. A handler is a plain function: no yield,"
-        " and what is async is run by it, with asyncio.run()"
+        f"the handler returned a {name}, so its code has not run to its end. A handler is a plain function without"
+        " yield. It runs async code itself, with asyncio.run()"
     )
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it came from, as a traceback shows it."""
+    """An error and its causes, in the order of a traceback."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -58,12 +58,12 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def came_from_fork(error: BaseException) -> bool:
-    """EAGAIN: a process more than allowed, and not a socket that has nothing to say yet?"""
+    """Is this EAGAIN about too many processes, and not about a socket without data?"""
     return any(frame.name == "_execute_child" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def interrupt_behind(error: BaseException) -> Interrupted | None:
-    """Our interrupt, if this is it, or was raised while a handler cleaned up after it."""
+    """Our interrupt: this error, or the error during whose clean-up this one was raised. None if there is none."""
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, Interrupted):
         seen = seen.__context__
@@ -71,21 +71,21 @@ def interrupt_behind(error: BaseException) -> Interrupted | None:
 
 
 def fell_at_entry(error: Interrupted) -> bool:
-    """Did our interrupt meet the handler before its first line? A signal that comes while it is being called is heard
-    there, at the instruction by which each function begins."""
-    frame = error.__traceback__ and error.__traceback__.tb_next  # the first is our call of the handler
+    """Did our interrupt meet the handler before its first line? A signal that arrives during the call is handled at the
+    instruction with which each function begins."""
+    frame = error.__traceback__ and error.__traceback__.tb_next  # the first frame is our call of the handler
     return frame is not None and frame.tb_frame.f_code.co_code[frame.tb_lasti] == _RESUME
 
 
 def as_text(error: BaseException, *, trace: bool = False) -> str:
-    """What was raised, and what it came from, as text that PostgreSQL can store: see `storable`.
+    """What was raised, with its causes, as text that PostgreSQL can store: see `storable`.
 
     Of a long message the beginning is kept, of a long stack (`trace`) the end.
     """
     expected = isinstance(error, (NotNow, Permanent, RetryAfter))
     parts = [_said(error, named=not expected)[:LONGEST_MESSAGE]]
     if trace:
-        frames = traceback.format_tb(error.__traceback__)[1:]  # the first is this module's call of the handler
+        frames = traceback.format_tb(error.__traceback__)[1:]  # the first frame is this module's call of the handler
         parts.append("".join(frames)[-LONGEST_STACK:].rstrip())
     parts += _members(error)
     for cause in islice(chain(error), 1, 1 + MOST_OTHERS):
@@ -100,7 +100,7 @@ def storable(text: str) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Where it was raised: file, line and function; '' if nobody knows."""
+    """Where it was raised: file, line and function. '' if that is not known."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
 
@@ -111,7 +111,7 @@ def stood_at(interrupt: Interrupted) -> str:
 
 
 def stands_at(frame: types.FrameType | None) -> str:
-    """The stack of a handler that still runs; `frame`: where the main thread is just now."""
+    """The stack of a handler that still runs. `frame` is the main thread's current frame."""
     frames = list(traceback.extract_stack(frame)) if frame else []
     callers = (
         number
@@ -122,7 +122,7 @@ def stands_at(frame: types.FrameType | None) -> str:
 
 
 def _as_stood(frames: list[traceback.FrameSummary]) -> str:
-    # What is ours at the end is the signal's handler, or what the handler called of us.
+    # The last frames may be ours: the signal's handler, or functions of ours that the handler called.
     while frames and _is_ours(frames[-1]):
         frames = frames[:-1]
     return "".join(traceback.format_list(frames))[-LONGEST_STACK:].rstrip()

@@ -1,4 +1,4 @@
-"""The command line: the steps of the runbook as commands. What is imported here is paid for by `--help`."""
+"""The command line: the steps of the runbook as commands. Each import here makes `--help` slower."""
 
 from __future__ import annotations
 
@@ -30,24 +30,36 @@ from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, Shithu
 
 EPILOG = """
 \b
-Start here, with the database named as for psql (PGHOST, PGDATABASE, ... or --database-url), or, on a host of workers,
-as its units name it (/etc/shithub/worker.env):
-  shithubd-worker migrate                            make the tables
+Start here. Name the database as for psql (PGHOST, PGDATABASE, ...) or with
+--database-url. A host of workers names it in /etc/shithub/worker.env.
+  shithubd-worker migrate                     make the tables
   shithubd-worker run --handlers myforge.jobs:registry
   shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
   shithubd-worker status
 
 \b
 In an incident:
-  shithubd-worker status                             who runs what, what is held, and why
-  shithubd-worker pause-kind search.reindex          stop one kind, whoever enqueues it
-  shithubd-worker drain --wait                       stop everything, and wait until it has stopped
-  shithubd-worker resume                             undo the drain
-  shithubd-worker runbook                            what to do, step by step
+  shithubd-worker status                      what runs, what is held, and why
+  shithubd-worker pause-kind search.reindex   stop one kind, on all hosts
+  shithubd-worker drain --wait                stop everything, and wait for it
+  shithubd-worker resume                      undo the drain
+  shithubd-worker runbook                     what to do, step by step
 
 \b
-Exit codes: 0 done; 2 usage; 3 a check says no; 4 timeout; 5 refused; 70 a handler had to be ended;
-75 no database; 76 wrong schema; 77 missing rights; 78 configuration; 130 interrupted; 1 any other error.
+Exit codes:
+  0    done, or there was nothing to do
+  1    any other error; there is no such job
+  2    usage: an unknown option, or a payload that is not a JSON object
+  3    a check says no: `status --drained`, `units diff`
+  4    timeout: --timeout is over, or another session holds a lock; a hold
+       that was set stays
+  5    refused: the message says why, and what to add
+  70   `run`: a handler ignored its interrupt, and the process was ended
+  75   the database cannot be reached, or does not answer
+  76   the schema is missing, too old, too new or not ours
+  77   the login is refused, or its role lacks a right
+  78   the configuration cannot work
+  130  interrupted by Ctrl-C; a hold that was set stays
 """
 
 
@@ -62,12 +74,17 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @database_options
 @click.option(
-    "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the versions."
+    "--version",
+    is_flag=True,
+    callback=_version,
+    expose_value=False,
+    is_eager=True,
+    help="Show the versions of the program and of its schema.",
 )
 def cli(database_url: str | None, schema: str | None) -> None:
-    """The background worker of a git forge.
+    """Run the background jobs of a git forge.
 
-    PostgreSQL is the queue, systemd the supervisor, and the incident runbook the interface.
+    PostgreSQL keeps the queue, systemd supervises the workers, and the steps of the runbooks are commands.
     """
 
 
@@ -77,7 +94,7 @@ for command in (command for room in ROOMS for command in room.COMMANDS):
 
 
 def main() -> None:
-    """The program. Whatever goes wrong is one clear line on stderr and a documented exit code."""
+    """The program. Every error is one clear line on stderr and a documented exit code."""
     sys.excepthook = screen.unforeseen
     screen.take_any_letter()
     sys.exit(_main())
@@ -102,7 +119,7 @@ def _main() -> int:
     except OSError as error:
         if error.errno != errno.EPIPE:
             raise
-        # The reader of our output has left; so do we, without a traceback from the flush at exit.
+        # The reader of the output has left. So the command ends too, without a traceback from the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except Exception as error:

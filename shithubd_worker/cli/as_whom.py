@@ -1,8 +1,8 @@
-"""As whom root's commands go on, where the host's files name a user: one whom the database knows by his name (peer).
+"""The user that a command of root's becomes, where a file of the host names one.
 
-Only commands that speak to the database do that, before they look at the current directory or connect. So root still
-reads what only root may, `units install` stays root's, and neither a handler, nor what lies in that directory, nor what
-the database answers is dealt with by root.
+The database knows that user by name (peer). Only commands that connect to the database do this, before they connect or
+look at the current directory. So root can still read what only root may, and `units install` stays root's. But no
+handler, no file of that directory and no answer of the database meets a process of root's.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from shithubd_worker.errors import ConfigError
 from shithubd_worker.settings.names import RUN_AS
 
 _OTHERS_WRITE = 0o022
-# What the files say, and which one. Never what the environment says: that may be somebody's who isn't root.
+# The user that a file names, and the file. The environment never counts: somebody other than root may have set it.
 _named: list[tuple[str, Path]] = []
 
 
 def named(user: str, path: Path) -> None:
-    """A file names a user, or with '' takes back what one before it said."""
+    """Note the user that a file names. '' takes back what an earlier file said."""
     _named[:] = [(user, path)] if user else []
 
 
 def go_on() -> None:
-    """Be that user from now on, for good. Raises ConfigError. Does nothing for whoever isn't root."""
+    """Become that user for good. Raises ConfigError. Does nothing if the process isn't root's."""
     if not _named or os.geteuid() != 0:
         return
     name, path = _named[0]
@@ -33,16 +33,16 @@ def go_on() -> None:
         found = each.stat()
         if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:
             mend = f"chown root {each}; chmod go-w {each}"
-            raise ConfigError(f"{path} has {RUN_AS}, so nobody but root may write {each}: {mend}")
+            raise ConfigError(f"{path} sets {RUN_AS}, so only root may have the right to write {each}: {mend}")
     try:
         user = pwd.getpwnam(name)
     except KeyError:
         raise ConfigError(f"{path}: {RUN_AS}: this host has no user {name!r}") from None
     from shithubd_worker.database.operations import actor
 
-    actor()  # remembered: root, and so sudo's word, is believed only while this process is root's
+    actor()  # remembered now: sudo's variables count only while this process is root's
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-    # Where libpq looks for its own files.
+    # libpq looks for its own files there.
     os.environ.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name)

@@ -1,4 +1,4 @@
-"""What makes a hold certain once it stands: the barrier, the mirror of a pause, the end of what runs."""
+"""What makes a hold certain after it is set: the barrier, the mirror of a pause, and the end of running jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shithubd_worker.model import Scope
 
 _TELL_EVERY = 100_000
-SKIPPED = "the database left them as they are and says nothing: a trigger on jobs skips them"
+SKIPPED = "the database left them unchanged without an error: a trigger on jobs skips them"
 
 
 @dataclass
@@ -32,13 +32,13 @@ class _Held:
     idle: bool = False
     mirrored: int = 0
     running: list[dict[str, Any]] | None = None  # None: not known
-    gave_up: tuple[str, ...] = ()  # why
+    gave_up: tuple[str, ...] = ()  # the reason
 
 
 def see_through(
     shared: Shared, operations: Operations, scope: Scope, hold: RecordedHold, *, wait: bool, as_json: bool, undo: str
 ) -> int:
-    """The barrier, the mirror of a pause, and the wait: what makes a hold certain, told as it goes."""
+    """Make a hold certain and report it step by step: the barrier, the mirror of a pause, and the wait."""
     held = _Held(scope, hold, time.monotonic())
     shared.deadline.so_far = f"{scope} is held; "
     if wait:
@@ -55,7 +55,7 @@ def see_through(
         if not held.certain:
             tell(f"{scope} is held, but it is not certain yet that nothing of it starts any more")
     except Exception as error:
-        error.add_note(f"{scope} is held all the same: undo with {undo}")
+        error.add_note(f"{scope} is held anyway: undo with {undo}")
         raise
     timed_out = bool(held.gave_up) or not held.certain or (wait and not held.idle)
     if as_json:
@@ -118,7 +118,7 @@ def _show(operations: Operations, held: _Held, *, timed_out: bool) -> None:
 
 
 def follow(verb: str, totals: Iterator[int]) -> Iterator[int]:
-    """Work through batches, telling of each hundred thousand."""
+    """Work through batches, and report each hundred thousand."""
     told = 0
     for total in totals:
         if total - told >= _TELL_EVERY:

@@ -1,4 +1,4 @@
-"""check-config: what `run` would be given, here or by systemd to a unit, and what of it can't work."""
+"""check-config: what `run` would be given, here or by systemd in a unit, and which of it can't work."""
 
 from __future__ import annotations
 
@@ -25,15 +25,31 @@ _WRITES_TO_THE_ROOT = "shithubd_worker.handlers.repo_maintenance"
 
 
 @click.command("check-config")
-@click.option("--unit", metavar="UNIT", help="What systemd would give this unit, drop-ins and all. As root.")
+@click.option(
+    "--unit",
+    metavar="UNIT",
+    help="Check what systemd would give this unit, with its drop-ins. You can leave out .service."
+    " This needs root, and no other option but --json goes with it.",
+)
 @with_database
 @config_options
 @json_option
 def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: object) -> int:
-    """Check what `run` would be given, without a database: values, names, directories, handlers. All faults at once.
+    """Check the settings of a worker, and print all faults.
+
+    The command checks what `run` would get: values, names of variables, directories and handlers. It asks no database
+    and changes nothing.
 
     With --unit, systemd starts this command once, as it would start the unit: as its user, with its variables, in its
-    sandbox. Nothing of a running worker changes. The unit's ExecReload= calls it, so that a reload fails of a fault.
+    sandbox. Running workers notice nothing. ExecReload= of the shipped units calls it, so a reload fails if there is a
+    fault.
+
+    \b
+    Exit codes:
+      0    there is no fault
+      5    --unit: there is no such unit, or systemd does not answer
+      77   --unit: you are not root
+      78   there are faults: one a line; with --unit, each with its file and line
 
     \b
     Examples:
@@ -56,7 +72,8 @@ def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: obje
     if faults:
         raise ConfigError(*(f"{fault} [{where}]" if where else fault for fault, where in faults))
     if not as_json:
-        for kind in answer["kinds"] if UNIT not in os.environ else ():  # not at each reload, into the journal
+        # not for each reload: this output goes to the journal
+        for kind in answer["kinds"] if UNIT not in os.environ else ():
             line("  ".join(f"{name}={value}" for name, value in kind.items()))
         line(f"configuration is good: {len(answer['kinds'])} kinds")
     return EXIT_OK
@@ -66,7 +83,7 @@ COMMANDS = (check_config,)
 
 
 def _check_here(shared: Shared, raw: dict[str, object]) -> dict[str, Any]:
-    """What --json answers: the configuration, or the faults, whose places nobody knows here."""
+    """The answer for --json: the configuration, or the faults. The faults have no places here."""
     try:
         config, kinds = load(shared, raw)
         faults = list(_out_of_reach(config, kinds))
@@ -80,7 +97,7 @@ def _check_here(shared: Shared, raw: dict[str, object]) -> dict[str, Any]:
 
 
 def _out_of_reach(config: Config, kinds: list[Kind]) -> Iterator[str]:
-    """What this process, as this user and in this sandbox, could not use."""
+    """What this process could not use, as this user and in this sandbox."""
     for name, directory in (("repo_root", config.repo_root), ("secrets_dir", config.secrets_dir)):
         if directory is not None and not os.access(directory, os.R_OK | os.X_OK):
             yield f"{SETTINGS[name].spelled}: '{directory}' can't be read by this user"
@@ -88,18 +105,18 @@ def _out_of_reach(config: Config, kinds: list[Kind]) -> Iterator[str]:
     writers = [kind.name for kind in kinds if kind.handler.__module__ == _WRITES_TO_THE_ROOT]
     if root is not None and writers and os.statvfs(root).f_flag & os.ST_RDONLY:
         yield (
-            f"{SETTINGS['repo_root'].spelled}: '{root}' is read-only here, and {', '.join(writers)} writes there;"
-            f" in a unit, ReadWritePaths={root} opens it"
+            f"{SETTINGS['repo_root'].spelled}: '{root}' is read-only here, but {', '.join(writers)} writes there;"
+            f" in a unit, ReadWritePaths={root} allows it"
         )
     passfile = os.environ.get("PGPASSFILE")
-    # Of a unit's credentials systemd takes care, and what ExecReload= starts can't read them.
+    # systemd itself reads a unit's credentials. A process of ExecReload= can't read them.
     given = os.environ.get("CREDENTIALS_DIRECTORY")
     if passfile and not (given and Path(passfile).is_relative_to(given)) and not os.access(passfile, os.R_OK):
         yield f"PGPASSFILE: '{passfile}' can't be read by this user"
 
 
 def _check_inside(context: click.Context, flags: tuple[list[str], list[str]], *, as_json: bool) -> int:
-    """Of the unit that this process belongs to: with the flags of its ExecStart=, those before and behind `run`."""
+    """Check the unit that this process belongs to, with the flags of its ExecStart= before and after `run`."""
     before, behind = flags
     words = [*before, "check-config", *behind, *(["--json"] if as_json else [])]
     main: Callable[..., int] = context.find_root().command.main
@@ -114,7 +131,7 @@ def _refuse_flags(context: click.Context) -> None:
         and context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
     ]
     if flags:
-        raise click.UsageError(f"--unit: the unit's own flags are checked; leave {', '.join(flags)} out")
+        raise click.UsageError(f"--unit checks the unit's own flags: leave out {', '.join(flags)}")
 
 
 def _limits(kind: Kind) -> dict[str, object]:

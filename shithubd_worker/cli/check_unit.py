@@ -1,4 +1,4 @@
-"""check-config --unit: what systemd would give a unit, and what of it can't work."""
+"""check-config --unit: what systemd would give a unit, and which of it can't work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 (others listen on them)
 
 
 class Fault(NamedTuple):
-    """What is wrong, and the place that the setting has its value from, if it is known."""
+    """What is wrong, and the place where the setting gets its value, if that is known."""
 
     fault: str
     where: str | None = None
@@ -35,8 +35,8 @@ def is_inside(name: str) -> bool:
 
 
 def flags(name: str) -> tuple[list[str], list[str]]:
-    """The flags of ExecStart=, before and behind `run`, for a process of the unit itself: systemd has just read the
-    unit's files for it, so nothing else is asked for. Raises ConfigError for a fault in the files that the worker
+    """The flags of ExecStart=, before and after `run`, for a process of the unit itself. systemd has just read the
+    unit's files for this process, so nothing else is asked. Raises ConfigError for a fault in the files that the worker
     will read."""
     faults: list[str] = []
     host_files.said_to(name, faults)
@@ -47,11 +47,11 @@ def flags(name: str) -> tuple[list[str], list[str]]:
     except Refused as error:
         say(f"the flags of ExecStart= are not checked: {error}")
         return [], []
-    return before, [os.path.expandvars(word) for word in behind]  # as systemd does
+    return before, [os.path.expandvars(word) for word in behind]  # systemd does the same
 
 
 def check(name: str) -> dict[str, Any]:
-    """What `check-config --json` answers in the unit's place, each fault with its place; or all faults."""
+    """What `check-config --json` answers in the unit's place. If it can't, all faults, each with its place."""
     unit = units_asked.ask(name)
     if os.geteuid() != 0:
         raise RightsMissing("--unit: systemd starts the check as it would start the unit. Run it as root")
@@ -68,15 +68,16 @@ def _placed(unit: Unit, fault: str) -> Fault:
     flag = next(iter(re.findall(r"--[a-z-]+", fault)), "")
     name = next(iter(re.findall(rf"{PREFIX}\w+|PG[A-Z]+", fault)), variable(flag) if flag else "")
     where = unit.where(flag, name)
-    if (hidden := re.search(r": '(.+)' is no directory$", fault)) and Path(hidden[1]).is_dir():
+    if (hidden := re.search(r": '(.+)' is not a directory$", fault)) and Path(hidden[1]).is_dir():
         user, home, tmp = (unit.told[each] for each in ("User", "ProtectHome", "PrivateTmp"))
         hiding = f"User={user}, ProtectHome={home} or PrivateTmp={'yes' if tmp else 'no'}"
-        fault += f" to the unit, though there is one: its {hiding} keeps it out"
+        fault += f" for the unit: it exists, but {hiding} hides it"
     return Fault(fault, where)
 
 
 def _start(unit: Unit) -> dict[str, Any]:
-    """Have systemd start check-config in place of `run`, once; its answer, or the faults that kept it from starting."""
+    """Let systemd start check-config once, in place of `run`. Returns its answer, or the faults that kept it from
+    starting."""
     words = unit.command
     words = [*words[: (run := words.index("run"))], "check-config", *words[run + 1 :], "--json"]
     name = f"shithubd-check-{os.getpid()}.service"
@@ -88,7 +89,7 @@ def _start(unit: Unit) -> dict[str, Any]:
             units_asked.call("systemctl", "start", "--quiet", name)
             shown = units_asked.call("systemctl", "show", "--property=ExecMainStatus", "--value", name).stdout.strip()
             said = {kind: Path(out, kind).read_text() if Path(out, kind).exists() else "" for kind in ("out", "err")}
-            _, begins, answer = f"\n{said['out']}".rpartition("\n{\n")  # a module may have printed something before
+            _, begins, answer = f"\n{said['out']}".rpartition("\n{\n")  # a module may have printed something before it
             if begins:
                 return dict(json.loads(f"{{{answer}"))
             last = said["err"].strip().rpartition("\n")[2]
@@ -100,7 +101,7 @@ def _start(unit: Unit) -> dict[str, Any]:
 
 
 def _why(name: str) -> str:
-    """What systemd said of a start that failed."""
+    """What systemd said about a failed start."""
     units_asked.call("journalctl", "--sync")
     told = units_asked.call("journalctl", f"--unit={name}", "--output=cat", "--no-pager", "--priority=warning").stdout
     return "; ".join(line.removeprefix(f"{name}: ") for line in told.splitlines()[:2]) or "see the journal"
@@ -108,11 +109,11 @@ def _why(name: str) -> str:
 
 def _not_read_again(unit: Unit) -> Iterator[Fault]:
     if unit.told["NeedDaemonReload"]:
-        yield Fault("systemd has not read the unit's files since they changed: systemctl daemon-reload")
+        yield Fault("systemd has not read the unit's files since they changed: run systemctl daemon-reload")
 
 
 def _misread(unit: Unit) -> Iterator[Fault]:
-    """What systemd makes nothing of, and goes on: an unknown key, a section that isn't, a value that is none."""
+    """What systemd ignored, although it started the unit: an unknown key, an unknown section, a bad value."""
     files = (unit.told["FragmentPath"], *unit.told["DropInPaths"])
     verify = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit.name)
     for said in units_asked.call(*verify).stderr.splitlines():
@@ -135,12 +136,12 @@ def _kills_the_job(unit: Unit) -> Iterator[Fault]:
         yield Fault("KillMode=control-group: a stop kills the git of a running job; with KillMode=mixed it may finish")
 
 
-# What of a unit would do what nobody wanted, though it starts.
+# Checks for a unit that starts but would do what nobody wanted.
 CHECKS: tuple[Callable[[Unit], Iterator[Fault]], ...] = (_not_read_again, _misread, _left_out, _kills_the_job)
 
 
 def _shared_address(unit: Unit, config: dict[str, Any]) -> Iterator[Fault]:
-    """Only of an address that was chosen: the default gives way."""
+    """Only for an address that was chosen: the default gives way to another port."""
     if not config["metrics_chosen"] or config["metrics_port"] is None:
         return
     row, own = SETTINGS["metrics"], (config["metrics_host"], str(config["metrics_port"]))

@@ -1,4 +1,4 @@
-"""What the commands share: the database's options, times, and the completion of names."""
+"""What the commands share: the options for the database, times, and the completion of names."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# For how long a shell that completes a word waits for the database.
+# How long a shell that completes a word waits for the database.
 COMPLETION_SECONDS = 2.0
-_LONGEST_DURATION = 100 * 366 * 86400.0  # beyond a century neither Python's nor PostgreSQL's times reach for sure
+_LONGEST_DURATION = 100 * 366 * 86400.0  # beyond a century, Python's and PostgreSQL's times are not safe
 
 
 @dataclass
 class Shared:
-    """Which queue a command is about, and how long it may take. `flags`: what of it flags said, and not variables."""
+    """Which queue a command acts on, and how long it may take. `flags` are the settings that came from flags, not from
+    variables."""
 
     database_url: str | None
     schema: str | None
@@ -41,8 +42,8 @@ class Shared:
     kept_by: Deadline | None = None
 
     def command(self, name: str, *words: str) -> str:
-        """A command about the same queue, to be pasted into the same shell. A password in the URL is left out: what is
-        printed is kept in logs, and libpq reads passwords from a file."""
+        """Another command for the same queue, to be pasted into the same shell. It leaves out a password in the URL,
+        because printed text ends in logs. libpq reads passwords from a file."""
         given = {DATABASE_URL.flag: _without_password(self.database_url or ""), SCHEMA.flag: self.schema or ""}
         flags = (word for flag in self.flags for word in (flag, given[flag]))
         return " ".join(map(shell_word, ("shithubd-worker", name, *flags, *words)))
@@ -67,9 +68,9 @@ class Shared:
         answer_seconds: float | None = None,
         by: float | None = None,
     ) -> Connect:
-        """How to open connections, which keep the command's deadline, unless `by` says by when each is to be opened.
-        Raises ConfigError if none can ever be opened, or nobody knows which was meant. Root is root no longer then,
-        where the host's files say so."""
+        """How to open connections. They keep the command's deadline; `by` gives a connection a moment until which it
+        must be open. Raises ConfigError if none can ever be opened, or if the wanted queue isn't clear. After this, a
+        command of root's runs as the user whom the host's files name."""
         as_whom.go_on()
         from shithubd_worker.database import conninfo
         from shithubd_worker.database.connection import connector
@@ -89,8 +90,8 @@ class Shared:
         )
 
     def operations(self, *, as_owner: bool = False, answer_seconds: float | None = None) -> Operations:
-        """A connection for an operator's command, its schema checked. It makes no use of the session, which may be a
-        pooler's. `as_owner`: as the queue's owner, if the login may become it; that takes a session of its own."""
+        """A connection for an operator's command, with its schema checked. It leaves nothing in the session, which may
+        be a pooler's. `as_owner`: act as the queue's owner if the login may; that needs a session of its own."""
         from shithubd_worker.database import rights, schema
         from shithubd_worker.database.operations import Operations
 
@@ -104,8 +105,8 @@ class Shared:
 
 
 def queue_named(ctx: click.Context) -> Shared:
-    """Which queue the options of a command name: a flag wins over a variable, and a flag behind the command's name over
-    one before it. The command's context has the same afterwards."""
+    """Which queue a command's options name. A flag wins over a variable, and a flag after the command's name wins over
+    one before it. The command's context has the result afterwards."""
     before, flags = ctx.find_root(), []
     for name, flag in (("database_url", DATABASE_URL.flag), ("schema", SCHEMA.flag)):
         sources = [each.get_parameter_source(name) for each in (before, ctx)]
@@ -125,7 +126,7 @@ def _without_password(database_url: str) -> str:
 
 
 def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value == "":  # of a shell's variable that is not set: what was meant, nobody knows
+    if value == "":  # from an unset variable of a shell: nobody knows which queue was meant
         raise click.BadParameter("is empty")
     return value
 
@@ -137,7 +138,7 @@ def database_options(function: F) -> F:
 
 
 def with_database(function: F) -> F:
-    """database_options for a command, which gets them as its first argument: a Shared."""
+    """database_options for a command. The command gets them as its first argument, a Shared."""
 
     @database_options
     @click.pass_context
@@ -157,12 +158,12 @@ def with_database(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Data as JSON on stdout, and nothing else there.")
-reason_option = click.option("--reason", metavar="TEXT", help="Why; kept in the audit record and shown by status.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
+reason_option = click.option("--reason", metavar="TEXT", help="Why you do it. The audit record keeps it.")
 
 
 class Duration(click.ParamType[float, object]):
-    """Seconds: a number, or one with a unit s, m, h or d."""
+    """Seconds: a number, or a number with the unit s, m, h or d."""
 
     name = "duration"
 
@@ -178,7 +179,7 @@ class Duration(click.ParamType[float, object]):
 
 
 def moment(text: str) -> datetime | timedelta:
-    """A time (ISO 8601, in UTC unless it says otherwise) or a duration from now. Raises click.BadParameter."""
+    """A time (ISO 8601, in UTC unless it says otherwise), or a duration from now. Raises click.BadParameter."""
     if re.fullmatch(r"\d+(\.\d+)?[smhd]?", text.strip()):
         return timedelta(seconds=Duration().convert(text, None, None))
     try:
@@ -191,7 +192,7 @@ def moment(text: str) -> datetime | timedelta:
 
 
 def check_kind(name: str) -> None:
-    """Raises click.BadParameter for an argument that can't be the name of a kind."""
+    """Raise click.BadParameter if an argument can't be the name of a kind."""
     from shithubd_worker import registry
 
     try:
@@ -201,7 +202,8 @@ def check_kind(name: str) -> None:
 
 
 def completed(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Shell completion of the names that the database knows: kinds, hosts, units, workers. Silent if it is away."""
+    """Shell completion of names that the database knows: kinds, hosts, units, workers. Silent if the database is
+    away."""
 
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
@@ -214,7 +216,7 @@ def completed(field: str) -> Callable[[click.Context, click.Parameter, str], lis
 
 
 def names(status: dict[str, Any], field: str) -> Sequence[str]:
-    """The names of one sort in what status_v1 answers."""
+    """The names of one sort in the answer of status_v1."""
     if field == "kind":
         return [kind["kind"] for kind in status["kinds"]]
     if field == "job":

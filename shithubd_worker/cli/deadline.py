@@ -1,4 +1,4 @@
-"""How long a command may take, whatever the database does meanwhile; and who is in its way."""
+"""How long a command may take, no matter what the database does; and who is in its way."""
 
 from __future__ import annotations
 
@@ -24,47 +24,48 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Without --timeout: for how long a command waits for a lock of somebody else's.
+# Without --timeout, a command waits for another session's lock for this long.
 LOOK_SECONDS = 5.0
 CHANGE_SECONDS = 30.0
-# And for a server that says nothing at all, though no lock is in the way.
+# And this long for a server that doesn't answer although no lock is in the way.
 ANSWER_SECONDS = 30.0
-# What only makes sure of something else, before that is done.
+# For a question that only guards another step.
 BRIEF_SECONDS = 1.0
 FIRST_LOOK_SECONDS = 0.5
 LOOK_AGAIN_SECONDS = 1.0
 # After a look that nobody answered: the server stands still, or its pooler has no connection for another client.
 UNANSWERED_SECONDS = 5.0
-# What is asked when the time is over already, by a server that is merely slow: what still runs, say.
+# For a question after the time is over, for example which jobs still run. The server may only be slow.
 LAST_WORD_SECONDS = 1.0
-# What psycopg has to say of a connection that is given up is no news: the command says it itself.
+# psycopg logs a connection that is given up. The command itself reports that, so the log line is dropped.
 _QUIET = logging.NullHandler()
-# The look itself, at a server that may be frozen.
+# The limit of the look itself, because the server may be frozen.
 LOOK_ANSWER_SECONDS = 1.0
 
 
 class Deadline:
-    """`timeout`: seconds for the whole command, or None: then it waits for each lock as long as `patience`. For each
-    answer as long as `answer`, if no lock is in the way. `meanwhile` is called by the connection while it waits.
+    """`timeout` is in seconds, for the whole command. With None, the command waits for each lock as long as `patience`.
+    If no lock is in the way, it waits for each answer as long as `answer`. The connection calls `meanwhile` while it
+    waits.
 
-    Whose lock it is, is asked on a connection of its own, and only if an answer doesn't come at once.
+    Who holds the lock is asked on a connection of its own, and only if an answer is late.
     """
 
     def __init__(self, timeout: float | None, patience: float, answer: float, connect: Callable[[], Connect]) -> None:
         self.began = time.monotonic()
         self.at = None if timeout is None else self.began + timeout
         self.patience = patience
-        self.so_far = ""  # what is true already while this waits, for whoever reads along
+        self.so_far = ""  # what is already true during the wait, for the user
         self.blocker: Blocker | None = None
         self._answer = answer
         self._connect = connect
         self._connection: ImpatientConnection | None = None
-        self._asking: ImpatientConnection | None = None  # which waited last
+        self._asking: ImpatientConnection | None = None  # the connection that waited last
         self._brief: float | None = None
-        self._asked_at = 0.0  # when the call began that waits now
+        self._asked_at = 0.0  # when the waiting call began
         self._look_at = 0.0
-        self._answers = True  # did the server answer to the last look?
-        self._lets_in = True  # or at least let it in, as a pooler does that has no connection free?
+        self._answers = True  # did the server answer the last look?
+        self._lets_in = True  # or did it at least accept the login, like a pooler with no free connection?
         self._last_said: str | None = None
         self._tell_at = 0.0
 
@@ -75,7 +76,7 @@ class Deadline:
 
     @contextmanager
     def briefly(self) -> Iterator[None]:
-        """What is asked inside waits for no lock for long."""
+        """Inside the block, no question waits long for a lock."""
         self._brief = BRIEF_SECONDS
         try:
             yield
@@ -83,9 +84,10 @@ class Deadline:
             self._brief = None
 
     def meanwhile(self, asking: ImpatientConnection, seconds: float) -> None:
-        """No answer for so long. Raises TimedOut, or DatabaseUnavailable if no lock is in the way, to give up."""
+        """There has been no answer for `seconds`. To give up, raises TimedOut, or DatabaseUnavailable if no lock is in
+        the way."""
         now = time.monotonic()
-        if now - seconds > self._asked_at + 0.01:  # another call than the last one
+        if now - seconds > self._asked_at + 0.01:  # this is another call than the last one
             self._asking, self._asked_at, self.blocker = asking, now - seconds, None
             first = self._asked_at + FIRST_LOOK_SECONDS
             self._look_at = first if self._answers else max(first, self._look_at)
@@ -107,10 +109,10 @@ class Deadline:
             self._tell(now, f"{self.so_far}waiting: {self.blocker}")
 
     def note(self, error: Exception, schema: str) -> None:
-        """Note on the failure of a command who was in its way just then.
+        """Add a note to the failure of a command: who was in its way.
 
-        Where nobody could be asked while it waited, as through a pooler with one connection for all, ask now, on the
-        connection that waited. That one sees whose lock of a table it is, not whose of a row.
+        If nobody could be asked during the wait (for example through a pooler with one connection for all), ask now, on
+        the connection that waited. It can show who holds a lock on a table, but not who locks a row.
         """
         if not (isinstance(error, (DatabaseUnavailable, TimedOut)) or hasattr(error, "sqlstate")):
             return
@@ -124,7 +126,7 @@ class Deadline:
             error.args = (*self._gave_up().args, *error.args[1:])
 
     def close(self) -> None:
-        """Drop the connection that asked for the lock's holder."""
+        """Close the connection that asked who holds the lock."""
         if self._connection is not None:
             self._connection.close()
 
@@ -166,16 +168,18 @@ class Deadline:
             say(text)
 
 
-def within(patience: float, *, answer: float = ANSWER_SECONDS) -> Callable[[F], F]:
-    """--timeout for a command that has a Shared as its first argument, and the deadline of its connections."""
+def within(
+    patience: float, *, answer: float = ANSWER_SECONDS, waits_for: str = "a lock that another session holds"
+) -> Callable[[F], F]:
+    """--timeout for a command whose first argument is a Shared, and the deadline of its connections."""
 
     def decorate(function: F) -> F:
         @click.option(
             "--timeout",
             type=Duration(),
-            metavar="S",
-            help="Give up after so many seconds in all: exit 4. What is done by then stays."
-            f"  [default: {patience:g} s for a lock that somebody holds]",
+            metavar="DURATION",
+            help="Give up after this time, for example 90 or 15m, and exit with 4. What the command has done stays."
+            f"  [default: no limit, but at most {patience:g} s for {waits_for}]",
         )
         @wraps(function)
         def wrapped(shared: Shared, /, timeout: float | None, **rest: Any) -> Any:

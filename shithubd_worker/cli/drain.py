@@ -1,4 +1,4 @@
-"""drain, resume: stop and start the work of the fleet, a host, a unit or a worker, for sure."""
+"""drain, resume: stop and start the work of the fleet, a host, a unit or a worker, with certainty."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import click
 from shithubd_worker.cli.certainty import as_json_object, see_through
 from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
-from shithubd_worker.cli.holding import saying_if_held, unless_locked, until_moment, until_option, wait_option
+from shithubd_worker.cli.holding import (
+    hold_reason_option,
+    saying_if_held,
+    unless_locked,
+    until_moment,
+    until_option,
+    wait_option,
+)
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.errors import EXIT_OK, Refused
 from shithubd_worker.model import Scope
@@ -24,8 +31,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _scope_options(function: F) -> F:
     for flag, text in (
-        ("--worker", "Only this worker: its <host>:<pid>, or its uuid."),
-        ("--unit", "Only the workers of this systemd unit, on all hosts; .service may be left out."),
+        ("--worker", "Only this worker: its HOST:PID or its uuid, as `workers` shows them."),
+        ("--unit", "Only the workers of this systemd unit, on all hosts. You can leave out .service."),
         ("--host", "Only the workers of this host."),
     ):
         field = {"--worker": "leased_by", "--unit": "unit", "--host": "host"}[flag]
@@ -37,9 +44,9 @@ def _scope_options(function: F) -> F:
 @with_database
 @within(CHANGE_SECONDS)
 @_scope_options
-@reason_option
+@hold_reason_option
 @until_option
-@click.option("--force", is_flag=True, help="Drain a host or a unit of which no worker is known.")
+@click.option("--force", is_flag=True, help="Drain the host or the unit even if no worker of it is known.")
 @wait_option
 @json_option
 def drain(
@@ -54,14 +61,27 @@ def drain(
     wait: bool,
     as_json: bool,
 ) -> int:
-    """Stop leasing: the fleet, or one host, unit or worker. When it returns, nothing of it starts any more.
+    """Stop leasing on the fleet, a host, a unit or a worker.
 
-    Running jobs are finished (--wait waits for them). Workers stay up, held; queued jobs stay queued; the hold
-    survives restarts of workers and of the database, until `resume`. A host or a unit of which no worker is known is
-    refused, with the names that are like it (exit 5).
+    The command sets a hold; without --host, --unit and --worker, on the whole fleet. When it returns, no job of that
+    scope starts any more. Running jobs go on to their end; --wait waits for them. The workers stay up, and the queued
+    jobs stay queued. The hold survives restarts of workers and of the database. The drain of one worker ends with that
+    worker.
+
+    To undo it: `resume` with the same --host, --unit or --worker. The command prints that line at its end.
+
+    \b
+    Exit codes:
+      0    the hold is certain; with --wait, nothing of its scope runs
+      4    --timeout is over, or another session holds a lock; the message says
+           whether the hold is set
+      5    no worker of this host or unit is known, or --worker names none or
+           several; or --until lies in the past
+      130  you pressed Ctrl-C while it waited; the hold stays
 
     \b
     Examples:
+      shithubd-worker drain --reason "disk is full"
       shithubd-worker drain --wait --timeout 5m --reason "kernel update"
       shithubd-worker drain --host web1 --wait
     """
@@ -91,11 +111,21 @@ def resume(
     *,
     as_json: bool,
 ) -> int:
-    """End a drain; without a scope, all drains. Idle workers lease at once. Pauses of kinds stay: see resume-kind.
+    """End a drain, or all drains.
+
+    Without --host, --unit and --worker, the command ends all drains, of hosts, units and workers too. Idle workers
+    lease at once. If there is no such drain, the command says so and exits with 0. Pauses of kinds stay: `resume-kind`
+    ends those. To undo it: `drain`.
 
     \b
-    Example:
+    Exit codes:
+      0    the drains are over, or there was none
+      5    --worker names no worker, or several
+
+    \b
+    Examples:
       shithubd-worker resume
+      shithubd-worker resume --host web1 --reason "the new disk is in"
     """
     operations = shared.operations()
     scope = _scope(operations, host, unit, worker) if host or unit or worker else None
@@ -115,7 +145,7 @@ COMMANDS = (drain, resume)
 
 
 def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:
-    """The scope that was asked for. A worker's host:pid becomes its uuid: a pid is used again, a uuid never."""
+    """The scope that was asked for. A worker's host:pid becomes its uuid, because pids are reused and uuids are not."""
     if sum(name is not None for name in (host, unit, worker)) > 1:
         raise click.UsageError("give one of --host, --unit and --worker")
     if host is not None:
@@ -133,7 +163,7 @@ def _scope(operations: Operations, host: str | None, unit: str | None, worker: s
 
 
 def _refuse_unknown(shared: Shared, operations: Operations, scope: Scope) -> None:
-    """Raises Refused for a host or a unit that no worker is of: most likely it was mistyped."""
+    """Raises Refused for a host or a unit without any known worker: most likely it was mistyped."""
     if scope.scope not in ("host", "unit"):
         return
     workers = unless_locked(shared, operations.workers, f"the name of {scope}")
@@ -143,6 +173,4 @@ def _refuse_unknown(shared: Shared, operations: Operations, scope: Scope) -> Non
     if scope.target not in known:
         near = get_close_matches(scope.target, known, n=3) or known[:5]
         names = f"did you mean {' or '.join(near)}?" if near else f"no {scope.scope} has a worker."
-        raise Refused(
-            f"no worker of {scope.scope} {scope.target!r} is known: {names} To drain it all the same: --force"
-        )
+        raise Refused(f"no worker of {scope.scope} {scope.target!r} is known: {names} To drain it anyway, add --force")

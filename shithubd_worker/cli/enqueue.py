@@ -18,15 +18,17 @@ from shithubd_worker.errors import EXIT_OK
 @with_database
 @within(CHANGE_SECONDS)
 @click.argument("kind", shell_complete=completed("kind"))
-@click.argument("payload", default="{}", metavar="['{json}' | -]")
-@click.option("--delay", type=Duration(), metavar="S", help="Run it so many seconds (or 15m, 2h) from now.")
-@click.option("--run-at", metavar="T", help="Run it at this time: ISO 8601, in UTC unless it says otherwise.")
+@click.argument("payload", default="{}", metavar="[PAYLOAD]")
+@click.option(
+    "--delay", type=Duration(), metavar="DURATION", help="Run it after this time: 90, 15m, 2h.  [default: now]"
+)
+@click.option("--run-at", metavar="TIME", help="Run it at this time: 2026-11-22T18:00:00Z (UTC if it names no zone).")
 @click.option(
     "--priority",
     type=click.IntRange(-32768, 32767),
     default=0,
     show_default=True,
-    help="Lower runs first, within the kind.",
+    help="The order within the kind: a lower number runs first.",
 )
 @json_option
 def enqueue(
@@ -39,15 +41,19 @@ def enqueue(
     *,
     as_json: bool,
 ) -> int:
-    """Add a job and print its id. The payload is a JSON object, the handler's arguments; - reads it from stdin.
+    """Add a job to the queue, and print its id.
 
-    A kind that no worker knows is accepted: it waits until one does.
+    PAYLOAD is a JSON object: the handler's arguments by name. Without it the handler gets no arguments; - reads it from
+    stdin. A payload with more than 64 MiB of text fails before its handler runs.
+
+    You can name any kind. The job waits until a worker has a handler for it. To undo it before it runs: `jobs discard
+    ID`.
 
     \b
     Examples:
       shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
       shithubd-worker enqueue repo.maintenance '{"repo": "site.git"}' --delay 2h
-      generate-payload | shithubd-worker enqueue webhook.deliver -
+      echo '{"repo": "site.git"}' | shithubd-worker enqueue search.reindex -
     """
     from shithubd_worker.client import insert
 
@@ -75,7 +81,7 @@ COMMANDS = (enqueue,)
 
 
 def _payload(given: str) -> str:
-    """The payload as JSON text that the database takes, or a click.BadParameter with one line."""
+    """The payload as JSON text that the database accepts, or a click.BadParameter with one line."""
     from shithubd_worker.client import payload_text
 
     if given == "-":

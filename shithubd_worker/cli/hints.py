@@ -1,4 +1,4 @@
-"""What a command adds to a refusal: which role its login lacks, which file to look into, who on this host may do it."""
+"""What a command adds to a refusal: the missing role, the file to look into, and who on this host may do it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
 
 def note(error: Exception, shared: Shared, command: Sequence[str]) -> None:
-    """Note on the refusal of a command which role the login lacks: only if the roles have their rights here, and the
-    login neither is a member of the one that the command needs nor has the rights of the owner. And which user of this
-    host has the role of the tables' owner; not for `migrate --roles`, which wants more.
+    """Add to a refused command which role its login lacks. Only if the roles have their rights here, and the login is
+    neither a member of the needed role nor has the owner's rights. Also add which user of this host has the role of the
+    tables' owner, but not for `migrate --roles`, which needs more.
 
-    What one of the application's triggers was refused, say, that role wouldn't help.
+    If, for example, the application's trigger refused something, no role of ours would help, so nothing is added.
     """
     if isinstance(error, RightsMissing):
         refused, unsaid = True, str(error).startswith(LACKS) and role(command) not in str(error)
     else:
-        # Of psycopg, which nothing is known of here until there was a connection: inside a function there is a context.
+        # psycopg isn't imported here before there was a connection. An error inside a function has a context.
         refused = getattr(error, "sqlstate", None) == "42501" and not error.diag.context  # type: ignore[attr-defined]
         unsaid = refused
     if unsaid:
         _note_role(error, shared, role(command))
-    # A login that was refused: the error itself is psycopg's, or was raised from it.
+    # A refused login: the error is psycopg's, or was raised from it.
     no_entry = any(hasattr(each, "told") for each in (error, error.__cause__))
     if no_entry and (files := host_env.naming()):
         error.add_note(f"see {' and '.join(map(str, files))}")
         if os.geteuid() == 0 and os.environ.get("PGHOST", "").startswith("/"):
             own = host_files.read_by(login(role(command)))[0][-1]
-            error.add_note(f"a line {RUN_AS}=USER in {own} has root go on as a user whom it lets in")
+            error.add_note(
+                f"a line {RUN_AS}=USER in {own} makes root's command run as a user whom the database accepts"
+            )
     if (refused or no_entry) and role(command) == MIGRATE and "--roles" not in command:
         typed = shared.command(*command)
         if (instead := by_admin(typed)) != typed:

@@ -1,4 +1,4 @@
-"""history drop: what the history's owner has to do day by day."""
+"""history drop: the daily work of the history's owner."""
 
 from __future__ import annotations
 
@@ -14,31 +14,38 @@ from shithubd_worker.errors import EXIT_OK, LACKS, DatabaseUnavailable, RightsMi
 
 @click.group("history", no_args_is_help=True)
 def group() -> None:
-    """Look after the history of jobs that ended.
+    """Drop old days from the history of jobs that ended.
 
     \b
     Example:
-      shithubd-worker history drop
+      shithubd-worker history drop --dry-run
     """
 
 
 @group.command()
 @with_database
 @within(CHANGE_SECONDS, answer=math.inf)
-@click.option("--dry-run", is_flag=True, help="Say which days would be dropped, and drop none.")
+@click.option("--dry-run", is_flag=True, help="Print the days that would be dropped, and drop none.")
 @json_option
 def drop(shared: Shared, *, dry_run: bool, as_json: bool) -> int:
-    """Drop the days of the history that are over: those of 7 days, and of 90.
+    """Drop the days of the history whose time is over: 7 or 90 days, by retention class.
 
-    Only the owner of the tables can: a member of shithub_migrate (`migrate --roles`). Workers whose login is the
-    owner do it by themselves; for others shithub-history.timer calls this. Blocks no worker; exit 75 if a reader was
-    in the way: it goes on the next time.
+    Each class has a partition a day, and the command drops whole partitions. It blocks no worker. You cannot undo it.
 
-    It needs a session of its own. PgBouncer in transaction mode gives none (exit 78): name the server itself.
+    Only the owner of the tables can do this: a member of shithub_migrate (`migrate --roles`). shithub-history.timer
+    calls it every day. Workers whose login owns the tables need no timer: they do it, too.
 
     \b
-    Example:
+    Exit codes:
+      0    the days are dropped, or no day is over
+      75   put off, because a reader uses the history: run it again later
+      77   the login does not own the tables
+      78   PgBouncer in transaction mode is in between: connect to the server
+
+    \b
+    Examples:
       shithubd-worker history drop --dry-run
+      runuser -u shithub-admin -- shithubd-worker history drop
     """
     from shithubd_worker.database import history, rights
 

@@ -1,4 +1,4 @@
-"""What the commands that set a hold have in common before it stands: options, and the word whether one was set."""
+"""What the commands that set a hold share: options, and the message whether the hold was set."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ from shithubd_worker.errors import Refused, TimedOut
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
 
-wait_option = click.option(
-    "--wait", is_flag=True, help="Wait until nothing of it is running either, as long as it takes without --timeout."
+hold_reason_option = click.option(
+    "--reason", metavar="TEXT", help="Why you do it. The audit record keeps it, and status shows it beside the hold."
 )
-until_option = click.option("--until", metavar="T", help="End the hold by itself at this time, or after 30m, 2h, 1d.")
+wait_option = click.option(
+    "--wait",
+    is_flag=True,
+    help="Also wait until the running jobs have ended. Without --timeout this has no limit.",
+)
+until_option = click.option(
+    "--until",
+    metavar="TIME",
+    help="End the hold at this time, or after this duration: 2026-11-22T18:00:00Z (UTC if it names no zone), 30m, 2h,"
+    " 1d. The database's clock counts.  [default: the hold has no end]",
+)
 
 
 def until_moment(operations: Operations, text: str | None) -> datetime | None:
@@ -38,9 +48,9 @@ def until_moment(operations: Operations, text: str | None) -> datetime | None:
 
 @contextmanager
 def saying_if_held(operations: Operations) -> Iterator[None]:
-    """Around the change itself: what gives up here says whether a hold was set. Where the server didn't confirm that it
-    gave up, and after an interrupt, nobody knows: the COMMIT may have been under way."""
-    not_known = "whether the hold was set is not known: see status"
+    """Put this around the change itself: if it gives up, its message says whether a hold was set. If the server didn't
+    confirm the cancel, or after an interrupt, nobody knows: the COMMIT may already have been sent."""
+    not_known = "it is not known whether the hold was set: see `shithubd-worker status`"
     try:
         yield
     except TimedOut as error:
@@ -52,8 +62,8 @@ def saying_if_held(operations: Operations) -> Iterator[None]:
 
 
 def unless_locked(shared: Shared, ask: Callable[[], Any], what: str) -> Any:
-    """What the database says; None, and a word about it, if somebody's lock keeps it from saying so at once. What
-    guards against a slip of the pen must not keep a hold from being set."""
+    """The database's answer. If a lock keeps it from answering soon, None and a message. A check for typing errors must
+    not keep a hold from being set."""
     try:
         with shared.deadline.briefly():
             return ask()

@@ -1,4 +1,4 @@
-"""The database of this host's workers, for the commands of whoever is logged in there."""
+"""The database of this host's workers, for the commands of a person who is logged in there."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from shithubd_worker.settings.names import RUN_AS, UNIT, meant
 NAMING = (DATABASE_URL.variable, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 _QUEUE = (DATABASE_URL.variable, SCHEMA.variable)
 
-# Which files said something of the database to this command.
+# The files that told this command something about the database.
 _taken_from: list[Path] = []
 
 
 def adopt(arguments: Sequence[str]) -> None:
-    """Take the database's variables from the units' own file, if nobody has named one otherwise.
+    """Take the database's variables from the units' own file, unless the database is named in another way.
 
-    So that `shithubd-worker status`, typed on a host at night, asks the database that the host's workers use; as whom,
-    operator.env says, or owner.env for the commands of the tables' owner. What only `run` needs is left out. A file
-    that isn't there, or isn't for our eyes, changes nothing.
+    So `shithubd-worker status`, typed on a host at night, asks the database that the host's workers use. operator.env,
+    or owner.env for the commands of the tables' owner, says as whom. Variables that only `run` needs are left out. A
+    file that is missing, or that this user may not read, changes nothing.
     """
     if _names_a_database(os.environ) or any(word.startswith("--database-url") for word in arguments):
         return
@@ -52,7 +52,7 @@ def adopt(arguments: Sequence[str]) -> None:
 
 
 def naming() -> list[Path]:
-    """The files of this host that told this process how to reach the database, and as whom."""
+    """The host's files that told this process how to reach the database, and as whom."""
     unit = os.environ.get(UNIT)
     by_systemd = host_files.of_unit(unit) if unit else []
     return [*_taken_from, *(path for path in by_systemd if os.access(path, os.F_OK))]
@@ -63,5 +63,5 @@ def _names_a_database(environment: Mapping[str, str]) -> bool:
 
 
 def _is_of_the_database(name: str) -> bool:
-    """Is it, or was it meant to be? A misspelt one is taken, too, for refuse_misnamed."""
+    """Is it a variable of the database, or was it meant to be? A misspelt one is taken as well, for refuse_misnamed."""
     return name.startswith("PG") or meant(name) in _QUEUE

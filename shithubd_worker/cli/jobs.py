@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
 
 PAGE = 1000
-LONGEST_LINE = 80  # the error is cut to fit; `jobs show` has all of it
+LONGEST_LINE = 80  # the error is cut to fit; `jobs show` shows all of it
 STATES = [state.value for state in State]
 
 _kind_option = click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
@@ -27,13 +27,20 @@ _failed_option = click.option(
     "--failed",
     metavar="KIND",
     shell_complete=completed("kind"),
-    help="All failed jobs of this kind, in place of ids.",
+    help="Take all failed jobs of this kind, instead of ids.",
 )
 
 
 @click.group()
 def jobs() -> None:
-    """Look at single jobs, and release, retry or discard them."""
+    """Look at single jobs, and release, retry or discard them.
+
+    \b
+    Examples:
+      shithubd-worker jobs list --state failed
+      shithubd-worker jobs show 42
+      shithubd-worker jobs retry 42 --reason "the disk is free again"
+    """
 
 
 @jobs.command("list")
@@ -41,13 +48,19 @@ def jobs() -> None:
 @within(LOOK_SECONDS)
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
 @_kind_option
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many, by id.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most this many: the lowest ids."
+)
 @json_option
 def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *, as_json: bool) -> int:
-    """List jobs that wait, run or failed. Finished ones are in the history: see `jobs show`.
+    """List jobs that wait, run or have failed, in the order of their ids.
+
+    A line has the id, the state, the time from which the job may run, the attempts, the kind and the last error. A
+    finished job is in the history: `jobs show ID` finds it there. This changes nothing.
 
     \b
-    Example:
+    Examples:
+      shithubd-worker jobs list
       shithubd-worker jobs list --state failed --kind webhook.deliver
     """
     found = shared.operations().jobs(state, kind, limit)
@@ -74,6 +87,13 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
 @json_option
 def show(shared: Shared, job: int, *, as_json: bool) -> int:
     """Show one job, and how each of its leases ended.
+
+    The command also finds a finished job that the history keeps. The retention of its kind says how long: 7 days, 90
+    days or not at all. The command changes nothing.
+
+    \b
+    Exit codes:
+      1    no job with this id is in the queue or in the history
 
     \b
     Example:
@@ -104,14 +124,23 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
 @click.option(
     "--force",
     is_flag=True,
-    help="Even while the owner lives: it may go on with the job's effects. Needs --reason.",
+    help="Release the job even if its worker lives. That worker may go on with the job's effects. Needs --reason.",
 )
 @reason_option
 @json_option
 def release(shared: Shared, ids: tuple[int, ...], reason: str | None, *, force: bool, as_json: bool) -> int:
-    """Return jobs to the queue whose worker is gone, before their lease times out. The old owner is fenced off.
+    """Return the jobs of a dead worker to the queue.
 
-    Refused while the owner beats.
+    You need not wait until their leases expire. The job can run again at once, and loses no attempt. Its former worker
+    is fenced off: it can settle the job no more. While that worker sends heartbeats, the command refuses. If it refuses
+    one id, it still tries the others. You cannot undo it.
+
+    \b
+    Exit codes:
+      0    all are released
+      1    there is no job with one of these ids
+      5    one of them is not released: it is not running, or its worker lives; or
+           --force has no --reason
 
     \b
     Example:
@@ -135,7 +164,16 @@ def release(shared: Shared, ids: tuple[int, ...], reason: str | None, *, force: 
 @reason_option
 @json_option
 def retry(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str | None, *, as_json: bool) -> int:
-    """Run failed jobs again from their first attempt, and postponed ones now.
+    """Put failed jobs back into the queue, and let postponed jobs run now.
+
+    A failed job starts again with its first attempt, and its crashes are forgotten. If the command refuses one id, it
+    still tries the others. You cannot undo it.
+
+    \b
+    Exit codes:
+      0    all are retried, or --failed found none
+      1    there is no job with one of these ids
+      5    one of them is not retried: it is running or paused
 
     \b
     Examples:
@@ -158,11 +196,21 @@ def retry(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str 
 @reason_option
 @json_option
 def discard(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str | None, *, as_json: bool) -> int:
-    """Take jobs away that must never run: failed, queued or paused ones. Kept in the history for 90 days.
+    """Remove jobs that must not run: failed, queued or paused ones.
+
+    The history keeps them for 90 days, and `jobs show` shows the payload. If the command refuses one id, it still tries
+    the others. To undo it, enqueue the payload again.
 
     \b
-    Example:
-      shithubd-worker jobs discard 42 --reason "repository was deleted"
+    Exit codes:
+      0    all are discarded, or --failed found none
+      1    there is no job with one of these ids
+      5    one of them is not discarded: it is running
+
+    \b
+    Examples:
+      shithubd-worker jobs discard 44 --reason "repository was deleted"
+      shithubd-worker jobs discard --failed webhook.deliver
     """
     operations = shared.operations()
 
@@ -197,7 +245,7 @@ def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
 
 
 def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool) -> int:
-    """Do one thing to each job, tell what came of each, and then fail if any was refused or isn't there."""
+    """Do one thing to each job, report each result, and fail at the end if any job was refused or doesn't exist."""
     from shithubd_worker.database.failures import DatabaseError, forbidden, in_one_line, lost
 
     results: list[dict[str, Any]] = []
@@ -205,11 +253,11 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
     for job in ids:
         try:
             result = one(job)
-        except TimedOut as error:  # most likely the others would wait for the same
+        except TimedOut as error:  # most likely the other jobs would wait for the same lock
             gave_up = error
             results.append({"id": job, "result": error.args[0]})
             break
-        except DatabaseError as error:  # one that the database refuses keeps no other from its turn
+        except DatabaseError as error:  # one refused job must not keep the others from their turn
             if lost(error) or forbidden(error):
                 raise
             result = f"refused by the database: {in_one_line(error)}"
@@ -221,7 +269,7 @@ def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: 
     elif not results:
         line("no such jobs")
     if gave_up is not None:
-        named = f"job {results[-1]['id']} is not {done}, nor is any job behind it: {gave_up.args[0]}"
+        named = f"job {results[-1]['id']} is not {done}, and the jobs after it were not tried: {gave_up.args[0]}"
         raise TimedOut(named, *gave_up.args[1:])
     return _judged(results, done)
 
@@ -242,4 +290,4 @@ def _refusal(id: int, result: str) -> str:  # noqa: A002 (as in the JSON)
 
 
 def _no_such(job: int) -> str:
-    return f"no job {job}: neither in the queue nor in the history that is kept"
+    return f"no job {job}: it is not in the queue, and not in the kept history"

@@ -11,24 +11,25 @@ from shithubd_worker.cli.deadline import within
 from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_OK
 
-# A migration waits for another one; all other locks, in the database itself, for 2 s (timing.MIGRATION_LOCK_SECONDS).
+# A migration waits this long for another one. All other locks of the database have 2 s (timing.MIGRATION_LOCK_SECONDS).
 ANOTHER_MIGRATION_SECONDS = 600.0
 
 
 @click.command()
 @with_database
-@within(ANOTHER_MIGRATION_SECONDS, answer=math.inf)
-@click.option("--roles", is_flag=True, help="Make the roles too, or what is missing of them and of their rights.")
-@click.option("--dry-run", is_flag=True, help="Say what would be applied, and leave everything as it is.")
+@within(ANOTHER_MIGRATION_SECONDS, answer=math.inf, waits_for="another migration, and 2 s for other locks")
+@click.option("--roles", is_flag=True, help="Also make the roles, or what is missing of them and of their rights.")
+@click.option("--dry-run", is_flag=True, help="Print what would be applied, and change nothing.")
 @json_option
 def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int:
-    """Bring the database's schema up to date. Doing it twice changes nothing.
+    """Make the tables of the queue, or bring them up to date.
 
-    Needs no extension and no superuser, only the right to create in the schema; doesn't create the database.
-    Two at once wait for each other.
+    A second run changes nothing. Two runs at once wait for each other. You need no extension and no superuser, only the
+    right to create in the schema. The database must exist. You cannot undo a migration: `shithubd-worker runbook
+    upgrade` shows the way back.
 
-    With --roles, which wants CREATEROLE the first time, the queue belongs to shithub_owner, and a login is given what
-    it needs by making it a member of others (docs/rights.md):
+    With --roles, the tables belong to the role shithub_owner. The first run with --roles needs CREATEROLE. Then give
+    each login what it needs: make it a member of one of these roles (docs/rights.md).
 
     \b
       shithub_migrate    migrate, history drop
@@ -38,8 +39,19 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
       shithub_metrics    status, workers
 
     \b
+    Exit codes:
+      0    the tables are up to date
+      4    another migration takes longer than 10 min, or than --timeout
+      5    other roles may create in the schema, or own something there
+      75   another session holds a table for longer than 2 s: run it again
+      76   the tables belong to another program, or to a newer release; or the
+           database is not encoded in UTF8
+      77   the login lacks a right; the message says who has it
+
+    \b
     Examples:
-      shithubd-worker migrate --database-url postgresql://forge@db/shithub
+      shithubd-worker migrate
+      shithubd-worker migrate --dry-run
       runuser -u postgres -- shithubd-worker migrate --roles
     """
     import psycopg
@@ -57,7 +69,7 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
                 f" {error.diag.message_primary}; {who_may_migrate(connection, shared.schema_name, roles=roles)}"
             ) from error
         for membership in memberships(connection):
-            say(f"warning: {membership}, and so has rights that docs/rights.md doesn't know of")
+            say(f"warning: {membership}, so it has rights that docs/rights.md does not list")
     if as_json:
         emit(
             {

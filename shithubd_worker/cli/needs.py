@@ -1,4 +1,4 @@
-"""Which role of the database each command needs, and so whose login the host's files give it."""
+"""Which role of the database each command needs, and so which login the host's files give it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import suppress
 from shithubd_worker.settings.host_files import Login
 
 OPERATOR, MIGRATE = "shithub_operator", "shithub_migrate"
-# As whom a host's timer logs in, and what only the tables' owner may is done there.
+# The user of a host as whom the timer logs in. What only the tables' owner may do is done as this user.
 ADMIN = "shithub-admin"
-# All others are an operator's. The first word is enough: no family has commands of two roles.
+# All other commands need an operator. The first word is enough: no group has commands of two roles.
 NEEDS = {
     "migrate": MIGRATE,
     "history": MIGRATE,
@@ -27,7 +27,7 @@ _TAKES_A_VALUE = ("--database-url", "--schema")
 
 
 def role(arguments: Sequence[str]) -> str:
-    """What a command line's command needs: the least."""
+    """The least role that a command line's command needs."""
     words = iter(arguments)
     for word in words:
         if word in _TAKES_A_VALUE:
@@ -38,13 +38,14 @@ def role(arguments: Sequence[str]) -> str:
 
 
 def login(role: str) -> Login:
-    """As whom somebody logs in who needs this role."""
+    """How somebody logs in who needs this role."""
     logins: dict[str, Login] = {"shithub_worker": "worker", MIGRATE: "owner"}
     return logins.get(role, "operator")
 
 
 def by_admin(command: str) -> str:
-    """The command as root types it on a host of workers: where there is the user who looks after the tables, as him."""
+    """The command as root types it on a host of workers: as the user who owns the tables, if this host has that
+    user."""
     with suppress(KeyError):
         if pwd.getpwnam(ADMIN).pw_uid != os.geteuid():
             return f"runuser -u {ADMIN} -- {command}"

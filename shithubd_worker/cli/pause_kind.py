@@ -1,4 +1,4 @@
-"""pause-kind, resume-kind: stop and start one kind, for sure."""
+"""pause-kind, resume-kind: stop and start one kind, with certainty."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import click
 from shithubd_worker.cli.certainty import SKIPPED, as_json_object, follow, see_through
 from shithubd_worker.cli.common import Shared, check_kind, completed, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
-from shithubd_worker.cli.holding import saying_if_held, unless_locked, until_moment, until_option, wait_option
+from shithubd_worker.cli.holding import (
+    hold_reason_option,
+    saying_if_held,
+    unless_locked,
+    until_moment,
+    until_option,
+    wait_option,
+)
 from shithubd_worker.cli.screen import emit, line, meanwhile, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
 from shithubd_worker.model import Scope
@@ -22,9 +29,9 @@ if TYPE_CHECKING:
 @with_database
 @within(CHANGE_SECONDS)
 @click.argument("kind", shell_complete=completed("kind"))
-@reason_option
+@hold_reason_option
 @until_option
-@click.option("--force", is_flag=True, help="Pause a kind that nobody has seen yet; needs --reason.")
+@click.option("--force", is_flag=True, help="Pause the kind even if no job and no worker knows it. Needs --reason.")
 @wait_option
 @json_option
 def pause_kind(
@@ -37,11 +44,24 @@ def pause_kind(
     wait: bool,
     as_json: bool,
 ) -> int:
-    """Stop one kind: its jobs of now, and those enqueued, retried or due later. Other kinds go on.
+    """Stop one kind of job, on all hosts.
 
-    Once it says so, which takes a moment, nothing of the kind starts any more; running jobs are finished (--wait waits
-    for them). Then the waiting jobs are marked paused, the next to run first; later ones stay queued, and status counts
-    them as held.
+    The command sets a hold. As soon as it says so, no job of the kind starts any more, whether it is enqueued, retried
+    or due later. Running jobs go on to their end; --wait waits for them. Other kinds go on.
+
+    Then the command marks the waiting jobs as paused, the next to run first. Jobs that come later stay queued, and
+    `status` counts them as held. A second pause of the kind changes the first one.
+
+    To undo it: `resume-kind KIND`.
+
+    \b
+    Exit codes:
+      0    the hold is certain; with --wait, no job of the kind runs
+      4    --timeout is over, or another session holds a lock; the message says
+           whether the hold is set
+      5    nobody knows this kind: `--force --reason TEXT` pauses it all the same;
+           or --until lies in the past
+      130  you pressed Ctrl-C while it waited; the hold stays
 
     \b
     Examples:
@@ -54,7 +74,7 @@ def pause_kind(
         if not force:
             raise Refused(
                 f"no job, history or worker knows kind {kind!r}: check its name (shithubd-worker status),"
-                " or pause it all the same with --force --reason TEXT"
+                " or pause it anyway with --force --reason TEXT"
             )
         raise Refused(f"pausing the unknown kind {kind!r} needs a --reason")
     with saying_if_held(operations):
@@ -71,10 +91,19 @@ def pause_kind(
 @reason_option
 @json_option
 def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool) -> int:
-    """End the pause of a kind, whoever set it, and put its paused jobs back in the queue, those paused by hand too.
+    """End the pause of a kind, and requeue its paused jobs.
 
-    Exit 5 if the database refuses some of them, for instance by a trigger of yours: these stay paused. Mend what
-    refuses them, and run it again.
+    It does not matter who set the pause; the command prints who it was. Jobs that somebody paused by an UPDATE go back
+    into the queue, too. To undo it: `pause-kind KIND`.
+
+    \b
+    Exit codes:
+      0    the pause is over, or there was none
+      4    --timeout is over, or another session holds a lock; run it again
+      5    the database refused some jobs, for example by a trigger of yours;
+           they stay paused: correct the cause, and run it again
+      130  you pressed Ctrl-C; some jobs may still be marked as paused: run it
+           again
 
     \b
     Example:
@@ -110,7 +139,7 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
     if operations.refused:
         raise Refused(
             f"{operations.refused} job(s) stay paused: {operations.refusal or SKIPPED}",
-            f"mend what refuses them (a trigger or an index of yours on jobs), then again: {again}",
+            f"correct what refuses them (a trigger or an index of yours on jobs), then run: {again}",
         )
     return EXIT_OK
 
@@ -119,7 +148,7 @@ COMMANDS = (pause_kind, resume_kind)
 
 
 def _resume_kind(shared: Shared, kind: str) -> str:
-    """The command that ends the pause of a kind, whatever its name is."""
+    """The command that ends the pause of a kind, for any name."""
     return shared.command("resume-kind", *(("--",) if kind.startswith("-") else ()), kind)
 
 

@@ -1,4 +1,4 @@
-"""How a reload of `run` reads variables: as click reads them at the start, with the flags of the start over them."""
+"""How a reload of `run` reads variables: click reads them as at the start, and the flags of the start win."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def reload_of(ctx: click.Context, unit: str) -> Reload:
     }
 
     def check(environment: Mapping[str, str], faults: list[str]) -> Config:
-        """Without the handlers: nobody imports another module into a worker that runs."""
+        """Check without the handlers: no other module may be imported into a running worker."""
         raw: dict[str, object] = {}
         for name, option in options.items():
             if name in by_flag:

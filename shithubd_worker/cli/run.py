@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,16 +35,32 @@ log = logging.getLogger(__name__)
 @with_database
 @config_options
 def run(shared: Shared, **raw: object) -> int:
-    """Run a worker in the foreground: lease, run, settle, until SIGTERM or Ctrl-C.
+    """Run a worker in the foreground.
 
-    The first signal stops leasing and lets the running job finish (--grace); a second one releases it at once.
+    The worker leases jobs and runs them, one at a time. SIGTERM or Ctrl-C stops it: it leases no more jobs, finishes
+    the running job and exits with 0. If the job takes longer than --grace, the worker interrupts and releases it. A
+    second signal releases it at once. A released job is back in the queue and has lost no attempt.
 
-    Under its unit, SIGHUP (systemctl reload) reads /etc/shithub/worker.env and the unit's own file again, and takes
-    over {live}. The log names what only a restart changes. If anything is wrong there, nothing is taken over, and log
-    and status say so.
+    In a unit, SIGHUP (`systemctl reload`) makes the worker read /etc/shithub/worker.env and the unit's own file again.
+    The log names what takes a restart. If a file has a fault, the worker takes over nothing; the log and `systemctl
+    status` name the fault. A reload takes over these settings:
 
-    A handler that doesn't stop ends its worker. It ignored its interrupt: exit code 70, and its job is settled. It held
-    the interpreter until its lease was nearly over: signal 26 (VTALRM), and its job is in the queue again.
+    \b
+    {live}
+
+    \b
+    Exit codes:
+      0    it was stopped, or --until-empty found no job
+      1    a fault of the worker, for instance because a handler closed its files
+      70   a handler ignored its interrupt, so the worker ended the process; the
+           job is settled
+      75   the database did not answer within --database-wait
+      76   the schema is missing, too old, too new or not ours
+      77   the database refuses the login, or its role lacks a right
+      78   a setting cannot work; or the database does not exist, or its server
+           has no TLS; or PgBouncer in transaction mode needs --poll-only
+      154  signal 26 (systemd: status=26/VTALRM): a handler held the interpreter
+           until its lease was nearly over; the job is in the queue again
 
     \b
     Examples:
@@ -74,13 +91,15 @@ def run(shared: Shared, **raw: object) -> int:
     envvar="INVOCATION_ID",
     show_envvar=True,
     metavar="ID",
-    help="systemd's name for the start of the unit whose process is dead.",
+    help="The id that systemd gave to the start of the dead process. systemd sets the variable for ExecStopPost=.",
 )
 @json_option
 def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) -> int:
-    """Return the leases of a process that systemd knows is dead. For ExecStopPost= of the unit.
+    """Return the leases of a dead worker to the queue.
 
-    Finds the worker by its invocation id, never by its pid. Does nothing after a clean stop, which leaves no lease.
+    The unit calls this as ExecStopPost=, when systemd knows that the process is dead. It finds the worker by its
+    invocation id, never by its pid. After a clean stop there is no lease, and the command does nothing. You cannot undo
+    it: the jobs run again.
 
     \b
     Example, in a unit:
@@ -100,7 +119,7 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
     held = code == SIGNAL.name.removeprefix("SIG")
     died = "was ended, because a handler held the interpreter" if held else "died"
     returned = session.release_invocation(invocation_id, f"its worker {died}: systemd says {result}, status {code}")
-    if held and len(returned) == 1:  # of several, nobody can say which one it was
+    if held and len(returned) == 1:  # of several leases, nobody can say which one it was
         session.count_ended({(returned[0][1], FORCED): 1})
     if as_json:
         emit([{"id": job, "kind": kind, "outcome": how} for job, kind, how in returned])
@@ -114,14 +133,15 @@ def release_dead(shared: Shared, invocation_id: str | None, *, as_json: bool) ->
                 logs.returned(job, kind, how)
             else:
                 line(f"job {job} {kind}: {how}")
-        if returned or result != "success":  # not at each clean stop
+        if returned or result != "success":  # not after each clean stop
             line(f"{len(returned)} lease(s) of {invocation_id} returned")
     return EXIT_OK
 
 
-# What a reload takes over, the table of settings knows.
-_live = [row.flag for row in SETTINGS.values() if row.live]
-run.help = (run.help or "").replace("{live}", f"{', '.join(_live[:-1])} and {_live[-1]}")
+# The table of settings knows what a reload takes over.
+_live = ", ".join(row.flag for row in SETTINGS.values() if row.live)
+_live = textwrap.fill(_live, 76, break_on_hyphens=False, initial_indent="  ", subsequent_indent=" " * 6)
+run.help = (run.help or "").replace("{live}", _live)
 
 COMMANDS = (run, release_dead)
 
@@ -155,14 +175,14 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
 
 
 def _leave_threads_behind(code: int) -> None:
-    """Threads that a handler left running must not keep a worker that is done from its exit."""
+    """Threads that a handler left running must not keep a finished worker from its exit."""
     import threading
 
     from shithubd_worker.host.signals import end_process
 
     left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
     if left:
-        log.warning("leaving %d thread(s) of handlers behind: %s", len(left), ", ".join(left))
+        log.warning("ending %d thread(s) that handlers left running: %s", len(left), ", ".join(left))
         logging.shutdown()
         end_process(code)
 
@@ -173,13 +193,15 @@ def _kept_passfile() -> Path | None:
 
 
 def _keep_passfile() -> None:
-    """Under a hardened unit ExecStopPost= can't read the unit's credentials, but it can read the RuntimeDirectory."""
+    """Keep a copy of the passfile: ExecStopPost= of a hardened unit can't read the credentials, but the
+    RuntimeDirectory."""
     passfile, kept = os.environ.get("PGPASSFILE"), _kept_passfile()
     if passfile and kept and os.environ.get("CREDENTIALS_DIRECTORY") and Path(passfile).is_file():
         kept.touch(mode=0o600)
         kept.chmod(0o600)
         shutil.copyfile(passfile, kept)
-        # And used from now on: newer systemd opens a credential to its group by ACL, and libpq ignores such a file.
+        # The worker uses the copy as well. Newer versions of systemd open a credential to its group by an ACL, and
+        # libpq ignores such a file.
         os.environ["PGPASSFILE"] = str(kept)
 
 

@@ -1,4 +1,4 @@
-"""runbook: the pages of runbooks/, on the host where they are needed."""
+"""runbook: shows the pages of runbooks/ on the host where they are needed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,21 @@ def _complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str)
 @click.argument("name", required=False, shell_complete=_complete)
 @json_option
 def runbook(name: str | None, *, as_json: bool) -> int:
-    """List the runbooks, or show one: a task, or the page of an alert. Needs neither database nor network.
+    """List the runbooks, or show one of them.
+
+    A runbook is a task, or the page of an alert. The command needs no database and no network, and changes nothing.
+    Capital letters in NAME do not matter.
+
+    \b
+    Exit codes:
+      0    shown
+      5    there is no runbook of this name
 
     \b
     Examples:
       shithubd-worker runbook
       shithubd-worker runbook drain-workers
-      shithubd-worker runbook WorkerDown | less
+      shithubd-worker runbook WorkerDown
     """
     if name is None:
         found = [{"name": each, "of": path.parent.name, "about": _about(path)} for each, path in pages().items()]
@@ -65,5 +73,5 @@ def _about(path: Path) -> str:
 
 
 def _for_readers(text: str) -> str:
-    """Without what only the tests need to know."""
+    """The page without what only the tests need."""
     return re.sub(r"^<!--.*?-->\n", "", text, flags=re.MULTILINE | re.DOTALL)

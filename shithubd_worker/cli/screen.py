@@ -1,8 +1,8 @@
-"""The one way out of a command: all that it says, on stdout and on stderr, goes through here.
+"""The only way out of a command: everything that it writes on stdout and stderr goes through here.
 
-Text comes from the database, where anybody with a right to enqueue may have put it, from arguments, files, other
-programs and exceptions. So each function makes it plain by itself, and writes as many lines as its name says: whoever
-calls it can't forget to. Styles and line breaks are ours alone.
+Text comes from the database (where anybody with a right to enqueue may have put it), from arguments, files, other
+programs and exceptions. So each function here makes its text plain, and writes as many lines as its name says. A caller
+can't forget it. Only our own code sets styles and line breaks.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import click
 
 from shithubd_worker.plain import behind_margin, json_text, on_one_line
 
-_VALUE_AT = 17  # where `field` and `stack` have the value
-# What no shell reads as anything but itself: neither a quote nor an option, a variable, a pattern or a separator.
+_VALUE_AT = 17  # the column of the value in `field` and `stack`
+# Every shell reads these as plain text: they can't be a quote, an option, a variable, a pattern or a separator.
 _A_PLAIN_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@/+-]*")
 
 
 def line(text: object = "", *, longest: int | None = None) -> None:
-    """One line on stdout; of one that is longer than `longest` only the beginning."""
+    """One line on stdout. If it is longer than `longest`, only its beginning."""
     plain = on_one_line(str(text))
     click.echo(plain if longest is None else plain[:longest].rstrip())
 
 
 def say(text: str) -> None:
-    """One line on stderr: progress, and what is wrong, so that stdout holds data alone."""
+    """One line on stderr, for progress and for errors, so that stdout has only data."""
     click.echo(on_one_line(text), err=True)
 
 
 def meanwhile(*, as_json: bool) -> Callable[[str], None]:
-    """How to tell what is true already while the rest goes on: stdout is for data alone."""
+    """How to report what is already true while the command goes on: stdout is for data alone."""
     return say if as_json else line
 
 
 def folded(text: str) -> None:
-    """One line on stdout, folded to the width of the terminal, or to 80 columns: what follows is indented."""
+    """One line on stdout, folded to the width of the terminal, or to 80 columns. Further lines are indented."""
     width = shutil.get_terminal_size().columns
     click.echo(textwrap.fill(on_one_line(text), width, subsequent_indent="  ", break_on_hyphens=False))
 
@@ -52,12 +52,12 @@ def field(name: str, value: object) -> None:
 
 
 def stack(name: str, value: str) -> None:
-    """A name and a value that has several lines by right, as an error with its stack; they stand behind a margin."""
+    """A name and a value that may have several lines, such as an error with its stack. They stand behind a margin."""
     click.echo(f"{name:<{_VALUE_AT}}{behind_margin(value, '| '.rjust(_VALUE_AT))}")
 
 
 def page(text: str) -> None:
-    """A text of ours as it is, line for line: the page of a runbook."""
+    """A text of ours, unchanged, line for line: the page of a runbook."""
     for each in text.splitlines():
         line(each)
 
@@ -70,10 +70,11 @@ def emit(data: object) -> None:
 def table(
     columns: Sequence[str], rows: Iterable[tuple[Sequence[str], str | None]], *, right: Iterable[int] = ()
 ) -> None:
-    """Rows of cells, each with a style or None, below a blank line; nothing if there are none. `right`: figures."""
+    """Rows of cells, each with a style or None, below a blank line. Nothing if there are no rows. `right`: columns of
+    figures."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text  # what a cell says is no markup
+    from rich.text import Text  # the text of a cell is not markup
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     aligned = set(right)
@@ -87,19 +88,19 @@ def table(
 
 
 def clear() -> None:
-    """An empty screen, if there is one."""
+    """Clear the screen, if there is one."""
     click.clear()
 
 
 def misused(error: click.ClickException) -> None:
-    """What click says of a command that it can't read, with the words that it was given."""
-    if not isinstance(error, click.exceptions.NoArgsIsHelpError):  # whose message is the help
+    """click's message about a command line that it can't read, with the given words."""
+    if not isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the help
         error.message = on_one_line(error.message)  # type: ignore[misc]  # to click it is final
     error.show()
 
 
 def unforeseen(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-    """A fault of ours, in place of sys.excepthook: an exception says anything."""
+    """A fault of ours, in place of sys.excepthook: an exception's text can contain anything."""
     import traceback
 
     for part in traceback.format_exception(kind, error, where):
@@ -107,9 +108,9 @@ def unforeseen(kind: type[BaseException], error: BaseException, where: Traceback
 
 
 def offered(names: Iterable[str], incomplete: str) -> list[str]:
-    """What a shell may complete a word to: the shell puts it into the command line as it is, without quotes.
+    """The words that a shell may complete to. The shell puts a word into the command line unchanged, without quotes.
 
-    A name that isn't plain there is left out. `$(reboot)` would be a command, and a name with a line break several.
+    A name that isn't plain there is left out: `$(reboot)` would be a command, and a name with a line break several.
     """
     return sorted({name for name in names if name.startswith(incomplete) and _A_PLAIN_WORD.fullmatch(name)})
 
@@ -121,7 +122,7 @@ def _as_json(value: object) -> object:
 
 
 def take_any_letter() -> None:
-    """A terminal that can't show a letter gets its escape; Python would end the command."""
+    """A terminal that can't show a letter gets its escape. Otherwise Python would end the command."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""search: what search.reindex has indexed."""
+"""search: shows what search.reindex has indexed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ LONGEST_LINE = 60
 @with_database
 @within(LOOK_SECONDS)
 @click.argument("text")
-@click.option("--repo", metavar="PATH", help="Only in this repository.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many files.")
+@click.option("--repo", metavar="PATH", help="Only in this repository, by its path below --repo-root of the workers.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Print at most this many files."
+)
 @json_option
 def search(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: bool) -> int:
-    """Search the code that search.reindex has indexed: words, "a phrase", -not, or.
+    """Search the code that jobs of search.reindex have indexed.
+
+    The best matches come first, as REPOSITORY:PATH:LINE. TEXT has whole words; upper and lower case are the same. You
+    can write "a phrase" in quotes, -word to exclude a word, and `or`. Only the first 1,000 characters count. If nothing
+    matches, the command says so and exits with 0. It changes nothing.
 
     \b
     Example:

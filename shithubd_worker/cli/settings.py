@@ -1,4 +1,4 @@
-"""What `run` is told: its options, and whether all of it together can work."""
+"""The settings of `run`: its options, and whether all of them together can work."""
 
 from __future__ import annotations
 
@@ -25,28 +25,30 @@ T = TypeVar("T")
 
 def option(name: str, row: Setting, **more: Any) -> Callable[[F], F]:
     """A row of the table as an option of a command."""
-    help_ = row.help
+    help_ = f"{row.help} You can repeat it." if row.repeatable else row.help
     if row.switch:
         more["is_flag"] = True
     elif row.choices:
         more |= {"type": click.Choice(row.choices, case_sensitive=False), "default": row.default, "show_default": True}
     else:
         more |= {"metavar": row.metavar, "multiple": row.repeatable}
-        help_ += f"  [default: {row.default or row.unset}]" if row.default or row.unset else ""
+        bounds = f"; {row.least:g} to {row.most:g}" if row.metavar == "SECONDS" else ""
+        help_ += f"  [default: {row.default or row.unset}{bounds}]"
     return click.option(row.flag, name, envvar=row.variable, show_envvar=True, help=help_, **more)
 
 
 def config_options(function: F) -> F:
-    """The options of `run`, which check-config has too."""
+    """The options of `run`. check-config has them too."""
     for name, row in reversed(SETTINGS.items()):
         function = option(name, row)(function)
     return function
 
 
 def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
-    """The configuration and the kinds to lease. Raises ConfigError with all faults of both, and of the database's."""
+    """The configuration, and the kinds to lease. Raises ConfigError with all faults of both and of the database's
+    settings."""
     faults = misnamed(os.environ)
-    config = _values(shared, raw, faults)  # from here on root may be another user: see as_whom
+    config = _values(shared, raw, faults)  # after this, root may be another user: see as_whom
     if (here := str(Path.cwd())) not in sys.path[:1]:
         sys.path.insert(0, here)
     from shithubd_worker import registry
@@ -59,8 +61,8 @@ def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
 
 
 def values(shared: Shared, raw: dict[str, object], found: Iterable[str] = ()) -> Config:
-    """The configuration, without a look at any handler. Raises ConfigError with all faults, those that were `found`
-    before, and of the database's."""
+    """The configuration, without looking at handlers. Raises ConfigError with all faults: those of `found`, its own,
+    and those of the database's settings."""
     faults = list(found)
     config = _values(shared, raw, faults)
     if faults or config is None:
@@ -75,7 +77,7 @@ def _values(shared: Shared, raw: dict[str, object], faults: list[str]) -> Config
 
 
 def _unless_faulty(step: Callable[[], T], faults: list[str]) -> T | None:
-    """What a step gives; None if it found faults, which are added to the others."""
+    """The result of a step. None if the step found faults, which are added to the others."""
     try:
         return step()
     except ConfigError as error:
@@ -84,7 +86,7 @@ def _unless_faulty(step: Callable[[], T], faults: list[str]) -> T | None:
 
 
 def _chosen(raw: Mapping[str, Any], loaded: Mapping[str, Kind], faults: list[str]) -> list[Kind]:
-    """The kinds to lease, of those that have handlers."""
+    """The kinds to lease, out of those with handlers."""
     only, never = raw.get("kinds") or (), raw.get("exclude_kinds") or ()
     there_are = ", ".join(sorted(loaded)) or "none"
     known = True

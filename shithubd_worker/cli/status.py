@@ -29,18 +29,29 @@ MOST_LEASES = 20
     type=Duration(),
     is_flag=False,
     flag_value="2",
-    metavar="[S]",
-    help="Again every so many seconds (2), until Ctrl-C.",
+    metavar="[DURATION]",
+    help="Show it again and again, with this pause: 5, 1m. Ctrl-C or --timeout ends it.  [default: 2 s]",
 )
-@click.option("--drained", is_flag=True, help="Say only whether nothing is running: exit 0, or 3 if something is.")
+@click.option(
+    "--drained", is_flag=True, help="Print only what is running. Exit with 0 if that is nothing, else with 3."
+)
 @json_option
 def status(shared: Shared, watch: float | None, *, drained: bool, as_json: bool) -> int:
-    """Show the jobs by state and kind, who leases what since when, the holds and the workers.
+    """Show the jobs, the holds and the workers.
 
-    The first line sums it up: "running 1, held 499". To confirm a drain: running 0, or --drained.
+    The command shows how many jobs of each kind are in each state, what runs where since when, and who set which hold
+    and why. The first line is the summary: "running 1, held 499". To confirm a drain, look for "running 0", or use
+    --drained.
 
-    What runs is all counted. Of what waits, counting stops at 100,000 a kind, to keep this quick: 100,000+ then, and
-    the figure is named in "capped" with --json.
+    Running jobs are always counted exactly. Of the waiting jobs, counting stops at 100,000 a kind, so that the command
+    stays quick. It shows 100,000+ then, and --json names the figure in "capped". The command changes nothing.
+
+    \b
+    Exit codes:
+      0    shown; with --drained, nothing is running
+      3    --drained: something is running
+      4    --timeout is over, with --watch too; or another session holds a lock
+      130  you pressed Ctrl-C
 
     \b
     Examples:
@@ -74,10 +85,14 @@ def status(shared: Shared, watch: float | None, *, drained: bool, as_json: bool)
 @within(LOOK_SECONDS)
 @json_option
 def workers(shared: Shared, *, as_json: bool) -> int:
-    """List the workers: where they are, what they run, and when they last gave a sign of life.
+    """List the workers, and what each of them runs.
+
+    The list also has the time since each worker's last heartbeat, its uuid and its kinds. A dead worker stays in the
+    list until its leases are returned. The command changes nothing.
 
     \b
-    Example:
+    Examples:
+      shithubd-worker workers
       shithubd-worker workers --json | jq -r '.[] | select(.silent) | .leased_by'
     """
     found = shared.operations().workers()
@@ -97,7 +112,7 @@ COMMANDS = (status, workers)
 
 
 def _passing(error: Exception) -> str:
-    """What keeps the database from answering for now. Raises all else again."""
+    """Why the database can't answer now. Raises the error again if it isn't one that passes."""
     import psycopg
 
     from shithubd_worker.database.failures import explained
@@ -133,13 +148,13 @@ def _summary(found: dict[str, Any]) -> str:
 
 
 def _figure(figures: dict[str, Any], name: str) -> str:
-    """A number of jobs; with a + if there are more than were counted."""
+    """A number of jobs. With a + if there are more than were counted."""
     return f"{figures[name]:,}{'+' if name in figures['capped'] else ''}"
 
 
 def _render(found: dict[str, Any]) -> None:
     line(_summary(found))
-    if found["history_days_ready"] < 2:  # noqa: PLR2004 (a day to act)
+    if found["history_days_ready"] < 2:  # noqa: PLR2004 (one day to act)
         line(f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate")
     drops = found["history_drops"]
     if drops["late"]:
@@ -157,7 +172,7 @@ def _render(found: dict[str, Any]) -> None:
     if drops["at"]:
         folded(f"old history: dropped {_ago(drops['seconds'])} by {drops['actor']} (login {drops['login']})")
     else:
-        line("old history: dropped by nobody")
+        line("old history: nobody has dropped a day yet")
 
 
 def _show_kinds(kinds: list[dict[str, Any]]) -> None:
@@ -198,7 +213,7 @@ def _show_workers(workers: list[dict[str, Any]]) -> None:
 def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    return lasting(seconds)  # below 0 if it lies ahead
+    return lasting(seconds)  # below 0 if it lies in the future
 
 
 def _ago(seconds: float | None) -> str:

@@ -25,7 +25,8 @@ def _root_option(function: F) -> F:
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         default=Path("/"),
         metavar="DIR",
-        help="Of an image or a package that is being made: nothing is started, no user is made.",
+        help="Work on the image or package below this directory. systemd is not called, and no user is made."
+        "  [default: /, this host]",
     )(function)
 
 
@@ -34,19 +35,19 @@ def _program_option(function: F) -> F:
         "--program",
         type=click.Path(path_type=Path),
         metavar="PATH",
-        help="What the units shall start.  [default: this very program]",
+        help="The program that the units start.  [default: this program]",
     )(function)
 
 
-_dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+_dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
 @click.group("units", no_args_is_help=True)
 def group() -> None:
-    """Install, compare or take away the systemd units of this host.
+    """Install, compare or remove the systemd units of this host.
 
-    They go to /usr/local/lib: `systemctl edit`, which writes to /etc, wins over them, and is the way to change them.
-    The Debian package has brought its own; beside them `install` and `diff` are refused (exit 5).
+    The units go to /usr/local/lib. To change one, use `systemctl edit`: it writes to /etc, which wins. The Debian
+    package brings its own units. Beside it, `install` and `diff` are refused (exit 5).
 
     \b
     Examples:
@@ -62,13 +63,21 @@ def group() -> None:
 @_dry_run_option
 @json_option
 def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -> int:
-    """Write the units, the user, the directories and the presets, and have systemd read them.
+    """Write the units to this host, make the user and the directories, and reload systemd.
 
-    Nothing is started, and nothing that was enabled or disabled by hand is changed. Can be repeated: after an upgrade
-    it writes what has changed; running workers go on until they are restarted.
+    It starts no worker, and leaves alone what you have enabled or disabled. Run it again after an upgrade: it writes
+    what has changed. Running workers go on until you restart them. To undo it: `units uninstall`.
 
     \b
-    Example:
+    Exit codes:
+      0    the units are written, or they were up to date
+      5    the Debian package has the units, systemd does not run, or the program
+           lies where units cannot reach it
+      77   you may not write there: run it as root
+
+    \b
+    Examples:
+      shithubd-worker units install --dry-run
       sudo shithubd-worker units install
       sudo systemctl enable --now shithubd-worker
     """
@@ -84,8 +93,8 @@ def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -
             _run(step)
     _tell(as_json, [(file.change, file.path) for file in files], steps, dry_run=dry_run)
     if not as_json and not dry_run and root == Path("/"):
-        say("next: the database in /etc/shithub/worker.env, `shithubd-worker migrate --roles`, who may log in, and")
-        say("      systemctl enable --now shithubd-worker shithub-history.timer: see runbook day-one")
+        say("next: name the database in /etc/shithub/worker.env; shithubd-worker migrate --roles; make logins; then")
+        say("      systemctl enable --now shithubd-worker shithub-history.timer: see shithubd-worker runbook day-one")
         say(f"drop-ins for long drains, webhooks and more: {shipped.UNITS / 'drop-ins'}")
     return EXIT_OK
 
@@ -95,9 +104,15 @@ def install(program: Path | None, root: Path, *, dry_run: bool, as_json: bool) -
 @_root_option
 @json_option
 def diff(program: Path | None, root: Path, *, as_json: bool) -> int:
-    """Show what `install` would change. Exit 0 if nothing, else 3.
+    """Show what `units install` would change, as a unified diff.
 
-    Drop-ins are not compared: `systemctl cat shithubd-worker` shows them.
+    The command does not compare drop-ins: `systemctl cat shithubd-worker` shows those. It changes nothing.
+
+    \b
+    Exit codes:
+      0    there is no difference
+      3    there are differences
+      5    the Debian package has the units
 
     \b
     Example:
@@ -117,13 +132,21 @@ def diff(program: Path | None, root: Path, *, as_json: bool) -> int:
 @_dry_run_option
 @json_option
 def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
-    """Disable the units and take them away. Refused (exit 5) while one of them is active.
+    """Disable the units and remove them from this host.
 
-    What is yours stays: /etc/shithub, /var/lib/shithub, the user, the database, and drop-ins in /etc/systemd/system.
-    So do the units of the Debian package, and what is enabled of them.
+    It removes only what `units install` has written. The configuration in /etc/shithub, the data in /var/lib/shithub,
+    the users, the database and drop-ins in /etc/systemd/system stay. The units of the Debian package stay, too. To undo
+    it: `units install`.
 
     \b
-    Example:
+    Exit codes:
+      0    the units are removed, or there were none
+      5    a worker still runs, or systemd does not run here
+      77   you may not write there: run it as root
+
+    \b
+    Examples:
+      shithubd-worker units uninstall --dry-run
       sudo systemctl stop 'shithubd-worker*'
       sudo shithubd-worker units uninstall
     """
@@ -170,7 +193,7 @@ def _plan(program: Path | None, root: Path) -> list[units.File]:
 
 
 def _after_install(files: Sequence[units.File], root: Path, *, fresh: bool) -> list[list[str]]:
-    """The commands that make the written files count."""
+    """The commands that activate the written files."""
     if root != Path("/"):
         return []
     steps = [
@@ -179,7 +202,7 @@ def _after_install(files: Sequence[units.File], root: Path, *, fresh: bool) -> l
         ["journalctl", "--update-catalog"],
         ["systemctl", "daemon-reload"],
     ]
-    # Only once: an operator's enable and disable outlive an upgrade.
+    # Presets only once: what an operator enabled or disabled survives upgrades.
     return [*steps, ["systemctl", "preset", "--quiet", *units.names(files, ending=".target")]] if fresh else steps
 
 

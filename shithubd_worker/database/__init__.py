@@ -1,1 +1,1 @@
-"""The database: connections and what is asked on them, the schema and its migrations, who may do what."""
+"""The database: connections and what is asked on them, the schema and its migrations, roles and rights."""

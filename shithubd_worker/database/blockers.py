@@ -1,7 +1,7 @@
 """Who stands in the way: the session whose lock others wait for, in words that an operator can act on.
 
-pg_blocking_pids() and pg_locks tell everybody who holds a lock, and pg_stat_activity as whom and by which program. What
-that session does, and since when, it shows to its own login and to members of pg_read_all_stats alone.
+pg_blocking_pids() and pg_locks show everybody who holds a lock. pg_stat_activity shows everybody the session's login
+and program. Only the session's own login and members of pg_read_all_stats see what it does, and since when.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LONGEST_QUERY = 60
 
-# Behind a pooler the pid that the client knows is not the server's: then all sessions of ours with the same name count.
+# Behind a pooler the pid that the client knows is not the server's. Then all our sessions of the same name count.
 _OF_SESSION = """
     SELECT b.pid, (SELECT coalesce(max(c.relname) FILTER (WHERE l.locktype = 'relation' AND NOT l.granted),
                                    'a row of ' || max(c.relname) FILTER (WHERE l.locktype = 'tuple'))
@@ -28,7 +28,7 @@ _OF_SESSION = """
            unnest(pg_blocking_pids(o.pid)) AS b (pid)
      WHERE o.pid = %(pid)s OR NOT o.known"""
 
-# Whoever has, or waits for, a lock that keeps others from writing. One that waits has others queue behind it.
+# Sessions that hold a lock, or wait for one, that keeps others from writing. Others queue behind a waiting one, too.
 _ON_TABLES = """
     SELECT l.pid, c.relname AS what
       FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -38,7 +38,7 @@ _ON_TABLES = """
        AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
        AND l.pid <> pg_backend_pid()"""
 
-# Those, whom they wait for in their turn, and what can be seen of each.
+# These sessions, the ones that they wait for, and what can be seen of each.
 _CHAIN = """
 WITH RECURSIVE direct AS ({direct}), chain (pid, depth) AS (
     SELECT pid, 1 FROM direct
@@ -54,17 +54,17 @@ SELECT c.pid, a.usename, a.application_name, host(a.client_addr), a.state,
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session that keeps us from `what`. Of one that this login may not look at, `state`, `seconds` and `query` are
-    None. `behind`: whom it waits for in its turn."""
+    """A session that blocks our access to `what`. If this login may not look at it, `state`, `seconds` and `query` are
+    None. `behind` is the session that it waits for, if it waits."""
 
-    pid: int  # 0: a prepared transaction, which is nobody's session
+    pid: int  # 0: a prepared transaction, which belongs to no session
     login: str | None
     program: str | None
     address: str | None
     state: str | None
-    seconds: float | None  # since when its transaction runs
+    seconds: float | None  # how long its transaction has run
     query: str | None
-    kind: str | None  # of backend
+    kind: str | None  # the type of its backend
     what: str | None
     behind: Blocker | None = None
 
@@ -90,14 +90,19 @@ class Blocker:
     def __str__(self) -> str:
         what = f"a lock on {self.what}" if self.what else "a lock"
         if self.behind is not None:
-            return f"{self.name} waits for {what}, and we behind it; {self.behind.name} keeps it{self.behind.doing}"
+            return (
+                f"{self.name} waits for {what}, and we wait behind it; {self.behind.name} blocks it{self.behind.doing}"
+            )
         return f"{self.name} holds {what}{self.doing}"
 
     @property
     def way_out(self) -> str:
-        """What ends it. If it waits itself, the end of either helps: then we have our turn, or it has its own."""
+        """What ends the lock. If the session itself waits, the end of either session helps: then we get our turn, or it
+        gets its own."""
         if self.pid == 0 or (self.behind is not None and self.behind.pid == 0):
-            return "a superuser, or whoever prepared it, ends it: see pg_prepared_xacts, and ROLLBACK PREPARED"
+            return (
+                "a superuser, or the login that prepared it, can end it: see pg_prepared_xacts, then ROLLBACK PREPARED"
+            )
         either = [each for each in (self.behind, self) if each is not None]
         ends = " or ".join(f"SELECT pg_terminate_backend({each.pid})" for each in either)
         whose = "".join(f"{login}, or " for login in dict.fromkeys(each.login for each in either) if login)
@@ -105,12 +110,14 @@ class Blocker:
 
 
 def of_session(connection: psycopg.Connection, pid: int, name: str) -> Blocker | None:
-    """Who keeps a session of ours waiting now (its pid, and its application_name); None if nobody does."""
+    """The session that blocks a session of ours now. `pid` and `name` (its application_name) are ours. None if nothing
+    does."""
     return _first(connection, _OF_SESSION, {"pid": pid, "name": name})
 
 
 def on_tables(connection: psycopg.Connection, schema: str) -> Blocker | None:
-    """Who has locked a table of the queue so that nothing can be written there: for whoever waited for that in vain."""
+    """The session that holds a lock on a table of the queue, so that nothing can be written there. It is asked after a
+    wait for such a lock. None if there is none."""
     tables = sorted({grant.object for grant in grants() if grant.privilege != "EXECUTE"})
     return _first(connection, _ON_TABLES, {"schema": schema, "tables": tables})
 
@@ -122,4 +129,4 @@ def _first(connection: psycopg.Connection, direct: str, arguments: dict[str, obj
         return None
     first = Blocker(*rows[0])
     behind = [Blocker(*row) for row in rows if row[0] != first.pid and row[-1] is None]
-    return replace(first, behind=behind[-1]) if behind else first  # the last one waits for nobody
+    return replace(first, behind=behind[-1]) if behind else first  # the last one waits for no other

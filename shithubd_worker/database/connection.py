@@ -1,4 +1,4 @@
-"""How a connection is opened: where to, how long that may take, and what its session is set to."""
+"""How a connection is opened: to which database, how long that may take, and how its session is set."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-# libpq's own defaults would wait minutes for a host that is gone. A URL or a PG* variable overrides each of these;
-# the variable is named where libpq has one.
+# With libpq's defaults the worker would wait minutes for a host that is gone. A URL or a PG* variable overrides each of
+# these settings; the variable's name stands here if libpq has one.
 _SETTINGS: dict[str, tuple[str | None, int]] = {
     "connect_timeout": ("PGCONNECT_TIMEOUT", CONNECT_SECONDS),
     "keepalives_idle": (None, 10),
@@ -36,9 +36,9 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
 }
 
 
-# A role or a database may have other defaults. The gate needs READ COMMITTED, and times are read in ISO style. A
-# worker at rest is idle for as long as it polls, and how long a call may last is for answer_seconds to say. Where the
-# session isn't ours each transaction says so for itself: pooled.ours.
+# A role or a database may have other defaults. The gate needs READ COMMITTED, and times are read in ISO style. A worker
+# at rest is idle between two polls, and answer_seconds decides how long a call may last. Where the session is shared,
+# each transaction makes these settings itself: pooled.ours.
 _PINNED = (
     "SET default_transaction_isolation = 'read committed'; SET datestyle = 'ISO, YMD'; SET timezone = 'UTC';"
     " SET idle_session_timeout = 0; SET statement_timeout = 0"
@@ -49,15 +49,16 @@ FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 
 
 
 class TimeLoader(Loader):
-    """Reads every time that a table can hold: one before the year 1 or after 9999, or infinite, becomes the first or
-    the last that Python knows, as in readable_v1. psycopg would raise, maybe over a change that is committed by then.
+    """Reads every time that a table can hold. A time before the year 1 or after 9999, or an infinite one, becomes the
+    first or the last time that Python knows, as in readable_v1. psycopg would raise, perhaps after the change was
+    committed.
 
-    In ISO style, which each of our transactions has. psycopg goes by what the server told last: where the style is set
-    for a transaction alone, that may be of after it.
+    It expects ISO style, which each of our transactions sets. The loader of psycopg goes by the style that the server
+    reported last. Behind a pooler that report may come after the transaction.
     """
 
     def load(self, data: Buffer) -> datetime:
-        """From the text of PostgreSQL."""
+        """Read PostgreSQL's text."""
         text = bytes(data).decode()
         try:
             return datetime.fromisoformat(text).astimezone(UTC)
@@ -81,12 +82,14 @@ def connector(
 ) -> Connect:
     """A function that opens connections in autocommit mode to the database that libpq finds (URL, PG*, service).
 
-    `name` is shown in pg_stat_activity. `pooled`: make no use of the session, which may be a pooler's; else raises
-    NoSession if it is. `ours`: pin what a role or database may have set otherwise; not for the handlers' own.
-    `answer_seconds`: how long a call waits for the server (None: for ever); a wait for a lock ends before that, in the
-    server, so that no backend is left waiting behind. `meanwhile`: for a command, which keeps its own time (see
-    ImpatientConnection). `by`: when an attempt to connect is to be over, by the monotonic clock, however long the URL
-    or a variable lets it take.
+    - `name`: the application_name in pg_stat_activity.
+    - `pooled`: leave nothing in the session, because a pooler may share it. Without it, a shared session raises
+      NoSession.
+    - `ours`: fix the settings that a role or a database may have changed. Not for the handlers' connection.
+    - `answer_seconds`: how long a call waits for the server; None means for ever. The server gives up a wait for a lock
+      before that, so no backend stays behind.
+    - `meanwhile`: for a command, which keeps its own time (see ImpatientConnection).
+    - `by`: when an attempt to connect must be over, on the monotonic clock, even if the URL or a variable allows more.
     """
     given = conninfo_to_dict(database_url or "")
     settings: dict[str, Any] = {
@@ -137,7 +140,7 @@ def connector(
 
 @contextmanager
 def _closed_by_an_error(connection: ImpatientConnection) -> Iterator[None]:
-    """Nobody has it yet who could close it."""
+    """Close the connection after an error: nobody else has it yet."""
     try:
         yield
     except BaseException:
@@ -146,15 +149,16 @@ def _closed_by_an_error(connection: ImpatientConnection) -> Iterator[None]:
 
 
 def _variables() -> dict[str, str]:
-    """The environment that libpq reads."""
+    """The variables that libpq reads."""
     return {name: value for name, value in os.environ.items() if name.startswith("PG")}
 
 
 def _put_back(variables: dict[str, str]) -> None:
-    """A handler has changed it, for a child perhaps: the worker itself must not connect to another database."""
+    """Put back variables that a handler has changed, perhaps for a child. The worker must not connect to another
+    database."""
     now = _variables()
     names = sorted(name for name in {*now, *variables} if now.get(name) != variables.get(name))
     for name in names:
         os.environ.pop(name, None)
     os.environ.update(variables)
-    log.warning("a handler changed %s, which the worker connects with: put back", ", ".join(names))
+    log.warning("a handler changed %s, which the worker connects with: the worker put it back", ", ".join(names))

@@ -1,7 +1,7 @@
-"""Whether libpq can make sense of what names the database: its URL, and the PG* variables.
+"""Whether libpq understands what names the database: its URL and the PG* variables.
 
-Looked at before anything is tried: no name is looked up, no server asked. What is found here stays wrong however long
-one waits.
+This is checked before anything is tried: no name is looked up, no server is asked. A fault that is found here stays, no
+matter how long one waits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from psycopg.pq import Ping
 
 from shithubd_worker.errors import ConfigError
 
-# libpq reads some of these only once it has a server's socket. The variable is named where libpq has one.
+# libpq reads some of these only when it has a server's socket. The variable's name stands here if libpq has one.
 _NUMBERS = {
     "connect_timeout": "PGCONNECT_TIMEOUT",
     "keepalives": None,
@@ -26,17 +26,17 @@ _NUMBERS = {
     "keepalives_count": None,
     "tcp_user_timeout": None,
 }
-# No server is ever there, so that libpq says at once whether it understood all the rest.
+# No server is ever there, so libpq says at once whether it understood everything else.
 _NOWHERE = {"host": "/dev/null", "hostaddr": "", "port": ""}
 _PORTS = range(1, 65536)
 
 
 def check(database_url: str | None) -> None:
-    """Raises ConfigError with all faults of a URL (or key=value string) and of the PG* variables beside it."""
+    """Raises ConfigError with all faults of a URL (or key=value string) and of the PG* variables."""
     try:
         given = conninfo_to_dict(database_url or "")
     except (psycopg.ProgrammingError, ValueError) as error:
-        # libpq quotes what it can't read, with the password that may stand in it; so does Python.
+        # libpq and Python quote what they can't read, and a password may stand in it.
         reason = re.sub(r'"[^"]{2}.*"', '"..."', str(error).strip(), flags=re.DOTALL)
         if isinstance(error, ValueError):
             reason = "a NUL, or what is not UTF-8"
@@ -56,11 +56,13 @@ def _faults(given: dict[str, str]) -> Iterator[str]:
         yield f"{len(hosts)} host(s), but {len(addresses)} hostaddr"
     if len(ports) > 1 and len(ports) != len(addresses or hosts):
         yield f"{len(addresses or hosts)} host(s), but {len(ports)} ports"
-    yield from (f"port {port!r} is no number from 1 to 65535" for port in ports if port and _number(port) not in _PORTS)
+    yield from (
+        f"port {port!r} is not a number from 1 to 65535" for port in ports if port and _number(port) not in _PORTS
+    )
     for name, variable in _NUMBERS.items():
         value = _value(given, name, variable)
         if value and _number(value) is None:
-            yield f"{name} {value!r} is no number"
+            yield f"{name} {value!r} is not a number"
     text = make_conninfo("", **{**given, **_NOWHERE}).encode("utf-8", "surrogateescape")
     if psycopg.pq.PGconn.ping(text) == Ping.NO_ATTEMPT:
         yield psycopg.pq.PGconn.connect(text).error_message.decode("utf-8", "replace").strip()
@@ -71,7 +73,7 @@ def _value(given: dict[str, str], name: str, variable: str | None) -> str:
 
 
 def _listed(given: dict[str, str], name: str, variable: str) -> list[str]:
-    """libpq tries several, separated by commas."""
+    """The parts of a list, separated by commas. libpq tries them one after the other."""
     value = _value(given, name, variable)
     return value.split(",") if value else []
 
@@ -81,7 +83,7 @@ def _number(text: str) -> int | None:
 
 
 def _is_name(host: str) -> bool:
-    """Could it be looked up? Python does that, for psycopg."""
+    """Could the name be looked up? Python does that, for psycopg."""
     try:
         ip_address(host)
     except ValueError:

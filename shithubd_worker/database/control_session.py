@@ -1,4 +1,4 @@
-"""What the control thread of a worker asks: register, beat, renew; and how it settles when it ends the process."""
+"""What a worker's control thread asks: register, beat, renew, and the settles when it ends the process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shithubd_worker.database.schema import newest_version
 from shithubd_worker.database.settles import Settling
 from shithubd_worker.model import Hold, Identity, Lease
 
-# No outcome of an attempt, but counted beside them: see ControlSession.count_ended.
+# Not an outcome of an attempt, but counted beside them: see ControlSession.count_ended.
 FORCED = "forced"
 
 
 class ControlSession(Settling):
-    """What the control thread of a worker asks: register, beat, renew; and how it settles when it ends the process."""
+    """What a worker's control thread asks: register, beat, renew, and the settles when it ends the process."""
 
     def register(self, identity: Identity, kinds: Sequence[str]) -> None:
         """Write the worker's row."""
@@ -37,19 +37,19 @@ class ControlSession(Settling):
         *,
         otherwise: list[Hold] | None = None,
     ) -> list[Hold] | None:
-        """Say that the worker lives, and which jobs that it has finished are still to be settled; learn which drains
-        cover it: `otherwise`, if somebody's lock keeps it from looking. None if its row is gone."""
+        """Say that the worker lives, and which of its finished jobs are still to be settled. Returns the drains that
+        cover it, or `otherwise` if a lock keeps it from looking; None if its row is gone."""
         holds = self.value("beat_v1", worker, state, job, kind, running, as_array([str(job) for job in unsettled]))
         if holds is False:
             return otherwise or []
         return None if holds is None else [Hold(**hold) for hold in holds]
 
     def renew(self, lease: Lease, timeout: float) -> bool:
-        """Move the lease's expiry to `timeout` seconds from now. False if it was lost."""
+        """Move the lease's expiry to `timeout` seconds from now. False if the lease was lost."""
         return bool(self.value("renew_v1", lease.id, lease.token, timeout))
 
     def release_strays(self, worker: UUID, token: str) -> list[tuple[int, str]]:
-        """Give back the leases of a query whose answer the main thread hasn't read: (id, kind) of each."""
+        """Give back the leases of a query whose answer the main thread hasn't read. Returns (id, kind) of each."""
         return [(job, kind) for job, kind in self.rows("release_strays_v1", worker, as_array([token]))]
 
     def look_at_clock(self, clock: Clock) -> None:
@@ -58,7 +58,7 @@ class ControlSession(Settling):
         clock.saw(sent_at, self.value("statement_time_v1").timestamp(), time.monotonic())
 
     def wakes_come(self) -> bool:
-        """Can the main thread rely on being woken by enqueues?"""
+        """Can the main thread rely on enqueues to wake it?"""
         return bool(self.value("wakes_come_v1"))
 
     def housemates(self, identity: Identity) -> list[Identity]:
@@ -67,20 +67,20 @@ class ControlSession(Settling):
         return [Identity(*row) for row in rows]
 
     def release_worker(self, worker: UUID, why: str) -> list[tuple[int, str, str]]:
-        """Return what a dead worker held, and forget it: (id, kind, outcome) of each job."""
+        """Return what a dead worker held, and forget the worker. Returns (id, kind, outcome) of each job."""
         return [(job, kind, how) for job, kind, how in self.rows("release_worker_v1", worker, why)]
 
     def release_invocation(self, invocation_id: str, why: str) -> list[tuple[int, str, str]]:
-        """The same for the process that systemd knows by this id."""
+        """The same for the process that systemd knows by this invocation id."""
         return [(job, kind, how) for job, kind, how in self.rows("release_invocation_v1", invocation_id, why)]
 
     def count_ended(self, ended: Mapping[tuple[str, str], int]) -> None:
-        """Count, for the metrics of all workers, what ended with a worker: how many, by kind and outcome. FORCED: so
-        many processes were ended because a handler of the kind didn't stop."""
+        """Count what ended with a worker, for the metrics of all workers. The keys are kind and outcome. FORCED counts
+        the processes that were ended because a handler of the kind didn't stop."""
         if ended:
             kinds, outcomes = zip(*ended, strict=True)
             self.rows("count_ended_v1", list(kinds), list(outcomes), list(ended.values()))
 
     def unregister(self, worker: UUID, strays: Sequence[str]) -> None:
-        """Give back what the lease queries of these tokens may have leased, and take the worker's row away."""
+        """Give back what the lease queries of these tokens leased, and delete the worker's row."""
         self.rows("unregister_v1", worker, as_array(strays))

@@ -1,4 +1,4 @@
-"""What an error of the database means for whoever asked, and how to say it in one line."""
+"""What an error of the database means for its caller, and the error as one line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ DatabaseError = psycopg.Error
 
 
 def meaning(error: psycopg.Error) -> Meaning:
-    """What an error means for whoever asked."""
+    """What an error means for its caller."""
     if refusal(error) is not None:
         return Meaning.OURS
     if error.sqlstate is None and not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
-        return Meaning.REFUSED  # psycopg's own word, about what it was given or can't read
+        return Meaning.REFUSED  # psycopg itself says so, about its arguments or about a value that it can't read
     return sqlstates.meaning(error.sqlstate, error.diag.severity_nonlocalized)
 
 
 def refusal(error: psycopg.Error) -> ShithubdError | None:
-    """What to tell if it is a login that is refused for good."""
+    """The error to show, if the login is refused for good; else None."""
     return error.told if isinstance(error, logins.LoginRefused) else logins.of_pooler(error)
 
 
@@ -31,17 +31,18 @@ def lost(error: psycopg.Error) -> bool:
 
 
 def forbidden(error: psycopg.Error) -> bool:
-    """May the role not call this at all? What a trigger refuses, say, inside of a function, is another matter."""
+    """Has the role no right to this call itself? A refusal from inside a function, for example by a trigger, is
+    something else."""
     return isinstance(error, psycopg.errors.InsufficientPrivilege) and not error.diag.context
 
 
 def in_one_line(error: psycopg.Error) -> str:
-    """The first line of what it says."""
+    """The first line of the error's text."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def explained(error: psycopg.Error) -> ShithubdError:
-    """The error of psycopg as one line of ours, with the right exit code."""
+    """psycopg's error as an error of ours, in one line and with the right exit code."""
     line, text = in_one_line(error), str(error)
     if isinstance(error, pooled.NoSession):
         return ConfigError(line)
@@ -65,7 +66,7 @@ def explained(error: psycopg.Error) -> ShithubdError:
 
 
 def _last_reason(text: str) -> str:
-    # libpq lists every address that it tried, and psycopg repeats them; the last line that names a reason is enough.
+    # libpq lists every address that it tried, and psycopg repeats them. The last line with a reason is enough.
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
     return next(
         (line for line in reversed(lines) if "FATAL" in line or "failed" in line),

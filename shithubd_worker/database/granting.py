@@ -1,4 +1,4 @@
-"""Makes the roles of sql/roles.sql, and gives them the rights of sql/rights.sql and no others. For `migrate`."""
+"""Makes the roles of sql/roles.sql, and gives them the rights of sql/rights.sql and no others. `migrate` uses it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from shithubd_worker.errors import Refused, RightsMissing
 from shithubd_worker.host import shipped
 from shithubd_worker.timing import MIGRATION_LOCK_SECONDS
 
-# What the roles are for in one command: whose login had the tables before goes on working with these.
+# The roles that work with the queue. A login that had the tables before becomes a member of these, so it can go on.
 WORKING = ("shithub_worker", "shithub_enqueue", "shithub_operator")
 
 
 def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
-    """Make the roles that are missing, and this login a member of shithub_migrate if it can't become the owner. Returns
-    what was done. Raises RightsMissing, with what a superuser should run, if the login may not."""
+    """Make the missing roles, and make this login a member of shithub_migrate if it can't become the owner. Returns
+    what was done. Raises RightsMissing, with the statements for a superuser, if the login may not do that."""
     missing = _missing(connection)
     user = connection.info.user
-    # Who has owned the queue until now goes on working with it (hand_over).
+    # The login that owned the queue until now goes on working with it (hand_over).
     needed = ", ".join((MIGRATE, *WORKING) if find_owner(connection, schema) == user else (MIGRATE,))
     if missing and not value(connection, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"):
         raise RightsMissing(
@@ -48,19 +48,20 @@ def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(MIGRATE), sql.Identifier(user)))
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
-                f'role {user!r} is no member of {MIGRATE}. As a superuser: GRANT {needed} TO "{user}"'
+                f'role {user!r} is not a member of {MIGRATE}. As a superuser: GRANT {needed} TO "{user}"'
             ) from error
         done.append(f"role {MIGRATE} given to {user}")
     return done
 
 
 def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[str]) -> list[str]:
-    """Have the queue owned by shithub_owner, and so all that it will be made of. Returns what was done.
+    """Make shithub_owner the owner of the queue. Returns what was done.
 
-    All of it: the tables, what is attached to the history, and, of what is but named like ours, only what its owner
-    has: days that were detached and not dropped, functions. What a stranger named so stays his.
+    The new owner gets the tables and what is attached to the history. Of what is only named like ours, it gets what the
+    old owner has: functions, and days that were detached and not dropped. What a stranger named so stays the
+    stranger's.
 
-    A login that owned it until now becomes a member of the roles that it works with, so that its workers go on.
+    A login that owned the queue until now becomes a member of the roles that it works with, so its workers go on.
     """
     _let_create(connection, schema)
     owner = find_owner(connection, schema)
@@ -68,7 +69,7 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
         return []
     connection.execute(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_SECONDS}s'".encode())
     tables = sorted({grant.object for grant in grants() if grant.privilege != "EXECUTE"})
-    # A day whose detach was interrupted can't be altered before that is done.
+    # A day whose detach was interrupted can't be altered until the detach is finished.
     pending = connection.execute(
         "SELECT format('ALTER TABLE %%s DETACH PARTITION %%s FINALIZE', inhparent::regclass, inhrelid::regclass)"
         " FROM pg_inherits WHERE inhdetachpending AND inhparent IN (SELECT relid FROM pg_partition_tree("
@@ -117,11 +118,11 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
 
 
 def _let_create(connection: psycopg.Connection, schema: str) -> None:
-    """The owner may create in the schema, the others may use it, that is all."""
+    """The owner may create in the schema, the other roles may use it, and nothing more."""
     name = sql.Identifier(schema)
     wanted = [(OWNER, "CREATE"), *((role, "USAGE") for role in (OWNER, *GRANTED))]
     row = connection.execute(
-        # What PUBLIC has doesn't count: somebody may take it away.
+        # The rights of PUBLIC don't count here, because somebody may take them away.
         "SELECT pg_catalog.pg_get_userbyid(nspowner), (SELECT count(DISTINCT (a.grantee, a.privilege_type))"
         " FROM pg_catalog.aclexplode(nspacl) a JOIN unnest(%s::text[], %s::text[]) AS w (role, privilege)"
         " ON a.privilege_type = w.privilege AND a.grantee = w.role::pg_catalog.regrole)"
@@ -134,7 +135,7 @@ def _let_create(connection: psycopg.Connection, schema: str) -> None:
         return
     if row is None or row[0] == OWNER:
         connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(OWNER)))
-    # Of a schema that belongs to another one these are but warnings; then CREATE TABLE says what is missing.
+    # If the schema belongs to another role, these only give warnings. CREATE TABLE then says what is missing.
     connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(name, sql.Identifier(OWNER)))
     roles = sql.SQL(", ").join(map(sql.Identifier, GRANTED))
     connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, roles))
@@ -142,7 +143,7 @@ def _let_create(connection: psycopg.Connection, schema: str) -> None:
 
 
 def shut(connection: psycopg.Connection, schema: str, functions: Sequence[str]) -> None:
-    """Nobody may call a function because he is nobody in particular, as PostgreSQL has it for a new one."""
+    """Take the functions from PUBLIC. PostgreSQL lets everybody call a new function."""
     rows = connection.execute(
         "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(%s))"
         " AND proname = ANY (%s) AND has_function_privilege('public', oid, 'EXECUTE')",
@@ -153,9 +154,9 @@ def shut(connection: psycopg.Connection, schema: str, functions: Sequence[str]) 
 
 
 def give(connection: psycopg.Connection, schema: str) -> list[str]:
-    """Give the roles the rights of rights.sql, and take all others of the queue, and that to create in its schema. As
-    its owner, with the schema in the search_path. Returns what was done. Raises Refused for a right that somebody else
-    than the owner gave, which he alone can take."""
+    """Give the roles the rights of rights.sql. Take all their other rights on the queue, and the right to create in its
+    schema. Must run as the owner, with the schema in the search_path. Returns what was done. Raises Refused for a right
+    that another role gave, because only that role can take it."""
     before = _held(connection, schema)
     for what in sorted({what for what, *_ in before}):
         rights = "CREATE" if what.startswith("SCHEMA ") else "ALL"
@@ -163,7 +164,7 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
     for what, column, role, privilege, grantor in sorted(_held(connection, schema)):
         right = f"{privilege}{column} ON {what}"
         raise Refused(
-            f"{role} shall not have {right}, and only {grantor}, who gave it, can take it. As a superuser:"
+            f"{role} must not have {right}, and only {grantor}, who gave it, can take it back. As a superuser:"
             f" SET ROLE {grantor}; REVOKE {right} FROM {role} CASCADE"
         )
     connection.execute((shipped.SQL / "rights.sql").read_bytes())
@@ -173,7 +174,8 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
     return [f"rights: {len(after - before)} given, {len(before - after)} taken"]
 
 
-# What the roles, and PUBLIC (oid 0), were given of what the owner has in the schema, and of the schema but to use it.
+# The rights that the roles and PUBLIC (oid 0) have: on everything that the owner owns in the schema, and on the schema
+# itself, without USAGE.
 _HELD = """
     SELECT h.what, h.col, CASE h.grantee WHEN 0 THEN 'PUBLIC' ELSE h.grantee::pg_catalog.regrole::text END,
            h.privilege, h.grantor::pg_catalog.regrole::text
@@ -209,8 +211,8 @@ def _held(connection: psycopg.Connection, schema: str) -> set[tuple[str, ...]]:
 
 
 def memberships(connection: psycopg.Connection) -> list[str]:
-    """Who has rights of a role of ours that rights.sql doesn't give him: each member of the owner but shithub_migrate,
-    and each of our roles that is a member of another. Superusers have them all anyway."""
+    """The memberships that give rights which rights.sql doesn't list: members of the owner other than shithub_migrate,
+    and roles of ours that are members of another role of ours. Superusers have all rights anyway."""
     with in_pg_catalog(connection):
         rows = connection.execute(
             "SELECT DISTINCT member.rolname || ' is a member of ' || role.rolname"
@@ -218,7 +220,7 @@ def memberships(connection: psycopg.Connection) -> list[str]:
             " JOIN pg_roles role ON role.oid = m.roleid JOIN pg_roles member ON member.oid = m.member"
             " WHERE (role.rolname = %s OR role.rolname = ANY (%s) AND member.rolname = ANY (%s))"
             " AND (member.rolname, role.rolname) <> (%s, %s) AND NOT member.rolsuper"
-            # Since PostgreSQL 16 who made a role is a member that may but give it to others.
+            # Since PostgreSQL 16 the maker of a role is a member of it, and may only pass the membership on.
             " AND coalesce(o->>'set_option', 'true') || coalesce(o->>'inherit_option', 'true') <> 'falsefalse'"
             " ORDER BY 1",
             (OWNER, list(ROLES), list(ROLES), MIGRATE, OWNER),
@@ -227,8 +229,8 @@ def memberships(connection: psycopg.Connection) -> list[str]:
 
 
 def who_may_migrate(connection: psycopg.Connection, schema: str, *, roles: bool) -> str:
-    """What to tell a login that may not. The right to create is only for whoever makes a queue: in the schema of one it
-    would be as much as the owner's."""
+    """What to tell a login that may not migrate. Only a login that makes a new queue needs the right to create. In the
+    schema of an existing queue, that right would be as much as the owner's rights."""
     with in_pg_catalog(connection):
         owner = find_owner(connection, schema)
         stands = value(connection, "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s))::text", schema)

@@ -1,4 +1,4 @@
-"""The connection that handlers write with: lent to one attempt at a time, and as new for the next."""
+"""The connection that handlers write with. One attempt at a time has it, and the next one finds it like new."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from shithubd_worker.timing import HANDLER_ANSWER_SECONDS, HANDLER_FRESH_SECONDS
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
 
-# What DISCARD ALL does, and the role that a login may begin with. The plans stay: nobody can see them, and that of the
-# settle is wanted again. DISCARD ALL itself must be sent alone, and this is one round trip.
+# What DISCARD ALL does, and the role that a login may begin with. The plans stay: nobody can see them, and the settle's
+# plan is needed again. DISCARD ALL must be sent alone; this is one round trip.
 _FORGET = (
     b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;"
     b" SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; DEALLOCATE ALL"
 )
 
 
-# A connection's attribute, and the argument that the count itself is given.
+# The references to a connection that are ours: the attribute, and the argument of the function that counts them.
 _OWN_REFERENCES = 2
 _AT_REST = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 
 class HandlerSession(Session):
-    """The connection that handlers write with, opened when the first one asks for it.
+    """The connection that handlers write with. It is opened when the first handler asks for it.
 
-    `pooled`: it is a pooler's, whose sessions are used by others as well, so there is nothing to tidy in them.
+    `pooled`: a pooler shares its sessions with other clients, so there is nothing to tidy in them.
     """
 
-    hears_notices = False  # what a handler's own statements say is its own matter
+    hears_notices = False  # notices of a handler's own statements are not the worker's matter
 
     def __init__(self, connect: Connect, schema: str, *, pooled: bool = False) -> None:
         super().__init__(connect, schema)
@@ -53,7 +53,8 @@ class HandlerSession(Session):
 
     @property
     def connection(self) -> ImpatientConnection:
-        """The handlers' connection, looked after: one that broke while nobody used it is no handler's fault."""
+        """The handlers' connection. If it broke while nobody used it, a new one is opened: that is not a handler's
+        fault."""
         if self.opened and not self._used and time.monotonic() - self._used_at > HANDLER_FRESH_SECONDS:
             try:
                 super().connection.execute("SELECT 1")
@@ -63,9 +64,9 @@ class HandlerSession(Session):
         return super().connection
 
     def lend(self, answer_by: Callable[[], float]) -> psycopg.Connection:
-        """The handlers' connection for one attempt: no call of its waits for an answer beyond answer_by()."""
+        """Lend the handlers' connection to one attempt. No call on it waits for an answer beyond answer_by()."""
         if self._connection is not None:
-            self._connection.answer_by = answer_by  # for the question whether it lives, too
+            self._connection.answer_by = answer_by  # also for the question whether the connection lives
         connection = self.connection
         connection.answer_by, connection.answer_seconds = answer_by, None
         return connection
@@ -76,11 +77,11 @@ class HandlerSession(Session):
 
     @property
     def broken(self) -> bool:
-        """Did the connection break under the handler? Then its failure is the database's, not the job's."""
+        """Did the connection break under the handler? Then the database is at fault, not the job."""
         return self._connection is not None and self._connection.broken
 
     def tidy(self) -> None:
-        """After an attempt: the next handler finds a connection as new. Where that is not certain, it finds none."""
+        """After an attempt: leave a connection like new for the next handler. If that is not certain, leave none."""
         if self._connection is None or not self._used:
             return
         self._used = False
@@ -89,20 +90,21 @@ class HandlerSession(Session):
         if sys.getrefcount(self._connection) > _OWN_REFERENCES:
             self._abandon(pgconn)
             return
-        if pgconn.pipeline_status or pgconn.transaction_status not in _AT_REST:  # in a COPY, say: there is no way back
+        # for example in a COPY, which can't be left
+        if pgconn.pipeline_status or pgconn.transaction_status not in _AT_REST:
             self.close()
             return
-        # What psycopg keeps for a connection, it keeps in its object: from now on it is another one.
+        # psycopg keeps a connection's settings in its object. So the session gets a new object.
         new, opening = type(self._connection), self._connection.opening
-        del self._connection.pgconn  # or the old one would complain that nobody closed it
+        del self._connection.pgconn  # otherwise the old object would warn that nobody closed it
         self._connection = None
-        pgconn.notify_handler = pgconn.notice_handler = None  # what is still to come is nobody's
+        pgconn.notify_handler = pgconn.notice_handler = None  # nobody waits for a message that still comes
         in_transaction = pgconn.transaction_status != TransactionStatus.IDLE
         forget = b"" if self._pooled else _FORGET
         if in_transaction:
             forget = b"ROLLBACK; " + forget
         try:
-            # By libpq itself, which takes less than a cursor: that pays for the new object.
+            # Sent by libpq itself, which takes less time than a cursor. The saved time pays for the new object.
             if forget:
                 pgconn.send_query(forget)
                 forgotten = waiting.wait(generators.execute(pgconn), pgconn.socket, 0.1, HANDLER_ANSWER_SECONDS)
@@ -119,9 +121,9 @@ class HandlerSession(Session):
             self._connection.opening = opening
 
     def _abandon(self, pgconn: PGconn) -> None:
-        """A thread, a cursor or a global of the handler's has the connection still, and would write into the next job's
-        transaction. Whoever uses it finds that it ended. It isn't closed: a thread that waits for it would then wait
-        for a descriptor that is somebody else's."""
+        """A thread, a cursor or a global of the handler still has the connection, and would write into the next job's
+        transaction. So the connection is shut down, and its next use finds that it has ended. It is not closed, because
+        a thread that waits on its descriptor would then wait on a descriptor with another owner."""
         self._connection = None
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(pgconn.socket)) as end:
             end.shutdown(socket.SHUT_RDWR)

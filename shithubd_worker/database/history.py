@@ -1,4 +1,4 @@
-"""Dropping the days of the history that are over: what only its owner can do."""
+"""Drops the days of the history that are over. Only the history's owner can do that."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ READER = "a reader has the history"
 
 
 class Dropped(NamedTuple):
-    """What a drop came to: the days that it dropped, and why it left others ('': none is left)."""
+    """The result of a drop: the days that were dropped, and why others were left ('': none is left)."""
 
     days: list[str]
     put_off: str
 
 
 def expired(session: Session) -> list[tuple[str, str, str]]:
-    """The days that are over: the table that each is a partition of, its own, and how far it is detached."""
+    """The days that are over: each with its partitioned table, its own table, and how far it is detached."""
     return [(parent, partition, state) for parent, partition, state in session.rows("expired_history_v1")]
 
 
 def drop(session: Session, actor: str) -> Dropped:
-    """Drop them, and leave word of who did once none is left.
+    """Drop these days. Once none is left, record who dropped them.
 
-    Of two that drop at once, one waits for the lock that a detach takes on its class of the history, or finds that the
-    other was there first: it leaves the rest to the other. An advisory lock would keep them apart, and could be taken
-    by anybody. Not behind a pooler, which shares sessions.
+    If two sessions drop at once, one of them waits for the lock that a detach takes on the partitioned table. Or it
+    finds that the other was there first. Then it leaves the rest to the other. An advisory lock would keep them apart,
+    but anybody could take it. Not for use behind a pooler, which shares sessions.
     """
     connection = session.connection
     days: list[str] = []

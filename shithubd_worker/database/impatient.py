@@ -1,4 +1,4 @@
-"""A connection to the database, direct or through a pooler, that waits for no answer longer than it is told to."""
+"""A connection to the database, direct or through a pooler, that waits for an answer only as long as it is told to."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 RV = TypeVar("RV")
 
-# How often a command that waits for an answer looks up, and how long the server has to give up what is called off.
+# How often a command looks up while it waits for an answer, and how long the server has to cancel a statement.
 MEANWHILE_SECONDS = 0.25
 CALL_OFF_SECONDS = 0.5
 
 
 class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose calls end with an OperationalError when no answer came within `answer_seconds`, nor until
-    `answer_by()`: a moment of the monotonic clock that may move on meanwhile.
+    """A connection whose calls end with an OperationalError if no answer came within `answer_seconds`, or until
+    `answer_by()`. That is a moment of the monotonic clock, and it may move during the call.
 
-    For a server that is frozen: its kernel still acknowledges, so that no keepalive notices, and no timeout of the
-    server's own runs. And none goes out from a process that was forked from the one that opened it.
+    This is for a server that is frozen. Its kernel still acknowledges, so keepalives notice nothing, and the server's
+    own timeouts don't run. In a process that was forked from the one that opened the connection, no call is sent.
     """
 
-    prepare_after: int | None = 5  # times that the same statement was sent; psycopg's own
+    prepare_after: int | None = 5  # psycopg's default: prepare a statement that was sent this often
     opening: Sequence[bytes] = ()  # what each transaction begins with
     silence = "no answer from the server"
 
@@ -47,21 +47,21 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         super().__init__(pgconn, row_factory)
         self.answer_seconds: float | None = None
         self.answer_by: Callable[[], float] | None = None
-        # For a command, while no answer comes: told for how many seconds. What it raises ends the call.
+        # For a command: called while no answer comes, with the number of seconds so far. If it raises, the call ends.
         self.meanwhile: Callable[[ImpatientConnection, float], None] | None = None
         self._opened_by = os.getpid()
         keep_private(self)
 
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        """As psycopg's own, but that it keeps why a login was refused."""
+        """psycopg's own method, but it keeps the reason if a login was refused."""
         return cls((yield from logins.opened(conninfo)))
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """As psycopg's own, with an end; the connection can't be used any more then."""
+        """psycopg's own method, with a limit. After the limit the connection can't be used any more."""
         if os.getpid() != self._opened_by:
             raise not_the_worker("this connection")
-        if timeout is not None:  # psycopg's own, as of notifies(timeout=...)
+        if timeout is not None:  # psycopg's own limit, for example of notifies(timeout=...)
             return super().wait(gen, interval, timeout)
         now = since = time.monotonic()
         resumed = False
@@ -71,7 +71,7 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
                 return super().wait(gen, interval, None if by == math.inf else max(0.0, by - now))
             except psycopg.errors._WaitTimeout as error:
                 now = time.monotonic()
-                if now >= self._by(since):  # it may have moved on
+                if now >= self._by(since):  # the limit may have moved
                     self.pgconn.finish()
                     raise psycopg.OperationalError(f"{self.silence} within {now - since:.1f} s") from error
                 if not resumed:
@@ -86,7 +86,8 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
                         raise
 
     def _call_off(self, gen: PQGen[RV], gave_up: BaseException) -> RV:
-        """The server shall not do later what nobody waits for any more. The answer, if it came in the last moment."""
+        """Cancel the statement: the server must not do later what nobody waits for any more. Returns the answer if it
+        came at the last moment."""
         try:
             self.cancel_safe(timeout=CALL_OFF_SECONDS)
             return super().wait(gen, 0.1, CALL_OFF_SECONDS)
@@ -94,42 +95,43 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
             raise gave_up from None
         except (psycopg.Error, psycopg.errors._WaitTimeout):
             self.pgconn.finish()
-            gave_up.add_note("nor does the server say that it gave up, so it may still do what it was asked")
+            gave_up.add_note("the server did not confirm that it gave up, so it may still do what it was asked")
             raise gave_up from None
 
     def _by(self, since: float) -> float:
-        """Until when a call that began then may wait."""
+        """Until when a call that began at `since` may wait."""
         by = math.inf if self.answer_seconds is None else since + self.answer_seconds
         return by if self.answer_by is None else min(by, self.answer_by())
 
     def _try_cancel(self, *, timeout: float = 5.0) -> None:
-        """As psycopg's own, for a call that was interrupted, but no longer than a call may wait. What is raised here
-        has psycopg close the connection, and wait no more."""
+        """psycopg's own method for an interrupted call, but with the limit of a call. If this raises, psycopg closes
+        the connection and waits no more."""
         now = time.monotonic()
         by = min(now + timeout, self._by(now))
         self.cancel_safe(timeout=max(0.001, by - now))
-        answer = select.poll()  # select() knows no descriptor above 1023
+        answer = select.poll()  # select() can't take descriptors above 1023
         answer.register(self.pgconn.socket, select.POLLIN)
-        # Of a call that the server refused all may be read already, and nothing more comes.
+        # If the server refused the call, everything may be read already, and nothing more comes.
         if self.pgconn.is_busy() and not answer.poll(max(0.0, by - time.monotonic()) * 1000):
-            raise psycopg.OperationalError("the server doesn't cancel")
+            raise psycopg.OperationalError("the server did not cancel the statement in time")
 
     def close(self) -> None:
-        """As psycopg's own. In a forked child it would take leave of the server in the worker's name: do nothing."""
+        """psycopg's own method. A forked child does nothing: it would say goodbye to the server in the worker's
+        name."""
         if os.getpid() == self._opened_by:
             super().close()
 
     def ask(self, cursor: psycopg.Cursor[Any], query: sql.Composed, arguments: Sequence[object]) -> None:
-        """One statement, in a transaction of its own if none is open."""
+        """Send one statement, in a transaction of its own if none is open."""
         cursor.execute(query, arguments)
 
 
 class SharedConnection(ImpatientConnection):
-    """One whose every transaction may be in another session of a pooler's, and leaves nothing there. What others left
-    there doesn't count, because of how each transaction opens."""
+    """A connection through a pooler: each transaction may run in another session, and leaves nothing there. What others
+    left there does not count, because each transaction begins with settings of its own."""
 
     prepare_after = None
-    silence = "no answer from the server, or no connection of its pooler's was free,"
+    silence = "no answer from the server, or no free connection in its pooler,"
 
     def __init__(self, pgconn: PGconn, row_factory: Any = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
@@ -143,7 +145,7 @@ class SharedConnection(ImpatientConnection):
 
     @contextmanager
     def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Any]:
-        """As psycopg's own, which says BEGIN itself."""
+        """psycopg's own method, which sends BEGIN itself."""
         outermost = not self._in_transaction
         with super().transaction(savepoint_name, force_rollback) as transaction:
             if outermost:
@@ -151,7 +153,7 @@ class SharedConnection(ImpatientConnection):
             yield transaction
 
     def roll_back(self) -> None:
-        """Leave a transaction that was sent in one go, and whose COMMIT was passed over."""
+        """Leave a transaction that was sent in one go, and whose COMMIT was skipped after an error."""
         with suppress(psycopg.Error):
             if not self.closed and self._in_transaction:
                 self.execute(b"ROLLBACK")
@@ -162,9 +164,9 @@ class SharedConnection(ImpatientConnection):
 
 
 def _resumable(gen: PQGen[RV]) -> PQGen[RV]:
-    """The rest of what a wait was given up for. psycopg begins each wait with a None, for which one that sends has no
-    use; it takes what the socket is ready for. What this one waited for it doesn't say again: so first for either.
-    """
+    """The rest of a wait that was interrupted. A wait of psycopg begins with None, which a generator that sends can't
+    use. It then takes what the socket is ready for. It doesn't repeat what the generator waited for, so the first wait
+    is for both."""
     waits_for = Wait.RW
     try:
         while True:

@@ -1,11 +1,12 @@
-"""Opening a connection, and whether waiting helps where a login was refused, or a person must mend something.
+"""Opens a connection. If the login is refused, tells whether waiting helps or a person must act.
 
-A server speaks its administrator's language, and libpq keeps the SQLSTATE of a failed connect to itself: it writes it
-into the text only if asked for more. psycopg can't ask, so this module opens the connection, by psycopg's own steps.
+A server's messages are in its administrator's language. libpq writes the SQLSTATE of a failed connect only into the
+text, and only if it is asked for verbose errors. The calls of psycopg can't ask for them, so this module opens the
+connection itself, by psycopg's steps.
 
-Two others have no SQLSTATE of their own to tell by, only text. libpq speaks English, since Python leaves LC_MESSAGES
-at C. PgBouncer does too, but what it passes on from its server (all as 08P01) may be in another language: then it
-counts as a database that is away.
+Refusals by libpq and by PgBouncer have no SQLSTATE of their own, so only their text tells. The messages of libpq are in
+English, because Python leaves LC_MESSAGES at C. PgBouncer's are too, but it passes on messages of its server (all as
+08P01), which may be in another language. Such a message counts as a database that is away.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGenConn
     from psycopg.pq.abc import PGconn
 
-# What libpq says when server and configuration don't fit. Not that it finds no Kerberos ticket: a program may fetch it.
+# What libpq says when server and configuration don't fit. A missing Kerberos ticket is not here: a program may fetch
+# it.
 _UNFIT = re.compile(
     "server does not support SSL, but SSL was required"
     "|certificate verify failed|server certificate for .* does not match|server did not request an SSL certificate"
@@ -45,14 +47,14 @@ _UNFIT = re.compile(
     "|server doesn't support GSSAPI encryption, but it was required"
     "|received invalid response to (SSL|GSSAPI) negotiation|expected authentication request from server"
 )
-# What to do about some of it.
+# What to do about some of them.
 _MENDS = {
     re.compile("SSL was required"): "set ssl = on in the server's postgresql.conf, or another sslmode (PGSSLMODE) here",
     re.compile("certificate|private key"): "see sslrootcert, sslcert and sslkey, and the server's ssl_cert_file",
     re.compile("received invalid response|expected authentication request"): "no PostgreSQL listens there: correct the"
     " host and the port (PGHOST, PGPORT)",
 }
-# What PgBouncer says by itself, and what it passes on in the words of an English server.
+# What PgBouncer itself says, and what it passes on from an English server.
 _OF_POOLER = {
     re.compile("no such database|^database .* does not exist|unsupported startup parameter"): Login.CONFIG,
     re.compile(
@@ -66,12 +68,13 @@ _SQLSTATE_OF_POOLER = "08P01"
 _ASK_POOLER = "PgBouncer says so: see its pgbouncer.ini, its auth_file and its log"
 _VERBOSE, _DEFAULT = 2, 1  # PQERRORS_VERBOSE, PQERRORS_DEFAULT
 
-# What each host of one connect came to: psycopg tries them one by one, and keeps a text alone. None: waiting may help.
+# The verdict on each host of one connect. psycopg tries the hosts one by one, and keeps only a text. None: waiting may
+# help.
 _verdicts: ContextVar[list[ShithubdError | None] | None] = ContextVar("verdicts", default=None)
 
 
 class LoginRefused(psycopg.OperationalError):
-    """No waiting mends this. `told`: what to say of it, with its exit code."""
+    """The login is refused, and waiting does not help. `told` is the error to show, with its exit code."""
 
     def __init__(self, told: ShithubdError) -> None:
         super().__init__(str(told))
@@ -80,7 +83,7 @@ class LoginRefused(psycopg.OperationalError):
 
 @contextmanager
 def judged() -> Iterator[None]:
-    """Around a connect: raises LoginRefused if not one of its hosts may let us in later."""
+    """Put this around a connect. It raises LoginRefused if none of the hosts may let us in later."""
     verdicts: list[ShithubdError | None] = []
     token = _verdicts.set(verdicts)
     try:
@@ -98,7 +101,7 @@ def opened(conninfo: str) -> PQGenConn[PGconn]:
     """Open a connection to one host, as psycopg's generators.connect does."""
     verdicts = _verdicts.get()
     if verdicts is not None:
-        verdicts.append(None)  # until it is known; a timeout comes from outside
+        verdicts.append(None)  # until the verdict is known; a timeout comes from outside
     pgconn = pq.PGconn.connect_start(conninfo.encode())
     _set_verbosity(pgconn, _VERBOSE)
     while pgconn.status != pq.ConnStatus.BAD:
@@ -120,7 +123,7 @@ def opened(conninfo: str) -> PQGenConn[PGconn]:
 
 
 def of_pooler(error: psycopg.Error) -> ShithubdError | None:
-    """PgBouncer lets a client in before it has a server for it, and refuses the login at the first statement."""
+    """PgBouncer accepts a client before it has a server for it. It then refuses the login at the first statement."""
     if error.sqlstate != _SQLSTATE_OF_POOLER:
         return None
     said = error.diag.message_primary or ""
@@ -129,8 +132,9 @@ def of_pooler(error: psycopg.Error) -> ShithubdError | None:
 
 @cache
 def _libpq() -> ctypes.CDLL:
-    # The very library that psycopg is linked to: symbols are looked for in the module and in what it needs. Its
-    # implementation in Python (PSYCOPG_IMPL, or where the others can't be loaded) has loaded one itself.
+    # This must be the library that psycopg is linked to: symbols are looked up in the module and in what it needs. The
+    # implementation of psycopg in Python (PSYCOPG_IMPL, or where the others can't be loaded) has loaded a library
+    # itself.
     if pq.__impl__ == "python":
         libpq: ctypes.CDLL = importlib.import_module("psycopg.pq._pq_ctypes").pq
     else:
@@ -144,16 +148,16 @@ def _set_verbosity(pgconn: PGconn, verbosity: int) -> None:
 
 
 def _plain(said: str) -> str:
-    """As libpq would have said it unasked."""
+    """The text as libpq writes it without verbose errors."""
     said = _LOCATION.sub("", said.strip())
     return re.sub(r"(:  )[0-9A-Z]{5}: ", r"\1", said)
 
 
 def _verdict(pgconn: PGconn, said: str) -> ShithubdError | None:
-    """What to tell of a refusal that stays; None if waiting may help."""
+    """The error to show for a refusal that stays. None if waiting may help."""
     said = said.strip()
     if servers := _SERVERS.findall(said):
-        sqlstate, reason = servers[-1]  # of several addresses of one host the last one is the reason
+        sqlstate, reason = servers[-1]  # a host may have several addresses: the last one gives the reason
         if sqlstate == _SQLSTATE_OF_POOLER:
             return _as_error(_judge_pooler(reason), reason, _ASK_POOLER)
         routine = ["", *_LOCATION.findall(said)][-1]
@@ -165,7 +169,7 @@ def _verdict(pgconn: PGconn, said: str) -> ShithubdError | None:
         mend = (what for words, what in _MENDS.items() if words.search(said))
         return _as_error(Login.CONFIG, last, next(mend, "correct it in the URL, or in the PG* variables"))
     if closed := _closed_to_us(pgconn):
-        hint = f"the system user {_me()!r} may not go there: see `namei -l {closed}`"
+        hint = f"the system user {_me()!r} has no access to it: see `namei -l {closed}`"
         return _as_error(Login.RIGHTS, f"{closed}: Permission denied", hint)
     return None
 
@@ -182,7 +186,7 @@ def _as_error(how: Login, said: str, hint: str) -> ShithubdError | None:
 
 
 def _hint(pgconn: PGconn, sqlstate: str, routine: str) -> str:
-    """What to do about it, in one sentence. The routine of the server that refused it tells apart what has one code."""
+    """What to do about it, in one sentence. The server's routine tells apart refusals with the same SQLSTATE."""
     role, database = _role(pgconn), (pgconn.db or b"").decode("utf-8", "replace")
     if sqlstate == "28P01":
         return _about_password(pgconn)
@@ -198,8 +202,11 @@ def _hint(pgconn: PGconn, sqlstate: str, routine: str) -> str:
     if routine == "CheckMyDatabase":
         return f"as a superuser, GRANT CONNECT ON DATABASE {_quoted(database)} TO {_quoted(role)}"
     if routine == "auth_failed" and _socket(pgconn):
-        instead = f"go on as that user (runuser -u {shell_word(role)} -- ...), or " if _is_user(role) else ""
-        return f"the system user {_me()!r} asked for the role {role!r}, and peer wants equal names: {instead}set PGUSER"
+        instead = f"run this as that user (runuser -u {shell_word(role)} -- ...), or " if _is_user(role) else ""
+        return (
+            f"the system user {_me()!r} asked for the role {role!r}, but peer authentication wants equal names:"
+            f" {instead}set PGUSER"
+        )
     return ""
 
 
@@ -208,14 +215,16 @@ def _about_password(pgconn: PGconn) -> str:
     options = {option.keyword: option.val for option in pgconn.info}
     if given := options.get(b"password"):
         if given == os.environb.get(b"PGPASSWORD"):
-            return "its password is PGPASSWORD"
-        return "its password stands in the URL, or in the service that is named"
+            return "its password comes from PGPASSWORD"
+        return "its password comes from the URL, or from the named service"
     passfile = Path(os.fsdecode(options.get(b"passfile") or b""))
     named = f"passfile {passfile}"
     try:
         mode = passfile.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):  # as libpq does
-            return f"libpq ignores {named} for its mode {mode & 0o777:04o}: chmod 0600 {shell_word(str(passfile))}"
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):  # libpq has the same rule
+            return (
+                f"libpq ignores {named} because of its mode {mode & 0o777:04o}: chmod 0600 {shell_word(str(passfile))}"
+            )
         passfile.read_bytes()
     except FileNotFoundError:
         return f"there is no {named}"
@@ -224,15 +233,15 @@ def _about_password(pgconn: PGconn) -> str:
     if pgconn.needs_password:
         database = (pgconn.db or b"").decode("utf-8", "replace")
         return f"{named} has no line for {_where(pgconn)}:{database}:{_role(pgconn)}"
-    return f"its password stands in {named}: see `shithubd-worker runbook credentials-rotation`"
+    return f"its password comes from {named}: see `shithubd-worker runbook credentials-rotation`"
 
 
 def _closed_to_us(pgconn: PGconn) -> str | None:
-    """The path of the server's socket, if this process may not connect to it. One that isn't there may come."""
+    """The path of the server's socket, if this process may not connect to it. A missing socket may still come."""
     if not (path := _socket(pgconn)):
         return None
     try:
-        os.stat(path)  # noqa: PTH116 (as the kernel does, for which it may be longer than a file's name)
+        os.stat(path)  # noqa: PTH116 (like the kernel, which allows a path that is longer than a file's name)
     except PermissionError:
         return path
     except OSError:

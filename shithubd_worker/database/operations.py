@@ -1,4 +1,4 @@
-"""What an operator asks of the database: holds, their barrier, the state of things, changes to single jobs.
+"""What an operator asks the database: holds, their barrier, the state of things, changes to single jobs.
 
 Every change goes through one function of sql/functions, which writes its audit row in the same transaction.
 """
@@ -26,11 +26,11 @@ from shithubd_worker.model import Scope
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
 
-# One question to barrier_v1 lasts at most this long, so that progress can be told. Longer than the 800 ms that it waits
-# for young leases: one whose leased_at lies ahead counts as young in each question.
+# The longest single question to barrier_v1, so that progress can be shown. It is longer than the 800 ms that barrier_v1
+# waits for young leases. A lease whose leased_at lies in the future counts as young in each question.
 SLICE_SECONDS = 2.0
 LOOK_SECONDS = 0.1
-# Who waits says so again after so long.
+# A command that waits says so again after this time.
 TELL_SECONDS = 10.0
 
 LOGINUID = Path("/proc/self/loginuid")
@@ -41,11 +41,11 @@ Say = Callable[[str], None]
 
 @cache
 def actor() -> str:
-    """Who is asking, for the audit record: the person at this host, whoever the process has become.
+    """Who is asking, for the audit record: the person, even if the process now runs as another user.
 
-    Root's sudo names him. Else the kernel does, which keeps as whom a person has logged in (pam_loginuid), whatever su
-    and sudo came after it. Anybody can set a variable: so whoever isn't root is believed to have come by sudo only
-    where the kernel knows of no login.
+    If the process is root's, sudo's variable names the person. Otherwise the kernel does: it keeps the user of a login
+    (pam_loginuid) through every su and sudo. Anybody can set a variable, so the variable of a process that isn't root's
+    counts only where the kernel knows of no login.
     """
     sudo, logged_in = os.environ.get("SUDO_USER"), _logged_in()
     named = [sudo, logged_in] if os.geteuid() == 0 else [logged_in, sudo]
@@ -53,7 +53,7 @@ def actor() -> str:
 
 
 def _logged_in() -> str | None:
-    """As whom the person has logged in; None for a service, and where the kernel keeps no such thing."""
+    """The user as whom the person logged in. None for a service, and where the kernel keeps no such record."""
     with suppress(OSError, ValueError):
         uid = int(LOGINUID.read_text())
         return None if uid == NO_LOGIN else _user(uid)
@@ -63,12 +63,12 @@ def _logged_in() -> str | None:
 def _user(uid: int) -> str:
     with suppress(KeyError):
         return pwd.getpwuid(uid).pw_name
-    return f"uid {uid}"  # no entry in passwd, as in some containers
+    return f"uid {uid}"  # there is no entry in passwd, as in some containers
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedHold:
-    """A hold as the database keeps it, in the order of the columns. Workers know less of it: model.Hold."""
+    """A hold as the database keeps it, in the order of the columns. Workers know only a part of it: model.Hold."""
 
     id: int
     scope: str
@@ -81,7 +81,7 @@ class RecordedHold:
 
     @property
     def covers(self) -> Scope:
-        """What it is about."""
+        """What the hold covers."""
         return Scope(self.scope, self.target)
 
 
@@ -91,21 +91,23 @@ class Operations(Session):
     def __init__(self, connect: Connect, schema: str) -> None:
         super().__init__(connect, schema)
         self.actor = actor()
-        # Of the last `mirror` or `unpause`: how many jobs the database refused to flip, and what it said of the first.
+        # For the last `mirror` or `unpause`: how many jobs the database refused to change, and what it said about the
+        # first.
         self.refused = 0
         self.refusal: str | None = None
         self._flipping = False
 
     def drain(self, scope: Scope, reason: str | None, until: datetime | None) -> RecordedHold:
-        """Hold a scope. Certain only after `barrier`."""
+        """Hold a scope. The hold is certain only after `barrier`."""
         return RecordedHold(*self.rows("drain_v1", scope.scope, scope.target, reason, until, self.actor)[0])
 
     def pause_kind(self, kind: str, reason: str | None, until: datetime | None) -> RecordedHold:
-        """Hold a kind. Certain only after `barrier`."""
+        """Hold a kind. The hold is certain only after `barrier`."""
         return RecordedHold(*self.rows("pause_kind_v1", kind, reason, until, self.actor)[0])
 
     def barrier(self, scope: Scope, deadline: float | None, say: Say) -> bool:
-        """Wait until nothing of the scope can start any more. False at `deadline` (monotonic; None: no limit)."""
+        """Wait until nothing of the scope can start any more. False at `deadline` (on the monotonic clock; None: no
+        limit)."""
         tell_at = 0.0
         while True:
             left = SLICE_SECONDS if deadline is None else min(SLICE_SECONDS, deadline - time.monotonic())
@@ -118,15 +120,15 @@ class Operations(Session):
                 say("waiting for lease queries that are still under way")
 
     def mirror(self, hold: RecordedHold) -> Iterator[int]:
-        """Flip the waiting jobs of a paused kind to paused, batch by batch; yields how many so far. See `refused`."""
+        """Mark the waiting jobs of a paused kind as paused, in batches. Yields how many so far. See `refused`."""
         return self._batches("mirror_pause_v1", hold.id, None, _json)
 
     def unpause(self, kind: str) -> Iterator[int]:
-        """Flip the paused jobs of a kind back to queued, batch by batch; yields how many so far. See `refused`."""
+        """Put the paused jobs of a kind back to queued, in batches. Yields how many so far. See `refused`."""
         return self._batches("unpause_v1", kind, -(2**63), int)
 
     def _batches(self, function: str, what: object, after: object, place: Callable[[Any], object]) -> Iterator[int]:
-        """Each batch begins behind the place where the one before ended."""
+        """Each batch begins where the one before ended."""
         total = 0
         self.refused, self.refusal = 0, None
         while rows := self._flip(function, what, after):
@@ -144,15 +146,16 @@ class Operations(Session):
             self._flipping = False
 
     def _hear(self, said: Diagnostic) -> None:
-        # A batch warns of each job that it could not flip: there may be a million, and the command tells how many.
+        # A batch warns about each job that it could not change. There may be a million, so the command shows their
+        # number.
         if self._flipping and said.severity_nonlocalized == "WARNING":
             self.refusal = self.refusal or said.message_primary
         else:
             super()._hear(said)
 
     def wait_until_idle(self, scope: Scope, deadline: float | None, say: Say) -> bool:
-        """Wait until no job of the scope is running. False at `deadline`. Says what it waits for when that changes, and
-        again after a while."""
+        """Wait until no job of the scope is running. False at `deadline`. Shows what it waits for when that changes,
+        and again after a while."""
         said: object = None
         tell_at = 0.0
         while leases := self.leases(scope):
@@ -171,12 +174,12 @@ class Operations(Session):
         return [RecordedHold(*row) for row in self.rows("resume_v1", name, target, reason, self.actor)]
 
     def resume_kind(self, kind: str, reason: str | None) -> RecordedHold | None:
-        """End the pause of a kind; None if there was none. Follow it with `unpause`."""
+        """End the pause of a kind. None if there was none. Call `unpause` after it."""
         rows = self.rows("resume_kind_v1", kind, reason, self.actor)
         return RecordedHold(*rows[0]) if rows else None
 
     def known_kind(self, kind: str) -> bool:
-        """Is the kind in any job, history row, hold or worker?"""
+        """Does any job, history row, hold or worker name this kind?"""
         return bool(self.value("known_kind_v1", kind))
 
     def now(self) -> datetime:
@@ -184,11 +187,11 @@ class Operations(Session):
         return self.value("statement_time_v1")  # type: ignore[no-any-return]
 
     def status(self) -> dict[str, Any]:
-        """The state of everything."""
+        """The state of the queue and its workers."""
         return self.value("status_v1")  # type: ignore[no-any-return]
 
     def leases(self, scope: Scope) -> list[dict[str, Any]]:
-        """Who leases what in a scope."""
+        """The leases in a scope, with their owners."""
         return [row[0] for row in self.rows("leases_v1", scope.scope, scope.target)]
 
     def workers(self) -> list[dict[str, Any]]:
@@ -196,16 +199,16 @@ class Operations(Session):
         return [row[0] for row in self.rows("workers_v1")]
 
     def jobs(self, state: str | None, kind: str | None, limit: int, after: int | None = None) -> list[dict[str, Any]]:
-        """Jobs by id; None for any state or kind; `after` the last id of the page before."""
+        """Jobs by id. `state` and `kind` None mean any. `after` is the last id of the page before."""
         return [_with_payload(row[0]) for row in self.rows("list_jobs_v1", state, kind, limit, after)]
 
     def job(self, job: int) -> dict[str, Any] | None:
-        """One job with its story, or None."""
+        """One job with its history, or None."""
         found = self.value("show_job_v1", job)
         return None if found is None else _with_payload(found)
 
     def release_job(self, job: int, reason: str | None, *, force: bool) -> str:
-        """Return a processing job to the queue. Says what happened, in the words of release_job_v1."""
+        """Return a processing job to the queue. The result is a word of release_job_v1."""
         return str(self.value("release_job_v1", job, force, reason, self.actor))
 
     def retry_job(self, job: int, reason: str | None) -> str:
@@ -213,12 +216,12 @@ class Operations(Session):
         return str(self.value("retry_job_v1", job, reason, self.actor))
 
     def discard_job(self, job: int, reason: str | None) -> str:
-        """Take a waiting job away."""
+        """Discard a job that isn't processing."""
         return str(self.value("discard_job_v1", job, reason, self.actor))
 
 
 def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
-    """The job with its payload read; as text if Python can't read it, or it is cut: that is what there is to see."""
+    """The job with its payload parsed. The payload stays text if Python can't read it, or if it was cut."""
     if job["payload"] is not None and "payload_cut" not in job:
         with suppress(ValueError, RecursionError):
             job["payload"] = json.loads(job["payload"], parse_float=_finite)
@@ -227,7 +230,7 @@ def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
 
 def _finite(digits: str) -> float:
     if math.isinf(number := float(digits)):
-        raise ValueError(f"{digits} is too large")  # JSON has no infinity to show it by
+        raise ValueError(f"{digits} is too large")  # JSON has no infinity
     return number
 
 

@@ -1,7 +1,7 @@
 """A pooler between us and the database.
 
-In transaction mode each transaction may be in another session, which other clients use, too. So nothing is left there,
-and nothing that others left there counts.
+In transaction mode each transaction may run in another session, which other clients use too. So nothing is left in a
+session, and nothing that others left there counts.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import psycopg
 from shithubd_worker.errors import ConfigError, DatabaseUnavailable, ShithubdError
 
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
-# Whoever is logged in, and where he looks things up. Each of these ends with the transaction.
+# The logged-in user, and the names that it looks up. Each of these settings ends with the transaction.
 _AS_LOGGED_IN = (
     b"SET LOCAL SESSION AUTHORIZATION DEFAULT",
     b"SET LOCAL role TO DEFAULT",
     b"SET LOCAL search_path TO DEFAULT",
     b"SET LOCAL synchronous_commit TO DEFAULT",
 )
-# How one of a handler's opens: as the login, the database and the server have it, with nothing of ours.
+# How a handler's transaction opens: with the settings of the login, the database and the server, and none of ours.
 FOR_HANDLERS = (
     _BEGIN,
     b"SET LOCAL statement_timeout TO DEFAULT",
@@ -28,14 +28,14 @@ FOR_HANDLERS = (
     b"SET LOCAL idle_in_transaction_session_timeout TO DEFAULT",
     *_AS_LOGGED_IN,
 )
-# Others may have left a session that writes nothing. Whether the login, the database or the server (a standby) say so,
-# too, stays to be seen: so that isn't ours to overrule, and it can't be set for one transaction alone.
+# Others may have left a session read-only. If the login, the database or the server (a standby) says so, it must stay
+# read-only, so this only resets the setting. It can't be set for one transaction alone.
 MAY_WRITE_AGAIN = b"RESET default_transaction_read_only"
 _ROUNDS = 4
-# How long the second of two clients waits for a session, when they find out whether they share one.
+# When two clients test whether they share a session, the second waits for one for this long.
 SECOND_SECONDS = 2.0
 
-# What PgBouncer says itself, and what that means. It has one SQLSTATE for all of it.
+# What PgBouncer itself says, and what it means. All of it has the same SQLSTATE.
 _WORDS: dict[str, tuple[type[ShithubdError], str]] = {
     "transaction blocks not allowed in statement pooling mode": (
         ConfigError,
@@ -43,24 +43,24 @@ _WORDS: dict[str, tuple[type[ShithubdError], str]] = {
     ),
     "query_wait_timeout": (
         DatabaseUnavailable,
-        "the pooler had no connection to the database free for as long as its query_wait_timeout: somebody keeps a"
+        "the pooler had no free connection to the database within its query_wait_timeout: somebody keeps a"
         " transaction open, or its default_pool_size is too small",
     ),
 }
 
 
 class NoSession(psycopg.OperationalError):
-    """What was asked needs a session of its own, and a pooler gave one that it shares out."""
+    """The call needs a session of its own, but a pooler gave one that it shares."""
 
     def __init__(self) -> None:
         super().__init__(
-            "this needs a database session of its own, and the pooler in between shares its sessions out (PgBouncer's"
-            " pool_mode = transaction): name the server itself. A worker can do without: `run --poll-only`"
+            "this needs a database session of its own, but the pooler shares its sessions (PgBouncer's pool_mode ="
+            " transaction): connect to the server directly. A worker needs none with `run --poll-only`"
         )
 
 
 def ours(lock_seconds: float | None) -> tuple[bytes, ...]:
-    """How a transaction of ours opens. `lock_seconds`: how long it waits for a lock (None: as the login would)."""
+    """How our transactions open. `lock_seconds`: how long to wait for a lock (None: as the login has it)."""
     lock = "DEFAULT" if lock_seconds is None else f"{lock_seconds * 1000:.0f}"
     return (
         _BEGIN,
@@ -74,13 +74,14 @@ def ours(lock_seconds: float | None) -> tuple[bytes, ...]:
 
 
 def check_own(connection: psycopg.Connection, another: Callable[[float], psycopg.Connection]) -> None:
-    """Raises NoSession, and closes the connection, if a pooler shares its session out. `another` opens one like it,
+    """Raises NoSession, and closes the connection, if a pooler shares its session. `another` opens a second connection,
     with a limit of seconds for each answer.
 
-    A pooler invents the process id that it tells its clients, so what tells the server's own has none in between. In
-    session mode a session is this client's as long as it is connected: its process id stays, and no other client meets
-    it. Where sessions are shared out, two clients that ask in turns meet the same one at once if all of them are free;
-    if some aren't, or are given out one after the other, one of the two meets another before long.
+    A pooler invents the process id that it tells its clients. So where the id is the server's own, there is no pooler.
+
+    In session mode a client keeps its session as long as it is connected: the process id stays, and no other client
+    meets it. Where sessions are shared, two clients that ask in turns meet the same one at once if all are free. If
+    some are in use, or are given out in rotation, one of the two soon meets another session.
     """
     first = _pid(connection)
     if first == connection.info.backend_pid:
@@ -94,13 +95,13 @@ def check_own(connection: psycopg.Connection, another: Callable[[float], psycopg
             else:
                 return
     except psycopg.OperationalError:
-        return  # none is free for a second client while the first is at rest: so that one is its own
-    with connection, connection.transaction():  # in statement mode the pooler refuses that in words of its own
+        return  # no session is free for a second client while the first is at rest: the first keeps its own
+    with connection, connection.transaction():  # in statement mode the pooler refuses this, with its own message
         raise NoSession
 
 
 def words(text: str) -> ShithubdError | None:
-    """What a pooler said, and not the database; None if it is nothing that we know."""
+    """The error for a message that a pooler sent, not the database. None if it is not one that we know."""
     return next((error(told) for said, (error, told) in _WORDS.items() if said in text), None)
 
 

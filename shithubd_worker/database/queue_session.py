@@ -1,4 +1,4 @@
-"""What the main thread of a worker asks: lease, start, settle, sweep."""
+"""What a worker's main thread asks: lease, start, settle, sweep."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.database.settles import Settling
 from shithubd_worker.model import Hold, Lease
 
-# Expired leases that one sweep returns.
+# The most expired leases that one sweep returns.
 MOST_SWEPT = 2000
 
 
 class QueueSession(Settling):
-    """What the main thread of a worker asks: lease, start, settle, sweep."""
+    """What a worker's main thread asks: lease, start, settle, sweep."""
 
     def __init__(self, connect: Connect, schema_name: str, worker: UUID) -> None:
         super().__init__(connect, schema_name)
@@ -32,22 +32,23 @@ class QueueSession(Settling):
 
     @property
     def connection(self) -> ImpatientConnection:
-        """The connection; one that is opened anew, whoever noticed that the last one broke, listens too."""
+        """The connection. If it must be opened anew, the new one listens too."""
         opened = self.opened
         connection = super().connection
         if not opened:
             try:
                 self._listen(connection)
             except BaseException:
-                self.close()  # or the next call would take it for one that listens
+                self.close()  # otherwise the next call would take it for one that listens
                 raise
         return connection
 
     def listen(self, on_notify: Callable[[str], None]) -> None:
-        """Be told, from now on, when jobs became runnable: `anew` if a scan from the start may be needed."""
+        """Listen from now on for jobs that become runnable. The payload `anew` says that a scan from the start may be
+        needed."""
         self._on_notify = on_notify
         self.close()
-        _ = self.connection  # opens it
+        _ = self.connection  # this opens it
 
     def _listen(self, connection: psycopg.Connection) -> None:
         if (on_notify := self._on_notify) is not None:
@@ -69,11 +70,12 @@ class QueueSession(Settling):
 
     @property
     def wakes(self) -> bool:
-        """Do enqueues wake workers here?"""
+        """Do enqueues wake workers in this database?"""
         return bool(self.value("enqueues_notify_v1"))
 
     def start(self, leases: Sequence[Lease], token: str, timeouts: Sequence[float]) -> list[Lease]:
-        """One more look at the holds for leases of one batch: those that may start, renewed under a new token."""
+        """Look at the holds once more, for leases of one batch. Returns the leases that may start, renewed under a new
+        token."""
         sent_at = time.monotonic()
         ids = [lease.id for lease in leases]
         rows = self.rows("start_v1", self.worker, ids, leases[0].token, token, list(timeouts))
@@ -82,13 +84,13 @@ class QueueSession(Settling):
         return [lease._replace(batch=batch) for lease in leases if lease.id in granted]
 
     def payloads(self, leases: Sequence[Lease]) -> dict[int, tuple[str | None, str | None]]:
-        """The payloads, by job, that were left out of the answer to the lease of one batch, and what is wrong with
-        each: the first job's unless its lease is lost, and as many more as are worth their memory."""
+        """Payloads that were left out of a lease's answer: job → text, and what is wrong with it. The first job's is
+        there unless its lease is lost; more follow as far as their memory is acceptable."""
         rows = self.rows("payloads_v1", as_array([str(lease.id) for lease in leases]), leases[0].token)
         return {job: (payload, fault) for job, payload, fault in rows}
 
     def kind_holds(self) -> list[Hold]:
-        """The pauses of kinds that stand now."""
+        """The pauses of kinds that are in force now."""
         return [Hold("kind", target, reason, actor) for target, reason, actor in self.rows("pauses_v1")]
 
     def sweep(
@@ -99,7 +101,8 @@ class QueueSession(Settling):
         earliest: float | None = None,
         timeouts: Mapping[str, float] | None = None,
     ) -> list[tuple[int, str, str]]:
-        """Put right what nobody else will (sweep_v1), between two jobs: (id, kind, outcome) of each job touched."""
+        """Sweep: put right what nobody else will (sweep_v1). Returns (id, kind, outcome) of each job that it
+        changed."""
         kinds = dict(timeouts or {})
         rows = self.rows(
             "sweep_v1", self.worker, back, as_array(strays), MOST_SWEPT, earliest, list(kinds), list(kinds.values())
@@ -109,7 +112,7 @@ class QueueSession(Settling):
     def housekeep(self, *, drop: bool = True) -> list[str]:
         """Make the history's next days, forget dead workers, and drop the days that are over. Returns what was done.
 
-        Each step gives up after a second of waiting for a reader and is taken up the next time.
+        Each step waits for a reader for one second at most. Then it gives up until the next time.
         """
         try:
             self.value("ensure_history_v1")

@@ -1,4 +1,4 @@
-"""Who may do what in the database: the roles of sql/roles.sql and their rights, sql/rights.sql."""
+"""The roles of sql/roles.sql, and their rights in sql/rights.sql."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from shithubd_worker.errors import LACKS, RightsMissing
 from shithubd_worker.host import shipped
 
 OWNER, MIGRATE = "shithub_owner", "shithub_migrate"
-# Those that have rights by GRANT.
+# The roles that have rights by GRANT.
 GRANTED = ("shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_metrics")
 ROLES = (OWNER, MIGRATE, *GRANTED)
 
 
 class Grant(NamedTuple):
-    """One right of one role. `object`: a table, or a function's name; `columns`: () for all of a table."""
+    """One right of one role. `object` is a table, or a function's name. `columns` is () if the right covers the whole
+    table."""
 
     role: str
     privilege: str
@@ -31,7 +32,7 @@ class Grant(NamedTuple):
 
 @cache
 def grants() -> tuple[Grant, ...]:
-    """All that stands in sql/rights.sql."""
+    """Everything in sql/rights.sql."""
     return tuple(_grants(re.sub(r"--[^\n]*", "", (shipped.SQL / "rights.sql").read_text())))
 
 
@@ -46,21 +47,21 @@ def _grants(text: str) -> Iterator[Grant]:
 
 @contextmanager
 def in_pg_catalog(connection: psycopg.Connection) -> Iterator[None]:
-    """A transaction that looks names up in pg_catalog alone. For what is asked outside of our functions: in any other
-    schema of the path a stranger may have a function or an operator that fits better, and that would run with the
-    rights of whoever asks."""
+    """A transaction that looks names up in pg_catalog alone. It is for questions outside of our functions. In another
+    schema of the path, a stranger may have a function or an operator that fits better. It would run with the asker's
+    rights."""
     with connection.transaction():
         connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
         yield
 
 
 def check(connection: psycopg.Connection, schema: str, role: str) -> None:
-    """Raises RightsMissing if the login may not do all that a role of ours may."""
+    """Raises RightsMissing if the login lacks a right of this role of ours."""
     wanted = [
         (grant.privilege, column, grant.object)
         for grant in grants()
         if grant.role == role
-        for column in grant.columns or ("",)  # no NULL: a database may have array_nulls off
+        for column in grant.columns or ("",)  # not NULL: a database may have array_nulls off
     ]
     rows = connection.execute(
         "SELECT privilege, name, col"
@@ -90,8 +91,8 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
 
 
 def lacks(connection: psycopg.Connection, schema: str, role: str) -> bool:
-    """Would it help the login to be a member of a role of ours? Not where the roles have no rights, nor one that is a
-    member already, nor the owner."""
+    """Would membership in a role of ours help this login? Not where the roles have no rights, not for a member, and not
+    for the owner."""
     return find_owner(connection, schema) == OWNER and not value(
         connection,
         "SELECT pg_has_role(%s, 'USAGE') OR coalesce((SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles"
@@ -108,8 +109,8 @@ def owns(connection: psycopg.Connection, schema: str) -> bool:
 
 
 def become_owner(connection: psycopg.Connection, schema: str, *, roles: bool = False, session: bool = False) -> bool:
-    """For the rest of the transaction, or of the session, be the owner of the queue, if the login may; with `roles`,
-    shithub_owner. Is it shithub_owner, so that the roles have the rights of rights.sql?"""
+    """Become the owner of the queue, if the login may, for the rest of the transaction or session. With `roles`, become
+    shithub_owner. True if it is shithub_owner, so that the roles have the rights of rights.sql."""
     owner = OWNER if roles else find_owner(connection, schema)
     if owner is not None and owner != connection.info.user and can_become(connection, owner):
         how = sql.SQL("SESSION" if session else "LOCAL")
@@ -118,7 +119,7 @@ def become_owner(connection: psycopg.Connection, schema: str, *, roles: bool = F
 
 
 def find_owner(connection: psycopg.Connection, schema: str) -> str | None:
-    """Who owns the queue; None if there is none."""
+    """The owner of the queue. None if there is no queue."""
     owner = value(
         connection,
         "SELECT pg_get_userbyid(c.relowner)::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -130,12 +131,12 @@ def find_owner(connection: psycopg.Connection, schema: str) -> str | None:
 
 def can_become(connection: psycopg.Connection, role: str) -> bool:
     """May the login SET ROLE to it?"""
-    # Since PostgreSQL 16 a member need not have the right to SET ROLE.
+    # Since PostgreSQL 16 a member may lack the right to SET ROLE.
     how = "SET" if connection.info.server_version >= 160000 else "MEMBER"  # noqa: PLR2004
     return bool(value(connection, "SELECT pg_has_role(%s, %s)", role, how))
 
 
 def value(connection: psycopg.Connection, query: LiteralString, *arguments: object) -> object:
-    """The first column of the first row; None if there is none."""
+    """The first column of the first row. None if there is no row."""
     row = connection.execute(query, arguments).fetchone()
     return row[0] if row else None

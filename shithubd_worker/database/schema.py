@@ -1,4 +1,4 @@
-"""The database's schema: the SQL files, bringing a database up to date, and comparing versions."""
+"""The database's schema: its SQL files, its migrations, and the comparison of versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shithubd_worker.timing import MIGRATION_LOCK_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One numbered file. `breaking` if its first line says contract: older workers can't work with its result."""
+    """One numbered file. It is `breaking` if its first line says contract: older workers can't work with its result."""
 
     version: int
     name: str
@@ -42,8 +42,8 @@ def migrations() -> tuple[Migration, ...]:
 
 @cache
 def function_files() -> tuple[Path, ...]:
-    """One file for each function, in a folder of its subject. They stand in no order: `migrate` loads them with
-    check_function_bodies off, so a function may come before those that its body calls."""
+    """One file for each function, in a folder of its subject. Their order doesn't matter: `migrate` loads them with
+    check_function_bodies off, so a body may call functions that come later."""
     return tuple(sorted((shipped.SQL / "functions").glob("*/*.sql"), key=lambda path: path.name))
 
 
@@ -55,14 +55,15 @@ def functions() -> str:
 
 @cache
 def function_names() -> tuple[str, ...]:
-    """The functions that this release calls. Once released, neither what one takes nor what it means changes: that is
-    another function, `_v2`. So where they all stand this release can work, also with bodies of another one."""
+    """The functions that this release calls. After a release, the arguments and the meaning of a function never change;
+    a change makes a new function, `_v2`. So where all of them exist this release can work, even if another release made
+    them."""
     return tuple(path.stem for path in function_files())
 
 
 @cache
 def functions_digest() -> str:
-    """What the text of the functions comes to: `migrate` replaces those of a database with another digest."""
+    """A digest of all functions. `migrate` replaces the functions of a database that has another digest."""
     return hashlib.sha256(functions().encode()).hexdigest()[:16]
 
 
@@ -73,14 +74,14 @@ def newest_version() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What stands in a database: `version` 0 if there is nothing of ours."""
+    """What a database contains. `version` is 0 if there is nothing of ours."""
 
     version: int
     functions: str
 
 
 def find(connection: psycopg.Connection, schema: str) -> Found:
-    """Look at a database. Raises SchemaMismatch if a table `jobs` stands there that is not ours."""
+    """Look at a database. Raises SchemaMismatch if it has a table `jobs` that is not ours."""
     marker = _relation(connection, schema, "worker_schema")
     jobs = _relation(connection, schema, "jobs")
     if marker is None:
@@ -102,7 +103,8 @@ def find(connection: psycopg.Connection, schema: str) -> Found:
 
 
 def check(connection: psycopg.Connection, schema: str) -> Found:
-    """The version of a database that this release can work with. Raises SchemaMismatch that says what to do."""
+    """What the database contains, if this release can work with it. Else raises SchemaMismatch, which says what to
+    do."""
     found = find(connection, schema)
     if found.version == 0:
         raise SchemaMismatch(
@@ -126,8 +128,8 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
 
 
 def everybody_creates(connection: psycopg.Connection, schema: str) -> bool:
-    """May each login create in the schema? Then it can have code of its own run by whoever uses the queue: a function
-    or an operator whose arguments fit better is preferred to PostgreSQL's own."""
+    """May every login create in the schema? Then a login can make the users of the queue run its code: PostgreSQL
+    prefers a function or an operator with better fitting arguments to its own."""
     row = connection.execute(
         "SELECT FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a"
         " WHERE n.nspname = %s AND a.grantee = 0 AND a.privilege_type = 'CREATE'",
@@ -137,12 +139,12 @@ def everybody_creates(connection: psycopg.Connection, schema: str) -> bool:
 
 
 def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
-    """Raises Refused where somebody who isn't trusted with the schema may create in it, or has done so."""
+    """Raises Refused if a login that isn't trusted with the schema may create in it, or has done so."""
     beside = "or give the queue a schema of its own: --schema NAME"
     if everybody_creates(connection, schema):
         revoke = sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(schema)).as_string(connection)
         raise Refused(
-            f"everybody may create in schema {schema!r}, and so have code of theirs run by whoever uses the queue:"
+            f"everybody may create in schema {schema!r}, so anybody can make the users of the queue run their code:"
             f" as its owner, {revoke}; {beside}"
         )
     row = connection.execute(
@@ -157,18 +159,18 @@ def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
     ).fetchone()
     if row is not None:
         raise Refused(
-            f"the {row[0]} {row[1]} in schema {schema!r} belongs to {row[2]!r}, who may not create there, and could run"
-            f" with the rights of whoever uses the queue: drop it, {beside}"
+            f"the {row[0]} {row[1]} in schema {schema!r} belongs to {row[2]!r}, who may not create there. It could run"
+            f" with the rights of the queue's users: drop it, {beside}"
         )
 
 
 def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False, dry_run: bool = False) -> list[str]:
-    """Bring a database up to date, in one transaction, and return the names of what was applied ([] if nothing).
+    """Bring a database up to date in one transaction. Returns the names of what was applied ([] if nothing).
 
-    Two at once wait for each other. Creates the schema if it is missing, never the database.
-    `roles`: make the roles too, and their rights; once the queue belongs to shithub_owner, each migration brings the
-    rights up to date. Raises SchemaMismatch for a database that is newer than this release, and Refused for a
-    schema in which strangers may create.
+    Two migrations at once wait for each other. Creates the schema if it is missing, but never the database. `roles`:
+    also make the roles, and give them their rights. Once the queue belongs to shithub_owner, each migration brings the
+    rights up to date. Raises SchemaMismatch if the database is newer than this release, and Refused if strangers may
+    create in the schema.
     """
     for _ in range(2):
         try:
@@ -179,7 +181,8 @@ def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False,
             psycopg.errors.DuplicateSchema,
             psycopg.errors.DuplicateTable,
         ):
-            # There was nothing yet that the two could have locked: one waited for the other's first thing, and has it.
+            # Two migrations of an empty database have nothing to lock. One waited for the first object of the other,
+            # and now it exists.
             pass
     return _migrate(connection, schema, roles=roles, dry_run=dry_run)
 
@@ -196,9 +199,10 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
     applied: list[str] = []
     _check_encoding(connection)
     with connection.transaction():
-        # As long as strangers may have created in our schema, or in public, nothing is looked up there.
+        # Strangers may have created objects in our schema or in public, so no name is looked up there until that is
+        # checked.
         connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
-        # Of two at once one waits for the other, but a dry run for nobody.
+        # Of two migrations one waits for the other, but a dry run waits only briefly.
         connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else 0}s'".encode())
         if roles:
             applied += granting.make_roles(connection, schema)
@@ -209,11 +213,11 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         _refuse_strangers(connection, schema)
         if _relation(connection, schema, "worker_schema") is not None:
-            # Not an advisory lock, which anybody can take.
+            # The lock of a row, not an advisory lock, which anybody can take.
             marker = sql.Identifier(schema, "worker_schema")
             connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
-        # Whoever needs a table that we wait for stands behind us: the fleet shall not wait for a transaction that stays
-        # open. Nothing was changed then.
+        # Other sessions queue behind a lock for which this waits, and the fleet must not wait for a transaction that
+        # stays open. When the time is over, nothing has changed.
         connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else MIGRATION_LOCK_SECONDS}s'".encode())
         found = find(connection, schema)
         if found.version > newest_version():
@@ -221,15 +225,16 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
                 f"the database is at schema version {found.version}, this release brings {newest_version()}:"
                 " migrate with the newer release"
             )
-        # Every function keeps this path (SET search_path FROM CURRENT), so that no session can bend its names. Those
-        # with the rights of the owner, and what they call, name ours by the schema, and search in pg_catalog first.
+        # Every function keeps this path (SET search_path FROM CURRENT), so no session can redirect its names. Functions
+        # with the owner's rights, and those that they call, name our objects with the schema and search pg_catalog
+        # first.
         connection.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(schema)))
         new = [migration for migration in migrations() if migration.version > found.version]
         for migration in new:
             _run_file(connection, migration.text)
             applied.append(migration.name)
-        if new or found.functions != functions_digest():  # a migration may drop those that it changes
-            connection.execute("SET LOCAL check_function_bodies = off")  # they call each other: see function_files
+        if new or found.functions != functions_digest():  # a migration may drop functions that it changes
+            connection.execute("SET LOCAL check_function_bodies = off")  # functions call each other: see function_files
             _run_file(connection, _of_schema(connection, functions(), schema))
             applied.append(f"functions {functions_digest()}")
             connection.execute(
@@ -247,13 +252,13 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
 
 
 def _of_schema(connection: psycopg.Connection, text: str, schema: str) -> str:
-    """With the schema's name in place of psql's :'schema' and :"schema"."""
+    """Put the schema's name in place of psql's :'schema' and :"schema"."""
     text = text.replace(":'schema'", sql.Literal(schema).as_string(connection))
     return text.replace(':"schema"', sql.Identifier(schema).as_string(connection))
 
 
 def _run_file(connection: psycopg.Connection, text: str) -> None:
-    # Bytes, because psycopg takes text from nowhere else; without parameters a % stays a %.
+    # psycopg accepts a query that is not a literal only as bytes. Without parameters, a % stays a %.
     connection.execute(text.encode())
 
 

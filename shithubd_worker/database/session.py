@@ -29,12 +29,13 @@ class Session:
         self._connect = connect
         self._connection: ImpatientConnection | None = None
         self._queries: dict[tuple[str, int], sql.Composed] = {}
-        self.last_word = ""  # what the server said when it ended the last connection, if it did
-        self.login_refused: ShithubdError | None = None  # why it could not be opened the last time, if no waiting helps
+        self.last_word = ""  # what the server said when it ended the last connection, if it said something
+        # Why it could not be opened the last time, if waiting does not help.
+        self.login_refused: ShithubdError | None = None
 
     @property
     def connection(self) -> ImpatientConnection:
-        """The connection, opened if need be. Raises psycopg.OperationalError."""
+        """The connection. Opens it if that is needed. Raises psycopg.OperationalError."""
         if self._connection is None or self._connection.closed:
             try:
                 self._connection = self._connect()
@@ -48,18 +49,18 @@ class Session:
 
     @property
     def opened(self) -> bool:
-        """Is there a connection that was not found broken?"""
+        """Is there a connection that is not known to be broken?"""
         return self._connection is not None and not self._connection.closed
 
     def close(self) -> None:
-        """Drop the connection; the next call opens another."""
+        """Drop the connection. The next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
 
     def heed(self) -> None:
-        """Hear what was notified, or that the connection ended, without asking for anything."""
+        """Read notifications, or that the connection ended, without asking anything."""
         if self.opened:
             pgconn = self.connection.pgconn
             pgconn.consume_input()
@@ -68,15 +69,16 @@ class Session:
                     pgconn.notify_handler(notify)
 
     def _hear(self, said: psycopg.errors.Diagnostic) -> None:
-        # What ends a connection that waits for no answer comes as a notice, and the next call finds it merely closed.
-        # That of an immediate shutdown and of another's crash is but a warning; class 57P is the operator's.
+        # If a connection ends while it waits for no answer, the reason comes as a notice, and the next call only finds
+        # the connection closed. The reason may be just a warning: after an immediate shutdown, or another backend's
+        # crash. Class 57P is the operator's.
         if said.severity_nonlocalized in ("FATAL", "PANIC") or (said.sqlstate or "").startswith("57P"):
             self.last_word = said.message_primary or ""
-        elif said.severity_nonlocalized == "WARNING":  # what a function of ours could not do for one row among many
-            log.warning("the database: %s", said.message_primary)
+        elif said.severity_nonlocalized == "WARNING":  # a function of ours could not change one of many rows
+            log.warning("the database warns: %s", said.message_primary)
 
     def in_the_way(self, error: psycopg.Error) -> str:
-        """In one line why the database refused; of a lock that was waited for in vain, who holds it."""
+        """Why the database refused, in one line. After a wait for a lock, it names the holder."""
         if isinstance(error, psycopg.errors.LockNotAvailable) and self.opened:
             with suppress(psycopg.Error):
                 if blocker := blockers.on_tables(self.connection, self.schema):
@@ -91,13 +93,13 @@ class Session:
             query = self._queries[key] = sql.SQL("SELECT * FROM {}({})").format(
                 sql.Identifier(self.schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
             )
-        # On a handler's connection too, whose row factory may be another.
+        # Also on a handler's connection, whose row factory may be another one.
         connection = self.connection
         with connection.cursor(row_factory=tuple_row) as cursor:
             connection.ask(cursor, query, arguments)
             return cursor.fetchall()
 
     def value(self, function: str, *arguments: object) -> Any:
-        """Call a function of the schema that returns one value (None if it returned no row)."""
+        """Call a function of the schema that returns one value. None if it returned no row."""
         rows = self.rows(function, *arguments)
         return rows[0][0] if rows else None

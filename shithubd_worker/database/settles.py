@@ -1,4 +1,4 @@
-"""Ending leases, and what became of that, on whatever connection. Fenced by the lease's token."""
+"""Ends leases, and finds out how a lease ended, on any connection. The lease's token fences each of these."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from shithubd_worker.model import Finished, Lease
 
 
 class Settling(Session):
-    """What both threads of a worker ask: settle, and what became of a settle."""
+    """What both threads of a worker ask: settle, and how a lease ended."""
 
     def settle(self, finished: Sequence[Finished]) -> tuple[set[int], set[int]]:
-        """End leases, waiting for nobody. The ids of those that were lost, and of those that somebody has locked: for
-        them nothing was written."""
+        """End leases, without waiting for a lock. Returns the ids of lost leases, and the ids of locked rows; for both,
+        nothing was written."""
         rows = self.rows("settle_soon_v1", *settle_arguments(finished))
         return {job for job, locked in rows if not locked}, {job for job, locked in rows if locked}
 
     def fate(self, lease: Lease) -> str | None:
-        """What became of a lease whose settle got no answer: leased, the outcome that ended it, or None if unknown."""
+        """How a lease ended whose settle got no answer: `leased` if it did not end, else the outcome; None if that is
+        not known."""
         fate = self.value("lease_fate_v1", lease.id, lease.token)
         return None if fate is None else str(fate)
 
 
 def settle(session: Session, function: str, finished: Sequence[Finished]) -> set[int]:
-    """End leases on whatever connection; fenced by their tokens. The ids of those that were lost."""
+    """End leases on any connection, fenced by their tokens. Returns the ids of those that were lost."""
     return {job for (job,) in session.rows(function, *settle_arguments(finished))}
 
 
 def make_days(session: Session) -> None:
-    """Make the history's days that are missing, unless somebody else just does so."""
+    """Make the missing days of the history, unless another session is doing it."""
     session.value("ensure_history_v1")
 
 

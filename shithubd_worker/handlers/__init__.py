@@ -1,6 +1,6 @@
 """The forge's own kinds, listed by hand: what runs, and its limits in seconds.
 
-Importing this is cheap: a handler imports its libraries when it first runs.
+Importing this file is cheap: a handler imports its libraries when it first runs.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from shithubd_worker.registry import Registry
 __all__ = ["registry"]
 
 registry = Registry()
-# The first index of a large repository takes minutes; the lease is renewed meanwhile, so it can stay short.
+# The first index of a large repository takes minutes. The lease is renewed meanwhile, so it can stay short.
 registry.handler("search.reindex", lease_timeout=120, max_runtime=3600)(reindex)
-# Its own time limit for git (TIME_LIMIT) lies inside this, so that git is asked to go before it is killed.
+# git's own time limit (TIME_LIMIT) is shorter than this, so git is asked to end before it is killed.
 registry.handler("repo.maintenance", lease_timeout=300, max_runtime=3600, max_attempts=5)(maintain)
-# With the usual backoff these are about seventeen hours: a receiver may be down for a night.
+# With the usual backoff, this many attempts take about seventeen hours: a receiver may be down for a night.
 registry.handler("webhook.deliver", lease_timeout=60, max_runtime=30, max_attempts=24)(deliver)

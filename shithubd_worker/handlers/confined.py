@@ -1,8 +1,9 @@
-"""Runs a program that opens nothing but what it is given, for as long and with as much memory as it is given.
+"""Runs a program that can open only what it is given, with a limit of time and of memory.
 
-Landlock (Linux 5.13) holds the program to it, whatever it reads: no link, no file and no race leads past it. A thread
-restricts itself and then starts the program, which inherits that; so the worker stays free, and nothing runs between
-fork and exec. The same thread then keeps the program: reads what it complains of, and ends it when its time is over.
+Landlock (Linux 5.13) enforces this, no matter what the program reads: no link, no file and no race leads past it. A
+thread restricts itself and then starts the program, which inherits the restriction. So the worker itself stays
+unrestricted, and nothing runs between fork and exec. The same thread then watches the program: it reads the program's
+error output, and ends the program when its time is over.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import cast
 
-# How much of a program's complaints is kept: the end, where it says of what it died.
+# How much of a program's error output is kept: the end, which says why it failed.
 COMPLAINTS = 16_384
-# What a program that was asked to go has for it: less than the half second after which an interrupted handler is
-# interrupted again; or, if only its own time is over, enough on a loaded machine.
+# How much time a program gets after it was asked to end. It is less than the half second after which an interrupted
+# handler is interrupted again. If only the program's own time is over, it is enough even on a loaded machine.
 LAST_WORDS_SECONDS = 0.4
 OVERTIME_SECONDS = 10.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
-# <linux/landlock.h>. The system calls have the same numbers on all machines that systemd runs on.
+# <linux/landlock.h>. These system calls have the same numbers on all machines that systemd runs on.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_DIR, _REMOVE_FILE = (1 << bit for bit in range(6))
 _MAKE_DIR, _MAKE_REGULAR, _REFER, _TRUNCATE = 1 << 7, 1 << 8, 1 << 13, 1 << 14
-# What each version of the kernel's interface can forbid: files from the first on, TCP from the fourth on.
+# What each version of the kernel's interface can forbid: files from the first version on, TCP from the fourth on.
 _FILE_BITS = {1: 13, 2: 14, 3: 15, 4: 15}
 _ALL_OF_TCP = 0b11
 
@@ -50,22 +51,22 @@ CHANGE = READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What may be done with a file, or with a directory and all below it. `beneath`: no link leads to `path` from
-    there on."""
+    """What is allowed with a file, or with a directory and all below it. `beneath`: from there on, no link leads to
+    `path`."""
 
     path: Path
     access: int
     beneath: Path | None = None
 
     def open(self) -> int:
-        """A descriptor of the path that stands for this very file, whatever takes its name."""
+        """A descriptor for this very file, even if another file takes its name."""
         if self.beneath is None:
             return os.open(self.path, os.O_PATH | os.O_CLOEXEC)
         return open_beneath(self.beneath, self.path)
 
 
 def open_beneath(root: Path, path: Path) -> int:
-    """A descriptor of a directory below the root, reached without any symbolic link. Raises OSError at one."""
+    """A descriptor of a directory below the root, reached without any symbolic link. Raises OSError at a link."""
     found = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for part in path.relative_to(root).parts:
         try:
@@ -78,7 +79,7 @@ def open_beneath(root: Path, path: Path) -> int:
 
 @cache
 def landlock() -> int:
-    """The version of the kernel's interface; 0 if this kernel has none, or the unit forbids it."""
+    """The version of the kernel's interface. 0 if this kernel has none, or the unit forbids it."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
 
 
@@ -91,7 +92,7 @@ def _call(number: int, *arguments: object) -> int:
 
 
 def _restrict(rules: Iterable[Rule]) -> None:
-    """From now on this thread, and what it starts, opens nothing but what the rules name. There is no way back."""
+    """From now on this thread, and what it starts, can open only what the rules name. This can't be undone."""
     version = landlock()
     all_of_files = (1 << _FILE_BITS.get(version, 16)) - 1
     attributes = struct.pack("QQ", all_of_files, _ALL_OF_TCP)[: 16 if version >= 4 else 8]  # noqa: PLR2004
@@ -110,13 +111,13 @@ def _restrict(rules: Iterable[Rule]) -> None:
 
 
 class Confined:
-    """A program under way. The end of its `with` block waits for its end; if the block raises, the program is asked to
-    go, so that it removes its own locks and temporary files, and what doesn't go is killed."""
+    """A running program. The end of its `with` block waits for its end. If the block raises, the program is asked to
+    end, so that it removes its own locks and temporary files. If it doesn't end, it is killed."""
 
     def __init__(
         self, start: Callable[..., subprocess.Popen[bytes]], rules: Iterable[Rule], *, seconds: float, memory: int
     ) -> None:
-        self.overran = False  # it was ended because its time was over
+        self.overran = False  # was it ended because its time was over?
         self.complaints = b""
         self._start = start
         self._rules = rules
@@ -128,7 +129,7 @@ class Confined:
         self._keeper = Thread(target=self._keep, name="keeper", daemon=True)
 
     def __enter__(self) -> Confined:
-        self._unwanted = os.eventfd(0, os.EFD_CLOEXEC)  # readable: the program is to go
+        self._unwanted = os.eventfd(0, os.EFD_CLOEXEC)  # readable: the program must end
         self._keeper.start()
         return self
 
@@ -139,7 +140,7 @@ class Confined:
         os.close(self._unwanted)
 
     def started(self) -> subprocess.Popen[bytes]:
-        """The program, once it runs. Raises what kept it from that."""
+        """The program, once it runs. If it could not be started, raises the reason."""
         self._running.wait()
         if self._failure is not None:
             raise self._failure
@@ -167,8 +168,8 @@ class Confined:
             self._watch(self._child, ended, complaints)
 
     def _start_limited(self, stderr: int) -> subprocess.Popen[bytes]:
-        # The limit of the worker itself, for the moment of the start: set on the program, it would come too late for
-        # what that has started by then. It is about memory of its own, not about packs that it maps.
+        # The limit is set on the worker itself for the moment of the start. Set on the program, it would miss what the
+        # program has started by then. It limits a process's own memory, not packs that it maps.
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         limits = [limit for limit in (self._memory, soft) if limit != resource.RLIM_INFINITY]
         resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
@@ -178,12 +179,12 @@ class Confined:
             resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
     def _watch(self, child: subprocess.Popen[bytes], ended: int, complaints: int) -> None:
-        """Until it has ended. Nobody else reads its complaints, so it never waits for a reader of them."""
+        """Watch the program until it has ended. It never waits for a reader of its error output."""
         poll = select.poll()
         for descriptor in (ended, complaints, self._unwanted):
             poll.register(descriptor, select.POLLIN)
         until = time.monotonic() + self._seconds
-        asked = False  # it was asked to go
+        asked = False  # was it asked to end?
         while True:
             left = max(0.0, until - time.monotonic())
             ready = {descriptor for descriptor, _ in poll.poll(left * 1000)}
@@ -203,7 +204,7 @@ class Confined:
             until = time.monotonic() + (OVERTIME_SECONDS if self.overran else LAST_WORDS_SECONDS)
 
     def _listen(self, complaints: int) -> bool:
-        """Read what has been said. False if nobody can say any more."""
+        """Read the error output so far. False if nobody can write any more."""
         with suppress(BlockingIOError):
             said = os.read(complaints, 65_536)
             self.complaints = (self.complaints + said)[-COMPLAINTS:]

@@ -1,4 +1,4 @@
-"""Git for handlers: which repository a payload means, and running git on it without trusting it."""
+"""Git for handlers: which repository a payload means, and how git runs on it without trusting it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from shithubd_worker.handlers.git_check import check
 if TYPE_CHECKING:
     from shithubd_worker.job import Job
 
-# How long an operator's mistake waits before it is looked at again, in seconds.
+# After an operator's mistake, the job waits so many seconds until it is tried again.
 MISCONFIGURED_SECONDS = 300
 # The name is part of an index row, which PostgreSQL limits to about 2,700 bytes.
 LONGEST_NAME = 1000
 LONGEST_COMPLAINT = 300
-# What one git may take, unless its caller says otherwise: the time by the clock, and the memory of its own of each of
-# its processes (the unit's MemoryHigh). A kind's max_runtime lies above all of it.
+# What one git may take, unless its caller says otherwise: time by the clock, and own memory for each of its processes
+# (the unit's MemoryHigh). A kind's max_runtime is longer.
 SECONDS = 600.0
 MEMORY = 1536 * 1024 * 1024
 # `run` is for short answers.
 LONGEST_ANSWER = 64 * 1024
 
-# Nothing of the machine's or a user's configuration, no question to a terminal, no fetching of objects that a
-# partial clone lacks (git 2.45; before, no protocol is allowed for it), messages that can be matched.
+# No configuration of the machine or of a user. No question to a terminal. No fetching of objects that a partial clone
+# lacks (git 2.45; for older versions, no protocol is allowed). Messages in English, which can be matched.
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -45,8 +45,8 @@ _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",
     "LC_ALL": "C",
 }
-# What wins over the repository's own configuration: files elsewhere, and programs to run. Landlock denies both as
-# well; this is so that git doesn't fail of it, and for kernels without it.
+# These override the repository's own configuration: files elsewhere, and programs to run. Landlock forbids both as
+# well. With these options git doesn't fail because of that, and kernels without Landlock are covered.
 _OVERRIDES = (
     f"core.hooksPath={os.devnull}",
     f"core.attributesFile={os.devnull}",
@@ -57,8 +57,8 @@ _OVERRIDES = (
     "gc.repackFilterTo=",
 )
 
-# What git says where the machine has no more of something, and the error number that a system call has for it. Not
-# ENOMEM: that is git at its own limit, and the repository's doing.
+# What git says when the machine is short of something, and the error number of a system call for it. ENOMEM is left
+# out: it means git's own limit, so the repository is the reason.
 _SHORTAGES = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)}
 
 
@@ -66,7 +66,8 @@ _NO_SUCH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class GitFailed(Exception):
-    """Git ended with an error: its last line, and its exit status (negative: the signal that killed it)."""
+    """Git ended with an error. It has the line that says why, and the exit status (negative: the signal that killed
+    git)."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -79,8 +80,8 @@ class TooLong(GitFailed):
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A git repository inside the root. `name` is its real path relative to the root: one name for one repository.
-    `borrowed`: the directories of objects of other repositories that it looks into."""
+    """A git repository inside the root. `name` is its real path relative to the root, so one repository has one name.
+    `borrowed` are the directories of objects in other repositories that it uses."""
 
     name: str
     path: Path
@@ -89,16 +90,17 @@ class Repository:
 
 
 def find(job: Job, repo: object) -> Repository:
-    """The repository that a payload names by its path, relative to the root or absolute inside it.
+    """The repository that a payload names by a path: relative to the root, or absolute inside it.
 
-    Raises Permanent for a name that leads out of the root, to nothing, or to something else than a repository, and for
-    a repository that git is not let at; NotNow for what an operator has to set right, which is not the job's fault.
+    Raises Permanent if the name leads out of the root, to nothing, or to something that is no repository. Raises it as
+    well if git must not run on the repository. Raises NotNow for what an operator has to put right, because that is not
+    the job's fault.
     """
     path, root = _confined(_root(job), repo)
     name = path.relative_to(root).as_posix()
     if not path.is_dir():
         raise Permanent(f"{name!r} is not a git repository")
-    # Git takes what it may not read for no repository at all.
+    # Git calls a repository that it may not read no repository at all.
     unreadable = NotNow(MISCONFIGURED_SECONDS, f"repository {name!r} can't be read by this worker's user")
     if not os.access(path, os.R_OK | os.X_OK):
         raise unreadable
@@ -120,12 +122,12 @@ def find(job: Job, repo: object) -> Repository:
 def run(
     job: Job, repository: Repository, *arguments: str, seconds: float | None = None, changes: bool = False
 ) -> bytes:
-    """What git prints, which is short. Raises GitFailed, and TooLong after `seconds` (None: SECONDS). It may write to
-    the repository only if it `changes` it."""
+    """What git prints, if that is short. Raises GitFailed, and TooLong after `seconds` (None: SECONDS). It may write to
+    the repository only with `changes`."""
     with _running(job, repository, arguments, subprocess.DEVNULL, seconds, changes) as child:
         printed = cast("IO[bytes]", child.stdout).read(LONGEST_ANSWER + 1)
         if len(printed) > LONGEST_ANSWER:
-            raise Permanent(f"git {_verb(arguments)} on {repository.name!r} says more than {LONGEST_ANSWER} bytes")
+            raise Permanent(f"git {_verb(arguments)} on {repository.name!r} prints more than {LONGEST_ANSWER} bytes")
     return printed
 
 
@@ -137,8 +139,8 @@ def output(
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     seconds: float | None = None,
 ) -> Iterator[IO[bytes]]:
-    """What git prints, to be read to its end while git runs. Raises GitFailed at the end of the block, and TooLong
-    after `seconds`."""
+    """What git prints, as a stream. The block must read it to its end while git runs. Raises GitFailed at the end of
+    the block, and TooLong after `seconds`."""
     with _running(job, repository, arguments, stdin, seconds, changes=False) as child:
         yield cast("IO[bytes]", child.stdout)
 
@@ -152,10 +154,10 @@ def _running(
     seconds: float | None,
     changes: bool,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A git that must have succeeded at the end of the block.
+    """A running git. At the end of the block it must have succeeded.
 
-    If the block raises, git is asked to end, and then killed. A lock that is left behind is never removed here: it
-    could be that of a push.
+    If the block raises, git is asked to end, and then killed. A lock that is left behind is never removed here, because
+    it may belong to a push.
     """
     seconds = SECONDS if seconds is None else seconds
     start = partial(
@@ -184,7 +186,7 @@ def _running(
     if status != 0:
         complaint = _complaint(program.complaints, status)
         for shortage, words in _SHORTAGES.items():
-            if words in complaint:  # as if it had befallen this process
+            if words in complaint:  # raise what a system call of this process would raise
                 raise OSError(shortage, f"{said}: {complaint}")
         raise GitFailed(f"{said}: {complaint}", status)
 
@@ -205,7 +207,7 @@ def _program() -> str:
 @cache
 def _program_rules() -> tuple[confined.Rule, ...]:
     """What git needs of the machine: itself, under both of its names, the loader, the libraries, and two devices. No
-    shell, so that no command of a configuration runs; not its helper programs either, which speak to the network."""
+    shell, so no command of a configuration runs, and no helper programs, which speak to the network."""
     place = subprocess.run([_program(), "--exec-path"], capture_output=True, check=True, timeout=60).stdout  # noqa: S603
     itself = Path(os.fsdecode(place.strip()), "git")
     loaders = Path("/").glob("lib*/ld*.so*")
@@ -230,15 +232,16 @@ def _rules(repository: Repository, changes: bool) -> tuple[confined.Rule, ...]:
 
 @cache
 def _news() -> Iterator[str]:
-    """What is to be logged once in the life of this process."""
+    """Lines to log once in the life of this process."""
     unconfined = (
-        "this kernel has no Landlock, or the unit forbids it: git is held to its repository by a look at its links"
+        "this kernel has no Landlock, or the unit forbids it: only a check beforehand and git's own options keep git in"
+        " its repository"
     )
     return iter(() if confined.landlock() else (unconfined,))
 
 
 def _command(repository: Repository, arguments: tuple[str, ...]) -> list[str]:
-    # With --git-dir git doesn't ask who owns the repository; the processes that it starts itself might.
+    # With --git-dir git doesn't ask who owns the repository, but processes that git starts may ask.
     overrides = (f"safe.directory={repository.path}", *_OVERRIDES)
     options = [word for override in overrides for word in ("-c", override)]
     return [_program(), *options, f"--git-dir={repository.path}", *arguments]
@@ -250,8 +253,8 @@ def _root(job: Job) -> Path:
         raise NotNow(
             MISCONFIGURED_SECONDS, "no repository root configured: set --repo-root (SHITHUBD_WORKER_REPO_ROOT)"
         )
-    if not _holds_something(root):  # not mounted, perhaps: no reason to call every repository unknown
-        raise NotNow(MISCONFIGURED_SECONDS, f"the repository root {root} is not there, or empty")
+    if not _holds_something(root):  # perhaps it is not mounted: then the repositories are not unknown, only away
+        raise NotNow(MISCONFIGURED_SECONDS, f"the repository root {root} does not exist, or is empty")
     return root.resolve()
 
 
@@ -259,7 +262,7 @@ def _holds_something(root: Path) -> bool:
     try:
         with os.scandir(root) as entries:
             return next(entries, None) is not None
-    except PermissionError:  # it may be passed through and not listed
+    except PermissionError:  # a directory may be entered though it can't be listed
         return os.access(root, os.X_OK)
     except OSError:
         return False
@@ -273,8 +276,8 @@ def _confined(root: Path, repo: object) -> tuple[Path, Path]:
         raise Permanent(f"repo {_shown(repo)} leads out of the repository root")
     try:
         path = asked.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links in a circle
-        if isinstance(error, OSError) and error.errno not in _NO_SUCH:  # a disk that is ill, a server that is away
+    except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links that form a circle
+        if isinstance(error, OSError) and error.errno not in _NO_SUCH:  # a broken disk, a file server that is away
             raise NotNow(MISCONFIGURED_SECONDS, f"repo {_shown(repo)} can't be reached: {error.strerror}") from None
         raise Permanent(f"unknown repository: {_shown(repo)}") from None
     if root not in path.parents:
@@ -289,6 +292,6 @@ def _shown(value: object) -> str:
 
 def _complaint(text: bytes, status: int) -> str:
     lines = [line for line in text.decode(errors="backslashreplace").splitlines() if line.strip()]
-    # The line that says why is the first fatal one; what follows is advice.
+    # The first fatal line says why; the lines after it are advice.
     line = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "")
     return line[:LONGEST_COMPLAINT] or f"exit status {status}"

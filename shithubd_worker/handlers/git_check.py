@@ -1,7 +1,7 @@
 """What a repository may consist of: files and directories, and of other repositories only objects below the root.
 
-Landlock holds git to that while it runs. This look beforehand says in plain words what is wrong, finds what would make
-git wait for ever, and is all that there is on a kernel without Landlock.
+Landlock enforces the same while git runs. This check before says in plain words what is wrong. It also finds what would
+make git wait for ever. On a kernel without Landlock, it is all there is.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from pathlib import Path
 from shithubd_worker.errors import Permanent
 from shithubd_worker.handlers.confined import open_beneath
 
-# Git nests no deeper, but for names of branches.
+# Git itself nests less deeply, except for branch names.
 DEEPEST = 64
 LONGEST_CONFIG = 1024 * 1024
 MOST_BORROWED = 100
 # What the forge runs, and this git doesn't. On some forges these are links to one place for all repositories.
 _SCRIPTS = ("hooks", "custom_hooks")
-# A key can't be written in any other way. The last one names programs, and no option of git's takes it back.
+# A key can't be written in any other way. The last one names programs, and no option of git switches it off.
 _FOREIGN = re.compile(rb"\[include|\bworktree\s*=|recentobjectshook", re.IGNORECASE)
 _NO_ENTRY = (errno.ENOENT, errno.ENOTDIR)
 _NO_DIRECTORY = (errno.ELOOP, errno.ENOTDIR)
 
 
 def check(root: Path, path: Path, name: str) -> tuple[Path, ...]:
-    """Raise Permanent unless git can be let at it. The directories of objects that it borrows from."""
+    """Raise Permanent unless git may run on the repository. Returns the directories of objects that it borrows from."""
     try:
         repository = _opened(root, path)
         try:
             _look_through(repository, "", skipped=_SCRIPTS)
             if _read(repository, "commondir", LONGEST_CONFIG) is not None:
-                raise _Refused("it is a working tree's part of another repository (commondir)")
+                raise _Refused("it belongs to a working tree of another repository (commondir)")
             for config in ("config", "config.worktree"):
                 if found := _FOREIGN.search(_read(repository, config, LONGEST_CONFIG) or b""):
                     key = found[0].decode().strip("[= \t\r\n").lower()
-                    raise _Refused(f"its {config} leads elsewhere ({key})")
+                    raise _Refused(f"its {config} has a setting that leads outside or runs a program ({key})")
         finally:
             os.close(repository)
         return _borrowed(root, path / "objects")
     except _Refused as error:
-        raise Permanent(f"git is not let at repository {name!r}: {error}") from None
+        raise Permanent(f"git must not run on repository {name!r}: {error}") from None
 
 
 class _Refused(Exception):
-    """Why."""
+    """The reason."""
 
 
 def _opened(root: Path, path: Path) -> int:
@@ -59,7 +59,7 @@ def _opened(root: Path, path: Path) -> int:
 
 
 def _look_through(directory: int, inside: str, depth: int = 0, skipped: tuple[str, ...] = ()) -> None:
-    """Refuse what is neither a file nor a directory, however deep. No link is followed, and none is looked behind."""
+    """Refuse everything that is neither a file nor a directory, at any depth. Follows no link."""
     if depth > DEEPEST:
         raise _Refused(f"directories are nested more than {DEEPEST} deep")
     below = []
@@ -78,7 +78,7 @@ def _look_through(directory: int, inside: str, depth: int = 0, skipped: tuple[st
         except OSError as error:
             if error.errno in _NO_DIRECTORY:
                 raise _Refused(f"{_shown(inside + name)} is a symbolic link") from None
-            if error.errno in (errno.ENOENT, errno.EACCES):  # gone; or git can't read it either
+            if error.errno in (errno.ENOENT, errno.EACCES):  # it is gone, or git can't read it either
                 continue
             raise
         try:
@@ -88,7 +88,7 @@ def _look_through(directory: int, inside: str, depth: int = 0, skipped: tuple[st
 
 
 def _read(directory: int, name: str, most: int) -> bytes | None:
-    """What a file says; None if there is none."""
+    """The content of a file. None if there is none."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except OSError as error:
@@ -103,7 +103,7 @@ def _read(directory: int, name: str, most: int) -> bytes | None:
 
 
 def _borrowed(root: Path, store: Path) -> tuple[Path, ...]:
-    """The directories of objects that git also looks into: of forks it is usual, and fine below the root."""
+    """The directories of objects that git also reads. Forks usually have some; they are fine below the root."""
     found: list[Path] = []
     to_read = [store]
     while to_read:
@@ -141,7 +141,7 @@ def _alternates(root: Path, store: Path) -> Iterator[Path]:
             try:
                 other = (store / os.fsdecode(line)).resolve(strict=True)
             except (OSError, RuntimeError, ValueError):
-                continue  # git passes over it; and whatever is there later, it may not read
+                continue  # git skips it, and Landlock forbids git to read what appears there later
             if root not in other.parents or other.name != "objects":
                 raise _Refused("it borrows objects from outside of the repository root")
             yield other

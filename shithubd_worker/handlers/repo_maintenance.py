@@ -1,4 +1,4 @@
-"""repo.maintenance: let git tidy a repository, and record what it was before and after."""
+"""repo.maintenance: let git tidy a repository, and record its size before and after."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from shithubd_worker.handlers import git
 if TYPE_CHECKING:
     from shithubd_worker.job import Job
 
-# In seconds; inside the kind's max_runtime, so that git is asked to end before anything is killed.
+# In seconds. It is shorter than the kind's max_runtime, so git is asked to end before it is killed.
 TIME_LIMIT = 3000.0
-# When somebody else's gc runs on the repository: look again then, in seconds.
+# If another gc already runs on the repository, the job is tried again after so many seconds.
 BUSY_AGAIN_SECONDS = 600
-# After a gc that took too long: not soon, since each leaves a temporary pack, which git keeps for two weeks.
+# After a gc that took too long, the job waits a day: each such gc leaves a temporary pack, which git keeps for two
+# weeks.
 TOO_LONG_AGAIN_SECONDS = 86_400
 
-# One gc does all that a bare repository needs: it packs the refs, puts what is reachable into one pack with a bitmap
-# (which makes clones cheap), what isn't into a second one, and writes the commit graph.
+# One gc does all that a bare repository needs. It packs the refs. It puts reachable objects into one pack with a
+# bitmap, which makes clones cheap, and unreachable ones into a second pack. It writes the commit graph.
 _GC = (
-    "-c", "gc.cruftPacks=true",  # what is unreachable: one pack, not a file for each object
-    "-c", "gc.bigPackThreshold=2g",  # a pack of this size stays as it is: an hour's work for little
-    "-c", "pack.threads=2",  # a worker's unit is sized for one job, not for every core and its window
+    "-c", "gc.cruftPacks=true",  # unreachable objects: one pack, not a file for each object
+    "-c", "gc.bigPackThreshold=2g",  # a pack of this size stays unchanged: it would take an hour and gain little
+    "-c", "pack.threads=2",  # a worker's unit is sized for one job, not for a thread on every core
     "-c", "pack.windowMemory=256m",
     "-c", "pack.deltaCacheSize=256m",
     "gc", "--quiet",
 )  # fmt: skip
-# Forks borrow objects from the repository that they were made of, and no repository knows who borrows from it: what is
-# unreachable here may be all that a fork has. So a gc drops nothing, unless whoever asks for it knows better.
+# Forks borrow objects from the repository that they were made of, and no repository knows who borrows from it. What is
+# unreachable here may be all that a fork has. So a gc drops nothing, unless the payload says that nobody borrows.
 _KEEP_ALL = ("--no-prune",)
 _DROP_OLD = ("--prune=2.weeks.ago",)
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A repository's objects: `size` in bytes on disk, `loose` objects in a file each, `packs`."""
+    """A repository's objects: `size` in bytes on disk, `loose` objects (a file each), and `packs`."""
 
     size: int
     loose: int
@@ -47,8 +48,8 @@ class Measure:
 def maintain(job: Job, repo: str, prune: bool = False) -> None:
     """The handler. Raises Permanent for a repository that doesn't exist, NotNow while another gc runs on it.
 
-    `prune`: nobody borrows objects from this repository, so what has been unreachable for two weeks may go. Only the
-    forge can know that; it gives back the space of a forced push.
+    `prune` says that nobody borrows objects from this repository, so objects that have been unreachable for two weeks
+    may go. Only the forge can know that. It frees the space of a forced push.
     """
     if not isinstance(prune, bool):
         raise Permanent("prune must be true or false")
@@ -73,10 +74,9 @@ def _measure(job: Job, repository: git.Repository) -> Measure:
 
 
 def _collect(job: Job, repository: git.Repository, prune: bool) -> None:
-    """Run gc. What an earlier, killed one left needs no hand: git ignores a gc.pid whose process is gone, and removes
-    temporary packs that are two weeks old. Until then they count in the size. Neither they nor a *.lock file are
-    removed here: they could be those of a fetch or a push of this moment.
-    """
+    """Run gc. The remains of a gc that was killed need no work here. Git ignores a gc.pid whose process is gone, and
+    removes temporary packs after two weeks. Until then they count in the size. This function removes no such pack and
+    no *.lock file, because they may belong to a fetch or push that runs now."""
     try:
         git.run(job, repository, *_GC, *(_DROP_OLD if prune else _KEEP_ALL), seconds=TIME_LIMIT, changes=True)
     except git.TooLong as error:
@@ -100,7 +100,7 @@ def _record(job: Job, repository: git.Repository, seconds: float, before: Measur
             ).format(table),
             (repository.name, job.id, seconds, seconds, *astuple(before), *astuple(after)),
         )
-        # Each run takes away what is over of its own repository, so that nothing else has to.
+        # Each run deletes the old rows of its own repository, so nothing else has to.
         connection.execute(
             sql.SQL("DELETE FROM {} WHERE repo = %s AND started_at < now() - interval '1 year'").format(table),
             (repository.name,),

@@ -1,4 +1,4 @@
-"""Searching the index that search.reindex keeps. For the command line; no handler needs it."""
+"""Searches the index that search.reindex keeps. For the command line; no handler needs it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ MOST_HITS = 1000
 LONGEST_LINE = 200
 LONGEST_QUERY = 1000
 
-# A term: not preceded by a minus, or preceded by one; a phrase in quotes, or anything up to the next space.
+# A term, with or without a minus before it: a phrase in quotes, or anything up to the next space.
 _TERM = re.compile(r'(?P<minus>-?)(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A file that matches. `line` counts from 1; it is None, and `text` empty, if only the file's name matches.
+    """A file that matches. `line` counts from 1. If only the file's name matches, `line` is None and `text` is empty.
 
-    `path` and `text` hold no control characters, so they can be printed on a terminal as they are.
+    `path` and `text` have no control characters, so they can be printed on a terminal directly.
     """
 
     repo: str
@@ -36,7 +36,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search as PostgreSQL's websearch_to_tsquery reads it, and the word sequences to look for in the lines."""
+    """A search as PostgreSQL's websearch_to_tsquery reads it, and the sequences of words to look for in the lines."""
 
     websearch: str
     wanted: tuple[tuple[str, ...], ...]
@@ -45,18 +45,18 @@ class Query:
 def search(
     connection: psycopg.Connection[Any], schema: str, text: str, *, repo: str | None = None, limit: int = 20
 ) -> list[Hit]:
-    """The best files for a search, best first; [] also for a search without any word to find.
+    """The best files for a search, best first. [] also for a search without any word.
 
-    Words are matched whole and without case, in contents and in paths; foo_bar, foo.bar and "foo bar" find the one
-    word after the other; getUserName is found by itself, and by get, user or name; `-word` excludes, `or` is an or.
-    `repo`: only this repository, by its path relative to the repository root. `limit`: 1 to 1000.
+    Words are matched whole and without case, in contents and in paths. foo_bar, foo.bar and "foo bar" find one word
+    after the other. getUserName is found as a whole, and by get, user or name. `-word` excludes, `or` is an or. `repo`:
+    only this repository, by its path relative to the repository root. `limit`: 1 to 1000.
     """
     from psycopg import sql
 
     query = parse(text)
     if not query.wanted:
         return []
-    # Ranked first, contents fetched after: only for the few that are shown.
+    # Rank first, and fetch contents only for the few files that are shown.
     statement = sql.SQL(
         "WITH found AS MATERIALIZED ("
         " SELECT f.repo_id, r.repo, f.path,"
@@ -78,7 +78,7 @@ def search(
 
 
 def parse(text: str) -> Query:
-    """Read a search as people type it. Every term becomes a phrase of plain words, as the index has them."""
+    """Parse a search as people type it. Every term becomes a phrase of plain words, like those in the index."""
     terms: list[str] = []
     wanted: list[tuple[str, ...]] = []
     for match in _TERM.finditer(text[:LONGEST_QUERY].replace("\x00", " ")):
@@ -94,12 +94,12 @@ def parse(text: str) -> Query:
 
 
 def first_line(content: str, wanted: tuple[tuple[str, ...], ...]) -> tuple[int | None, str]:
-    """The first of the lines that hold the most of the wanted sequences: its number and its text. None: no line."""
+    """The number and the text of the first line with the most of the wanted sequences. None if no line has one."""
     best, best_count, best_text = None, 0, ""
     heads = {sequence[0] for sequence in wanted}
     for number, line in enumerate(content.split("\n"), start=1):
         lowered = line.lower()
-        if not any(head in lowered for head in heads):  # cheap, and true of nearly every line
+        if not any(head in lowered for head in heads):  # a cheap test that excludes nearly every line
             continue
         in_order = f" {' '.join(words(line))} "
         pieces = parts(line)

@@ -1,8 +1,8 @@
 """search.reindex: bring the full-text index of a repository's text files up to date with one of its refs.
 
-The index of a repository is that of the ref which was indexed last. A run compares the tree of the ref's commit
-with the paths and blobs in the index, and reads only blobs that are new at their path. It never compares commits:
-after a forced push the old one may be gone.
+The index of a repository shows the ref that was indexed last. A run compares the tree of the ref's commit with the
+paths and blobs in the index. It reads only blobs that are new at their path. It never compares commits: after a forced
+push the old commit may be gone.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
     from shithubd_worker.job import Job
 
-# What is larger is data or generated; like a binary file, it is found by its name only.
+# Larger files are data or generated. Like a binary file, such a file is found only by its name.
 LARGEST_FILE = 1024 * 1024
-# Contents are written in batches: at most this many bytes of them, and one file, are in memory at a time.
+# Contents are written in batches. At most this many bytes of them, and one file, are in memory at a time.
 BATCH_BYTES = 2 * 1024 * 1024
 BATCH_FILES = 500
-# An index row of PostgreSQL holds about 2,700 bytes; a file with a longer path is left out.
+# An index row of PostgreSQL holds about 2,700 bytes. A file with a longer path is left out.
 LONGEST_PATH_BYTES = 2000
-# What one repository may list, in bytes as git prints it: some 600,000 files. One of a few hundred bytes can list any
-# number, because a tree may hold another one many times. What is listed is in memory, three times its size.
+# What one repository may list, in bytes as git prints it: some 600,000 files. A repository of a few hundred bytes can
+# list any number, because a tree can contain another tree many times. The list is in memory, at three times its size.
 MOST_LISTED = 64 * 1024 * 1024
-LONGEST_RECORD = 65_536  # a name of that length is made by nobody who means it
-# And how many characters of contents may be written at once: for the same reason one blob may have any number of paths.
-# The files beyond it are found by their names only.
+LONGEST_RECORD = 65_536  # nobody uses a name of this length in earnest
+# How many characters of contents one run may write. A small repository can exceed this as well, because one blob can
+# have any number of paths. The files beyond the limit are found only by their names.
 MOST_CONTENT = 4 * 1024 * 1024 * 1024
 LONGEST_HEADER = 200
-# Git waits while contents are written into the database, so it may take as long as the job, but for the rest of it.
+# Git waits while contents are written into the database. So it may take nearly as long as the job itself.
 READ_SECONDS = 3000.0
-# How long to wait for another run on the same repository, and then to leave the worker to other jobs.
+# How long to wait for another run on the same repository. After that the worker goes on to other jobs.
 BUSY_MILLISECONDS = 2000
 BUSY_AGAIN_SECONDS = 300
 
-_REGULAR = (b"100644", b"100755", b"100664")  # the last one stands in very old trees
+_REGULAR = (b"100644", b"100755", b"100664")  # the last one appears in very old trees
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The index that the differences were computed against. `generation` 0: there is none yet."""
+    """The index that the run compares with. `generation` is 0 if there is none yet."""
 
     id: int
     generation: int
@@ -58,7 +58,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One row of the index. `content` is None for a file that is found by its name only."""
+    """One row of the index. `content` is None for a file that is found only by its name."""
 
     path: str
     oid: str
@@ -84,8 +84,8 @@ def reindex(job: Job, repo: str, ref: str = "HEAD") -> None:
     total = len(changed)
     gone = _compare(job, base, changed)
 
-    # The handler's own transaction is open while the contents are read: the alternative is to hold them all in
-    # memory. Nobody waits for it but another run on the same repository; whoever searches sees the old index.
+    # The handler's own transaction is open while the contents are read; otherwise all of them would be in memory. Only
+    # another run on the same repository waits for it. A search meanwhile sees the old index.
     with job.transaction() as connection:
         repo_id = _claim(connection, job.schema, repository.name, ref, commit, base, total)
         _remove(connection, job.schema, repo_id, gone)
@@ -109,7 +109,7 @@ def _commit(job: Job, repository: git.Repository, ref: object) -> str:
             raise
         if not git.run(job, repository, "for-each-ref", "--count=1"):
             raise Permanent(f"repository {repository.name!r} is empty: it has no commits to index") from None
-        raise Permanent(f"ref {ref!r} is no commit of repository {repository.name!r}") from None
+        raise Permanent(f"ref {ref!r} is not a commit of repository {repository.name!r}") from None
     return found.decode().strip()
 
 
@@ -120,7 +120,7 @@ def _tree(job: Job, repository: git.Repository, commit: str) -> dict[str, str]:
         for record in _records(printed, repository):
             facts, _, name = record.partition(b"\t")
             mode, _, oid = facts.split(b" ")
-            # A name that isn't UTF-8 is shown with \xff for its odd bytes, which is what people see elsewhere too.
+            # A name that isn't UTF-8 is shown with \xff for its odd bytes, as other programs show it.
             path = name.decode(errors="backslashreplace")
             if mode in _REGULAR and len(path.encode()) <= LONGEST_PATH_BYTES:
                 files[path] = oid.decode()
@@ -133,13 +133,13 @@ def _records(stream: IO[bytes], repository: git.Repository) -> Iterator[bytes]:
     while chunk := stream.read(65536):
         listed += len(chunk)
         if listed > MOST_LISTED or len(rest) > LONGEST_RECORD:
-            raise Permanent(f"repository {repository.name!r} lists more than can be indexed")
+            raise Permanent(f"repository {repository.name!r} has more files than can be indexed")
         *records, rest = (rest + chunk).split(b"\x00")
         yield from records
 
 
 def _contents(job: Job, repository: git.Repository, files: dict[str, str]) -> Iterator[File]:
-    """Every file with its content, each blob read once, however many paths it has."""
+    """Every file with its content. Each blob is read once, even if it has many paths."""
     paths = defaultdict(list)
     for path, oid in files.items():
         paths[oid].append(path)
@@ -162,14 +162,15 @@ def _contents(job: Job, repository: git.Repository, files: dict[str, str]) -> It
 
 
 def _sizes(job: Job, repository: git.Repository, oids: Iterable[str]) -> Iterator[tuple[str, int]]:
-    # Asked beforehand, so that no large blob goes through the pipe only to be thrown away.
+    # The size is asked first, so that no large blob goes through the pipe in vain.
     with _asked(oids) as stdin, git.output(job, repository, "cat-file", "--batch-check", stdin=stdin) as answers:
         for oid in oids:
             yield oid, _header(answers, oid)
 
 
 def _asked(oids: Iterable[str]) -> IO[bytes]:
-    # A file rather than a pipe: git can't block on an answer that nobody reads while this side blocks on a question.
+    # A file instead of a pipe: with a pipe, git could block on an answer that nobody reads while this side blocks on a
+    # question.
     questions = TemporaryFile()  # noqa: SIM115 (the caller closes it)
     questions.writelines(f"{oid}\n".encode() for oid in oids)
     questions.seek(0)
@@ -204,7 +205,7 @@ def _base(job: Job, name: str) -> Base:
 
 
 def _compare(job: Job, base: Base, changed: dict[str, str]) -> list[str]:
-    """Take out of `changed` what the index has already; return the paths that only the index has."""
+    """Remove from `changed` what the index already has. Returns the paths that only the index has."""
     from psycopg import sql
 
     query = sql.SQL("SELECT path, oid FROM {} WHERE repo_id = %s").format(sql.Identifier(job.schema, "search_files"))
@@ -221,10 +222,10 @@ def _compare(job: Job, base: Base, changed: dict[str, str]) -> list[str]:
 def _claim(
     connection: psycopg.Connection[Any], schema: str, name: str, ref: str, commit: str, base: Base, files: int
 ) -> int:
-    """Lock the repository's index and see that it is still `base`. Raises NotNow if another run was faster.
+    """Lock the repository's index, and check that it is still `base`. Raises NotNow if another run was faster.
 
-    The row is the lock: the second of two runs waits here for the first one's commit, and then finds another
-    generation than the one that it read.
+    The row is the lock. The second of two runs waits here for the first one's commit, and then finds another generation
+    than the one that it read.
     """
     import psycopg
     from psycopg import sql

@@ -1,16 +1,16 @@
-"""The text of files as the search sees it: decoding, words, and the parts of words. Pure, no I/O."""
+"""The text of files for the search: decoding, words, and the parts of words. Pure, no I/O."""
 
 from __future__ import annotations
 
 import re
 
-# Git's own rule for what is binary.
+# Git's own rule for binary files.
 BINARY_PROBE_BYTES = 8000
-# A tsvector holds at most 1 MiB, and words take up to 2.4 times their own bytes in it. What a file has beyond
-# this is not found; its content is kept and shown whole.
+# A tsvector holds at most 1 MiB, and words take up to 2.4 times their own bytes in it. Words behind this limit are not
+# found; the content is kept and shown in full.
 MOST_WORD_BYTES = 320 * 1024
 MOST_PART_BYTES = 32 * 1024
-# Longer ones are keys and hashes in base64, not words of anybody's.
+# Longer words are keys and hashes in base64, not words that people search for.
 LONGEST_WORD = 200
 LONGEST_COMPOUND = 64
 
@@ -20,9 +20,9 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def decode(data: bytes) -> str | None:
-    """The text of a file, without NUL, which PostgreSQL can't store; None if it is binary.
+    """The text of a file, without NUL, which PostgreSQL can't store. None if the file is binary.
 
-    UTF-8, else UTF-16 if it says so in its first two bytes, else Latin-1, in which every byte is something.
+    The text is UTF-8; or UTF-16 if the first two bytes say so; or Latin-1, in which every byte is a character.
     """
     if data.startswith(_UTF16_MARKS):
         try:
@@ -40,16 +40,16 @@ def decode(data: bytes) -> str | None:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in order and in lower case: letters and digits; all else, `_` included, separates.
+    """The words of a text, in order and in lower case: letters and digits. Everything else separates words, `_` too.
 
-    The same for a file and for a query, so that PostgreSQL's parser, which knows hosts, URLs, signed numbers and
-    hyphens, never gets to see one.
+    Files and queries go through the same function. So PostgreSQL's parser, which has rules for hosts, URLs, signed
+    numbers and hyphens, never sees one of these.
     """
     return [word.lower() for word in _WORD.findall(text) if len(word) <= LONGEST_WORD]
 
 
 def parts(text: str) -> set[str]:
-    """What the compounds of a text are made of: of getUserName get, user and name; of HTTPServer http and server."""
+    """The parts of compound words in a text: get, user and name of getUserName; http and server of HTTPServer."""
     compounds = {word for word in _WORD.findall(text) if len(word) <= LONGEST_COMPOUND}
     found: set[str] = set()
     for word in compounds:
@@ -60,7 +60,8 @@ def parts(text: str) -> set[str]:
 
 
 def document(text: str) -> tuple[str, str]:
-    """What of a text goes into the index: its words in order, and the parts that aren't words of it already."""
+    """What goes into the index: the words of a text in order, and the parts of words that aren't words of it
+    already."""
     all_words = words(text)
     extra = sorted(parts(text).difference(all_words))
     return _bounded(" ".join(all_words), MOST_WORD_BYTES), _bounded(" ".join(extra), MOST_PART_BYTES)

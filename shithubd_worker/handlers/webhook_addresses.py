@@ -1,14 +1,15 @@
 """Which addresses belong to the public internet.
 
-By IANA's registries of special-purpose addresses (IPv4 and IPv6, as of 2025), written down here: what Python's
-`ipaddress` calls global differs from release to release, and is more than a stranger may choose.
+The lists follow IANA's registries of special-purpose addresses (IPv4 and IPv6, as of 2025). They are written down here,
+because what Python's `ipaddress` calls global differs between releases, and includes addresses that a stranger must not
+choose.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-# Whole blocks, also where the registry calls an address in them global: no receiver of webhooks lives there.
+# Whole blocks, even if the registry calls an address in them global: no receiver of webhooks lives there.
 NOT_PUBLIC_4 = tuple(
     IPv4Network(block)
     for block in (
@@ -30,13 +31,13 @@ NOT_PUBLIC_4 = tuple(
         "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",  # reserved, broadcast
-        # In no registry, but what a cloud answers at to its own machines: Azure's host, IBM's services.
+        # In no registry, but clouds answer their own machines there: Azure's host, IBM's services.
         "168.63.129.16/32",
         "161.26.0.0/16",
         "166.8.0.0/14",
     )
 )
-# Of IPv6 only this is public, and of this not:
+# Of IPv6 only this block is public, without these parts:
 UNICAST_6 = IPv6Network("2000::/3")
 NOT_PUBLIC_6 = tuple(
     IPv6Network(block)
@@ -47,14 +48,14 @@ NOT_PUBLIC_6 = tuple(
         "3fff::/20",  # documentation
     )
 )
-# Packets to these end at the IPv4 address in their last 32 bits: IPv4-mapped, NAT64.
+# Packets to these addresses end at the IPv4 address in their last 32 bits: IPv4-mapped, NAT64.
 IPV4_AT_THE_END = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 _6TO4 = IPv6Network("2002::/16")
 _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def is_public(address: str) -> bool:
-    """Is this an address of the public internet, and of nothing else by another spelling?"""
+    """Is this an address of the public internet, and not another address in a different notation?"""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -67,7 +68,7 @@ def _public_4(ip: IPv4Address) -> bool:
 
 
 def _public_6(ip: IPv6Address) -> bool:
-    if ip.scope_id is not None:  # an interface of this host
+    if ip.scope_id is not None:  # an address of one interface of this host
         return False
     number = int(ip)
     last = IPv4Address(number & 0xFFFFFFFF)

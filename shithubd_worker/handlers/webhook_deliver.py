@@ -1,9 +1,11 @@
-"""webhook.deliver: POST an event, signed, to a receiver that somebody else named.
+"""webhook.deliver: POST an event, signed, to a receiver that a stranger named.
 
-The URL is a stranger's, so it must not become a way into the forge's own network: the name is resolved once, every
-address is judged, and the connection goes to an address that was judged, never to the name again. No redirect is
-followed, no proxy of the environment is used. And the receiver is a stranger, so it must not keep a worker from others:
-one deadline ends all of it (webhook_wire.py).
+A stranger chose the URL, so it must not become a way into the forge's own network. The name is resolved once, every
+address is checked, and the connection goes to a checked address, never to the name again. Redirects are not followed,
+and proxies of the environment are not used.
+
+The receiver is a stranger too, so it must not keep a worker from other jobs: one deadline ends the whole delivery
+(webhook_wire.py).
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
     from shithubd_worker.handlers.webhook_wire import Address, Deadline, Wire
     from shithubd_worker.job import Job
 
-# In seconds, from the look-up of the name to the end of the answer: half of the kind's max_runtime of 30.
+# In seconds, from the look-up of the name to the end of the answer. It is half of the kind's max_runtime of 30.
 DELIVERY_TIMEOUT = 15.0
-# Of them; so that something is left for a second address.
+# A part of that time, so that some is left for a second address.
 RESOLVE_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
 MOST_ADDRESSES = 2
@@ -49,13 +51,13 @@ _EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,254}")
 _DELIVERIES = UUID("6f1f2c1e-8a55-5c0e-9a3e-2d0c5b7b8a11")
 _TRY_AGAIN = (408, 425, 429)
-# What a path and a query may hold as they are (RFC 3986); a % is an escape already.
+# The characters that a path and a query may have unchanged (RFC 3986). A % already begins an escape.
 _OF_A_PATH = "/:@!$&'()*+,;=~-._%"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to deliver. `host` is ASCII, as DNS has it; `path` is path and query."""
+    """Where to deliver. `host` is ASCII, as in DNS. `path` is the path with the query."""
 
     scheme: str
     host: str
@@ -64,7 +66,7 @@ class Target:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: what may be shown, while path and query may hold a receiver's secret."""
+        """Scheme, host and port. Only these are shown, because path and query may hold a receiver's secret."""
         return f"{self.scheme}://{self.authority}"
 
     @property
@@ -75,13 +77,15 @@ class Target:
 
 
 def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
-    """The handler: done when the receiver answers 2xx. `body` is any JSON value.
+    """The handler. It is done when the receiver answers 2xx. `body` is any JSON value.
 
-    X-Shithub-Signature-256 is `sha256=` and the hex HMAC-SHA256 of exactly the bytes of the body, with the secret in
-    the file `secret_ref`. X-Shithub-Delivery is the same for every attempt of a job, so a receiver can drop what it
-    has seen. The payload is kept in the history, where others may read it: a token in the URL is no secret, and the
-    signature takes its place. Raises Permanent for bad arguments, redirects and other 4xx; NotNow where an operator has
-    to set something right; RetryAfter for the rest.
+    - X-Shithub-Signature-256 is `sha256=` and the hex HMAC-SHA256 of exactly the bytes of the body, with the secret in
+      the file `secret_ref`.
+    - X-Shithub-Delivery is the same for every attempt of a job, so a receiver can drop what it has already seen.
+
+    The history keeps the payload, and others may read it there. So a token in the URL is no secret; the signature
+    replaces it. Raises Permanent for bad arguments, redirects and other 4xx, NotNow for what an operator must put
+    right, and RetryAfter for everything else.
     """
     from shithubd_worker.handlers.webhook_wire import Deadline
 
@@ -106,12 +110,13 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
 
 
 def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
-    """The same for every attempt of a job. Not from its number alone: two forges' databases count the same numbers."""
+    """The same for every attempt of a job. It depends on more than the job's number, because two databases count the
+    same numbers."""
     return str(uuid5(_DELIVERIES, f"{job}\n{url}\n{event}\n{hashlib.sha256(payload).hexdigest()}"))
 
 
 def _target(url: object, *, insecure: bool) -> Target:
-    # No error quotes a part of the URL before it is known to be the host: the rest may be a secret.
+    # No error quotes a part of the URL before that part is known to be the host: the rest may be a secret.
     if not isinstance(url, str) or not url.isprintable() or " " in url or "\\" in url:
         raise Permanent("url must be a text without spaces, backslashes or control characters")
     if not url.lower().startswith(("https://", "http://") if insecure else "https://"):
@@ -140,7 +145,7 @@ def _ascii_host(parts: SplitResult) -> str:
 def _secret(job: Job, ref: object) -> bytes:
     if not isinstance(ref, str) or not _SECRET_NAME.fullmatch(ref):
         raise Permanent("secret_ref must be the name of a file: letters, digits and _ . @ + -, no dot first")
-    if ref == "pgpass":  # the database's password lies among the unit's credentials: no receiver may guess at it
+    if ref == "pgpass":  # the database's password is among the unit's credentials: no receiver may guess at it
         raise Permanent("secret_ref 'pgpass' is the worker's own credential")
     directory = job.config.secrets_dir or os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
@@ -150,20 +155,21 @@ def _secret(job: Job, ref: object) -> bytes:
     try:
         secret = (Path(directory) / ref).read_bytes().removesuffix(b"\n")
     except OSError as error:
-        if not Path(directory).is_dir():  # not mounted, perhaps
+        if not Path(directory).is_dir():  # perhaps it is not mounted
             raise NotNow(MISCONFIGURED_SECONDS, f"the secrets directory {directory} is not there") from None
         if isinstance(error, PermissionError):
             raise NotNow(
                 MISCONFIGURED_SECONDS, f"secret {ref!r} can't be read from {directory}: {error.strerror}"
             ) from None
         raise RetryAfter(None, f"secret {ref!r} can't be read from {directory}: {error.strerror}") from None
-    if not secret:  # anybody could sign with it
+    if not secret:  # anybody could sign with an empty secret
         raise RetryAfter(None, f"secret {ref!r} in {directory} is empty")
     return secret
 
 
 def _addresses(target: Target, deadline: Deadline, *, private: bool) -> list[Address]:
-    """The addresses to try, in the resolver's order. One that isn't public spoils all: no honest name has both."""
+    """The addresses to try, in the resolver's order. One address that isn't public refuses all: no honest name has
+    both."""
     found = _resolve(target.host, target.port, deadline.left(RESOLVE_TIMEOUT))
     if not private:
         for _, (address, *_rest) in found:
@@ -173,7 +179,7 @@ def _addresses(target: Target, deadline: Deadline, *, private: bool) -> list[Add
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[Address]:
-    """Ask the resolver, in a thread: it can take half a minute, and no signal interrupts it."""
+    """Ask the resolver in a thread, because it can take half a minute and no signal interrupts it."""
     answer: list[Address] = []
     failure: list[OSError] = []
 
@@ -196,7 +202,8 @@ def _resolve(host: str, port: int, seconds: float) -> list[Address]:
 def _post(
     target: Target, addresses: list[Address], payload: bytes, headers: dict[str, str], deadline: Deadline
 ) -> tuple[int, str | None, str]:
-    """Status, Retry-After and the beginning of the response. Only a failure to connect goes on to the next address."""
+    """The status, Retry-After and the beginning of the response. The next address is tried only if a connection
+    failed."""
     from http.client import HTTPException
 
     from shithubd_worker.handlers import webhook_wire
@@ -226,18 +233,18 @@ def _wire(target: Target, connection: socket.socket, deadline: Deadline) -> Wire
         return Wire(connection, deadline)
     import ssl
 
-    # The system's authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name. The context checks the name itself.
+    # The system's certificate authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR. The context checks the name.
     return TlsWire(connection, deadline, ssl.create_default_context(), target.host)
 
 
 def _excerpt(response: HTTPResponse) -> str:
-    """A little of what the receiver says, in one line. Not of a success: its body is nobody's business."""
+    """The beginning of the receiver's answer, on one line. Nothing of a success, because its body is private."""
     from http.client import HTTPException
 
     if response.status < 300:  # noqa: PLR2004
         return ""
     try:
-        # What is there in one read, undecoded: neither a slow drip nor a bomb of zeros gets far.
+        # One read, not decoded. So a slow sender and a compressed bomb of zeros don't get far.
         data = response.read1(MOST_EXCERPT_BYTES)
     except (HTTPException, OSError, ValueError):
         return ""
@@ -260,7 +267,7 @@ def _judge(target: Target, status: int, retry_after: str | None, excerpt: str) -
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """A Retry-After header in seconds from now, 1 second to 1 day; None if there is none that can be read."""
+    """A Retry-After header as seconds from now, 1 second to 1 day. None if there is no readable one."""
     if retry_after is None:
         return None
     given = retry_after.strip()

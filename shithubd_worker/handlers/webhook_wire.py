@@ -1,7 +1,7 @@
-"""One HTTP exchange with somebody who may be slow, endless or hostile: one deadline for all of it, and bounded bytes.
+"""One HTTP exchange with a receiver that may be slow, endless or hostile: one deadline for all, and a limit of bytes.
 
-A timeout for each read is none: a receiver that sends a byte a second meets it for ever. So every wait of a `Wire` ends
-at its deadline, and the bytes that it takes are counted. Both happen below TLS, so that a handshake counts as well.
+A timeout for each read is not enough: a receiver that sends one byte a second never exceeds it. So every wait of a
+`Wire` ends at its deadline, and the received bytes are counted. Both happen below TLS, so a handshake counts too.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A long chain of certificates and long headers are a quarter of it.
+# A long chain of certificates and long headers take a quarter of it.
 MOST_BYTES = 256 * 1024
 _CHUNK = 16 * 1024
 
-# What getaddrinfo says: a family, and an address of it with the port.
+# What getaddrinfo returns: a family, and an address of it with the port.
 Address = tuple[int, tuple[Any, ...]]
 
 
 class Deadline:
-    """A moment of the monotonic clock."""
+    """A moment on the monotonic clock."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
 
     def left(self, most: float = math.inf) -> float:
-        """How many seconds a wait may last. Raises TimeoutError if none."""
+        """How many seconds a wait may last. Raises TimeoutError if none is left."""
         left = self._at - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
@@ -44,7 +44,7 @@ class Deadline:
 
 
 class Wire(io.RawIOBase):
-    """A connection. http.client takes it for a socket."""
+    """A connection. http.client uses it like a socket."""
 
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
         self._connection = connection
@@ -57,21 +57,21 @@ class Wire(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """What is there, or comes first."""
+        """Read what has arrived, or what arrives first."""
         data = self._read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader[Wire]:
-        """One for all answers: what one has left in the buffer belongs to the next."""
+        """The same file for all answers: what one answer leaves in the buffer belongs to the next."""
         return self._file
 
     def sendall(self, data: bytes) -> None:
-        """Send it, however slowly it is taken."""
+        """Send everything, even if the receiver takes it slowly."""
         self._send(data)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
         super().close()
 
@@ -94,7 +94,7 @@ class Wire(io.RawIOBase):
 
 
 class TlsWire(Wire):
-    """With TLS above what is counted."""
+    """TLS on top of the counted bytes."""
 
     def __init__(self, connection: socket.socket, deadline: Deadline, context: ssl.SSLContext, name: str) -> None:
         import ssl
@@ -106,7 +106,7 @@ class TlsWire(Wire):
         self._through(self._tls.do_handshake)
 
     def sendall(self, data: bytes) -> None:
-        """Send it, however slowly it is taken."""
+        """Send everything, even if the receiver takes it slowly."""
         view = memoryview(data)
         while view:
             view = view[self._through(partial(self._tls.write, view[:_CHUNK])) :]
@@ -118,7 +118,7 @@ class TlsWire(Wire):
             return b""
 
     def _through(self, step: Callable[[], T]) -> T:
-        """Do it, and pass on what it has to say and wants to hear."""
+        """Do a step, and exchange the bytes that TLS needs for it."""
         while True:
             try:
                 done = step()
@@ -128,7 +128,7 @@ class TlsWire(Wire):
                     self._in.write(data)
                 else:
                     self._in.write_eof()
-            except self._errors.SSLError:  # its alert
+            except self._errors.SSLError:  # the TLS alert
                 self._send(self._out.read())
                 raise
             else:
@@ -137,13 +137,13 @@ class TlsWire(Wire):
 
 
 def connect(address: Address, seconds: float) -> socket.socket:
-    """A connection to exactly this address: nothing is looked up."""
+    """Connect to exactly this address. Nothing is looked up."""
     family, where = address
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.settimeout(seconds)
         made.connect(where)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the body follows the headers at once
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send the body at once after the headers
     except BaseException:
         made.close()
         raise
@@ -151,14 +151,16 @@ def connect(address: Address, seconds: float) -> socket.socket:
 
 
 def post(wire: Wire, path: str, headers: Mapping[str, str], body: bytes) -> HTTPResponse:
-    """Send a request; the answer with its headers, its body still to be read. Raises OSError and HTTPException."""
+    """Send a request. Returns the answer with its headers; its body is still to be read. Raises OSError and
+    HTTPException."""
     request = HTTPConnection("")
-    request.sock = wire  # no name is looked up, and no proxy asked
-    with suppress(BrokenPipeError):  # it has answered without reading all, perhaps
+    request.sock = wire  # so no name is looked up, and no proxy is used
+    with suppress(BrokenPipeError):  # perhaps it answered before it read everything
         request.request("POST", path, body, {**headers, "Connection": "close"})
     while True:
         answer = HTTPResponse(cast("socket.socket", wire), method="POST")
         answer.begin()
         if answer.status >= 200:  # noqa: PLR2004
             return answer
-        answer.fp = None  # type: ignore[assignment]  # 103, for example: another one follows, in the same file
+        # An interim answer, for example 103: the next one follows in the same file.
+        answer.fp = None  # type: ignore[assignment]

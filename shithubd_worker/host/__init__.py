@@ -1,1 +1,1 @@
-"""The machine: who this process is, who is dead, signals, systemd, and the files that came with the program."""
+"""The machine: who this process is, who else is dead, signals, systemd, and files that came with the program."""

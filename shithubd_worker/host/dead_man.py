@@ -1,8 +1,8 @@
 """The dead man's timer: ends the process of a handler that holds the interpreter, before its lease can expire.
 
-While a call holds the GIL, no signal handler and no thread of Python's gets a turn. So the kernel's timer sends a
-signal whose handler is faulthandler's, in C: it writes the stacks to stderr, and then the signal ends the process. No
-other end of a worker looks like this one: systemd shows it as `code=killed, status=26/VTALRM`.
+While a call holds the GIL, no signal handler and no thread of Python's gets a turn. So a timer of the kernel sends a
+signal, and faulthandler handles it in C. It writes the stacks to stderr, and then the signal ends the process. No other
+end of a worker looks like this one: systemd shows it as `code=killed, status=26/VTALRM`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 from shithubd_worker.host.outlets import unblocked
 
-# Python and its libraries don't use it, and its default ends a process without a core dump.
+# Python and its libraries don't use this signal, and its default ends a process without a core dump.
 SIGNAL = signal.SIGVTALRM
 _ABSOLUTE = 1  # TIMER_ABSTIME
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,7 +37,8 @@ class _Event(ctypes.Structure):
 
 
 class Timer:
-    """Of the kernel (timer_create(2)): no child inherits it, and nobody reaches it who doesn't know its number."""
+    """A timer of the kernel (timer_create(2)). No child inherits it, and code that doesn't know its number can't change
+    it."""
 
     def __init__(self) -> None:
         self._number = ctypes.c_void_p()
@@ -45,18 +46,18 @@ class Timer:
         _check(_libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._number)))
 
     def set(self, at: float) -> None:
-        """Send the signal at this moment of the monotonic clock; never if it is infinite."""
+        """Send the signal at this moment of the monotonic clock. Never, if `at` is infinite."""
         seconds, part = (0, 0) if at == math.inf else divmod(max(1, int(at * 1e9)), 10**9)
-        # Of an itimerspec, the first half is an interval: it is sent once.
+        # The first half of an itimerspec is an interval; 0 sends the signal once.
         _check(_libc.timer_settime(self._number, _ABSOLUTE, (ctypes.c_long * 4)(0, 0, seconds, part), None))
 
 
 class DeadMan:
-    """Two threads set it. A job that is covered by what was set for one before it sets nothing.
+    """The timer, which two threads set. A job that an earlier arming covers sets nothing.
 
-    The main thread first tells which attempt it goes to, and then asks whether the timer covers it. The control thread
-    does the reverse: inside `held`, where the timer covers nobody, it looks whether the attempt that it has seen is
-    still the one, and only then moves the timer. So one of the two sees the other.
+    The main thread first publishes its next attempt, and then asks whether the timer covers it. The control thread
+    works in the reverse order. Inside `held`, the timer covers nothing. There it checks that the published attempt is
+    still the one that it saw, and only then moves the timer. So at least one of the two sees what the other did.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,17 +68,17 @@ class DeadMan:
         self._lock = threading.RLock()
 
     def listen(self) -> None:
-        """Take the signal, whoever has taken it meanwhile. What it did before must be its default."""
-        faulthandler.unregister(SIGNAL)  # or `register` would believe that it has it
+        """Take the signal, even if other code has taken it meanwhile. Its handler must have been the default before."""
+        faulthandler.unregister(SIGNAL)  # otherwise `register` believes that it still has the signal
         faulthandler.register(SIGNAL, file=unblocked(2), all_threads=True, chain=True)
 
     def disown(self) -> None:
-        """In a forked child: the signal is an ordinary one there."""
+        """In a forked child: give the signal back its default."""
         faulthandler.unregister(SIGNAL)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For the control thread: nobody else moves the timer meanwhile, and nobody counts on it."""
+        """For the control thread: meanwhile nobody else moves the timer, and nobody relies on it."""
         with self._lock:
             self._held = True
             try:
@@ -86,18 +87,19 @@ class DeadMan:
                 self._held = False
 
     def covers(self, latest: float, slack: float) -> bool:
-        """Does it fire at `latest` or before, by at most `slack` seconds? Asked for each job, so without the lock."""
+        """Does the timer fire at `latest`, or at most `slack` seconds earlier? This is asked for each job, so it takes
+        no lock."""
         return not self._held and latest - slack <= self._fires_at <= latest
 
     def cover(self, latest: float, slack: float = math.inf) -> None:
-        """Make sure that it does, and that nobody has taken the signal for himself."""
+        """Make sure that it fires then, and that no other code has taken the signal."""
         with self._lock:
             self.listen()
             if not latest - slack <= self._fires_at <= latest:
                 self.put_off(latest)
 
     def put_off(self, until: float) -> None:
-        """Let it fire at `until` and no earlier."""
+        """Let it fire at `until`, and not earlier."""
         with self._lock:
             if self._timer is None:
                 self._timer = Timer()
@@ -105,7 +107,7 @@ class DeadMan:
             self._fires_at = until
 
     def stand_down(self, within: float = math.inf) -> None:
-        """No handler runs any more: take it back, if it would fire within so many seconds."""
+        """No handler runs any more: disarm the timer, if it would fire within so many seconds."""
         if self._fires_at - self._clock() > within:  # after each job, so without the lock
             return
         with self._lock:

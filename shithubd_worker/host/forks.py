@@ -1,7 +1,7 @@
 """Which process is the worker. Nothing of ours works in a child that was forked from it.
 
-A handler, or a library, may fork. What Python forks passes through the hooks below; of what C forks only the page of
-memory tells. A child that comes back into our frames is ended there.
+A handler or a library may fork. A fork by Python passes through the hooks below. For a fork by C, only the page of
+memory shows it. If a child returns into our frames, it is ended there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shithubd_worker.errors import NotTheWorker
 
 _WIPE_ON_FORK = getattr(mmap, "MADV_WIPEONFORK", 18)  # Python 3.11 and 3.12 don't name it
 
-# The kernel gives a forked child this page empty. A look at it costs 15 ns, and os.getpid() a call of the kernel.
+# The kernel empties this page in a forked child. Reading it costs 15 ns; os.getpid() is a call of the kernel.
 _page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 with suppress(OSError):  # before Linux 4.14: the hooks below empty it
     _page.madvise(_WIPE_ON_FORK)
@@ -28,17 +28,17 @@ _page[0] = 1
 
 
 class HasDescriptor(Protocol):
-    """A socket, a connection."""
+    """A socket or a connection."""
 
     def fileno(self) -> int:
-        """Its descriptor; below 0, or an exception, if it is closed."""
+        """Its descriptor. If it is closed, a number below 0, or an exception."""
 
 
 _private: WeakSet[HasDescriptor] = WeakSet()
 
 
 def keep_private(owner: HasDescriptor) -> None:
-    """From now on no child of ours gets this one's descriptor."""
+    """From now on no forked child gets this object's descriptor."""
     _private.add(owner)
 
 
@@ -48,8 +48,8 @@ def in_child() -> bool:
 
 
 def not_the_worker(what: str) -> NotTheWorker:
-    """The error of a forked child that uses what it was born with."""
-    return NotTheWorker(f"{what} belongs to the worker, and this is a child that was forked from it")
+    """The error for a forked child that uses what it inherited from the worker."""
+    return NotTheWorker(f"{what} belongs to the worker, but this process is a child that was forked from it")
 
 
 def refuse_in_child(what: str) -> None:
@@ -59,8 +59,8 @@ def refuse_in_child(what: str) -> None:
 
 
 def end_child(error: BaseException | None) -> None:
-    """In a forked child that came back with this error, or without one: end it as Python would have, but without the
-    `finally` blocks and exit functions of the worker. Else do nothing."""
+    """In a forked child that returned, with this error or without one, end it. It ends as Python would end it, but
+    without the worker's `finally` blocks and exit functions. In the worker, do nothing."""
     if _page[0]:
         return
     code = 0
@@ -85,22 +85,22 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 class Hooks:
-    """What happens at each fork by Python in this process: `disown` gives a child its signals back."""
+    """What happens at each fork by Python in this process. `disown` gives a child its signals back."""
 
     def __init__(self, disown: Callable[[], None]) -> None:
-        _page[0] = 1  # whoever runs a worker is one, forked or not
+        _page[0] = 1  # the process that runs a worker is one, forked or not
         self._disown = disown
-        self._masks: dict[int, set[int | signal.Signals]] = {}  # by thread: what it had blocked before it forks
+        self._masks: dict[int, set[int | signal.Signals]] = {}  # by thread: the signals that it blocked before its fork
         self._forked = False
 
     def install(self) -> None:
-        """For the life of this process: Python knows no way back."""
+        """Install the hooks for the life of this process: Python can't remove them."""
         os.register_at_fork(before=self._before, after_in_parent=self._in_worker, after_in_child=self._in_child)
 
     def _before(self) -> None:
-        if self._forked:  # a child of ours forks: what it has by now is its own
+        if self._forked:  # a child of ours forks: what it has now is its own
             return
-        # A signal that reached the child before its handlers are its own would be heard as the worker's.
+        # If a signal reached the child before it has handlers of its own, the worker's handlers would take it.
         self._masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
     def _in_worker(self) -> None:
@@ -124,11 +124,12 @@ class Hooks:
 def _empty_descriptors() -> None:
     """Put /dev/null in the place of each private descriptor.
 
-    Closed, its number would be given out again, and libpq would say good-bye to the server on whatever has it then.
+    If a descriptor were closed, its number would be reused, and libpq would then say goodbye to the server on another
+    file.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     for owner in list(_private):
-        with suppress(Exception):  # closed
+        with suppress(Exception):  # it is closed
             if (descriptor := owner.fileno()) >= 0:
                 os.dup2(nothing, descriptor, inheritable=False)
     os.close(nothing)

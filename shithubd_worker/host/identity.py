@@ -11,7 +11,8 @@ from shithubd_worker.model import Identity
 
 
 def identify() -> Identity:
-    """This process. Facts that a host doesn't have (no systemd, no machine id) are empty, and prove nothing later."""
+    """This process. A fact that the host doesn't have (no systemd, no machine id) stays empty, and proves nothing
+    later."""
     return Identity(
         id=uuid4(),
         host=socket.gethostname(),
@@ -26,17 +27,19 @@ def identify() -> Identity:
 
 
 def is_dead(other: Identity, me: Identity) -> str | None:
-    """Proof that another worker's process is dead, or None if there is none. Both must be of this machine.
+    """The proof that another worker's process is dead, or None if there is none. Both must be of this machine.
 
-    A unit runs one process at a time, so an earlier invocation of our own unit is over; the host's name must be the
-    same, because machines are cloned together with their id. Else the pid must be gone, or belong to a process that
-    started at another time, seen from the same boot and the same pid namespace. A missing /proc entry proves nothing
-    (ProtectProc= hides the living): the kernel is asked by a signal that is none.
+    A unit runs one process at a time, so an earlier invocation of our own unit is over. The host's name must be the
+    same, because machines are cloned together with their id. In all other cases the boot and the pid namespace must be
+    the same. Then the pid must be gone, or belong to a process with another start time.
+
+    A missing /proc entry proves nothing, because ProtectProc= hides living processes. So the kernel is asked with
+    kill(2) and signal 0.
     """
     if not me.machine_id or other.machine_id != me.machine_id:
         return None
     if me.unit and me.invocation_id and (other.host, other.unit) == (me.host, me.unit) and other.invocation_id:
-        return None if other.invocation_id == me.invocation_id else f"unit {me.unit} was started anew"
+        return None if other.invocation_id == me.invocation_id else f"unit {me.unit} was started again"
     if (other.boot_id, other.pid_namespace) != (me.boot_id, me.pid_namespace) or not me.boot_id:
         return None
     try:
@@ -66,6 +69,7 @@ def _pid_namespace() -> int:
 
 
 def _start_ticks(pid: int) -> int | None:
-    # The command's name, in parentheses, may contain anything: count from the last one. Field 22 of proc(5).
+    # The command's name stands in parentheses and may contain anything, so count from the last parenthesis. Field 22 of
+    # proc(5).
     stat = _read(f"/proc/{pid}/stat")
     return int(stat.rpartition(")")[2].split()[19]) if stat else None

@@ -1,7 +1,7 @@
-"""Where log lines leave the process: a journal that is stopped, or a pipe that nobody reads, must not stop the jobs.
+"""Where log lines leave the process. A journal that is stopped, or a pipe that nobody reads, must not stop the jobs.
 
-A line waits a moment for a reader that is only slow. From one that stands still nothing more is awaited until it takes
-a line again. Nothing is kept for it here: what the kernel's buffers don't take is lost, and whoever puts it is told.
+A line waits a moment for a slow reader. After a reader has stood still, no line waits again until the reader takes one.
+Nothing is kept here for the reader: what the kernel's buffers don't take is lost, and `put` says so.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from functools import cache
 
 # How long a line waits for its reader.
 READER_SECONDS = 0.2
-# After a wait that ended well no other one for so many times as long: a slow reader costs a twentieth of the time.
+# After a wait that helped, there is no other wait for this many times as long. So a slow reader costs a twentieth of
+# the time.
 REST_AFTER_WAIT = 20
 JOURNAL = "/run/systemd/journal/socket"
-# A write of so many bytes fits where there is any room at all.
+# A write of this many bytes fits if there is any room at all.
 _SURELY_FITS = select.PIPE_BUF
 
 
 class Outlet:
-    """Takes whole lines, of one thread at a time."""
+    """Takes whole lines, from one thread at a time."""
 
     def __init__(self) -> None:
-        self._left = b""  # of a line that was begun
+        self._left = b""  # the rest of a line that was begun
         self._stuck = False  # is the reader known to stand still?
         self._may_wait_at = 0.0
 
     def put(self, line: bytes) -> bool:
-        """Write a line. False if it is lost: nobody reads, or what reads is gone."""
+        """Write a line. False if it is lost, because nobody reads or the reader is gone."""
         deadline = time.monotonic() + READER_SECONDS
         try:
             if self._left:
@@ -47,7 +48,7 @@ class Outlet:
         return left != line
 
     def _write_out(self, data: bytes, deadline: float) -> bytes:
-        """Write, and wait for the reader if that is allowed now. What could not be written."""
+        """Write, and wait for the reader if that is allowed now. Returns what could not be written."""
         while data:
             try:
                 data = data[self._write(data) :]
@@ -63,17 +64,17 @@ class Outlet:
         return data
 
     def _write(self, data: bytes) -> int:
-        """How many bytes were written. Raises BlockingIOError rather than wait."""
+        """Write some bytes and return their number. Raises BlockingIOError where it would have to wait."""
         raise NotImplementedError
 
     def _await(self, seconds: float) -> bool:
-        """Wait until something may be written."""
+        """Wait until a write is possible."""
         raise NotImplementedError
 
 
 class Stream(Outlet):
-    """A descriptor: a pipe, a socket, a file, a terminal. Others may write there too, who want to wait if need be: so
-    it is not the descriptor that is told to wait for nobody, but each write, or another way into the same pipe."""
+    """A descriptor: a pipe, a socket, a file or a terminal. Others may write there too and want to wait. So the
+    descriptor itself stays blocking: each write asks not to wait, or uses another descriptor of the same pipe."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -94,7 +95,7 @@ class Stream(Outlet):
 
 
 class Journal(Outlet):
-    """The socket of the systemd journal, in its native protocol: an entry a datagram."""
+    """The socket of the systemd journal, in its native protocol: each entry is one datagram."""
 
     def __init__(self, path: str = JOURNAL) -> None:
         super().__init__()
@@ -106,7 +107,7 @@ class Journal(Outlet):
             return self._socket.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:
             raise
-        except OSError:  # it is another socket now, of a journal that was started anew
+        except OSError:  # the journal was restarted, so its socket is another one now
             self._socket.close()
             self._socket = self._connected()
             return self._socket.send(data, socket.MSG_DONTWAIT)
@@ -122,7 +123,7 @@ class Journal(Outlet):
 
 
 def entry(fields: dict[str, str]) -> bytes:
-    """Fields in the journal's native protocol: a line each, or, with a line break inside, its length before it."""
+    """Fields in the journal's native protocol: one line each. A field with a line break has its length before it."""
     parts = []
     for name, value in fields.items():
         data = value.encode()
@@ -135,8 +136,8 @@ def entry(fields: dict[str, str]) -> bytes:
 
 @cache
 def unblocked(fd: int) -> int:
-    """Another way into the pipe behind a descriptor, by which no write waits; the descriptor itself if it is no pipe,
-    or somebody else's that can't be opened."""
+    """Another descriptor of the same pipe, whose writes don't wait. If it is not a pipe, or if it can't be opened
+    because it belongs to another user, the same descriptor."""
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         return fd
     try:

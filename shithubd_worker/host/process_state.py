@@ -1,7 +1,7 @@
-"""What the worker's promises rest on in its process, and a handler can change: signals, timer, limits of Python.
+"""The state of the process that promises depend on and a handler can change: signals, the timer, limits of Python.
 
-Handlers run in the worker's process, so what one of them, or a library of its, leaves behind would meet the next job, a
-stop or a deadline. It is put back after each job, or after each batch of quick ones.
+Handlers run in the worker's process. What a handler or its library leaves behind would affect the next job, a stop or a
+deadline. So the worker puts it back: the most urgent after each job, the rest after each batch.
 """
 
 from __future__ import annotations
@@ -58,12 +58,13 @@ SETTINGS = (
 
 
 class ProcessState:
-    """See the module. For the main thread, but for `lethal`.
+    """The state. For the main thread, but for `lethal`.
 
-    `ears` hears each signal by its number. `on_stop`, after which `on_alarm` is called too, and `on_alarm` are called
-    in the main thread. SIGALRM is the alarm's, SIGURG the control thread's word for "look at your deadlines": where a
-    handler has reset it, it does nothing, and SIGALRM would end the process. `reload`: SIGHUP is heard, and does not
-    end the process.
+    - `ears` receives each signal's number.
+    - `on_stop` and `on_alarm` are called in the main thread; `on_alarm` also follows each `on_stop`.
+    - SIGALRM is the alarm. SIGURG comes from the control thread and means "look at your deadlines". If a handler has
+      reset them, SIGURG does nothing, and SIGALRM would end the process.
+    - `reload`: SIGHUP is heard, and does not end the process.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class ProcessState:
         reload: bool,
     ) -> None:
         self._stop_asked, self._alarm_rang = on_stop, on_alarm
-        # Kept: each access to a method makes another object, and these are compared.
+        # Kept in attributes: each access to a method makes another object, and these are compared.
         self._on_stop: SignalHandler = self._hear_stop
         self._on_alarm: SignalHandler = self._hear_alarm
         self._handlers: dict[signal.Signals, SignalHandler] = {
@@ -94,46 +95,49 @@ class ProcessState:
         self._mask: set[int] = set()
         self._settings: list[Any] = []
         self._umask = 0
-        self._warned_of: set[tuple[str, str]] = set()  # kind, and name of what it changed
+        self._warned_of: set[tuple[str, str]] = set()  # kind, and the name of what it changed
 
     def take(self) -> None:
-        """Hear the signals from now on, and note how everything else is."""
+        """Hear the signals from now on, and note the state of everything else."""
         self._ears.catch_signals()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._take_dead_mans()
         self._mask = pthread_sigmask(signal.SIG_BLOCK, ())
         self._settings = [setting.read() for setting in SETTINGS]
-        self._umask = os.umask(0o077)  # it can't be read without being set
+        self._umask = os.umask(0o077)  # reading it means setting it
         os.umask(self._umask)
 
     def check(self, kind: str) -> None:
-        """After each job: the deadline of the next and a stop must be heard. The rest can wait for the batch's end."""
+        """After each job: the next deadline and a stop must be heard. The rest can wait until the batch ends."""
         if getsignal(14) is not self._on_alarm or getsignal(15) is not self._on_stop:
             self.put_back([kind])
 
     def put_back(self, kinds: Collection[str]) -> None:
-        """After a batch of these kinds: put back what they changed, and say so once for each kind and setting."""
+        """After a batch of these kinds: put back what they changed, and log it once for each kind and setting."""
         for name, now in (*self._settings_changed(), *self._signals_changed()):
             culprits = {(kind, name) for kind in kinds}
             if not culprits <= self._warned_of:
                 self._warned_of |= culprits
                 who = ", ".join(sorted(kinds))
-                log.warning("a handler of %s changed %s%s, which the worker needs: put back", who, name, now)
+                log.warning(
+                    "a handler of %s changed %s%s, which the worker needs: the worker put it back", who, name, now
+                )
 
     def lethal(self) -> bool:
-        """For the control thread: would a signal of ours end the process? A library that has used one may have given
-        it back in that state, in the middle of a job."""
+        """For the control thread: would one of our signals end the process? A library that used a signal may have reset
+        it in the middle of a job."""
         return any(getsignal(number) == signal.SIG_DFL for number in self._handlers)
 
     def revive(self) -> None:
-        """Take back what would end the process; a handler that a library set is left to it until its job is over."""
+        """Take back the signals that would end the process. A library that has set a handler keeps it until its job is
+        over."""
         for number, handler in self._handlers.items():
             if getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, handler)
 
     def disown(self) -> None:
-        """In a forked child: what is ours becomes Python's default. Timers are not inherited."""
+        """In a forked child: give our signals back Python's defaults. A child inherits no timers."""
         signal.set_wakeup_fd(-1)
         self._alarm.mute()
         self._dead_man.disown()
@@ -142,7 +146,8 @@ class ProcessState:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def _is_childs(self, number: int) -> bool:
-        """Was the signal for a child that C forked, past all hooks of Python's? Then it takes it, as its own now."""
+        """Was the signal for a child that C forked, without Python's hooks? Then the child takes it, now with its
+        default."""
         if not in_child():
             return False
         self.disown()
@@ -150,8 +155,8 @@ class ProcessState:
         return True
 
     def let_go(self) -> None:
-        """At the end of the process. Python takes its handlers away before it ends, and a signal that comes then must
-        not take the place of the exit code."""
+        """At the end of the process: ignore the signals. Python removes its handlers before it ends, and a signal after
+        that must not replace the exit code."""
         self._alarm.mute()
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
@@ -167,7 +172,8 @@ class ProcessState:
             self._alarm_rang()
 
     def _take_dead_mans(self) -> None:
-        """Its signal ends the process, by its default. What writes the stacks before that, Python doesn't know of."""
+        """The signal's default ends the process. faulthandler writes the stacks before that, and Python doesn't know of
+        it."""
         signal.signal(SIGNAL, signal.SIG_DFL)
         self._dead_man.listen()
 

@@ -1,4 +1,4 @@
-"""Where the files that came with this program are: in the package if it was installed, beside it in a checkout."""
+"""Where the files that came with this program are: inside the package if it is installed, beside it in a checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The systemd units as they stand on a host: which files belong where, and what `units install` would change."""
+"""The systemd units on a host: which files belong where, and what `units install` would change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from shithubd_worker.errors import Refused
 from shithubd_worker.host import shipped
 
-# Below /usr/local: a package of the distribution has /usr/lib, and `systemctl edit` has /etc, which wins over both.
+# Below /usr/local: /usr/lib belongs to a package of the distribution. `systemctl edit` writes to /etc, which wins over
+# both.
 TARGET = Path("/usr/local/lib")
 PLACES = {
     ".service": "systemd/system",
@@ -25,18 +26,18 @@ PLACES = {
     ".sysusers.conf": "sysusers.d",
     ".tmpfiles.conf": "tmpfiles.d",
 }
-# Where a package of the distribution has them: its own upgrades bring them up to date.
+# Where a package of the distribution installs the units. Its own upgrades keep them up to date.
 PACKAGED = Path("/usr/lib/systemd/system/shithubd-worker.service")
-# What the shipped units name; a package has it there.
+# The program that the shipped units name. A package installs it there.
 PROGRAM = "/usr/bin/shithubd-worker"
 # The units can't reach these: ProtectHome=, PrivateTmp=.
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
-PEOPLE = range(1000, 60000)  # the uids of people, as Debian gives them
+PEOPLE = range(1000, 60000)  # the uids of people on Debian
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file: where it belongs, what it should say, and what it says now (None: it isn't there)."""
+    """One file: where it belongs, its wanted text, and its present text (None: it doesn't exist)."""
 
     path: Path
     wanted: str
@@ -50,7 +51,7 @@ class File:
         return "unchanged" if self.found == self.wanted else "changed"
 
     def diff(self) -> Iterator[str]:
-        """As lines of a unified diff, from what is there to what should be."""
+        """The lines of a unified diff, from the present text to the wanted one."""
         return difflib.unified_diff(
             (self.found or "").splitlines(),
             self.wanted.splitlines(),
@@ -61,17 +62,17 @@ class File:
 
 
 def packaged(root: Path) -> bool:
-    """Has a package of the distribution brought the units?"""
+    """Has a package of the distribution installed the units?"""
     return below(root, PACKAGED).is_file()
 
 
 def check_program(program: Path) -> Path:
-    """The program that the units shall start, by its real path. Raises Refused for one that they couldn't reach."""
+    """The real path of the program that the units start. Raises Refused if they could not reach it."""
     real = program.resolve()
     if not real.is_file() or not os.access(real, os.X_OK):
         raise Refused(f"{program} is not a program that can be run: name the installed one with --program")
     if not re.fullmatch(r"/[\w./+@~-]+", str(real)):
-        raise Refused(f"{real}: systemd would read this path in another way; install it below /opt or /usr/local")
+        raise Refused(f"{real}: systemd would misread this path; install the program below /opt or /usr/local")
     interpreter = _interpreter(real)
     for path in (real, *([interpreter.resolve()] if interpreter else [])):
         if hidden := next((place for place in _hidden() if path.is_relative_to(place)), None):
@@ -84,7 +85,7 @@ def check_program(program: Path) -> Path:
 
 
 def _interpreter(program: Path) -> Path | None:
-    """What the first line of a script names."""
+    """The program in the first line of a script."""
     with program.open("rb") as file:
         first = file.readline(4096)
     return Path(os.fsdecode(first[2:].split()[0])) if first.startswith(b"#!/") else None
@@ -96,7 +97,7 @@ def _hidden() -> Iterator[Path]:
 
 
 def plan(program: Path, root: Path) -> list[File]:
-    """All files, by their paths below `root`."""
+    """All files, with their paths below `root`."""
     files = []
     for source in sorted(shipped.UNITS.iterdir()):
         ending = next((ending for ending in PLACES if source.name.endswith(ending)), None)
@@ -111,10 +112,10 @@ def plan(program: Path, root: Path) -> list[File]:
 
 
 def below(root: Path, path: Path) -> Path:
-    """An absolute path, seen from outside of `root`."""
+    """An absolute path, placed below `root`."""
     return root / path.relative_to("/")
 
 
 def names(files: Sequence[File], *, ending: str = "") -> list[str]:
-    """The names of the units among them."""
+    """The names of the units among these files."""
     return [file.path.name for file in files if file.path.parent.name == "system" and file.path.name.endswith(ending)]

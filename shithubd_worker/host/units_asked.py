@@ -1,4 +1,4 @@
-"""A unit of this host as systemd has it, asked over its bus: what a start would be given, and which file says so."""
+"""A unit of this host, asked from systemd over its bus: what a start would be given, and which file says so."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+")
 _OURS = "shithubd-worker*.service"
 _PROGRAMS = ("shithubd-worker", "shithubd_worker")  # python -m shithubd_worker
 
-# What is about a process that goes on, and not about what it is given. A RuntimeDirectory= is taken away at the end: it
-# is the running worker's.
+# Settings about a process that keeps running, not about what it is given. RuntimeDirectory= is left out because its
+# directory, which is the running worker's, would be removed at the end.
 _OF_A_RUN = re.compile(
     r"Exec(Start|Stop|Reload|Condition)\w*|Type|Restart\w*|NotifyAccess|WatchdogSec|Timeout\w+|Success\w+|Standard\w+"
     r"|RuntimeDirectory\w*|RemainAfterExit|ExitType|PIDFile|BusName|Sockets|FileDescriptorStore\w*|TTY\w*|Kill\w+|Slice"
@@ -30,7 +30,7 @@ _OF_A_RUN = re.compile(
 
 
 class Line(NamedTuple):
-    """An assignment in a file of a unit; `place` is the file, and its line in it."""
+    """An assignment in a file of a unit. `place` is the file and its line."""
 
     place: str
     key: str
@@ -39,14 +39,14 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit; `told` has systemd's properties of it, by their names on the bus."""
+    """One unit. `told` has systemd's properties of it, by their names on the bus."""
 
     name: str
     told: Mapping[str, Any]
 
     @property
     def command(self) -> list[str]:
-        """The words of ExecStart=. Raises ConfigError for one that starts no worker."""
+        """The words of ExecStart=. Raises ConfigError if it starts no worker."""
         words = [str(word) for start in self.told["ExecStart"] for word in start[1]]
         if "run" not in words:
             started = " ".join(words) or "nothing"
@@ -55,7 +55,7 @@ class Unit:
 
     @property
     def flags(self) -> tuple[list[str], list[str]]:
-        """Those of the command: before the word `run`, and behind it."""
+        """The flags of the command: those before the word `run`, and those after it."""
         words = self.command
         run = words.index("run")
         program = max((at for at, word in enumerate(words[:run]) if Path(word).name in _PROGRAMS), default=0)
@@ -63,18 +63,18 @@ class Unit:
 
     @property
     def env_files(self) -> list[Path]:
-        """The files of EnvironmentFile= that are there; later ones win."""
+        """The existing files of EnvironmentFile=. Later ones win."""
         patterns = [pattern for pattern, _optional in self.told["EnvironmentFiles"]]
         return [Path(path) for pattern in patterns for path in sorted(glob(pattern))]  # noqa: PTH207 (it is absolute)
 
     def lines(self) -> Iterator[Line]:
-        """What the unit's files say in [Service], drop-ins last."""
+        """The assignments in [Service] of the unit's files, drop-ins last."""
         for path in (self.told["FragmentPath"], *self.told["DropInPaths"]):
-            with suppress(OSError):  # one that was taken away: NeedDaemonReload tells
+            with suppress(OSError):  # a file that was removed: NeedDaemonReload shows it
                 yield from _service_lines(path, Path(path).read_text(errors="replace"))
 
     def where(self, flag: str, variable: str) -> str | None:
-        """Which of flag, file of variables and Environment= gave a setting its value: the first that has it."""
+        """Where a setting got its value: the place of the flag, else of the variable's file, else of Environment=."""
         if any(word == flag or word.startswith(f"{flag}=") for part in self.flags for word in part):
             return next((line.place for line in reversed(list(self.lines())) if line.key == "ExecStart"), None)
         for path in reversed(self.env_files):
@@ -86,7 +86,7 @@ class Unit:
         return found[-1] if found else None
 
     def environment(self) -> dict[str, str]:
-        """Its variables, as a reader of its files can tell: what is known of a unit that nobody starts."""
+        """The unit's variables, read from its files. Nothing more is known of a unit that isn't started."""
         variables = dict(str(each).split("=", 1) for each in self.told["Environment"])
         for path in self.env_files:
             with suppress(OSError, ConfigError):
@@ -95,13 +95,13 @@ class Unit:
 
 
 def full_name(name: str) -> str:
-    """A name without an ending means a service."""
+    """The unit's full name. A name without an ending means a service."""
     return name if re.search(r"\.(service|timer|target|slice|socket|path|mount)$", name) else f"{name}.service"
 
 
 def ask(name: str) -> Unit:
-    """What systemd knows of a unit, running or not. Raises Refused for one that it doesn't know, and where it isn't to
-    be asked; ConfigError for one that it wouldn't start."""
+    """What systemd knows of a unit, running or not. Raises Refused for an unknown unit, or if systemd can't be asked;
+    ConfigError for a unit that systemd would not start."""
     name = full_name(name)
     unit = _asked(name) if _NAME.fullmatch(name) else None
     if unit is None or unit.told["LoadState"] == "not-found":
@@ -110,12 +110,12 @@ def ask(name: str) -> Unit:
         state, why = unit.told["LoadState"], unit.told["LoadError"][1]
         raise ConfigError(f"{name} is {state}: systemd doesn't start it" + (f": {why}" if why else ""))
     if "ExecStart" not in unit.told:
-        raise ConfigError(f"{name} is no service")
+        raise ConfigError(f"{name} is not a service")
     return unit
 
 
 def other_workers(unit: Unit) -> Iterator[Unit]:
-    """The other workers of this host that run, or that a boot would start."""
+    """The other workers of this host that run, or that start at boot."""
     for name in _names("list-units", "--all", _OURS):
         if name != unit.name and (other := _asked(name)) is not None and other.told["LoadState"] == "loaded":
             up = other.told["ActiveState"] in ("active", "activating", "reloading")
@@ -124,7 +124,7 @@ def other_workers(unit: Unit) -> Iterator[Unit]:
 
 
 def call(*command: str) -> subprocess.CompletedProcess[str]:
-    """One of systemd's own tools. Raises Refused if it isn't there, or finds no systemd."""
+    """Run one of systemd's own tools. Raises Refused if the tool is missing or finds no systemd."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
     except OSError as error:
@@ -138,7 +138,7 @@ def call(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def _asked(name: str) -> Unit | None:
-    """None for what can't be the name of a unit that is started, such as a template without its instance."""
+    """The unit. None for a name that can't be started, such as a template without an instance."""
     escaped = re.sub(r"[^A-Za-z0-9]", lambda letter: f"_{ord(letter[0]):02x}", name)
     path = f"/org/freedesktop/systemd1/unit/{escaped}"
     everything = ("org.freedesktop.DBus.Properties", "GetAll", "s", "")
@@ -163,7 +163,7 @@ def _names(verb: str, *arguments: str) -> list[str]:
 def _service_lines(path: str, text: str) -> Iterator[Line]:
     section, began, so_far = "", 0, ""
     for number, line in enumerate(text.split("\n"), 1):
-        if line.lstrip()[:1] in ("#", ";"):  # in the middle of a value too
+        if line.lstrip()[:1] in ("#", ";"):  # also in the middle of a value
             continue
         began = began if so_far else number
         so_far += line.strip()
@@ -179,12 +179,13 @@ def _service_lines(path: str, text: str) -> Iterator[Line]:
 
 
 def _plain(part: str) -> str:
-    """A part of a unit's name without its escapes, as systemd-escape --unescape has it."""
+    """A part of a unit's name without escapes, like systemd-escape --unescape."""
     return re.sub(r"-|\\x([0-9a-f]{2})", lambda it: chr(int(it[1], 16)) if it[1] else "/", part)
 
 
 def starts(name: str, unit: Unit, words: Sequence[str], out: Path) -> str:
-    """The text of a unit that is as this one, but for starting those words, once, with its output in a directory."""
+    """The text of a unit like this one, which starts these words once and writes its output into the directory
+    `out`."""
     stem = unit.name.removesuffix(".service")
     prefix, _, instance = stem.partition("@")
     escaped = {"p": prefix, "i": instance, "j": prefix.rpartition("-")[2]}
@@ -195,7 +196,8 @@ def starts(name: str, unit: Unit, words: Sequence[str], out: Path) -> str:
         if not _OF_A_RUN.fullmatch(key)
     ]
     quoted = " ".join('"' + re.sub(r'["\\]', r"\\\g<0>", word).replace("%", "%%") + '"' for word in words)
-    # A oneshot has no limit by itself, and a module may hang when it is loaded. This is the usual one for a start.
+    # A oneshot has no time limit of its own, and a module may hang while it is loaded. This is the usual limit for a
+    # start.
     ours = [
         "TimeoutStartSec=90",
         f"ExecStart={quoted}",

@@ -1,1 +1,1 @@
-"""The process: its loop, its control thread, its way in and out, and what they share."""
+"""The process: its loop, its control thread, its start and its end, and what they share."""

@@ -1,7 +1,7 @@
 """The control thread: what must go on while a handler runs.
 
-Here is its loop alone; each thing that it does is a duty, in a room of its own. It has a database connection of its
-own; while that is away it keeps the deadlines all the same.
+This file has only its loop. Each thing that the thread does is a duty, in a file of its own. The thread has a database
+connection of its own, and keeps the deadlines even while that is away.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ log = logging.getLogger(__name__)
 
 
 class Duty(Protocol):
-    """Something that the control thread has to do, again and again."""
+    """Something that the control thread does again and again."""
 
     def tick(self, now: float) -> None:
-        """Do what is due of it. What this raises ends the process."""
+        """Do what is due. An exception ends the process."""
 
 
 class Control(threading.Thread):
-    """See the module. `start()` it once the worker is registered; `finish()` it when no handler can run any more.
-    `duties` have their turn one after the other, at each tick."""
+    """The control thread. `start()` it once the worker is registered; `finish()` it when no handler can run any more.
+    At each tick it runs all `duties`, one after the other."""
 
     def __init__(
         self,
@@ -59,14 +59,15 @@ class Control(threading.Thread):
         self._finished = False
 
     def finish(self) -> None:
-        """End the thread; returns when it is over."""
+        """End the thread. Returns when it has ended."""
         self._finished = True
         self._ears.wake()
         self.join(timeout=5)
 
     def run(self) -> None:
-        """Every tick: listen, and do all duties."""
-        # A handler may have blocked all signals in its thread: then a stop, or the dead man's, is taken by this one.
+        """At each tick: listen, then run all duties."""
+        # A handler may have blocked all signals in its thread. Then this thread takes a stop, and the dead man's
+        # signal.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, SIGNAL})
         while not self._finished:
             try:
@@ -78,10 +79,10 @@ class Control(threading.Thread):
                 end_process(EXIT_ERROR)
 
     def _listen(self) -> None:
-        """Until the next tick, until somebody calls, or until the database does: that it ends this connection is news.
-        The ticks are quicker while there is something that a slow handler would keep."""
+        """Wait until the next tick, until another thread calls, or until the database says something: it may have ended
+        this connection. The ticks are quicker while there are jobs that a slow handler would hold back."""
         self._progress.watched = self._tray.at_hand or self._settler.waiting
-        sources = select.poll()  # select() knows no descriptor above 1023
+        sources = select.poll()  # select() can't take descriptors above 1023
         sources.register(self._ears, select.POLLIN)
         if self._session.opened:
             sources.register(self._session.connection, select.POLLIN)

@@ -1,4 +1,4 @@
-"""What is learnt from the jobs that ran: how long each took, and what a handler left behind."""
+"""What the worker learns from the jobs that ran: how long each took, and what a handler changed in the process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shithubd_worker.turn.tray import Tray
 
 
 class Lessons:
-    """For the main thread. Notes each job as it ends, and learns from them together: at 70,000 jobs a second a single
-    call for each would cost too much."""
+    """For the main thread. It notes each job as it ends, and learns from all of them together. At 70,000 jobs a second,
+    one call for each job would cost too much."""
 
     def __init__(
         self, selection: Selection, tray: Tray, process_state: ProcessState, patience: Patience, metrics: Metrics
@@ -24,18 +24,19 @@ class Lessons:
         self._process_state = process_state
         self._patience = patience
         self._metrics = metrics
-        self._given_back = 0  # of tray.given_back: what the main thread knows of
+        self._given_back = 0  # the part of tray.given_back that the main thread knows
         self._since = 0.0
-        self.seconds: defaultdict[str, list[float]] = defaultdict(list)  # of the jobs that ran since then, by kind
+        # seconds of the jobs that ran since begin(), by kind
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     def begin(self) -> None:
-        """From now on jobs run."""
+        """Jobs run from now on."""
         self.seconds, self._since = defaultdict(list), time.monotonic()
 
     def learn(self, *, short: bool = False) -> bool:
-        """From what ran since it began; False if nothing did. `short`: the last one was refused connections, memory or
-        disk. What counts for the next batch is the time from one job
-        to the next: reading payloads and waiting for a processor are in it."""
+        """Learn from what ran since begin(). False if nothing ran. `short`: the last job was refused connections,
+        memory or disk. The size of the next batch depends on the time from one job to the next, which includes reading
+        payloads and waiting for a processor."""
         seconds, jobs = self.seconds, sum(map(len, self.seconds.values()))
         if seconds:
             self._process_state.put_back(seconds)

@@ -1,4 +1,4 @@
-"""The configuration of a running worker, which a reload replaces."""
+"""The configuration of a running worker. A reload replaces it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from shithubd_worker.turn.prefetch import Pace
 
 
 class LiveConfig:
-    """`now` is read by the main thread, and replaced by the control thread: whoever needs two values of one moment
-    reads it once. `reread` makes the configuration as it is now; None: no reload is asked for."""
+    """The control thread replaces `now`, and the main thread reads it. Code that needs two values of one moment reads
+    `now` once. `reread` makes the configuration anew; it is None where no reload is possible."""
 
     def __init__(self, config: Config, reread: Callable[[], Config] | None, stop: Stop, pace: Pace) -> None:
         self.now = config
@@ -21,7 +21,8 @@ class LiveConfig:
         self._pace = pace
 
     def reload(self) -> None:
-        """In the control thread, also while a handler runs. Raises ConfigError, and then nothing has changed."""
+        """Reload. The control thread calls it, also while a handler runs. Raises ConfigError, and then nothing has
+        changed."""
         if self._reread is not None:
             new = self._reread()
             self.now = replace(self.now, **{name: getattr(new, name) for name in LIVE})

@@ -16,9 +16,9 @@ from shithubd_worker.turn.exchange import Exchange, Next
 
 
 class Loop:
-    """A turn settles what is finished and leases what is next; where handlers are quick, the next turn is sent before
-    they run, so that the database works while they do. `sessions`: those whose refused login ends the worker, since
-    nobody would beat, or jobs would come back for ever."""
+    """A turn settles what is finished and leases what is next. Where handlers are quick, the next turn is sent before
+    they run, so that the database works meanwhile. If the login of one of `sessions` is refused, the worker ends:
+    without them nobody would beat, or jobs would come back for ever."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class Loop:
         self._sessions = sessions
 
     def run(self) -> None:
-        """As long as it goes on, or until the queue is empty if that was asked for. Raises ShithubdError, and
-        psycopg.Error, if no waiting helps."""
+        """Run until a stop, or with --until-empty until the queue is empty. Raises ShithubdError and psycopg.Error if
+        waiting can't help."""
         while self._goes_on():
             try:
                 match self._exchange.turn():

@@ -1,4 +1,4 @@
-"""The worker's presence: its row in the database, what systemd is told at the start and at the end."""
+"""The worker's presence: its row in the database, and what systemd hears at the start and at the end."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 class Presence:
-    """For the main thread, while no control thread runs: the control connection is free. `hang_up` closes the worker's
-    connections."""
+    """For the main thread. It uses the control connection, which is free while the control thread doesn't run.
+    `hang_up` closes the worker's connections."""
 
     def __init__(
         self,
@@ -44,8 +44,9 @@ class Presence:
         self._hang_up = hang_up
 
     def enter(self, database_wait: float) -> bool:
-        """Reach the database and register, waiting for so many seconds if it is away. False if somebody asked to stop
-        meanwhile. Raises ShithubdError: what only a person can mend at once, the rest at the end."""
+        """Reach the database and register. If it is away, wait for it for `database_wait` seconds. False if a stop was
+        asked for meanwhile. Raises ShithubdError: at once for what only a person can put right, else at the end of that
+        time."""
         began = time.monotonic()
         tries = 0
         while True:
@@ -67,15 +68,15 @@ class Presence:
                 return False
 
     def ready(self) -> None:
-        """From now on the worker leases: say so. When the control thread runs."""
+        """Say that the worker leases from now on. Called once the control thread runs."""
         log.info("%s", self._startup)
         log.info("ready")
         self._progress.ready = True
         self._systemd.ready("held" if self._progress.holds else "idle")
 
     def leave(self, strays: Sequence[str], *, clean: bool) -> None:
-        """Last of all. A worker that goes with a lease leaves its row, by which release-dead finds the lease; but what
-        the lease queries of the tokens `strays` may have leased never started."""
+        """The last step. A worker that ends with a lease keeps its row, because release-dead finds the lease by it. The
+        leases of the tokens `strays` never started, so they can be given back."""
         self._systemd.stopping()
         if self._progress.database_up:
             try:
@@ -86,5 +87,5 @@ class Presence:
             try:
                 self._session.unregister(self._startup.identity.id, strays)
             except DatabaseError as error:
-                log.warning("could not take the worker's row away: %s", self._session.in_the_way(error))
+                log.warning("could not delete this worker's row: %s", self._session.in_the_way(error))
         self._hang_up()

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 
 class Reconnect:
-    """For the main thread. `drop` closes its connections, `connect` opens the queue's anew; `found` is called when
-    that worked."""
+    """For the main thread. `drop` closes its connections, `connect` opens the queue's connection anew. `found` is
+    called when that worked."""
 
     def __init__(
         self,
@@ -40,12 +40,13 @@ class Reconnect:
         self._drop = drop
         self._connect = connect
         self._found = found
-        self._failures = 0  # times in a row that the database was lost before a turn was answered
-        self._answered = 0  # turns, when it was lost the last time
+        self._failures = 0  # times in a row that the database was lost before it answered a turn
+        self._answered = 0  # turns that were answered until it was lost the last time
 
     def __call__(self, error: DatabaseError) -> bool:
-        """Until the database answers again: True. False if the worker must go first: at once when it was asked to stop
-        and has nothing to settle, else at the end of the grace. Raises DatabaseError if no waiting helps."""
+        """Look until the database answers again, then return True. False if the worker must go first. If a stop was
+        asked for and nothing is left to settle, it must go at once, else at the end of the grace. Raises DatabaseError
+        if waiting can't help."""
         self._exchange.give_up()
         if not self._look_for_it(self._queue.last_word or explained(error)):
             return False
@@ -76,7 +77,7 @@ class Reconnect:
         return False
 
     def _refusals(self) -> int:
-        """How often in a row it was found, and lost again before it answered a turn."""
+        """How often in a row the database was found, and lost again before it answered a turn."""
         if self._exchange.answered != self._answered:
             self._answered, self._failures = self._exchange.answered, 0
         self._failures += 1

@@ -1,4 +1,4 @@
-"""Runs one leased job, with the dead man set, and leaves the process as the next job expects it."""
+"""Runs one leased job with the dead man armed, and prepares the process for the next job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shithubd_worker.timing import STAND_DOWN_SECONDS
 
 
 class Runner:
-    """For the main thread. `session` is the one that handlers write with."""
+    """For the main thread. `session` is the connection that handlers use."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class Runner:
         self._process_state = process_state
 
     def run(self, lease: Lease) -> tuple[Result, float, str] | None:
-        """What came of it, how many seconds it took, and for how long its history is kept. None if it may not start any
-        more: then nothing has happened."""
+        """Run the job. Returns its result, how many seconds it took, and its retention class. None if it may not start
+        any more; then nothing has happened."""
         attempt = Attempt(
             self._kinds[lease.kind],
             lease,
@@ -58,7 +58,7 @@ class Runner:
     def _run(self, attempt: Attempt) -> Result | None:
         self._progress.attempt = attempt
         latest, slack = attempt.dead_man_at
-        # Nothing is armed for a lease that is over already: the process would be ended for a job that doesn't start.
+        # If the lease is already over, nothing is armed: it would end the process because of a job that doesn't start.
         if not self._dead_man.covers(latest, slack) and attempt.may_start():
             self._dead_man.cover(latest, slack)
         try:

@@ -1,7 +1,7 @@
-"""What the main thread and the control thread know of each other.
+"""What the main thread and the control thread tell each other.
 
-What else they share lives in lower rooms: the attempt that runs, the tray, the settler, the wish to stop.
-ARCHITECTURE.md names every field, its writer, and why that is enough ("Two threads").
+They also share what other files define: the running attempt, the tray, the settler, the request to stop.
+ARCHITECTURE.md names every shared field, the thread that writes it, and why that is safe ("Two threads").
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from shithubd_worker.model import Hold, WorkerState
 
 @dataclass
 class Progress:
-    """What the two threads know of each other. Each field is written by one of them only; `stop` sees to itself."""
+    """What the two threads tell each other. Only one of them writes each field; `stop` is safe for both."""
 
     stop: Stop
     # By the main thread:
     ticked_at: float = field(default_factory=time.monotonic)
     attempt: Attempt | None = None
-    database_up: bool = True  # was the last thing that it asked answered?
+    database_up: bool = True  # did the database answer the last thing that it asked?
     found_at: float = 0.0  # when the database was last found again
     ready: bool = False
     trouble: str = ""  # why it leases nothing at the moment
     # By the control thread:
     holds: list[Hold] = field(default_factory=list)
     watched: bool = False  # does it look at the tray often?
-    away: bool = False  # was the last thing that it asked not answered?
+    away: bool = False  # did the last thing that it asked get no answer?
 
     @property
     def reached(self) -> bool:
@@ -37,8 +37,8 @@ class Progress:
         return self.database_up and not self.away
 
     def word(self, *, answered: bool = False) -> WorkerState:
-        """What the worker is doing. `answered`: as it is if the control thread, which tells the database this word,
-        gets an answer now."""
+        """What the worker is doing. With `answered`, the word that is true once the control thread gets its answer:
+        that thread writes the word into the database."""
         attempt = self.attempt
         if self.stop.wanted:
             return WorkerState.STOPPING
@@ -51,11 +51,11 @@ class Progress:
         return WorkerState.HELD if self.holds else WorkerState.IDLE
 
     def is_up(self) -> bool:
-        """For a scrape: has this worker reached its database, and does it still?"""
+        """For a scrape: has this worker reached its database, and is it still connected?"""
         return self.ready and self.reached
 
     def state(self) -> WorkerState:
-        """For a scrape: the word, once there is one."""
+        """For a scrape: the state, once the worker is ready."""
         return self.word() if self.ready else WorkerState.STARTING
 
     def running(self) -> tuple[str, float] | None:
@@ -64,7 +64,7 @@ class Progress:
         return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
 
     def sentence(self, now: float) -> str:
-        """The same for the first line of `systemctl status`."""
+        """The state as a sentence, for `systemctl status`."""
         attempt = self.attempt
         held = f"; held: {self.holds[0]}" if self.holds else ""
         if attempt is not None and not attempt.over:

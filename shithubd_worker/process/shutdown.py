@@ -1,4 +1,4 @@
-"""The way out: give back what is not started, and settle what is finished."""
+"""The end: give back what has not started, and settle what is finished."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Shutdown:
         self._patience = patience
         self._progress = progress
         self._sleep = sleep
-        self._waits = False  # has it said that it waits for locks?
+        self._waits = False  # has it logged that it waits for locks?
 
     def put_down(self) -> None:
-        """Give back what is not started, settle what is finished, through reconnects. Raises Unsettled if something is
-        left when the grace is over, or that no waiting settles."""
+        """Give back what has not started and settle what is finished, even through reconnects. Raises Unsettled if
+        something is left at the end of the grace, or if waiting can't settle it."""
         while True:
             try:
                 self._exchange.put_down(at_last=True)
@@ -55,12 +55,13 @@ class Shutdown:
                 self._patience.refused(error)
 
     def wait_for_locks(self) -> bool:
-        """For a moment, if what is finished can't be settled; until the end of the grace in all. False if all is."""
+        """Wait a moment if something finished can't be settled yet; the waits end with the grace. False if everything
+        is settled."""
         self._progress.ticked_at = time.monotonic()
         if not self._settler.waiting:
             return False
         if not self._settler.may_pass:
-            raise self._unsettled("the database refuses to write that down")
+            raise self._unsettled("the database refuses to write the outcome")
         if time.monotonic() >= self._progress.stop.release_at:
             raise self._unsettled("somebody has locked their rows")
         if not self._waits:

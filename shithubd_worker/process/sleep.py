@@ -1,4 +1,4 @@
-"""The main thread's sleep: until something becomes runnable, a signal comes, or the time is over."""
+"""The main thread's sleep. It ends when something becomes runnable, when a signal comes, or when the time is over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shithubd_worker.turn.selection import Selection
 
 
 class Sleep:
-    """See the module. `bell` is rung by the signals' handlers and by the control thread."""
+    """The sleep. The signal handlers and the control thread ring `bell`, which ends it."""
 
     def __init__(
         self, queue: QueueSession, selection: Selection, bell: SelfPipe, config: LiveConfig, metrics: Metrics
@@ -26,11 +26,12 @@ class Sleep:
         self._metrics = metrics
 
     def wait(self, seconds: float) -> None:
-        """For something that nobody tells us of. A stop is heard at once."""
+        """Wait for something that sends no wake-up. A stop is heard at once."""
         self._sleep(seconds, listen=False)
 
     def rest(self) -> None:
-        """Until something became runnable, if that isn't known already; at most for the poll interval."""
+        """Sleep until something becomes runnable, at most for the poll interval. If something already has, return at
+        once."""
         wakeups = self._selection.wakeups
         if wakeups.called:
             return

@@ -1,4 +1,4 @@
-"""The first steps: look at the schema and the rights, register, take back what dead workers of this host hold."""
+"""The first steps: check the schema and the rights, register, and take back what dead workers of this host hold."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 
 class Startup:
-    """For the main thread, before the control thread runs: the control connection is free. `listen` opens the queue's
-    connection as the worker uses it; without `woken` no enqueue wakes this worker, by its own wish."""
+    """For the main thread. It uses the control connection, which is free until the control thread runs. `listen` opens
+    the queue's connection as the worker uses it. Without `woken`, the worker has asked not to be woken by enqueues."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Startup:
         self._woken = woken
 
     def begin(self) -> None:
-        """All of it, once. Raises what psycopg raises, and ShithubdError."""
+        """Do all of it, once. Raises what psycopg raises, and ShithubdError."""
         self._queue.check()
         self._session.register(self.identity, self._kinds)
         self._listen()
@@ -54,14 +54,17 @@ class Startup:
             log.info("starting under a hold: %s", hold, extra={"event": logs.HELD})
         if open_to_all:
             log.warning(
-                "everybody may create in schema %s, and so have code of theirs run by this worker: see SECURITY.md",
+                "everybody may create in schema %s, so anybody can make this worker run their code: see SECURITY.md",
                 self._queue.schema,
             )
         if not wakes:
-            log.info("enqueues wake no worker here: the server allows two-phase commits, and shithubd.notify isn't on")
+            log.info(
+                "enqueues wake no worker here, so jobs wait for a poll: the server allows two-phase commits, and"
+                " shithubd.notify isn't on"
+            )
 
     def why(self, error: DatabaseError) -> ShithubdError:
-        """Why it failed. The connections are dropped."""
+        """Say why it failed. Drops the connections."""
         locked = error.sqlstate == LOCKED
         reason = DatabaseUnavailable(self._queue.in_the_way(error)) if locked else explained(error)
         self._queue.close()
@@ -81,9 +84,12 @@ class Startup:
             except DatabaseError as error:
                 if lost(error):
                     raise
-                # No reason not to start: what it holds returns when its leases expire.
+                # The worker starts all the same: these leases come back when they expire.
                 log.warning(
-                    "%s is dead (%s), but can't be cleared away: %s", other.leased_by, proof, in_one_line(error)
+                    "%s is dead (%s), but its leases could not be returned: %s",
+                    other.leased_by,
+                    proof,
+                    in_one_line(error),
                 )
                 continue
             log.info("%s is dead (%s): %d job(s) returned", other.leased_by, proof, len(returned))

@@ -1,4 +1,4 @@
-"""Builds a worker: each room gets what it needs, and knows no other."""
+"""Builds a worker: gives each part what it needs, and no part knows the whole."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     metrics: Metrics,
     reread: Callable[[], Config] | None = None,
 ) -> Worker:
-    """One worker process. `connect` makes connectors, by name, answer_seconds and ours. `reread` answers a SIGHUP with
-    the configuration as it is now; without it the signal is left as it is."""
+    """One worker process. `connect` makes connectors, by name, answer_seconds and ours. `reread` makes the
+    configuration anew after a SIGHUP; without it, SIGHUP keeps its default."""
     by_name = {kind.name: kind for kind in kinds}
     timeouts = {kind.name: kind.lease_timeout for kind in kinds}
     names = list(by_name)
@@ -98,7 +98,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
         if config.pooled:
             queue.value("channel_v1")  # any answer will do
         else:
-            queue.listen(heard)  # what was enqueued while nobody listened is found by the lease that follows
+            queue.listen(heard)  # the lease that follows finds what was enqueued while nobody listened
 
     def heard(payload: str) -> None:
         metrics.woken("notify")
@@ -113,7 +113,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
         control_session.close()
 
     def found() -> None:
-        ears.wake()  # the control thread need not look for itself
+        ears.wake()  # the control thread need not look for the database as well
         metrics.reconnected("main")
 
     live = LiveConfig(config, reread, stop, selection.pace)
@@ -134,8 +134,8 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     runner = Runner(by_name, live, handler_session, progress, alarm, dead_man, process_state)
     lessons = Lessons(selection, tray, process_state, patience, metrics)
     work = Work(tray, runner, exchange, unstarted, lessons, progress, ears.wake)
-    # What goes on while a handler runs: the duties have their turn in this order, and so have the questions to the
-    # database. Its clock and the lease come before what may wait for somebody's lock.
+    # What goes on while a handler runs. The duties run in this order, and the questions to the database in theirs. Its
+    # clock and the lease come first, because the other questions may wait for a lock.
     relief = Relief(control_session, identity.id, tray, settler)
     heartbeat = Heartbeat(control_session, identity, names, progress, settler)
     outage, supervision = Outage(control_session, progress, bell.wake, metrics), Supervision(systemd, progress)
@@ -178,6 +178,6 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
 
 
 def _clock_was_set(metrics: Metrics, seconds: float) -> None:
-    """By the thread that noticed."""
+    """The thread that noticed it calls this."""
     metrics.clock_stepped(seconds)
     logs.clock_stepped(seconds)

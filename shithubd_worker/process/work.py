@@ -1,4 +1,4 @@
-"""The jobs at hand, one after the other: each runs, or is looked at again first."""
+"""The jobs at hand, one after the other: the worker runs each of them, or first looks at it again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shithubd_worker.turn.unstarted import Unstarted
 
 
 class Work:
-    """For the main thread. `wake_control` calls the control thread: it shall look at the tray often."""
+    """For the main thread. `wake_control` wakes the control thread, so that it looks at the tray often."""
 
     def __init__(
         self,
@@ -36,8 +36,8 @@ class Work:
         self._wake_control = wake_control
 
     def do(self) -> str | None:
-        """Run the jobs on the tray, until a stop is wanted, or a handler was refused connections, memory or disk: which
-        of them."""
+        """Run the jobs on the tray until a stop, or until a handler was refused connections, memory or disk. Returns
+        what was refused, or None."""
         if (len(self._tray.leased) > 1 or self._tray.ahead) and not self._progress.watched:
             self._wake_control()
         short = None
@@ -60,7 +60,8 @@ class Work:
         return short
 
     def _put(self, lease: Lease, result: Result, seconds: float, retention: str) -> str | None:
-        """What a job came to goes to where it is settled from, unless its handler settled it. What it was refused."""
+        """Put a finished job where it is settled from, or report it if its handler settled it. Returns what its handler
+        was refused, or None."""
         outcome, settle, if_away, short = result
         if if_away and self._exchange.database_went_away():
             outcome = if_away

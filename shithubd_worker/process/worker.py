@@ -1,4 +1,4 @@
-"""One worker process from its first step to its exit code."""
+"""One worker process, from its first step to its exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Made by wiring.worker."""
+    """The worker. wiring.worker makes it."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class Worker:
         self._shutdown = shutdown
 
     def run(self, database_wait: float) -> int:
-        """Work until somebody asks to stop, or until the queue is empty if that was asked for. Waits for the database
-        for so many seconds at the start. Returns the exit code; raises ShithubdError, which has one too."""
+        """Work until a stop, or with --until-empty until the queue is empty. `database_wait`: how many seconds to wait
+        for the database at the start. Returns the exit code. Raises ShithubdError, which has an exit code too."""
         Hooks(self._process_state.disown).install()
         self._process_state.take()
         try:
@@ -62,20 +62,20 @@ class Worker:
         with signals_elsewhere():
             self._control.start()
         self._presence.ready()
-        gc.freeze()  # what is loaded now stays: the collector need not look through it again and again
+        gc.freeze()  # what is loaded now stays, so the collector need not look through it
         clean = False
         try:
             self._loop.run()
             self._shutdown.put_down()
             self._control.finish()
-            self._shutdown.put_down()  # what the control thread had in hand
+            self._shutdown.put_down()  # what the control thread was working on
             clean = True
         except Unsettled as error:
             log.error("%s", error)  # noqa: TRY400 (expected: its text says it all)
             return EXIT_DATABASE
         except (DatabaseError, ShithubdError) as error:
             with suppress(DatabaseError, Unsettled):
-                self._shutdown.put_down()  # what is finished may well be settled though nothing can be leased
+                self._shutdown.put_down()  # what is finished can perhaps be settled, though nothing can be leased
             raise (explained(error) if isinstance(error, DatabaseError) else error) from error
         finally:
             logs.flush()

@@ -1,1 +1,1 @@
-"""What the operator decided: flags, variables and files, checked whole."""
+"""What the operator decided: flags, variables and files, all checked together."""

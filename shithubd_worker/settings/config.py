@@ -1,6 +1,6 @@
 """The one table of settings: each field of Config is a row of it, with its flag, its bounds and its help.
 
-To add a setting, add a field here, and run `make settings`. From the field come the flag of `run` and `check-config`
+To add a setting, add a field here, and run `make pages`. From the field come the flag of `run` and `check-config`
 and its variable, the check of its value, what a reload makes of it, the help, docs/settings.md and debian/worker.env.
 """
 
@@ -24,59 +24,88 @@ class Config:
 
     handlers: tuple[str, ...] = words(
         "--handlers",
-        "A registry to load; repeatable. The current directory is first on sys.path.",
+        "Load the handlers of this registry: a Python module, and the name of the registry in it. The current directory"
+        " is first on sys.path. Its handler of a kind replaces that of an installed package.",
         metavar="MODULE:REGISTRY",
+        unset="only the handlers of installed packages",
         example="myforge.jobs:registry",
     )
     kinds: tuple[str, ...] = words(
-        "--kind", "Lease only this kind; repeatable.", metavar="KIND", example="search.reindex repo.maintenance"
+        "--kind",
+        "Lease only jobs of this kind. A kind without a handler is a fault.",
+        metavar="KIND",
+        unset="every kind that has a handler",
+        example="search.reindex repo.maintenance",
     )
     exclude_kinds: tuple[str, ...] = words(
-        "--exclude-kind", "Don't lease this kind; repeatable.", metavar="KIND", example="webhook.deliver"
+        "--exclude-kind",
+        "Never lease jobs of this kind. A kind without a handler is a fault.",
+        metavar="KIND",
+        unset="none",
+        example="webhook.deliver",
     )
     poll_interval: float = seconds(
         "--poll-interval",
-        "How often an idle worker looks, whether woken or not.",
+        "The longest time that an idle worker waits before it looks for jobs again. An enqueue wakes it sooner.",
         default=1.0,
         least=0.01,
         live=True,
     )
-    poll_only: bool = switch("--poll-only", "No LISTEN and no prepared statements: for PgBouncer in transaction mode.")
+    poll_only: bool = switch(
+        "--poll-only",
+        "Use no LISTEN and no prepared statements. Behind PgBouncer in transaction mode, a worker needs it.",
+    )
     prefetch: float = seconds(
         "--prefetch",
-        "Lease jobs of fast kinds ahead, for so long a time of work; 0: one job at a time.",
+        "Lease jobs of fast kinds ahead. An urgent job may have to wait for this time. 0: lease one job at a time.",
         default=0.1,
         least=0.0,
         live=True,
     )
     grace: float = seconds(
-        "--grace", "How long a job may go on after SIGTERM before it is released.", default=25.0, least=0.0, live=True
+        "--grace",
+        "How long the running job may go on after SIGTERM. Then the worker interrupts the job and releases it.",
+        default=25.0,
+        least=0.0,
+        live=True,
     )
     database_wait: float = seconds(
-        "--database-wait", "How long to wait for the database at the start.", default=60.0, least=0.0
+        "--database-wait",
+        "How long a worker that starts waits for the database. Then it exits with 75.",
+        default=60.0,
+        least=0.0,
     )
-    until_empty: bool = switch("--until-empty", "Exit 0 when no job can run, instead of waiting for more.")
-    metrics: Address = address("--metrics", "Where to serve /metrics, /healthz, /readyz.", default="127.0.0.1:8081")
+    until_empty: bool = switch(
+        "--until-empty", "Exit with 0 as soon as no job can run. Without this the worker waits for more jobs."
+    )
+    metrics: Address = address(
+        "--metrics",
+        "Where to serve /metrics, /healthz and /readyz over HTTP. If you name an address and its port is taken, the"
+        " worker exits with 78. If the default port is taken, the worker takes another one and logs it.",
+        default="127.0.0.1:8081",
+    )
     repo_root: Path | None = directory(
         "--repo-root",
-        "The directory that repositories of jobs must lie in.",
+        "The directory that holds the repositories. A job can name no repository outside of it. Without it, jobs that"
+        " need a repository are released, and tried again later.",
+        unset="none",
         example="/var/lib/shithub/repos",
         live=True,
     )
     secrets_dir: Path | None = directory(
         "--secrets-dir",
-        "Where secret_ref names a file.",
+        "The directory of the files that secret_ref names in the payload of webhook.deliver.",
         unset="the unit's credentials",
         example="/etc/shithub/secrets",
         live=True,
     )
     webhook_allow_private: bool = switch(
-        "--webhook-allow-private", "Let webhooks go to private addresses and plain HTTP.", live=True
+        "--webhook-allow-private", "Let webhook.deliver use private addresses and plain HTTP.", live=True
     )
-    log_format: str = choice("--log-format", "How log lines look on stderr.", "text", "json", default="text")
+    log_format: str = choice("--log-format", "The format of log lines on stderr.", "text", "json", default="text")
     log_level: str = choice(
         "--log-level",
-        "The least important line to log.",
+        "Log lines of this level and above.",
         "debug",
         "info",
         "warning",
@@ -99,12 +128,12 @@ LIVE = tuple(name for name, row in SETTINGS.items() if row.live)
 # Which queue: not of a worker alone, each command has these.
 DATABASE_URL = Setting(
     "--database-url",
-    "libpq's URL or key=value string.",
+    "The database: a URL or a key=value string, as psql takes it. Keep the password in a passfile.",
     metavar="URL",
-    unset="PGHOST, PGDATABASE, PGSERVICE, ... as psql",
+    unset="PGHOST, PGDATABASE, PGSERVICE and the like, as for psql",
     example="postgresql://db.example/shithub",
 )
-SCHEMA = Setting("--schema", "The schema that the queue lives in.", metavar="NAME", default="public")
+SCHEMA = Setting("--schema", "The schema of the queue's tables, at most 48 bytes.", metavar="NAME", default="public")
 
 
 def check_schema(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Files of variables, read as systemd reads what EnvironmentFile= names: each quote, backslash and odd byte alike."""
+"""Files of variables, read exactly as systemd reads an EnvironmentFile=: each quote, backslash and odd byte."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from pathlib import Path
 from shithubd_worker.errors import ConfigError
 
 _KEY = re.compile(r"(?P<key>[^ \t\r\n#;][^=\r\n]*)(?P<equals>=?)")
-# Up to systemd 253 a backslash takes the end of a comment's line into the comment; from 254 on it doesn't.
+# Up to systemd 253, a backslash before the end of a comment's line continues the comment. From 254 on it doesn't.
 _COMMENT = re.compile(r"[#;](?:[^\\\r\n]|\\.)*", re.DOTALL)
 _BLANKS = re.compile(r"[ \t]*")
-# A quote that nothing closes goes on to the end of the file; a backslash at the end of the file is nothing.
+# A quote without an end goes on to the end of the file. A backslash at the end of the file means nothing.
 _SINGLE = re.compile(r"'(?P<text>[^']*)(?:'|\Z)")
 _DOUBLE = re.compile(r'"(?P<text>(?:[^"\\]|\\.|\\\Z)*)(?:"|\Z)', re.DOTALL)
 _PLAIN = re.compile(r"(?:[^\\\r\n]|\\.|\\\Z)*", re.DOTALL)
-# Without the blanks at its end, but for one behind a backslash.
+# Without trailing blanks, but a blank after a backslash stays.
 _TRIMMED = re.compile(r"(?:[ \t]*(?:[^ \t\\]|\\.|\\\Z))*", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Neither a byte that isn't UTF-8, which is a surrogate here, nor one of Unicode's noncharacters is a letter to systemd.
+# To systemd, two kinds of characters are no letters: a byte that isn't UTF-8 (a surrogate here), and a noncharacter of
+# Unicode.
 _ENDS_OF_PLANES = "".join(chr(plane + end) for plane in range(0, 0x110000, 0x10000) for end in (0xFFFE, 0xFFFF))
 _NO_LETTER = re.compile(f"[\ud800-\udfff\ufdd0-\ufdef{_ENDS_OF_PLANES}]")
 
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """What a file says: its variables, in which line each begins, and what of it systemd leaves out, a line a fault."""
+    """What a file says: its variables, the line where each begins, and what systemd ignores, one fault a line."""
 
     variables: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
@@ -36,7 +37,7 @@ class EnvFile:
 
 
 def read(path: Path) -> EnvFile:
-    """A file. Raises OSError, or ConfigError for one of which systemd would take nothing at all."""
+    """Read a file. Raises OSError, or ConfigError if systemd would take nothing from it."""
     try:
         return parse(path.read_bytes())
     except ConfigError as error:
@@ -44,7 +45,7 @@ def read(path: Path) -> EnvFile:
 
 
 def parse(data: bytes) -> EnvFile:
-    """The bytes of a file. No fault quotes a value: it may be a password.
+    """Read the bytes of a file. No fault quotes a value, because it may be a password.
 
     >>> parse(b"# here" + bytes([10]) + b'PGHOST="db 1"' + bytes([10]) + b"PGUSER=a b").variables
     {'PGHOST': 'db 1', 'PGUSER': 'a b'}
@@ -73,7 +74,7 @@ def parse(data: bytes) -> EnvFile:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """The value that begins there, and where it ends. Quotes count only before the first plain letter."""
+    """The value that begins at `at`, and where it ends. Quotes count only before the first plain letter."""
     parts = []
     while True:
         at = _BLANKS.match(text, at).end()  # type: ignore[union-attr]  # these match anything

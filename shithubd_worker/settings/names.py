@@ -1,4 +1,4 @@
-"""Variables with our prefix: which there are, and which one a misspelt name was meant to be."""
+"""Variables with our prefix: which exist, and which one a misspelt name meant."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from shithubd_worker.errors import ConfigError
 from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
 from shithubd_worker.settings.table import PREFIX
 
-# Those that no flag stands for, and what they are for. A unit sets the first; the second is read from files alone.
+# Variables without a flag, and their meaning. A unit sets the first; the second is read only from files.
 UNIT, RUN_AS = f"{PREFIX}UNIT", f"{PREFIX}RUN_AS"
 WITHOUT_FLAG = {
-    UNIT: "The unit that the worker belongs to, in systemd's words: the shipped units set it.",
-    RUN_AS: "In operator.env and owner.env: the user that a command of root's becomes before it connects.",
+    UNIT: "The name of the worker's unit. The shipped units set it.",
+    RUN_AS: "Only in operator.env and owner.env: the user as whom a command of root's goes on before it connects.",
 }
 VARIABLES = {row.variable for row in (DATABASE_URL, SCHEMA, *SETTINGS.values())} | WITHOUT_FLAG.keys()
 
 
 def meant(name: str) -> str | None:
-    """The variable of ours that a name is, or is most like; None for one that has nothing to do with us."""
+    """The variable of ours that this name is, or resembles most. None for a name that has nothing to do with us."""
     name = name.upper()
     if name in VARIABLES:
         return name
-    if name.startswith(PREFIX):  # which all have in common, so it tells nothing
+    if name.startswith(PREFIX):  # all of them have it, so it tells nothing
         near = get_close_matches(name.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in VARIABLES], n=1)
         return f"{PREFIX}{near[0]}" if near else None
     return next(iter(get_close_matches(name, VARIABLES, n=1, cutoff=0.9)), None)
 
 
 def misnamed(names: Iterable[str]) -> list[str]:
-    """A fault for each name that was meant for us, and is none of ours: what it says would go unheard."""
+    """A fault for each name that was meant for us but is not a variable of ours: nothing would read its value."""
     return [
         f"{name} is not a setting: "
         + (f"did you mean {near}?" if (near := meant(name)) else f"a variable of yours can't begin with {PREFIX}")
@@ -41,9 +41,10 @@ def misnamed(names: Iterable[str]) -> list[str]:
 
 
 def refuse_misnamed(flags: Iterable[str]) -> None:
-    """Raise ConfigError for a misspelt variable that was meant to say which queue a command acts on, and no flag says.
+    """Raise ConfigError for a misspelt variable that was meant to choose the command's queue, unless a flag chooses it.
 
-    What else is misspelt is no command's business but of `run` and `check-config`: in an incident the others work.
+    Only `run`, `check-config` and a reload care about other misspelt variables: in an incident all other commands must
+    work.
     """
     unsaid = {row.variable for row in (DATABASE_URL, SCHEMA) if row.flag not in flags}
     if faults := misnamed(name for name in os.environ if meant(name) in unsaid):

@@ -1,4 +1,4 @@
-"""A reload: what a running worker takes over from the files that its unit reads, and what takes a restart."""
+"""A reload: what a running worker takes over from the files of its unit, and what needs a restart."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LIVE = {row.variable for row in SETTINGS.values() if row.live}
 
 
 class Reload:
-    """Made at the start of a worker; called for each reload.
+    """Made when a worker starts, and called for each reload.
 
-    `by_flag`: the variables that flags stand over. `check` makes a Config of the variables, and raises ConfigError with
-    all faults, those that it is given among them.
+    `by_flag` are the variables that a flag overrides. `check` makes a Config from the variables. It raises ConfigError
+    with all faults, including those that it is given.
     """
 
     def __init__(self, unit: str, by_flag: Set[str], check: Callable[[Mapping[str, str], list[str]], Config]) -> None:
@@ -27,14 +27,14 @@ class Reload:
         self._by_flag = by_flag
         self._check = check
         self._now = dict(os.environ)
-        # All that the files have ever said. What is wrong with them is told when somebody asks for a reload.
+        # All variables that the files have ever had. Their faults are shown when somebody asks for a reload.
         self._ever_said = host_files.said_to(unit, faults=[])
 
     def __call__(self) -> Config:
-        """The configuration with what the files say now; what of it a running worker can take over is config.LIVE.
+        """The configuration with what the files say now. A running worker can take over config.LIVE of it.
 
-        A variable that they don't name any more stays as it is: what the unit itself says of it, only a restart tells.
-        Sets the log level, and logs what has changed. Raises ConfigError with the faults; then nothing was changed.
+        A variable that the files no longer name keeps its value: only a restart shows what the unit itself says about
+        it. Sets the log level, and logs what has changed. Raises ConfigError with all faults; then nothing has changed.
         """
         faults: list[str] = []
         said = host_files.said_to(self._unit, faults)

@@ -1,8 +1,7 @@
-"""What a row of the table of settings says, and how its value is read. The rows themselves are the fields of `Config`.
+"""A row of the table of settings, and how its value is read. The rows themselves are the fields of `Config`.
 
-A row is made by the function that is named after its type. It returns what the field becomes, so mypy holds the
-field's type to the row's. Values are taken as text, and all of them are checked together, so that all faults are told
-at once.
+The function that makes a row is named after its type. It returns the type of the field, so mypy checks the field's type
+against the row. Values come as text, and all of them are checked together, so all faults are shown at once.
 """
 
 from __future__ import annotations
@@ -18,29 +17,29 @@ from typing import Any, NamedTuple, TypeVar
 T = TypeVar("T")
 
 PREFIX = "SHITHUBD_WORKER_"
-# Two days; what is longer was meant to be another unit.
+# Two days. A longer time was probably meant in another unit.
 LONGEST_SECONDS = 172_800.0
 HIGHEST_PORT = 65_535
 
 
 def variable(flag: str) -> str:
-    """The variable that stands for a flag: --poll-interval is SHITHUBD_WORKER_POLL_INTERVAL."""
+    """The variable of a flag: --poll-interval is SHITHUBD_WORKER_POLL_INTERVAL."""
     return f"{PREFIX}{flag.strip('-').replace('-', '_').upper()}"
 
 
 class Setting(NamedTuple):
-    """One row. `read` makes a value of what was given, or raises ValueError with what is wrong with it.
+    """One row. `read` makes a value from what was given, or raises ValueError, which says what is wrong with it.
 
-    `default` and `example` are written as an operator writes them; `unset` says what counts where there is no default.
+    `default` and `example` are written as an operator writes them. `unset` says what counts if there is no default.
     """
 
     flag: str
     help: str
     read: Callable[[Any], Any] = str
-    metavar: str = ""  # empty for a switch, and where there are choices
+    metavar: str = ""  # empty for a switch, and for a choice
     default: str = ""
     unset: str = ""
-    least: float = -math.inf  # both for a number, which is one of seconds
+    least: float = -math.inf  # this and the next: limits of a number, in seconds
     most: float = math.inf
     choices: tuple[str, ...] = ()
     repeatable: bool = False
@@ -54,7 +53,7 @@ class Setting(NamedTuple):
 
     @property
     def spelled(self) -> str:
-        """Both of its names, as a fault begins."""
+        """Both of its names. A fault begins with them."""
         return f"{self.flag} ({self.variable})"
 
     @property
@@ -64,27 +63,28 @@ class Setting(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where metrics are served. An operator's choice must be had, the default may give way."""
+    """Where metrics are served. An address that an operator chose must be free; the default may give way to another
+    port."""
 
     host: str
     port: int | None  # None: off
     chosen: bool
 
 
-def words(flag: str, text: str, *, metavar: str, example: str = "") -> tuple[str, ...]:
-    """A setting that can be given several times; a variable has them separated by spaces."""
+def words(flag: str, text: str, *, metavar: str, unset: str = "", example: str = "") -> tuple[str, ...]:
+    """A setting that can be given several times. In a variable, its values are separated by spaces."""
 
     def read(given: Any) -> tuple[str, ...]:
         return tuple(map(str, given)) if isinstance(given, (tuple, list)) else (str(given),) if given else ()
 
-    return _field(Setting(flag, text, read, metavar, repeatable=True, example=example), ())
+    return _field(Setting(flag, text, read, metavar, unset=unset, repeatable=True, example=example), ())
 
 
 def seconds(flag: str, text: str, *, default: float, least: float, live: bool = False) -> float:
     """A setting that is a number of seconds."""
 
     def read(given: Any) -> float:
-        if given is None or given == "":  # an empty variable is one that was not set
+        if given is None or given == "":  # an empty variable counts as not set
             return default
         value = math.nan
         with suppress(ValueError):
@@ -98,12 +98,12 @@ def seconds(flag: str, text: str, *, default: float, least: float, live: bool = 
 
 
 def switch(flag: str, text: str, *, live: bool = False) -> bool:
-    """A setting that is on or off. By itself it is off; the command line has read it already."""
+    """A setting that is on or off, and off by default. The command line has already read it."""
     return _field(Setting(flag, text, bool, live=live), False)
 
 
 def choice(flag: str, text: str, *choices: str, default: str, live: bool = False) -> str:
-    """A setting that is one of a few words, in small or capital letters; the command line has compared them already."""
+    """A setting that is one of a few words, in small or capital letters. The command line has already compared them."""
 
     def read(given: Any) -> str:
         return str(given or default).lower()
@@ -112,16 +112,16 @@ def choice(flag: str, text: str, *choices: str, default: str, live: bool = False
 
 
 def directory(flag: str, text: str, *, unset: str = "", example: str = "", live: bool = False) -> Path | None:
-    """A setting that is an existing directory, which becomes absolute."""
+    """A setting that is an existing directory. It becomes absolute."""
 
     def read(given: Any) -> Path | None:
         if not given:
             return None
-        with suppress(RuntimeError, OSError, ValueError):  # ~ of nobody, a name too long, a NUL
+        with suppress(RuntimeError, OSError, ValueError):  # ~ of an unknown user, a name that is too long, a NUL
             path = Path(str(given)).expanduser()
             if path.is_dir():
                 return path.resolve()
-        raise ValueError(f"{str(given)!r} is no directory")
+        raise ValueError(f"{str(given)!r} is not a directory")
 
     return _field(Setting(flag, text, read, "DIR", unset=unset, example=example, live=live), None)
 

@@ -1,1 +1,1 @@
-"""What the worker tells of itself: log lines, metrics, and the endpoint that serves them."""
+"""What the worker tells about itself: log lines, metrics, and the endpoint that serves them."""

@@ -1,4 +1,4 @@
-"""The HTTP endpoint: the metrics of this process and of the queue, whether it lives, and whether it is ready."""
+"""The HTTP endpoint: the metrics of this process and of the queue, and whether the process lives and is ready."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY = (WorkerState.IDLE, WorkerState.RUNNING, WorkerState.HELD)
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
-    # wsgiref would look up the name of the address, which may wait for a DNS server.
+    # wsgiref would look up the name of the address, and so might wait for a DNS server.
     def server_bind(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
@@ -43,7 +43,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    timeout = 10  # a client that opens a connection and says nothing
+    timeout = 10  # for a client that connects and sends nothing
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (wsgiref's own name)
         log.debug(format, *args)
@@ -52,10 +52,10 @@ class _Quiet(WSGIRequestHandler):
 def serve(
     metrics: Metrics, queue: Collector, state: Callable[[], WorkerState], host: str, port: int, *, chosen: bool
 ) -> tuple[str, int]:
-    """Serve /metrics, /healthz and /readyz from a thread of their own; returns the address that was bound.
+    """Serve /metrics, /healthz and /readyz from a thread of their own. Returns the address.
 
-    /healthz: the process answers. /readyz: 200 while it can lease or is held, else 503. A busy port is a ConfigError
-    if an operator chose it; else a free one is taken, with a warning.
+    /healthz: the process answers. /readyz: 200 while it can lease or is held, else 503. If the port is busy, it is a
+    ConfigError if an operator chose it; else a free port is taken, with a warning.
     """
     metrics.registry.register(queue)
     exposition = make_wsgi_app(metrics.registry)

@@ -1,4 +1,4 @@
-"""What the Prometheus endpoint says of the queue, mostly from one row that some worker of the fleet keeps fresh."""
+"""What the Prometheus endpoint says about the queue, mostly from one row that some worker of the fleet keeps fresh."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ from shithubd_worker.timing import (
 log = logging.getLogger(__name__)
 
 MOST_STRANGERS = 100
-OTHER = "other"  # all others that this worker doesn't know: a stranger's INSERTs must not make series without an end
+OTHER = "other"  # all other kinds that this worker doesn't know: a stranger's INSERTs must not make endless series
 _SUMMED = ("queued", "processing", "paused", "failed", "runnable", "expired", "workers")
 
 
 class QueueCollector(Collector):
-    """The queue's gauges; absent, never stale, without an answer.
+    """The gauges of the queue. Without an answer they are absent, never stale.
 
-    A scrape reads the counts that stand in the database, however long the queue. If they are no longer fresh, a thread
-    counts anew, unless another worker of the fleet is about it; the scrape waits for that only for a moment.
+    A scrape reads the counts in the database, however long the queue is. If they aren't fresh, a thread counts again,
+    unless another worker of the fleet is counting. The scrape waits for that count only for a moment.
     """
 
     def __init__(self, connect: Connect, schema: str, known: Collection[str] = ()) -> None:
         self._reader = Session(connect, schema)
-        self._counter = Session(connect, schema)  # the thread's: a connection has one question at a time
+        self._counter = Session(connect, schema)  # of the thread: a connection can have one question at a time
         self._counting: threading.Thread | None = None
         self._known = frozenset(known)
         self._lock = threading.Lock()
 
     def describe(self) -> Iterable[Any]:
-        """Nothing beforehand: registering must not need the database."""
+        """Nothing in advance: registering must not need the database."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """The gauges, and what ended with its worker; what was counted is at most COUNTS_STALE_SECONDS old."""
+        """The gauges, and what ended with its worker. Counts are at most COUNTS_STALE_SECONDS old."""
         with self._lock:
             began = time.monotonic()
             answer = self._read()
@@ -83,7 +83,7 @@ class QueueCollector(Collector):
         return answer
 
     def _recounted(self) -> bool:
-        """Have the queue counted, if nobody else does. True if that ended within a moment."""
+        """Count the queue anew, unless another worker does. True if that ended within a moment."""
         if self._counting is None or not self._counting.is_alive():
             self._counting = threading.Thread(target=self._count, name="count", daemon=True)
             self._counting.start()
@@ -101,7 +101,8 @@ class QueueCollector(Collector):
             self._counter.close()
 
     def _folded(self, kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The kinds, but of those that this worker doesn't know only so many by name: the rest are one, `other`."""
+        """The counts by kind. Kinds that this worker doesn't know appear by name only up to a limit; the rest is one
+        kind, `other`."""
         strangers = [kind for kind in kinds if kind["kind"] not in self._known]
         if len(strangers) <= MOST_STRANGERS:
             return kinds
@@ -113,8 +114,8 @@ class QueueCollector(Collector):
         return [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS] + [other]
 
     def _returned(self, kinds: list[dict[str, Any]]) -> Iterator[CounterMetricFamily]:
-        """What ended with its worker, by kinds in the order of their first. Those that this worker knows are there
-        from the start, at 0, so that increase() sees the first; of the rest the same hundred keep their names."""
+        """What ended with its worker, the oldest kinds first. The kinds that this worker knows are there from the
+        start, at 0, so that increase() sees the first. Of the others, the same hundred always keep their names."""
         sums = {kind: Counter[str]() for kind in self._known}
         for row in kinds:
             named = row["kind"] in self._known or len(sums) < len(self._known) + MOST_STRANGERS
@@ -123,7 +124,7 @@ class QueueCollector(Collector):
             )
         returned = CounterMetricFamily(
             "shithubd_leases_returned",
-            "Attempts that ended with their worker, so that no scrape of its own tells of them.",
+            "Attempts that ended with their worker, so no scrape of that worker shows them.",
             labels=["kind", "outcome"],
         )
         forced = CounterMetricFamily(
@@ -134,7 +135,7 @@ class QueueCollector(Collector):
         for kind, found in sums.items():
             known = kind in self._known
             for how in How:
-                if known or found[how] or how in (How.CRASHED, How.POISON):  # strangers make few series
+                if known or found[how] or how in (How.CRASHED, How.POISON):  # kinds of strangers must make few series
                     returned.add_metric([kind, how], found[how])
             if known or found[FORCED]:
                 forced.add_metric([kind], found[FORCED])
@@ -143,12 +144,12 @@ class QueueCollector(Collector):
 
 
 def _younger(answer: dict[str, Any], seconds: float) -> bool:
-    # Counts of the future are no news: the database's clock was set back since.
+    # Counts from the future are useless: the database's clock was set back since.
     return answer["age"] is not None and abs(answer["age"]) < seconds
 
 
 def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator[GaugeMetricFamily]:
-    """What was counted, maybe a while ago."""
+    """What was counted, perhaps a while ago."""
     yield _family("queue_counted_timestamp_seconds", "When the jobs were counted.", value=answer["counted_at"])
     yield _family(
         "job_queue_depth",
@@ -160,7 +161,7 @@ def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator
     yield _family("jobs", "Jobs by state.", ["kind", "state"], {(k["kind"], s): k[s] for k in kinds for s in states})
     yield _family(
         "job_counts_capped",
-        "1 for a kind of which there are more jobs than the two above say: counting stopped.",
+        "1 for a kind with more jobs than the two above say: counting stopped.",
         ["kind"],
         {(k["kind"],): float(bool(k["capped"])) for k in kinds},
     )
@@ -172,7 +173,7 @@ def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator
     )
     yield _family(
         "job_expired_leases",
-        "Leases past their end that nobody took back yet.",
+        "Expired leases that nobody has returned yet.",
         ["kind"],
         {(k["kind"],): k["expired"] for k in kinds},
     )
@@ -185,7 +186,7 @@ def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator
 
 
 def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
-    """What is read anew by each scrape."""
+    """What each scrape reads anew."""
     yield _family(
         "job_kind_paused_timestamp_seconds",
         "Since when a kind is paused.",
@@ -208,7 +209,7 @@ def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
     yield _family("schema_version", "The version of the database's schema.", value=answer["schema"])
     yield _family(
         "dead_rows",
-        "Rows that are gone, but that no vacuum has removed yet, as PostgreSQL's statistics have them.",
+        "Dead rows that vacuum has not removed yet, by PostgreSQL's statistics.",
         ["table"],
         {("jobs",): answer["dead_rows"]},
     )

@@ -18,13 +18,13 @@ from shithubd_worker.plain import behind_margin, json_text, on_one_line
 
 log = logging.getLogger(__name__)
 
-# In characters: an entry is one datagram, which holds some 200 KB.
+# In characters. An entry is one datagram, which holds some 200 KB.
 LONGEST_FIELD = 40_000
 
 _FIELDS = ("job_id", "kind", "attempt", "outcome")
 
-# What the journal knows an event by, whatever its words: `extra={"event": …}`. units/shithubd-worker.catalog says what
-# each means and where its runbook is: `journalctl -x`.
+# The id of an event in the journal (`extra={"event": …}`), which stays the same when a line's words change. From
+# units/shithubd-worker.catalog, `journalctl -x` shows what the event means and where its runbook is.
 JOB_FAILED = "14582a87720a4110b4ee85da0b3f504c"
 JOB_CRASHED = "8fb9de6734d447189a6cf02d9267990b"
 LEASE_LOST = "f853e5658a4a44cb8c43d779dae57186"
@@ -45,12 +45,12 @@ class TextFormatter(logging.Formatter):
     """`2026-11-22T18:41:00Z INFO text`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record. What has more lines than one, a traceback above all, goes on behind a margin."""
+        """One record. Further lines, for example of a traceback, stand behind a margin."""
         return f"{_moment(record)} {record.levelname} {_text(self, record)}"
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and job_id, kind, attempt, outcome where they apply."""
+    """One JSON object a line: time, level, logger, message, and job_id, kind, attempt and outcome where they apply."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record on one line."""
@@ -67,17 +67,17 @@ class JsonFormatter(logging.Formatter):
 
 
 class OutletHandler(logging.Handler):
-    """Hands records over to an outlet, and counts those that were lost because nobody took them."""
+    """Passes records to an outlet, and counts those that were lost because nobody read them."""
 
     def __init__(self, outlet: Outlet, encode: Callable[[logging.LogRecord], bytes]) -> None:
         super().__init__()
         self._outlet = outlet
         self._encode = encode
         self.dropped = 0
-        self._told = 0  # of those
+        self._told = 0  # how many of those a line has reported
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Put one record; before it, how many were lost there."""
+        """Write one record. Before it, report lines that were lost there."""
         try:
             data = self._encode(record)
         except Exception:  # noqa: BLE001 (a log line must not end a worker; its words don't fit its arguments)
@@ -86,11 +86,11 @@ class OutletHandler(logging.Handler):
             self.dropped += 1
 
     def flush(self) -> None:
-        """Nothing waits here; but nobody may have been told yet of what was lost."""
+        """Nothing waits here, but lost lines may not be reported yet."""
         self._tell_of_dropped()
 
     def _tell_of_dropped(self) -> bool:
-        """True if nothing remains to be told."""
+        """True if all lost lines are reported."""
         if lost := self.dropped - self._told:
             text = "%d log lines were lost here: nobody read them"
             told = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lost,), None)
@@ -105,7 +105,7 @@ def dropped() -> int:
 
 
 def _unreadable(record: logging.LogRecord) -> logging.LogRecord:
-    """In place of a record that can't be written as it is: what it was, and what is wrong with it."""
+    """A record in place of one that can't be written: its text, its arguments, and the error."""
     return logging.LogRecord(
         record.name, record.levelno, record.pathname, record.lineno, "%r: %r", (record.msg, record.args), sys.exc_info()
     )
@@ -121,13 +121,13 @@ def journal_fields(record: logging.LogRecord) -> dict[str, str]:
     fields |= {f"SHITHUB_{name.upper()}": str(getattr(record, name)) for name in _FIELDS if hasattr(record, name)}
     if event := getattr(record, "event", None):
         fields["MESSAGE_ID"] = event
-    # `journalctl -F SHITHUB_KIND` shows a field as it is.
+    # `journalctl -F SHITHUB_KIND` shows a field raw.
     plain = {"MESSAGE": _text(logging.Formatter(), record)} | {name: on_one_line(fields[name]) for name in fields}
     return {name: value[:LONGEST_FIELD] for name, value in plain.items()}
 
 
 def is_the_journal(stream: TextIO) -> bool:
-    """Is this what systemd connected to its journal, and not a file or a pipe that took its place?"""
+    """Is this the stream that systemd connected to its journal, and not a file or a pipe in its place?"""
     try:
         known = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -136,7 +136,7 @@ def is_the_journal(stream: TextIO) -> bool:
 
 
 def configure(log_format: str, level: str) -> None:
-    """Send all log lines to stderr; as text, with their fields, if that is the systemd journal."""
+    """Send all log lines to stderr. If stderr is the systemd journal, send entries with fields."""
     if log_format == "text" and is_the_journal(sys.stderr):
         handler = OutletHandler(Journal(), lambda record: entry(journal_fields(record)))
     else:
@@ -148,15 +148,15 @@ def configure(log_format: str, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-# Of jobs that ended well (or were given back) so many are logged each second by a line of their own, and the rest by
-# one line a kind: no journal keeps up with thousands a second, and each is in the history.
+# In each second so many jobs that ended well, or were given back, get a line of their own. The rest get one line a
+# kind: no journal keeps up with thousands of lines a second, and the history has each job.
 FINE_LINES_PER_SECOND = 50
 _FINE = frozenset({How.OK, How.RELEASED})
 
 
 class _Crowd:
-    """Counts the lines of the second, and what was left out of it. For both threads: under a lock, for a count that is
-    read and then written would lose what the other thread counts in between. No line is written under it."""
+    """Counts the lines of this second, and the jobs that got none. For both threads, under a lock: without it, one
+    thread could lose what the other counts between its read and its write. No line is written under the lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -165,8 +165,8 @@ class _Crowd:
         self._left_out: Counter[tuple[str, How]] = Counter()
 
     def admit(self, finished: Sequence[Finished], ended: Counter[tuple[str, How]]) -> Sequence[Finished]:
-        """Those that have a line of their own: what didn't end well, and the others as long as there is room in this
-        second; after that they are counted."""
+        """The jobs that get a line of their own: all that didn't end well, and others while this second has room. The
+        rest are counted."""
         second = int(time.monotonic())
         well = {key: count for key, count in ended.items() if key[1] in _FINE}
         before: Counter[tuple[str, How]] = Counter()
@@ -190,7 +190,7 @@ class _Crowd:
         return own
 
     def flush(self) -> None:
-        """Report what was left out, if anything."""
+        """Report the jobs that got no line, if there are any."""
         with self._lock:
             left_out, self._left_out = self._left_out, Counter()
         _report_left_out(left_out)
@@ -206,13 +206,13 @@ flush = _crowd.flush
 
 
 def report(finished: Sequence[Finished], ended: Counter[tuple[str, How]]) -> None:
-    """One line for each job that ended, with its fields. `ended`: how many, by kind and outcome."""
+    """Log one line for each job that ended, with its fields. `ended` is how many, by kind and outcome."""
     for each in _crowd.admit(finished, ended):
         _report(each, logging.INFO if each.outcome.how in _FINE else logging.WARNING)
 
 
 def returned(job: int, kind: str, how: str) -> None:
-    """A dead worker's job came back to the queue, or is poison."""
+    """Log that a dead worker's job is back in the queue, or is poison."""
     log.warning(
         "job %d %s returned: %s",
         job,
@@ -223,9 +223,9 @@ def returned(job: int, kind: str, how: str) -> None:
 
 
 def held_interpreter(jobs: Sequence[tuple[int, str]]) -> None:
-    """A worker was ended because a handler let nothing else run: which of these jobs (id, kind) it was, if only one.
-    None are left if the lease was over before: then the process most likely stood still."""
-    ending = "held the interpreter until its lease was nearly over, and its worker was ended for that: see its stack"
+    """Log that a worker was ended because a handler let nothing else run. If it held one job (id, kind), the line names
+    it. `jobs` is empty if the lease was already over; then the process probably stood still."""
+    ending = "held the interpreter until its lease was nearly over, so its worker was ended: see its stack"
     if len(jobs) == 1:
         (job, kind), *_ = jobs
         log.critical("job %d (%s) %s", job, kind, ending, extra={"job_id": job, "kind": kind, "event": HANDLER_ENDED})
@@ -251,9 +251,9 @@ def clock_stepped(seconds: float) -> None:
 
 
 def refused(job: int, kind: str, what: str, why: str) -> None:
-    """The database refuses something for one job alone."""
+    """Log that the database refuses something about one job alone."""
     extra = {"job_id": job, "kind": kind, "event": REFUSED}
-    log.error("the database refuses for job %d %s %s: %s", job, kind, what, why, extra=extra)
+    log.error("job %d %s: the database refuses %s: %s", job, kind, what, why, extra=extra)
 
 
 def _report(finished: Finished, level: int) -> None:

@@ -29,7 +29,7 @@ from shithubd_worker.model import How, Lease, WorkerState
 from shithubd_worker.telemetry import logs
 from shithubd_worker.timing import UNSCRAPED_SECONDS
 
-# Up to an hour: the longest of the usual limits are ten and fifteen minutes.
+# Up to an hour: the longest common limits are ten and fifteen minutes.
 DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -51,7 +51,7 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
             return Histogram(ours + name, text, labels, buckets=buckets, registry=self.registry)
 
-        # Crashed is told by others, and counted in the database: gauges.py.
+        # Others report crashed jobs, and the database counts them: gauges.py.
         self._processed = Processed(kinds, [how for how in How if how is not How.CRASHED])
         self.registry.register(self._processed)
         self._claims = counter("claims", "Lease queries, by result.", ["result"])
@@ -65,7 +65,7 @@ class Metrics:
         self._duration = BulkHistogram(ours + "job_duration_seconds", "How long handlers ran.", DURATIONS, kinds)
         self._wait = BulkHistogram(
             ours + "job_wait_seconds",
-            "From the time a job could run to its lease, by the database's clock.",
+            "How long jobs waited from when they could run to their lease, by the database's clock.",
             DURATIONS,
             kinds,
         )
@@ -108,8 +108,9 @@ class Metrics:
         running: Callable[[], tuple[str, float] | None],
         database_up: Callable[[], bool],
     ) -> None:
-        """Learn where to ask, at a scrape: the state, which kind runs now and for how many seconds, and whether the
-        database answers. Asked then, because what is written down is as old as its writer's last turn."""
+        """Set what a scrape asks: the state, which kind runs now and for how many seconds, and whether the database
+        answers. A scrape asks at that moment, because a stored value would be as old as the last turn of the thread
+        that wrote it."""
 
         self.state = state
 
@@ -156,7 +157,7 @@ class Metrics:
         self._processed.add(ended)
 
     def last_word(self) -> dict[tuple[str, str], int]:
-        """The same of those that no scrape has told of, for the database to count. From now on none will."""
+        """The attempts that no scrape has seen, for the database to count. From now on no scrape sees them."""
         return self._processed.last_word()
 
     def fenced(self, kind: str) -> None:
@@ -172,32 +173,32 @@ class Metrics:
         self._renewals.labels("ok" if ok else "lost").inc()
 
     def woken(self, source: str) -> None:
-        """The sleep ended."""
+        """The sleep ended, for this reason."""
         self._wakeups.labels(source).inc()
 
     def reconnected(self, thread: str) -> None:
-        """The database came back for the `main` or the `control` thread."""
+        """The `main` or the `control` thread has the database back."""
         self._reconnects.labels(thread).inc()
 
     def clock_stepped(self, seconds: float) -> None:
-        """The database's clock was set ahead by so many seconds, or back (below 0)."""
+        """The database's clock was set, ahead by so many seconds, or back (below 0)."""
         self._clock_steps.labels("ahead" if seconds > 0 else "back").inc()
 
 
 class LinesLost(Collector):
-    """Counted where they are lost."""
+    """A counter whose value lives where lines are lost."""
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """The sum, at a scrape."""
+        """The sum, at the time of a scrape."""
         text = "Log lines that were lost because nobody read them: a journal that stands still, or a full pipe."
         yield CounterMetricFamily("shithub_worker_log_lines_lost", text, value=logs.dropped())
 
 
 class Processed(Collector):
-    """Attempts that ended, by kind and outcome; and which of them no scrape has told of.
+    """Attempts that ended, by kind and outcome, and which of them no scrape has seen.
 
-    Those the worker leaves to the database when it goes, so that each is counted once: one that ended a second before
-    its worker, or with it, too. Both threads write.
+    A worker that ends leaves the unseen ones to the database. So each attempt is counted once, even one that ended a
+    second before its worker. Both threads write here.
     """
 
     def __init__(self, kinds: Iterable[str], outcomes: Sequence[How]) -> None:
@@ -208,14 +209,14 @@ class Processed(Collector):
         self._lock = threading.Lock()
 
     def add(self, ended: Mapping[tuple[str, How], int]) -> None:
-        """Count so many more."""
+        """Add so many."""
         with self._lock:
             for pair, count in ended.items():
                 self._counts[pair] += count
 
     def last_word(self) -> dict[tuple[str, str], int]:
-        """How many no scrape has told of; and none will. A worker that nobody scrapes has none: what was counted over
-        its whole life would be seen as if it were of this moment."""
+        """What no scrape has seen; from now on no scrape sees it. The result is empty if nobody scrapes the worker: the
+        counts of its whole life would look as if they were of this moment."""
         with self._lock:
             self._gone = True
             if time.monotonic() - self._told_at > UNSCRAPED_SECONDS:
@@ -224,7 +225,7 @@ class Processed(Collector):
         return {pair: count for pair, count in left.items() if count}
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """One family, for a scrape; none once the last word is said."""
+        """One family, for a scrape. None after the last word."""
         family = CounterMetricFamily(
             "shithub_worker_jobs_processed", "Attempts that ended, by outcome.", labels=["kind", "outcome"]
         )
@@ -238,9 +239,10 @@ class Processed(Collector):
 
 
 class BulkHistogram(Collector):
-    """A histogram by kind that takes hundreds of values at once: prometheus-client's own takes a lock or two for each.
+    """A histogram by kind that takes hundreds of values at once. prometheus-client's own takes a lock or two for each
+    value.
 
-    Written by the main thread alone; a scrape may see some values of a batch and not yet the others.
+    Only the main thread writes it. A scrape may see a part of a batch.
     """
 
     def __init__(self, name: str, text: str, bounds: Sequence[float], kinds: Iterable[str]) -> None:
@@ -258,7 +260,7 @@ class BulkHistogram(Collector):
         self._sums[kind] += sum([value for value in values if value > 0.0])
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        """One family, cumulated as Prometheus wants it."""
+        """One family, cumulated as Prometheus expects it."""
         family = HistogramMetricFamily(self._name, self._text, labels=["kind"])
         edges = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for kind, counts in self._counts.items():

@@ -1,1 +1,1 @@
-"""One round trip after the other: what is finished goes to the database, what is leased comes from it."""
+"""One round trip after the other: finished jobs go to the database, leased jobs come from it."""

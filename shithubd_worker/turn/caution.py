@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-# A job that the database refuses to lease is passed over for so long, twice as long each time; so many are remembered.
+# A job that the database refuses to lease is passed over for this long, then twice as long each time, up to the second
+# value. The third value limits how many such jobs are remembered.
 PASS_OVER_SECONDS = 1.0
 LONGEST_PASS_OVER_SECONDS = 60.0
 MOST_PASSED_OVER = 1000
-# At most so many turns in a row are careful before the usual way is tried again.
+# At most so many turns in a row are careful. Then the usual way is tried again.
 MOST_CAREFUL = 1024
 
 
 class Caution:
-    """A careful turn leases a single job, so that one which is at fault shows itself, and what is finished is settled
-    before it, one by one if need be."""
+    """A careful turn leases a single job, so that a job at fault shows itself. What is finished is settled before it,
+    one by one if that is needed."""
 
     def __init__(self) -> None:
-        self._careful = 0  # so many turns are to be careful
+        self._careful = 0  # how many turns are still to be careful
         self._next = 1
-        self._passed_over: dict[int, tuple[float, float]] = {}  # jobs: until when, and for how long
+        self._passed_over: dict[int, tuple[float, float]] = {}  # job → until when, and for how long
 
     @property
     def wanted(self) -> bool:
-        """Shall the next turn be careful?"""
+        """Must the next turn be careful?"""
         return self._careful > 0
 
     def raise_it(self) -> None:
-        """A turn was refused: the next ones are careful, twice as many each time, until a usual one leases."""
+        """A turn was refused. The next ones are careful: twice as many each time, until a usual turn leases
+        something."""
         self._careful = self._next
         self._next = min(2 * self._next, MOST_CAREFUL)
 
@@ -39,7 +41,7 @@ class Caution:
             self._next = 1
 
     def pass_over(self, jobs: Iterable[int], now: float) -> None:
-        """The database refuses to lease these."""
+        """The database refuses to lease these jobs."""
         for job in jobs:
             _, before = self._passed_over.pop(job, (0.0, PASS_OVER_SECONDS / 2))
             while len(self._passed_over) >= MOST_PASSED_OVER:

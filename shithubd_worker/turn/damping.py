@@ -1,8 +1,9 @@
-"""Whether enqueues shall wake this worker: not while they do so in vain again and again. Pure arithmetic.
+"""Whether enqueues should wake this worker: not while they do so in vain again and again. Pure arithmetic.
 
-NOTIFY serialises the commits of all who send one. It is worth that for a job that this worker can run; but somebody
-may enqueue a thousand jobs a second of a kind that is paused, or that another worker is quicker to lease. A worker that
-was woken in vain many times in quick succession asks not to be woken, and looks by itself after a nap.
+NOTIFY serialises the commits of all sessions that send one. A job that this worker can run is worth that. But an
+application may enqueue a thousand jobs a second that this worker can't run: the kind is paused, or another worker
+leases them first. A worker that was woken in vain many times in quick succession asks for no wake-ups, and polls after
+a nap.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from math import inf
 
 IN_VAIN = 10
 WITHIN_SECONDS = 0.1
-# A worker that can be woken is woken by everybody, until its word that it can't is committed, behind all of them. So a
-# nap is long beside that, and the longer the longer it goes on; a job that comes meanwhile waits for its end.
+# Every enqueue wakes a worker that can be woken. When the worker asks for no more wake-ups, that is committed after all
+# these enqueues. So a nap is long compared with that wait, and each nap is longer than the one before. A job that comes
+# during a nap waits for its end.
 NAP_SECONDS = 0.05
 LONGEST_NAP_SECONDS = 0.4
 TIRED_SECONDS = 0.5
 
 
 class Damping:
-    """Learns what came of each wake-up.
+    """Learns from the result of each wake-up.
 
     >>> worker = Damping()
     >>> for now in range(10): worker.woke(now / 1000, leased=False)
@@ -34,7 +36,7 @@ class Damping:
         self._nap = 0.0
 
     def woke(self, now: float, *, leased: bool) -> None:
-        """A wake-up that led to a lease, or to none."""
+        """A wake-up led to a lease, or to none."""
         if leased:
             self._in_vain.clear()
             self._tired_until = -inf
@@ -49,5 +51,5 @@ class Damping:
         self._tired_until = now + self._nap + TIRED_SECONDS
 
     def nap(self, now: float) -> float:
-        """For how many seconds it is better not to be woken; 0: it is good to be woken."""
+        """For how many seconds the worker should not be woken. 0: it should be woken."""
         return self._nap if now < self._tired_until else 0.0

@@ -1,4 +1,4 @@
-"""What goes to and fro between the loop and the database: the turns, and what becomes of their answers."""
+"""What the loop and the database exchange: the turns, and what their answers lead to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Next(Enum):
 
 
 class Exchange:
-    """One turn after the other: what is finished goes from the tray to the database, what is leased comes onto it."""
+    """One turn after the other: what is finished goes from the tray to the database, and what is leased goes onto the
+    tray."""
 
     def __init__(
         self,
@@ -46,24 +47,24 @@ class Exchange:
         self._upkeep = upkeep
         self._stop = stop
         self._metrics = metrics
-        self.answered = 0  # turns, ever
+        self.answered = 0  # number of turns
 
     @property
     def unsettled(self) -> bool:
-        """Is there anything to settle, or to give back?"""
+        """Is there anything to settle or to give back?"""
         return bool(self._tray.doubtful or self._tray.at_hand)
 
     @property
     def strays(self) -> list[str]:
         """The tokens of lease queries whose answers were not read."""
-        # In this order, for the control thread: `give_up` moves a token from the one place to the other.
+        # This order is for the control thread: `give_up` moves a token from the first list to the second.
         return self._tray.unanswered + self._upkeep.strays
 
     def turn(self) -> Next:
-        """One turn, the one that was sent ahead or a new one: its leases are on the tray then. The next is sent if that
-        is worth while. Raises what psycopg raises."""
-        # What the control thread gives back, or settles as one to be tried again at once, is in no answer to a turn
-        # that was sent before.
+        """Do one turn: the one that was sent ahead, or a new one. Its leases are on the tray afterwards. If it is worth
+        while, the next turn is sent at once. Raises what psycopg raises."""
+        # The control thread may give jobs back, or settle jobs that can run again at once. An answer to a turn that was
+        # sent before doesn't show those jobs.
         certain, reliefs = not self._tray.relieving and self._wire.sent is None, self._tray.reliefs
         again = self._turn(ahead=True)
         if self._tray.leased:
@@ -76,35 +77,35 @@ class Exchange:
         return Next.END if certain else Next.AGAIN
 
     def finish(self) -> None:
-        """Before anything else can be asked: read the answer to the turn that was sent ahead, if one was."""
+        """Read the answer to the turn that was sent ahead, if there is one. Until then nothing else can be asked."""
         if self._wire.sent is not None:
             self._turn(ahead=False)
 
     def put_down(self, *, at_last: bool = False) -> None:
-        """Give back what is not started, and settle what is finished; what was put off, too, if `at_last`."""
+        """Give back what has not started, and settle what is finished. With `at_last`, also what was put off."""
         self.finish()
         self._tray.give_back(self._tray.take_leased())
         self._tray.doubtful.extend(self._tray.take_finished())
         self._settler.resolve(self._queue, at_last=at_last)
 
     def report(self, finished: Finished) -> None:
-        """This job's handler has settled it: count and log that."""
+        """Count and log a job that its handler has settled."""
         self._settler.report([finished])
 
     def database_went_away(self) -> bool:
-        """A handler's connection broke under it: was it the database, or only that connection?"""
+        """A handler's connection broke. Did the database go away, or was it only that connection?"""
         try:
             self.finish()
             self._queue.value("channel_v1")
         except DatabaseError as error:
             if not lost(error):
-                return False  # if that stays, the next turn shows it; what the handler came to isn't on the tray yet
+                return False  # if the refusal stays, the next turn shows it; this job's outcome isn't on the tray yet
             self.database_is_back()
             return True
         return False
 
     def give_up(self) -> None:
-        """Nobody will answer the turn that was sent: its settles are in doubt, its leases are to be given back."""
+        """Nobody will answer the turn that was sent. Its settles are in doubt, and its leases must be given back."""
         turn = self._wire.forget()
         if turn is not None:
             self._tray.doubtful.extend(turn.settles.finished)
@@ -112,16 +113,16 @@ class Exchange:
         self._tray.ahead = None
 
     def database_is_back(self) -> None:
-        """It was away: what is known of it may not be true any more."""
+        """The database was away, so what is known of it may be false now."""
         self._upkeep.database_is_back()
         self._selection.anew()
 
     def _turn(self, *, ahead: bool) -> bool:
-        """True if there may be more to lease at once, though this turn gave none."""
+        """Do one turn. True if there may be more to lease at once, though this turn leased nothing."""
         asked_at = time.monotonic()
         if self._wire.sent is None:
             self._send()
-        self._tray.write_out()  # while the database is still at work
+        self._tray.write_out()  # while the database still works
         try:
             answer = self._wire.receive()
         except BaseException:
@@ -160,6 +161,6 @@ class Exchange:
             raise
 
     def _worth_sending_ahead(self, answer: Answer) -> bool:
-        """Never once a stop is wanted."""
-        leased = tuple(self._tray.leased)  # the control thread may just be giving them back
+        """Should the next turn be sent before the handlers run? Never once a stop is asked for."""
+        leased = tuple(self._tray.leased)  # a copy: the control thread may be giving them back now
         return not self._stop.wanted and self._selection.worth_sending_ahead(answer, leased)

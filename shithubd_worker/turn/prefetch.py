@@ -1,7 +1,7 @@
-"""How many jobs to lease at once: as many of a kind as its handler gets through in half a window. Pure arithmetic.
+"""How many jobs to lease at once: as many of a kind as its handler finishes in half a window. Pure arithmetic.
 
-The worker holds at most two such batches, the one that it runs and the one that it has sent for, so an urgent job waits
-for at most one window. Nothing is tuned: a slow kind is leased one by one, a fast one by the hundred.
+The worker holds at most two such batches: the one that it runs, and the one that it has asked for. So an urgent job
+waits for at most one window. Nothing is tuned by hand: a slow kind is leased one by one, a fast one by the hundred.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ GROWTH = 4
 
 
 class Pace:
-    """Learns how long the jobs of each kind take. `window` in seconds; 0: one job at a time."""
+    """Learns how long the jobs of each kind take. `window` is in seconds; 0 means one job at a time."""
 
     def __init__(self, window: float) -> None:
         self.window = window
-        self._seconds: dict[str, float] = {}  # one job of the kind
-        self._limit: dict[str, int] = {}  # jobs of its next batch
+        self._seconds: dict[str, float] = {}  # kind → seconds of one job
+        self._limit: dict[str, int] = {}  # kind → most jobs of its next batch
 
     def most(self, kind: str, within: float = inf) -> int:
-        """How many jobs of the kind to lease at once, so that they start `within` so many seconds; at least 1, and 1 of
-        a kind that is not known yet.
+        """How many jobs of the kind to lease at once, so that all of them start within `within` seconds. At least 1.
+        For a kind that is not known yet, 1.
 
         >>> pace = Pace(0.1)
         >>> pace.most("fast"), pace.ran("fast", jobs=100, seconds=0.001), pace.most("fast")
@@ -39,8 +39,8 @@ class Pace:
         return int(max(1.0, min(fit, MOST_AT_ONCE, self._limit[kind])))
 
     def startable(self, kinds: Iterable[str]) -> int:
-        """Of leases that need another look at the holds, named by the kinds of their jobs: for how many of the first to
-        ask, so that most of them start before they need yet another. At least 1."""
+        """How many of these leases to ask for in another look at the holds, from the first on. Most of them should
+        start before they need yet another look. `kinds` are the kinds of the leases. At least 1."""
         share = 0.0
         count = 0
         for kind in kinds:
@@ -51,26 +51,28 @@ class Pace:
         return count
 
     def ran(self, kind: str, *, jobs: int, seconds: float, too_many: bool = False) -> None:
-        """Learn from a batch: believed at once if it was slower than expected, else by halves. `seconds` is the time
-        that went by, not only in handlers. `too_many`: others that were leased with it had to be given back."""
+        """Learn from a batch. A batch that was slower than expected counts in full, a quicker one by half. `seconds` is
+        all the time that went by, not only that in handlers. `too_many`: other leases of the batch had to be given
+        back."""
         mean = seconds / jobs
         known = self._seconds.get(kind, mean)
         self._seconds[kind] = max(mean, (known + mean) / 2)
-        # Step by step: the first jobs of a kind may be its quick ones.
+        # The limit grows step by step: the first jobs of a kind may be its quick ones.
         grown = max(GROWTH * jobs, self._limit.get(kind, 1) // 2)
         self._limit[kind] = max(1, jobs // 2) if too_many else grown
 
     def stood_still(self, kind: str) -> None:
-        """Leases of the kind grew too old, and not one of them started: for whatever reason, fewer of them."""
+        """Leases of the kind grew too old, and not one of them started. Lease fewer next time, no matter what the
+        reason was."""
         if kind in self._limit:
             self._limit[kind] = max(1, self._limit[kind] // 2)
 
     def expected(self, kind: str, jobs: int) -> float:
-        """How long so many jobs of the kind will take, in seconds; infinity if it is not known yet."""
+        """How many seconds so many jobs of the kind take. Infinity if the kind is not known yet."""
         return self._seconds.get(kind, float("inf")) * jobs
 
     def worth_sending_ahead(self, kinds: Iterable[str]) -> bool:
-        """Is a batch, named by the kinds of its jobs, so short that the next one may be sent for before it runs?"""
+        """Is a batch with jobs of these kinds so short that the next batch may be asked for before it runs?"""
         if not self.window:
             return False
         return sum(self.expected(kind, jobs) for kind, jobs in Counter(kinds).items()) <= self.window / 2

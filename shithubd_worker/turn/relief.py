@@ -1,6 +1,6 @@
-"""A handler turned slow: settle what was finished before it, and give back what was leased after it.
+"""Relief from a slow handler: settle what was finished before it, and give back what was leased after it.
 
-And, whoever runs, settle what could not be settled before.
+Also settles again what could not be settled before, with or without a slow handler.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from shithubd_worker.turn.tray import Tray
 class Relief:
     """For the control thread, on its connection.
 
-    Only leases that are too old to start without another look at the holds are given back: start_v1 gives those that
-    may start another token, so none is both started and given back.
+    It gives back only leases that are too old to start without another look at the holds. start_v1 gives a new token to
+    each lease that may start, so no lease is both started and given back.
     """
 
     def __init__(self, session: ControlSession, worker: UUID, tray: Tray, settler: Settler) -> None:
@@ -35,12 +35,13 @@ class Relief:
         self._strays_at = 0.0
 
     def tick(self, now: float, attempt: Attempt | None) -> None:
-        """Settle and give back what is due, if the handler that runs keeps the main thread from it."""
+        """Settle and give back what is due, if the running handler keeps the main thread from it."""
         slow = attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS
         if not (slow or self._settler.waiting):
             return
-        # Said before anything is taken, and unset when the database has it. Who counts as many reliefs after a turn as
-        # before it, and finds this unset both times, misses nothing that was here.
+        # `reliefs` is counted and `relieving` set before anything is taken. `relieving` is unset when the database has
+        # it all. A reader that finds the same `reliefs` before and after a turn, and `relieving` unset both times, has
+        # missed nothing that was here.
         self._tray.reliefs += 1
         self._tray.relieving = True
         try:
@@ -76,7 +77,7 @@ class Relief:
         if ahead is None or ahead.given_back:
             return
         if now - ahead.sent_at >= GIVE_BACK_AFTER_SECONDS and now >= self._strays_at:
-            # Nothing found: it may not have been committed yet, so look again, for a while.
+            # If nothing was found, the lease may not be committed yet. So look again, for a while.
             self._strays_at = now + STRAYS_AGAIN_SECONDS
             found = self._session.release_strays(self._worker, ahead.token)
             tray.given_back += len(found)

@@ -1,4 +1,4 @@
-"""What the next turn asks for: which kinds first, from where on, how many jobs; learnt from the answers before it."""
+"""What the next turn asks for: which kinds first, from which point on, how many jobs. The answers before it decide."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _KIND = attrgetter("kind")
 
 
 class Selection:
-    """For the main thread. `window`: lease jobs of quick kinds ahead for so many seconds of work; 0: one at a time.
-    `until_empty`: look for more from the start before believing that there is none."""
+    """For the main thread. `window`: how many seconds of work to lease ahead for quick kinds; 0 means one job at a
+    time. `until_empty`: look from the start once more before the queue counts as empty."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Selection:
         self.pace, self.caution, self.wakeups = Pace(window), Caution(), Wakeups()
 
     def turn(self, settles: Settles) -> Turn:
-        """The next turn, which settles these."""
+        """The next turn. It settles `settles`."""
         careful = self.caution.wanted
         woken, wakeable = self.wakeups.take()
         self._order.sort(key=self._shares.start)
@@ -52,7 +52,7 @@ class Selection:
         return Turn(settles, ranges, counts, full, woken, wakeable, self.caution.skip(now), careful)
 
     def learn(self, answer: Answer) -> bool:
-        """Where to look next, and whose turn it is. True if there may be more to lease though this answer has none."""
+        """Learn from an answer. True if there may be more to lease, though this answer has no lease."""
         turn = answer.turn
         self.caution.answered(careful=turn.careful, leased=bool(answer.leases))
         if answer.now:
@@ -63,21 +63,21 @@ class Selection:
                 self._frontier.looked(answer.received_at, answer.took, in_vain=in_vain)
         if self._clock.stepped_at != self._stepped_at:
             self._stepped_at = self._clock.stepped_at
-            self._frontier.anew()  # set back, it hides jobs behind the points where scans ended
+            self._frontier.anew()  # a clock that was set back hides jobs before the points
         self.wakeups.deaf = answer.deaf
         if turn.woken:
             self.wakeups.woke(leased=bool(answer.leases))
-        for kind, priority in reversed(answer.walked):  # of each kind the first counts
+        for kind, priority in reversed(answer.walked):  # of each kind, the first entry counts
             self._frontier.walked(kind, priority)
         self.caution.pass_over((job for _, job, _ in answer.refused), turn.sent_at)
         if not answer.leases and not turn.full and self.until_empty:
-            self._frontier.anew()  # nothing from where the last scan ended: is there nothing at all?
+            self._frontier.anew()  # nothing after the points: look whether there is nothing at all
             return True
         return bool(answer.walked or answer.refused)
 
     def worth_sending_ahead(self, answer: Answer, leased: Sequence[Lease]) -> bool:
-        """Is there more to lease, and is so little at hand that it may be sent for? Never beside a job that is leased
-        alone: if it kills this process, it shall take no other along."""
+        """Is there more to lease, and is little enough at hand to ask for it now? Never beside a job that is leased
+        alone: if that job kills this process, no other job may be lost with it."""
         if not leased or leased[0].crashes > 0 or not answer.more:
             return False
         if answer.turn.careful or self.caution.wanted:
@@ -85,18 +85,18 @@ class Selection:
         return self.pace.worth_sending_ahead(map(_KIND, leased))
 
     def heard(self, payload: str) -> None:
-        """A notification came. `anew`: a scan from the start may be needed."""
+        """A notification came. The payload `anew` says that a scan from the start may be needed."""
         self.wakeups.heard()
         if payload == "anew":
             self._frontier.heard()
 
     def anew(self) -> None:
-        """Look from the start next time: what is behind the points where scans ended isn't known any more."""
+        """Look from the start next time: nobody knows any more what lies before the points."""
         self._frontier.anew()
 
     def ran(self, kind: str, *, jobs: int, seconds: float, too_many: bool) -> None:
-        """Jobs of the kind took so long, with all that was between them. `too_many`: others that were leased with them
-        had to be given back."""
+        """Jobs of the kind took `seconds`, with everything that was between them. `too_many`: other leases of their
+        batch had to be given back."""
         self.pace.ran(kind, jobs=jobs, seconds=seconds, too_many=too_many)
         self._shares.ran(kind, seconds)
 

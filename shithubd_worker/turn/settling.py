@@ -1,4 +1,4 @@
-"""What is written down once a settle was answered, and what to do about those that were not, or were refused."""
+"""Settles: what is counted and logged after an answer, and what happens to refused ones and those without an answer."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ MOST_PUT_OFF = 1000
 LONGEST_ERROR = 8192  # characters
 MOST_NAMED = 10  # jobs in a line of the log
 
-# What an earlier try to settle a job came to, whose lease is gone. None if there was none, or it came too late.
+# The outcome that an earlier try gave a job whose lease is gone. None if there was no such try, or if it came too late.
 _Earlier = Callable[[Finished], Finished | None]
 
 
 class _PutOff(NamedTuple):
     again_at: float
     finished: Finished
-    may_pass: bool  # somebody stands in the way, and may leave
+    may_pass: bool  # something stands in the way for now, and may go away
 
 
 class Settler:
-    """For both threads: the main thread settles by its turns, the control thread while a handler turned slow.
+    """For both threads. The main thread settles by its turns; the control thread settles while a handler is slow.
 
-    What could not be settled is tried again by whichever thread comes first. Each job is in the hands of one of them:
-    they take it from a deque. What one has in hand just now, the other doesn't see.
+    The thread that comes first tries again what could not be settled. Each job is in the hands of one thread, because
+    it is taken from a deque. A job that one thread has in hand is invisible to the other.
     """
 
     def __init__(self, leased_by: str, tray: Tray, metrics: Metrics) -> None:
@@ -50,32 +50,33 @@ class Settler:
         self._tray = tray
         self._metrics = metrics
         self._put_off: deque[_PutOff] = deque()
-        self._unsettled: set[int] = set()  # the jobs of those that may pass, also while a thread has them in hand
+        self._unsettled: set[int] = set()  # their jobs, if they may pass; also while a thread has them in hand
 
     @property
     def waiting(self) -> bool:
-        """Is there anything that is to be settled again?"""
+        """Must anything be settled again?"""
         return bool(self._put_off or self._tray.doubtful)
 
     @property
     def unsettled(self) -> tuple[int, ...]:
-        """The jobs that somebody stands in the way of: no sweep takes them while this worker says so (beat_v1)."""
+        """The jobs whose settle something blocks for now. No sweep takes them while this worker's beats name them
+        (beat_v1)."""
         return tuple(sorted(self._unsettled)) if self._unsettled else ()
 
     @property
     def may_pass(self) -> bool:
-        """Is there any of that which the database doesn't refuse altogether?"""
+        """Is there one among these that the database does not refuse for good?"""
         return bool(self._tray.doubtful) or any(each.may_pass for each in tuple(self._put_off))
 
     @property
     def left(self) -> str:
-        """In words: how many jobs ended that are to be settled again, and which."""
+        """Text: how many ended jobs must be settled again, and which."""
         left = [*self._tray.doubtful.copy(), *(each.finished for each in tuple(self._put_off))]
         named = [str(each.lease.id) for each in left[:MOST_NAMED]] + ["..."] * (len(left) > MOST_NAMED)
         return f"{len(left)} job(s) ended ({', '.join(named)})"
 
     def report(self, settled: Sequence[Finished], late: Sequence[Finished] = ()) -> None:
-        """Count and log what is settled, and what came too late for that. Asks nothing of the database, so that it may
+        """Count and log what is settled, and what came too late for that. Asks the database nothing, so that it can
         work on something else."""
         for each in late:
             self._metrics.fenced(each.lease.kind)
@@ -85,8 +86,8 @@ class Settler:
         logs.report(over, ended)
 
     def record_lost(self, session: Session, late: Sequence[Finished]) -> None:
-        """Write into the history what came too late. What can't be written is logged, and isn't tried again. Raises
-        what psycopg raises if the connection is lost."""
+        """Write into the history what came too late. What can't be written is logged, and not tried again. Raises what
+        psycopg raises if the connection is lost."""
         for number, each in enumerate(late):
             try:
                 record_lost(session, self._leased_by, each)
@@ -98,19 +99,20 @@ class Settler:
                     raise
 
     def refused(self, kind: str, job: int, what: str, why: str) -> None:
-        """Count and log that the database refuses what is asked for one job alone."""
+        """Count and log that the database refuses something about one job alone."""
         self._metrics.refused(kind)
         logs.refused(job, kind, what, why)
 
     def settle(self, session: Settling, finished: Sequence[Finished]) -> None:
-        """Settle. What got no answer is on the tray then, as doubtful. Raises what psycopg raises if the database is
-        away, or short of something."""
+        """Settle these. Jobs without an answer go onto the tray as doubtful. Raises what psycopg raises if the database
+        is away or short of something."""
         self._settle(session, finished, lambda _each: None)
 
     def resolve(self, session: Settling, *, at_last: bool = False) -> None:
-        """Settle again what got no answer, or was refused some time ago; all of that if `at_last`. Raises as `settle`.
+        """Settle again what got no answer, or was refused some time ago. With `at_last`, try everything. Raises like
+        `settle`.
 
-        A lease that nobody took meanwhile can still be settled; one that is gone was settled by the first try, or lost.
+        A lease that is still there can be settled. A lease that is gone was settled by the first try, or it is lost.
         """
         doubtful = self._tray.take_doubtful()
         if self._put_off:
@@ -119,8 +121,8 @@ class Settler:
             self._settle(session, doubtful, lambda each: _fate(session, each))
 
     def _settle(self, session: Settling, finished: Sequence[Finished], earlier: _Earlier) -> None:
-        """All in one, and if the database refuses that, one by one."""
-        left = deque(finished)  # of which nothing is known yet
+        """Settle all in one statement. If the database refuses that, settle them one by one."""
+        left = deque(finished)  # jobs whose fate is not known yet
         try:
             try:
                 gone, locked = session.settle(finished)
@@ -142,7 +144,8 @@ class Settler:
             self._tray.doubtful.extend(left)
 
     def _settle_first(self, session: Settling, left: deque[Finished], earlier: _Earlier) -> None:
-        """One job: as it ended, or else as failed, with the reason, or else later."""
+        """Settle one job as it ended. If that is refused, settle it as failed, with the reason; if that is refused too,
+        put it off."""
         each = asked = left[0]
         while True:
             try:
@@ -168,8 +171,8 @@ class Settler:
                 return
 
     def _answered(self, session: Session, finished: Sequence[Finished], gone: set[int], earlier: _Earlier) -> None:
-        """The leases are over; those of `gone` were before. Whatever goes wrong from here on, each job is reported
-        once, or is in doubt."""
+        """These leases are over; those of `gone` were over before. From here on each job is either reported once or in
+        doubt, no matter what goes wrong."""
         if self._unsettled:
             self._unsettled.difference_update([each.lease.id for each in finished])
         self.report([each for each in finished if each.lease.id not in gone])
@@ -187,13 +190,14 @@ class Settler:
         self.record_lost(session, late)
 
     def _later(self, each: Finished, seconds: float, *, may_pass: bool = True) -> None:
-        """Put off. If its lease ends before it could be settled, whoever sweeps sees to it, and the next try hears."""
+        """Put a job off. If its lease ends before it can be settled, a sweep returns it, and the next try notices
+        that."""
         while len(self._put_off) >= MOST_PUT_OFF and (oldest := _pop(self._put_off)):
             dropped = oldest.finished
             self._unsettled.discard(dropped.lease.id)
             log.error(
-                "job %d (%s) ended as %s, which could not be written down, and there are %d more: it stays leased until"
-                " its timeout",
+                "job %d (%s) ended as %s, but that could not be written, and %d more jobs wait for it: it stays leased"
+                " until its timeout",
                 dropped.lease.id,
                 dropped.lease.kind,
                 dropped.outcome.how,
@@ -216,8 +220,8 @@ class Settler:
 
 
 def told_apart(finished: Sequence[Finished], gone: Collection[int]) -> tuple[Sequence[Finished], Sequence[Finished]]:
-    """What is settled, and what came too late: somebody else had ended the leases of `gone` (ids). One that never
-    started, and that somebody else gave back as well, is nobody's loss."""
+    """What is settled, and what came too late because its lease was over (its id is in `gone`). A lease that never
+    started and was given back by others as well is no loss, so it is in neither list."""
     if not gone:
         return finished, ()
     late = [each for each in finished if each.lease.id in gone and each.seconds > 0]
@@ -232,8 +236,8 @@ def _pop(put_off: deque[_PutOff]) -> _PutOff | None:
 
 
 def _fate(session: Settling, each: Finished) -> Finished | None:
-    """What the first try to settle it came to, if it did; None if the lease was lost before it."""
-    if each.retention == "none":  # nobody wrote down what became of it; most likely that settle
+    """The outcome that the first try gave this job, if it did. None if the lease was lost before that."""
+    if each.retention == "none":  # the history has no row of it; most likely that settle worked
         return each
     fate = session.fate(each.lease)
     if fate in (*_OURS, each.outcome.how):

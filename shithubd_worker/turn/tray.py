@@ -1,9 +1,9 @@
-"""The jobs at hand: leased and not started, finished and not settled. What the two threads share of the hot path.
+"""The jobs at hand: leased and not started, or finished and not settled. The two threads share them on the hot path.
 
-The main thread takes the next job from the one end and puts what came of it on the other. While a handler turns slow
-the control thread takes the rest: it settles what is finished and gives back what is not started. Each job is taken by
-one of them only: a deque's popleft is atomic. So nobody looks whether there is one and takes it then: he takes it, and
-hears by IndexError that the other one had it.
+The main thread takes the next job from one end, and puts its outcome onto the other. While a handler is slow, the
+control thread takes the rest: it settles what is finished and gives back what has not started. Only one thread gets
+each job, because a deque's popleft is atomic. So a thread does not first look whether there is a job. It takes one, and
+an IndexError says that the other thread took the last.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 
 class Settles(NamedTuple):
-    """What is to be settled, and how a query says it."""
+    """What is to be settled, and the same as arguments of a query."""
 
     finished: Sequence[Finished]
     arguments: tuple[str, ...]
 
     @classmethod
     def of(cls, finished: Sequence[Finished]) -> Settles:
-        """Write them out."""
+        """Make the arguments for these."""
         return cls(finished, settle_arguments(finished))
 
 
@@ -37,30 +37,31 @@ class Ahead:
 
     token: str
     sent_at: float
-    # Written by the control thread alone. It gives back what has this token in the database: whichever query the main
-    # thread goes on to meanwhile has another, and is another of these.
+    # Only the control thread writes this. It gives back the leases that carry this token in the database. If the main
+    # thread sends another query meanwhile, that query has another token and another object of this class.
     given_back: bool = False
 
 
 class Tray:
-    """See the module."""
+    """The tray."""
 
     def __init__(self) -> None:
         self.leased: deque[Lease] = deque()
         self.finished: deque[Finished] = deque()
-        self._written: deque[Settles] = deque()  # of those some, written out for a query; one at most
-        # Sent to the database and not answered: perhaps settled, perhaps not.
+        self._written: deque[Settles] = deque()  # finished jobs, written out for a query; at most one entry
+        # Sent to the database without an answer: settled, or not.
         self.doubtful: deque[Finished] = deque()
-        # Written by the main thread alone. The control thread reads it once, and goes by what it has read.
+        # Only the main thread writes this. The control thread reads it once, and works with what it read.
         self.ahead: Ahead | None = None
-        # Written by the control thread alone: leases that it gave back, ever; may it have some in hand just now?
+        # Only the control thread writes these three: how many leases it gave back so far, whether it may have some in
+        # hand, and how often it began to give back.
         self.given_back = 0
         self.relieving = False
-        self.reliefs = 0  # how often it began to, ever
+        self.reliefs = 0
 
     @property
     def at_hand(self) -> bool:
-        """Is there anything that a slow handler would keep from others?"""
+        """Is there anything that a slow handler would hold back?"""
         ahead = self.ahead
         return bool(self.leased or self.unsettled or (ahead is not None and not ahead.given_back))
 
@@ -72,29 +73,29 @@ class Tray:
 
     @property
     def unsettled(self) -> bool:
-        """Is there anything to be settled?"""
+        """Is there anything to settle?"""
         return bool(self.finished or self._written)
 
     def leased_at(self) -> float | None:
-        """When the lease of the job whose turn it is was sent; None if there is none."""
+        """When the lease query of the next job was sent. None if there is no job."""
         try:
             return self.leased[0].sent_at
         except IndexError:  # the other thread has just taken it
             return None
 
     def next(self) -> Lease | None:
-        """Take the job whose turn it is."""
+        """Take the next job. None if there is none."""
         try:
             return self.leased.popleft()
         except IndexError:
             return None
 
     def take_leased(self) -> list[Lease]:
-        """Take all that is not started."""
+        """Take all leases that have not started."""
         return _drain(self.leased)
 
     def give_back(self, leases: Iterable[Lease]) -> None:
-        """Release what was not started, with the next settle. The history keeps nothing of it."""
+        """Release leases that have not started, with the next settle. The history gets no row of them."""
         self.finished.extend(Finished(each, NOT_STARTED, "none", 0.0) for each in leases)
 
     def take_finished(self) -> list[Finished]:
@@ -102,8 +103,8 @@ class Tray:
         return [*(each for written in _drain(self._written) for each in written.finished), *_drain(self.finished)]
 
     def write_out(self) -> None:
-        """Write out what is to be settled ahead of `take_settles`: while the database is still busy with the query
-        before, so that it needn't wait for this afterwards."""
+        """Write out what is to be settled, before `take_settles` needs it. The database is still busy with the query
+        before, so this costs no waiting time later."""
         finished = self.take_finished()
         if finished:
             self._written.append(Settles.of(finished))
@@ -118,7 +119,7 @@ class Tray:
             return Settles.of(())
 
     def take_doubtful(self) -> list[Finished]:
-        """Take all whose settle got no answer."""
+        """Take all jobs whose settle got no answer."""
         return _drain(self.doubtful)
 
 

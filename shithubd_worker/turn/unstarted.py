@@ -1,4 +1,4 @@
-"""Leases at hand that can't start as they are: too old, without a payload, to be run alone, or to be given back."""
+"""Leases at hand that can't start now: too old, without their payload, to be run alone, or to be given back."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ class Unstarted:
         self._upkeep = upkeep
 
     def look_again(self, lease: Lease, *, in_vain: bool) -> None:
-        """For a lease that is too old to start by itself: ask for another look at the holds, for it and as many behind
-        it as will start in time. What may start is put back on the tray. `in_vain`: nothing ran since the last look."""
+        """For a lease that is too old to start: ask for another look at the holds. The question includes as many leases
+        after it as will start in time. What may start goes back onto the tray. `in_vain`: nothing ran since the last
+        look."""
         self._read_answer(lease)
         waiting = self._tray.take_leased()
         batch = [lease, *(each for each in waiting if each.batch is lease.batch)]
@@ -55,7 +56,7 @@ class Unstarted:
         count = self._selection.pace.startable(each.kind for each in batch)
         batch, later = batch[:count], batch[count:]
         later.extend(each for each in waiting if each.batch is not lease.batch)
-        # Nobody renews what waits on the tray: it must not wait there until its lease ends.
+        # Nobody renews what waits on the tray, so nothing may wait there until its lease ends.
         now = time.monotonic()
         fresh = [now - each.sent_at < self._kinds[each.kind].lease_timeout * RENEW_AFTER for each in later]
         self._tray.leased.extend(compress(later, fresh))
@@ -65,7 +66,7 @@ class Unstarted:
             started = self._queue.start(batch, token, [self._kinds[each.kind].lease_timeout for each in batch])
         except BaseException as error:
             if isinstance(error, DatabaseError) and not lost(error):
-                self._tray.give_back(batch)  # whichever of them it is: the next lease is a careful one
+                self._tray.give_back(batch)  # it is not known which of them is at fault: the next turn is a careful one
             else:
                 self._upkeep.lost_answer(token)
                 self._tray.leased.extendleft(reversed(batch))
@@ -75,20 +76,21 @@ class Unstarted:
         self._tray.leased.extendleft(reversed(started))
 
     def fetch(self, lease: Lease) -> None:
-        """For a lease whose payload was left out of the answer: ask for it and for more, and put all back."""
+        """For a lease whose payload was left out of the answer: ask for its payload and for others, and put all
+        back."""
         self._read_answer(lease)
         waiting = [lease, *self._tray.take_leased()]
         try:
             payloads = self._queue.payloads([e for e in waiting if e.payload is None and e.batch is lease.batch])
         except BaseException as error:
             if isinstance(error, DatabaseError) and not lost(error):
-                # Want of memory, most likely: not this one again at once.
+                # Most likely the server is short of memory, so this job must wait a while.
                 delay = short_delay(random.random())  # noqa: S311
-                refused = Outcome(How.RELEASED, f"its payload can't be had now: {error}", delay)
+                refused = Outcome(How.RELEASED, f"its payload can't be read now: {error}", delay)
                 self._tray.finished.append(Finished(waiting.pop(0), refused, "none", 0.0))
             self._tray.leased.extendleft(reversed(waiting))
             raise
-        if lease.id not in payloads:  # it is lost
+        if lease.id not in payloads:  # the lease is lost
             self._tray.give_back([waiting.pop(0)])
         elif (fault := payloads[lease.id][1]) is not None:
             poison = Outcome(How.POISON, f"the payload can't be given to its handler: {fault}")
@@ -99,7 +101,7 @@ class Unstarted:
             self._tray.leased.appendleft(each._replace(payload=payload))
 
     def _read_answer(self, lease: Lease) -> None:
-        """Before anything else can be asked: the connection is busy with the turn that was sent ahead."""
+        """Read the answer to the turn that was sent ahead: until then the connection can't be asked anything else."""
         try:
             self._exchange.finish()
         except BaseException:
@@ -107,7 +109,7 @@ class Unstarted:
             raise
 
     def clear(self, lease: Lease) -> None:
-        """For a job that is leased alone: if it kills this process, it shall take no other along."""
+        """Clear the tray for a job that is leased alone: if it kills this process, no other job may be lost with it."""
         self._read_answer(lease)
         self._tray.give_back(self._tray.take_leased())
         self._tray.doubtful.extend(self._tray.take_finished())

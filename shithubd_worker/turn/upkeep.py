@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Calls the sweep and the housekeeping when they are due. `timeouts`: the lease timeouts of the worker's kinds.
-    `drop`: may it drop old days of the history, if its login may?"""
+    """Runs the sweep and the housekeeping when they are due. `timeouts`: the lease timeouts of the worker's kinds.
+    `drop`: may this worker drop old days of the history, if its login may?"""
 
     def __init__(self, queue: QueueSession, clock: Clock, timeouts: Mapping[str, float], *, drop: bool) -> None:
         self._queue = queue
@@ -39,11 +39,11 @@ class Upkeep:
         self._sweep_at = 0.0
         self._back_at = 0.0
         self._steady_since = 0.0
-        self._everything = Throttle(times=1000)  # what expired was found by the looks back already
+        self._everything = Throttle(times=1000)  # a look back has found what expired since
         self._housekeep_at = time.monotonic() + random.uniform(5, 60)  # noqa: S311
 
     def lost_answer(self, token: str) -> None:
-        """A lease query got no answer: what it may have leased is given back, whenever it shows up."""
+        """A lease query got no answer. Its leases are given back as soon as they show."""
         self._strays[token] = time.monotonic() + STRAY_SECONDS
 
     @property
@@ -52,23 +52,24 @@ class Upkeep:
         return list(self._strays)
 
     def database_is_back(self) -> None:
-        """The others lost it too: give them the time to renew before a lease of theirs counts as expired. What this
-        worker may hold without knowing is given back at once."""
+        """The other workers lost the database too, so they get time to renew before their leases count as expired. What
+        this worker may hold without knowing it is given back at once."""
         self._back_at = time.monotonic()
         self._sweep_at = 0.0
         self._everything.hurry()
 
     def do_what_is_due(self, *, idle: bool) -> None:
-        """Raises what psycopg raises when the database is away. `idle`: is no job at hand?"""
+        """Sweep and do the housekeeping, if they are due. Raises what psycopg raises when the database is away. `idle`:
+        no job is at hand."""
         now = time.monotonic()
         if now >= self._sweep_at - (SWEEP_SOONER_SECONDS if idle else 0.0):
             self._sweep_at = now + SWEEP_SECONDS
             try:
                 self._sweep(now)
-            except DatabaseError as error:  # whatever is wrong with somebody's lease must not end the worker
+            except DatabaseError as error:  # a fault in another worker's lease must not end this one
                 if lost(error):
                     raise
-                log.warning("sweep: %s", self._queue.in_the_way(error))
+                log.warning("a sweep was refused: %s", self._queue.in_the_way(error))
         if now >= self._housekeep_at and now >= self._clock.steady_since + AMNESTY_SECONDS:
             self._housekeep_at = now + HOUSEKEEPING_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
             self._housekeep()
@@ -86,7 +87,7 @@ class Upkeep:
         try:
             touched = self._queue.sweep(back=back, strays=self.strays, earliest=earliest, timeouts=self._timeouts)
         finally:
-            if back is None:  # refused, too: the looks back go on meanwhile
+            if back is None:  # after a refusal as well: the looks back go on meanwhile
                 ended = time.monotonic()
                 self._everything.looked(ended, ended - now)
         for job, kind, how in touched:
@@ -98,10 +99,12 @@ class Upkeep:
             may = self._drop and self._queue.may_drop
             if self._drop and not may and not self._said_who_drops:
                 self._said_who_drops = True
-                log.info("history: its owner drops days that are over (`shithubd-worker history drop`), not this login")
+                log.info(
+                    "history: this login may not drop old days; their owner does, with `shithubd-worker history drop`"
+                )
             for done in self._queue.housekeep(drop=may):
                 log.info("history: %s", done)
-        except DatabaseError as error:  # a right that is missing must not end the worker
+        except DatabaseError as error:  # a missing right must not end the worker
             if lost(error):
                 raise
             log.warning("history: %s", self._queue.in_the_way(error))

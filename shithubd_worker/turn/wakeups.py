@@ -1,4 +1,4 @@
-"""Whether something became runnable since the last turn, and whether the next enqueue shall wake this worker."""
+"""Whether something became runnable since the last turn, and whether the next enqueue should wake this worker."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Wakeups:
     def __init__(self) -> None:
         self._damping = Damping()
         self._notified = False
-        self._nap = 0.0  # seconds; not 0: nobody shall wake us
-        self.deaf = False  # may it be that the next enqueue doesn't wake us? So says the last answer
+        self._nap = 0.0  # seconds; not 0: this worker asked not to be woken
+        self.deaf = False  # does the last answer say that the next enqueue may not wake it?
 
     def heard(self) -> None:
         """A notification came."""
@@ -23,17 +23,17 @@ class Wakeups:
 
     @property
     def called(self) -> bool:
-        """Did something become runnable since the last turn was sent, that is worth another one at once?"""
+        """Is there a wake-up since the last turn was sent, and is it worth another turn at once?"""
         return self._notified and not self._nap
 
     def take(self) -> tuple[bool, bool]:
-        """For the turn that is sent now: is it the answer to a wake-up, and shall the next enqueue wake us?"""
+        """For the turn that is sent now: does it answer a wake-up, and should the next enqueue wake this worker?"""
         woken, self._notified = self._notified, False
         self._nap = self._damping.nap(time.monotonic()) if woken else 0.0
         return woken, not self._nap
 
     def woke(self, *, leased: bool) -> None:
-        """What came of a wake-up."""
+        """A wake-up led to a lease, or to none."""
         self._damping.woke(time.monotonic(), leased=leased)
 
     def rest(self, at_most: float) -> tuple[float, bool]:
@@ -43,7 +43,7 @@ class Wakeups:
         return min(at_most, DEAF_SECONDS) if self.deaf else at_most, True
 
     def rested(self) -> None:
-        """What was notified during a nap, was by those who had not seen yet that we can't be woken. The turn that
-        follows sees what they enqueued."""
+        """Notifications during a nap came from sessions that did not yet see that this worker asked for none. The turn
+        that follows sees what they enqueued."""
         if self._nap:
             self._notified = False

@@ -1,10 +1,11 @@
-"""One round trip of the loop: settle what is finished, lease what is next. It may be sent ahead of handlers.
+"""One round trip of the loop: settle what is finished, lease what is next. It may be sent before handlers run.
 
 psycopg's own calls wait for their answer, and its pipeline keeps the transaction open until the next sync. So a turn is
-sent by libpq's own means, two statements and the sync that ends their transaction: the server runs it all and commits,
-whoever reads the answer when.
-The answer of a lease is bounded (lease_v1), so that it fits into the buffers of a socket that nobody reads: else the
-server would wait in the midst of its transaction.
+sent by libpq's own functions: two statements, and the sync that ends their transaction. The server runs and commits it
+all, no matter when the answer is read.
+
+The answer of a lease is bounded (lease_v1), so that it fits into the buffers of a socket that nobody reads at the
+moment. Otherwise the server would wait in the middle of its transaction.
 """
 
 from __future__ import annotations
@@ -47,45 +48,46 @@ TYPES = {
 
 @dataclass(slots=True)
 class Turn:
-    """What to do in one turn: settle what is finished, and lease from ranges, at most so many jobs of each."""
+    """What to do in one turn: settle what is finished, and lease from `ranges`, at most `most` jobs of each."""
 
     settles: Settles
     ranges: Sequence[Range]
     most: Sequence[int]
     full: bool  # do the ranges reach back to the start?
-    woken: bool = False  # is it the answer to a wake-up?
-    wakeable: bool = True  # shall the next enqueue wake this worker, if this turn leases nothing?
+    woken: bool = False  # does it answer a wake-up?
+    wakeable: bool = True  # should the next enqueue wake this worker, if this turn leases nothing?
     skip: Sequence[int] = ()  # jobs to pass over
-    careful: bool = False  # with `most` 1: find out whether it is that job that the database refuses to lease
+    careful: bool = False  # with `most` 1: find out whether the database refuses to lease that job
     token: str = field(default_factory=lambda: str(uuid4()))
-    sent_at: float = field(default_factory=time.monotonic)  # before it is sent
+    sent_at: float = field(default_factory=time.monotonic)  # taken before it is sent
 
 
 @dataclass(slots=True)
 class Answer:
-    """What came back."""
+    """The answer to a turn."""
 
     turn: Turn
-    lost: set[int] = field(default_factory=set)  # of the settled: the ids of those whose lease was lost
+    lost: set[int] = field(default_factory=set)  # ids of settled jobs whose lease was lost
     leases: list[Lease] = field(default_factory=list)
-    walked: list[tuple[str, int]] = field(default_factory=list)  # kinds, and up to which priority no job is due
-    refused: list[tuple[str, int, str]] = field(default_factory=list)  # kind and job that it refuses to lease, and why
+    walked: list[tuple[str, int]] = field(default_factory=list)  # kind, and the priority up to which no job is due
+    # kind and job that the database refuses to lease, and why
+    refused: list[tuple[str, int, str]] = field(default_factory=list)
     visited: int = 0  # how many of the ranges were looked at to their end
-    now: float = 0.0  # the database's clock; 0: held, so nothing was looked at
+    now: float = 0.0  # the database's clock; 0: the worker is held, so nothing was looked at
     took: float = 0.0  # how many seconds the database looked for jobs
-    deaf: bool = False  # though it shall wake this worker, the next enqueue may not
-    received_at: float = 0.0  # the monotonic clock
+    deaf: bool = False  # the next enqueue may not wake this worker, though it should
+    received_at: float = 0.0  # on the monotonic clock
 
     @property
     def more(self) -> bool:
-        """May there be more to lease where it looked?"""
+        """May there be more to lease in these ranges?"""
         return self.visited < len(self.turn.ranges)
 
 
 class Wire:
     """Sends turns on the queue's connection, one at a time, and reads their answers.
 
-    `timeouts` are the kinds' lease timeouts in seconds. `pooled`: the connection is a pooler's, so nothing can be
+    `timeouts` are the kinds' lease timeouts in seconds. `pooled`: the connection goes to a pooler, so nothing can be
     prepared on it.
     """
 
@@ -133,7 +135,7 @@ class Wire:
             pgconn.consume_input()
 
     def receive(self) -> Answer:
-        """Wait for the answer of the turn that was sent. Raises what psycopg raises: then see `forget`."""
+        """Wait for the answer to the turn that was sent. Raises what psycopg raises; call `forget` then."""
         turn = self.sent
         assert turn is not None  # noqa: S101
         connection = self.queue.connection
@@ -158,7 +160,8 @@ class Wire:
             if isinstance(connection, SharedConnection):
                 connection.roll_back()
             if isinstance(failed, psycopg.errors.InvalidSqlStatementName):
-                self._prepared = None  # psycopg takes away all that is prepared, after a ROLLBACK or a DROP for example
+                # psycopg deallocates all prepared statements, for example after a ROLLBACK or a DROP
+                self._prepared = None
             raise failed
         self.sent = None
         return self._read(connection, turn, *reversed(results))
@@ -172,10 +175,10 @@ class Wire:
         except psycopg.OperationalError:
             if failed is None:
                 raise
-            raise failed from None  # the server's last word, before it closed the connection
+            raise failed from None  # the server's last message before it closed the connection
 
     def forget(self) -> Turn | None:
-        """The turn that was sent has failed, or nobody will answer it: take it back."""
+        """Take back the turn that was sent: it has failed, or nobody will answer it."""
         turn, self.sent = self.sent, None
         return turn
 
@@ -200,7 +203,7 @@ class Wire:
             pgconn.send_query_prepared(name.encode(), encoded, result_format=Format.BINARY)
 
     def _await(self, connection: ImpatientConnection, *, sending: bool) -> None:
-        """Wait for the socket, at most as long as the connection waits for any answer."""
+        """Wait for the socket, at most for as long as the connection waits for any answer."""
         limit = connection.answer_seconds
         readable, writable, _ = select.select([connection], [connection] if sending else [], [], limit)
         if not (readable or writable):
@@ -217,7 +220,7 @@ class Wire:
             answer.lost = {job for (job,) in rows.load_rows(0, settled.ntuples, tuple)}
         rows.set_pgresult(leased)
         values = rows.load_rows(0, leased.ntuples, tuple)
-        if not values:  # held
+        if not values:  # the worker is held
             return answer
         kinds = [each.kind for each in turn.ranges]
         jobs = iter(values)
@@ -231,7 +234,7 @@ class Wire:
 
 
 def _learn(answer: Answer, kinds: Sequence[str], report: dict[str, Any]) -> None:
-    """What the first row of a lease's answer says of its looks (see lease_v1)."""
+    """Take over what the first row of a lease's answer says about its looks (see lease_v1)."""
     answer.now, answer.took = report["now_us"] / 1e6, report["took_us"] / 1e6
     answer.visited, answer.deaf = report["visited"], report["deaf"]
     answer.walked = [(kinds[at - 1], priority) for at, priority in report["walked"]]

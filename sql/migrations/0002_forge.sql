@@ -1,14 +1,14 @@
 -- expand
--- What the forge's own handlers keep: the full-text index of search.reindex, and the records of repo.maintenance.
+-- The tables of the forge's own handlers: the full-text index of search.reindex, and the records of repo.maintenance.
 
--- One row for each repository that was indexed. To have a repository indexed anew from nothing, delete its row.
+-- One row for each repository that was indexed. Delete the row to have the repository indexed from scratch.
 CREATE TABLE search_repos (
     id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     repo       text        NOT NULL UNIQUE,   -- its path relative to the repository root
-    ref        text        NOT NULL,          -- what was asked for when it was last indexed
-    commit     text        NOT NULL,          -- what that was then
+    ref        text        NOT NULL,          -- the ref that the last run was asked to index
+    commit     text        NOT NULL,          -- the commit of that ref then
     files      integer     NOT NULL,
-    generation bigint      NOT NULL,          -- grows with each run: two runs at once find each other by it
+    generation bigint      NOT NULL,          -- grows with each run, so that two runs at once notice each other
     indexed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -16,17 +16,17 @@ CREATE TABLE search_repos (
 CREATE TABLE search_files (
     repo_id    bigint      NOT NULL REFERENCES search_repos ON DELETE CASCADE,
     path       text        NOT NULL,          -- \xff stands for a byte that isn't UTF-8
-    oid        text        NOT NULL,          -- git's name of the content: as long as it stands, nothing is read again
+    oid        text        NOT NULL,          -- git's id of the content: while it is unchanged, the content isn't read again
     content    text,                          -- null for a binary or a large file, which is found by its path only
     tsv        tsvector    NOT NULL,          -- the words of path (A) and content, and the parts of its compounds
     indexed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 
     PRIMARY KEY (repo_id, path)
 );
--- The search walks this.
+-- The search reads this index.
 CREATE INDEX search_files_words ON search_files USING gin (tsv);
 
--- One row for each maintenance that was done, kept for a year. Sizes in bytes, of all objects on disk.
+-- One row for each maintenance that was done, kept for a year. Sizes are in bytes, of all objects on disk.
 CREATE TABLE repo_maintenance (
     id           bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     repo         text             NOT NULL,   -- its path relative to the repository root
@@ -40,5 +40,5 @@ CREATE TABLE repo_maintenance (
     packs_before integer          NOT NULL,
     packs_after  integer          NOT NULL
 );
--- Who looks at one repository's record walks this, and each run that takes its old rows away.
+-- Queries for one repository's records read this index. Each run reads it, too, to delete the repository's old rows.
 CREATE INDEX repo_maintenance_repo ON repo_maintenance (repo, started_at);

@@ -1,7 +1,7 @@
 -- contract
--- Who a worker is, apart from its signs of life. Each lease reads the row of its worker, and each beat leaves a dead version
--- behind, which piles up while somebody holds a snapshot: so workers is written at a worker's start only. Whether a worker
--- wants to be woken is no row at all any more, but a lock of its session (lease_v1).
+-- A worker's signs of life get a table of their own. Each lease reads its worker's row in workers. Each beat leaves a dead
+-- version of the row that it updates, and these pile up while somebody holds a snapshot. So workers is written only at a
+-- worker's start. Whether a worker wants to be woken is no longer in a row, but a lock of its session (lease_v1).
 CREATE TABLE beats (
     worker_id uuid        PRIMARY KEY REFERENCES workers ON DELETE CASCADE,
     state     text        NOT NULL DEFAULT 'starting',
@@ -9,7 +9,7 @@ CREATE TABLE beats (
     job_kind  text,
     job_since timestamptz,
     beat_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    unsettled bigint[]    NOT NULL DEFAULT '{}'  -- jobs that it has finished, and that somebody's lock keeps it from settling
+    unsettled bigint[]    NOT NULL DEFAULT '{}'  -- jobs that it has finished and can't settle, because somebody has locked them
 ) WITH (fillfactor = 50);
 
 INSERT INTO beats (worker_id, state, job_id, job_kind, job_since, beat_at)
@@ -19,7 +19,7 @@ ALTER TABLE workers
     DROP COLUMN state, DROP COLUMN job_id, DROP COLUMN job_kind, DROP COLUMN job_since, DROP COLUMN idle, DROP COLUMN beat_at;
 ALTER TABLE workers RESET (fillfactor);
 
--- Functions whose arguments or result became others. Their files make them anew; no older worker is left to call them.
+-- Functions whose arguments or result change. Their files create them again. No older worker is left that could call them.
 DROP FUNCTION IF EXISTS lease_v1(
     uuid, uuid, text[], smallint[], smallint[], double precision[], bigint[], double precision[], integer[], boolean);
 DROP FUNCTION IF EXISTS sweep_v1(uuid, double precision, uuid[], integer);

@@ -1,6 +1,7 @@
 -- expand
--- What ended with its worker is counted here whatever it came to, not only what was taken from the dead: what a worker counted
--- and no scrape had seen when it left. `forced`: processes that were ended because a handler of the kind didn't stop.
+-- leases_returned now counts every outcome that a worker leaves behind, and not only the leases of dead workers. A worker that
+-- leaves adds what it has counted and no scrape has seen. `forced` counts the processes that were ended because a handler of
+-- the kind did not stop.
 ALTER TABLE leases_returned
     ADD COLUMN ok         bigint NOT NULL DEFAULT 0,
     ADD COLUMN retry      bigint NOT NULL DEFAULT 0,

@@ -1,9 +1,10 @@
 -- contract
--- The holds that stand: one that reached its end is over, even if no sweep took it away yet. Each function that obeys or shows
--- holds reads them here. A migration that changes the columns of holds must make it anew. It is a view, for PostgreSQL puts its text in the place of its name: a lease pays nothing for it.
+-- The holds that stand. A hold whose end has passed is over, even if no sweep has removed it yet. Each function that obeys or
+-- shows holds reads this view. A migration that changes the columns of holds must create the view again. A view costs the lease
+-- nothing, because PostgreSQL replaces its name by its text.
 CREATE VIEW standing_holds AS SELECT * FROM holds WHERE until IS NULL OR until > clock_timestamp();
 
--- Functions whose arguments or result became others. Their files make them anew; no older worker is left to call them.
+-- Functions whose arguments or result change. Their files create them again. No older worker is left that could call them.
 DROP FUNCTION IF EXISTS lease_v1(
     uuid, uuid, text[], smallint[], smallint[], double precision[], bigint[], double precision[], integer[], boolean, bigint[],
     boolean);

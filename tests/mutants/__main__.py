@@ -1,4 +1,4 @@
-"""Try mutants and tell: see the package."""
+"""Try mutants and print the results: see the package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECORD = REPOSITORY / "build/mutants.tsv"
 
 
 class Record:
-    """What was found in this tree, by the names of mutants; its first line is the digest of the tree."""
+    """The results for this tree, by the names of mutants. The first line of its file is the digest of the tree."""
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self._path = path
@@ -29,26 +29,26 @@ class Record:
             path.write_text(f"{tree}\n")
 
     def add(self, mutant: Mutant, verdict: Verdict) -> None:
-        """Keep it, if it was found."""
+        """Keep the result if the mutant was found."""
         if verdict.found:
             with self._path.open("a") as file:
                 file.write(f"{mutant.name}\t{verdict.word}\t{verdict.why}\t{verdict.seconds:.0f}\n")
 
 
 def layers_of(mutant: Mutant, *, static: bool) -> tuple[str, ...]:
-    """What searches for it here."""
+    """The layers that search for the mutant on this machine."""
     return tuple(layer for layer in mutant.layers if not (static and wants_host(layer)))
 
 
 def chosen(subject: str, only: str) -> Iterator[Mutant]:
-    """The mutants that were asked for."""
+    """The mutants that the arguments select."""
     for name, mutants in SUBJECTS.items():
         if subject in ("", name):
             yield from (mutant for mutant in mutants if only in mutant.name)
 
 
 def main() -> int:
-    """Try the mutants that were asked for, and tell."""
+    """Try the selected mutants, and print the results."""
     parser = argparse.ArgumentParser(prog="mutants", description="Change the product, and see that a test goes red.")
     parser.add_argument("--subject", default="", choices=[*SUBJECTS], help="only mutants of this subject")
     parser.add_argument("--only", metavar="TEXT", default="", help="only mutants whose name has this text")

@@ -1,4 +1,4 @@
-"""The commands: exit codes, what they ask for before they act, what they name."""
+"""The commands: their exit codes, what they demand before they act, and the names in their output."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ MUTANTS = (
         CLI,
         'undo = shared.command("resume", *named)',
         'undo = shared.command("resume")',
-        ("test_an_undo_leaves_the_holds_of_others",),
+        ("test_an_undo_leaves_other_holds",),
     ),
     Mutant(
-        "the name of a unit is taken as it is",
+        "the name of a unit gets no suffix",
         CLI,
         'unit if unit.endswith(".service") else f"{unit}.service"',
         "unit",
-        ("test_a_unit_without_its_ending_means_that_unit",),
+        ("test_a_unit_may_be_named_without_its_suffix",),
     ),
     Mutant(
-        "a pid that was used again names several workers",
+        "a reused pid names several workers",
         CLI,
         '[row for row in found if not row["silent"]] or found',
         "found",
         ("test_a_pid_that_is_used_again_names_the_living_worker",),
     ),
     Mutant(
-        "a drain ends a day later, whatever was asked for",
+        "a drain always ends after a day",
         CLI,
         "operations.drain(scope, reason, until_moment(operations, until))",
         'operations.drain(scope, reason, until_moment(operations, until and "1d"))',
-        ("test_a_hold_can_end_by_itself",),
+        ("test_a_hold_with_an_end_ends_then",),
     ),
     Mutant(
         "status --drained exits with 0 while something runs",
         CLI,
         "EXIT_OK if not running else EXIT_CHECK_SAYS_NO",
         "EXIT_OK",
-        ("test_drained_is_an_exit_code",),
+        ("test_the_exit_code_says_whether_the_queue_is_drained",),
     ),
     Mutant(
         "a release by force asks for no reason",
@@ -57,14 +57,14 @@ MUTANTS = (
         ("test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason",),
     ),
     Mutant(
-        "what was refused of several jobs exits with 0",
+        "a refusal of some of several jobs exits with 0",
         CLI,
         "    if refused:\n",
         "    if False:\n",
-        ("test_several_jobs_at_once_and_each_is_told",),
+        ("test_a_command_for_several_jobs_reports_each",),
     ),
     Mutant(
-        "a retry of the failed jobs of one kind is one of all kinds",
+        "a retry of failed jobs of one kind retries all kinds",
         CLI,
         'operations.jobs("failed", kind, PAGE, after)',
         'operations.jobs("failed", None, PAGE, after)',
@@ -78,25 +78,25 @@ MUTANTS = (
         ("test_an_unknown_kind_is_paused_only_by_force_and_with_a_reason",),
     ),
     Mutant(
-        "a resume of one scope is one of all",
+        "a resume of one scope resumes all",
         CLI,
         "if host or unit or worker else None",
         "if False else None",
-        ("test_resume_of_a_scope_leaves_the_others",),
+        ("test_resume_of_a_scope_leaves_other_holds",),
     ),
     Mutant(
         "a wait whose time is over exits with 0",
         CLI,
         " or (wait and not held.idle)",
         "",
-        ("test_a_timeout_leaves_the_hold_and_says_what_runs",),
+        ("test_a_timeout_leaves_the_hold_and_names_the_running_jobs",),
     ),
     Mutant(
         "a lower bound is shown as a figure",
         CLI,
         "{'+' if name in figures['capped'] else ''}",
         "",
-        ("test_what_waits_is_counted_up_to_a_hundred_thousand_and_more_is_said_to_be_more",),
+        ("test_waiting_jobs_are_counted_up_to_a_hundred_thousand_and_larger_counts_are_marked",),
     ),
     Mutant(
         "a silent worker is shown as it was",

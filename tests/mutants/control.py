@@ -5,13 +5,13 @@ from __future__ import annotations
 from mutants.mutant import PYTHON, Mutant
 
 RENEWAL = ("test_a_lease_is_renewed_after_a_third_of_its_time",)
-DOUBT = ("test_a_lease_that_is_in_doubt_is_renewed_at_once",)
-REFUSED = ("test_a_renewal_that_is_refused_rings_for_the_main_thread_if_the_handler_runs_still",)
-ENDED = ("test_a_handler_whose_time_is_over_has_failed_and_all_else_is_settled_or_given_back",)
-RELIEF = ("test_a_slow_handler_keeps_neither_what_finished_before_it_nor_for_long_what_was_leased_with_it",)
-STOP = ("test_in_a_stop_it_is_ended_when_the_grace_and_the_patience_are_over_and_the_exit_code_is_0",)
+DOUBT = ("test_a_doubtful_lease_is_renewed_at_once",)
+REFUSED = ("test_a_refused_renewal_calls_the_main_thread_if_the_handler_still_runs",)
+ENDED = ("test_the_job_over_its_time_fails_and_all_others_are_settled_or_given_back",)
+RELIEF = ("test_a_slow_handler_delays_no_settle_and_other_leases_only_briefly",)
+STOP = ("test_a_stop_ends_a_handler_after_grace_and_patience_with_exit_code_0",)
 OBEYS = ("test_a_handler_that_obeys_in_time_is_not_ended",)
-HEARD = ("test_a_stop_is_heard_and_told_at_once_and_only_once",)
+HEARD = ("test_a_stop_is_heard_and_announced_at_once_and_only_once",)
 
 MUTANTS = (
     # The end of a process.
@@ -20,10 +20,10 @@ MUTANTS = (
         PYTHON,
         "        attempt.end_children()\n        try:",
         "        try:",
-        ("test_no_child_of_the_handler_is_left_when_its_process_is_ended",),
+        ("test_no_child_of_the_handler_remains_when_its_process_is_ended",),
     ),
     Mutant(
-        "what waits is not given back at a forced end",
+        "waiting jobs are not given back at a forced end",
         PYTHON,
         "        self._give_back()\n        self._settle_finished()\n\n",
         "        self._settle_finished()\n\n",
@@ -42,7 +42,7 @@ MUTANTS = (
         PYTHON,
         'None if why == "lost" else _ended(attempt, why)',
         "_ended(attempt, why)",
-        ("test_a_lease_that_is_lost_is_somebody_elses_and_the_workers_row_stays_for_release_dead",),
+        ("test_a_lost_lease_is_not_touched_and_the_workers_row_stays_for_release_dead",),
     ),
     Mutant(
         "a stop that ends a handler exits with 70",
@@ -56,30 +56,30 @@ MUTANTS = (
         PYTHON,
         'elif not attempt.shielded and attempt.why_end() != "stop":',
         'elif attempt.why_end() != "stop":',
-        ("test_nobody_is_ended_in_a_commit_because_its_time_is_over",),
+        ("test_a_process_in_a_commit_is_not_ended_when_its_time_is_over",),
     ),
     Mutant(
         "the grace of a stop is no grace for a handler that is late",
         PYTHON,
         ' and attempt.why_end() != "stop":',
         ":",
-        ("test_a_stop_leaves_its_grace_to_a_handler_whose_own_time_is_not_over",),
+        ("test_a_stop_leaves_a_handler_its_grace_while_max_runtime_is_not_over",),
     ),
     Mutant(
-        "a handler pays for the one before it",
+        "a handler is charged with the time before it",
         PYTHON,
         "attempt.settled:\n            self._late_since = math.inf\n",
         "attempt.settled:\n",
         OBEYS,
     ),
     Mutant(
-        "a lost alarm is not rung for",
+        "a lost alarm is not sent again",
         PYTHON,
         "late >= LOST_ALARM_SECONDS and",
         "False and",
-        ("test_an_alarm_that_should_have_rung_is_rung_for_again_and_again",),
+        ("test_a_missed_alarm_is_sent_again_and_again",),
     ),
-    # The lease of what runs.
+    # The lease of the running job.
     Mutant(
         "a renewal moves no deadline", PYTHON, "            attempt.lease_deadline = sent_at + timeout\n", "", RENEWAL
     ),
@@ -88,11 +88,11 @@ MUTANTS = (
         PYTHON,
         "attempt.lease_deadline = sent_at + timeout",
         "attempt.lease_deadline = time.monotonic() + timeout",
-        ("test_a_renewed_lease_counts_from_the_moment_before_it_was_asked_for",),
+        ("test_a_renewed_lease_counts_from_the_moment_before_its_request",),
     ),
-    Mutant("a lost lease is told to nobody", PYTHON, "            attempt.lost = True\n", "", REFUSED),
+    Mutant("a lost lease is not reported", PYTHON, "            attempt.lost = True\n", "", REFUSED),
     Mutant(
-        "a lost lease doesn't ring for the main thread",
+        "a lost lease doesn't call the main thread",
         PYTHON,
         "            self._metrics.renewed(ok=False)\n            ring_main()\n",
         "            self._metrics.renewed(ok=False)\n",
@@ -106,14 +106,14 @@ MUTANTS = (
         REFUSED,
     ),
     Mutant(
-        "a clock that was set leaves the lease as it is",
+        "a step of the clock doesn't renew the lease",
         PYTHON,
         "max(self._clock.stepped_at, self._outage.lost_at,",
         "max(self._outage.lost_at,",
         DOUBT,
     ),
     Mutant(
-        "a connection that was lost leaves the lease as it is",
+        "a lost connection doesn't renew the lease",
         PYTHON,
         "max(self._clock.stepped_at, self._outage.lost_at,",
         "max(self._clock.stepped_at,",
@@ -125,28 +125,28 @@ MUTANTS = (
         PYTHON,
         "            unsettled,\n            otherwise=",
         "            (),\n            otherwise=",
-        ("test_a_beat_names_the_jobs_that_are_finished_and_not_settled",),
+        ("test_a_beat_names_the_finished_jobs_that_are_not_settled",),
     ),
     Mutant(
-        "a beat that is refused is asked for at each tick",
+        "a refused beat is repeated at each tick",
         PYTHON,
         "self._again_at[question] = now + ASK_AGAIN_SECONDS",
         "pass",
-        ("test_a_beat_that_is_refused_is_asked_for_once_a_second",),
+        ("test_a_refused_beat_is_repeated_once_a_second",),
     ),
     Mutant(
-        "what is refused keeps the others from their turn",
+        "a refused question blocks the others",
         PYTHON,
         "                self._again_at[question] = now + ASK_AGAIN_SECONDS\n",
         "                self._again_at = dict.fromkeys(self._questions, now + ASK_AGAIN_SECONDS)\n",
-        ("test_a_question_that_is_refused_keeps_no_other_from_its_turn_and_is_asked_once_a_second",),
+        ("test_a_refused_question_blocks_no_other_and_is_repeated_once_a_second",),
     ),
     Mutant(
-        "a hold is told at each beat",
+        "a hold is logged at each beat",
         PYTHON,
         "if holds != self._progress.holds:",
         "if holds:",
-        ("test_a_hold_is_learnt_by_a_beat_and_told_once",),
+        ("test_a_beat_learns_of_a_hold_which_is_logged_once",),
     ),
     # Signals, systemd, reload.
     Mutant(
@@ -156,58 +156,58 @@ MUTANTS = (
         "            self._stop_told = True\n",
         HEARD,
     ),
-    Mutant("a stop is told again and again", PYTHON, "            self._stop_told = True\n", "", HEARD),
+    Mutant("a stop is announced again and again", PYTHON, "            self._stop_told = True\n", "", HEARD),
     Mutant(
         "the watchdog is pinged without progress",
         PYTHON,
         "progress = running or now - self._progress.ticked_at < STALLED_SECONDS",
         "progress = True",
-        ("test_a_main_thread_that_stands_still_is_no_progress_but_one_that_runs_a_handler_is",),
+        ("test_a_main_thread_makes_progress_only_if_it_ticks_or_runs_a_handler",),
     ),
     Mutant(
         "systemd is asked for no more time",
         PYTHON,
         "            self._systemd.extend(",
         "            (lambda _: None)(",
-        ("test_a_stop_is_given_the_time_that_is_left_of_it",),
+        ("test_systemd_is_asked_for_the_time_that_a_stop_still_needs",),
     ),
     Mutant(
         "a reload that succeeds leaves the last fault in the status",
         PYTHON,
         "        self._supervision.refused = refused\n",
         "        self._supervision.refused += refused\n",
-        ("test_the_fault_of_a_reload_is_told_until_one_succeeds",),
+        ("test_the_fault_of_a_reload_is_shown_until_a_reload_succeeds",),
     ),
     Mutant(
         "a reload keeps the old grace",
         PYTHON,
         "self._stop.grace, self._pace.window = new.grace, new.prefetch",
         "self._pace.window = new.prefetch",
-        ("test_a_reload_reaches_whoever_uses_what_it_changes",),
+        ("test_a_reload_reaches_every_user_of_a_changed_setting",),
     ),
     Mutant(
         "a reload keeps the old window",
         PYTHON,
         "self._stop.grace, self._pace.window = new.grace, new.prefetch",
         "self._stop.grace = new.grace",
-        ("test_a_reload_reaches_whoever_uses_what_it_changes",),
+        ("test_a_reload_reaches_every_user_of_a_changed_setting",),
     ),
 )
 
 SHARED = (
     Mutant(
-        "the dead man counts for others while it is being moved",
+        "the main thread relies on a timer that is being moved",
         PYTHON,
         "return not self._held and latest - slack",
         "return latest - slack",
-        ("test_nobody_counts_on_a_timer_that_is_being_moved",),
+        ("test_the_main_thread_waits_while_the_timer_is_being_moved",),
     ),
     Mutant(
-        "the dead man is moved for whoever runs now",
+        "the dead man is moved for any running attempt",
         PYTHON,
         "if self._progress.attempt is attempt and not attempt.shielded:",
         "if not attempt.shielded:",
-        ("test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen",),
+        ("test_the_control_thread_moves_the_dead_man_only_of_the_attempt_that_it_has_seen",),
     ),
     Mutant(
         "the dead man is armed for a run that has not begun",
@@ -221,16 +221,16 @@ SHARED = (
         PYTHON,
         "(ahead is not None and not ahead.given_back)",
         "ahead is not None",
-        ("test_a_lease_that_was_sent_ahead_and_given_back_keeps_nothing_from_others_but_the_next_one_does",),
+        ("test_a_lease_sent_ahead_counts_as_at_hand_until_it_is_given_back",),
     ),
     Mutant(
-        "a lease that was given back is never called so",
+        "a given back lease is never marked",
         PYTHON,
         "            ahead.given_back = bool(found) or",
         "            ahead.given_back = False and",
         RELIEF,
     ),
-    Mutant("the given back are not counted", PYTHON, "            tray.given_back += len(found)\n", "", RELIEF),
+    Mutant("given back leases are not counted", PYTHON, "            tray.given_back += len(found)\n", "", RELIEF),
     Mutant(
         "relief goes on for ever",
         PYTHON,
@@ -243,6 +243,6 @@ SHARED = (
         PYTHON,
         "            taken.append(items.popleft())\n",
         "            taken.append(items[0]); items.popleft()\n",
-        ("test_no_job_is_lost_or_ended_twice_wherever_one_thread_stops_for_the_other",),
+        ("test_no_job_is_lost_or_ends_twice_at_any_switch_between_the_threads",),
     ),
 )

@@ -1,39 +1,39 @@
-"""Holds: whom they cover, until when, and what an operator's functions write down of each change."""
+"""Holds: their scope, their end, and what the functions of an operator record about each change."""
 
 from __future__ import annotations
 
 from mutants.mutant import Mutant, sql
 
-SCOPE = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[host-web1-who1]",)
-UNIT_SCOPE = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[unit-w@1.service-who5]",)
-FLEET = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[fleet--who0]",)
-KIND = ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[kind-k-who8]",)
-TOLD = ("test_what_counts_and_tells_of_holds_knows_their_end",)
-GATE = ("test_a_second_look_waits_at_the_gate_like_a_lease",)
+SCOPE = ("test_a_hold_covers_exactly_its_scope_until_its_end[host-web1-who1]",)
+UNIT_SCOPE = ("test_a_hold_covers_exactly_its_scope_until_its_end[unit-w@1.service-who5]",)
+FLEET = ("test_a_hold_covers_exactly_its_scope_until_its_end[fleet--who0]",)
+KIND = ("test_a_hold_covers_exactly_its_scope_until_its_end[kind-k-who8]",)
+TOLD = ("test_every_count_and_list_of_holds_leaves_out_ended_ones",)
+GATE = ("test_a_second_look_takes_the_gate_as_a_lease_does",)
 
 
 def _audit(change: str) -> tuple[str, ...]:
-    return (f"test_a_change_leaves_one_audit_row_and_wakes_who_has_something_to_do[{change}]",)
+    return (f"test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do[{change}]",)
 
 
 MUTANTS = (
-    # Whom.
+    # The scope.
     Mutant(
-        "a drain of a host is one of all that begin like it",
+        "a drain of a host drains all with that prefix",
         sql("covering_holds_v1"),
         "h.target = w.host",
         "starts_with(w.host, h.target)",
         SCOPE,
     ),
     Mutant(
-        "a drain of a host is one of all that end like it",
+        "a drain of a host drains all with that suffix",
         sql("covering_holds_v1"),
         "h.target = w.host",
         "w.host LIKE '%' || h.target",
         SCOPE,
     ),
     Mutant(
-        "a drain of a unit is one of all that begin like it",
+        "a drain of a unit drains all with that prefix",
         sql("covering_holds_v1"),
         "h.target = w.unit",
         "starts_with(w.unit, left(h.target, 3))",
@@ -47,22 +47,24 @@ MUTANTS = (
         SCOPE,
     ),
     Mutant(
-        "whoever waits for a host waits for all that begin like it",
+        "a wait for a host waits for all with that prefix",
         sql("in_scope_v1"),
         "regexp_replace(j.leased_by, ':[^:]*$', '')) = p_target",
         "regexp_replace(j.leased_by, ':[^:]*$', '')) LIKE p_target || '%'",
         SCOPE,
     ),
     Mutant(
-        "whoever waits for a kind waits for all",
+        "a wait for a kind waits for all kinds",
         sql("in_scope_v1"),
         "WHEN 'kind' THEN j.kind = p_target",
         "WHEN 'kind' THEN true",
-        ("test_a_hold_is_about_its_scope_and_nobody_else_until_its_end[kind-k2-who9]",),
+        ("test_a_hold_covers_exactly_its_scope_until_its_end[kind-k2-who9]",),
     ),
-    # Until when.
-    Mutant("a drain that is over holds", sql("covering_holds_v1"), "FROM standing_holds h", "FROM holds h", FLEET),
-    Mutant("a pause that is over holds", sql("held_kinds_v1"), "FROM standing_holds", "FROM holds", KIND),
+    # The end.
+    Mutant(
+        "a drain whose end has passed holds", sql("covering_holds_v1"), "FROM standing_holds h", "FROM holds h", FLEET
+    ),
+    Mutant("a pause whose end has passed holds", sql("held_kinds_v1"), "FROM standing_holds", "FROM holds", KIND),
     Mutant(
         "a drain with an end holds nobody",
         "sql/migrations/*.sql",
@@ -85,9 +87,9 @@ MUTANTS = (
         "FROM holds GROUP BY",
         TOLD,
     ),
-    Mutant("a worker starts under pauses that are over", sql("pauses_v1"), "FROM standing_holds", "FROM holds", TOLD),
+    Mutant("a worker starts and names ended pauses", sql("pauses_v1"), "FROM standing_holds", "FROM holds", TOLD),
     Mutant(
-        "what is held by the fleet's drain counts as runnable",
+        "jobs held by the fleet's drain count as runnable",
         sql("kinds_v1"),
         "s.fleet OR kind = ANY (s.kinds) AS stopped",
         "kind = ANY (s.kinds) AS stopped",
@@ -105,7 +107,7 @@ MUTANTS = (
     ),
     Mutant("a second look is blind to pauses", sql("start_v1"), "AND NOT j.kind = ANY (held_kinds_v1())", "", KIND),
     Mutant(
-        "the barrier doesn't wait for who has the gate",
+        "the barrier doesn't wait for holders of the gate",
         sql("barrier_v1"),
         "EXIT WHEN v_holders IS NULL;",
         "EXIT;",
@@ -116,24 +118,24 @@ MUTANTS = (
         sql("barrier_v1"),
         "WHILE v_left > 0 AND EXISTS",
         "WHILE false AND EXISTS",
-        ("test_a_lease_of_the_future_delays_the_barrier_by_its_window_and_no_longer",),
+        ("test_a_lease_in_the_future_delays_the_barrier_by_one_window_at_most",),
     ),
-    # What a pause marks, and what a resume takes back.
+    # What a pause marks, and what a resume flips back.
     Mutant(
-        "a pause marks what came later, too",
+        "a pause marks later jobs, too",
         sql("mirror_pause_v1"),
         "AND j.created_at <= v_hold.created",
         "",
-        ("test_a_pause_flips_what_waited_and_its_end_flips_no_other_kind",),
+        ("test_a_pause_flips_the_waiting_jobs_and_its_end_flips_no_other_kind",),
     ),
     Mutant(
-        "a resume flips kinds that come behind it, too",
+        "a resume flips later kinds, too",
         sql("unpause_v1"),
         " AND (j.kind, j.id) <= (p_kind, 9223372036854775807)",
         "",
-        ("test_a_pause_flips_what_waited_and_its_end_flips_no_other_kind",),
+        ("test_a_pause_flips_the_waiting_jobs_and_its_end_flips_no_other_kind",),
     ),
-    # What is written down.
+    # The record.
     Mutant(
         "a hold leaves no audit row",
         sql("hold_v1"),
@@ -141,9 +143,9 @@ MUTANTS = (
         '    DELETE FROM :"schema".audit WHERE id = (SELECT max(id) FROM :"schema".audit); RETURN v_hold;',
         _audit("drain"),
     ),
-    Mutant("the audit row of a hold doesn't say until when", sql("hold_v1"), ", 'until', p_until", "", _audit("drain")),
+    Mutant("the audit row of a hold lacks its end", sql("hold_v1"), ", 'until', p_until", "", _audit("drain")),
     Mutant(
-        "the audit row of a resume names who resumed as who had set it",
+        "the audit row of a resume names the wrong setter",
         sql("unhold_v1"),
         "'set_by', v_hold.actor",
         "'set_by', p_actor",
@@ -167,73 +169,73 @@ MUTANTS = (
         _audit("release"),
     ),
     Mutant(
-        "the audit row of a retry has what is left of the attempts",
+        "the audit row of a retry has the reset attempts",
         sql("retry_job_v1"),
         "'attempts', v_job.attempts",
         "'attempts', 0",
         _audit("retry"),
     ),
     Mutant(
-        "a release of a job that isn't processing is one",
+        "a job that isn't processing is released",
         sql("release_job_v1"),
         "ELSIF v_job.state <> 'processing' THEN",
         "ELSIF v_job.state = 'failed' THEN",
-        ("test_what_changes_nothing_leaves_no_audit_row_and_wakes_nobody[force]",),
+        ("test_a_command_that_changes_nothing_leaves_no_audit_row_and_wakes_nobody[force]",),
     ),
     Mutant(
         "a retry keeps its crashes",
         sql("retry_job_v1"),
         "THEN 0 ELSE crashes END",
         "THEN crashes ELSE crashes END",
-        ("test_a_retried_job_begins_anew_and_a_postponed_one_keeps_its_attempts",),
+        ("test_a_retry_resets_a_failed_job_and_keeps_the_attempts_of_a_postponed_one",),
     ),
     Mutant(
         "a retry of a postponed job forgets its attempts",
         sql("retry_job_v1"),
         "THEN 0 ELSE attempts END",
         "THEN 0 ELSE 0 END",
-        ("test_a_retried_job_begins_anew_and_a_postponed_one_keeps_its_attempts",),
+        ("test_a_retry_resets_a_failed_job_and_keeps_the_attempts_of_a_postponed_one",),
     ),
     Mutant(
-        "what is discarded is kept for a week",
+        "a discarded job is kept for a week",
         sql("discard_job_v1"),
         "'90d'",
         "'7d'",
-        ("test_what_is_discarded_is_kept_for_ninety_days_with_its_payload",),
+        ("test_a_discarded_job_is_kept_for_ninety_days_with_its_payload",),
     ),
     Mutant(
-        "what is discarded loses its payload",
+        "a discarded job loses its payload",
         sql("discard_job_v1"),
         "'90d', v_job.payload",
         "'90d', NULL",
-        ("test_what_is_discarded_is_kept_for_ninety_days_with_its_payload",),
+        ("test_a_discarded_job_is_kept_for_ninety_days_with_its_payload",),
     ),
     Mutant(
-        "holding again keeps the old end",
+        "a repeated hold keeps the old end",
         sql("hold_v1"),
         "until = excluded.until, ",
         "",
-        ("test_holding_again_moves_the_end_and_keeps_the_reason_unless_another_is_given",),
+        ("test_a_repeated_hold_moves_the_end_and_keeps_the_reason_unless_given",),
     ),
     Mutant(
-        "holding again without a reason forgets it",
+        "a repeated hold without a reason clears the old one",
         sql("hold_v1"),
         "coalesce(excluded.reason, holds.reason)",
         "excluded.reason",
-        ("test_holding_again_moves_the_end_and_keeps_the_reason_unless_another_is_given",),
+        ("test_a_repeated_hold_moves_the_end_and_keeps_the_reason_unless_given",),
     ),
     Mutant(
         "a hold may be over before it is set",
         sql("hold_v1"),
         "IF p_until <= clock_timestamp() THEN",
         "IF false THEN",
-        ("test_a_hold_that_would_be_over_already_is_refused",),
+        ("test_a_hold_whose_end_has_passed_is_refused",),
     ),
     Mutant(
         "a resume of a host ends the drains of all hosts",
         sql("resume_v1"),
         "(h.scope = p_scope AND h.target = p_target)",
         "h.scope = p_scope",
-        ("test_a_resume_of_one_host_leaves_the_other",),
+        ("test_a_resume_of_one_host_leaves_the_drain_of_another",),
     ),
 )

@@ -1,16 +1,16 @@
-"""The lease and what fences it: lease_v1, start_v1, renew_v1, settle_v1, and what is told of a lease afterwards."""
+"""The lease and its fences: lease_v1, start_v1, renew_v1, settle_v1, and the answer about a lease afterwards."""
 
 from __future__ import annotations
 
 from mutants.mutant import Mutant, sql
 
 FENCES = ("test_a_write_under_another_token_changes_nothing[debian]",)
-STATES = ("test_a_token_that_an_update_by_hand_left_behind_opens_nothing[debian-queued]",)
+STATES = ("test_a_token_left_by_an_update_by_hand_allows_no_write[debian-queued]",)
 LIFE = ("test_the_life_of_a_job[debian]",)
 
 MUTANTS = (
     Mutant("a renewal needs no token", sql("renew_v1"), "AND lease_token = p_token ", "", LIFE),
-    Mutant("a renewal by itself needs no token", sql("renew_v1"), "AND lease_token = p_token AND", "AND", FENCES),
+    Mutant("a renewal alone needs no token", sql("renew_v1"), "AND lease_token = p_token AND", "AND", FENCES),
     Mutant("a second look needs no token", sql("start_v1"), "AND j.lease_token = p_token ", "", FENCES),
     Mutant(
         "a second look needs no token, in the life of a job", sql("start_v1"), "j.lease_token = p_token AND", "", LIFE
@@ -33,14 +33,14 @@ MUTANTS = (
     ),
     Mutant("payloads need no token", sql("payloads_v1"), "AND j.lease_token = p_token ", "", FENCES),
     Mutant(
-        "the fate of any lease is that of the one which stands",
+        "the fate of any lease is that of the standing one",
         sql("lease_fate_v1"),
         "AND lease_token = p_token AND state",
         "AND state",
         FENCES,
     ),
     Mutant(
-        "the fate of a lease is what became of the last one",
+        "the fate of a lease is that of the last one",
         sql("lease_fate_v1"),
         "WHERE id = p_id AND lease_token = p_token ORDER BY finished_at LIMIT 1",
         "WHERE id = p_id ORDER BY finished_at DESC LIMIT 1",
@@ -57,52 +57,52 @@ MUTANTS = (
         ("test_jobs_that_are_not_due_are_not_leased_with_those_that_are[debian]",),
     ),
     Mutant(
-        "a job that is to be passed over is leased",
+        "a job to pass over is leased",
         sql("lease_v1"),
         "AND j.id <> ALL (p_skip)",
         "",
-        ("test_a_job_that_is_to_be_passed_over_is_not_leased[debian]",),
+        ("test_a_job_to_pass_over_is_not_leased[debian]",),
     ),
     Mutant(
-        "a suspect is leased with others",
+        "a suspect job is leased with others",
         sql("lease_v1"),
         "IF v_alone[1] THEN",
         "IF false THEN",
-        ("test_what_may_have_killed_a_worker_is_leased_alone[debian-alone]",),
+        ("test_a_job_that_may_have_killed_a_worker_is_leased_alone[debian-alone]",),
     ),
     Mutant(
-        "a lease behind a settle commits asynchronously",
+        "a lease after a settle commits asynchronously",
         sql("lease_v1"),
         "IF pg_current_xact_id_if_assigned() IS NULL THEN",
         "IF true THEN",
-        ("test_a_turn_with_a_settle_waits_for_the_disk_and_one_without_does_not[debian-True]",),
+        ("test_only_a_turn_with_a_settle_waits_for_the_disk[debian-True]",),
     ),
     Mutant(
         "a settle commits as the session says",
         sql("settle_v1"),
         "SET LOCAL synchronous_commit = on;",
         "",
-        ("test_a_turn_with_a_settle_waits_for_the_disk_and_one_without_does_not[debian-True]",),
+        ("test_only_a_turn_with_a_settle_waits_for_the_disk[debian-True]",),
     ),
     Mutant(
-        "a settle without an error forgets the last one",
+        "a settle without an error clears the last error",
         sql("settle_v1"),
         "coalesce(h.error, j.last_error)",
         "h.error",
-        ("test_a_release_keeps_the_last_error_and_the_suspicion[debian]",),
+        ("test_a_release_keeps_the_last_error_and_the_mark_alone[debian]",),
     ),
     Mutant(
-        "a release clears a suspect",
+        "a release clears the mark of a suspect job",
         sql("settle_v1"),
         "alone = j.alone AND h.outcome = 'released'",
         "alone = false",
-        ("test_a_release_keeps_the_last_error_and_the_suspicion[debian]",),
+        ("test_a_release_keeps_the_last_error_and_the_mark_alone[debian]",),
     ),
     Mutant(
         "a release costs an attempt",
         sql("settle_v1"),
         "CASE WHEN h.outcome = 'released' THEN greatest(j.attempts, 1) - 1",
         "CASE WHEN h.outcome = 'released' THEN j.attempts",
-        ("test_a_release_keeps_the_last_error_and_the_suspicion[debian]",),
+        ("test_a_release_keeps_the_last_error_and_the_mark_alone[debian]",),
     ),
 )

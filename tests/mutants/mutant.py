@@ -1,4 +1,4 @@
-"""What a mutant is, and how a list names files and tests so that they may move."""
+"""What a mutant is, and how a list names files and tests so that these may move."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 PYTHON = "shithubd_worker/**/*.py"
 UNIT = "units/shithubd-worker*.service"
 _EXECUTED = "tests/runbooks/test_executed.py"
-# What the runbooks rely on: each layer is tried in turn.
+# The tests of the runbooks. Each layer is tried in turn.
 RUNBOOKS = (
     "tests/runbooks/test_pages.py",
     "tests/runbooks/test_alert_rules.py",
@@ -21,8 +21,11 @@ RUNBOOKS = (
 
 
 class Mutant(NamedTuple):
-    """One change: every occurrence of `old` in the files of these patterns, and in their names. `found_by`: the layers
-    of tests that search for it, one after the other, each the arguments of one pytest; or the names of tests."""
+    """One change: every occurrence of `old` in the files of these patterns, and in their names.
+
+    `found_by` has the layers of tests that search for it, in order, each as the arguments of one pytest; or the names
+    of tests.
+    """
 
     name: str
     files: str
@@ -32,7 +35,7 @@ class Mutant(NamedTuple):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """What pytest is given, layer by layer."""
+        """The arguments of pytest, layer by layer."""
         named = [each for each in self.found_by if each.startswith("test_")]
         if not named:
             return self.found_by
@@ -47,7 +50,7 @@ def sql(function: str) -> str:
 
 
 def file_of(test: str) -> str:
-    """The path of the one file that has a test of this name; what stands in brackets are its parameters."""
+    """The path of the one file that has a test of this name. The text in brackets is the test's parameters."""
     line = f"\ndef {test.partition('[')[0]}("
     paths = [name for name, text in _tests().items() if line in text]
     if len(paths) != 1:
@@ -66,7 +69,7 @@ def wants_host(layer: str) -> bool:
 
 
 def concerned(tree: Path, mutant: Mutant) -> set[Path]:
-    """The files that it changes."""
+    """The files that the mutant changes."""
     files = {path for pattern in mutant.files.split() for path in tree.glob(pattern) if path.is_file()}
     return {path for path in files if mutant.old in path.name or mutant.old in path.read_text()}
 

@@ -1,4 +1,4 @@
-"""What an attempt comes to: each row of the table turned over, and what a worker makes of it."""
+"""The outcome of an attempt: each row of the table is changed, and what a worker does with it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ OUTCOME = "shithubd_worker/attempt/outcome.py"
 
 
 def _row(name: str, old: str, new: str) -> Mutant:
-    return Mutant(name, OUTCOME, old, new, ("test_what_each_case_comes_to",))
+    return Mutant(name, OUTCOME, old, new, ("test_each_case_has_its_outcome",))
 
 
 MUTANTS = (
-    _row("what settled itself may still fail", "if raised is None or settle is Settle.DONE:", "if raised is None:"),
-    _row("a COMMIT without an answer is due", "        return Result(OK, settle)\n", "        return Result(OK)\n"),
     _row(
-        "an interrupt behind another error is none",
+        "a job that settled itself may still fail", "if raised is None or settle is Settle.DONE:", "if raised is None:"
+    ),
+    _row(
+        "a COMMIT without an answer is settled again",
+        "        return Result(OK, settle)\n",
+        "        return Result(OK)\n",
+    ),
+    _row(
+        "an interrupt that caused another error is missed",
         "if ended.interrupt and (interrupt := interrupt_behind(raised)):",
         "if ended.interrupt and (interrupt := raised) and type(raised).__name__ == 'Interrupted':",
     ),
@@ -36,8 +42,8 @@ MUTANTS = (
         'Outcome(How.RELEASED, f"not now: {short}"',
         'Outcome(How.RETRY, f"not now: {short}"',
     ),
-    _row("a shortage behind another error is none", "for each in chain(raised))", "for each in [raised])"),
-    _row("a shortage on a connection that broke is one", "elif not ended.broke and any(", "elif any("),
+    _row("a shortage that caused another error is missed", "for each in chain(raised))", "for each in [raised])"),
+    _row("a shortage on a broken connection counts as one", "elif not ended.broke and any(", "elif any("),
     _row("a database that went away costs an attempt", "Outcome(How.RELEASED, away) if ended.broke else None", "None"),
     _row(
         "a stop costs an attempt",
@@ -50,7 +56,7 @@ MUTANTS = (
         "if False:",
     ),
     _row(
-        "who held the interpreter comes back for ever",
+        "a job that held the interpreter returns for ever",
         "if interrupt.unreachable or interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED:",
         "if True:",
     ),
@@ -69,13 +75,13 @@ MUTANTS = (
     _row("a job is put off for ever", "min(delay, LONGEST_DELAY_SECONDS)", "delay"),
     _row("a server that starts is the job's fault", " or sqlstate == _STARTING", ""),
     _row("a settle that is refused for good is a shortage", "return passes or no_day(error)", "return True"),
-    _row("an extended run is told as max_runtime", "if interrupt.extended else", "if False else"),
+    _row("an extended run is reported with max_runtime", "if interrupt.extended else", "if False else"),
     Mutant(
-        "all that fails together comes back together",
+        "jobs that fail together come back together",
         OUTCOME,
         "jittered(max(0.0, float(kind.backoff(lease.attempt))), chance)",
         "max(0.0, float(kind.backoff(lease.attempt)))",
-        ("test_what_fails_together_or_is_refused_together_does_not_come_back_together",),
+        ("test_jobs_that_fail_or_are_refused_together_do_not_come_back_together",),
     ),
     Mutant(
         "a payload that doesn't fit is tried again",

@@ -1,14 +1,14 @@
-"""What becomes of the leases of the dead: who is taken for dead, when a job runs again, what is counted."""
+"""The leases of dead workers: which worker counts as dead, when a job runs again, and what is counted."""
 
 from __future__ import annotations
 
 from mutants.mutant import Mutant, sql
 
-LIVES = ("test_a_worker_lives_for_thirty_seconds_after_its_beat_whoever_asks",)
+LIVES = ("test_a_worker_lives_for_thirty_seconds_after_its_beat_in_every_query",)
 CRASHES = ("test_a_job_runs_again_at_once_after_the_first_crash_and_half_a_minute_later_after_the_second",)
-LEAVES = ("test_a_worker_that_leaves_keeps_its_row_while_it_holds_a_lease_and_its_drain_with_it",)
-ENDED = ("test_what_ended_with_a_worker_is_added_once",)
-FORGOTTEN = ("test_a_silent_worker_is_forgotten_after_a_day_and_not_before",)
+LEAVES = ("test_a_worker_that_leaves_with_a_lease_keeps_its_row_and_its_drain",)
+ENDED = ("test_the_counts_of_a_worker_that_left_are_added_once",)
+FORGOTTEN = ("test_a_silent_worker_is_forgotten_only_after_a_day",)
 
 MUTANTS = (
     Mutant("a worker is dead after 5 s of silence", sql("lives_v1"), "< 30,", "< 5,", LIVES),
@@ -42,10 +42,10 @@ MUTANTS = (
         CRASHES,
     ),
     Mutant(
-        "what crashed is leased with others", sql("return_crashed_v1"), "alone = true,", "alone = j.alone,", CRASHES
+        "a crashed job is leased with others", sql("return_crashed_v1"), "alone = true,", "alone = j.alone,", CRASHES
     ),
     Mutant(
-        "a worker that leaves with a lease takes its row away",
+        "a worker that leaves with a lease removes its row",
         sql("remove_workers_v1"),
         "\n       AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = w.id)",
         "",
@@ -60,14 +60,14 @@ MUTANTS = (
         LEAVES,
     ),
     Mutant(
-        "what ended with a worker is counted twice",
+        "the counts of a worker that left are added twice",
         sql("count_ended_v1"),
         "added_v1(r.retry, excluded.retry)",
         "added_v1(r.retry, 2 * excluded.retry)",
         ENDED,
     ),
     Mutant(
-        "what ended as lost is counted as released",
+        "a lost lease is counted as released",
         sql("count_ended_v1"),
         "outcome = 'lease_lost'",
         "outcome = 'released'",
@@ -75,31 +75,31 @@ MUTANTS = (
     ),
     Mutant("a worker is forgotten after two hours", sql("forget_workers_v1"), "> 86400", "> 7200", FORGOTTEN),
     Mutant(
-        "a sweep takes what a living worker has finished",
+        "a sweep takes the finished jobs of a living worker",
         sql("sweep_v1"),
         "AND j.id = ANY (b.unsettled)",
         "AND false",
-        ("test_no_sweep_takes_what_a_worker_that_beats_has_finished",),
+        ("test_no_sweep_takes_a_finished_job_of_a_worker_that_beats",),
     ),
     Mutant(
         "a sweep ends no hold",
         sql("sweep_v1"),
         "PERFORM end_expired_holds_v1();",
         "NULL;",
-        ("test_a_pause_that_ended_by_itself_gives_back_what_it_had_marked",),
+        ("test_a_pause_whose_end_has_passed_gives_back_the_jobs_that_it_marked",),
     ),
     Mutant(
-        "a hold that ended by itself is written down as a resume",
+        "a hold whose end passed is recorded as a resume",
         sql("end_expired_holds_v1"),
         "'shithubd-worker', 'expire'",
         "'shithubd-worker', 'resume'",
-        ("test_a_pause_that_ended_by_itself_gives_back_what_it_had_marked",),
+        ("test_a_pause_whose_end_has_passed_gives_back_the_jobs_that_it_marked",),
     ),
     Mutant(
         "a lease that ends too late is never shortened",
         sql("shorten_leases_v1"),
         "SET lease_expires_at = v_late.expires",
         "SET lease_expires_at = lease_expires_at",
-        ("test_a_lease_that_ends_too_late_is_shortened_unless_its_owners_beat_vouches_for_it",),
+        ("test_a_lease_that_ends_too_late_is_shortened_unless_its_owner_has_a_valid_beat",),
     ),
 )

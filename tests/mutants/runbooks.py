@@ -1,6 +1,8 @@
-"""What the runbooks rely on. Each change is made everywhere where the product itself would be changed, so that the
-product still works: by another name, by another figure, or without one of its promises. The layers try in turn: the
-pages against the product's facts and the alerts' rules (seconds), then the pages on a booted host (a minute or two).
+"""What the runbooks rely on.
+
+Each change is made everywhere at once, as a developer would change the product. So the product still works: with
+another name, another figure, or without one of its promises. The layers are tried in turn. First the pages are compared
+with the product's facts and the alerts' rules (seconds). Then the pages run on a booted host (a minute or two).
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ MUTANTS = (
     Mutant("it isn't restarted", UNIT, "Restart=always", "Restart=no"),
     Mutant("it doesn't tell when it is ready", UNIT, "Type=notify\n", "Type=exec\n"),
     Mutant("nobody returns a dead worker's leases", UNIT, "ExecStopPost=-/usr/bin/shithubd-worker release-dead\n", ""),
-    # What it does.
+    # What the product does.
     Mutant("the lease ignores holds of kinds", sql("lease_v1"), "v_held := held_kinds_v1();", ""),
     Mutant(
         "the lease ignores drains",

@@ -1,4 +1,4 @@
-"""The lists of mutants follow the product, and an error isn't taken for a test that noticed something."""
+"""The lists of mutants follow the product. Only a test that noticed a mutant counts, and no other error."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MUTANTS = [mutant for mutants in SUBJECTS.values() for mutant in mutants]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_each_mutant_has_something_to_change_and_tests_that_search_for_it(mutant: Mutant) -> None:
+def test_each_mutant_has_text_to_change_and_tests_that_search_for_it(mutant: Mutant) -> None:
     assert concerned(REPOSITORY, mutant)
     assert mutant.old != mutant.new
     for layer in mutant.layers:
         assert (REPOSITORY / layer.split(" ")[0].split("::")[0]).exists()
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_enough_mutants() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
 
 
-def test_a_run_goes_on_where_the_last_one_of_the_same_tree_ended(tmp_path: Path) -> None:
+def test_a_resumed_run_of_the_same_tree_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     path = tmp_path / "build/mutants.tsv"
     record = Record(path, resume=True)
     record.add(MUTANTS[0], Verdict("tests/unit/test_x.py", "test_y", 1.0))
@@ -37,7 +37,7 @@ def test_a_run_goes_on_where_the_last_one_of_the_same_tree_ended(tmp_path: Path)
     assert Record(path, resume=False).found == set()
 
 
-def test_only_an_assertion_of_a_test_finds_a_mutant(tmp_path: Path) -> None:
+def test_only_a_failed_assertion_of_a_test_finds_a_mutant(tmp_path: Path) -> None:
     file = file_of("test_what_a_page_says_is_so")
     test = tmp_path / "tree" / file
     test.parent.mkdir(parents=True)

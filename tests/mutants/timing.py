@@ -29,14 +29,14 @@ MUTANTS = (
     ),
     Mutant("the barrier looks for 800 ms, and waits for 400", sql("barrier_v1"), "max(0.8 - ", "max(0.4 - ", BARRIER),
     Mutant(
-        "what may still start is given back",
+        "a lease that may still start is given back",
         TIMING,
         "GIVE_BACK_AFTER_SECONDS = 0.6",
         "GIVE_BACK_AFTER_SECONDS = 0.3",
         ("test_what_may_still_start_by_itself_is_not_given_back_by_the_control_thread",),
     ),
     Mutant("one ping may be late", TIMING, "PING_SECONDS = 10.0", "PING_SECONDS = 14.0", WATCHDOG),
-    Mutant("the watchdog bites after 20 s", UNIT, "WatchdogSec=30", "WatchdogSec=20", WATCHDOG),
+    Mutant("the watchdog fires after 20 s", UNIT, "WatchdogSec=30", "WatchdogSec=20", WATCHDOG),
     Mutant(
         "systemd kills before the control thread ends",
         TIMING,
@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant("a stop has 26 s", UNIT, "TimeoutStopSec=30", "TimeoutStopSec=26", SYSTEMD),
     Mutant(
-        "a lease is renewed when it is nearly over",
+        "a lease is renewed just before its end",
         TIMING,
         "RENEW_AFTER = 1 / 3",
         "RENEW_AFTER = 0.7",
@@ -67,7 +67,7 @@ MUTANTS = (
         ("test_the_others_renew_before_an_expired_lease_of_theirs_is_returned",),
     ),
     Mutant(
-        "a beat vouches for what is not settled for 5 s",
+        "a beat protects unsettled jobs for 5 s",
         sql("sweep_v1"),
         "abs(seconds_since_v1(b.beat_at)) < 10",
         "abs(seconds_since_v1(b.beat_at)) < 5",

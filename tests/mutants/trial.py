@@ -1,4 +1,4 @@
-"""Tries one mutant: a copy of the tree, a Python of its own that has the copy's package, and the tests that search."""
+"""Tries one mutant: a copy of the tree, a Python with the copy's package, and the tests that search."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from xml.etree import ElementTree
 
 from mutants.mutant import REPOSITORY, Mutant, mutate, wants_host
 
-# How a test says that it noticed something; pytest's own limit of time for a test that hangs is none of it.
+# What pytest prints for a test that noticed something. pytest's own time limit for a test that hangs does not count.
 _NOTICED = re.compile(r"AssertionError|assert |Failed: (?!Timeout)")
 NOT_FOUND, BROKEN = "NOT FOUND", "BROKEN"
 
 
 class Verdict(NamedTuple):
-    """`word`: the layer that found the mutant, or NOT FOUND, or BROKEN. `why`: its first test that failed."""
+    """`word`: the layer that found the mutant, or NOT FOUND, or BROKEN. `why`: the first test that failed."""
 
     word: str
     why: str
@@ -39,14 +39,14 @@ class Verdict(NamedTuple):
 
 
 def attempt(mutant: Mutant, layers: Sequence[str]) -> Verdict:
-    """Let these layers search for the mutant, one after the other."""
+    """These layers search for the mutant, one after the other."""
     began = time.monotonic()
     word, why = NOT_FOUND, ""
     with copied() as tree:
         mutate(tree, mutant)
         for layer in layers:
             found, stumbled = run(tree, layer, "-x")
-            if stumbled and not wants_host(layer):  # the next one may be the one that counts, and they are quick
+            if stumbled and not wants_host(layer):  # the next test may be the one that counts, and they are quick
                 found, stumbled = run(tree, layer)
             if found:
                 word, why = layer.split("::")[0], found[0]
@@ -57,20 +57,20 @@ def attempt(mutant: Mutant, layers: Sequence[str]) -> Verdict:
 
 
 def trouble_without_a_change(layers: Sequence[str]) -> list[str]:
-    """What these tests say of the tree as it is: nothing, or no mutant can be found."""
+    """What these tests report for the unchanged tree. If it is anything, no mutant can be found."""
     with copied() as tree:
         return [text for layer in layers for texts in run(tree, layer) for text in texts]
 
 
 def files() -> Iterator[str]:
-    """What git knows or would add, as it stands now."""
+    """The files that git knows or would add, as they are now."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     return (name for name in sorted(filter(None, listed.split("\0"))) if (REPOSITORY / name).is_file())
 
 
 def digest() -> str:
-    """Of the tree: the same text, the same verdicts."""
+    """A digest of the tree: the same text gives the same verdicts."""
     text = hashlib.sha256()
     for name in files():
         text.update(name.encode() + b"\0" + (REPOSITORY / name).read_bytes())
@@ -79,7 +79,7 @@ def digest() -> str:
 
 @contextmanager
 def copied() -> Iterator[Path]:
-    """A copy of the tree, gone afterwards."""
+    """A copy of the tree, which is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="shw-mutant-") as directory:
         tree = Path(directory) / "tree"
         for name in files():
@@ -90,18 +90,19 @@ def copied() -> Iterator[Path]:
 
 
 def _python_of(tree: Path) -> Path:
-    """A Python that imports the tree's package, and so do all processes that a test starts with it."""
+    """A Python that imports the package of the tree. All processes that a test starts with it import that package,
+    too."""
     home = tree.parent / "venv"
     venv.create(home, symlinks=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    # Only as directories: the .pth files in ours, which name the package that isn't changed, aren't read by that.
+    # Only as directories: Python does not read the .pth files in these, which name the unchanged package.
     lines = f"{tree}\n{sysconfig.get_path('purelib')}\n"
     (home / "lib" / version / "site-packages" / "tree.pth").write_text(lines)
     return home / "bin" / "python"
 
 
 def run(tree: Path, layer: str, *more: str) -> tuple[list[str], list[str]]:
-    """The tests of a layer that failed by an assertion, and what else went wrong. They import the copy's package."""
+    """The tests of a layer that failed by an assertion, and the other errors. The tests import the copy's package."""
     report = tree.parent / "report.xml"
     python = tree.parent / "venv/bin/python"
     if not python.exists():
@@ -116,7 +117,7 @@ def run(tree: Path, layer: str, *more: str) -> tuple[list[str], list[str]]:
         text=True,
         check=False,
     )
-    if done.returncode not in (0, 1, 2):  # 2: not even collected
+    if done.returncode not in (0, 1, 2):  # 2: pytest could not even collect
         return [], [f"pytest exited {done.returncode}: {done.stderr.strip()}"]
     found, stumbled = [], []
     for case in ElementTree.parse(report).iter("testcase"):

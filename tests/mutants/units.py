@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from mutants.mutant import UNIT, Mutant
 
-LONG_DRAIN = ("test_a_long_drain_is_as_long_as_it_says",)
-OFFLINE = ("test_the_offline_drop_in_leaves_no_way_out",)
-HISTORY = ("test_the_history_is_dropped_by_its_owner_once_a_day_also_after_a_night_without_power",)
+LONG_DRAIN = ("test_the_long_drain_drop_in_lasts_as_long_as_it_says",)
+OFFLINE = ("test_the_offline_drop_in_allows_no_address",)
+HISTORY = ("test_the_owner_drops_the_history_once_a_day_also_after_a_night_without_power",)
 ORDER = ("test_the_target_is_stopped_after_its_workers_and_the_database_before_them",)
 
 
 def _says(name: str, old: str, new: str) -> Mutant:
-    test = "test_a_directive_on_which_a_promise_rests_is_as_it_must_be"
+    test = "test_a_directive_on_which_a_promise_rests_has_its_value"
     return Mutant(name, UNIT, f"\n{old}\n", f"\n{new}\n", (f"{test}[{old.partition('=')[0]}]",))
 
 
@@ -35,7 +35,7 @@ MUTANTS = (
     ),
     _says("others read the password", "RuntimeDirectoryMode=0700", "RuntimeDirectoryMode=0755"),
     _says("others read the repositories", "StateDirectoryMode=0750", "StateDirectoryMode=0755"),
-    _says("others read what a job writes", "UMask=0027", "UMask=0022"),
+    _says("others read the files of a job", "UMask=0027", "UMask=0022"),
     _says("a job may write outside of its place", "ProtectSystem=strict", "ProtectSystem=full"),
     _says("a job may gain privileges", "NoNewPrivileges=yes", "NoNewPrivileges=no"),
     _says("a job sees the temporary files of others", "PrivateTmp=yes", "PrivateTmp=no"),
@@ -46,7 +46,7 @@ MUTANTS = (
     _says("systemd gives up on a worker", "StartLimitIntervalSec=0", "StartLimitIntervalSec=60"),
     _says("a stop that takes too long shows no stack", "TimeoutStopFailureMode=abort", "TimeoutStopFailureMode=kill"),
     _says("the target stops no worker", "PartOf=shithubd-worker.target", ""),
-    _says("any process of a job speaks for the worker", "NotifyAccess=main", "NotifyAccess=all"),
+    _says("any process of a job may notify systemd", "NotifyAccess=main", "NotifyAccess=all"),
     Mutant("the target is down before its workers", UNIT, "After=shithubd-worker.target\n", "", ORDER),
     Mutant(
         "a worker stops with its database",

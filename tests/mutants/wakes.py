@@ -1,4 +1,4 @@
-"""Enqueues and wake-ups, and the indexes by which a queue is walked."""
+"""Enqueues and wake-ups, and the indexes by which a queue is read."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ MUTANTS = (
         sql("jobs_enqueued_v1"),
         "IF NOT (pg_try_advisory_lock",
         "IF true OR NOT (pg_try_advisory_lock",
-        ("test_an_enqueue_notifies_while_a_worker_is_at_rest_and_at_no_other_time[debian]",),
+        ("test_an_enqueue_notifies_only_while_a_worker_is_at_rest[debian]",),
     ),
     Mutant(
         "an enqueue sends no NOTIFY",
         sql("jobs_enqueued_v1"),
         "THEN\n        PERFORM",
         "AND false THEN\n        PERFORM",
-        ("test_an_enqueue_notifies_while_a_worker_is_at_rest_and_at_no_other_time[debian]",),
+        ("test_an_enqueue_notifies_only_while_a_worker_is_at_rest[debian]",),
     ),
     Mutant(
-        "an enqueue keeps the lock of those who rest",
+        "an enqueue keeps the lock of resting workers",
         sql("jobs_enqueued_v1"),
         "AND pg_advisory_unlock(7304, hashtext(:'schema'))",
         "",
-        ("test_an_enqueue_keeps_no_lock_of_ours[debian]",),
+        ("test_an_enqueue_keeps_no_advisory_lock[debian]",),
     ),
     Mutant(
-        "nobody is woken, however empty the queue of notifications is",
+        "nobody is woken, even by an empty queue of notifications",
         sql("wake_v1"),
         "< 0.5",
         "< 0.0",
-        ("test_a_change_leaves_one_audit_row_and_wakes_who_has_something_to_do[resume]",),
+        ("test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do[resume]",),
     ),
     Mutant(
-        "enqueues notify where a transaction can be prepared",
+        "enqueues notify even if transactions can be prepared",
         sql("enqueues_notify_v1"),
         "current_setting('max_prepared_transactions') = '0'",
         "true",
@@ -47,20 +47,20 @@ MUTANTS = (
         sql("wake_v1"),
         "CASE WHEN p_anew THEN 'anew' ELSE '' END",
         "''",
-        ("test_a_change_leaves_one_audit_row_and_wakes_who_has_something_to_do[resume]",),
+        ("test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do[resume]",),
     ),
     Mutant(
-        "no index has what is paused",
+        "no index has the paused jobs",
         TABLES,
         "(state, kind, id) WHERE state IN ('paused', 'failed')",
         "(state, kind, id) WHERE state IN ('failed')",
-        ("test_a_command_of_an_incident_reads_few_rows_of_a_long_queue",),
+        ("test_the_commands_of_an_incident_read_few_rows_of_a_long_queue",),
     ),
     Mutant(
         "the index of the queue has no priorities",
         TABLES,
         "(kind, priority, run_at, id) WHERE state = 'queued'",
         "(kind, run_at, id) WHERE state = 'queued'",
-        ("test_leases_and_settles_read_what_they_take_and_nothing_else",),
+        ("test_leases_and_settles_read_only_the_rows_that_they_take",),
     ),
 )

@@ -1,4 +1,5 @@
-"""The barrier holds though the worker stands still between any two steps from the lease to the handler's first line."""
+"""The barrier holds even if the worker stands still between any two steps from the lease to the handler's first
+line."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ SCOPE = Scope("kind", "stalls.marks")
 
 
 def starts(path):
-    """When the jobs began, in order."""
+    """The times at which the jobs began, in order."""
     if not path.exists():
         return []
     return sorted(float(line.split()[1]) for line in path.read_text().splitlines())
@@ -24,9 +25,7 @@ def starts(path):
 
 @pytest.mark.drawn
 @pytest.mark.timeout(900 + 10 * BARRIERS)
-def test_nothing_starts_behind_a_barrier_though_its_worker_stands_still_before_any_step(
-    database, start_worker, tmp_path
-):
+def test_no_job_starts_after_a_barrier_if_its_worker_stands_still_at_any_step(database, start_worker, tmp_path):
     notes = tmp_path / "starts"
     feed = (
         "INSERT INTO jobs (kind, payload) SELECT 'stalls.marks', jsonb_build_object('path', %s::text)"
@@ -45,7 +44,7 @@ def test_nothing_starts_behind_a_barrier_though_its_worker_stands_still_before_a
         operator.pause_kind(SCOPE.target, None, None)
         assert operator.barrier(SCOPE, None, lambda text: None)
         began = operator.now().timestamp()
-        # What was leased is given back, or runs already: then no start of it can come any more.
+        # Each leased job is given back by now, or runs already. So no start can follow any more.
         eventually(lambda: not database.query("SELECT 1 FROM jobs WHERE state = 'processing'"), "all put down")
         windows.append((began, operator.now().timestamp()))
         operator.resume_kind(SCOPE.target, None)

@@ -1,4 +1,4 @@
-"""Forks borrow objects from the repository that they were made of: both are kept whole, and read."""
+"""A fork borrows objects from the repository that it was made of. Both repositories stay complete and are read."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def fork(root: Path, base: Repository) -> Path:
 
 
 def forget_main(base: Repository) -> None:
-    """The base loses its commits to a forced push, years ago."""
+    """The base loses its commits to a forced push of years ago."""
     git(base.work, "checkout", "--quiet", "--orphan", "other")
     base.commit({"b": b"two\n"})
     git(base.bare, "reflog", "expire", "--expire=now", "--all")
 
 
 def in_its_own(bare: Path) -> int:
-    """How many objects it has by itself."""
+    """How many objects the repository itself has."""
     facts = dict(line.split(": ") for line in git(bare, "count-objects", "-v").splitlines())
     return int(facts["count"]) + int(facts["in-pack"])
 
 
-def test_a_fork_keeps_what_only_the_base_has_and_the_base_has_lost(bench, base, fork):
+def test_the_base_keeps_lost_objects_that_a_fork_needs(bench, base, fork):
     forget_main(base)
     for path in (base.bare / "objects").glob("??/*"):
         os.utime(path, (1, 1))
@@ -52,7 +52,7 @@ def test_a_fork_keeps_what_only_the_base_has_and_the_base_has_lost(bench, base, 
     assert bench.connection.execute("SELECT path FROM search_files").fetchall() == [("a",)]
 
 
-def test_what_nobody_borrows_goes_when_it_is_asked_for(bench, base):
+def test_a_gc_with_prune_removes_lost_objects(bench, base):
     forget_main(base)
     old = git(base.bare, "hash-object", "-w", "--stdin", stdin=b"unreachable")
     path = base.bare / "objects" / old[:2] / old[2:]
@@ -65,7 +65,7 @@ def test_what_nobody_borrows_goes_when_it_is_asked_for(bench, base):
     assert bench.run(KIND, repo=base.name, prune="yes").error == "prune must be true or false"
 
 
-def test_a_gc_of_a_fork_copies_nothing_and_keeps_the_tie(bench, base, fork):
+def test_a_gc_of_a_fork_copies_no_objects_and_keeps_the_alternate(bench, base, fork):
     own = in_its_own(fork)
     assert bench.run(KIND, repo="fork.git").how is How.OK
     assert in_its_own(fork) == own == 0
@@ -80,13 +80,13 @@ def test_a_fork_of_a_fork_by_a_relative_path_is_read(bench, root, fork):
     assert bench.run(KIND, repo="second.git").how is How.OK
 
 
-def test_an_alternate_that_is_gone_is_passed_over(bench, base):
+def test_a_missing_alternate_is_ignored(bench, base):
     (base.bare / "objects/info").mkdir(exist_ok=True)
     (base.bare / "objects/info/alternates").write_text("/nowhere/objects\n")
     assert bench.run("search.reindex", repo=base.name).how is How.OK
 
 
-def test_no_more_is_borrowed_than_objects(bench, base, root):
+def test_a_fork_borrows_only_objects(bench, base, root):
     (base.bare / "objects/info").mkdir(exist_ok=True)
     (base.bare / "objects/info/alternates").write_text(f"{root}/alice\n")
     outcome = bench.run("search.reindex", repo=base.name)

@@ -1,4 +1,4 @@
-"""The database's clock is set, ahead or back, under workers that run jobs: none runs twice, and none is stuck."""
+"""The database's clock is set ahead or back while workers run jobs: no job runs twice, and no job is stuck."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEAD_LEASE = (
 
 
 class Fleet:
-    """Three workers of one database, of which two run a job: one of a long lease, one of a short one."""
+    """Three workers of one database. Two of them run a job: one with a long lease, one with a short one."""
 
     def __init__(self, server, directory):
         self._databases = new_database(server)
@@ -57,19 +57,19 @@ class Fleet:
         return [how for (how,) in self.database.query("SELECT outcome FROM job_history WHERE id = %s", job)]
 
     def step(self, seconds):
-        """Set the clock, and have a worker start right after that."""
+        """Set the clock, and start a worker right after that."""
         self.dead = self.database.value(DEAD_LEASE)
         self.clock.step(seconds)
         self.hire()
 
     def check(self, seconds):
-        """None of the jobs was taken from its owner, the dead worker's was, and new ones run."""
+        """No job was taken from its owner, the dead worker's job was returned, and new jobs run."""
         for worker in self.workers[:3]:
             worker.wait_for(f"{NOTICED} {'ahead' if seconds > 0 else 'back'} by")
         self.workers[-1].wait_for(" ready\n")
         soon = self.enqueue("test.ok")
         eventually(lambda: self.outcomes(soon) == ["ok"], "what is enqueued now runs now")
-        # Once the workers are sure of the clock, at once or after as long as a lease lasts.
+        # Once the workers are sure of the clock: at once, or after the time of a lease.
         returned = (
             "SELECT 1 FROM job_history WHERE id = %s AND outcome = 'crashed'"
             if seconds > 300
@@ -104,7 +104,7 @@ def fleet(server, tmp_path):
 
 
 def survive(fleet, *steps):
-    """All at the same time, each in a database of its own: most of it is waiting."""
+    """All at the same time, each in a database of its own, because most of the time is spent waiting."""
     fleets = {seconds: fleet(str(seconds)) for seconds in steps}
     for seconds, each in fleets.items():
         each.step(seconds)
@@ -118,7 +118,7 @@ def test_no_job_runs_twice_when_the_clock_is_set_by_an_hour(fleet):
 
 @pytest.mark.long
 @pytest.mark.parametrize("seconds", [600, -600, 2, -2, 40_000_000, -86_400])
-def test_no_job_runs_twice_whatever_the_clock_is_set_by(fleet, seconds):
+def test_no_job_runs_twice_when_the_clock_is_set_by_any_amount(fleet, seconds):
     survive(fleet, seconds)
 
 
@@ -141,7 +141,7 @@ def earliest(database):
     return database.value("SELECT date_part('epoch', stepped_clock())")
 
 
-def test_a_sweep_returns_nothing_that_expired_by_a_clock_set_after_the_sweeper_last_saw_it(any_database, clock, queue):
+def test_a_sweep_returns_no_lease_that_expired_by_a_step_that_the_sweeper_has_not_seen(any_database, clock, queue):
     any_database.query(DEAD_LEASE)
     seen = earliest(any_database)
     clock.step(3600)
@@ -154,14 +154,14 @@ def test_a_sweep_returns_nothing_that_expired_by_a_clock_set_after_the_sweeper_l
     ("step", "shortened"),
     [
         pytest.param(0, False, id="its owner beats"),
-        # Cut off perhaps, and of a release in which leases last longer.
+        # The owner may be cut off, and of a release in which leases last longer.
         pytest.param(3600, False, id="its owner was silent for less than a day"),
         pytest.param(-31, True, id="its owner beat before the clock was set back"),
         pytest.param(86401, True, id="its owner was silent for a day"),
         pytest.param(None, True, id="its owner has no beat"),
     ],
 )
-def test_a_lease_that_ends_too_late_is_shortened_unless_its_owners_beat_vouches_for_it(
+def test_a_lease_that_ends_too_late_is_shortened_unless_its_owner_has_a_valid_beat(
     any_database, clock, queue, expires, step, shortened
 ):
     job = any_database.value(DEAD_LEASE)
@@ -175,14 +175,14 @@ def test_a_lease_that_ends_too_late_is_shortened_unless_its_owners_beat_vouches_
         clock.step(step)
     any_database.query(f"UPDATE jobs SET worker_id = %s, lease_expires_at = {expires}", owner.id)
     left = "SELECT lease_expires_at > stepped_clock() + interval '301 seconds' FROM jobs WHERE id = %s"
-    queue.sweep(timeouts={"test.waits": 300.0})  # another kind's
+    queue.sweep(timeouts={"test.waits": 300.0})  # the lease of another kind
     assert any_database.value(left, job)
     queue.sweep(timeouts={"test.ok": 300.0})
     assert any_database.value(left, job) is not shortened
 
 
 @pytest.mark.parametrize("how", ["crashed", "stray", "by an operator", "settled"])
-def test_what_was_leased_before_the_clock_was_set_back_is_due_when_it_is_given_back(any_database, clock, queue, how):
+def test_a_job_leased_before_the_clock_was_set_back_is_due_when_it_is_given_back(any_database, clock, queue, how):
     job = any_database.value(DEAD_LEASE)
     clock.step(-3600)
     worker, token = any_database.query("SELECT worker_id, lease_token FROM jobs")[0]
@@ -203,7 +203,7 @@ def test_what_was_leased_before_the_clock_was_set_back_is_due_when_it_is_given_b
 
 
 @pytest.mark.parametrize("seconds", [3600, -3600])
-def test_a_clock_that_is_set_inside_a_barrier_neither_ends_nor_prolongs_it(any_database, clock, seconds):
+def test_a_step_of_the_clock_during_a_barrier_does_not_change_its_length(any_database, clock, seconds):
     operations = Operations(connector(any_database.url, "asking"), "public")
     operations.drain(Scope("fleet"), None, None)
     began = time.monotonic()

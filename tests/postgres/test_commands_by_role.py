@@ -1,4 +1,4 @@
-"""Every command as every role: those of its role work, the others refuse with one clear line and exit code 77."""
+"""Every command as every role: the role's own commands work, all others refuse with one clear line and exit code 77."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from shithubd_worker import cli as program
 from shithubd_worker.cli import cli, needs
 from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS
 
-ROLES = ("shithub_migrate", "shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_metrics", "")  # "": none
+# "" means no role
+ROLES = ("shithub_migrate", "shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_metrics", "")
 OPERATOR = {"shithub_operator"}
-# What is typed, and the roles that can. <job> waits, <leased> is leased by a dead worker.
+# Each command line, and the roles that may run it. <job> waits; <leased> is leased by a dead worker.
 COMMANDS: dict[str, tuple[str, set[str]]] = {
     "migrate": ("", {"shithub_migrate"}),
     "history drop": ("", {"shithub_migrate"}),
@@ -65,7 +66,7 @@ def test_options_before_the_command_are_not_the_command(words: list[str]) -> Non
 
 
 def typed(database: Database, name: str) -> list[str]:
-    """The words of a command, for jobs that are there."""
+    """The words of a command for jobs that exist."""
     database.query("TRUNCATE jobs, holds")
     job = database.value("INSERT INTO jobs (kind) VALUES ('k') RETURNING id")
     text = COMMANDS[name][0]
@@ -76,10 +77,10 @@ def typed(database: Database, name: str) -> list[str]:
     return [*name.split(), *re.sub("<.*>", str(job), text).split()]
 
 
-# Here the program is a function: it doesn't end, and so leaves its connection to the collector.
+# Here the program is a function: its process does not end, so it leaves its connection to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
-def test_a_command_works_for_its_roles_and_refuses_the_others_in_one_line(
+def test_a_command_works_for_its_roles_and_refuses_all_others_in_one_line(
     database: Database,
     login: Callable[[str], str],
     name: str,
@@ -101,7 +102,7 @@ def test_a_command_works_for_its_roles_and_refuses_the_others_in_one_line(
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_worker_runs_as_its_role_alone(database: Database, login: Callable[[str], str], role: str) -> None:
+def test_a_worker_runs_with_only_its_own_role(database: Database, login: Callable[[str], str], role: str) -> None:
     environment = {**database.environment(), "SHITHUBD_WORKER_DATABASE_URL": login(role)}
     database.query("INSERT INTO jobs (kind) VALUES ('ok')")
     done = subprocess.run(

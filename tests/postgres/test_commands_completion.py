@@ -1,4 +1,4 @@
-"""What the shell is offered after a command."""
+"""The completions that the shell gets for a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rows import add_job, add_worker
 
 
 def completions(command, *words, **settings):
-    """What the shell is offered after these words and a space."""
+    """The completions for these words and a space."""
     env = {"_SHITHUBD_WORKER_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("shithubd-worker", *words, ""))}
     env["COMP_CWORD"] = str(len(words) + 1)
     done = command(env={**env, **settings.pop("env", {})}, **settings)
@@ -31,14 +31,14 @@ def test_the_shell_completes_the_names_that_the_database_knows(database, command
         assert completions(command, *words) == names, words
 
 
-def test_the_shell_completes_what_was_begun(database, command):
+def test_the_shell_completes_a_word_that_was_begun(database, command):
     add_job(database, "search.reindex")
     add_job(database, "webhook.deliver")
     env = {"COMP_WORDS": "shithubd-worker pause-kind sea", "COMP_CWORD": "2"}
     assert completions(command, env=env) == {"search.reindex"}
 
 
-def test_the_shell_completes_from_the_database_that_was_named_before_the_command(database, command):
+def test_the_shell_completes_from_the_database_named_before_the_command(database, command):
     add_job(database, "search.reindex")
     words = ("--database-url", database.url, "pause-kind")
     assert completions(command, *words, without_url=True, env={"PGHOST": "127.0.0.1", "PGPORT": "1"}) == {
@@ -46,6 +46,6 @@ def test_the_shell_completes_from_the_database_that_was_named_before_the_command
     }
 
 
-def test_a_shell_that_completes_without_a_database_sees_nothing(command):
+def test_without_a_database_the_shell_gets_no_completions(command):
     away = {"SHITHUBD_WORKER_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
     assert completions(command, "pause-kind", env=away) == set()

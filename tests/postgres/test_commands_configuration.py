@@ -1,4 +1,4 @@
-"""How `run` and `check-config` are told what to do, and what they make of it."""
+"""How `run` and `check-config` are configured, and how they read it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from conftest import eventually
     ],
     ids=["missing", "raises", "exits", "syntax", "duplicate", "no registry", "async"],
 )
-def test_handlers_that_cannot_be_loaded_end_the_start(command, module, step, text, says):
+def test_a_start_fails_if_its_handlers_cannot_be_loaded(command, module, step, text, says):
     env = module("broken_jobs", text)
     told = command.refused(step, "--handlers", "broken_jobs:registry", code=78, env=env)
     assert "--handlers broken_jobs:registry" in told
     assert says in told
 
 
-def test_a_kind_in_two_registries_ends_the_start(command):
+def test_a_start_fails_if_two_registries_have_the_same_kind(command):
     told = command.refused("run", "--handlers", "sample_jobs:registry", "--handlers", "sample_jobs:registry", code=78)
     assert "registered twice" in told
 
@@ -43,7 +43,7 @@ FAULTS += ("--handlers", "no_such_module:registry", "--schema", "a" * 60, "--dat
 
 
 @pytest.mark.parametrize("step", ["run", "check-config"])
-def test_all_faults_of_the_configuration_are_told_at_once(command, step):
+def test_all_faults_of_the_configuration_are_shown_at_once(command, step):
     done = command(step, *FAULTS, code=78)
     assert done.stdout == ""
     for word in ("grace", "poll-interval", "metrics", "repo-root", "no_such_module", "schema", "database-url"):
@@ -97,7 +97,7 @@ def test_the_current_directory_comes_first(command, module, tmp_path):
     assert [kind["kind"] for kind in told["kinds"]] == ["mine"]
 
 
-def test_a_busy_metrics_port_ends_the_start_if_it_was_chosen(command):
+def test_a_start_fails_on_a_busy_metrics_port_that_was_chosen(command):
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
@@ -109,10 +109,11 @@ def test_a_busy_metrics_port_ends_the_start_if_it_was_chosen(command):
 
 def test_a_busy_default_port_gives_way_with_a_warning(command):
     with socket.socket() as busy:
-        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a connection that is long closed keeps it
+        # otherwise a connection that was closed long ago keeps the port
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
         def told():
-            with suppress(OSError):  # we have it; or somebody else does, which is just as good while it lasts
+            with suppress(OSError):  # we have the port; or another process has it, which serves as well while it lasts
                 busy.bind(("127.0.0.1", 8081))
                 busy.listen()
             log = command("run", "--until-empty").stderr

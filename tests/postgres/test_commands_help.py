@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
 from rows import holds
 
-from shithubd_worker import __version__
+from shithubd_worker import __version__, errors
 from shithubd_worker.cli import cli as root
 from shithubd_worker.database import schema
 
@@ -31,9 +32,8 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     told = command(*path, "--help").stdout
     assert told.startswith(f"Usage: shithubd-worker {' '.join(path)} ")
     assert max(map(len, told.splitlines())) <= 80
-    if path != ("jobs",):
-        example = told.partition("Example")[2]
-        assert f"shithubd-worker {' '.join(path)}" in example
+    example = told.partition("Example")[2]
+    assert f"shithubd-worker {' '.join(path)}" in example
     if path not in {("jobs",), ("units",), ("history",), ("run",)}:
         assert "--json" in told
 
@@ -50,8 +50,27 @@ def test_there_is_a_command_for_each_step():
 
 def test_the_help_shows_how_to_start_and_the_exit_codes(command):
     told = command("--help").stdout
-    for text in ("shithubd-worker migrate", "shithubd-worker run", "enqueue", "Exit codes", "75", "78"):
+    assert max(map(len, told.splitlines())) <= 80
+    for text in ("shithubd-worker migrate", "shithubd-worker run", "enqueue"):
         assert text in told
+    codes = {int(code) for code in re.findall(r"(?m)^    (\d+) ", told.partition("Exit codes:")[2])}
+    assert codes == {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+
+
+def test_the_list_of_commands_cuts_no_summary(command):
+    told = command("--help").stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert [line for line in told.splitlines() if not re.fullmatch(r"  [a-z-]+ +[A-Z].*[a-z]\.", line)] == []
+
+
+def test_a_help_text_has_letters_that_every_terminal_can_show():
+    assert [path for path in COMMANDS if not root_command(path).help.isascii()] == []
+
+
+def root_command(path):
+    command = root
+    for name in path:
+        command = command.commands[name]
+    return command
 
 
 def test_the_version_names_the_schemas_too(command):

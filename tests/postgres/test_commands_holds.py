@@ -31,7 +31,7 @@ def test_drain_and_resume_of_a_scope_can_be_repeated(database, command, argument
     assert "drained" in done.stdout
     assert "undo: shithubd-worker resume" in done.stdout
     command("drain", *arguments, env=env)
-    assert holds(database) == [(*hold, "first")]  # the second said nothing new
+    assert holds(database) == [(*hold, "first")]  # the second drain changed nothing
     resumed = command("resume", *arguments, "--reason", "done", env=env).stdout
     assert f"alice@{HOST}" in resumed
     assert "first" in resumed
@@ -56,7 +56,7 @@ def test_resume_without_a_scope_ends_all_drains_and_no_pause(database, command):
     assert command.json("resume") == {"ended": []}
 
 
-def test_resume_of_a_scope_leaves_the_others(database, command):
+def test_resume_of_a_scope_leaves_other_holds(database, command):
     add_worker(database)
     command("drain")
     command("drain", "--host", "web1")
@@ -83,7 +83,7 @@ def test_a_pid_that_is_used_again_names_the_living_worker(database, command):
     assert "2 workers" in command.refused("drain", "--worker", "web1:7", code=5)
 
 
-def test_a_hold_can_end_by_itself(database, command):
+def test_a_hold_with_an_end_ends_then(database, command):
     add_worker(database)
     for step, name in ((("drain",), "fleet"), (("pause-kind", "k"), "kind")):
         for until in ("2h", (datetime.now(UTC) + timedelta(hours=2)).isoformat(timespec="seconds")):
@@ -97,7 +97,7 @@ def test_a_hold_can_end_by_itself(database, command):
         command.refused("drain", "--until", until, code=2)
 
 
-def test_a_timeout_leaves_the_hold_and_says_what_runs(database, command):
+def test_a_timeout_leaves_the_hold_and_names_the_running_jobs(database, command):
     worker = add_worker(database)
     job = add_job(database, state="processing", worker=worker)
     for step in (("drain",), ("pause-kind", "k"), ("drain", "--worker", worker), ("drain", "--host", "web1")):
@@ -107,12 +107,12 @@ def test_a_timeout_leaves_the_hold_and_says_what_runs(database, command):
     assert len(holds(database)) == 4
     told = command.json("drain", "--wait", "--timeout", "0.2", code=4)
     assert (told["drained"], told["barrier"], [lease["id"] for lease in told["running"]]) == (False, True, [job])
-    # Without --wait what runs is told, and no failure. Elsewhere nothing runs.
+    # Without --wait the command names the running jobs and succeeds. In another scope no job runs.
     assert f"k {job} by web1:1" in command("drain").stdout
     assert command.json("drain", "--host", "web2", "--force", "--wait", "--timeout", "5")["drained"] is True
 
 
-def test_a_lease_query_that_is_stuck_keeps_the_barrier_waiting_until_the_timeout(database, command):
+def test_a_stuck_lease_query_makes_the_barrier_wait_until_the_timeout(database, command):
     with database.connect() as stuck, stuck.transaction():
         stuck.execute("LOCK TABLE gate IN ROW SHARE MODE")
         done = command("drain", "--timeout", "0.2", code=4)
@@ -123,7 +123,7 @@ def test_a_lease_query_that_is_stuck_keeps_the_barrier_waiting_until_the_timeout
 
 @contextmanager
 def drain_that_waits(database):
-    """`drain --wait` as a process; whatever comes of it, it is gone afterwards."""
+    """`drain --wait` as a process, which is gone afterwards even if the test fails."""
     waiting = subprocess.Popen(
         [sys.executable, "-m", "shithubd_worker", "drain", "--wait"],
         env=database.environment(),
@@ -163,12 +163,12 @@ def test_an_unknown_kind_is_paused_only_by_force_and_with_a_reason(database, com
     assert holds(database) == []
     command("pause-kind", "serach.reindex", "--force", "--reason", "before it is deployed")
     assert holds(database) == [("kind", "serach.reindex", "before it is deployed")]
-    command("pause-kind", "serach.reindex")  # known by now
+    command("pause-kind", "serach.reindex")  # the kind is known by now
     assert "other was not paused" in command("resume-kind", "other").stdout
 
 
 @pytest.mark.parametrize("known_by", ["job", "history", "worker"])
-def test_a_kind_that_is_in_a_job_the_history_or_a_worker_is_known(database, command, known_by):
+def test_a_kind_of_a_job_the_history_or_a_worker_is_known(database, command, known_by):
     if known_by == "job":
         add_job(database, "some.kind")
     elif known_by == "worker":
@@ -191,7 +191,7 @@ def test_pause_and_resume_of_a_kind_can_be_repeated_and_flip_its_jobs(database, 
     later = add_job(database)
     assert (
         command.json("pause-kind", "k", env=env)["paused"] == 0
-    )  # held all the same; the mirror is of the first moment
+    )  # the job is held all the same; the mirror only covers jobs that waited when the pause began
     paused = {*waiting, scheduled, by_hand}
     assert {row["id"] for row in command.json("jobs", "list", "--state", "paused")} == paused
     assert {row["id"] for row in command.json("jobs", "list", "--state", "queued")} == {other, later}
@@ -212,7 +212,8 @@ def test_pause_and_resume_of_a_kind_can_be_repeated_and_flip_its_jobs(database, 
 
 @contextmanager
 def said_while_the_jobs_are_locked(database, *arguments):
-    """Start a command while no job can be changed: the first line that it prints then. It goes on afterwards."""
+    """Start a command while no job can be changed. Returns the first line that it prints then; it goes on
+    afterwards."""
     with database.connect() as locker, locker.transaction():
         locker.execute("LOCK TABLE jobs IN SHARE MODE")
         process = subprocess.Popen(
@@ -244,7 +245,7 @@ def test_a_pause_is_over_before_any_job_is_flipped_back_and_says_so(database, co
     assert state(database, job) == ("queued", 0)
 
 
-def test_jobs_that_were_paused_by_hand_alone_are_flipped_too(database, command):
+def test_resume_kind_also_flips_jobs_that_were_only_paused_by_hand(database, command):
     job = add_job(database, state="paused")
     told = command("resume-kind", "k").stdout
     assert "k was not paused" in told
@@ -252,7 +253,7 @@ def test_jobs_that_were_paused_by_hand_alone_are_flipped_too(database, command):
     assert state(database, job)[0] == "queued"
 
 
-def test_a_pause_covers_what_is_enqueued_retried_or_released_afterwards(database, command, start_worker):
+def test_a_pause_covers_jobs_enqueued_retried_or_released_afterwards(database, command, start_worker):
     worker = start_worker("--kind", "test.ok", "--kind", "test.other")
     database.query("CREATE TABLE starts (job bigint, kind text, at timestamptz)")
     try:
@@ -275,7 +276,7 @@ def test_a_pause_covers_what_is_enqueued_retried_or_released_afterwards(database
     assert worker.terminate() == 0
 
 
-def test_a_drained_worker_stays_up_held_and_goes_on_after_resume(database, command, start_worker):
+def test_a_drained_worker_stays_up_and_goes_on_after_resume(database, command, start_worker):
     worker = start_worker("--kind", "test.ok", "--metrics", "127.0.0.1:0")
     told = command.json("drain", "--worker", f"{HOST}:{worker.pid}", "--wait", "--timeout", "30")
     assert told["drained"] is True
@@ -288,4 +289,4 @@ def test_a_drained_worker_stays_up_held_and_goes_on_after_resume(database, comma
     eventually(lambda: state(database, job) is None, "it ran")
     command("drain", "--worker", f"{HOST}:{worker.pid}")
     assert worker.terminate() == 0
-    assert holds(database) == []  # a drain of a worker ends with it
+    assert holds(database) == []  # a drain of a worker ends with that worker

@@ -1,4 +1,4 @@
-"""`enqueue` and the commands below `jobs`: what they do to a job, and what they tell of it."""
+"""`enqueue` and the commands below `jobs`: what they do to a job, and what they print about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from commands import HOST, emptied_database, exact_command, handlers_module, mom
 from rows import add_job, add_worker, audit, state
 
 
-def test_enqueue_prints_the_id_alone(database, command):
+def test_enqueue_prints_only_the_id(database, command):
     done = command("enqueue", "nobody.knows.this", '{"repo": "a.git", "depth": 2}')
     assert re.fullmatch(r"\d+\n", done.stdout)
     assert done.stderr == ""
@@ -20,7 +20,7 @@ def test_enqueue_prints_the_id_alone(database, command):
     assert rows == [(int(done.stdout), "nobody.knows.this", {"repo": "a.git", "depth": 2}, "queued", 0, True)]
 
 
-def test_enqueue_reads_the_payload_from_stdin_and_needs_none(database, command):
+def test_enqueue_reads_the_payload_from_stdin_or_does_without(database, command):
     from_stdin = command.json("enqueue", "k", "-", input='{"größe": "🚀"}')
     without = command.json("enqueue", "k")
     assert database.query("SELECT id, payload FROM jobs ORDER BY id") == [
@@ -29,7 +29,7 @@ def test_enqueue_reads_the_payload_from_stdin_and_needs_none(database, command):
     ]
 
 
-def test_enqueue_can_wait_and_have_a_priority(database, command):
+def test_enqueue_takes_a_time_and_a_priority(database, command):
     later = command.json("enqueue", "k", "--delay", "90m", "--priority", "-7")["id"]
     at = [
         command.json("enqueue", "k", "--run-at", text)["id"]
@@ -61,7 +61,7 @@ def test_enqueue_can_wait_and_have_a_priority(database, command):
     ],
     ids=["list", "number", "null", "text", "broken", "empty", "quotes", "nan", "nul", "surrogate", "nested", "digits"],
 )
-def test_enqueue_refuses_what_is_no_payload(database, command, payload, says):
+def test_enqueue_refuses_an_invalid_payload(database, command, payload, says):
     for arguments in ((payload,), ("-",)):
         told = command.refused("enqueue", "k", *arguments, code=2, input=payload)
         assert says in told
@@ -70,7 +70,7 @@ def test_enqueue_refuses_what_is_no_payload(database, command, payload, says):
 
 
 @pytest.mark.parametrize("kind", ["", "a" * 201, "a\nb", "\x1b[31m", "a\x85b"])
-def test_enqueue_refuses_what_is_no_kind(database, command, kind):
+def test_enqueue_refuses_an_invalid_kind(database, command, kind):
     assert "1 to 200 characters" in command.refused("enqueue", kind, code=2)
     assert database.value("SELECT count(*) FROM jobs") == 0
 
@@ -138,7 +138,7 @@ def test_a_finished_job_is_shown_from_its_history(database, command):
 
 
 @pytest.mark.parametrize("job", ["1", "0", "9223372036854775807"])
-def test_a_job_that_is_not_there_is_one_line(database, command, job):
+def test_a_missing_job_is_reported_in_one_line(database, command, job):
     database.query("DELETE FROM jobs")
     for step in ("show", "release", "retry", "discard"):
         assert f"no job {job}" in command.refused("jobs", step, job, code=1)
@@ -164,14 +164,14 @@ def test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason(da
 
 
 @pytest.mark.parametrize("owner", ["silent", "gone"])
-def test_a_job_whose_worker_is_silent_or_gone_is_released(database, command, owner):
+def test_a_job_of_a_silent_or_missing_worker_is_released(database, command, owner):
     worker = add_worker(database, silent=True) if owner == "silent" else uuid4()
     job = add_job(database, state="processing", worker=worker)
     assert command.json("jobs", "release", job) == [{"id": job, "result": "released"}]
     assert state(database, job) == ("queued", 0)
 
 
-def test_several_jobs_at_once_and_each_is_told(database, command):
+def test_a_command_for_several_jobs_reports_each(database, command):
     worker = add_worker(database)
     first, second = (add_job(database, state="processing", worker=uuid4()) for _ in range(2))
     held = add_job(database, state="processing", worker=worker)
@@ -210,13 +210,13 @@ def test_jobs_are_discarded_into_the_history(database, command):
 
 
 @pytest.mark.parametrize(("step", "says"), [("retry", "not retried"), ("discard", "not discarded")])
-def test_a_running_job_is_neither_retried_nor_discarded(database, command, step, says):
+def test_a_running_job_cannot_be_retried_or_discarded(database, command, step, says):
     job = add_job(database, state="processing", worker=uuid4())
     assert f"{says}: processing" in command.refused("jobs", step, job, code=5)
     assert state(database, job) == ("processing", 1)
     assert audit(database) == []
 
 
-def test_nothing_failed_is_nothing_to_do(command):
+def test_a_change_of_all_failed_jobs_does_nothing_if_none_has_failed(command):
     assert command("jobs", "retry", "--failed", "k").stdout == "no such jobs\n"
     assert command.json("jobs", "discard", "--failed", "k") == []

@@ -36,7 +36,7 @@ def test_a_dead_worker_is_found_by_its_invocation_and_its_jobs_return(database, 
     assert survivor.terminate() == 0
 
 
-def test_migrate_says_what_it_did_and_the_second_time_nothing(database, command):
+def test_migrate_says_what_it_did_and_a_second_run_does_nothing(database, command):
     try:
         first = command.json("migrate", "--schema", "second home")
         assert (first["schema"], first["version"]) == ("second home", schema.newest_version())
@@ -73,7 +73,7 @@ def test_a_queue_in_a_schema_of_its_own_works_from_end_to_end(database, command,
     told = command.json("status", env=env)
     assert (told["schema"]["name"], told["held"], len(told["workers"])) == (beside, 1, 1)
     assert worker.terminate() == 0
-    # The queue in public saw nothing of all that.
+    # The queue in public noticed nothing of this.
     assert state(database, mine) == ("queued", 0)
     assert command.json("status")["holds"] == []
 
@@ -81,7 +81,7 @@ def test_a_queue_in_a_schema_of_its_own_works_from_end_to_end(database, command,
 QUOTED = '"odd ""schema""; --"'
 
 
-def test_two_queues_in_one_database_share_neither_wake_ups_nor_locks(database, command, beside):
+def test_two_queues_in_one_database_share_no_wake_ups_and_no_locks(database, command, beside):
     with psycopg.connect(database.url, autocommit=True) as ears:
         for name in ("public", QUOTED):
             ears.execute(f"SELECT pg_advisory_lock_shared(7304, {name}.schema_key_v1())")

@@ -1,4 +1,4 @@
-"""What `status` and `workers` say of a queue."""
+"""What `status` and `workers` print about a queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_status_of_an_empty_queue_has_all_four_states(command):
     assert command("status").stdout.startswith("running 0, held 0")
 
 
-def test_the_status_says_what_runs_and_what_is_held(database, command):
+def test_the_status_shows_what_runs_and_what_is_held(database, command):
     worker = add_worker(database, unit="shithubd-worker@1.service", kinds=["search.reindex", "webhook.deliver"])
     job = add_job(database, "search.reindex", "processing", worker=worker)
     database.query("UPDATE beats SET job_id = %s, job_kind = 'search.reindex', job_since = now()", job)
@@ -56,7 +56,7 @@ def test_the_status_says_what_runs_and_what_is_held(database, command):
     assert [row["leased_by"] for row in told["workers"]] == ["web1:1"]
 
 
-def test_what_waits_is_counted_up_to_a_hundred_thousand_and_more_is_said_to_be_more(database, command):
+def test_waiting_jobs_are_counted_up_to_a_hundred_thousand_and_larger_counts_are_marked(database, command):
     database.query("INSERT INTO jobs (kind, state) SELECT 'many', 'paused' FROM generate_series(1, 100001)")
     for kind in ("many", "few"):
         add_job(database, kind, "processing", worker=uuid4())
@@ -84,7 +84,7 @@ def test_queued_jobs_count_as_held_while_a_hold_covers_them(database, command):
     assert command("status").stdout.startswith("running 0, held 0 ")
 
 
-def test_drained_is_an_exit_code(database, command):
+def test_the_exit_code_says_whether_the_queue_is_drained(database, command):
     assert command("status", "--drained").stdout.startswith("drained")
     assert command.json("status", "--drained") == {"drained": True, "running": []}
     job = add_job(database, state="processing", worker=uuid4())
@@ -93,11 +93,11 @@ def test_drained_is_an_exit_code(database, command):
     assert (told["drained"], [lease["id"] for lease in told["running"]]) == (False, [job])
 
 
-def test_a_strange_name_in_the_table_steers_no_terminal(database, command):
+def test_a_strange_name_in_the_table_does_not_control_the_terminal(database, command):
     add_job(database, "[red]kind[/red]")
     add_job(database, "a" * 200, "processing", leased_by="\x1b[31mweb")
     database.query("SELECT drain_v1('fleet', '', E'\\x1b[31mreason\\nsecond line', NULL, E'\\x1b[31mme')")
-    text = command("status").stdout  # Command looks for escape codes
+    text = command("status").stdout  # Command checks for escape codes
     assert "[red]kind[/red]" in text
     assert max(map(len, text.splitlines())) <= 80
     command("jobs", "list")

@@ -1,4 +1,4 @@
-"""Commands whose database isn't there, doesn't let them in, or isn't ours."""
+"""Commands whose database is away, refuses them, or is not ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rows import add_job, holds
 
 from shithubd_worker.database import schema
 
-WITHIN = 5.0  # how soon a command must say that there is no database
+WITHIN = 5.0  # the time within which a command must say that there is no database
 
 
 EVERY_COMMAND = [
@@ -39,7 +39,7 @@ EVERY_COMMAND = [
 
 @contextmanager
 def blackhole():
-    """A port that accepts connections and never says a word."""
+    """A port that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)
@@ -53,7 +53,7 @@ def timed(run):
 
 
 @pytest.mark.parametrize("arguments", EVERY_COMMAND, ids=lambda words: words[0])
-def test_without_a_database_every_command_says_so(command, arguments):
+def test_every_command_reports_a_missing_database(command, arguments):
     done = command(*arguments, code=75, env={"SHITHUBD_WORKER_DATABASE_URL": "postgresql://127.0.0.1:1/x"})
     assert last_line(done).startswith("shithubd-worker: ")
     assert "Connection refused" in last_line(done)
@@ -67,19 +67,19 @@ def test_without_a_database_a_command_gives_up_within_five_seconds(command, wher
             "blackhole": f"postgresql://localhost:{port}/x",
             "no such name": "postgresql://database.invalid/x",
         }[where]
-        usual, _ = timed(lambda: command("status"))  # what a command takes here and now
+        usual, _ = timed(lambda: command("status"))  # the time that a command takes on this machine now
         took, told = timed(lambda: command.refused("status", code=75, env={"SHITHUBD_WORKER_DATABASE_URL": url}))
     assert took < WITHIN + 10 * usual
     assert told.startswith("shithubd-worker: the database can't be reached")
 
 
-def test_a_database_url_that_is_none_is_a_fault_of_the_configuration(command):
+def test_an_invalid_database_url_is_a_fault_of_the_configuration(command):
     assert "--database-url" in command.refused("status", "--database-url", "postgresql://[", code=78)
 
 
 @pytest.fixture
 def locked_role(database):
-    """A role that needs a password, on a server that trusts everybody else."""
+    """A role that needs a password, on a server that trusts all others."""
     hba = database.server.directory / "data" / "pg_hba.conf"
     before = hba.read_text()
     database.query("CREATE ROLE locked LOGIN PASSWORD 'right'")
@@ -102,18 +102,18 @@ def locked_role(database):
     database.query("DROP ROLE locked")
 
 
-def test_who_may_not_come_in_is_told_so_and_the_passfile_opens(database, command, locked_role, tmp_path):
+def test_a_refused_login_is_reported_and_a_passfile_admits_it(database, command, locked_role, tmp_path):
     env = {"SHITHUBD_WORKER_DATABASE_URL": locked_role}
     assert "password" in command.refused("status", code=77, env=env)
     assert "password" in command.refused("status", code=77, env={**env, "PGPASSWORD": "wrong"})
-    # A wrong password is not a database that may come back: run doesn't wait for it.
+    # A database that refuses a password is not away: run does not wait for it.
     done = command("run", "--metrics", "off", code=77, env={**env, "PGPASSWORD": "wrong"})
     assert "password" in last_line(done)
     passfile = tmp_path / "pgpass"
     passfile.write_text("127.0.0.1:*:*:locked:right\n")
     passfile.chmod(0o600)
     opened = {**env, "PGPASSFILE": str(passfile)}
-    # Inside, but without rights to the queue.
+    # Logged in, but without rights to the queue.
     for arguments in (("status",), ("enqueue", "k"), ("drain",)):
         assert "permission denied" in command.refused(*arguments, code=77, env=opened)
     told = command.refused("migrate", "--schema", "newer", code=77, env=opened)
@@ -123,7 +123,7 @@ def test_who_may_not_come_in_is_told_so_and_the_passfile_opens(database, command
     assert command.json("status", env={**env, "PGPASSWORD": "right"})["states"]["queued"] == 0
 
 
-def test_an_unknown_role_is_told_so(database, command):
+def test_an_unknown_role_is_reported(database, command):
     env = {"SHITHUBD_WORKER_DATABASE_URL": database.url.replace("postgres@", "nobody_here@")}
     assert 'role "nobody_here"' in command.refused("status", code=77, env=env)
 
@@ -149,13 +149,13 @@ def test_another_version_of_the_schema_is_refused_by_every_command(database, com
     assert holds(database) == []
 
 
-def test_a_database_without_a_queue_says_how_to_get_one(command):
+def test_a_command_says_how_to_make_the_queue_in_a_database_without_one(command):
     for arguments in (("status",), ("enqueue", "k"), ("jobs", "list")):
         assert "shithubd-worker migrate" in command.refused(*arguments, "--schema", "nowhere", code=76)
     assert "shithubd-worker migrate" in last_line(command("run", "--metrics", "off", "--schema", "nowhere", code=76))
 
 
-def test_libpq_finds_the_database_by_its_own_ways(database, command, tmp_path):
+def test_libpq_finds_the_database_by_its_variables(database, command, tmp_path):
     job = add_job(database)
     port = str(database.server.port)
     by_variables = {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "postgres", "PGDATABASE": database.name}

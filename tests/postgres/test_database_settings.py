@@ -1,4 +1,4 @@
-"""What libpq can't make sense of is one clear line and exit code 78, for each command, before anything is tried."""
+"""A setting that libpq cannot use gives one clear line and exit code 78 in each command, before anything is tried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shithubd_worker.errors import EXIT_CONFIG, ConfigError
 
 URL = "SHITHUBD_WORKER_DATABASE_URL"
 LONG = "a" * 64
-# What is set, and what is said of it.
+# Each setting, and the message about it.
 FAULTS: list[tuple[dict[str, str], str]] = [
     ({"PGHOST": "a..b"}, "host 'a..b' can't be a name"),
     ({URL: "postgresql://a..b/x"}, "host 'a..b' can't be a name"),
@@ -32,10 +32,10 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({URL: "postgresql://h/x?unknown=1"}, "invalid URI query parameter"),
     ({URL: "postgresql://[::1/x"}, "end of string"),
     ({URL: "host='"}, "unterminated quoted string"),
-    ({URL: "postgresql://h:abc/x"}, "port 'abc' is no number"),
-    ({"PGPORT": "abc"}, "port 'abc' is no number"),
-    ({"PGPORT": "0"}, "port '0' is no number from 1 to 65535"),
-    ({"PGPORT": "65536"}, "port '65536' is no number from 1 to 65535"),
+    ({URL: "postgresql://h:abc/x"}, "port 'abc' is not a number"),
+    ({"PGPORT": "abc"}, "port 'abc' is not a number"),
+    ({"PGPORT": "0"}, "port '0' is not a number from 1 to 65535"),
+    ({"PGPORT": "65536"}, "port '65536' is not a number from 1 to 65535"),
     ({"PGPORT": "1,2"}, "0 host(s), but 2 ports"),
     ({"PGHOST": "a,b", "PGPORT": "1,2,3"}, "2 host(s), but 3 ports"),
     ({"PGHOST": "a", "PGHOSTADDR": "127.0.0.1,127.0.0.2"}, "1 host(s), but 2 hostaddr"),
@@ -45,21 +45,21 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({"PGSSLMODE": "x"}, 'invalid sslmode value: "x"'),
     ({URL: "sslmode=x"}, 'invalid sslmode value: "x"'),
     ({"PGTARGETSESSIONATTRS": "x"}, 'invalid target_session_attrs value: "x"'),
-    ({"PGCONNECT_TIMEOUT": "x"}, "connect_timeout 'x' is no number"),
-    ({URL: "keepalives_idle=x"}, "keepalives_idle 'x' is no number"),
+    ({"PGCONNECT_TIMEOUT": "x"}, "connect_timeout 'x' is not a number"),
+    ({URL: "keepalives_idle=x"}, "keepalives_idle 'x' is not a number"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch):
-    """Nobody's variables."""
+    """No variables are set."""
     for name in list(program.os.environ):
         if name.startswith(("PG", "SHITHUBD_WORKER_")):
             monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(("variables", "says"), FAULTS)
-def test_a_fault_is_said_before_anything_is_tried(monkeypatch, variables, says):
+def test_a_fault_is_reported_before_anything_is_tried(monkeypatch, variables, says):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError) as raised:
@@ -70,7 +70,7 @@ def test_a_fault_is_said_before_anything_is_tried(monkeypatch, variables, says):
 
 @pytest.mark.parametrize("variables", [FAULTS[0][0], {"PGSERVICE": "nope"}, {URL: "postgresql://h:abc/x"}])
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
-def test_each_command_says_it_in_one_line(monkeypatch, capfd, name, variables):
+def test_each_command_reports_it_in_one_line(monkeypatch, capfd, name, variables):
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     words = re.sub("<.*>", "1", COMMANDS[name][0]).split()
@@ -82,7 +82,7 @@ def test_each_command_says_it_in_one_line(monkeypatch, capfd, name, variables):
 
 
 @pytest.mark.parametrize("name", ["run", "check-config"])
-def test_a_worker_says_all_of_it_and_does_not_wait_for_a_database(command, name):
+def test_a_worker_reports_all_faults_and_does_not_wait_for_a_database(command, name):
     done = command(name, "--handlers", "no_such_jobs:registry", env={URL: "host=a..b port=x sslmode=y"})
     assert done.returncode == EXIT_CONFIG
     for fault in ("host 'a..b'", "port 'x'", 'sslmode value: "y"', "no_such_jobs"):
@@ -115,21 +115,21 @@ def test_no_password_is_shown():
         "target_session_attrs=prefer-standby host=a",
     ],
 )
-def test_what_can_work_is_let_through(good):
+def test_a_setting_that_can_work_is_accepted(good):
     conninfo.check(good)
 
 
-def test_a_service_that_names_several_servers_is_let_through(monkeypatch, tmp_path):
+def test_a_service_that_names_several_servers_is_accepted(monkeypatch, tmp_path):
     (tmp_path / "services").write_text("[ours]\nhost=a,b\nport=1,2\ndbname=x\n")
     monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
     conninfo.check("service=ours")
 
 
 @given(st.dictionaries(st.sampled_from(["host", "hostaddr", "port", "sslmode", "user", "dbname"]), st.text()))
-def test_whatever_is_given_there_is_no_other_error(given):
+def test_no_setting_causes_another_error(given):
     try:
         text = make_conninfo("", **given)
     except (ValueError, psycopg.ProgrammingError):
-        return  # it can't even be written down
+        return  # it cannot even be printed
     with suppress(ConfigError):
         conninfo.check(text)

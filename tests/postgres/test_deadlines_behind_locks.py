@@ -1,4 +1,4 @@
-"""Each command ends though somebody has locked a table, says who, and what it gave up does not happen afterwards."""
+"""Each command ends if somebody has locked a table, and says who. A change that it gave up does not happen later."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ COMMANDS = {
     "drop": ["history", "drop", *TIME],
     "release-dead": ["release-dead", "--invocation-id", "dead", *TIME],
 }
-NO = {"drained": 3}  # what is not 0 where nobody is in the way
+NO = {"drained": 3}  # commands whose exit code is not 0 even without a lock
 HOLDS = {"drain": "fleet", "drain a host": "host", "pause-kind": "kind"}
 ALL = frozenset(COMMANDS)
 LOOKS = {"status", "drained"}
-# Who waits for a lock of this table; all others don't notice it.
+# The commands that wait for a lock of this table. No other command notices it.
 WAITS = {
     "jobs": ALL - {"resume", "workers", "search", "migrate", "drop"},
     "holds": {*HOLDS, *LOOKS, "resume", "resume-kind", "release-dead"},
@@ -49,13 +49,13 @@ WAITS = {
     "leases_returned": {"release-dead"},
     "gate, queue_counts": set(),
 }
-# These give up by a shorter limit of the database's own, and say so: it passes, try again.
+# These give up at a shorter limit of the database's own, and say so: it passes, so try again.
 OWN_LIMIT = {"release-dead", "drop"}
 
 
 @pytest.fixture
 def queue(database):
-    """One job for each command that changes one, and the worker of a dead process."""
+    """One job for each command that changes a job, and the worker of a dead process."""
     for kind, state in (("k", "queued"), ("k", "failed"), ("k", "failed")):
         add_job(database, kind, state)
     add_job(database, "k", "processing", worker=add_worker(database))
@@ -71,14 +71,14 @@ def jobs(database):
 
 
 def nobody_is_left_behind(database):
-    """No command's statement goes on in the server after its process ended."""
+    """No statement of a command runs on in the server after its process ended."""
     count = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'shithubd-worker%%' AND datname = %s"
     eventually(lambda: database.value(count, database.name) == 0, "the end of each command's session")
 
 
 @pytest.mark.parametrize("table", WAITS)
-def test_every_command_ends_though_a_table_is_locked(queue, tmp_path, table):
-    """The lock stands until all have ended."""
+def test_every_command_ends_while_a_table_is_locked(queue, tmp_path, table):
+    """The lock stays until all commands have ended."""
     before, waits = jobs(queue), WAITS[table]
     with somebody(queue, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE") as pid:
         ended = at_once(queue, tmp_path, {name: COMMANDS[name] for name in COMMANDS if name in (waits or COMMANDS)})
@@ -93,8 +93,8 @@ def test_every_command_ends_though_a_table_is_locked(queue, tmp_path, table):
         )
         assert f"SELECT pg_terminate_backend({pid}), as postgres" in said
         for seconds in re.findall(r"gave up after ([0-9.]+) s", said):
-            assert float(seconds) < CHANGE_SECONDS  # what it would wait without --timeout
-    # What was done, and nothing that was given up.
+            assert float(seconds) < CHANGE_SECONDS  # the time that it would wait without --timeout
+    # Only the changes that a command reported were made, and none that it gave up.
     held = {scope for (scope,) in queue.query("SELECT scope FROM holds")}
     assert held == {scope for name, scope in HOLDS.items() if name in ended and " is held" in ended[name].said}
     if table in ("jobs", "workers", "beats"):
@@ -106,8 +106,8 @@ def test_every_command_ends_though_a_table_is_locked(queue, tmp_path, table):
     )
 
 
-def test_behind_a_lock_that_only_forbids_to_write_looks_go_on_and_changes_end(queue, tmp_path):
-    """CREATE INDEX without CONCURRENTLY, say. A hold is certain then, and only its mirror waits."""
+def test_behind_a_lock_against_writes_reads_go_on_and_changes_give_up(queue, tmp_path):
+    """CREATE INDEX without CONCURRENTLY takes such a lock. A hold is certain then, and only its mirror waits."""
     with somebody(queue, "LOCK TABLE jobs IN SHARE MODE") as pid:
         ended = at_once(queue, tmp_path, {name: COMMANDS[name] for name in ALL - {"release-dead"}})
         nobody_is_left_behind(queue)
@@ -118,8 +118,8 @@ def test_behind_a_lock_that_only_forbids_to_write_looks_go_on_and_changes_end(qu
     assert {"drain", "drain a host"} <= {name for name, done in ended.items() if " is held: nothing of it" in done.said}
 
 
-def test_every_command_ends_though_a_row_is_locked(queue, tmp_path):
-    """Of a job, of the hold, of the worker."""
+def test_every_command_ends_while_a_row_is_locked(queue, tmp_path):
+    """The row of a job, of the hold, or of the worker."""
     queue.query("SELECT pause_kind_v1('parked'), drain_v1('host', 'elsewhere')")
     rows = [f"SELECT FROM {table} FOR UPDATE" for table in ("jobs", "holds", "workers")]
     changes = {
@@ -135,10 +135,11 @@ def test_every_command_ends_though_a_row_is_locked(queue, tmp_path):
         ended = at_once(queue, tmp_path, {**changes, **again, **looks})
         nobody_is_left_behind(queue)
     refused = {name: done.said for name, done in ended.items() if done.code != NO.get(name, 0)}
-    # It leaves a locked job to its expiry after a second, which may be sooner than its time is over.
+    # After a second it leaves a locked job to the expiry of its lease. That may be sooner than its own timeout.
     assert refused.keys() | {"release-dead"} == {*changes, *again}
     for said in refused.values():
         assert re.search(r"a lock on a row of (jobs|holds|workers)", said)
-        assert f"pid {pid} (postgres, somebody, 127.0.0.1)" in said  # or another one of these, which waits for him
+        # or another of these commands, which waits for the lock
+        assert f"pid {pid} (postgres, somebody, 127.0.0.1)" in said
         assert f"pg_terminate_backend({pid})" in said
     assert (queue.query("SELECT * FROM holds ORDER BY id"), jobs(queue)) == before

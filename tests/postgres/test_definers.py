@@ -1,4 +1,4 @@
-"""Nobody's code but ours and PostgreSQL's own runs with the rights of the owner, or of whoever uses the queue."""
+"""Only our code and PostgreSQL's own runs with the rights of the owner, or of a login that uses the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shithubd_worker.database import schema
 from shithubd_worker.errors import Refused
 
 SAFE_PATH = "search_path=pg_catalog, pg_temp"
-# Of a function that writes where the application may have a trigger, which looks for its own tables.
+# The path of a function that writes where the application may have a trigger, which looks for its own tables.
 TRIGGERS_PATH = "search_path=pg_catalog, public, pg_temp"
 WRITES = re.compile(
     r'(?:INSERT INTO|UPDATE|DELETE FROM) "public"\.(?:jobs|job_history|holds|audit)\b|(?:CREATE|ALTER) TABLE'
@@ -42,7 +42,7 @@ ALL_OPERATORS = (*OPERATORS, "*", "->", "->>", "@>", "!~", "~~")
 
 
 def functions(database, where="true"):
-    """Of our functions, by name: the body, the settings, and whether everybody may call it."""
+    """Our functions by name: the body, the settings, and whether PUBLIC may call the function."""
     rows = database.query(
         "SELECT proname, prosrc, coalesce(proconfig, '{}'), has_function_privilege('public', oid, 'EXECUTE')"
         f" FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND {where}"
@@ -51,7 +51,7 @@ def functions(database, where="true"):
 
 
 def definers_and_what_they_call(database):
-    """What runs with the rights of the owner, whoever asked."""
+    """The functions that run with the rights of the owner, for every login that calls them."""
     everything, found = functions(database), {}
     left = list(functions(database, "prosecdef"))
     while left:
@@ -65,7 +65,7 @@ def path_of(settings):
     return next((each for each in settings if each.startswith("search_path=")), None)
 
 
-def test_every_definer_searches_in_pg_catalog_first_and_so_does_what_it_calls(any_database):
+def test_every_definer_and_each_function_that_it_calls_searches_in_pg_catalog_first(any_database):
     definers = functions(any_database, "prosecdef")
     assert {"jobs_enqueued_v1", "ensure_history_v1"} <= definers.keys()
     assert [name for name, (_, _, everybody) in definers.items() if everybody] == []
@@ -76,7 +76,7 @@ def test_every_definer_searches_in_pg_catalog_first_and_so_does_what_it_calls(an
     assert {"hold_v1", "flip_v1", "record_v1"} <= {name for name, path in expected.items() if path == TRIGGERS_PATH}
 
 
-def test_every_function_searches_among_a_sessions_temporary_things_last(any_database):
+def test_every_function_searches_in_pg_temp_last(any_database):
     paths = {
         name: [each for each in rest[1] if "search_path" in each] for name, rest in functions(any_database).items()
     }
@@ -86,8 +86,8 @@ def test_every_function_searches_among_a_sessions_temporary_things_last(any_data
 
 
 class Mallory:
-    """A login that may create in the schema public, and makes there what could be taken for PostgreSQL's own. All of it
-    fails when it is called, with the word captured."""
+    """A login that may create in the schema public, and makes objects there that could be taken for PostgreSQL's own.
+    Each of them fails when it is called, with the word captured."""
 
     def __init__(self, database):
         self.database = database
@@ -101,7 +101,7 @@ class Mallory:
         return psycopg.connect(psycopg.conninfo.make_conninfo(self.database.url, user=self.name), autocommit=True)
 
     def plant(self, *sources):
-        """Functions with the names that these texts use, and arguments that fit better; operators likewise."""
+        """Functions with the names that these texts use, whose arguments fit better, and such operators, too."""
         words = sorted({word for text in sources for word in re.findall(r"\b[a-z_0-9]+\b", text)})
         rows = self.database.query(
             "SELECT DISTINCT proname, coalesce(proallargtypes, proargtypes::oid[])::regtype[]::text[],"
@@ -114,7 +114,8 @@ class Mallory:
             for name, _, types in rows:
                 for signature in signatures(types):
                     self._function(connection, name, signature)
-            self._function(connection, "make_interval", ["secs double precision"])  # has seven, with defaults
+            # has seven arguments, some with defaults
+            self._function(connection, "make_interval", ["secs double precision"])
             for types in product(TYPES, repeat=2):
                 self._function(connection, "planted", types)
                 for operator in OPERATORS:
@@ -134,12 +135,12 @@ class Mallory:
         )
 
     def captures(self):
-        """Has any of it been called? A sequence forgets nothing, whatever becomes of the transaction."""
+        """Has any of them been called? A sequence keeps its value even if the transaction is rolled back."""
         return self.database.value("SELECT is_called FROM public.captures")
 
     def plant_all(self, *bodies):
-        """Functions with each name that these bodies call without a schema, for one or two arguments of any type, or
-        some of the commonest, and operators for any two."""
+        """Functions with each name that these bodies call without a schema, and operators. A function takes one or two
+        arguments of any type or of some common types; an operator takes any two."""
         called = sorted({name for body in bodies for name in UNQUALIFIED.findall(body)})
         rows = self.database.query(
             "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace"
@@ -167,8 +168,8 @@ FOR_UNKNOWN = {"name": ("name", "text"), "oid": ("oid", "text", "integer"), "reg
 
 
 def signatures(types):
-    """Those that fit better than this one: where it takes any type, or where a parameter of psycopg's, whose type is
-    unknown to the server, is rather taken for a text or a number than for a name or an oid."""
+    """The signatures that fit better than this one. Either it accepts any type. Or an argument is a psycopg parameter,
+    whose type the server does not know. Then text or a number fits better than a name or an oid."""
     if not any(each.startswith("any") or each == '"any"' for each in types):
         return product(*(FOR_UNKNOWN.get(each, (each,)) for each in types))
     some = ("text", "integer", "name")
@@ -184,14 +185,14 @@ def mallory(any_database):
     made.leave()
 
 
-def test_a_stranger_who_may_create_in_our_schema_gets_no_code_of_his_run_with_the_owners_rights(any_database, mallory):
+def test_no_code_of_a_stranger_in_our_schema_runs_with_the_owners_rights(any_database, mallory):
     running = definers_and_what_they_call(any_database)
     planted = mallory.plant(*(body for body, _, _ in running.values()))
     assert {"format", "pg_notify", "to_regclass", "generate_series", "current_setting", "hashtext"} <= planted
     any_database.query(f"GRANT INSERT (kind), SELECT (id) ON jobs TO {mallory.name}")
     with any_database.connect() as owner, mallory.connect() as connection:
-        owner.execute("SELECT pg_catalog.pg_advisory_lock_shared(7304, public.schema_key_v1())")  # as a worker at rest
-        # In his own session there are things of his with our names, too.
+        owner.execute("SELECT pg_catalog.pg_advisory_lock_shared(7304, public.schema_key_v1())")  # for a worker at rest
+        # The stranger's own session also has temporary objects with our names.
         for table in ("jobs", "worker_schema", "job_history", "pg_inherits", "pg_class"):
             connection.execute(f"CREATE TEMP TABLE {table} (id int)")
         connection.execute("SET search_path = public, pg_temp, pg_catalog")
@@ -201,7 +202,7 @@ def test_a_stranger_who_may_create_in_our_schema_gets_no_code_of_his_run_with_th
         assert made == (4,)
 
 
-# Each function that runs with the rights of the owner, by each of its ways.
+# Each function that runs with the rights of the owner, on each of its paths.
 CALLS = """
     INSERT INTO public.jobs (kind) SELECT 'k' FROM generate_series(1, 6);
     INSERT INTO public.jobs (kind, state, last_error) VALUES ('k', 'failed', 'no'), ('refused', 'paused', NULL);
@@ -229,24 +230,24 @@ CALLS = """
 """
 
 
-def test_no_function_or_operator_that_fits_better_runs_with_the_owners_rights(any_database, mallory):
+def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_database, mallory):
     running = definers_and_what_they_call(any_database)
     uncalled = {name for name in functions(any_database, "prosecdef") if f".{name}(" not in CALLS}
-    assert uncalled == {"jobs_enqueued_v1"}  # by each INSERT
+    assert uncalled == {"jobs_enqueued_v1"}  # called by each INSERT
     any_database.query(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;"
         " CREATE TRIGGER refusing BEFORE UPDATE ON jobs FOR EACH ROW WHEN (OLD.kind = 'refused')"
         " EXECUTE FUNCTION refuse()"
     )
     last = "SELECT max(relid::text) FROM pg_partition_tree('job_history_7d') WHERE isleaf"
-    any_database.query(f"DROP TABLE {any_database.value(last)}")  # record_v1 makes that day
+    any_database.query(f"DROP TABLE {any_database.value(last)}")  # record_v1 makes this day
     assert {"clock_timestamp", "now"} & mallory.plant_all(*(body for body, _, _ in running.values()))
     with any_database.connect() as owner:
         owner.execute("SET search_path = pg_catalog")
         for statement in filter(str.strip, CALLS.split(";")):
             owner.execute(statement)
         assert not mallory.captures()
-        # Where the arguments don't fit exactly, what was planted is captured.
+        # Where the arguments do not fit exactly, the planted function is called.
         owner.execute("SET search_path = pg_catalog, public")
         for inexact in ("'a'::text || 1::bigint", "round(1::bigint, 1)"):
             with pytest.raises(psycopg.errors.RaiseException, match="captured"):
@@ -258,7 +259,7 @@ def test_no_function_or_operator_that_fits_better_runs_with_the_owners_rights(an
     assert actions == {"pause": 2, "resume": 1, "drain": 1, "expire": 4, "retry": 1, "release": 2, "discard": 9}
 
 
-def test_a_table_with_the_name_of_a_day_is_left_alone_and_the_other_days_are_made(any_database, mallory):
+def test_a_foreign_table_with_the_name_of_a_day_is_left_alone_and_the_other_days_are_made(any_database, mallory):
     days = "SELECT to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + 15, 'YYYYMMDD')"
     name = f"job_history_7d_{any_database.value(days)}"
     with mallory.connect() as connection:
@@ -267,11 +268,13 @@ def test_a_table_with_the_name_of_a_day_is_left_alone_and_the_other_days_are_mad
     with any_database.connect() as owner:
         owner.add_notice_handler(lambda said: notices.append(said.message_primary))
         assert owner.execute("SELECT ensure_history_v1(16)").fetchone() == (3,)
-    assert notices == [f"the table {name} is none of the history: it keeps its day from being made"]
+    assert notices == [
+        f"the table {name} is not a partition of the history, and keeps its day from being made: drop or rename it"
+    ]
     assert any_database.value("SELECT history_days_ready_v1()") == 14
 
 
-def test_migrate_refuses_a_schema_in_which_strangers_create_or_have_created(any_database, mallory):
+def test_migrate_refuses_a_schema_in_which_strangers_create_or_created(any_database, mallory):
     with any_database.connect() as connection:
         with pytest.raises(Refused, match=r'everybody may create .* REVOKE CREATE ON SCHEMA "public" FROM PUBLIC; or'):
             schema.migrate(connection, "public")
@@ -281,16 +284,15 @@ def test_migrate_refuses_a_schema_in_which_strangers_create_or_have_created(any_
         connection.execute('REVOKE CREATE ON SCHEMA "public" FROM PUBLIC')
         with pytest.raises(Refused, match=f"the function format in schema 'public' belongs to '{mallory.name}'"):
             schema.migrate(connection, "public")
-        connection.execute(f"GRANT CREATE ON SCHEMA public TO {mallory.name}")  # now he is trusted with it
+        # now the schema's owner trusts this login
+        connection.execute(f"GRANT CREATE ON SCHEMA public TO {mallory.name}")
         assert schema.migrate(connection, "public") == []
         connection.execute(f"REVOKE CREATE ON SCHEMA public FROM {mallory.name}")
         connection.execute("DROP FUNCTION public.format(text, text, text)")
         assert schema.migrate(connection, "public") == []
 
 
-def test_where_everybody_may_create_in_public_a_queue_beside_it_runs_no_code_of_theirs(
-    any_database, mallory, start_worker, command
-):
+def test_a_queue_beside_an_open_schema_public_runs_no_code_from_there(any_database, mallory, start_worker, command):
     package = Path(shithubd_worker.__file__).parent
     planted = mallory.plant(schema.functions(), *(path.read_text() for path in package.rglob("*.py")))
     assert {"unnest", "format", "has_table_privilege", "pg_has_role"} <= planted
@@ -319,7 +321,7 @@ def test_where_everybody_may_create_in_public_a_queue_beside_it_runs_no_code_of_
         assert bare.may_drop
         assert bare.housekeep() == []
     assert worker.terminate() == 0
-    # By logins that aren't superusers: one that may become the owner, and one that is refused.
+    # By logins that are not superusers: one that may become the owner, and one that is refused.
     any_database.query(f"CREATE ROLE owning_{mallory.name} LOGIN IN ROLE shithub_migrate")
     try:
         for name, code in ((f"owning_{mallory.name}", 0), (mallory.name, 77)):
@@ -334,7 +336,7 @@ def test_where_everybody_may_create_in_public_a_queue_beside_it_runs_no_code_of_
     assert not mallory.captures()
 
 
-def test_a_worker_says_at_its_start_that_everybody_may_create_where_its_queue_is(server, start_worker, command):
+def test_a_worker_warns_at_its_start_if_everybody_may_create_in_its_schema(server, start_worker, command):
     for database in new_database(server):
         env = {"SHITHUBD_WORKER_DATABASE_URL": database.url}
         worker = start_worker(env=env)

@@ -1,4 +1,4 @@
-"""Duties of the control thread where something goes wrong besides: no child is left, and no time is lost."""
+"""Duties of the control thread when something else goes wrong, too: no child remains, and no time is lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from shithubd_worker.process.duties.supervision import Supervision
 from shithubd_worker.process.shared import Progress
 
 
-def test_no_child_of_the_handler_is_left_when_its_process_is_ended(parts):
-    """Before the process ends: the handler never comes to its own end, by which they would go."""
+def test_no_child_of_the_handler_remains_when_its_process_is_ended(parts):
+    """The worker kills them before it ends the process. The handler never reaches its own end, which would end them."""
     ended = []
 
     def body(attempt):
@@ -43,8 +43,8 @@ def test_no_child_of_the_handler_is_left_when_its_process_is_ended(parts):
     assert ended == [-signal.SIGKILL]
 
 
-def test_a_renewed_lease_counts_from_the_moment_before_it_was_asked_for(parts, monkeypatch):
-    """The database wrote its end at some moment after that, and the answer may come late."""
+def test_a_renewed_lease_counts_from_the_moment_before_its_request(parts, monkeypatch):
+    """The database wrote the new end at some later moment, and its answer may arrive late."""
     asked, renew = [], parts.beat.renew
 
     def late(lease, timeout):
@@ -61,14 +61,14 @@ def test_a_renewed_lease_counts_from_the_moment_before_it_was_asked_for(parts, m
     assert len(asked) == 1
 
 
-def test_a_beat_names_the_jobs_that_are_finished_and_not_settled(database, parts):
+def test_a_beat_names_the_finished_jobs_that_are_not_settled(database, parts):
     settler = SimpleNamespace(unsettled=(7, 9))
     beat = Heartbeat(parts.beat, parts.me, ["k"], parts.progress, settler)
     beat.tick(time.monotonic(), None)
     assert database.query("SELECT unsettled FROM beats") == [([7, 9],)]
 
 
-def test_the_fault_of_a_reload_is_told_until_one_succeeds():
+def test_the_fault_of_a_reload_is_shown_until_a_reload_succeeds():
     faults = [ConfigError("grace: 'x' is no time"), ConfigError("poll: 'y' is no time"), None]
 
     def take_over():

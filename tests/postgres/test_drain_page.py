@@ -1,4 +1,4 @@
-"""The drain page's own statements, run with psql from their text, at every moment of a job's life."""
+"""The drain page's own statements, read from the page and run with psql, at every stage of a job's life."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATEMENTS = {
 
 @pytest.fixture
 def psql(any_database):
-    """Run a statement of the page as the page says: psql -c. As an operator, with the rights of one alone."""
+    """Run a statement of the page as the page says: psql -c. The login is an operator, with no more rights."""
     bindir = any_database.server.bindir
     url = psycopg.conninfo.make_conninfo(any_database.url, options="-c role=shithub_operator")
 

@@ -1,4 +1,4 @@
-"""What the control thread asks of the database, duty by duty: without a process, at the moments that a test names."""
+"""What the control thread asks of the database, duty by duty: without a process, at moments that the test chooses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def asking(parts, heartbeat):
 
 @pytest.fixture
 def beaten(database):
-    """Has there been a beat since it was asked for the last time?"""
+    """Has there been a beat since the last call?"""
     seen = [database.query("SELECT beat_at FROM beats")]
 
     def ask():
@@ -59,14 +59,14 @@ def beaten(database):
 
 
 def renamed(database, function):
-    """A function that the database refuses to call from now on."""
+    """A function that the database refuses to call from now on, because it has another name."""
     database.query(f"ALTER FUNCTION {function} RENAME TO as_it_was")
 
 
 # The heartbeat.
 
 
-def test_a_beat_is_due_every_few_seconds_and_what_changed_is_told_at_once_but_no_more_often(heartbeat, parts, beaten):
+def test_a_beat_is_due_every_few_seconds_and_after_a_change_at_most_once_a_second(heartbeat, parts, beaten):
     began = time.monotonic()
 
     def beats(after):
@@ -84,7 +84,7 @@ def test_a_beat_is_due_every_few_seconds_and_what_changed_is_told_at_once_but_no
     assert beats(2 * BEAT_SECONDS + MOMENT)
 
 
-def test_a_run_is_shown_when_it_is_long_and_many_quick_ones_are_no_news(database, heartbeat, parts, beaten):
+def test_a_long_run_causes_a_beat_and_many_quick_runs_do_not(database, heartbeat, parts, beaten):
     def body(attempt):
         began = attempt.started_at
         heartbeat.tick(began, attempt)
@@ -106,7 +106,7 @@ def test_a_worker_whose_row_is_gone_registers_again(database, heartbeat, parts, 
     assert "registering again" in caplog.text
 
 
-def test_a_hold_is_learnt_by_a_beat_and_told_once(database, heartbeat, parts, caplog):
+def test_a_beat_learns_of_a_hold_which_is_logged_once(database, heartbeat, parts, caplog):
     caplog.set_level(logging.INFO)
     now = time.monotonic()
     database.query("SELECT drain_v1('worker', %s, 'a new disk')", str(parts.me.id))
@@ -142,7 +142,7 @@ def test_a_lease_is_renewed_after_a_third_of_its_time(database, parts):
 
 
 @pytest.mark.parametrize("doubt", ["the clock was set", "the connection was lost", "the main thread lost the database"])
-def test_a_lease_that_is_in_doubt_is_renewed_at_once(database, parts, doubt):
+def test_a_doubtful_lease_is_renewed_at_once(database, parts, doubt):
     def body(attempt):
         before, now = ends(database), time.monotonic()
         parts.renewal.tick(now, attempt)
@@ -162,7 +162,7 @@ def test_a_lease_that_is_in_doubt_is_renewed_at_once(database, parts, doubt):
 
 
 @pytest.mark.parametrize("over", [False, True], ids=["running", "settling"])
-def test_a_renewal_that_is_refused_rings_for_the_main_thread_if_the_handler_runs_still(database, parts, over):
+def test_a_refused_renewal_calls_the_main_thread_if_the_handler_still_runs(database, parts, over):
     def body(attempt):
         database.query("UPDATE jobs SET lease_token = gen_random_uuid()")
         for _ in range(2):
@@ -181,7 +181,7 @@ def test_a_renewal_that_is_refused_rings_for_the_main_thread_if_the_handler_runs
 # The clock.
 
 
-def test_the_clock_is_looked_at_only_while_no_turn_shows_it(parts):
+def test_the_clock_is_read_only_while_no_turn_shows_it(parts):
     look = ClockLook(parts.beat, parts.clock, parts.wake_main)
     look.tick(time.monotonic(), None)
     seen = parts.clock.seen_at
@@ -192,7 +192,7 @@ def test_the_clock_is_looked_at_only_while_no_turn_shows_it(parts):
     assert parts.woken == []
 
 
-def test_a_main_thread_that_no_enqueue_wakes_is_called(database, parts):
+def test_the_main_thread_is_called_if_no_enqueue_can_wake_it(database, parts):
     database.query("ALTER FUNCTION wakes_come_v1() RENAME TO as_it_was")
     database.query("CREATE FUNCTION wakes_come_v1() RETURNS boolean LANGUAGE sql AS 'SELECT false'")
     ClockLook(parts.beat, parts.clock, parts.wake_main).tick(time.monotonic(), None)
@@ -202,7 +202,7 @@ def test_a_main_thread_that_no_enqueue_wakes_is_called(database, parts):
 # Relief.
 
 
-def test_a_slow_handler_keeps_neither_what_finished_before_it_nor_for_long_what_was_leased_with_it(database, parts):
+def test_a_slow_handler_delays_no_settle_and_other_leases_only_briefly(database, parts):
     done, *waiting = parts.lease(3)
     ahead = parts.lease(2)
     parts.tray.finished.append(Finished(done, OK, "7d", 0.1))
@@ -227,18 +227,16 @@ def test_a_slow_handler_keeps_neither_what_finished_before_it_nor_for_long_what_
     assert database.query("SELECT outcome FROM job_history") == [("ok",)]
 
 
-# All of it.
+# All duties together.
 
 
-def test_a_question_that_is_refused_keeps_no_other_from_its_turn_and_is_asked_once_a_second(
-    database, parts, asking, caplog
-):
+def test_a_refused_question_blocks_no_other_and_is_repeated_once_a_second(database, parts, asking, caplog):
     renamed(database, "statement_time_v1()")
 
     def body(attempt):
         began, before = time.monotonic(), ends(database)
-        parts.progress.found_at = began  # the lease is in doubt
-        for tick in range(60):  # three seconds of its ticks while it watches the tray
+        parts.progress.found_at = began  # the lease is doubtful
+        for tick in range(60):  # three seconds of ticks while the tray has jobs
             asking.tick(began + tick * 0.05)
         assert ends(database) > before
         assert (attempt.asked_at, attempt.unreachable) == (None, False)
@@ -250,7 +248,7 @@ def test_a_question_that_is_refused_keeps_no_other_from_its_turn_and_is_asked_on
     assert parts.beat.opened
 
 
-def test_a_beat_that_is_refused_is_asked_for_once_a_second(database, asking, caplog):
+def test_a_refused_beat_is_repeated_once_a_second(database, asking, caplog):
     renamed(database, "beat_v1(uuid, text, bigint, text, double precision, bigint[])")
     began = time.monotonic()
     for tick in range(60):
@@ -259,7 +257,7 @@ def test_a_beat_that_is_refused_is_asked_for_once_a_second(database, asking, cap
 
 
 def test_a_run_whose_renewal_is_refused_waits_for_the_database_until_it_is_renewed(database, parts, asking):
-    """If its lease ends meanwhile, that is no fault of its handler's."""
+    """If its lease ends meanwhile, the handler is not at fault."""
     renamed(database, "renew_v1(bigint, uuid, double precision)")
 
     def body(attempt):
@@ -276,10 +274,10 @@ def test_a_run_whose_renewal_is_refused_waits_for_the_database_until_it_is_renew
     parts.run(body)
 
 
-# The connection that is lost.
+# The lost connection.
 
 
-def test_a_connection_that_is_lost_is_told_and_looked_for_again(database, parts, asking):
+def test_a_lost_connection_is_reported_and_opened_again(database, parts, asking):
     def body(attempt):
         asking.tick(time.monotonic())
         before, lost_at = ends(database), time.monotonic()
@@ -302,14 +300,14 @@ def test_a_connection_that_is_lost_is_told_and_looked_for_again(database, parts,
 
 @pytest.fixture
 def nowhere():
-    """An outage of a database that nobody answers for; and the progress that it is told."""
+    """An outage of a database where nobody answers, and the progress that it reports to."""
     with deaf_port() as port:
         beat = ControlSession(connector(f"postgresql://nobody@127.0.0.1:{port}/none", "test"), "public")
         progress = Progress(Stop(25.0))
         yield Outage(beat, progress, lambda: None, SimpleNamespace(reconnected=lambda _thread: None)), progress, beat
 
 
-def test_a_database_that_is_away_is_looked_for_after_a_tenth_to_seven_tenths_of_a_second(nowhere):
+def test_a_missing_database_is_tried_again_after_a_tenth_to_seven_tenths_of_a_second(nowhere):
     outage, progress, beat = nowhere
     for _ in range(30):
         with pytest.raises(Exception, match="connection") as refused:
@@ -324,7 +322,7 @@ def test_a_database_that_is_away_is_looked_for_after_a_tenth_to_seven_tenths_of_
     assert (outage.lasts, progress.away) == (False, False)
 
 
-def test_a_control_thread_without_a_database_asks_for_it_at_each_try(nowhere):
+def test_a_control_thread_without_a_database_asks_for_a_beat_at_each_try(nowhere):
     outage, progress, beat = nowhere
     hurried = []
     heartbeat = MagicMock(hurry=lambda: hurried.append(True), tick=lambda *_: beat.value("channel_v1"))

@@ -1,4 +1,4 @@
-"""The turns of one worker, driven by hand: what they bring to the tray, and what they take from it."""
+"""The turns of one worker, driven by the test: what they bring to the tray, and what they take from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def enqueue(database, count, kind="k"):
 
 
 def run(rooms, outcome=OK):
-    """What a handler of all jobs at hand would leave on the tray."""
+    """What a handler that runs all jobs at hand would leave on the tray."""
     jobs = rooms.tray.take_leased()
     rooms.tray.finished.extend(Finished(lease, outcome, "7d", 0.001) for lease in jobs)
     return len(jobs)
@@ -51,8 +51,8 @@ def test_a_turn_says_what_to_do_next(database, rooms):
     assert rooms.counted("jobs_processed_total", kind="k", outcome="ok") == 1
 
 
-def test_a_worker_that_works_until_the_queue_is_empty_looks_from_the_start_before_it_believes_that(database):
-    rooms = Rooms(database.url, until_empty=True, monotonic=lambda: 0.0)  # no look from the start by itself
+def test_a_worker_looks_from_the_start_before_it_calls_the_queue_empty(database):
+    rooms = Rooms(database.url, until_empty=True, monotonic=lambda: 0.0)  # no look from the start is due
     enqueue(database, 1)
     assert rooms.exchange.turn() is Next.WORK
     run(rooms)
@@ -63,7 +63,7 @@ def test_a_worker_that_works_until_the_queue_is_empty_looks_from_the_start_befor
     rooms.close()
 
 
-def test_while_jobs_are_quick_the_next_turn_is_sent_before_they_run(database, rooms):
+def test_the_next_turn_is_sent_ahead_of_quick_jobs(database, rooms):
     enqueue(database, 20)
     rooms.selection.ran("k", jobs=4, seconds=0.0, too_many=False)
     assert rooms.exchange.turn() is Next.WORK
@@ -89,10 +89,10 @@ def test_no_turn_is_sent_ahead_when(database, rooms, why):
     rooms.exchange.put_down()
 
 
-def test_what_is_put_down_is_back_in_the_queue_and_what_was_finished_is_settled(database, rooms):
+def test_put_down_returns_unstarted_jobs_to_the_queue_and_settles_finished_ones(database, rooms):
     enqueue(database, 20)
     rooms.selection.ran("k", jobs=1, seconds=0.0, too_many=False)
-    rooms.exchange.turn()  # four are at hand, and as many were sent for
+    rooms.exchange.turn()  # four are at hand, and a query for as many was sent
     rooms.tray.finished.append(Finished(rooms.tray.next(), OK, "7d", 0.001))
     rooms.exchange.put_down()
     assert states(database) == [("queued", 19)]
@@ -101,7 +101,7 @@ def test_what_is_put_down_is_back_in_the_queue_and_what_was_finished_is_settled(
     assert database.value("SELECT sum(attempts) FROM jobs") == 0
 
 
-def test_a_turn_that_gets_no_answer_leaves_its_settles_in_doubt_and_its_lease_to_be_looked_for(database, rooms):
+def test_after_a_turn_without_an_answer_its_settles_and_its_lease_are_doubtful(database, rooms):
     enqueue(database, 2)
     rooms.exchange.turn()
     assert run(rooms) == 1
@@ -128,13 +128,13 @@ def test_a_careful_turn_settles_before_it_leases_and_leases_one_job(database, ro
     rooms.selection.caution.raise_it()
     assert rooms.exchange.turn() is Next.WORK
     assert len(rooms.tray.leased) == 1
-    assert rooms.tray.ahead is None  # and sends none ahead
+    assert rooms.tray.ahead is None  # and it sends no turn ahead
     assert database.value("SELECT count(*) FROM job_history WHERE outcome = 'ok'") == 8
     assert not rooms.selection.caution.wanted
     rooms.exchange.put_down()
 
 
-def test_a_job_that_the_database_refuses_to_lease_is_passed_over_and_told(database, rooms):
+def test_a_job_that_the_database_refuses_to_lease_is_passed_over_and_logged(database, rooms):
     enqueue(database, 2)
     database.query("ALTER TABLE jobs ADD CONSTRAINT ours CHECK (state <> 'processing' OR id <> 1)")
     with pytest.raises(psycopg.errors.CheckViolation):
@@ -147,7 +147,7 @@ def test_a_job_that_the_database_refuses_to_lease_is_passed_over_and_told(databa
     rooms.exchange.put_down()
 
 
-def test_who_gives_back_a_job_that_never_started_leaves_nothing_in_the_history(database, rooms):
+def test_a_job_given_back_before_it_started_leaves_nothing_in_the_history(database, rooms):
     enqueue(database, 1)
     rooms.exchange.turn()
     rooms.tray.give_back(rooms.tray.take_leased())
@@ -157,7 +157,7 @@ def test_who_gives_back_a_job_that_never_started_leaves_nothing_in_the_history(d
 
 
 @pytest.mark.parametrize("when", ["before the turn", "after the turn", "within the turn"])
-def test_the_queue_is_not_believed_to_be_empty_while_the_control_thread_has_something_in_hand(database, when):
+def test_the_queue_is_not_empty_while_the_control_thread_has_a_job_in_hand(database, when):
     rooms = Rooms(database.url, until_empty=True)
     assert rooms.exchange.turn() is Next.END
     rooms.selection.anew()
@@ -173,7 +173,7 @@ def test_the_queue_is_not_believed_to_be_empty_while_the_control_thread_has_some
     rooms.close()
 
 
-def test_the_answer_to_a_turn_that_was_sent_before_does_not_end_the_work(database):
+def test_the_answer_to_an_earlier_turn_does_not_end_the_work(database):
     rooms = Rooms(database.url, until_empty=True)
     assert rooms.exchange.turn() is Next.END
     rooms.selection.anew()
@@ -184,8 +184,8 @@ def test_the_answer_to_a_turn_that_was_sent_before_does_not_end_the_work(databas
     rooms.close()
 
 
-def test_a_job_that_the_control_thread_settles_within_a_turn_is_found_by_the_next(database):
-    """It was put off for a lock, which is gone; it is to be tried again at once."""
+def test_a_job_that_the_control_thread_retries_during_a_turn_is_found_by_the_next_turn(database):
+    """Its settle was put off because of a lock, which is gone. Its retry is due at once."""
     rooms = Rooms(database.url, until_empty=True)
     enqueue(database, 1)
     rooms.exchange.turn()

@@ -1,4 +1,5 @@
-"""Each write of a worker is fenced: by its lease's token, and by the state, for an UPDATE by hand leaves the token."""
+"""Each write of a worker is fenced by its lease's token and by the state, because an UPDATE by hand leaves the
+token."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ BIG = '{"text": "' + "x" * 4000 + '"}'
 
 @pytest.fixture
 def worker(any_database):
-    """One that is registered, the session of its control thread, and the kind that it leases."""
+    """A registered worker, the session of its control thread, and the kind that it leases."""
     registry = Registry()
     registry.handler("k", lease_timeout=60)(lambda job, text="": None)
     identity = Identity(uuid4(), "web1", 1, "m", "b", 0, 0, None, None)
@@ -42,7 +43,7 @@ def settled(worker, lease, how):
 
 
 def refuse_all(worker, lease):
-    """What a worker would write for this lease: nothing of it is written."""
+    """All that a worker would write for this lease. Nothing of it is written."""
     assert not worker.beat.renew(lease, 600)
     try:
         assert worker.queue.start([lease], str(uuid4()), [60]) == []
@@ -67,17 +68,17 @@ def test_a_write_under_another_token_changes_nothing(any_database, worker):
     refuse_all(worker, first)
     assert worker.beat.release_strays(worker.id, OTHER) == []
     assert all_of(any_database) == before
-    # What became of each of the two is told apart.
+    # The outcome of each of the two leases can be told apart.
     assert (worker.beat.fate(first), worker.beat.fate(second)) == ("released", "leased")
     assert settled(worker, second, How.OK)
     assert (worker.beat.fate(first), worker.beat.fate(second)) == ("released", "ok")
 
 
 @pytest.mark.parametrize("state", ["queued", "paused", "failed"])
-def test_a_token_that_an_update_by_hand_left_behind_opens_nothing(any_database, worker, state):
+def test_a_token_left_by_an_update_by_hand_allows_no_write(any_database, worker, state):
     any_database.query("INSERT INTO jobs (kind, payload) VALUES ('k', %s)", BIG)
     lease = worker.bare.lease(worker.kinds)
-    # As the drain page has it: the token stays.
+    # As on the drain page: the token stays.
     any_database.query("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = %s", state)
     before = all_of(any_database)
     refuse_all(worker, lease)
@@ -90,7 +91,7 @@ def test_jobs_that_are_not_due_are_not_leased_with_those_that_are(any_database, 
     assert len(worker.bare.lease_all(worker.kinds, most=10)) == 1
 
 
-def test_a_job_that_is_to_be_passed_over_is_not_leased(any_database, worker):
+def test_a_job_to_pass_over_is_not_leased(any_database, worker):
     (one, other) = (row[0] for row in any_database.query("INSERT INTO jobs (kind) VALUES ('k'), ('k') RETURNING id"))
     leased = any_database.query(
         "SELECT id FROM lease_v1(%s, %s, '{k}', '{0}', '{0}', '{-infinity}', '{0}', '{60}', '{9}', null, %s)"
@@ -103,7 +104,7 @@ def test_a_job_that_is_to_be_passed_over_is_not_leased(any_database, worker):
 
 
 @pytest.mark.parametrize("suspect", ["alone", "crashes > 0"])
-def test_what_may_have_killed_a_worker_is_leased_alone(any_database, worker, suspect):
+def test_a_job_that_may_have_killed_a_worker_is_leased_alone(any_database, worker, suspect):
     any_database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 3)")
     sets = "alone = true" if suspect == "alone" else "crashes = 1"
     (job,) = any_database.query(f"UPDATE jobs SET {sets} WHERE id = (SELECT min(id) FROM jobs) RETURNING id")[0]
@@ -111,7 +112,7 @@ def test_what_may_have_killed_a_worker_is_leased_alone(any_database, worker, sus
     assert len(worker.bare.lease_all(worker.kinds, most=10)) == 2
 
 
-def test_a_release_keeps_the_last_error_and_the_suspicion(any_database, worker):
+def test_a_release_keeps_the_last_error_and_the_mark_alone(any_database, worker):
     any_database.query("INSERT INTO jobs (kind, last_error, alone) VALUES ('k', 'the last one', true)")
     lease = worker.bare.lease(worker.kinds)
     assert worker.bare.settle(lease, Outcome(How.RELEASED))
@@ -122,8 +123,8 @@ def test_a_release_keeps_the_last_error_and_the_suspicion(any_database, worker):
 
 
 @pytest.mark.parametrize("settles", [True, False])
-def test_a_turn_with_a_settle_waits_for_the_disk_and_one_without_does_not(any_database, worker, settles):
-    """What is settled must survive a crash of the database; a lease that is lost is leased again."""
+def test_only_a_turn_with_a_settle_waits_for_the_disk(any_database, worker, settles):
+    """A settle must survive a crash of the database. A job whose lease is lost is leased again."""
     any_database.query("INSERT INTO jobs (kind) VALUES ('k'), ('k')")
     lease = worker.bare.lease(worker.kinds)
     with any_database.connect() as connection, connection.transaction():

@@ -16,7 +16,7 @@ from shithubd_worker.process.duties.ending import Ending
 
 @pytest.fixture
 def end(parts):
-    """Ends a process, but not this one; what systemd was told, and the exit code."""
+    """Ends a process (not this one). Returns what systemd was told, and the exit code."""
     said = []
     ending = Ending(
         parts.beat,
@@ -38,7 +38,7 @@ def history(database):
     return dict(database.query("SELECT id, outcome FROM job_history"))
 
 
-def test_a_handler_whose_time_is_over_has_failed_and_all_else_is_settled_or_given_back(database, parts, end):
+def test_the_job_over_its_time_fails_and_all_others_are_settled_or_given_back(database, parts, end):
     ending, said = end
     done, waiting = parts.lease(2)
     parts.tray.finished.append(Finished(done, OK, "7d", 0.1))
@@ -60,17 +60,17 @@ def test_a_handler_whose_time_is_over_has_failed_and_all_else_is_settled_or_give
     assert children[0].returncode == -signal.SIGKILL
 
 
-def test_in_a_stop_the_job_is_released_and_costs_no_attempt(database, parts, end):
+def test_a_stop_releases_the_job_and_costs_no_attempt(database, parts, end):
     ending, said = end
     for _ in range(2):
-        parts.stop.hear(main=True)  # now
+        parts.stop.hear(main=True)  # at this moment
     attempt, _ = parts.run(lambda attempt: ending(attempt, EXIT_OK))
     assert said == ["stopping", EXIT_OK]
     assert history(database) == {attempt.lease.id: "released"}
     assert jobs(database) == [(attempt.lease.id, "queued", 0)]
 
 
-def test_a_lease_that_is_lost_is_somebody_elses_and_the_workers_row_stays_for_release_dead(database, parts, end):
+def test_a_lost_lease_is_not_touched_and_the_workers_row_stays_for_release_dead(database, parts, end):
     ending, said = end
 
     def body(attempt):
@@ -84,7 +84,7 @@ def test_a_lease_that_is_lost_is_somebody_elses_and_the_workers_row_stays_for_re
     assert database.query("SELECT lease_lost, forced FROM leases_returned") == [(1, 1)]
 
 
-def test_the_process_ends_though_the_database_refuses_to_settle(database, parts, end, caplog):
+def test_the_process_ends_even_if_the_database_refuses_to_settle(database, parts, end, caplog):
     ending, said = end
     database.query("ALTER FUNCTION unregister_v1(uuid, uuid[]) RENAME TO as_it_was")
     for _ in range(2):

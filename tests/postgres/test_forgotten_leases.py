@@ -1,4 +1,4 @@
-"""A database that crashes may have forgotten a lease, which nobody waits for to be on the disk: who has it stops."""
+"""A crash of the database may lose a lease, because no lease waits for the disk. The owner of such a lease stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shithubd_worker.database import schema
 
 @pytest.fixture
 def forgetful(server):
-    """A server that writes to the disk only what somebody waits for; and a database in which nobody waits for beats."""
+    """A server that writes only commits that somebody waits for, and a database in which nobody waits for beats."""
     quiet = ("bgwriter_lru_maxpages = 0", "autovacuum = off", "wal_level = minimal", "max_wal_senders = 0")
     own = Server(server.bindir, *quiet)
     try:
@@ -32,7 +32,7 @@ def forgetful(server):
 
 
 def crash(server):
-    """The postmaster and all its processes at once; and back again."""
+    """The postmaster and all its processes end at once, and start again."""
     pid = int((server.directory / "data" / "postmaster.pid").read_text().split()[0])
     pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
     for each in pids:
@@ -41,7 +41,7 @@ def crash(server):
     server.start()
 
 
-def test_the_owner_of_a_lease_that_a_crash_forgot_stops_and_the_history_tells(forgetful, tmp_path, door):
+def test_the_owner_of_a_lease_lost_in_a_crash_stops_and_the_history_shows_it(forgetful, tmp_path, door):
     writer = forgetful.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
     os.kill(writer, signal.SIGSTOP)
     with forgetful.connect() as enqueuer:
@@ -61,12 +61,13 @@ def test_the_owner_of_a_lease_that_a_crash_forgot_stops_and_the_history_tells(fo
         eventually(lambda: runs() == 1, "the job runs")
         crash(forgetful.server)
         lost = "SELECT leased_by LIKE '%%:' || %s FROM job_history WHERE id = %s AND outcome = 'lease_lost'"
-        # Long before its renewal would be due (in most of an hour), and although its handler would wait for ever.
+        # This is long before its renewal would be due (after most of an hour), although its handler would wait for
+        # ever.
         eventually(lambda: forgetful.query(lost, worker.pid, job) == [(True,)], "its owner gave up")
         eventually(lambda: runs() == 2, "it runs once more")
         door.open()
         ended = "SELECT outcome, attempts FROM job_history WHERE id = %s ORDER BY finished_at"
-        both_first = [("lease_lost", 1), ("ok", 1)]  # the database counted the forgotten attempt no more
+        both_first = [("lease_lost", 1), ("ok", 1)]  # the database no longer counts the attempt of the lost lease
         eventually(lambda: forgetful.query(ended, job) == both_first, "and comes to its end")
         assert worker.terminate() == 0
     finally:

@@ -1,4 +1,4 @@
-"""A process that a handler forks is not the worker: it ends, and disturbs nothing of it."""
+"""A process that a handler forks is not the worker: it ends, and does not disturb the worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAYS = ["os.fork", "os.forkpty", "c"]
 
 @pytest.fixture(scope="module")
 def fork(server, tmp_path_factory):
-    """Have a worker run one of the handlers, and look at the worker afterwards. It is the same for all tests."""
+    """Have a worker run one of the handlers, and check the worker afterwards. All tests share the worker."""
     made = new_database(server)
     database = next(made)
     database.query(CHILDREN)
@@ -34,7 +34,7 @@ def fork(server, tmp_path_factory):
         eventually(lambda: history(database, after), "the worker goes on")
         assert history(database, after) == [("ok", None)]
         assert worker.metrics()
-        assert not database.query("SELECT 1 FROM children WHERE job = 0")  # nothing by a child
+        assert not database.query("SELECT 1 FROM children WHERE job = 0")  # no line by a child
         return database.query("SELECT status, said FROM children WHERE job = %s", job)
 
     yield run
@@ -73,7 +73,7 @@ def test_a_child_that_comes_back_ends_with_pythons_exit_code_and_the_job_is_done
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_child_of_any_fork_uses_nothing_of_the_workers(fork, way, tmp_path):
+def test_a_child_of_any_fork_uses_nothing_of_the_worker(fork, way, tmp_path):
     said = tmp_path / "said"
     assert fork("fork.comes_back", how="uses all", said=str(said), way=way) == [(0, "uses all")]
     uses = dict(line.split(": ", 1) for line in said.read_text().splitlines())
@@ -83,7 +83,7 @@ def test_a_child_of_any_fork_uses_nothing_of_the_workers(fork, way, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["os.fork", "os.forkpty"])
-def test_a_child_has_default_signals_and_no_socket_of_the_workers(fork, way, tmp_path):
+def test_a_child_has_default_signals_and_no_socket_of_the_worker(fork, way, tmp_path):
     said = tmp_path / "said"
     fork("fork.comes_back", how="looks at itself", said=str(said), way=way)
     assert ast.literal_eval(said.read_text()) == ([], [], -1, 0.0, [])
@@ -92,7 +92,7 @@ def test_a_child_has_default_signals_and_no_socket_of_the_workers(fork, way, tmp
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGALRM", "SIGHUP"])
 def test_a_signal_to_a_child_ends_the_child_and_does_not_stop_the_worker(fork, how, way):
-    code = 130 if how == "SIGINT" else -signal.Signals[how]  # Python's own: KeyboardInterrupt
+    code = 130 if how == "SIGINT" else -signal.Signals[how]  # Python's default: KeyboardInterrupt
     assert fork("fork.comes_back", how=how, way=way) == [(code, how)]
 
 
@@ -114,11 +114,11 @@ def test_a_child_of_a_library_does_its_work_once_and_with_default_signals(fork, 
 
 
 @pytest.mark.parametrize("how", ["job.popen", "subprocess", "preexec_fn"])
-def test_a_program_starts_with_no_signal_blocked_ignored_or_caught(fork, how):
+def test_a_program_starts_with_default_signals(fork, how):
     assert fork("fork.looks", how=how) == [(0, "[]")]
 
 
-def test_a_child_that_outlives_its_handler_holds_nothing_of_the_worker(fork, tmp_path):
+def test_a_child_that_outlives_its_handler_keeps_nothing_of_the_worker_open(fork, tmp_path):
     pid_path = tmp_path / "pid"
     fork("fork.lives_on", pid_path=str(pid_path))
     pid = int(pid_path.read_text())

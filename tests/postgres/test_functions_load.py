@@ -1,4 +1,5 @@
-"""The files of the functions: they need no order; `migrate` loads them without a look at the bodies, a test with it."""
+"""The files of the functions need no order. `migrate` loads them without a check of the bodies; a test checks the
+bodies."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ MADE = """
 
 
 def in_order(number):
-    """The files backwards, or shuffled."""
+    """The files in reverse order, or shuffled."""
     files = [*schema.function_files()]
     files.reverse()
     if number:
@@ -31,14 +32,14 @@ def in_order(number):
 
 
 def made(connection):
-    """What `migrate` makes of the functions, in a schema that is gone afterwards."""
+    """The functions as `migrate` makes them, in a schema that is removed afterwards."""
     with connection.transaction(force_rollback=True):
         schema.migrate(connection, NAME)
         return connection.execute(MADE, {"name": NAME}).fetchall()
 
 
-def test_the_functions_come_out_the_same_in_whatever_order_they_are_loaded(any_database, monkeypatch):
-    assert schema.functions_digest()  # of the usual order
+def test_the_functions_are_the_same_in_any_order_of_loading(any_database, monkeypatch):
+    assert schema.functions_digest()  # loaded in the usual order
     with any_database.connect() as connection:
         usual = made(connection)
         assert len(usual) == len(schema.function_files()) + 2
@@ -49,7 +50,7 @@ def test_the_functions_come_out_the_same_in_whatever_order_they_are_loaded(any_d
 
 
 def check(connection):
-    """Load the functions once more, and this time let PostgreSQL look into the bodies: now each finds all others."""
+    """Load the functions once more, with PostgreSQL's check of the bodies: now each finds all others."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL search_path TO public, pg_temp")
         connection.execute("SET LOCAL check_function_bodies = on")
@@ -64,12 +65,13 @@ def test_postgresql_finds_no_fault_in_any_body(any_database):
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("SELECT hold_v1('kind'", "SELECT hold_v9('kind'"),  # LANGUAGE sql: names are looked up
+        ("SELECT hold_v1('kind'", "SELECT hold_v9('kind'"),  # LANGUAGE sql: the names are looked up
         ("RETURN pg_notification_queue_usage() < 0.25;", "RETURN IF pg_notification_queue_usage();"),
-        ('    v_hold     :"schema".holds;', '    v_hold     :"schema".hold;'),  # plpgsql: syntax and types
+        # plpgsql: the syntax and the types are checked
+        ('    v_hold     :"schema".holds;', '    v_hold     :"schema".hold;'),
     ],
 )
-def test_a_fault_in_a_body_is_found_by_that_check_though_migrate_does_not_look(any_database, monkeypatch, right, wrong):
+def test_the_check_finds_a_fault_in_a_body_that_migrate_does_not_look_for(any_database, monkeypatch, right, wrong):
     assert schema.functions().count(right) == 1
     text = schema.functions().replace(right, wrong)
     monkeypatch.setattr(schema, "functions", lambda: text)

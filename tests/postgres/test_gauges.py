@@ -1,4 +1,4 @@
-"""The queue's gauges: true, the same for all workers, and no dearer for a long queue than for a short one."""
+"""The gauges of the queue: they are true, the same on all workers, and as cheap for a long queue as for a short one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STATES = ("queued", "processing", "paused", "failed")
 
 @pytest.fixture
 def patient(monkeypatch):
-    """A scrape waits for its count, however slow the machine."""
+    """A scrape waits for its count, even on a slow machine."""
     monkeypatch.setattr(gauges, "COUNT_AWAITED_SECONDS", PATIENCE)
 
 
 @pytest.fixture
 def collector(database):
-    """Make collectors, as workers have them; all are closed after the test."""
+    """Makes collectors as workers have them, and closes all after the test."""
     made = []
 
     def make(*known):
@@ -38,7 +38,7 @@ def collector(database):
 
 
 def scrape(collector):
-    """What a collector shows now: {name: {labels: value}}."""
+    """What a collector shows now, as {name: {labels: value}}."""
     found = {}
     for family in collector.collect():
         for sample in family.samples:
@@ -48,7 +48,7 @@ def scrape(collector):
 
 
 def age(database, *, counted="0 s", claimed="0 s"):
-    """As if so much time had passed since the last count, and since somebody began one."""
+    """Make the last count, and its beginning, this much older."""
     database.query(
         "UPDATE queue_counts SET counted_at = counted_at - %s::interval, claimed_at = claimed_at - %s::interval",
         counted,
@@ -57,15 +57,15 @@ def age(database, *, counted="0 s", claimed="0 s"):
 
 
 def insert(database, kind, count, state="queued", **columns):
-    """So many jobs of a kind."""
+    """This many jobs of a kind."""
     values = {"kind": kind, "state": state, **columns}
     if state == "processing":
-        values |= {"leased_by": "h:1", "leased_at": "yesterday"}  # long started: no barrier waits for it
+        values |= {"leased_by": "h:1", "leased_at": "yesterday"}  # began long ago: no barrier waits for it
     names, marks = ", ".join(values), ", ".join(["%s"] * len(values))
     database.query(f"INSERT INTO jobs ({names}) SELECT {marks} FROM generate_series(1, %s)", *values.values(), count)
 
 
-def test_they_say_what_the_table_holds(database, collector, patient):
+def test_the_gauges_show_the_rows_of_the_table(database, collector, patient):
     database.query(
         "INSERT INTO jobs (kind, run_at)"
         " VALUES ('a', now() - interval '100 s'), ('a', now() + interval '1 h'), ('b', now())"
@@ -95,9 +95,7 @@ def test_they_say_what_the_table_holds(database, collector, patient):
     assert found["shithubd_queue_scrape_success"][""] == 1
 
 
-def test_one_count_serves_the_scrapes_of_all_workers_until_it_is_no_longer_fresh(
-    database, collector, patient, monkeypatch
-):
+def test_one_count_serves_all_workers_while_it_is_fresh(database, collector, patient, monkeypatch):
     monkeypatch.setattr(gauges, "COUNTS_FRESH_SECONDS", 60.0)
     monkeypatch.setattr(gauges, "COUNTS_STALE_SECONDS", 3600.0)
     first, second = collector(), collector()
@@ -111,14 +109,14 @@ def test_one_count_serves_the_scrapes_of_all_workers_until_it_is_no_longer_fresh
     assert scrape(first)["shithubd_jobs"]["kind=a,state=queued"] == 2
 
 
-def test_holds_and_workers_are_of_the_moment_all_the_same(database, collector, patient, monkeypatch):
+def test_holds_and_workers_are_always_current(database, collector, patient, monkeypatch):
     monkeypatch.setattr(gauges, "COUNTS_FRESH_SECONDS", 3600.0)
     insert(database, "a", 3)
     one = collector()
     assert scrape(one)["shithubd_job_queue_depth"] == {"kind=a": 3}
     database.query("SELECT drain_v1()")
     found = scrape(one)
-    assert found["shithubd_job_queue_depth"] == {"kind=a": 0}  # what is held can't run now
+    assert found["shithubd_job_queue_depth"] == {"kind=a": 0}  # a held job can't run now
     assert found["shithubd_holds"]["scope=fleet"] == 1
 
 
@@ -135,15 +133,15 @@ def test_a_scrape_does_not_wait_for_a_long_count(database, collector):
     eventually(lambda: scrape(one)["shithubd_jobs"]["kind=a,state=queued"] == 2, "counted in the background")
 
 
-def test_counts_that_are_stale_are_left_out(database, collector, patient):
+def test_stale_counts_are_left_out(database, collector, patient):
     insert(database, "a", 1)
     one = collector()
     assert scrape(one)["shithubd_queue_scrape_success"][""] == 1
-    age(database, counted="3 min", claimed="0 s")  # somebody is about to count, and doesn't get through
+    age(database, counted="3 min", claimed="0 s")  # a worker is about to count, and can't
     found = scrape(one)
     assert found["shithubd_queue_scrape_success"][""] == 0
     assert not {"shithubd_jobs", "shithubd_job_queue_depth", "shithubd_job_queue_oldest_age_seconds"} & set(found)
-    assert "shithubd_holds" in found  # not counted, so not stale
+    assert "shithubd_holds" in found  # there is no count, so none is stale
 
 
 def test_a_count_that_takes_too_long_is_cancelled_and_tried_again_later(database, collector, patient, monkeypatch):
@@ -154,19 +152,19 @@ def test_a_count_that_takes_too_long_is_cancelled_and_tried_again_later(database
         slow.execute("LOCK TABLE jobs")
         assert scrape(one)["shithubd_queue_scrape_success"][""] == 0
     monkeypatch.setattr(gauges, "COUNT_LIMIT_SECONDS", PATIENCE)
-    assert scrape(one)["shithubd_queue_scrape_success"][""] == 0  # claimed a moment ago
+    assert scrape(one)["shithubd_queue_scrape_success"][""] == 0  # claimed just before
     age(database, claimed="1 min")
     assert scrape(one)["shithubd_jobs"]["kind=a,state=queued"] == 1
 
 
-def test_of_many_who_would_count_one_may(database):
+def test_only_one_of_many_workers_may_count(database):
     claim = "SELECT claim_count_v1(3600, 5)"
     assert [database.value(claim) for _ in range(3)] == [True, None, None]
     age(database, claimed="2 h")
     assert [database.value(claim) for _ in range(2)] == [True, None]
 
 
-def test_the_longer_a_count_took_the_longer_nobody_counts(database):
+def test_after_a_longer_count_the_next_one_comes_later(database):
     claim = "SELECT claim_count_v1(60, 300)"
     assert database.value(claim)
     age(database, claimed="1 h")
@@ -177,7 +175,7 @@ def test_the_longer_a_count_took_the_longer_nobody_counts(database):
     assert database.value(claim)
 
 
-def test_dead_rows_are_those_that_no_vacuum_could_remove(any_database, patient):
+def test_the_dead_rows_are_those_that_no_vacuum_has_removed(any_database, patient):
     one = QueueCollector(connector(any_database.url, "test"), any_database.schema)
 
     def dead_rows():
@@ -195,7 +193,7 @@ def test_dead_rows_are_those_that_no_vacuum_could_remove(any_database, patient):
     one.close()
 
 
-def test_strangers_beyond_the_hundredth_are_one(database, collector, patient):
+def test_unknown_kinds_beyond_the_hundredth_share_one_label(database, collector, patient):
     database.query("INSERT INTO jobs (kind) SELECT 'stranger ' || n FROM generate_series(1000, 1149) n")
     insert(database, "a", 2)
     found = scrape(collector("a"))["shithubd_job_queue_depth"]
@@ -207,7 +205,7 @@ RETURNED = "shithubd_leases_returned_total"
 
 
 def dies(database, kind, *, jobs=1, crashes=0, said_by="systemd"):
-    """An owner of jobs dies with all of them, and somebody returns them: systemd, a starting worker, or a sweep."""
+    """The owner of some jobs dies, and one of these returns all of them: systemd, a starting worker, or a sweep."""
     worker = uuid4()
     database.query("SELECT register_v1(%s, 'web1', 4711, 'm', 'b', 1, 1, NULL, %s, '0', 1, '{}')", worker, worker.hex)
     lease = {"worker_id": worker, "crashes": crashes}
@@ -222,7 +220,7 @@ def dies(database, kind, *, jobs=1, crashes=0, said_by="systemd"):
 
 
 @pytest.mark.parametrize("said_by", ["systemd", "a starting worker", "a sweep"])
-def test_a_lease_is_counted_once_whoever_returns_it_from_the_dead(database, collector, said_by):
+def test_a_returned_lease_is_counted_once_no_matter_who_returns_it(database, collector, said_by):
     one, other = collector("a"), collector("a", "b")
     nothing = {f"kind=a,outcome={how}": 0 for how in How}
     assert scrape(one)[RETURNED] == nothing
@@ -234,12 +232,10 @@ def test_a_lease_is_counted_once_whoever_returns_it_from_the_dead(database, coll
     assert scrape(other)[RETURNED] == scrape(one)[RETURNED] | known_to_the_other
 
 
-def test_of_the_strangers_whose_owners_died_the_first_hundred_keep_their_names_and_no_counter_goes_down(
-    database, collector
-):
+def test_the_first_hundred_unknown_kinds_of_dead_owners_keep_their_names_and_no_counter_goes_down(database, collector):
     one = collector("a")
     before = {}
-    for kinds in ("m", "b", "z"):  # whatever their names, in the order of their deaths
+    for kinds in ("m", "b", "z"):  # in the order of their deaths, not of their names
         database.query(
             "INSERT INTO jobs (kind, state, leased_by, leased_at)"
             " SELECT %s || ' ' || n, 'processing', 'h:1', now() FROM generate_series(1, 60) n",
@@ -254,7 +250,7 @@ def test_of_the_strangers_whose_owners_died_the_first_hundred_keep_their_names_a
 
 
 @pytest.mark.drawn
-# What count_jobs_v1 says, and what it reads for that.
+# What count_jobs_v1 returns, and how much it reads.
 def test_the_counts_are_those_of_the_table_itself(any_database):
     chance = dice(1)
     rows = []
@@ -293,7 +289,7 @@ READ = """SELECT relname, pg_stat_get_xact_tuples_returned(oid) FROM pg_class WH
 
 
 def rows_read(connection, query):
-    """How many rows and index entries of jobs a query goes through, by relation: PostgreSQL's own counts."""
+    """How many rows and index entries of jobs a query reads, by relation, as PostgreSQL counts them."""
     with connection.transaction():
         before = Counter(dict(connection.execute(READ).fetchall()))
         result = connection.execute(query).fetchall()
@@ -301,7 +297,7 @@ def rows_read(connection, query):
     return result, after - before
 
 
-def test_a_long_queue_is_counted_by_reading_a_short_part_of_it(any_database):
+def test_the_count_of_a_long_queue_reads_few_rows(any_database):
     for kind in ("a", "b"):
         insert(any_database, kind, 4000)
         insert(any_database, kind, 4000, run_at="tomorrow")
@@ -321,21 +317,21 @@ def test_a_long_queue_is_counted_by_reading_a_short_part_of_it(any_database):
             *[("b", part, 100, True) for part in ("due", "failed", "later", "paused")],
             ("c", "due", 50, False),
         ]
-        assert read["jobs"] == 0  # no walk over the table, though it was never analyzed
+        assert read["jobs"] == 0  # no walk over the table, although it was never analyzed
         assert read.total() < 8 * 101 + 50 + 7 + 20
         connection.execute("ANALYZE jobs")
         connection.execute("INSERT INTO jobs (kind) SELECT 'a' FROM generate_series(1, 4000)")
         assert rows_read(connection, "SELECT * FROM count_jobs_v1(100)")[1] == read
 
 
-def test_many_long_kinds_are_counted_less_far_once_enough_was_counted(database):
+def test_many_long_kinds_are_counted_less_far_after_enough_jobs(database):
     database.query("INSERT INTO jobs (kind) SELECT 'kind ' || n % 5 FROM generate_series(1, 10000) n")
     found = database.query("SELECT jobs, capped FROM count_jobs_v1(1500, 4000) ORDER BY kind")
     assert found == [(1500, True), (1500, True), (1000, True), (1000, True), (1000, True)]
     assert database.query("SELECT count(*) FROM count_jobs_v1() WHERE jobs = 2000 AND NOT capped") == [(5,)]
 
 
-def test_what_is_no_more_than_a_lower_bound_is_named(database):
+def test_a_figure_that_is_only_a_lower_bound_is_named(database):
     insert(database, "a", 20)
     insert(database, "b", 20, run_at="tomorrow")
     insert(database, "c", 20, state="paused")
@@ -368,7 +364,7 @@ def test_what_is_no_more_than_a_lower_bound_is_named(database):
     ],
 )
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_a_command_of_an_incident_reads_few_rows_of_a_long_queue(any_database, query, analyzed):
+def test_the_commands_of_an_incident_read_few_rows_of_a_long_queue(any_database, query, analyzed):
     insert(any_database, "a", 5000)
     insert(any_database, "b", 2, state="failed")
     insert(any_database, "c", 2, state="paused")
@@ -380,12 +376,12 @@ def test_a_command_of_an_incident_reads_few_rows_of_a_long_queue(any_database, q
     assert read.total() < 50
 
 
-def test_marking_what_waits_goes_on_where_it_stopped_and_so_does_the_way_back(any_database):
+def test_each_batch_of_a_pause_or_resume_goes_on_where_the_last_one_stopped(any_database):
     insert(any_database, "a", 5000)
     insert(any_database, "b", 5000)
     with any_database.connect() as held, held.transaction():
         held.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        held.execute("SELECT count(*) FROM jobs")  # while this snapshot is held, nothing is cleaned away
+        held.execute("SELECT count(*) FROM jobs")  # this snapshot keeps all dead rows
         with any_database.connect() as connection:
             hold = connection.execute("SELECT id FROM pause_kind_v1('a')").fetchone()[0]
             after, batches = "null", []

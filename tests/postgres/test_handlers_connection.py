@@ -1,4 +1,4 @@
-"""The handlers' connection is as new for each job, whatever the last one did to it."""
+"""Each job finds the handlers' connection as new, no matter what the last job did to it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.timing import HANDLER_ANSWER_SECONDS
 
-# What a handler has kept, or left open, complains of it.
+# Warnings about objects that a handler kept or left open.
 pytestmark = pytest.mark.filterwarnings("ignore:.*was deleted while still open:ResourceWarning")
 
 
 @pytest.fixture
 def ledger(any_database):
-    """As a worker has it."""
+    """The handlers' connection as a worker has it."""
     made = HandlerSession(
         connector(any_database.url, "handler", ours=False, answer_seconds=HANDLER_ANSWER_SECONDS), "public"
     )
@@ -116,7 +116,7 @@ ACTIONS = [
     statement("SELECT pg_terminate_backend(pg_backend_pid())"),
 ]
 
-# On both sides, but for what differs between any two sessions, and what psycopg counts of the statements that it saw.
+# On both sides. Left out: what differs between any two sessions, and psycopg's count of the statements that it saw.
 SERVER = """
 SELECT (SELECT array_agg((name, setting) ORDER BY name) FROM pg_settings)::text, current_user, session_user,
        (SELECT count(*) FROM pg_cursors WHERE name <> ''), (SELECT count(*) FROM pg_prepared_statements),
@@ -128,7 +128,7 @@ OF_EACH = {"pgconn", "lock", "_prepared", "_adapters", "_created_at"}
 
 
 def as_it_is(connection):
-    """All that a handler could notice of a connection."""
+    """All that a handler can notice of a connection."""
     pgconn = connection.pgconn
     values = {name: value for name, value in vars(connection).items() if name not in OF_EACH}
     libpq = (pgconn.transaction_status, pgconn.pipeline_status, pgconn.nonblocking, pgconn.socket >= 0)
@@ -141,9 +141,9 @@ def as_it_is(connection):
 
 
 @pytest.mark.drawn
-# On a slow machine a transaction block that an action left open may be collected when no answer is awaited any more.
+# On a slow machine, a transaction block that an action left open may be collected after its answer was given up.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_whatever_a_handler_did_the_next_finds_a_connection_as_new(any_database, ledger):
+def test_the_next_handler_finds_a_connection_as_new(any_database, ledger):
     any_database.query("CREATE SEQUENCE kept_numbers")
     with connector(any_database.url, "handler", ours=False, answer_seconds=HANDLER_ANSWER_SECONDS)() as fresh:
         as_new = as_it_is(fresh)
@@ -186,7 +186,7 @@ def change_much(connection):
 
 
 @pytest.mark.parametrize("act", [write, fail_in_a_transaction, read, change_much, statement("SELECT 1", prepare=True)])
-def test_what_can_be_put_back_for_certain_keeps_the_session(ledger, act):
+def test_the_session_is_kept_if_everything_can_be_restored(ledger, act):
     session = ledger.connection.info.backend_pid
     for _ in range(3):
         act(ledger.connection)
@@ -207,7 +207,7 @@ def test_what_can_be_put_back_for_certain_keeps_the_session(ledger, act):
         ),
     ],
 )
-def test_what_a_handler_kept_of_its_connection_does_not_reach_into_the_next_job(ledger, keep):
+def test_a_kept_reference_to_the_connection_does_not_reach_the_next_job(ledger, keep):
     kept = keep(ledger.connection)
     session = ledger.connection.info.backend_pid
     ledger.tidy()
@@ -236,7 +236,7 @@ def test_a_thread_that_still_uses_the_connection_gets_an_error_and_not_the_next_
     assert failed
 
 
-def test_behind_a_pooler_nothing_is_deallocated_on_a_session_that_others_use(any_database):
+def test_behind_a_pooler_the_plans_of_other_clients_are_kept(any_database):
     ledger = HandlerSession(connector(any_database.url, "handler", ours=False, pooled=True), "public", pooled=True)
     ledger.connection.execute("PREPARE by_the_pooler AS SELECT 1")
     ledger.tidy()

@@ -1,4 +1,4 @@
-"""A refused command names the role that the login lacks, and names none where no role would help."""
+"""A refused command names the role that the login lacks, and names no role if none would help."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from test_migrate_roles import Blank, blank
 
 from shithubd_worker.errors import EXIT_RIGHTS
 
-__all__ = ["blank"]  # the fixture
+__all__ = ["blank"]  # a fixture
 
 HINT = "this needs the role"
 TRIGGER = """
@@ -19,7 +19,7 @@ TRIGGER = """
 
 
 def refused(command, url, *arguments):
-    """The one line of a command that the login may not do."""
+    """The one line of a command that the login may not run."""
     done = command(*arguments, env={"SHITHUBD_WORKER_DATABASE_URL": url})
     assert (done.returncode, done.stdout) == (EXIT_RIGHTS, "")
     [line] = done.stderr.splitlines()
@@ -27,14 +27,14 @@ def refused(command, url, *arguments):
     return line
 
 
-def test_who_is_no_member_is_told_the_role(command, login):
+def test_a_login_without_the_role_is_told_its_name(command, login):
     for role in ("", "shithub_enqueue", "shithub_migrate"):
         assert refused(command, login(role), "jobs", "list").endswith(f": {HINT} shithub_operator")
     assert refused(command, login("shithub_operator"), "history", "drop").endswith(f": {HINT} shithub_migrate")
 
 
 @pytest.mark.parametrize("role", ["shithub_enqueue", "shithub_operator"])
-def test_what_a_trigger_of_the_application_may_not_is_no_matter_of_a_role(database, command, login, role):
+def test_a_refusal_inside_a_trigger_of_the_application_names_no_role(database, command, login, role):
     database.query(TRIGGER)
     said = refused(command, login(role), "enqueue", "k")
     assert "permission denied for table secrets" in said
@@ -53,7 +53,7 @@ def test_an_owner_whose_own_right_was_revoked_is_told_of_no_role(database, comma
 
 
 @pytest.mark.parametrize("words", [("jobs", "list"), ("run", "--metrics", "off", "--handlers", "sample_jobs:registry")])
-def test_where_the_roles_have_no_rights_nobody_is_told_of_one(blank: Blank, command, words):
+def test_no_role_is_named_if_the_roles_have_no_rights(blank: Blank, command, words):
     blank.migrate()
     blank.query(f"REVOKE SELECT ON worker_schema FROM {blank.login}")
     done = command(*words, env={"SHITHUBD_WORKER_DATABASE_URL": blank.as_login})
@@ -63,7 +63,7 @@ def test_where_the_roles_have_no_rights_nobody_is_told_of_one(blank: Blank, comm
 
 
 @pytest.mark.parametrize("member", [True, False])
-def test_a_worker_is_told_to_be_a_member_only_if_it_is_none(database, command, login, member):
+def test_a_worker_is_told_of_the_role_only_if_it_is_not_a_member(database, command, login, member):
     url = login("shithub_worker" if member else "shithub_metrics")
     if member:
         database.query("REVOKE UPDATE ON gate FROM shithub_worker")

@@ -1,4 +1,4 @@
-"""How the history is written, and how its days come and go."""
+"""How rows are written into the history, and how its days are made and dropped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def partitions(database, retention):
 
 @pytest.fixture
 def day():
-    """The test begins and ends on the same day of UTC, by which the history has its partitions."""
+    """The test begins and ends on the same UTC day, because the history has a partition for each."""
     now = datetime.datetime.now(datetime.UTC)
     midnight = datetime.datetime.combine(now.date() + datetime.timedelta(days=1), datetime.time.min, datetime.UTC)
     if midnight - now < datetime.timedelta(seconds=30):
@@ -52,7 +52,7 @@ def name_of(retention, day):
 
 
 def make_day(database, retention, day):
-    """A partition of a day that is past, as ensure_history_v1 would have made it then."""
+    """A partition of a day in the past, as ensure_history_v1 would have made it then."""
     name = name_of(retention, day)
     after = day + datetime.timedelta(days=1)
     database.query(
@@ -79,8 +79,8 @@ def test_the_days_are_made_from_yesterday_to_two_weeks_ahead(blank):
 
 
 @pytest.mark.usefixtures("day")
-def test_a_row_finds_its_place_on_every_day_that_is_ready(contract):
-    contract.query("SELECT ensure_history_v1()")  # midnight may have come since the others
+def test_a_row_of_every_ready_day_can_be_written(contract):
+    contract.query("SELECT ensure_history_v1()")  # midnight may have passed since the other days were made
     with contract.connect() as connection, connection.transaction(force_rollback=True):
         for retention in ("7d", "90d"):
             for n in range(-1, 15):
@@ -95,7 +95,7 @@ def test_a_row_finds_its_place_on_every_day_that_is_ready(contract):
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati"])
-def test_the_days_are_days_of_utc_whatever_the_session_thinks(blank, zone):
+def test_the_days_are_utc_days_in_every_time_zone_of_the_session(blank, zone):
     blank.query(f"ALTER DATABASE \"{blank.name}\" SET timezone = '{zone}'")
     migrate(blank)
     with Bare(blank.url, "public") as bare:
@@ -118,13 +118,13 @@ def test_a_settle_leaves_one_row_in_its_class(contract, retention, how):
         " WHERE id = %s",
         lease.id,
     )
-    # The payload stays in jobs while the job lives on there.
+    # The payload stays in jobs while the job is there.
     payload = {"a": 1} if how is How.OK else None
     error = None if how is How.OK else "why"
     assert rows == [(how, 1, bare.me.leased_by, True, error, payload, retention)]
 
 
-def test_a_kind_without_retention_leaves_nothing(contract):
+def test_a_kind_without_retention_leaves_no_history(contract):
     with Bare(contract.url, "public") as bare:
         contract.query("INSERT INTO jobs (kind) VALUES ('k'), ('k')")
         first, second = bare.worker.lease(bare.kinds), bare.worker.lease(bare.kinds)
@@ -136,7 +136,7 @@ def test_a_kind_without_retention_leaves_nothing(contract):
 
 
 @pytest.mark.usefixtures("day")
-def test_expired_days_are_dropped_and_no_other(any_database, bare):
+def test_only_expired_days_are_dropped(any_database, bare):
     now = today(any_database)
     expired = {
         make_day(any_database, retention, now - datetime.timedelta(days=age))
@@ -146,7 +146,7 @@ def test_expired_days_are_dropped_and_no_other(any_database, bare):
         make_day(any_database, retention, now - datetime.timedelta(days=age))
         for retention, age in (("7d", 7), ("90d", 8), ("90d", 90))
     }
-    any_database.query("CREATE TABLE job_history_7d_notes (id int)")  # somebody's own, with a similar name
+    any_database.query("CREATE TABLE job_history_7d_notes (id int)")  # a table of somebody else with a similar name
     done = bare.queue.housekeep()
     assert {line.removeprefix("dropped ") for line in done} == expired
     left = {*partitions(any_database, "7d"), *partitions(any_database, "90d")}
@@ -158,7 +158,7 @@ def test_expired_days_are_dropped_and_no_other(any_database, bare):
 
 
 @pytest.mark.usefixtures("day")
-def test_days_that_are_missing_are_made_again(any_database, bare):
+def test_missing_days_are_made_again(any_database, bare):
     gone = name_of("90d", today(any_database) + datetime.timedelta(days=3))
     any_database.query(f"DROP TABLE {gone}")
     assert any_database.value("SELECT history_days_ready_v1()") == 2
@@ -168,7 +168,7 @@ def test_days_that_are_missing_are_made_again(any_database, bare):
 
 
 @pytest.mark.usefixtures("day")
-def test_a_long_reader_blocks_neither_a_settle_nor_new_days_while_housekeeping_waits_for_it(any_database, bare):
+def test_a_long_reader_that_housekeeping_waits_for_blocks_no_settle_and_no_new_day(any_database, bare):
     old = make_day(any_database, "7d", today(any_database) - datetime.timedelta(days=30))
     any_database.query(f"DROP TABLE IF EXISTS {name_of('7d', today(any_database) + datetime.timedelta(days=14))}")
     keeper = QueueSession(connector(any_database.url, "keeper"), "public", bare.me.id)
@@ -179,16 +179,16 @@ def test_a_long_reader_blocks_neither_a_settle_nor_new_days_while_housekeeping_w
         thread = threading.Thread(target=lambda: done.extend(keeper.housekeep()))
         thread.start()
         try:
-            while thread.is_alive():  # for as long as it works, and waits for the reader, settles go on
+            while thread.is_alive():  # while housekeeping works, and waits for the reader, settles go on
                 bare.queue.connection.execute("INSERT INTO jobs (kind) VALUES ('k')")
                 assert bare.settle(bare.worker.lease(bare.kinds))
         finally:
             thread.join()
-        # It gave up after a second of waiting, in which there was no end of settles.
+        # It gave up after it had waited for a second. Settles went on all that time.
         assert any_database.value("SELECT count(*) FROM job_history") > 1
         assert done == ["put off: a reader has the history"]
         assert any_database.value("SELECT history_days_ready_v1()") == 14
-        # The detach that was given up halfway doesn't block anything either, and readers go on.
+        # The detach that was given up halfway blocks nothing either, and readers go on.
         assert reader.execute("SELECT count(*) FROM job_history").fetchone() is not None
         bare.queue.connection.execute("RESET lock_timeout")
     assert any_database.query("SELECT partition, state FROM expired_history_v1()") == [(old, "pending")]
@@ -196,14 +196,14 @@ def test_a_long_reader_blocks_neither_a_settle_nor_new_days_while_housekeeping_w
     assert any_database.value("SELECT to_regclass(%s) IS NULL", old)
 
 
-def test_a_day_that_was_detached_and_not_dropped_is_dropped_the_next_time(any_database, bare):
+def test_a_day_that_is_only_detached_is_dropped_the_next_time(any_database, bare):
     old = make_day(any_database, "7d", today(any_database) - datetime.timedelta(days=30))
     any_database.query(f"ALTER TABLE job_history_7d DETACH PARTITION {old}")
     assert bare.queue.housekeep() == [f"dropped {old}"]
     assert any_database.value("SELECT to_regclass(%s) IS NULL", old)
 
 
-def test_workers_that_keep_house_at_once_drop_each_day_once(any_database, bare):
+def test_workers_that_drop_days_at_once_drop_each_day_once(any_database, bare):
     days = [today(any_database) - datetime.timedelta(days=n) for n in range(30, 36)]
     old = {f"dropped {make_day(any_database, '7d', day)}" for day in days}
     keepers = [QueueSession(connector(any_database.url, "keeper"), "public", bare.me.id) for _ in range(3)]
@@ -219,14 +219,14 @@ def test_workers_that_keep_house_at_once_drop_each_day_once(any_database, bare):
         thread.start()
     for thread in threads:
         thread.join()
-    while any_database.query("SELECT FROM expired_history_v1()"):  # what one left to another that left it to the first
+    while any_database.query("SELECT FROM expired_history_v1()"):  # days that each of them left to another
         done.extend(bare.queue.housekeep())
     assert sorted(each for each in done if not each.startswith("put off")) == sorted(old)
 
 
 @pytest.mark.usefixtures("day")
-def test_of_workers_that_make_days_at_once_one_does_the_work(any_database):
-    any_database.value("SELECT ensure_history_v1(14)")  # the template of this database may be of yesterday
+def test_one_of_several_workers_that_make_days_at_once_does_the_work(any_database):
+    any_database.value("SELECT ensure_history_v1(14)")  # the template of this database may be from yesterday
     with any_database.connect() as one, any_database.connect() as other, one.transaction():
         assert one.execute("SELECT ensure_history_v1(20)").fetchone() == (12,)
         assert other.execute("SELECT ensure_history_v1(21)").fetchone() == (0,)
@@ -251,7 +251,7 @@ def test_dead_workers_are_forgotten_after_a_day_unless_they_hold_a_lease(any_dat
     assert {target for (target,) in held} == {holding, fresh}
 
 
-def test_two_schemas_in_one_database_keep_house_apart(blank):
+def test_two_schemas_in_one_database_have_separate_histories(blank):
     for name in ("public", "beside"):
         migrate(blank, name)
     with blank.connect() as other, Bare(blank.url, "beside") as bare, other.transaction():

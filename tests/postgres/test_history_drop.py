@@ -1,4 +1,4 @@
-"""Days of the history that are over: only their owner drops them, and status says who does."""
+"""Days of the history that are over: only their owner drops them, and status says who did."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def admin(over: Database) -> Iterator[str]:
 
 
 def says(command) -> str:
-    """What status says, in one line."""
+    """What status prints, in one line."""
     return " ".join(command("status").stdout.split())
 
 
 WARNING = (
     "warning: 1 day(s) of the history should have been dropped 2 days ago or earlier: shithubd-worker history drop"
 )
-NOBODY = "old history: dropped by nobody"
+NOBODY = "old history: nobody has dropped a day yet"
 
 
-def test_the_command_drops_them_and_status_says_who_did(over, admin, command):
+def test_history_drop_drops_the_days_and_status_says_who_did(over, admin, command):
     before = says(command)
     assert WARNING in before
     assert before.endswith(NOBODY)
@@ -88,7 +88,7 @@ def test_a_day_that_waits_for_more_than_two_days_is_late(database, class_, days)
 
 
 @pytest.mark.parametrize("reading", [f"SELECT FROM {OLD}", "SELECT pg_partition_tree('job_history_7d'::regclass)"])
-def test_who_is_kept_from_dropping_has_dropped_nothing_and_status_warns_all_the_same(over, admin, command, reading):
+def test_a_blocked_drop_is_not_recorded_and_status_still_warns(over, admin, command, reading):
     over.query("INSERT INTO history_drops (at, actor) VALUES (now() - interval '1 hour', 'the time before')")
     with over.connect() as reader, reader.transaction():
         reader.execute(reading.encode())
@@ -107,7 +107,7 @@ def upkeep(url: str) -> tuple[QueueSession, Upkeep]:
     return queue, Upkeep(queue, Clock(lambda _: None), {}, drop=True)
 
 
-def test_a_worker_whose_login_does_not_own_them_leaves_them_and_says_so_once(over, caplog):
+def test_a_worker_that_does_not_own_the_days_leaves_them_and_says_so_once(over, caplog):
     caplog.set_level(logging.INFO)
     name = f"worker_{over.name}"
     over.query(f"CREATE ROLE {name} LOGIN IN ROLE shithub_worker")
@@ -126,7 +126,7 @@ def test_a_worker_whose_login_does_not_own_them_leaves_them_and_says_so_once(ove
     over.query(f"DROP ROLE {name}")
 
 
-def test_a_worker_that_is_kept_from_it_leaves_no_word(over):
+def test_a_blocked_worker_records_no_drop(over):
     with over.connect() as reader, reader.transaction():
         reader.execute(f"SELECT FROM {OLD}")
         queue, keeper = upkeep(over.url)
@@ -135,7 +135,7 @@ def test_a_worker_that_is_kept_from_it_leaves_no_word(over):
     assert over.value("SELECT count(*) FROM history_drops") == 0
 
 
-def test_a_worker_whose_login_owns_them_drops_them_and_leaves_word(over):
+def test_a_worker_that_owns_the_days_drops_them_and_records_it(over):
     queue, keeper = upkeep(over.url)
     keeper._housekeep()
     queue.close()

@@ -1,4 +1,4 @@
-"""Holds: nothing of a scope starts after the barrier, whatever goes on meanwhile."""
+"""Holds: nothing in a scope starts after the barrier, in any race."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_kinds(*names):
 
 
 class Bare:
-    """A worker without a process: its row and its queue, driven by hand."""
+    """A worker without a process: its row and its queue, driven by the test."""
 
     def __init__(self, database, host="here", unit=None):
         self.id = add_worker(database, host, unit=unit)
@@ -60,7 +60,7 @@ class Bare:
 
 @pytest.fixture
 def hire(database):
-    """Make bare workers, whose connections are closed after the test."""
+    """Makes bare workers, and closes their connections after the test."""
     hired = []
 
     def make(*arguments):
@@ -88,7 +88,7 @@ def test_nothing_starts_after_the_barrier_in_any_race(database, start_worker, op
     with database.connect() as feeder:
         for race in range(races):
             feeder.execute(feed)
-            if race % 5 == 0:  # something runs between the holds, however slow the machine is
+            if race % 5 == 0:  # some jobs run between the holds, even on a slow machine
                 ran = feeder.execute(MARKED).fetchone()
                 eventually(lambda ran=ran: feeder.execute(MARKED).fetchone() > ran, "a start")
             kind = race % 5 != 0
@@ -100,7 +100,7 @@ def test_nothing_starts_after_the_barrier_in_any_race(database, start_worker, op
                 for _ in operations.mirror(hold):
                     pass
             if race % 10 == 0:
-                time.sleep(chance.random() * 0.02)  # give a late start its chance to show
+                time.sleep(chance.random() * 0.02)  # give a late start the time to show
             windows.append((scope.target, began, operations.now()))
             if kind:
                 operations.resume_kind("test.marks", None)
@@ -133,12 +133,12 @@ def test_the_barrier_waits_for_a_lease_that_has_the_gate(database, operations, h
         operations.pause_kind("k", None, None)
         assert not operations.barrier(Scope("kind", "k"), time.monotonic() + 0.3, lambda text: None)
         slow.commit()
-    # The lease is committed, and not started: it is one of those that the barrier waits for, for 800 ms.
+    # The lease is committed, and the job has not started. The barrier waits for such leases for 800 ms.
     assert operations.barrier(Scope("kind", "k"), None, lambda text: None)
     assert database.value("SELECT clock_timestamp() - leased_at >= interval '800 ms' FROM jobs")
 
 
-def test_a_lease_that_began_before_the_hold_but_asks_for_the_gate_after_it_sees_it(database, operations, hire):
+def test_a_lease_query_that_takes_the_gate_after_the_hold_sees_it(database, operations, hire):
     bare = hire()
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     with database.connect() as old:
@@ -151,7 +151,7 @@ def test_a_lease_that_began_before_the_hold_but_asks_for_the_gate_after_it_sees_
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_the_lease_refuses_a_snapshot_older_than_the_gate(database, level, hire):
+def test_the_lease_refuses_a_snapshot_that_is_older_than_the_gate(database, level, hire):
     bare = hire()
     with database.connect() as connection, connection.transaction():
         connection.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
@@ -159,7 +159,7 @@ def test_the_lease_refuses_a_snapshot_older_than_the_gate(database, level, hire)
             connection.execute(LEASE, (bare.id, uuid4(), ["k"], [0], [0], [float("-inf")], [0], [60.0], [1]))
 
 
-def test_a_job_leased_before_a_pause_may_not_start_after_another_look(database, operations, hire):
+def test_a_second_look_keeps_a_job_leased_before_a_pause_from_starting(database, operations, hire):
     bare = hire()
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     lease = bare.lease()
@@ -170,10 +170,10 @@ def test_a_job_leased_before_a_pause_may_not_start_after_another_look(database, 
     lease = bare.lease()
     (started,) = bare.queue.start([lease], str(uuid4()), [60])
     assert (started.id, started.token != lease.token) == (lease.id, True)
-    assert not bare.worker.settle(lease, Outcome(How.RELEASED))  # under the old token nothing is given back any more
+    assert not bare.worker.settle(lease, Outcome(How.RELEASED))  # a release by the old token has no effect any more
 
 
-def test_the_barrier_refuses_to_speak_of_a_hold_that_is_not_committed(database):
+def test_the_barrier_refuses_a_hold_that_is_not_committed(database):
     with database.connect() as connection, connection.transaction():
         connection.execute("SELECT pause_kind_v1('k')")
         with pytest.raises(psycopg.errors.RaiseException, match="not committed"), connection.transaction():
@@ -224,7 +224,7 @@ def test_a_pause_covers_jobs_enqueued_retried_and_due_later(database, operations
     assert bare.lease() is not None
 
 
-def test_a_pause_that_ended_by_itself_gives_back_what_it_had_marked(database, operations, hire):
+def test_a_pause_whose_end_has_passed_gives_back_the_jobs_that_it_marked(database, operations, hire):
     worker = hire()
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     hold = operations.pause_kind("k", "once", operations.now().replace(year=2100))
@@ -236,13 +236,13 @@ def test_a_pause_that_ended_by_itself_gives_back_what_it_had_marked(database, op
     assert database.value("SELECT action FROM audit ORDER BY id DESC LIMIT 1") == "expire"
 
 
-def test_a_hold_that_ended_is_not_continued_by_a_new_one(database, operations):
+def test_a_new_hold_does_not_continue_an_ended_one(database, operations):
     operations.drain(FLEET, "old", operations.now().replace(year=2100))
     database.query("UPDATE holds SET until = now() - interval '1 second'")
     assert operations.drain(FLEET, None, None).reason is None
 
 
-def test_a_pause_that_has_an_end_ends_by_itself(database, operations, hire):
+def test_a_pause_with_an_end_ends_then(database, operations, hire):
     bare = hire()
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     operations.pause_kind("k", None, operations.now().replace(year=2100))
@@ -259,7 +259,7 @@ def test_pausing_again_updates_the_one_pause(database, operations):
     assert database.value("SELECT count(*) FROM audit") == 2
 
 
-def test_a_mirror_at_work_and_a_resume_leave_nothing_paused(database):
+def test_a_resume_during_the_marking_leaves_no_job_paused(database):
     database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 20000)")
     first = Operations(connector(database.url, "one"), "public")
     second = Operations(connector(database.url, "two"), "public")
@@ -292,7 +292,7 @@ def test_a_hold_survives_the_restart_of_the_database_and_of_the_worker(database,
     assert worker.terminate() == 0
 
 
-def test_a_worker_whose_row_is_gone_leases_nothing_and_registers_again(database, start_worker):
+def test_a_worker_without_its_row_leases_nothing_and_registers_again(database, start_worker):
     worker = start_worker()
     database.query("DELETE FROM workers")
     job = database.value("INSERT INTO jobs (kind) VALUES ('test.ok') RETURNING id")
@@ -300,7 +300,7 @@ def test_a_worker_whose_row_is_gone_leases_nothing_and_registers_again(database,
     assert worker.terminate() == 0
 
 
-def test_a_dead_workers_drain_ends_with_it(database, operations, hire):
+def test_the_drain_of_a_dead_worker_ends_with_it(database, operations, hire):
     bare = hire()
     operations.drain(Scope("worker", str(bare.id)), None, None)
     beat = ControlSession(connector(database.url, "beat"), "public")

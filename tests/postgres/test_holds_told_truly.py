@@ -1,4 +1,4 @@
-"""A hold is set first, and what a command says of it is true: through a full pool, and when a COMMIT hangs."""
+"""A command sets a hold first, and what it then says is true: behind a full pool, and when a COMMIT hangs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def start(database, *arguments):
 
 @pytest.fixture
 def behind(database, pooler):
-    """The database by a pooler with one connection for all: who waits in it keeps it, and nobody can be asked."""
+    """The database behind a pooler with one connection for all: a session that waits keeps it, so no other can ask."""
     add_job(database, "k")
     return pooler(database, pool=1)
 
 
-def test_through_a_full_pool_a_hold_is_set_first_though_its_name_cannot_be_checked(database, behind):
+def test_behind_a_full_pool_a_hold_is_set_before_its_name_is_checked(database, behind):
     with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"):
         pausing = start(behind, "pause-kind", "k")
         eventually(lambda: database.query(HELD) or pausing.poll() is not None, "a hold")
@@ -53,7 +53,7 @@ def test_through_a_full_pool_a_hold_is_set_first_though_its_name_cannot_be_check
 
 
 @pytest.mark.parametrize("command", [["pause-kind", "k"], ["drain"], ["status"]])
-def test_through_a_full_pool_a_command_keeps_its_time_and_names_the_blocker_afterwards(database, behind, command):
+def test_behind_a_full_pool_a_command_keeps_its_timeout_and_names_the_blocker_afterwards(database, behind, command):
     with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE") as pid:
         giving_up = start(behind, *command, "--timeout", "2")
         out, err = giving_up.communicate()
@@ -65,8 +65,8 @@ def test_through_a_full_pool_a_command_keeps_its_time_and_names_the_blocker_afte
     assert database.query(HELD) == ([] if command == ["status"] else [("kind" if "k" in command else "fleet",)])
 
 
-def test_an_interrupt_while_nobody_can_be_asked_says_no_more_than_that(database, behind):
-    """psycopg remarks on a connection that it has to give up."""
+def test_an_interrupted_command_without_an_answer_prints_no_remark_of_psycopg(database, behind):
+    """psycopg logs a remark about a connection that it has to give up."""
     with somebody(database, "LOCK TABLE holds IN ACCESS EXCLUSIVE MODE"):
         draining = start(behind, "drain")
         waits = "SELECT FROM pg_stat_activity WHERE query LIKE '%drain_v1%' AND wait_event_type = 'Lock'"
@@ -74,12 +74,17 @@ def test_an_interrupt_while_nobody_can_be_asked_says_no_more_than_that(database,
         draining.send_signal(signal.SIGINT)
         out, err = draining.communicate()
     assert (draining.returncode, out) == (130, "")
-    assert err.split("\n") == ["whether the hold was set is not known: see status", "", "interrupted", ""]
+    assert err.split("\n") == [
+        "it is not known whether the hold was set: see `shithubd-worker status`",
+        "",
+        "interrupted",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("how", ["time", "interrupt"])
-def test_of_a_commit_that_nobody_confirms_it_is_not_said_that_nothing_was_set(database, how):
-    """It may have been under way, as on a disk that stands still; this one goes on whatever is cancelled."""
+def test_an_unconfirmed_commit_is_not_reported_as_no_hold_set(database, how):
+    """The COMMIT may be under way, as on a disk that stands still. This one goes on, even after a cancel."""
     database.query(
         "CREATE FUNCTION hangs() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN LOOP BEGIN"
         " PERFORM pg_catalog.pg_advisory_xact_lock_shared(42); RETURN NULL;"
@@ -98,12 +103,12 @@ def test_of_a_commit_that_nobody_confirms_it_is_not_said_that_nothing_was_set(da
         _, err = draining.communicate()
         assert draining.returncode == (4 if how == "time" else 130)
     assert "no hold was set" not in err
-    assert "whether the hold was set is not known: see status" in err
+    assert "it is not known whether the hold was set: see `shithubd-worker status`" in err
     eventually(lambda: database.query(HELD) == [("fleet",)], "the end of the COMMIT")
 
 
-def test_who_asks_for_locks_is_let_in_soon_or_not_at_all(monkeypatch):
-    """A variable would wait for a server that says nothing for longer than this test may."""
+def test_the_connection_that_looks_for_locks_opens_soon_or_is_given_up(monkeypatch):
+    """With the variable alone it would wait for a silent server for longer than this test may take."""
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "600")
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         shared = Shared(f"postgresql://somebody@127.0.0.1:{deaf.getsockname()[1]}/queue", None)
@@ -113,7 +118,7 @@ def test_who_asks_for_locks_is_let_in_soon_or_not_at_all(monkeypatch):
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Makes a connection as that of migrate, which waits as long as others, who connect to `looks`, are let in."""
+    """Makes a connection like that of migrate. It waits while other connections, to `looks`, are let in."""
     monkeypatch.setattr(deadline, "ANSWER_SECONDS", 1.0)
     monkeypatch.setattr(deadline, "UNANSWERED_SECONDS", 0.1)
     made = []
@@ -133,13 +138,13 @@ def patient(monkeypatch):
         each.close()
 
 
-def test_a_long_statement_of_migrate_is_not_given_up_because_it_has_the_only_connection_of_its_pool(behind, patient):
+def test_a_long_statement_of_migrate_with_the_only_connection_of_its_pool_goes_on(behind, patient):
     connection = patient(behind, behind.url)
     with connection.transaction():
         connection.execute("SELECT pg_sleep(2.5)")
 
 
-def test_it_is_given_up_when_the_server_lets_nobody_in_any_more(database, patient):
+def test_migrate_gives_up_when_the_server_lets_nobody_in(database, patient):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         connection = patient(database, f"postgresql://somebody@127.0.0.1:{deaf.getsockname()[1]}/queue")
         with pytest.raises(DatabaseUnavailable, match="no answer"):

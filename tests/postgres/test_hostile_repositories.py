@@ -1,4 +1,4 @@
-"""No repository leads git out of the root or runs a program, and what two guards forbid, each forbids alone."""
+"""No repository leads git out of the root or makes it run a program. What two guards forbid, each forbids alone."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def outside(tmp_path: Path) -> Path:
 
 
 def told(bench: Bench) -> str:
-    """All that the database has of what git read."""
+    """Everything in the database that git has read."""
     tables = ("jobs", "job_history", "search_files", "search_repos", "repo_maintenance")
     return "\n".join(str(bench.connection.execute(f"SELECT * FROM {table}").fetchall()) for table in tables)
 
 
 @pytest.mark.parametrize("guards", ["both", "Landlock alone", "the check alone"])
 def test_no_hostile_repository_reaches_anything_outside(bench, root, outside, monkeypatch, guards):
-    if guards == "the check alone":  # an older kernel
+    if guards == "the check alone":  # as on an older kernel
         monkeypatch.setattr(confined, "landlock", lambda: 0)
     elif not confined.landlock():
         pytest.skip("this kernel has no Landlock")
     names = list(HOSTILE)
-    if guards == "Landlock alone":  # whoever changes a repository between the check and git
+    if guards == "Landlock alone":  # as if somebody changed a repository between the check and git
         monkeypatch.setattr(git, "check", lambda root, path, name: ())
         names = [name for name in names if not name.startswith("pipe")]
     before = look_at(outside)
@@ -63,7 +63,7 @@ def test_git_works_on_kernels_that_can_forbid_less(bench, root, outside, monkeyp
         assert bench.run(kind, repo="fork.git").how is How.OK
 
 
-def test_what_the_forge_runs_may_be_a_link(bench, root, outside):
+def test_a_hook_of_the_forge_may_be_a_link(bench, root, outside):
     bare = copy(root / "base.git", outside)
     for name in ("hooks", "custom_hooks"):
         shutil.rmtree(bare / name, ignore_errors=True)

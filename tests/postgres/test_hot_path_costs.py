@@ -1,4 +1,4 @@
-"""What a job costs the database, in counts that are the same on every machine: no time is measured here."""
+"""What a job costs the database, in counts that are the same on every machine. No time is measured here."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from shithubd_worker.turn.wire import TYPES
 
 
 def log_of(database):
-    """What the server has logged so far."""
+    """What the server has logged."""
     return (Path(database.server.directory) / "log").read_text(errors="replace")
 
 
 def spoken(log, *pids):
-    """The statements in a server's log, those of a connection with log_statement = all; of these backends only."""
+    """The statements in the log of a server with log_statement = all, only of these backends."""
     found = re.findall(r"\[(\d+)\] LOG:  (?:statement|execute [^:]*): (.*)", log)
     return [text for pid, text in found if not pids or int(pid) in pids]
 
@@ -35,7 +35,7 @@ def talkative(database):
 
 @contextmanager
 def held_snapshot(database):
-    """Somebody's long report: no dead row is cleaned away while this is open."""
+    """A long report: while its transaction is open, no dead row is removed."""
     with database.connect() as holder:
         holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         holder.execute("SELECT 1")
@@ -46,7 +46,7 @@ def held_snapshot(database):
 def test_a_turn_is_one_round_trip_and_two_statements(database, hire):
     driver = hire(url=talkative(database))
     enqueue(database, 5000)
-    driver.turn(most=1)  # connects and prepares
+    driver.turn(most=1)  # the first turn connects and prepares
     pid = driver.queue.connection.info.backend_pid
     before = len(log_of(database))
     turns, jobs, finished = 0, 0, []
@@ -58,10 +58,10 @@ def test_a_turn_is_one_round_trip_and_two_statements(database, hire):
     assert [text.split(" AS ")[0] for text in said] == [lease, *[settle, lease] * 10]
 
 
-def test_leases_and_settles_read_what_they_take_and_nothing_else(database, hire):
+def test_leases_and_settles_read_only_the_rows_that_they_take(database, hire):
     driver = hire()
     enqueue(database, 5000)
-    database.query("ANALYZE jobs")  # with statistics, right or wrong, the plan is the same
+    database.query("ANALYZE jobs")  # the plan is the same with right, wrong or no statistics
     with driver.counting(database) as counts:
         finished = []
         while leases := driver.turn(finished).leases:
@@ -92,14 +92,15 @@ def test_jobs_that_are_not_due_add_no_reads(database, hire, state):
         driver.turn(done(leases))
     assert len(leases) == 500
     assert among["seq_scan"] == 0
-    assert among["entries"] <= alone["entries"] + 500 + 50  # those of the first batch may still be dead entries
+    # the entries of the first batch may still be dead index entries
+    assert among["entries"] <= alone["entries"] + 500 + 50
     assert among["fetched"] <= alone["fetched"] + 50
 
 
 @pytest.mark.parametrize(
     "run_at", ["now() - interval '1 hour' + n * interval '10 ms'", "now()"], ids=["one by one", "in one statement"]
 )
-def test_under_a_held_snapshot_a_turn_walks_no_further_than_at_the_beginning(database, hire, run_at):
+def test_a_held_snapshot_does_not_lengthen_the_walk_of_a_turn(database, hire, run_at):
     driver = hire()
     enqueue(database, 10_000, run_at=run_at)
     with held_snapshot(database):
@@ -111,11 +112,12 @@ def test_under_a_held_snapshot_a_turn_walks_no_further_than_at_the_beginning(dat
         driver.selection.anew()
         with driver.counting(database) as counts:
             assert len(driver.turn(finished).leases) == 500
-    assert counts["entries"] >= 9500  # a look from the start walks over all that is dead: else this proves nothing
+    # a look from the start walks over all dead entries; otherwise this test would prove nothing
+    assert counts["entries"] >= 9500
     assert max(walked[1:]) <= 2000, walked
 
 
-def test_under_a_held_snapshot_an_empty_turn_walks_no_further_than_before(database, hire):
+def test_a_held_snapshot_does_not_lengthen_the_walk_of_an_empty_turn(database, hire):
     driver = hire()
     with held_snapshot(database):
         enqueue(database, 5000, run_at="now() - interval '1 hour' + n * interval '10 ms'")
@@ -130,7 +132,7 @@ def test_under_a_held_snapshot_an_empty_turn_walks_no_further_than_before(databa
     assert max(walked) <= 100, walked
 
 
-def test_under_a_held_snapshot_the_probe_for_expired_leases_walks_a_few_seconds_only(database, hire):
+def test_under_a_held_snapshot_the_search_for_expired_leases_walks_over_a_few_seconds(database, hire):
     driver = hire()
     enqueue(database, 5000)
     with held_snapshot(database):
@@ -168,7 +170,7 @@ def test_a_job_touches_few_buffers_and_writes_little_wal(database, hire):
 
 
 def _explained(driver, finished):
-    """What the two statements of a turn cost: the first node of each plan. The leased are settled by the next turn."""
+    """What the two statements of a turn cost: the first node of each plan. The next turn settles the leased jobs."""
     ranges = driver.selection.turn(Settles.of([])).ranges
     token = str(uuid4())
     where, count = map(list, zip(*ranges, strict=True)), len(ranges)
@@ -187,7 +189,7 @@ def _explained(driver, finished):
     return plans, token
 
 
-def test_a_worker_that_is_idle_asks_once_a_poll(database, start_worker):
+def test_an_idle_worker_asks_once_in_each_poll_interval(database, start_worker):
     url = talkative(database)
     worker = start_worker(
         "--poll-interval",
@@ -217,7 +219,7 @@ def test_a_worker_that_is_idle_asks_once_a_poll(database, start_worker):
     turns = [text for text in said if "lease_v1" in text]
     assert len(turns) >= 49
     assert len(turns) <= last - before + 1
-    # Besides, what has a clock of its own: a sweep every 2 s, a beat every 5 s.
+    # In addition, the statements with a clock of their own: a sweep every 2 s, a beat every 5 s.
     assert len(said) - len(turns) <= 2 + seconds
 
 
@@ -229,12 +231,12 @@ def test_a_worker_at_full_speed_asks_once_for_hundreds_of_jobs(database, start_w
     )
     assert worker.wait() == 0
     turns = [text for text in spoken(log_of(database)[start:]) if "lease_v1" in text]
-    # 1, 4, 4, 16, 16, 64, 64, 256, 256, and then 500 at a time; and some that find nothing.
+    # 1, 4, 4, 16, 16, 64, 64, 256, 256, and then 500 at a time, and some turns that find nothing.
     assert len(turns) <= 40
     assert len(spoken(log_of(database)[start:])) <= 200
 
 
-def test_a_big_payload_costs_its_job_two_more_questions_and_its_neighbours_nothing(database, start_worker):
+def test_a_big_payload_costs_its_job_two_more_queries_and_no_other_job_any(database, start_worker):
     enqueue(database, 341, kind="test.ok")
     enqueue(database, 1000, kind="test.ok", payload='{"pad": "%s"}' % ("x" * 5000))
     start = len(log_of(database))

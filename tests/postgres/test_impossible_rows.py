@@ -1,4 +1,4 @@
-"""A plain INSERT is a whole job; which rows no table takes, and what is leased all the same."""
+"""A plain INSERT is a complete job. Which rows a table refuses, and that every other row can be leased."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_payload_may_be_left_out(contract):
         assert connection.execute("INSERT INTO jobs (kind) VALUES ('k') RETURNING payload").fetchone() == ({},)
 
 
-def test_the_columns_are_those_that_were_promised(contract):
+def test_the_columns_are_the_promised_ones(contract):
     def columns(table):
         return [
             row[0]
@@ -107,7 +107,7 @@ def test_an_impossible_row_is_refused(contract, constraint, statement):
         assert caught.value.diag.constraint_name == constraint
 
 
-def test_every_check_of_the_queue_is_shown_to_refuse_something(contract):
+def test_every_check_constraint_of_the_queue_refuses_a_row_here(contract):
     checks = contract.query(
         "SELECT conname::text FROM pg_constraint WHERE contype = 'c' AND connamespace = to_regnamespace('public')"
         " AND conrelid IN ('jobs'::regclass, 'job_history'::regclass, 'holds'::regclass, 'workers'::regclass,"
@@ -130,12 +130,12 @@ def test_every_check_of_the_queue_is_shown_to_refuse_something(contract):
         "INSERT INTO audit (actor, action) VALUES ('a', 'drain')",
     ],
 )
-def test_what_must_be_there_cannot_be_left_out(contract, statement):
+def test_a_required_column_cannot_be_left_out(contract, statement):
     with contract.connect() as connection, pytest.raises(psycopg.errors.NotNullViolation):
         connection.execute(statement)
 
 
-def test_there_is_at_most_one_hold_for_a_scope_and_one_version(contract):
+def test_each_scope_has_at_most_one_hold_and_the_schema_one_version(contract):
     with contract.connect() as connection, connection.transaction(force_rollback=True):
         connection.execute("INSERT INTO holds (scope, target, actor) VALUES ('kind', 'k', 'a')")
         for again in (
@@ -163,7 +163,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_whatever_row_an_update_can_make_can_be_leased_and_settled(contract, odd):
+def test_any_row_that_an_update_can_make_can_be_leased_and_settled(contract, odd):
     with Bare(contract.url, "public") as bare:
         for how in (How.OK, How.RETRY, How.FAILED, How.RELEASED):
             bare.queue.connection.execute("INSERT INTO jobs (kind) VALUES ('k')")

@@ -1,4 +1,4 @@
-"""However slow the worker's steps are, its jobs are not leased again and again: the slowness is part of the test."""
+"""A worker whose steps are slow does not lease its jobs again and again: the slowness is part of the test."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from conftest import WorkerProcess, eventually, new_database
 
 JOBS = 250
-MOST_UPDATES = 3  # of a job's row: its lease, and on the average not quite two more looks
+MOST_UPDATES = 3  # updates of a job's row: its lease, and on average a little less than two more looks
 
 
 @pytest.fixture
 def slow_worker(server, tmp_path):
-    """Start one in a database of its own, with as many jobs; all are gone after the test."""
+    """Starts a worker in a database of its own, with this many jobs, and removes all of it after the test."""
     with ExitStack() as stack:
 
         def start(prefetch):
@@ -33,8 +33,8 @@ def slow_worker(server, tmp_path):
         yield start
 
 
-def test_a_worker_that_stands_still_now_and_then_updates_each_row_a_few_times(slow_worker):
-    # Side by side: they stand still for most of the time.
+def test_a_worker_that_often_stands_still_updates_each_row_only_a_few_times(slow_worker):
+    # At the same time, because the workers stand still most of the time.
     for worker, database, notes in [slow_worker(prefetch) for prefetch in ("0.1", "3600")]:
         assert worker.wait() == 0
         counted = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'jobs'"

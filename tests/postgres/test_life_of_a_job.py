@@ -1,4 +1,4 @@
-"""The life of a job as a state machine: the functions of sql/functions against a small model of them."""
+"""The life of a job as a state machine: the functions of sql/functions compared with a small model of them."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Model:
     due: bool = True
     alone: bool = False
     owner: UUID | None = None
-    leases: list = field(default_factory=list)  # all that were ever given, the last may be in force
-    ended: list = field(default_factory=list)  # outcomes in the history
+    leases: list = field(default_factory=list)  # all tokens ever given; the last one may be valid
+    ended: list = field(default_factory=list)  # the outcomes in the history
 
 
 class Life(RuleBasedStateMachine):
     url: str
-    fenced = 0  # how often an older lease of a job was tried, which stands no more
+    fenced = 0  # how often an older lease of a job, which no longer stands, was tried
 
     @initialize()
     def begin(self):
@@ -102,8 +102,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(data=st.data(), kind=st.sampled_from(KINDS))
     def lease_again(self, data, kind):
-        """What runs is taken away and leased again. Single rules hardly ever bring that about: so nothing is held any
-        more, and there is a job."""
+        """A running job is taken away and leased again. Single rules hardly ever cause that. So this rule ends all
+        holds and makes sure that there is a job."""
         self.drain_or_resume(drain=False)
         self.resume("a")
         self.resume("b")
@@ -134,7 +134,7 @@ class Life(RuleBasedStateMachine):
         return lease.id
 
     def refuse_older_leases(self, worker, model):
-        """Whoever had the job before can neither renew nor start it."""
+        """An earlier owner of the job can't renew or start it."""
         for old in model.leases:
             assert not self.beat.renew(old, LONG)
             assert self.workers[worker].queue.start([old], str(uuid4()), [LONG]) == []
@@ -152,7 +152,7 @@ class Life(RuleBasedStateMachine):
         lost, _ = self.beat.settle([Finished(lease, Outcome(How(how), "e", delay), "7d", 0.0)])
         assert lost == (set() if standing else {job})
         if not standing:
-            return  # fenced: the invariants see that nothing changed
+            return  # fenced: the invariants check that nothing changed
         model.ended.append(how)
         model.owner = None
         model.alone = model.alone and how == "released"
@@ -173,14 +173,14 @@ class Life(RuleBasedStateMachine):
     # What goes wrong.
 
     def crash(self, job, *, one_of_several=False):
-        # From the second one on it postpones the job by half a minute, which must not pass by itself.
+        # From the second crash on, the job is postponed by half a minute. The clock must not pass that unasked.
         self.connection.execute(
             "UPDATE jobs SET run_at = run_at + interval '1 year' WHERE id = %s AND crashes > 1 AND run_at > now()",
             (job,),
         )
         model = self.jobs[job]
         model.alone = True
-        if one_of_several:  # nobody can say which of them it was
+        if one_of_several:  # nobody can say which of the jobs it was
             model.attempts, model.owner, model.state = max(model.attempts - 1, 0), None, "queued"
             model.ended.append("crashed")
             return
@@ -195,7 +195,7 @@ class Life(RuleBasedStateMachine):
     def expire(self, data):
         if job := self.pick(data, "processing"):
             self.connection.execute("UPDATE jobs SET lease_expires_at = now() - interval '1 s' WHERE id = %s", (job,))
-            # By a worker that holds nothing: one that does, and sweeps, is between two jobs, and gives back its own.
+            # The sweeping worker holds no job: a worker that sweeps is between two jobs, and gives back its own strays.
             assert [row[0] for row in self.sweeper.sweep()] == [job]
             owner = self.jobs[job].owner
             self.crash(job, one_of_several=sum(model.owner == owner for model in self.jobs.values()) > 1)
@@ -306,7 +306,7 @@ class Life(RuleBasedStateMachine):
                 model.state = "gone"
                 model.ended.append("discarded")
 
-    # What must hold after each of these.
+    # What must hold after each rule.
 
     @invariant()
     def the_table_is_as_the_model_says(self):
@@ -348,14 +348,14 @@ def test_the_life_of_a_job(any_database):
             max_examples=40,
             stateful_step_count=40,
             deadline=None,
-            phases=[Phase.generate],  # a run that failed is told as it was: a shorter one would take minutes to find
+            phases=[Phase.generate],  # a failed run is shown as it was: to find a shorter one would take minutes
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )
     assert Life.fenced >= 20
 
 
-# An operator's UPDATE can make odd rows. None may stop the fleet.
+# An operator's UPDATE can make odd rows. None of them may stop the fleet.
 
 moments = st.sampled_from(
     ["-infinity", "infinity", "0001-01-01 BC", "294000-01-01", "1970-01-01", "2026-01-01", "now"]
@@ -411,7 +411,7 @@ def odd(database):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(changes=columns, state=leased)
-def test_no_row_that_an_update_can_make_stops_the_lease(odd, changes, state):
+def test_no_update_by_an_operator_makes_a_row_that_breaks_leasing(odd, changes, state):
     connection, worker, all_kinds = odd
     queue = worker.queue
     connection.execute("TRUNCATE jobs, job_history")

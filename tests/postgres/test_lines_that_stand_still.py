@@ -1,4 +1,4 @@
-"""The line to the database stands still: all is acknowledged, nothing is answered. No job is charged with that."""
+"""The line to the database stands still: all is acknowledged, nothing is answered. That costs no job an attempt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
 CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON slow_effects DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION wait();
 """
-# The handlers' connections; that wait for a lock in a settle or a COMMIT; that are in a transaction, for their handler.
+# The handlers' connections: those that wait for a lock in a settle or COMMIT, and those in a transaction of a handler.
 THEIRS = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'shithubd-worker handler'"
 WAITING = f"{THEIRS} AND wait_event_type = 'Lock'"
 OPEN = f"{THEIRS} AND state = 'idle in transaction'"
@@ -34,7 +34,7 @@ ENQUEUE = "INSERT INTO jobs (kind, payload) VALUES (%s, jsonb_build_object('door
 
 @pytest.fixture
 def line(database):
-    """Between a worker and the database; with the URL that leads through it."""
+    """The line between a worker and the database, and the URL that leads through it."""
     proxy = Proxy(database.server.port, free_port())
     proxy.url = database.url.replace(f":{database.server.port}/", f":{proxy.port}/")
     yield proxy
@@ -45,10 +45,11 @@ def history(database, job):
     return database.query("SELECT outcome, attempts FROM job_history WHERE id = %s ORDER BY finished_at", job)
 
 
-def test_a_line_that_stands_still_for_longer_than_the_lease_costs_no_run_in_a_transaction(
+def test_a_line_that_stands_still_beyond_the_lease_costs_a_transaction_no_attempt(
     database, start_worker, line, tmp_path
 ):
-    """Wherever it stands still: in the settle, the COMMIT, the BEGIN or the ROLLBACK. One worker for each, at once."""
+    """It may stand still in the settle, the COMMIT, the BEGIN or the ROLLBACK. There is one worker for each, at the
+    same time."""
     database.query(TABLES)
     doors = {kind: tmp_path / kind for kind in ("line.settle", "line.commit", "line.begin", "line.rollback")}
     workers, jobs = [], {}
@@ -73,14 +74,14 @@ def test_a_line_that_stands_still_for_longer_than_the_lease_costs_no_run_in_a_tr
     line.tell("flow")
     for job in jobs.values():
         eventually(lambda job=job: (*history(database, job),)[-1:] == (("ok", 1),), "it came to its end")
-        # Released where the line stood still, and where a slow machine was late with a renewal. Never crashed.
+        # Released where the line stood still, or where a slow machine renewed too late. Never crashed.
         assert {outcome for outcome, _ in history(database, job)[:-1]} <= {"released"}
     effects = database.query("TABLE effects UNION ALL TABLE slow_effects")
     assert sorted(effects) == sorted((job,) for job in jobs.values())
     assert [worker.terminate() for worker in workers] == [0] * 4
 
 
-def test_an_interrupted_call_waits_no_longer_for_its_cancel_than_a_call_may_wait(database, line):
+def test_the_cancel_of_an_interrupted_call_waits_no_longer_than_a_call_may(database, line):
     with connector(line.url, "handler", ours=False)() as connection:
 
         def interrupt(_number, _frame):
@@ -101,7 +102,7 @@ def test_an_interrupted_call_waits_no_longer_for_its_cancel_than_a_call_may_wait
             signal.signal(signal.SIGALRM, before)
 
 
-def test_an_interrupted_call_is_cancelled_and_leaves_the_connection_usable_where_the_server_answers(any_database):
+def test_an_interrupted_call_is_cancelled_and_the_connection_stays_usable_if_the_server_answers(any_database):
     with connector(any_database.url, "handler", ours=False)() as connection:
 
         def interrupt(_number, _frame):
@@ -122,7 +123,7 @@ def test_an_interrupted_call_is_cancelled_and_leaves_the_connection_usable_where
 
 @pytest.fixture
 def ledger(line, monkeypatch):
-    """A worker's, through the line; less patient, so that the tests are quick."""
+    """A worker's handlers' connection through the line. It waits for a shorter time, so that the tests are quick."""
     monkeypatch.setattr("shithubd_worker.database.handler_session.HANDLER_ANSWER_SECONDS", 0.3)
     connect = connector(line.url, "handler", ours=False, answer_seconds=0.3)
     made = HandlerSession(connect, "public")
@@ -132,7 +133,7 @@ def ledger(line, monkeypatch):
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("statement", ["SELECT 1", "BEGIN", "SELECT no_such_column"])
-def test_what_is_put_right_after_a_run_waits_for_nobody_for_long(line, ledger, statement):
+def test_the_cleanup_after_a_run_waits_only_for_a_short_time(line, ledger, statement):
     connection = ledger.lend(lambda: math.inf)
     with suppress(psycopg.Error):
         connection.execute(statement)
@@ -145,12 +146,12 @@ def test_what_is_put_right_after_a_run_waits_for_nobody_for_long(line, ledger, s
 
 
 @pytest.mark.timeout(60)
-def test_a_connection_that_answers_no_more_is_not_lent(line, ledger, monkeypatch):
+def test_a_connection_that_no_longer_answers_is_not_given_to_a_handler(line, ledger, monkeypatch):
     ledger.lend(lambda: math.inf).execute("SELECT 1")
     ledger.tidy()
     monkeypatch.setattr(
         "shithubd_worker.database.handler_session.HANDLER_FRESH_SECONDS", -1.0
-    )  # as if it had been idle for long
+    )  # as after a long idle time
     line.hold()
     with pytest.raises(psycopg.OperationalError):
         ledger.lend(lambda: math.inf)

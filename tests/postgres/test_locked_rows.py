@@ -1,6 +1,6 @@
-"""Somebody has locked rows of the queue for long. What has finished waits for him, and nothing else does.
+"""Somebody keeps rows of the queue locked for a long time. A finished job waits for the lock; nothing else waits.
 
-It runs no second time, and whatever the worker has to do meanwhile goes on.
+The job does not run a second time, and everything else that the worker has to do goes on.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"
 
 @contextmanager
 def somebody(database):
-    """A person's transaction has locked the rows: the first job of the batch let him in."""
+    """A person's transaction has locked the rows, and the first job of the batch started it."""
     yield
     database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'somebody'")
 
 
 def a_trigger(database):
-    """The rows are free, but the application has whoever deletes them wait."""
+    """The rows are free, but a trigger of the application makes each DELETE wait."""
     database.query(
         "CREATE FUNCTION application() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " IF old.id % 2 = 0 AND old.payload = '{}' THEN PERFORM pg_advisory_xact_lock_shared(999); END IF;"
@@ -37,12 +37,10 @@ def a_trigger(database):
 
 
 @pytest.mark.parametrize("lock", [somebody, a_trigger])
-def test_many_locked_rows_keep_no_lease_from_its_renewal_and_no_other_job_from_its_end(
-    database, start_worker, door, lock
-):
-    """Half a batch is locked when it ended, and the last job of the batch runs long: longer than its lease."""
+def test_many_locked_rows_delay_no_renewal_and_no_other_job(database, start_worker, door, lock):
+    """Half of a batch is locked when it ends, and the last job of the batch runs for longer than its lease."""
     worker = start_worker(*WIDE, handlers=HANDLERS)
-    gone(database, enqueue(database, 300, kind="refused.renewed"))  # it knows that they are quick
+    gone(database, enqueue(database, 300, kind="refused.renewed"))  # the worker knows that these jobs are quick
     batch = [{"lock": lock is somebody}, *[{}] * 60, {"door": door.path}]
     lease = "SELECT lease_token, extract(epoch FROM lease_expires_at - leased_at) FROM jobs WHERE id = %s"
     with lock(database):
@@ -56,7 +54,7 @@ def test_many_locked_rows_keep_no_lease_from_its_renewal_and_no_other_job_from_i
         gone(database, [job for job in jobs if job not in held])
         (token, _) = database.query(lease, slow)[0]
         assert set(states(database, *held).values()) == {"processing"}
-        # Of 5 s, renewed every third of that.
+        # The lease lasts 5 s and is renewed every third of that.
         eventually(lambda: database.query(lease, slow)[0][1] > 9, "the second renewal")
         assert database.query(lease, slow)[0][0] == token
     eventually(lambda: database.value("SELECT count(*) FROM job_history") >= 361)
@@ -66,7 +64,7 @@ def test_many_locked_rows_keep_no_lease_from_its_renewal_and_no_other_job_from_i
     assert worker.terminate() == 0
 
 
-def test_a_job_that_was_locked_when_it_ended_is_settled_while_the_next_one_runs(database, start_worker, door, tmp_path):
+def test_a_job_locked_at_its_end_is_settled_while_the_next_one_runs(database, start_worker, door, tmp_path):
     (job,) = enqueue(database, door=door.path)
     worker = start_worker(handlers=HANDLERS)
     eventually(lambda: states(database, job) == {job: "processing"})
@@ -84,7 +82,7 @@ def test_a_job_that_was_locked_when_it_ended_is_settled_while_the_next_one_runs(
 
 
 @pytest.mark.parametrize("why", ["a stop", "an empty queue"])
-def test_a_worker_that_leaves_waits_for_whoever_has_locked_what_it_did(database, start_worker, door, why):
+def test_a_worker_that_leaves_waits_for_the_lock_of_its_finished_job(database, start_worker, door, why):
     (job,) = enqueue(database, door=door.path)
     worker = start_worker(*(["--until-empty"] if why == "an empty queue" else []), handlers=HANDLERS)
     eventually(lambda: states(database, job) == {job: "processing"})
@@ -100,7 +98,7 @@ def test_a_worker_that_leaves_waits_for_whoever_has_locked_what_it_did(database,
     assert database.query("SELECT FROM workers") == []
 
 
-def test_a_worker_that_must_go_before_leaves_the_job_leased_and_says_so(database, start_worker, door):
+def test_a_worker_that_must_leave_before_keeps_the_job_leased_and_says_so(database, start_worker, door):
     (job,) = enqueue(database, door=door.path)
     worker = start_worker("--grace", "2", handlers=HANDLERS)
     eventually(lambda: states(database, job) == {job: "processing"})
@@ -115,17 +113,18 @@ def test_a_worker_that_must_go_before_leaves_the_job_leased_and_says_so(database
     assert outcomes(database, job) == ["crashed"]
 
 
-def test_who_leaves_gives_back_what_never_started_and_nothing_that_ran(any_database):
+def test_a_worker_that_leaves_gives_back_only_jobs_that_never_started(any_database):
     owner = add_worker(any_database, "here", invocation="abc")
     ran, stray = leased(any_database, 2, owner, expires="infinity")
     token = any_database.value("SELECT lease_token FROM jobs WHERE id = %s", stray)
     any_database.query("SELECT unregister_v1(%s, ARRAY[%s])", owner, token)
     assert states(any_database, ran, stray) == {ran: "processing", stray: "queued"}
-    assert any_database.query("SELECT id FROM workers") == [(owner,)]  # release-dead finds by it what ran
+    # release-dead finds the jobs that ran by this row
+    assert any_database.query("SELECT id FROM workers") == [(owner,)]
 
 
-def test_what_a_handler_came_to_is_not_dropped_if_the_database_refuses_to_answer(database, start_worker, door):
-    """Its own connection broke, and the worker asks whether the database went away."""
+def test_an_outcome_is_kept_if_the_database_refuses_to_answer(database, start_worker, door):
+    """The handler's own connection broke, and the worker asks whether the database went away."""
     (job,) = enqueue(database, kind="refused.breaks", door=door.path)
     start_worker(handlers=HANDLERS)
     eventually(lambda: states(database, job) == {job: "processing"})
@@ -137,7 +136,7 @@ def test_what_a_handler_came_to_is_not_dropped_if_the_database_refuses_to_answer
 @pytest.mark.parametrize(
     ("beat", "taken"), [("clock_timestamp()", False), ("clock_timestamp() - interval '11 s'", True)]
 )
-def test_no_sweep_takes_what_a_worker_that_beats_has_finished(any_database, beat, taken):
+def test_no_sweep_takes_a_finished_job_of_a_worker_that_beats(any_database, beat, taken):
     owner = add_worker(any_database, "here", invocation="abc")
     finished, running = leased(any_database, 2, owner)
     any_database.query("SELECT beat_v1(%s, 'idle', NULL, NULL, NULL, ARRAY[%s::bigint])", owner, finished)
@@ -146,7 +145,7 @@ def test_no_sweep_takes_what_a_worker_that_beats_has_finished(any_database, beat
     assert swept == ({finished, running} if taken else {running})
 
 
-def test_a_job_that_stays_locked_beyond_its_lease_runs_no_second_time(database, start_worker, door, tmp_path):
+def test_a_job_that_stays_locked_beyond_its_lease_does_not_run_again(database, start_worker, door, tmp_path):
     (job,) = enqueue(database, kind="refused.renewed", door=door.path)
     worker = start_worker(handlers=HANDLERS)
     eventually(lambda: states(database, job) == {job: "processing"})
@@ -155,7 +154,7 @@ def test_a_job_that_stays_locked_beyond_its_lease_runs_no_second_time(database, 
         eventually(lambda: database.query("SELECT 1 FROM beats WHERE unsettled = ARRAY[%s::bigint]", job))
         expired = "SELECT lease_expires_at < clock_timestamp() FROM jobs WHERE id = %s"
         eventually(lambda: database.value(expired, job))
-        # Its sweeps find nothing else, and go on.
+        # The worker's sweeps find nothing else, and go on.
         for _ in range(20):
             assert database.query("SELECT * FROM sweep_v1(%s)", uuid4()) == []
     for _ in range(20):
@@ -166,8 +165,8 @@ def test_a_job_that_stays_locked_beyond_its_lease_runs_no_second_time(database, 
     assert worker.terminate() == 0
 
 
-def test_a_transaction_of_the_handlers_waits_for_no_lock_until_its_lease_is_over(database, start_worker, door):
-    """No interrupt falls into that wait: only the dead man could end it, and the process with it."""
+def test_a_handlers_transaction_does_not_wait_for_a_lock_until_its_lease_ends(database, start_worker, door):
+    """No interrupt falls into this wait. Only the dead man could end it, and with it the process."""
     (job,) = enqueue(database, how="transaction", door=door.path)
     worker = start_worker(handlers=HANDLERS)
     eventually(lambda: states(database, job) == {job: "processing"})
@@ -179,7 +178,7 @@ def test_a_transaction_of_the_handlers_waits_for_no_lock_until_its_lease_is_over
     assert worker.terminate() == 0
 
 
-def test_strays_are_given_back_but_for_those_that_somebody_has_locked(any_database):
+def test_strays_are_given_back_except_those_that_somebody_has_locked(any_database):
     owner = add_worker(any_database, "here", invocation="abc")
     jobs = leased(any_database, 3, owner, expires="infinity")
     any_database.query("UPDATE jobs SET lease_token = %s", owner)
@@ -188,7 +187,7 @@ def test_strays_are_given_back_but_for_those_that_somebody_has_locked(any_databa
     assert {job for (job,) in given_back} == set(jobs[1:])
 
 
-def test_a_lease_that_a_lock_keeps_from_its_renewal_costs_no_attempt(database, start_worker, door):
+def test_a_lease_that_a_lock_keeps_from_renewal_costs_no_attempt(database, start_worker, door):
     (job,) = enqueue(database, kind="refused.patient", door=door.path)
     worker = start_worker(handlers=HANDLERS)
     eventually(lambda: states(database, job) == {job: "processing"})

@@ -1,4 +1,4 @@
-"""A lock of the whole queue is a wait, not work: a look begins behind it, and so does the measure of its cost."""
+"""A lock of the whole queue is a wait, not work: a look begins after the wait, and its cost counts from there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ LEASE = (
 )
 
 
-def test_a_lease_that_waited_for_a_lock_of_the_queue_looks_by_the_clock_of_its_end(any_database):
-    """From then on it measures, too: 200 times as long no look at everything follows (turn/frontier.py)."""
+def test_a_lease_that_waited_for_a_lock_looks_by_the_clock_after_the_wait(any_database):
+    """The measured cost counts from there, too. Otherwise no look from the start would follow for 200 times the wait
+    (turn/frontier.py)."""
     worker = add_worker(any_database, "here", invocation="abc")
     waits = (
         "SELECT count(*) FROM pg_stat_activity"

@@ -22,7 +22,7 @@ OK = Outcome(How.OK)
 
 
 class Hands:
-    """In place of the runner: each job at hand ends as ok, after `before`."""
+    """In place of the runner: each job at hand ends as ok, after a call of `before`."""
 
     def __init__(self, rooms, before=lambda: None):
         self.rooms, self.before, self.ran = rooms, before, 0
@@ -49,7 +49,7 @@ def enqueue(database, count):
     database.query("INSERT INTO jobs (kind, payload) SELECT 'k', '{}' FROM generate_series(1, %s)", count)
 
 
-def test_it_ends_when_the_queue_is_empty_if_that_was_asked_for(database, rooms):
+def test_the_loop_ends_when_the_queue_is_empty_if_asked_to(database, rooms):
     enqueue(database, 5)
     hands = Hands(rooms)
     loop(rooms, hands).run()
@@ -57,7 +57,7 @@ def test_it_ends_when_the_queue_is_empty_if_that_was_asked_for(database, rooms):
     assert database.query("SELECT state FROM jobs") == []
 
 
-def test_it_does_not_believe_that_while_the_control_thread_has_jobs_in_hand(database, rooms):
+def test_the_loop_goes_on_while_the_control_thread_has_jobs_in_hand(database, rooms):
     rooms.tray.relieving = True
     turns = []
 
@@ -72,7 +72,7 @@ def test_it_does_not_believe_that_while_the_control_thread_has_jobs_in_hand(data
     assert len(turns) > 3
 
 
-def test_it_ends_at_a_stop_with_the_job_that_runs(database, rooms):
+def test_the_loop_ends_at_a_stop_after_the_running_job(database, rooms):
     enqueue(database, 5)
     hands = Hands(rooms, before=lambda: rooms.stop.hear(main=True))
     loop(rooms, hands).run()
@@ -81,7 +81,7 @@ def test_it_ends_at_a_stop_with_the_job_that_runs(database, rooms):
     assert database.query("SELECT state, count(*) FROM jobs GROUP BY 1") == [("queued", 4)]
 
 
-def test_it_rests_while_there_is_nothing_to_do(database, rooms):
+def test_the_loop_rests_while_there_is_nothing_to_do(database, rooms):
     rested = []
 
     def rest():
@@ -94,7 +94,7 @@ def test_it_rests_while_there_is_nothing_to_do(database, rooms):
     assert rested == ["rested"]
 
 
-def test_a_handler_that_is_refused_disk_has_all_put_down_and_the_worker_pause(database, rooms):
+def test_a_handler_without_disk_space_puts_all_jobs_down_and_pauses_the_worker(database, rooms):
     enqueue(database, 5)
     pauses = []
     rooms.waits(lambda _: pauses.append((rooms.progress.trouble, rooms.exchange.unsettled)))
@@ -109,13 +109,13 @@ def test_a_handler_that_is_refused_disk_has_all_put_down_and_the_worker_pause(da
     assert rooms.progress.trouble == ""
 
 
-def test_a_login_that_is_refused_for_good_ends_it(database, rooms):
+def test_a_login_that_is_refused_for_good_ends_the_loop(database, rooms):
     refused = RightsMissing("no such role")
     with pytest.raises(RightsMissing, match="no such role"):
         loop(rooms, Hands(rooms), sessions=[SimpleNamespace(login_refused=refused)]).run()
 
 
-def test_a_lost_connection_is_found_again_and_its_jobs_are_settled_once(database, rooms):
+def test_a_lost_connection_is_opened_again_and_its_jobs_are_settled_once(database, rooms):
     enqueue(database, 3)
     cut = []
 
@@ -131,9 +131,7 @@ def test_a_lost_connection_is_found_again_and_its_jobs_are_settled_once(database
     assert rooms.counted("claims_total", result="error") == 1
 
 
-def test_a_turn_that_is_refused_again_and_again_is_careful_at_once_and_then_pauses_longer_and_longer(
-    database, rooms, monkeypatch
-):
+def test_repeatedly_refused_turns_are_careful_and_then_pause_longer_each_time(database, rooms, monkeypatch):
     monkeypatch.setattr(backoff, "reconnect", lambda times, _: float(times))
     pauses, refusals, ask = [], [psycopg.errors.DiskFull("no space left")] * 4, rooms.exchange.turn
 
@@ -149,7 +147,7 @@ def test_a_turn_that_is_refused_again_and_again_is_careful_at_once_and_then_paus
     assert rooms.selection.caution.wanted
 
 
-def test_a_schema_that_was_replaced_under_it_ends_it(database, rooms):
+def test_a_schema_that_was_replaced_during_the_run_ends_the_loop(database, rooms):
     loop(rooms, Hands(rooms)).run()
     database.query("UPDATE worker_schema SET version = version + 1; ALTER FUNCTION lease_v1 RENAME TO lease_v0")
     with pytest.raises(SchemaMismatch, match="install the newer release"):
@@ -157,13 +155,13 @@ def test_a_schema_that_was_replaced_under_it_ends_it(database, rooms):
 
 
 def at_hand(database, rooms):
-    """One job that has ended, and isn't settled."""
+    """One job that has ended and is not settled."""
     enqueue(database, 1)
     rooms.exchange.turn()
     rooms.tray.finished.append(Finished(rooms.tray.next(), OK, "7d", 0.001))
 
 
-def test_what_is_finished_waits_for_a_lock_until_the_grace_is_over(database, rooms):
+def test_a_finished_job_waits_for_a_lock_until_the_grace_is_over(database, rooms):
     at_hand(database, rooms)
     waits = []
     with database.connect() as other:
@@ -195,7 +193,7 @@ def test_a_lock_that_outlasts_the_grace_leaves_the_job_leased_and_says_so(databa
     rooms.close()
 
 
-def test_a_database_that_stays_away_on_the_way_out_is_told_with_what_is_left(database):
+def test_a_database_that_stays_away_on_the_way_out_is_reported_with_the_open_jobs(database):
     rooms = Rooms(database.url, grace=0.0)
     at_hand(database, rooms)
     rooms.stop.hear(main=True)
@@ -211,7 +209,7 @@ def test_a_database_that_stays_away_on_the_way_out_is_told_with_what_is_left(dat
     rooms.close()
 
 
-def test_a_reload_takes_over_what_a_running_worker_can_and_leaves_the_rest():
+def test_a_reload_applies_what_a_running_worker_can_change_and_no_more():
     stop = Stop(25.0)
     pace = SimpleNamespace(window=0.1)
     new = Config(grace=5.0, prefetch=0.5, poll_interval=7.0, database_wait=9.0)
@@ -222,14 +220,14 @@ def test_a_reload_takes_over_what_a_running_worker_can_and_leaves_the_rest():
     assert (stop.grace, pace.window) == (5.0, 0.5)
 
 
-def test_the_bell_ends_a_rest_and_a_notification_too(database, rooms):
+def test_a_ring_or_a_notification_ends_a_rest(database, rooms):
     rooms.live.now = replace(rooms.live.now, poll_interval=3600.0)
     rooms.listen()
     rooms.exchange.turn()
-    rooms.exchange.turn()  # at rest from now on
+    rooms.exchange.turn()  # the worker rests from here on
     rooms.bell.wake()
     rooms.sleep.rest()
     assert not rooms.selection.wakeups.called
     enqueue(database, 1)
     eventually(lambda: rooms.sleep.rest() or rooms.selection.wakeups.called, "it is called")
-    rooms.sleep.rest()  # it knows of something: no rest
+    rooms.sleep.rest()  # the worker knows of a job: it does not rest

@@ -1,4 +1,4 @@
-"""Many priorities of one kind: in their order, by full batches, and no turn takes long."""
+"""Many priorities of one kind: jobs run in order, in full batches, and no turn takes long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shithubd_worker.turn.frontier import MOST_POINTS
 
 
 class Walker(Turns):
-    """The turns of a worker without a process, and how many ranges the last one had."""
+    """The turns of a worker without a process, and how many ranges the last turn had."""
 
     def __init__(self, database):
         session = QueueSession(connector(database.url, "walker"), "public", add_worker(database, "here"))
@@ -56,7 +56,7 @@ def test_jobs_of_many_priorities_fill_their_batches_in_strict_order(any_database
         assert walker.ranges <= 2 * MOST_POINTS + 1
     assert order == list(range(-1000, 1000))
     assert turns == 20
-    # After two looks from the start, what comes next costs what it did before.
+    # After two looks from the start, the next turns cost what they did before.
     for _ in range(2):
         walker.selection.anew()
         walker.turn()
@@ -64,19 +64,19 @@ def test_jobs_of_many_priorities_fill_their_batches_in_strict_order(any_database
     assert walker.ranges <= 7
 
 
-def test_many_priorities_of_which_no_job_is_due_hide_none_that_is(any_database, walker):
+def test_many_priorities_without_a_due_job_do_not_hide_one_that_is_due(any_database, walker):
     enqueue(any_database, "generate_series(-1000, 999)", "now() + interval '1 day'")
     enqueue(any_database, "unnest(ARRAY[1000, 1001])")
     found, turns = [], 0
     while not found:
         answer = walker.turn()
         found, turns = answer.leases, turns + 1
-        assert bool(answer.walked) != bool(found)  # it says where it stopped
+        assert bool(answer.walked) != bool(found)  # the turn says where it stopped
     assert [lease.priority for lease in found] == [1000, 1001]
     assert turns == 11  # 2,000 priorities, 199 more in each turn
 
 
-def test_an_urgent_job_is_found_though_a_walk_has_passed_it(any_database, walker):
+def test_an_urgent_job_is_found_even_if_a_walk_has_passed_its_priority(any_database, walker):
     enqueue(any_database, "generate_series(-1000, 999)", "now() + interval '1 day'")
     for _ in range(5):
         assert walker.turn().walked
@@ -87,7 +87,7 @@ def test_an_urgent_job_is_found_though_a_walk_has_passed_it(any_database, walker
     assert [lease.priority for lease in leases] == [-2000]
 
 
-def test_what_others_are_just_leasing_is_passed_over_in_bounded_turns(any_database, walker):
+def test_jobs_that_others_are_leasing_are_passed_over_in_short_turns(any_database, walker):
     enqueue(any_database, "generate_series(1, 1000)")
     with any_database.connect() as other, other.transaction():
         other.execute("SELECT FROM jobs FOR UPDATE")
@@ -96,8 +96,8 @@ def test_what_others_are_just_leasing_is_passed_over_in_bounded_turns(any_databa
     assert [bool(answer.walked) for answer in seen] == [True, True, True]
 
 
-def test_what_a_look_took_is_the_databases_time_and_not_that_of_a_busy_worker(any_database, walker):
-    """Else each look from the start would be put off by 200 times as long as a handler runs."""
+def test_the_cost_of_a_look_is_the_time_of_the_database_alone(any_database, walker):
+    """Otherwise 200 times the run of a handler would delay each look from the start."""
     enqueue(any_database, "generate_series(1, 10)")
     walker.turn()
     turn = walker.send()
@@ -105,5 +105,5 @@ def test_what_a_look_took_is_the_databases_time_and_not_that_of_a_busy_worker(an
     ended = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'idle'"
     eventually(lambda: any_database.query(ended, pid), "the end of the turn")
     at_most = time.monotonic() - turn.sent_at
-    time.sleep(0.1)  # a handler
+    time.sleep(0.1)  # a handler runs
     assert 0 < walker.receive().took <= at_most

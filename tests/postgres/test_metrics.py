@@ -1,4 +1,4 @@
-"""The metrics endpoint of a real worker: valid, true, cheap, and silent about a queue that it can't see."""
+"""The metrics endpoint of a real worker: valid, true, cheap, and silent about a queue that it cannot see."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_scrape_passes_promtool(database, worker):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_it_counts_what_happened(database, worker):
+def test_the_endpoint_counts_what_happened(database, worker):
     for kind, payload in (("test.ok", {}), ("test.ok", {}), ("test.fails", {}), ("test.fails", {"how": "permanent"})):
         database.query("INSERT INTO jobs (kind, payload) VALUES (%s, %s)", kind, json.dumps(payload))
     database.query("""INSERT INTO jobs (kind, payload) VALUES ('test.sleep', '{"x": 1}')""")
@@ -58,12 +58,12 @@ def test_it_counts_what_happened(database, worker):
     assert worker.metric("shithub_worker_db_up") == 1
     assert worker.metric("process_resident_memory_bytes") > 0
     assert worker.metric("shithub_worker_schema_version") == worker.metric("shithubd_schema_version")
-    # Every pair of kind and outcome is there from the start, so that a rate is never missing its first event.
+    # Every pair of kind and outcome exists from the start, so that a rate never misses its first event.
     assert worker.metric('shithub_worker_jobs_processed_total{kind="test.sleep",outcome="lease_lost"}') == 0
     assert worker.metric('shithubd_leases_returned_total{kind="test.sleep",outcome="poison"}') == 0
 
 
-def test_it_shows_the_job_that_runs(database, worker):
+def test_the_endpoint_shows_the_running_job(database, worker):
     database.query("INSERT INTO jobs (kind) VALUES ('test.sleep')")
     eventually(lambda: worker.metric('shithub_worker_in_flight{kind="test.sleep"}') == 1, "in flight")
     since = 'shithub_worker_job_started_timestamp_seconds{kind="test.sleep"}'
@@ -72,7 +72,7 @@ def test_it_shows_the_job_that_runs(database, worker):
     assert get(worker, "/readyz") == (200, b"running\n")
 
 
-def test_without_an_answer_the_queues_gauges_are_absent_and_the_process_still_speaks(database, worker):
+def test_without_a_database_the_queue_gauges_are_absent_and_the_process_still_answers(database, worker):
     with psycopg.connect(database.server.url("postgres"), autocommit=True) as connection:
         connection.execute(f'ALTER DATABASE "{database.name}" ALLOW_CONNECTIONS false')
         connection.execute(
@@ -94,7 +94,7 @@ def test_a_held_worker_is_ready(database, worker):
     eventually(lambda: get(worker, "/readyz") == (200, b"held\n"), "held")
 
 
-def test_it_answers_compressed_too_and_says_what_it_has(worker):
+def test_the_endpoint_can_compress_and_lists_its_paths(worker):
     status, body = get(worker, "/metrics", **{"Accept-Encoding": "gzip"})
     assert status == 200
     assert b"shithub_worker_build_info" in gzip.decompress(body)
@@ -102,7 +102,7 @@ def test_it_answers_compressed_too_and_says_what_it_has(worker):
     assert get(worker, "/")[0] == 200
 
 
-def test_a_strangers_kinds_make_no_series_of_the_process(database, worker):
+def test_unknown_kinds_make_no_series_of_the_process(database, worker):
     database.query(
         "INSERT INTO jobs (kind, state, leased_by, leased_at) VALUES ('stranger', 'processing', 'h:1', now())"
     )

@@ -1,4 +1,4 @@
-"""How the schema comes into a database, and what it needs there."""
+"""How the schema gets into a database, and what it needs there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dump(database, name="public"):
     ]
 
 
-def test_a_fresh_database_gets_everything_and_the_second_time_nothing(blank):
+def test_migrate_gives_a_fresh_database_everything_and_the_second_time_nothing(blank):
     assert migrate(blank) == [*NAMES, f"functions {schema.functions_digest()}"]
     before, row = dump(blank), blank.query("SELECT * FROM worker_schema")
     assert migrate(blank) == []
@@ -45,7 +45,7 @@ def test_a_fresh_database_gets_everything_and_the_second_time_nothing(blank):
         assert schema.check(connection, "public") == schema.Found(schema.newest_version(), schema.functions_digest())
 
 
-def test_two_at_once_wait_for_each_other_and_one_does_the_work(blank):
+def test_two_migrates_at_once_wait_for_each_other_and_one_does_the_work(blank):
     results = []
     gate = threading.Barrier(4)
 
@@ -62,7 +62,7 @@ def test_two_at_once_wait_for_each_other_and_one_does_the_work(blank):
     assert sorted(map(len, results)) == [0, 0, 0, len(NAMES) + 1]
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(blank, monkeypatch):
+def test_a_failed_migration_changes_nothing(blank, monkeypatch):
     monkeypatch.setattr(schema, "functions", lambda: "SELECT 1/0")
     with pytest.raises(psycopg.errors.DivisionByZero):
         migrate(blank)
@@ -71,10 +71,10 @@ def test_a_migration_that_fails_leaves_nothing_behind(blank, monkeypatch):
     assert migrate(blank)
 
 
-def test_a_database_of_the_first_release_is_brought_up_to_date_with_its_jobs(blank, monkeypatch):
+def test_migrate_updates_a_database_of_the_first_release_and_keeps_its_jobs(blank, monkeypatch):
     newest = schema.migrations()
     first = newest[:1]
-    # The functions of today stand on the tables of then, for a while.
+    # For a while, today's functions work on the tables of that release.
     blank.query(f'ALTER DATABASE "{blank.name}" SET check_function_bodies = off')
     monkeypatch.setattr(schema, "migrations", lambda: first)
     assert migrate(blank) == [NAMES[0], f"functions {schema.functions_digest()}"]
@@ -86,7 +86,7 @@ def test_a_database_of_the_first_release_is_brought_up_to_date_with_its_jobs(bla
     assert blank.query("SELECT kind, state FROM jobs") == [("k", "queued")]
 
 
-def test_other_functions_than_this_releases_are_replaced(blank):
+def test_migrate_replaces_functions_of_another_release(blank):
     migrate(blank)
     blank.query("UPDATE worker_schema SET functions = 'another digest'")
     blank.query("CREATE OR REPLACE FUNCTION channel_v1() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'wrong' $$")
@@ -95,7 +95,7 @@ def test_other_functions_than_this_releases_are_replaced(blank):
     assert migrate(blank) == []
 
 
-def test_a_database_with_other_functions_will_do_if_it_has_all_of_ours(blank):
+def test_a_database_with_other_functions_is_accepted_if_it_has_all_of_ours(blank):
     migrate(blank)
     blank.query("UPDATE worker_schema SET functions = 'another digest'")
     with blank.connect() as connection:
@@ -105,7 +105,7 @@ def test_a_database_with_other_functions_will_do_if_it_has_all_of_ours(blank):
             schema.check(connection, "public")
 
 
-def test_the_digest_is_of_the_text_of_all_functions():
+def test_the_digest_covers_the_text_of_all_functions():
     digest = schema.functions_digest()
     assert len(digest) == 16
     assert int(digest, 16) >= 0
@@ -114,7 +114,7 @@ def test_the_digest_is_of_the_text_of_all_functions():
     )
 
 
-def test_the_migrations_are_numbered_without_a_gap_and_each_says_what_it_breaks():
+def test_the_migrations_have_no_gap_and_each_is_marked_expand_or_contract():
     assert [migration.version for migration in schema.migrations()] == list(range(1, schema.newest_version() + 1))
     assert all(migration.text.startswith(("-- expand\n", "-- contract\n")) for migration in schema.migrations())
 
@@ -149,7 +149,7 @@ def test_an_empty_database_has_no_queue(blank):
         ("DROP TABLE worker_schema", "didn't make"),
     ],
 )
-def test_half_of_our_schema_is_a_clear_error(blank, remains, says):
+def test_an_incomplete_schema_is_a_clear_error(blank, remains, says):
     migrate(blank)
     blank.query(remains)
     for do in (schema.migrate, schema.check):
@@ -157,7 +157,7 @@ def test_half_of_our_schema_is_a_clear_error(blank, remains, says):
 
 
 @pytest.mark.parametrize("relation", ["CREATE TABLE jobs (id int)", "CREATE VIEW jobs AS SELECT 1 AS id"])
-def test_a_strangers_jobs_are_a_clear_error_and_stay_as_they_are(blank, relation):
+def test_a_foreign_table_jobs_is_a_clear_error_and_stays_unchanged(blank, relation):
     blank.query(relation)
     for do in (schema.migrate, schema.check):
         assert "another schema with --schema" in mismatch(blank, do)
@@ -168,7 +168,7 @@ def test_a_strangers_jobs_are_a_clear_error_and_stay_as_they_are(blank, relation
     assert blank.value("SELECT count(*) FROM beside.jobs") == 0
 
 
-def test_a_role_that_owns_a_schema_and_no_more_can_migrate_and_work(blank):
+def test_a_role_that_only_owns_a_schema_can_migrate_and_work(blank):
     role = f"plain_{blank.name}"
     blank.query(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE")
     try:
@@ -206,7 +206,7 @@ def test_a_schema_may_have_any_name_and_is_made_if_it_is_missing(blank, name):
     assert blank.value("SELECT to_regclass('public.jobs')") is None
 
 
-def test_no_session_can_bend_the_names_inside_the_functions(contract):
+def test_no_search_path_of_a_session_changes_the_names_inside_the_functions(contract):
     with contract.connect() as connection:
         connection.execute("CREATE TEMP TABLE holds (scope text)")
         connection.execute("CREATE TEMP TABLE jobs (id int)")
@@ -217,7 +217,7 @@ def test_no_session_can_bend_the_names_inside_the_functions(contract):
 
 
 def test_the_changelog_names_each_migration_with_its_mark():
-    """An operator learns there whether to drain before an upgrade."""
+    """There an operator learns whether to drain before an upgrade."""
     text = " ".join((Path(__file__).parents[2] / "CHANGELOG.md").read_text().split())
     for each in schema.migrations():
         mark = "contract" if each.breaking else "expand"

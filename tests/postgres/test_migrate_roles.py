@@ -24,7 +24,7 @@ PUBLIC = "public"
 
 
 class Blank(Database):
-    """A database with nothing in it, that belongs to a login without any right of a superuser."""
+    """An empty database of a login without any right of a superuser."""
 
     def __init__(self, server: Server, name: str, login: str) -> None:
         super().__init__(server, name)
@@ -60,7 +60,7 @@ def become(database: Blank, role: str) -> None:
     database.query(f"GRANT {role} TO {database.login}")
 
 
-def test_a_member_of_shithub_migrate_makes_all_of_it_and_a_second_time_nothing(blank: Blank) -> None:
+def test_a_member_of_shithub_migrate_makes_everything_and_the_second_time_nothing(blank: Blank) -> None:
     become(blank, "shithub_migrate")
     applied = blank.migrate(roles=True)
     assert applied[-1].startswith("rights: ")
@@ -69,7 +69,7 @@ def test_a_member_of_shithub_migrate_makes_all_of_it_and_a_second_time_nothing(b
     assert blank.value("SELECT has_schema_privilege('public', 'public', 'CREATE')") is False
 
 
-def test_the_roles_of_the_file_are_made_by_whoever_has_createrole_and_nothing_more(blank: Blank) -> None:
+def test_createrole_is_enough_to_make_the_roles_of_the_file(blank: Blank) -> None:
     text = (shipped.SQL / "roles.sql").read_text().replace("shithub_", f"{blank.login}_")
     names = [role.replace("shithub", blank.login) for role in rights.ROLES]
     with connector(blank.as_login, "test")() as connection:
@@ -83,7 +83,7 @@ def test_the_roles_of_the_file_are_made_by_whoever_has_createrole_and_nothing_mo
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_who_may_not_make_roles_is_told_what_a_superuser_should_run(
+def test_a_login_that_may_not_make_roles_is_told_what_a_superuser_must_run(
     blank: Blank, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")
@@ -100,13 +100,13 @@ def test_who_may_not_make_roles_is_told_what_a_superuser_should_run(
     assert blank.value("SELECT to_regclass('jobs') IS NULL")
 
 
-def test_who_is_no_member_is_told_the_grant_that_is_missing(blank: Blank) -> None:
+def test_a_login_that_is_not_a_member_is_told_the_missing_grant(blank: Blank) -> None:
     blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")
     with pytest.raises(RightsMissing, match=f'GRANT shithub_migrate TO "{blank.login}"'):
         blank.migrate(roles=True)
 
 
-def test_a_queue_of_another_owner_is_taken_over_and_its_workers_go_on(blank: Blank) -> None:
+def test_migrate_takes_over_a_queue_of_another_owner_and_its_workers_go_on(blank: Blank) -> None:
     blank.migrate()
     blank.query("CREATE TABLE mine (id int); INSERT INTO jobs (kind) VALUES ('k')")
     assert owner(blank) == blank.login
@@ -129,7 +129,7 @@ def test_a_queue_of_another_owner_is_taken_over_and_its_workers_go_on(blank: Bla
     assert blank.migrate(by=blank.url) == []
 
 
-def test_an_owner_who_may_not_make_roles_migrates_after_the_grants_that_it_is_told(blank: Blank) -> None:
+def test_an_owner_without_createrole_migrates_after_the_grants_that_it_is_told(blank: Blank) -> None:
     blank.migrate()
     blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")
     with pytest.raises(RightsMissing) as refused:
@@ -159,7 +159,7 @@ def test_a_dry_run_does_not_wait_for_a_lock_for_long(blank: Blank) -> None:
             blank.migrate(by=blank.url, dry=True)
 
 
-def test_a_migration_gives_up_where_a_transaction_stays_open_and_keeps_nobody_waiting(blank: Blank) -> None:
+def test_a_migration_gives_up_behind_an_open_transaction_and_blocks_nobody(blank: Blank) -> None:
     blank.migrate(by=blank.url, roles=True)
     blank.query("UPDATE worker_schema SET functions = 'others'")
     with psycopg.connect(blank.url) as enqueuer:
@@ -170,7 +170,7 @@ def test_a_migration_gives_up_where_a_transaction_stays_open_and_keeps_nobody_wa
     assert "functions" in blank.migrate(by=blank.url)[0]
 
 
-def test_a_worker_ends_no_hold_but_the_drain_of_one_that_is_gone(blank: Blank) -> None:
+def test_a_worker_can_end_only_the_drain_of_a_worker_that_is_gone(blank: Blank) -> None:
     blank.migrate(by=blank.url, roles=True)
     living = add_worker(blank, "here", invocation="abc")
     blank.query(f"SELECT drain_v1(); SELECT drain_v1('worker', '{living}')")
@@ -200,7 +200,7 @@ def test_each_migration_brings_the_rights_up_to_date_and_leaves_those_of_others(
     ) == [(True, False, True, False)]
 
 
-def test_without_roles_nobody_but_the_owner_may_call_a_function(blank: Blank) -> None:
+def test_without_roles_only_the_owner_may_call_a_function(blank: Blank) -> None:
     blank.migrate()
     assert (
         blank.query(
@@ -212,13 +212,13 @@ def test_without_roles_nobody_but_the_owner_may_call_a_function(blank: Blank) ->
     assert blank.value("SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace") >= 60
 
 
-def test_a_dry_run_says_the_same_and_leaves_nothing(blank: Blank) -> None:
+def test_a_dry_run_says_the_same_and_changes_nothing(blank: Blank) -> None:
     said = blank.migrate(by=blank.url, roles=True, dry=True)
     assert blank.value("SELECT to_regclass('jobs') IS NULL")
     assert blank.migrate(by=blank.url, roles=True) == said
 
 
-def test_a_schema_of_its_own_is_made_for_the_owner_and_opened_to_the_roles(blank: Blank) -> None:
+def test_migrate_makes_a_schema_for_the_owner_and_opens_it_to_the_roles(blank: Blank) -> None:
     become(blank, "shithub_migrate")
     assert blank.migrate(name="the queue", roles=True)
     assert blank.migrate(name="the queue", roles=True) == []

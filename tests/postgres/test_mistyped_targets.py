@@ -1,4 +1,4 @@
-"""A host or a unit that nobody knows is not drained: most likely its name was mistyped."""
+"""A host or a unit that nobody knows is not drained, because its name was probably mistyped."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def fleet(database):
         (("--unit", "webhook.service"), "did you mean webhooks.service"),
     ],
 )
-def test_a_name_that_no_worker_has_is_refused_with_those_that_are_like_it(fleet, command, target, told):
+def test_a_name_that_no_worker_has_is_refused_with_similar_names(fleet, command, target, told):
     err = command.refused("drain", *target, "--wait", "--timeout", "30", code=EXIT_REFUSED)
     assert told in err
-    assert "To drain it all the same: --force" in err
+    assert "To drain it anyway, add --force" in err
     assert holds(fleet) == []
     assert fleet.query("SELECT FROM audit") == []
     command("drain", *target, "--force", code=EXIT_OK)
     assert len(holds(fleet)) == 1
 
 
-def test_without_any_worker_it_says_so(database, command):
+def test_the_refusal_says_if_there_is_no_worker(database, command):
     assert "no host has a worker" in command.refused("drain", "--host", "web1", code=EXIT_REFUSED)
     command("drain", code=EXIT_OK)
     assert holds(database) == [("fleet", "", None)]
 
 
 @pytest.mark.parametrize("unit", ["forge@1", "forge@1.service"])
-def test_a_unit_without_its_ending_means_that_unit(fleet, command, unit):
+def test_a_unit_may_be_named_without_its_suffix(fleet, command, unit):
     command("drain", "--unit", unit)
     assert holds(fleet) == [("unit", "forge@1.service", None)]
     command("resume", "--unit", unit)

@@ -1,7 +1,7 @@
-"""Whatever an INSERT, an UPDATE or a clock can put into our tables: no command, worker or scrape breaks on it.
+"""No value that an INSERT, an UPDATE or a clock can put into our tables breaks a command, a worker or a scrape.
 
-The tables, columns and types are those of the catalog, the commands those of the command line: one that comes later is
-tried too, or the test says what it lacks.
+The tables, columns and types come from the catalog, and the commands from the command line. So a later one is tried,
+too, or the test says what it lacks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
 from shithubd_worker.telemetry.gauges import QueueCollector
 
-ROWS = 12  # of each table: more than any type has values
+ROWS = 12  # rows of each table: more than any type has values
 KINDS = ("k0", "k1")
 
 TIMES = (
@@ -43,7 +43,7 @@ TIMES = (
     "9999-12-31",
 )
 WORDS = (":", "h:1:2", "%s {}", "\x1b[31m[bold]", "ü" * 200, "a\nb", "7" * 400, "'; --", "\u202e", "infinity")
-# What can be stored in a column of each type, where its constraints allow it. None: SQL's NULL.
+# What a column of each type can store within its constraints. None is SQL's NULL.
 VALUES: dict[str, tuple[str | None, ...]] = {
     "timestamp with time zone": (*TIMES, "10000-01-01", "294276-12-31 23:59:59.999999+00", "infinity", None),
     "smallint": ("-32768", "-1", "0", "32767", None),
@@ -66,7 +66,7 @@ VALUES: dict[str, tuple[str | None, ...]] = {
     "tsvector": ("", "'x':1", None),
 }
 
-# A row of each table, from which the odd ones are made; {n} is its number.
+# A row of each table, from which the odd rows are made. {n} is its number.
 MACHINE = identify().machine_id
 STATES = ("queued", "queued", "processing", "paused", "failed", "processing")
 USUAL: dict[str, dict[str, str]] = {
@@ -96,10 +96,10 @@ USUAL: dict[str, dict[str, str]] = {
         **{"loose_before": "1", "loose_after": "1", "packs_before": "1", "packs_after": "1"},
     },
 }
-# Bent by a test of its own: after that nothing else works, and should not.
+# A test of its own makes odd rows in this one: afterwards nothing else works, and must not.
 APART = {"worker_schema"}
 
-# What to give the commands, by the names of their parameters; with "" an option is not given, or is a flag.
+# Arguments for the commands, by the names of their parameters. With "" an option is not given, or is a flag.
 GIVEN = {
     ("enqueue", "kind"): "k0",
     ("enqueue", "run_at"): "9999-12-31T23:59:59-12:00",
@@ -169,7 +169,7 @@ def test_each_table_and_type_is_tried(any_database):
 
 
 def make_odd(connection, found, offsets):
-    """Rows in which each column has each of its extremes, in combinations that the offsets choose."""
+    """Rows in which each column has each of its extreme values, in combinations that the offsets choose."""
     connection.execute(f"TRUNCATE {', '.join(sorted(found.keys() - APART))} RESTART IDENTITY")  # type: ignore[arg-type]
     for table in sorted(found.keys() - APART, reverse=True):  # search_repos before search_files
         for number in range(1 if "only_row" in found[table] else ROWS):
@@ -189,7 +189,7 @@ def make_odd(connection, found, offsets):
 
 
 def commands(group=cli, path=()):
-    """Each command that speaks to the database, by its name; `run` is tried as a process."""
+    """Each command that uses the database, by its name. `run` is tried as a process."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
@@ -201,7 +201,7 @@ COMMANDS = dict(commands())
 
 
 def words(name, command, job):
-    """The command's words, with what GIVEN says and the id of a job."""
+    """The command's words, with the arguments of GIVEN and the id of a job."""
     options, rest = [], []
     for each in command.params:
         if isinstance(each, click.Argument) and each.name in ("job", "ids"):
@@ -218,12 +218,12 @@ def words(name, command, job):
 
 
 def stream():
-    """As stdout and stderr are: not each text can be written there."""
+    """A stream like stdout and stderr: it cannot write every text."""
     return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="", write_through=True)
 
 
 def ask(monkeypatch, *arguments):
-    """The command in this process: its exit code and what it said. Its connections end with it, as with a process."""
+    """The command in this process: its exit code and its output. Its connections end with it, as with a process."""
     opened = []
 
     original = ImpatientConnection.connect.__func__
@@ -245,7 +245,7 @@ def ask(monkeypatch, *arguments):
 
 
 def times_in(data):
-    """What stands in JSON under a name that is a time's."""
+    """The values in JSON whose names are those of times."""
     if isinstance(data, list):
         for each in data:
             yield from times_in(each)
@@ -280,7 +280,7 @@ def check_commands(monkeypatch, jobs, codes):
 
 
 def be_a_worker(database, kinds):
-    """All that a worker asks, from its start to its end, but for what takes a process."""
+    """Everything that a worker asks, from its start to its end, except what needs a process."""
     me = identify()
     beat = ControlSession(connector(database.url, "odd"), "public")
     beat.register(me, KINDS)
@@ -301,7 +301,7 @@ def be_a_worker(database, kinds):
     registry.register(collector)
 
     assert "shithubd_workers{" in generate_latest(registry).decode()
-    # Who began to count within the last 50 s may still be at it.
+    # A worker that began to count within the last 50 s may still be counting.
     database.query(
         "UPDATE queue_counts SET claimed_at = '-infinity' WHERE seconds_since_v1(claimed_at) BETWEEN 0 AND 50"
     )
@@ -312,7 +312,7 @@ def be_a_worker(database, kinds):
 
 
 def extremes_of_the_history(database):
-    """Days that are none, so that a row can be of any time."""
+    """Partitions for extreme times, so that a history row can have any time."""
     for name in ("7d", "90d"):
         for part, bounds in (("before", "(MINVALUE) TO ('2000-01-01')"), ("after", "('9000-01-01') TO (MAXVALUE)")):
             database.query(
@@ -325,7 +325,7 @@ def odd(any_database, monkeypatch):
     monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", any_database.url)
     monkeypatch.setenv("SERVICE_RESULT", "success")
     extremes_of_the_history(any_database)
-    any_database.query("ALTER TABLE beats DROP CONSTRAINT beats_worker_id_fkey")  # the ids of both are bent
+    any_database.query("ALTER TABLE beats DROP CONSTRAINT beats_worker_id_fkey")  # the ids of both are odd
     registry = Registry()
     for name in KINDS:
         registry.handler(name)(lambda job: None)
@@ -338,7 +338,7 @@ def check(odd, monkeypatch, offsets):
     database, connection, found, kinds = odd
     make_odd(connection, found, offsets)
     jobs = [job for (job,) in connection.execute("SELECT id FROM jobs UNION SELECT id FROM job_history ORDER BY 1")]
-    # A job's id is one of four extremes, or its number.
+    # The id of a job is one of four extreme values, or its number.
     check_commands(monkeypatch, jobs[:2] + jobs[-2:], codes={0, 1, 3, 4, 5})
     make_odd(connection, found, offsets)
     be_a_worker(database, kinds)
@@ -354,7 +354,7 @@ def profile(examples, phases=tuple(Phase)):
 
 
 class Offsets(dict):
-    """By table and column; drawn when it is asked for."""
+    """Offsets by table and column, each drawn when it is first needed."""
 
     def __init__(self, data):
         super().__init__()
@@ -364,7 +364,7 @@ class Offsets(dict):
         return self.setdefault(key, self._data.draw(st.integers(0, ROWS), label=".".join(key)))
 
 
-@profile(4, phases=[Phase.generate])  # to look for a smaller example takes hypothesis 5 minutes
+@profile(4, phases=[Phase.generate])  # hypothesis would take 5 minutes to look for a smaller example
 @given(data=st.data())
 def test_no_row_breaks_a_command_a_worker_or_a_scrape(odd, monkeypatch, data):
     check(odd, monkeypatch, Offsets(data))

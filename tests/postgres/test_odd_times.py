@@ -1,4 +1,5 @@
-"""Times that an UPDATE, an INSERT or a clock can make: what each comes to. None breaks anything: test_odd_rows.py."""
+"""Times that an UPDATE, an INSERT or a clock can make, and what each leads to. None breaks anything:
+test_odd_rows.py."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ def operations(any_database):
     operations.close()
 
 
-def test_what_no_calendar_knows_is_the_first_or_the_last_moment_that_it_knows(operations):
+def test_a_time_outside_of_the_calendar_becomes_its_first_or_last_moment(operations):
     for stored, read in {
         "-infinity": FIRST,
         "4714-11-24 00:00:00+00 BC": FIRST,
@@ -43,11 +44,11 @@ def test_what_no_calendar_knows_is_the_first_or_the_last_moment_that_it_knows(op
         assert (row, datetime.fromisoformat(shown)) == (read, read), stored
 
 
-# A lease of the future: an UPDATE, or a clock that was set back.
+# A lease in the future: an UPDATE, or a clock that was set back.
 
 
 @pytest.mark.parametrize("leased_at", ["tomorrow", "294276-12-31 23:59:59.999999+00", "infinity"])
-def test_a_lease_of_the_future_delays_the_barrier_by_its_window_and_no_longer(any_database, operations, leased_at):
+def test_a_lease_in_the_future_delays_the_barrier_by_one_window_at_most(any_database, operations, leased_at):
     any_database.query(LEASE, leased_at)
     operations.pause_kind("k", None, None)
     assert operations.value("barrier_v1", "kind", "k", 0.1) is False
@@ -67,7 +68,7 @@ def test_an_old_lease_does_not_delay_the_barrier(any_database, operations, lease
 
 
 @pytest.mark.parametrize("until", ["infinity", "20000-01-01"])
-def test_a_hold_whose_end_no_calendar_knows_is_shown_and_resumed(any_database, operations, until):
+def test_a_hold_whose_end_is_outside_of_the_calendar_is_shown_and_resumed(any_database, operations, until):
     any_database.query("INSERT INTO holds (scope, target, actor, until) VALUES ('kind', 'k', 'x', %s)", until)
     any_database.query("INSERT INTO jobs (kind, state) VALUES ('k', 'paused')")
     (hold,) = operations.status()["holds"]
@@ -77,7 +78,7 @@ def test_a_hold_whose_end_no_calendar_knows_is_shown_and_resumed(any_database, o
     assert any_database.query("SELECT state FROM jobs") == [("queued",)]
 
 
-def test_a_hold_until_infinity_is_one_without_an_end(any_database):
+def test_a_hold_until_infinity_has_no_end(any_database):
     any_database.query("SELECT pause_kind_v1('k', NULL, 'infinity')")
     assert any_database.query("SELECT until FROM holds") == [(None,)]
 
@@ -85,7 +86,7 @@ def test_a_hold_until_infinity_is_one_without_an_end(any_database):
 # A worker's row.
 
 
-def test_a_worker_whose_last_beat_lies_ahead_is_silent(any_database, operations):
+def test_a_worker_whose_last_beat_is_in_the_future_is_silent(any_database, operations):
     for beat_at in ("now", "tomorrow", "infinity", "-infinity", "1000-01-01 BC"):
         add_worker(any_database, "h", beat_at=beat_at)
     assert sorted(worker["silent"] for worker in operations.workers()) == [False, True, True, True, True]
@@ -108,21 +109,21 @@ def test_a_worker_starts_and_works_beside_the_oddest_rows(database, start_worker
     assert worker.terminate() == 0
 
 
-# The counts that all workers are scraped by.
+# The counts that all workers show in a scrape.
 
 
 @pytest.mark.parametrize(
     "odd",
     ["claimed_at = 'infinity'", "claimed_at = 'tomorrow'", "claimed_at = '-infinity', seconds = 'NaN'"],
 )
-def test_no_claim_of_a_count_stands_for_ever(any_database, odd):
+def test_no_claim_of_a_count_lasts_for_ever(any_database, odd):
     any_database.query("SELECT claim_count_v1(10, 2.5)")
     assert any_database.value("SELECT claim_count_v1(10, 2.5)") is None
     any_database.query(f"UPDATE queue_counts SET {odd}")
     assert any_database.value("SELECT claim_count_v1(10, 2.5)") is True
 
 
-def test_a_count_that_took_for_ever_is_followed_by_another_within_a_minute(any_database):
+def test_a_count_with_an_endless_time_blocks_the_next_one_for_less_than_a_minute(any_database):
     any_database.query("SELECT claim_count_v1(10, 2.5)")
     any_database.query("UPDATE queue_counts SET seconds = 'Infinity', claimed_at = now() - interval '51 seconds'")
     assert any_database.value("SELECT claim_count_v1(10, 2.5)") is True

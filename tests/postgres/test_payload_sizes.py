@@ -1,4 +1,4 @@
-"""Payloads that are small in the table and huge as text, and the other way round: one row stops nobody."""
+"""Payloads that are small in the table and huge as text, and the reverse: one row stops no other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 1024 * 1024
 MOST = 64 * MIB
 WIDE = ("--prefetch", "3600")
 
-# As SQL, because most of them can't be sent as text: what is stored, and what is said of it.
+# In SQL, because most of them can't be sent as text: the value that is stored, and the message about it.
 NUMBERS = "(SELECT jsonb_build_object('n', jsonb_agg(1e131071)) FROM generate_series(1, {}))"
 HUGE = {
     # 1.6 MB of text: a handler gets it.
@@ -36,13 +36,13 @@ def put(database, payload):
 
 
 def peak_memory(worker):
-    """The most that the process ever had in memory, in bytes."""
+    """The most memory that the process ever had, in bytes."""
     status = Path(f"/proc/{worker.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
 
 @pytest.mark.timeout(300)
-def test_a_payload_that_is_none_for_a_handler_ends_as_poison_and_no_other_job_does(database, start_worker):
+def test_only_a_payload_that_no_handler_can_take_ends_as_poison(database, start_worker):
     says = {}
     for name in ("numbers with exponents", "more of them", "compressed", "control characters"):
         payload, said = HUGE[name]
@@ -62,8 +62,9 @@ def test_a_payload_that_is_none_for_a_handler_ends_as_poison_and_no_other_job_do
     assert worker.terminate() == 0
 
 
-def test_five_hundred_such_rows_make_no_lease_long(database, start_worker):
-    """What is certain to be short is made into text by the lease; of the others at most 32 KiB of rows, as stored."""
+def test_five_hundred_such_rows_do_not_lengthen_a_lease(database, start_worker):
+    """The lease makes text of payloads that are certain to be short; of the others at most 32 KiB of rows, as
+    stored."""
     payload = NUMBERS.format(20).replace("1e131071", "1e-16000")  # 300 bytes stored, 320 kB as text
     for _ in range(3):
         database.query(f"INSERT INTO jobs (kind, payload) SELECT 'test.ok', {payload} FROM generate_series(1, 20)")
@@ -73,7 +74,7 @@ def test_five_hundred_such_rows_make_no_lease_long(database, start_worker):
     assert worker.terminate() == 0
 
 
-def test_no_command_breaks_on_any_of_them(database, command):
+def test_no_such_payload_breaks_a_command(database, command):
     jobs = [put(database, payload) for payload, _ in HUGE.values()]
     listed = json.loads(command("jobs", "list", "--json").stdout)
     assert [job["id"] for job in listed] == jobs

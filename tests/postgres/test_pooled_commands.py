@@ -1,4 +1,4 @@
-"""Through PgBouncer in transaction mode every command works, leaves nothing to the pool's other clients, and takes
+"""Every command works through PgBouncer in transaction mode. It leaves nothing to the pool's other clients, and takes
 nothing from them."""
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from shithubd_worker.database.failures import explained
 from shithubd_worker.database.operations import Operations
 from shithubd_worker.errors import EXIT_CONFIG, ConfigError, DatabaseUnavailable, ShithubdError
 
-# A command leaves its connection to the end of its process, and here to the collector.
+# A command leaves its connection to the end of its process, and here to the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collected"),
 ]
 
-# Each command of one database, with what it is given here. Those of a session's own come below.
+# Each command with its arguments for one database. Those that need a session of their own come below.
 GIVEN = {
     "jobs release": (["2", "--force", "--reason", "a test"],),
     "release-dead": (["--invocation-id", "none"],),
@@ -46,8 +46,9 @@ GIVEN = {
 }
 NO_DATABASE = {"check-config", "runbook", "units diff", "units install", "units uninstall"}
 A_SESSION = {"history drop", "run"}  # run: with --poll-only, in test_pooled_workers
-# The pooler itself keeps the first for each client; a session that ends would be no stranger's any more; without room
-# for a temporary file the look below fails; and the dearest plans make all of this slow.
+# Left out, each for a reason: the pooler itself keeps client_encoding for each client. A session that ends would no
+# longer be a stranger's. Without room for a temporary file the check below fails. The dearest plans would make all of
+# this slow.
 NOT_LEFT = {"client_encoding", "idle_session_timeout", "temp_file_limit", "enable_indexscan", "enable_nestloop"}
 # All that a session has and a transaction may leave in it, as the next client finds it.
 LOOK = """
@@ -76,12 +77,12 @@ def commands(group: click.Group = cli, *above: str) -> Iterator[str]:
 def stranger(behind: Database) -> Iterator[psycopg.Connection[Any]]:
     """Another client of the pool."""
     with psycopg.connect(behind.url, autocommit=True, prepare_threshold=None, application_name="stranger") as client:
-        client.execute("DO $$ BEGIN PERFORM 1; END $$")  # or PL/pgSQL's settings come with the first who uses it
+        client.execute("DO $$ BEGIN PERFORM 1; END $$")  # otherwise PL/pgSQL's settings appear with its first use
         yield client
 
 
 def leave_settings(behind: Database) -> None:
-    """A stranger changes the session of the pool, and leaves it so."""
+    """A stranger changes the session of the pool, and leaves the changes there."""
     with stranger(behind) as client:
         for name, value in SETTINGS.items():
             if name not in NOT_LEFT:
@@ -106,14 +107,14 @@ def fill(database: Database, jobs: int) -> None:
     database.query("UPDATE jobs SET state = 'processing', leased_by = 'x:1', leased_at = now() WHERE id = 2")
 
 
-def test_every_command_is_tried_here_or_needs_no_database() -> None:
+def test_every_command_that_needs_a_database_is_tried_here() -> None:
     assert set(commands()) == {*GIVEN, *NO_DATABASE, *A_SESSION}
 
 
 def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
     any_database: Database, pooler: Callable[..., Database]
 ) -> None:
-    fill(any_database, 30_100)  # seven batches: psycopg prepares what it sends for the sixth time
+    fill(any_database, 30_100)  # seven batches, because psycopg prepares a statement when it is sent for the sixth time
     behind = pooler(any_database)
     before = look(behind)
     for command, lines in GIVEN.items():
@@ -124,7 +125,7 @@ def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
     assert states == [("test.fails", "queued", 20), ("test.ok", "queued", 30100)]
 
 
-def test_what_a_stranger_left_in_the_session_neither_breaks_a_command_nor_is_touched_by_it(
+def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
     any_database: Database, pooler: Callable[..., Database]
 ) -> None:
     fill(any_database, 300)
@@ -141,7 +142,7 @@ def test_what_a_stranger_left_in_the_session_neither_breaks_a_command_nor_is_tou
     assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 320
 
 
-def test_a_database_that_is_set_to_read_only_stays_so_through_a_pooler(
+def test_a_read_only_database_stays_read_only_through_a_pooler(
     any_database: Database, pooler: Callable[..., Database]
 ) -> None:
     any_database.query(f'ALTER DATABASE "{any_database.name}" SET default_transaction_read_only = on')
@@ -151,7 +152,7 @@ def test_a_database_that_is_set_to_read_only_stays_so_through_a_pooler(
         do(behind, "enqueue", ["test.ok"])
 
 
-def test_a_login_that_begins_in_another_role_does_so_in_each_transaction(
+def test_a_login_with_a_default_role_has_it_in_each_transaction(
     database: Database, login: Callable[[str], str]
 ) -> None:
     url = login("shithub_operator")
@@ -165,27 +166,27 @@ def test_a_login_that_begins_in_another_role_does_so_in_each_transaction(
     assert cli.main(["drain", "--database-url", url], standalone_mode=False) == 0
 
 
-def test_a_call_that_fails_leaves_the_pools_session_free_for_the_next_one(
+def test_a_failed_call_leaves_the_session_of_the_pool_free(
     any_database: Database, pooler: Callable[..., Database]
 ) -> None:
     behind = pooler(any_database)
     operations = Operations(connector(behind.url, "test", pooled=True), "public")
-    for _ in range(8):  # more often than psycopg prepares a statement
+    for _ in range(8):  # more often than it takes until psycopg prepares a statement
         with pytest.raises(psycopg.errors.InvalidParameterValue):
             operations.rows("drain_v1", "nowhere", "", None, None, "test")
         assert operations.value("statement_time_v1").tzname() == "UTC"
-        assert look(behind)["as"] == "postgres"  # it has the pool's only session
+        assert look(behind)["as"] == "postgres"  # the call has the only session of the pool
 
 
 def refused(arguments: list[str]) -> ShithubdError:
-    """What the command line makes of it."""
+    """The exit code and the message of the command line for this error."""
     with pytest.raises((psycopg.Error, ShithubdError)) as caught:
         cli.main(arguments, prog_name="shithubd-worker", standalone_mode=False)
     error = caught.value
     return explained(error) if isinstance(error, psycopg.Error) else error
 
 
-def test_history_drop_refuses_a_session_that_is_shared_and_leaves_nothing_in_it(
+def test_history_drop_refuses_a_shared_session_and_leaves_nothing_in_it(
     any_database: Database, pooler: Callable[..., Database]
 ) -> None:
     behind = pooler(any_database)
@@ -193,7 +194,7 @@ def test_history_drop_refuses_a_session_that_is_shared_and_leaves_nothing_in_it(
     error = refused(["history", "drop", "--database-url", behind.url])
     assert error.exit_code == EXIT_CONFIG
     assert "a database session of its own" in str(error)
-    assert "name the server itself" in str(error)
+    assert "connect to the server directly" in str(error)
     assert look(behind) == before
 
 

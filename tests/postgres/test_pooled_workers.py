@@ -25,7 +25,7 @@ Start = Callable[..., WorkerProcess]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start workers with the handlers of tests/pooled_jobs.py; all are gone after the test."""
+    """Starts workers with the handlers of tests/pooled_jobs.py, and ends all of them after the test."""
     started: list[WorkerProcess] = []
 
     def go(behind: Database, *arguments: str, env: dict[str, str] | None = None) -> WorkerProcess:
@@ -61,7 +61,7 @@ DONE = {
 
 
 @pytest.mark.parametrize(("pool", "workers"), [(1, 3), (20, 5)])
-def test_workers_that_poll_do_each_job_once_and_leave_the_pools_sessions_as_they_were(
+def test_workers_that_poll_run_each_job_once_and_leave_the_pools_sessions_unchanged(
     any_database: Database, pooler: Callable[..., Database], start: Start, pool: int, workers: int
 ) -> None:
     fill(any_database)
@@ -81,7 +81,7 @@ def test_workers_that_poll_do_each_job_once_and_leave_the_pools_sessions_as_they
     assert {name for name in after if after[name] != before.get(name)} <= {"process"}
 
 
-def test_what_a_stranger_left_in_the_session_changes_nothing_that_a_worker_does(
+def test_a_worker_ignores_what_a_stranger_left_in_the_session(
     any_database: Database, pooler: Callable[..., Database], start: Start
 ) -> None:
     fill(any_database)
@@ -100,7 +100,7 @@ def test_what_a_stranger_left_in_the_session_changes_nothing_that_a_worker_does(
 
 
 @pytest.mark.parametrize(("mode", "pool"), [("transaction", 1), ("transaction", 20), ("statement", 1)])
-def test_a_worker_that_listens_refuses_a_session_that_is_shared_and_leaves_nothing_in_it(
+def test_a_worker_that_listens_refuses_a_shared_session_and_leaves_nothing_in_it(
     any_database: Database, pooler: Callable[..., Database], start: Start, mode: str, pool: int
 ) -> None:
     behind = pooler(any_database, mode=mode, pool=pool)
@@ -115,7 +115,7 @@ def test_a_worker_that_listens_refuses_a_session_that_is_shared_and_leaves_nothi
 
 
 @pytest.mark.parametrize("robin", [0, 1])
-def test_a_shared_session_is_found_out_while_others_are_at_work_in_the_pool(
+def test_a_shared_session_is_detected_while_others_use_the_pool(
     database: Database, pooler: Callable[..., Database], robin: int
 ) -> None:
     behind = pooler(database, pool=4, settings=[f"server_round_robin = {robin}"])
@@ -141,14 +141,12 @@ def test_a_worker_that_listens_is_woken_through_a_pooler_in_session_mode(
     assert worker.terminate() == 0
 
 
-def test_a_session_pool_that_is_full_is_not_taken_for_one_that_is_shared(
-    database: Database, pooler: Callable[..., Database]
-) -> None:
+def test_a_full_session_pool_does_not_count_as_shared(database: Database, pooler: Callable[..., Database]) -> None:
     with connector(pooler(database, mode="session", pool=1).url, "test")() as connection:
         assert connection.execute("SHOW default_transaction_isolation").fetchone() == ("read committed",)
 
 
-def test_a_transaction_that_keeps_the_only_session_for_longer_than_its_lease_is_given_up_and_done_once_it_is_shorter(
+def test_a_transaction_that_keeps_the_only_session_beyond_its_lease_is_given_up(
     any_database: Database, pooler: Callable[..., Database], start: Start, door: Door
 ) -> None:
     any_database.query("CREATE TABLE effects (job bigint)")
@@ -163,7 +161,7 @@ def test_a_transaction_that_keeps_the_only_session_for_longer_than_its_lease_is_
     assert worker.terminate() == 0
     assert any_database.value("SELECT count(*) FROM effects") == 1
     assert set(outcomes(any_database)) == {given_up, ("pooled.keeps", "ok")}
-    assert "no connection of its pooler's was free" in worker.log
+    assert "no free connection in its pooler" in worker.log
 
 
 def test_leases_are_renewed_and_returned_through_a_pool_of_one(

@@ -1,4 +1,4 @@
-"""Workers that lease many jobs at once: what a crash, a stop, a hold and a slow job do to those that are at hand."""
+"""Workers that lease many jobs at once: the effect of a crash, a stop, a hold or a slow job on the jobs at hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from conftest import eventually
 from servers import debian_bindir
 
-# A window so wide that batches grow to their limit whatever the machine: 1, 4, 16, 64, 256, 500.
+# A window so wide that batches grow to their limit on any machine: 1, 4, 16, 64, 256, 500.
 WIDE = ("--prefetch", "3600")
 PROCESSING = "SELECT id FROM jobs WHERE state = 'processing'"
 
@@ -25,7 +25,7 @@ class Notes:
         path.touch()
 
     def enqueue(self, count=1, *, priority=0, **members):
-        """So many jobs, in one statement; their ids."""
+        """This many jobs in one statement. Returns their ids."""
         payload = json.dumps({"path": str(self.path), **members})
         text = (
             "INSERT INTO jobs (kind, payload, priority) SELECT 'test.notes', %s::jsonb, %s FROM generate_series(1, %s)"
@@ -35,12 +35,12 @@ class Notes:
 
     @property
     def began(self):
-        """The ids of the jobs that began, in their order; one that ran twice is there twice."""
+        """The ids of the jobs that began, in order. A job that ran twice appears twice."""
         return [int(line.split()[0]) for line in self.path.read_text().splitlines()]
 
     @property
     def sizes(self):
-        """How long the payload's `pad` was, by job."""
+        """The length of each payload's `pad`, by job."""
         return dict(tuple(map(int, line.split())) for line in self.path.read_text().splitlines())
 
     def wait_for(self, job):
@@ -54,7 +54,8 @@ def notes(database, tmp_path):
 
 @pytest.fixture
 def at_the_door(notes, start_worker, door):
-    """A worker whose handler waits at the door, a batch behind it and another one sent ahead; and that job's id."""
+    """A worker whose handler waits at the door, with a batch behind it and another one sent ahead; and the id of that
+    job."""
 
     def begin(*arguments, before=400, after=1000):
         notes.enqueue(before)
@@ -76,7 +77,7 @@ def processing(database):
 
 
 def touched(database):
-    """Jobs that wait and bear a mark of having been leased."""
+    """Waiting jobs that show a mark of an earlier lease."""
     return database.query(
         "SELECT id, state, attempts, crashes, alone, last_error FROM jobs"
         " WHERE state NOT IN ('processing') AND (attempts <> 0 OR crashes <> 0 OR alone)"
@@ -104,19 +105,19 @@ def test_workers_that_are_killed_at_full_speed_lose_nothing(database, start_work
     ]
     runs = Counter(notes.began)
     assert set(runs) == jobs
-    # What ran again was in the hands of a worker when it died: at most two batches, for each death.
+    # Jobs that ran again were held by a worker when it died: at most two batches for each death.
     assert sum(held_by_the_dead.values()) <= 2 * 2 * 500
     assert {job for job in runs if runs[job] > 1 + held_by_the_dead[job]} == set()
     assert database.value("SELECT count(*) FROM job_history WHERE outcome NOT IN ('ok', 'crashed')") == 0
 
 
-def test_all_that_a_killed_worker_held_returns_at_once_when_another_starts(database, start_worker, at_the_door):
+def test_all_jobs_of_a_killed_worker_return_at_once_when_another_starts(database, start_worker, at_the_door):
     dead, _ = at_the_door()
     dead.send(signal.SIGKILL)
     dead.wait()
     held = processing(database)
     assert len(held) > 100
-    # The kind is not its own: it takes back what it can't run.
+    # This worker does not know the kind. It returns even jobs that it can't run.
     other = start_worker("--kind", "test.ok")
     assert f"{len(held)} job(s) returned" in other.log
     assert processing(database) == set()
@@ -126,7 +127,7 @@ def test_all_that_a_killed_worker_held_returns_at_once_when_another_starts(datab
     ]
 
 
-def test_all_that_a_dead_worker_elsewhere_held_returns_in_one_sweep(database, start_worker, at_the_door):
+def test_all_jobs_of_a_dead_worker_elsewhere_return_in_one_sweep(database, start_worker, at_the_door):
     dead, _ = at_the_door()
     dead.send(signal.SIGKILL)
     dead.wait()
@@ -142,13 +143,13 @@ def test_all_that_a_dead_worker_elsewhere_held_returns_in_one_sweep(database, st
 
 
 @pytest.mark.timeout(900)
-def test_a_segfault_in_a_batch_marks_none_of_its_neighbours(database, start_worker, notes):
+def test_a_segfault_in_a_batch_counts_against_no_other_job(database, start_worker, notes):
     jobs = set(notes.enqueue(400))
     (bad,) = notes.enqueue(then="segfault")
     jobs.update(notes.enqueue(600))
     held, deaths = None, 0
     while database.value("SELECT state FROM jobs WHERE id = %s", bad) != "failed":
-        worker = start_worker(*WIDE)  # it has taken back what the last one held
+        worker = start_worker(*WIDE)  # the worker has returned the jobs of the last one
         database.query("UPDATE jobs SET run_at = now() WHERE id = %s AND run_at > now()", bad)
         eventually(lambda w=worker: w.process.poll() is not None or _states(database) == [("failed",)], "the crash")
         if worker.process.poll() is not None:
@@ -160,7 +161,7 @@ def test_a_segfault_in_a_batch_marks_none_of_its_neighbours(database, start_work
     assert len(held) > 100
     eventually(lambda: _states(database) == [("failed",)], "all neighbours done")
     assert worker.terminate() == 0
-    # The first crash, among others, is not held against it; the third one after that is its end.
+    # The first crash, among other jobs, does not count. The third one after that ends the job.
     assert database.query("SELECT id, crashes FROM jobs") == [(bad, 3)]
     assert database.query("SELECT outcome FROM job_history WHERE id = %s ORDER BY finished_at", bad) == [
         ("crashed",),
@@ -169,7 +170,7 @@ def test_a_segfault_in_a_batch_marks_none_of_its_neighbours(database, start_work
         ("poison",),
     ]
     assert "poison: crash number 3" in database.value("SELECT last_error FROM jobs")
-    # Each neighbour was leased once more, and alone.
+    # Each other job was leased once more, and alone.
     ended = database.query("SELECT id, outcome, lease_token FROM job_history WHERE id <> %s ORDER BY finished_at", bad)
     assert Counter(job for job, how, _ in ended if how == "crashed") == Counter(dict.fromkeys(held - {bad}, 1))
     assert Counter(job for job, how, _ in ended if how == "ok") == Counter(dict.fromkeys(jobs, 1))
@@ -178,8 +179,8 @@ def test_a_segfault_in_a_batch_marks_none_of_its_neighbours(database, start_work
     assert max(Counter(notes.began)[job] for job in jobs) <= 2
 
 
-def test_a_suspect_runs_with_nothing_else_at_hand(database, start_worker, notes):
-    """Not even what has run before it and is not settled yet: if it kills its worker, that need not run again."""
+def test_a_suspect_job_runs_with_nothing_else_at_hand(database, start_worker, notes):
+    """Even finished jobs are settled first. If the suspect kills its worker, they need not run again."""
     notes.enqueue(400)
     (suspect,) = notes.enqueue(then="segfault", priority=1)  # leased while the last batch of the others runs
     database.query("UPDATE jobs SET crashes = 1 WHERE id = %s", suspect)
@@ -190,7 +191,7 @@ def test_a_suspect_runs_with_nothing_else_at_hand(database, start_worker, notes)
 
 
 @pytest.mark.parametrize("end", ["stop", "drain", "pause"])
-def test_unstarted_jobs_lose_no_attempt(database, start_worker, notes, at_the_door, door, command, end):
+def test_jobs_that_never_started_lose_no_attempt(database, start_worker, notes, at_the_door, door, command, end):
     worker, slow = at_the_door("--grace", "3600")
     assert len(processing(database)) > 100
     database.query("UPDATE jobs SET last_error = 'of an earlier run'")
@@ -205,11 +206,11 @@ def test_unstarted_jobs_lose_no_attempt(database, start_worker, notes, at_the_do
     assert began[-1] == slow
     door.open()
     eventually(lambda: not processing(database), "everything given back")
-    # Of a stop the batch that it was about ends early; of a hold nothing more may start.
+    # A stop ends the current batch early. After a hold nothing more may start.
     assert notes.began == began
     assert touched(database) == []
     assert outcomes(database)["ok"] == len(began)
-    assert set(outcomes(database)) == {"ok"}  # what never started leaves no row
+    assert set(outcomes(database)) == {"ok"}  # a job that never started leaves no row
     assert database.query("SELECT id FROM jobs WHERE last_error IS DISTINCT FROM 'of an earlier run'") == []
     if end == "stop":
         assert worker.wait() == 0
@@ -230,7 +231,7 @@ def test_a_stop_or_a_hold_at_full_speed_costs_no_attempt(database, start_worker,
     elif end == "drain":
         assert command("drain").returncode == 0
     else:
-        # Not by the command, which takes longer than the jobs do.
+        # Not by the command, because that takes longer than the jobs do.
         database.query("SELECT pause_kind_v1('test.notes')")
         assert database.value("SELECT barrier_v1('kind', 'test.notes')")
     began = notes.began
@@ -246,9 +247,7 @@ def test_a_stop_or_a_hold_at_full_speed_costs_no_attempt(database, start_worker,
     assert sorted(notes.began) == jobs
 
 
-def test_a_worker_that_stood_still_through_a_pause_starts_nothing_of_what_it_had_prefetched(
-    database, at_the_door, notes, door, command
-):
+def test_a_worker_that_stood_still_during_a_pause_starts_no_prefetched_job(database, at_the_door, notes, door, command):
     worker, slow = at_the_door()
     worker.send(signal.SIGSTOP)
     assert len(processing(database)) > 100
@@ -262,9 +261,7 @@ def test_a_worker_that_stood_still_through_a_pause_starts_nothing_of_what_it_had
     assert notes.began[-1] == slow
 
 
-def test_a_job_that_turns_slow_keeps_neither_those_before_it_nor_those_behind_it(
-    database, start_worker, at_the_door, notes, door
-):
+def test_a_job_that_becomes_slow_delays_no_job_before_or_behind_it(database, start_worker, at_the_door, notes, door):
     slow_worker, slow = at_the_door("--metrics", "127.0.0.1:0")
     before = len(notes.began) - 1
     eventually(lambda: outcomes(database).get("ok") == before, "those before it settled while it runs")
@@ -276,12 +273,12 @@ def test_a_job_that_turns_slow_keeps_neither_those_before_it_nor_those_behind_it
     all_done(database)
     assert set(Counter(notes.began).values()) == {1}
     assert slow_worker.terminate() == 0
-    # Nothing was lost: what the worker gave back itself is no surprise to it.
+    # No lease was lost: the worker knows which jobs it gave back itself.
     assert outcomes(database) == {"ok": before + 1 + 1000}
     assert "lease_lost" not in slow_worker.log
 
 
-def test_what_was_given_back_behind_a_slow_job_runs_once_when_its_worker_goes_on(database, at_the_door, notes, door):
+def test_jobs_given_back_behind_a_slow_job_run_once_when_its_worker_goes_on(database, at_the_door, notes, door):
     worker, slow = at_the_door()
     eventually(lambda: processing(database) == {slow}, "those behind it given back while it runs")
     door.open()
@@ -292,19 +289,19 @@ def test_what_was_given_back_behind_a_slow_job_runs_once_when_its_worker_goes_on
     assert "lease_lost" not in worker.log
 
 
-def test_an_urgent_job_waits_for_two_batches_at_most(database, start_worker, notes):
+def test_an_urgent_job_waits_for_at_most_two_batches(database, start_worker, notes):
     flood = notes.enqueue(10_000)
     start_worker()
     eventually(lambda: len(notes.began) > 500, "full speed")
     (urgent,) = notes.enqueue(priority=-10)
     before = len(notes.began)
     notes.wait_for(urgent)
-    assert before < len(flood) - 1500  # else this would prove nothing
+    assert before < len(flood) - 1500  # otherwise this test would prove nothing
     assert notes.began.index(urgent) - before <= 2 * 500
     all_done(database)
 
 
-def test_an_urgent_job_does_not_wait_for_those_behind_a_slow_one(database, notes, at_the_door, door):
+def test_an_urgent_job_does_not_wait_for_jobs_behind_a_slow_one(database, notes, at_the_door, door):
     at_the_door()
     (urgent,) = notes.enqueue(priority=-10)
     eventually(lambda: len(processing(database)) == 1, "those behind it given back")
@@ -314,7 +311,7 @@ def test_an_urgent_job_does_not_wait_for_those_behind_a_slow_one(database, notes
     assert notes.began[began:].index(urgent) <= 1
 
 
-def test_many_kinds_are_served_while_one_floods(database, start_worker):
+def test_many_kinds_are_served_while_one_kind_floods(database, start_worker):
     """The flood is of the kind that a worker looks for first."""
     database.query("INSERT INTO jobs (kind) SELECT 'test.ok' FROM generate_series(1, 5000)")
     others = [f"test.{name}" for name in ("leaves_a_thread", "dict_rows", "listens", "sleep")]
@@ -326,13 +323,14 @@ def test_many_kinds_are_served_while_one_floods(database, start_worker):
     )
     start_worker(*WIDE)
     all_done(database)
-    # By the order of their leases: five of each in two or three turns, and between those at most a turn of the flood.
+    # In the order of their leases: five of each kind in two or three turns, and between them at most one turn of the
+    # flood.
     rows = database.query("SELECT kind FROM job_history ORDER BY leased_at, finished_at")
     last = max(place for place, (kind,) in enumerate(rows) if kind in others)
     assert last < 2500
 
 
-def test_jobs_of_priorities_never_seen_run_though_scheduled_ones_stand_before_them(database, start_worker):
+def test_jobs_of_new_priorities_run_even_if_scheduled_jobs_come_before_them(database, start_worker):
     database.query(
         "INSERT INTO jobs (kind, priority, run_at) SELECT 'test.ok', p, now() + interval '1 day' * (p & 1)"
         " FROM generate_series(-20, 20) p"
@@ -348,7 +346,7 @@ def test_jobs_of_priorities_never_seen_run_though_scheduled_ones_stand_before_th
 
 @pytest.mark.parametrize("poll", ["0.1", "3600"])
 def test_a_job_that_was_due_long_before_the_last_scan_runs(database, start_worker, notes, poll):
-    """As if its transaction had begun before those of others, and ended after them."""
+    """Its transaction may have begun before those of others, and ended after them."""
     start_worker("--poll-interval", poll, "--kind", "test.notes")
     late = "INSERT INTO jobs (kind, payload, run_at) VALUES ('test.notes', %s, now() - interval '1 hour')"
     for _ in range(4):
@@ -358,7 +356,7 @@ def test_a_job_that_was_due_long_before_the_last_scan_runs(database, start_worke
         all_done(database)
 
 
-def test_a_resume_wakes_a_sleeping_worker_though_the_jobs_lie_behind_its_last_scan(
+def test_a_resume_wakes_a_sleeping_worker_even_if_the_jobs_are_behind_its_last_scan(
     database, start_worker, notes, command
 ):
     worker = start_worker("--poll-interval", "3600", "--kind", "test.notes", "--kind", "test.ok")
@@ -376,7 +374,7 @@ def test_a_resume_wakes_a_sleeping_worker_though_the_jobs_lie_behind_its_last_sc
 
 
 @pytest.mark.parametrize("via", ["tcp", "unix"])
-def test_no_transaction_is_open_while_handlers_run_though_500_big_jobs_were_sent_ahead(
+def test_no_transaction_is_open_while_handlers_run_and_500_big_jobs_are_leased_ahead(
     database, start_worker, notes, via
 ):
     database.query("CREATE TABLE effects (job bigint, pid bigint, attempt integer)")
@@ -412,7 +410,7 @@ def test_without_a_window_jobs_are_leased_one_by_one(database, start_worker, not
 
 
 @pytest.mark.skipif(os.geteuid() != 0 and debian_bindir() is not None, reason="the server is another user's")
-def test_a_batch_whose_answer_never_came_is_given_back_without_a_mark(database, start_worker, notes):
+def test_a_batch_whose_answer_never_came_is_given_back_and_runs_once(database, start_worker, notes):
     worker = start_worker(*WIDE)
     notes.enqueue(2000)
     eventually(lambda: len(notes.began) > 341, "full batches")

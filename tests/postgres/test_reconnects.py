@@ -1,4 +1,4 @@
-"""Losing the database and finding it again: how soon, and what is told."""
+"""A worker loses the database and finds it again: how soon, and what it reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%
 END = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
 
 
-def test_the_servers_last_word_is_told_once_by_each_thread(database, start_worker):
+def test_each_thread_reports_the_servers_last_message_once(database, start_worker):
     worker = start_worker("--metrics", "127.0.0.1:0")
     eventually(database.at_rest, "it is at rest")
     database.query(END)
@@ -36,8 +36,8 @@ def test_the_servers_last_word_is_told_once_by_each_thread(database, start_worke
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_session_keeps_the_servers_last_word(any_database, asked):
-    """Whether or not anybody was waiting for an answer when it was said."""
+def test_a_session_keeps_the_servers_last_message(any_database, asked):
+    """It does so even if nobody was waiting for an answer when the server sent it."""
     session = QueueSession(connector(any_database.url, "test"), "public", identify().id)
     session.value("channel_v1")
     pid = session.connection.info.backend_pid
@@ -60,14 +60,14 @@ def test_a_session_keeps_the_servers_last_word(any_database, asked):
 
 @pytest.fixture
 def cut_off():
-    """The rooms of a worker whose database refuses every connection."""
+    """The parts of a worker whose database refuses every connection."""
     with deaf_port() as port:
         made = Rooms(f"postgresql://nobody@127.0.0.1:{port}/none", grace=0.0, reached=False)
         yield made
         made.close()
 
 
-def test_a_database_that_is_away_is_looked_for_as_often_after_an_hour_as_at_first(cut_off, monkeypatch):
+def test_a_missing_database_is_tried_as_often_after_an_hour_as_at_first(cut_off, monkeypatch):
     tries = []
 
     def wait(refusals, _):
@@ -80,17 +80,17 @@ def test_a_database_that_is_away_is_looked_for_as_often_after_an_hour_as_at_firs
     gone = psycopg.OperationalError("gone")
     assert cut_off.reconnect(gone) is False
     assert tries == [0] * 20
-    # Found again, it refuses what it is asked for, again and again: then there is no hurry.
+    # The database is back, and refuses what it is asked, again and again. So the worker asks less and less often.
     assert [cut_off.reconnect(gone) for _ in range(3)] == [False] * 3
     assert tries[20:] == [1, 2, 3]
-    # It answered a turn meanwhile: there is hurry again.
+    # It answered a turn meanwhile, so the worker asks often again.
     cut_off.exchange.answered += 1
     assert [cut_off.reconnect(gone) for _ in range(2)] == [False] * 2
     assert tries[23:] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["channel_v1", "enqueues_notify_v1"])
-def test_a_start_whose_connection_ends_waits_for_the_database_whatever_it_asks(database, start_worker, name):
+def test_a_start_whose_connection_ends_at_any_query_waits_for_the_database(database, start_worker, name):
     (result,) = database.query("SELECT pg_get_function_result(%s::regproc)", name)[0]
     database.query("CREATE SEQUENCE asked")
     database.query(f"ALTER FUNCTION {name}() RENAME TO real_{name}")

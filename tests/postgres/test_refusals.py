@@ -1,6 +1,7 @@
-"""The database refuses something for one job: what the application made on our tables, or what somebody locked.
+"""The database refuses something for one job, because of what the application made on our tables or what somebody
+locked.
 
-That job alone fails, or waits; the worker and all other jobs go on.
+Only that job fails, or waits. The worker and all other jobs go on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import pytest
 from conftest import dice, eventually
 
 HANDLERS = "refusal_jobs:registry"
-# A batch as wide as it gets, so that many jobs share a turn.
+# A batch as wide as possible, so that many jobs share a turn.
 WIDE = ("--prefetch", "3600")
 
 
@@ -26,8 +27,8 @@ def enqueue(database, count=1, *, kind="refused.ends", **members):
 
 
 def refuse(database, condition, *, on="UPDATE OR DELETE", says="not this one"):
-    """A trigger of the application's. In the condition `was` is the row before, `is` after, and `to` the state after it
-    or 'gone'."""
+    """A trigger of the application. In the condition, `was` is the row before, `is` the row after, and `to` the state
+    after the change, or 'gone'."""
     database.query(
         f"""
         CREATE OR REPLACE FUNCTION application() RETURNS trigger
@@ -76,7 +77,7 @@ def test_a_retry_that_collides_with_a_unique_index_fails_that_job_alone(database
     assert worker.terminate() == 0
 
 
-def test_one_that_may_not_be_deleted_fails_and_the_rest_of_its_batch_is_done(database, start_worker):
+def test_a_job_that_may_not_be_deleted_fails_and_the_rest_of_its_batch_is_done(database, start_worker):
     jobs = enqueue(database, 600)
     refuse(database, f"dest = 'gone' AND was.id = {jobs[550]}", on="UPDATE OR DELETE")
     worker = start_worker(*WIDE, handlers=HANDLERS)
@@ -90,7 +91,7 @@ def test_one_that_may_not_be_deleted_fails_and_the_rest_of_its_batch_is_done(dat
     assert worker.terminate() == 0
 
 
-def test_what_is_refused_at_the_commit_is_found_as_well(database, start_worker):
+def test_a_refusal_at_the_commit_is_found_too(database, start_worker):
     jobs = enqueue(database, 100)
     database.query(
         "CREATE TABLE receipts (job bigint REFERENCES jobs DEFERRABLE INITIALLY DEFERRED);"
@@ -103,7 +104,7 @@ def test_what_is_refused_at_the_commit_is_found_as_well(database, start_worker):
     assert worker.terminate() == 0
 
 
-def test_one_that_may_neither_end_nor_fail_stays_leased_until_it_may(database, start_worker):
+def test_a_job_that_may_not_end_or_fail_stays_leased_until_it_may(database, start_worker):
     jobs = enqueue(database, 50)
     refuse(database, f"was.id = {jobs[7]} AND was.state = 'processing'")
     worker = start_worker(*WIDE, handlers=HANDLERS)
@@ -116,7 +117,7 @@ def test_one_that_may_neither_end_nor_fail_stays_leased_until_it_may(database, s
     assert worker.terminate() == 0
 
 
-def test_one_that_may_not_be_leased_is_passed_over_and_those_behind_it_run(database, start_worker):
+def test_a_job_that_may_not_be_leased_is_passed_over_and_those_behind_it_run(database, start_worker):
     jobs = enqueue(database, 40)
     refuse(database, f"was.id IN ({jobs[0]}, {jobs[1]}, {jobs[20]}) AND dest = 'processing'")
     worker = start_worker(*WIDE, "--metrics", "127.0.0.1:0", handlers=HANDLERS)
@@ -129,8 +130,8 @@ def test_one_that_may_not_be_leased_is_passed_over_and_those_behind_it_run(datab
     assert worker.terminate() == 0
 
 
-def test_two_that_may_not_run_at_the_same_time_run_one_after_the_other(database, start_worker):
-    """Each can be leased, but not both in one query."""
+def test_two_jobs_that_may_not_run_at_the_same_time_run_one_after_the_other(database, start_worker):
+    """Each can be leased, but one query cannot lease both."""
     database.query("CREATE UNIQUE INDEX one_at_a_time ON jobs (kind) WHERE state = 'processing'")
     jobs = enqueue(database, 30)
     worker = start_worker(*WIDE, handlers=HANDLERS)
@@ -139,7 +140,7 @@ def test_two_that_may_not_run_at_the_same_time_run_one_after_the_other(database,
     assert worker.terminate() == 0
 
 
-def test_a_settle_of_the_handlers_own_transaction_that_is_refused_is_a_failed_attempt(database, start_worker):
+def test_a_refused_settle_in_the_handlers_transaction_is_a_failed_attempt(database, start_worker):
     (job,) = enqueue(database, how="transaction")
     refuse(database, "dest = 'gone'")
     worker = start_worker(handlers=HANDLERS)
@@ -148,7 +149,7 @@ def test_a_settle_of_the_handlers_own_transaction_that_is_refused_is_a_failed_at
     assert worker.terminate() == 0
 
 
-def test_the_control_thread_survives_what_is_refused_while_a_handler_runs(database, start_worker, door):
+def test_the_control_thread_survives_refusals_while_a_handler_runs(database, start_worker, door):
     quick = enqueue(database, 30)
     (slow,) = enqueue(database, door=door.path)
     refuse(database, f"dest = 'gone' AND was.id = {quick[-1]}")
@@ -161,7 +162,7 @@ def test_the_control_thread_survives_what_is_refused_while_a_handler_runs(databa
     assert worker.terminate() == 0
 
 
-def test_a_lease_that_may_not_be_renewed_costs_no_attempt_and_no_worker(database, start_worker, door):
+def test_a_lease_that_may_not_be_renewed_costs_no_attempt_and_ends_no_worker(database, start_worker, door):
     (job,) = enqueue(database, kind="refused.renewed", door=door.path)
     refuse(database, "was.state = 'processing' AND dest = 'processing'")
     worker = start_worker(handlers=HANDLERS)
@@ -172,7 +173,7 @@ def test_a_lease_that_may_not_be_renewed_costs_no_attempt_and_no_worker(database
     assert worker.terminate() == 0
 
 
-def test_a_locked_job_is_waited_for_and_the_others_are_done(database, start_worker, door):
+def test_a_locked_job_waits_and_the_others_are_done(database, start_worker, door):
     (locked,) = enqueue(database, door=door.path)
     worker = start_worker(handlers=HANDLERS)
     eventually(lambda: states(database, locked) == {locked: "processing"})
@@ -189,8 +190,9 @@ def test_a_locked_job_is_waited_for_and_the_others_are_done(database, start_work
 
 @pytest.mark.drawn
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_the_application_refuses_all_else_is_done(database, start_worker, seed):
-    """A random choice of transitions is refused for some jobs. The others end as they would, and the worker lives."""
+def test_everything_that_the_application_does_not_refuse_is_done(database, start_worker, seed):
+    """The trigger refuses a random choice of transitions for some jobs. The others end as usual, and the worker
+    lives."""
     chance = dice(seed)
     expected, refused = {}, []
     for how, end in chance.choices(
@@ -219,5 +221,5 @@ def test_whatever_the_application_refuses_all_else_is_done(database, start_worke
     gone(database, more)
     assert worker.process.poll() is None
     code = worker.terminate()
-    # What ran, and may neither end nor fail, stays leased, and the worker says so.
+    # A job that ran, and may not end or fail, stays leased, and the worker says so.
     assert code == (75 if database.query("SELECT 1 FROM jobs WHERE state = 'processing'") else 0)

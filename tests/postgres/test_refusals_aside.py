@@ -1,4 +1,5 @@
-"""What is refused beside the turns: at the start, to the control thread, in a pause, in a handler's own transaction."""
+"""What the database refuses outside of the turns: at the start, to the control thread, in a pause, in a handler's
+transaction."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ OURS = "ALTER TABLE job_history ADD CONSTRAINT ours CHECK (outcome <> 'ok')"
 
 
 def replaced(database, name, arguments, returns, body):
-    """A function of ours that does this first, and then what it did."""
+    """A function of ours that first does this, and then its usual work."""
     database.query(f"ALTER FUNCTION {name} RENAME TO {name}_as_it_was")
     names = ", ".join(each.split()[0] for each in arguments.split(", ") if each)
     database.query(
@@ -27,7 +28,7 @@ def replaced(database, name, arguments, returns, body):
     )
 
 
-def test_a_check_of_the_applications_fails_the_attempt_of_a_job_that_settles_itself(database, start_worker):
+def test_a_check_of_the_application_fails_the_attempt_of_a_job_that_settles_itself(database, start_worker):
     database.query(OURS)
     (job,) = enqueue(database, how="transaction")
     worker = start_worker(handlers=HANDLERS)
@@ -37,7 +38,7 @@ def test_a_check_of_the_applications_fails_the_attempt_of_a_job_that_settles_its
     assert worker.terminate() == 0
 
 
-def test_so_does_a_trigger_that_says_check_violation(database, start_worker):
+def test_a_trigger_that_raises_check_violation_fails_the_attempt_too(database, start_worker):
     (job,) = enqueue(database, how="transaction")
     refuse(database, "dest = 'gone'", says="not this one' USING ERRCODE = 'check_violation', HINT = 'ask")
     worker = start_worker(handlers=HANDLERS)
@@ -46,7 +47,7 @@ def test_so_does_a_trigger_that_says_check_violation(database, start_worker):
     assert worker.terminate() == 0
 
 
-def test_a_job_that_settles_itself_without_todays_history_is_released_and_the_day_is_made(database, start_worker):
+def test_a_job_that_settles_itself_without_todays_history_is_released_and_makes_the_day(database, start_worker):
     worker = start_worker(handlers=HANDLERS)
     without_a_history(database)
     (job,) = enqueue(database, how="transaction")
@@ -57,7 +58,7 @@ def test_a_job_that_settles_itself_without_todays_history_is_released_and_the_da
     assert worker.terminate() == 0
 
 
-def test_a_row_that_a_check_refuses_is_not_tried_again_in_vain(any_database):
+def test_a_history_row_that_a_check_refuses_is_not_tried_again(any_database):
     any_database.query("CREATE SEQUENCE tries")
     any_database.query("ALTER TABLE job_history ADD CONSTRAINT ours CHECK (nextval('tries') < 0)")
     with pytest.raises(psycopg.errors.CheckViolation, match="ours"):
@@ -67,7 +68,7 @@ def test_a_row_that_a_check_refuses_is_not_tried_again_in_vain(any_database):
     assert any_database.value("SELECT last_value FROM tries") == 1
 
 
-def test_a_payload_that_can_not_be_had_now_leaves_nothing_in_the_history(database, start_worker):
+def test_a_payload_that_cannot_be_fetched_now_leaves_nothing_in_the_history(database, start_worker):
     database.query("CREATE TABLE short AS SELECT 1")
     replaced(
         database,
@@ -78,7 +79,7 @@ def test_a_payload_that_can_not_be_had_now_leaves_nothing_in_the_history(databas
     )
     (job,) = enqueue(database, text="x" * 100_000)
     worker = start_worker(handlers=HANDLERS)
-    eventually(lambda: "can't be had now" in (database.value("SELECT coalesce(last_error, '') FROM jobs")))
+    eventually(lambda: "can't be read now" in (database.value("SELECT coalesce(last_error, '') FROM jobs")))
     assert outcomes(database, job) == []
     database.query("DROP TABLE short; CREATE VIEW short AS SELECT 1 WHERE false; UPDATE jobs SET run_at = now()")
     gone(database, [job])
@@ -86,7 +87,7 @@ def test_a_payload_that_can_not_be_had_now_leaves_nothing_in_the_history(databas
     assert worker.terminate() == 0
 
 
-def test_a_connection_lost_with_the_last_question_of_the_start_is_waited_for(database, start_worker):
+def test_a_start_waits_for_the_database_if_its_last_query_loses_the_connection(database, start_worker):
     database.query("CREATE SEQUENCE asked")
     replaced(
         database,
@@ -100,7 +101,7 @@ def test_a_connection_lost_with_the_last_question_of_the_start_is_waited_for(dat
     assert worker.terminate() == 0
 
 
-def test_a_connection_that_can_not_listen_is_not_kept(any_database):
+def test_a_connection_that_cannot_listen_is_closed(any_database):
     queue = QueueSession(connector(any_database.url, "test"), "public", identify().id)
     queue.listen(lambda _: None)
     queue.close()

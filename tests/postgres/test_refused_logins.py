@@ -1,5 +1,7 @@
-"""Each way in which a login is refused: what only a person can mend is 77 or 78 at once, and what may pass is waited
-for. Each is provoked, on a server that speaks German and on one that speaks English."""
+"""Each way in which a login is refused: 77 or 78 at once if only a person can fix it, else the program waits.
+
+Each is provoked on a server that speaks German and on one that speaks English.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ ME = pwd.getpwuid(os.geteuid()).pw_name
 
 @pytest.fixture(scope="module", params=["German", "English"])
 def doors(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server that lets each in otherwise."""
+    """A server that treats each login in its own way."""
     german = request.param == "German"
     bindir = debian_bindir()
     if german and bindir is None:
@@ -76,14 +78,14 @@ def doors(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _nobodys_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of the machine's own names a password or a user."""
+    """The machine's own files name no password and no user."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
 
 
 def refused(url: str) -> tuple[int, str]:
-    """The exit code for a connect that fails, and what is told."""
+    """The exit code for a connect that fails, and the message."""
     with pytest.raises(psycopg.Error) as caught:
         connector(url, "test", answer_seconds=5.0)().close()
     told = explained(caught.value)
@@ -95,28 +97,28 @@ def _said(server: Server, words: str) -> str:
     return refused(f"host=127.0.0.1 port={server.port} dbname=postgres {words}")[1]
 
 
-# Over the loopback unless it says otherwise; of a word that is there twice the last one counts.
+# Over the loopback, unless the case says otherwise. If a word appears twice, the last one counts.
 REFUSED = {
-    # PostgreSQL lets nobody in.
+    # PostgreSQL refuses the login.
     "peer": ("host={socket} user=peer", EXIT_RIGHTS, f"the system user {ME!r} asked for the role 'peer'"),
     "no pg_hba line": ("user=unlisted", EXIT_RIGHTS, "pg_hba.conf decides it"),
     "a pg_hba line that rejects": ("user=rejected", EXIT_RIGHTS, "pg_hba.conf decides it"),
     "a pg_hba line for TLS alone": ("user=tls", EXIT_RIGHTS, "pg_hba.conf decides it"),
     "no such role": ("user=absent", EXIT_RIGHTS, "CREATE ROLE absent LOGIN"),
     "a role that may not log in": ("user=nologin", EXIT_RIGHTS, "ALTER ROLE nologin LOGIN"),
-    "a wrong password": ("user=pw password=wrong", EXIT_RIGHTS, "its password stands in the URL"),
+    "a wrong password": ("user=pw password=wrong", EXIT_RIGHTS, "its password comes from the URL"),
     "no password": ("user=pw", EXIT_RIGHTS, "there is no passfile"),
     "no right to connect": ("user=pw password=right dbname=shut", EXIT_RIGHTS, "GRANT CONNECT ON DATABASE shut TO pw"),
     "a setting that it may not make": ("user=pw password=right options='-c lc_messages=C'", EXIT_RIGHTS, "lc_messages"),
-    # PostgreSQL has not what is asked for.
+    # PostgreSQL lacks what the login asks for.
     "no such database": ("dbname=nowhere", EXIT_CONFIG, "`createdb nowhere`"),
     "no such setting": ("options='-c nonsense=1'", EXIT_CONFIG, "nonsense"),
     "no such value": ("options='-c work_mem=much'", EXIT_CONFIG, "work_mem"),
-    # libpq wants what the server has not.
+    # libpq demands what the server lacks.
     "no TLS there": ("sslmode=require", EXIT_CONFIG, "ssl = on"),
     "no channel to bind": ("user=pw password=right channel_binding=require", EXIT_CONFIG, "channel binding required"),
     "another way to log in": ("require_auth=scram-sha-256", EXIT_CONFIG, "authentication method requirement"),
-    # It may pass.
+    # The refusal may pass.
     "a role's connections are all in use": ("user=full", EXIT_DATABASE, "full"),
     "a database that lets nobody in for a while": ("dbname=asleep", EXIT_DATABASE, "asleep"),
     "a server that can be written to": ("target_session_attrs=read-only", EXIT_DATABASE, "session is not read-only"),
@@ -128,7 +130,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_a_server_that_refuses_is_told_from_one_that_may_let_in_later(doors: Server, words: str) -> None:
+def test_a_final_refusal_is_told_apart_from_one_that_may_pass(doors: Server, words: str) -> None:
     template, code, hint = REFUSED[words]
     with deaf_port() as deaf:
         names = {"socket": doors.directory, "port": doors.port, "deaf": deaf}
@@ -139,8 +141,8 @@ def test_a_server_that_refuses_is_told_from_one_that_may_let_in_later(doors: Ser
     assert "LOCATION" not in told
 
 
-def test_the_server_speaks_its_language_and_is_understood(doors: Server) -> None:
-    """So that the test above shows what it says it shows."""
+def test_the_server_speaks_its_own_language_and_is_understood(doors: Server) -> None:
+    """This proves that the test above tests what it claims."""
     said = _said(doors, "user=absent")
     assert ("existiert nicht" in said) == doors.speaks_german  # type: ignore[attr-defined]
 
@@ -149,12 +151,12 @@ def test_the_server_speaks_its_language_and_is_understood(doors: Server) -> None
     ("text", "mode", "hint"),
     [
         (None, 0, "there is no passfile {0}"),
-        ("*:*:*:pw:wrong", 0o600, "its password stands in passfile {0}: see `shithubd-worker runbook credentials-rot"),
-        ("*:*:*:pw:right", 0o640, "libpq ignores passfile {0} for its mode 0640: chmod 0600 {0}"),
+        ("*:*:*:pw:wrong", 0o600, "its password comes from passfile {0}: see `shithubd-worker runbook credentials-rot"),
+        ("*:*:*:pw:right", 0o640, "libpq ignores passfile {0} because of its mode 0640: chmod 0600 {0}"),
         ("elsewhere:*:*:pw:right", 0o600, "passfile {0} has no line for 127.0.0.1:{1}:postgres:pw"),
     ],
 )
-def test_a_password_that_fails_is_told_with_its_file(
+def test_a_wrong_password_is_reported_with_its_file(
     doors: Server, tmp_path: Path, text: str | None, mode: int, hint: str
 ) -> None:
     passfile = tmp_path / "pgpass"
@@ -167,20 +169,20 @@ def test_a_password_that_fails_is_told_with_its_file(
     assert "right" not in told
 
 
-def test_a_password_of_the_environment_and_of_a_service_are_told_apart(
+def test_a_wrong_password_is_reported_with_its_variable_or_service(
     doors: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = f"host=127.0.0.1 port={doors.port} dbname=postgres user=pw"
     (tmp_path / "services").write_text("[ours]\npassword=wrong\n")
     monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
-    assert "or in the service that is named" in refused(f"{at} service=ours")[1]
+    assert "or from the named service" in refused(f"{at} service=ours")[1]
     monkeypatch.setenv("PGPASSWORD", "wrong")
-    assert "its password is PGPASSWORD" in refused(at)[1]
+    assert "its password comes from PGPASSWORD" in refused(at)[1]
 
 
 @contextmanager
 def somebody_else() -> Iterator[None]:
-    """Root may go and read everywhere: be nobody for a moment."""
+    """Root may read every file: so become nobody for a moment."""
     if os.geteuid() == 0:
         os.seteuid(pwd.getpwnam("nobody").pw_uid)
     try:
@@ -190,7 +192,7 @@ def somebody_else() -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_what_is_closed_to_the_user_is_no_database_that_is_away(doors: Server, tmp_path: Path) -> None:
+def test_a_file_that_the_user_may_not_read_does_not_count_as_a_missing_database(doors: Server, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can make what is closed to somebody else")
     passfile = tmp_path / "pgpass"
@@ -201,13 +203,13 @@ def test_what_is_closed_to_the_user_is_no_database_that_is_away(doors: Server, t
         by_password = refused(f"host=127.0.0.1 port={doors.port} dbname=postgres user=pw")
     path = f"{doors.directory}/.s.PGSQL.{doors.port}"
     assert in_a_directory[0] == by_password[0] == EXIT_RIGHTS
-    assert f"{path}: Permission denied: the system user 'nobody' may not go there" in in_a_directory[1]
+    assert f"{path}: Permission denied: the system user 'nobody' has no access to it" in in_a_directory[1]
     assert f"passfile {passfile} can't be read" in by_password[1]
 
 
 @contextmanager
 def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Something on a port of the loopback that is no PostgreSQL."""
+    """A server on a port of the loopback that is not PostgreSQL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -227,7 +229,7 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("sslmode", ["disable", "prefer", "require"])
-def test_a_web_server_is_no_database_that_is_away(sslmode: str) -> None:
+def test_a_web_server_does_not_count_as_a_missing_database(sslmode: str) -> None:
     def http(client: socket.socket) -> None:
         client.recv(1000)
         client.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
@@ -237,12 +239,12 @@ def test_a_web_server_is_no_database_that_is_away(sslmode: str) -> None:
     assert (code, "no PostgreSQL listens there" in told) == (EXIT_CONFIG, True), told
 
 
-def test_what_closes_the_line_without_a_word_may_be_a_server_that_starts() -> None:
+def test_a_server_that_closes_the_line_silently_may_be_starting() -> None:
     with listening(lambda client: None) as port:
         assert refused(f"host=127.0.0.1 port={port} user=x dbname=x")[0] == EXIT_DATABASE
 
 
-def test_a_certificate_that_does_not_hold_is_no_database_that_is_away(tmp_path: Path) -> None:
+def test_an_invalid_certificate_does_not_count_as_a_missing_database(tmp_path: Path) -> None:
     key, certificate = tmp_path / "key", tmp_path / "certificate"
     request = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=elsewhere")
     subprocess.run([*request, "-keyout", key, "-out", certificate], check=True, capture_output=True)
@@ -269,7 +271,7 @@ def test_a_certificate_that_does_not_hold_is_no_database_that_is_away(tmp_path: 
 
 @pytest.fixture(scope="module")
 def pooler(embedded_server: Server) -> Iterator[int]:
-    """The port of Debian's PgBouncer, in front of a server that speaks English."""
+    """The port of Debian's PgBouncer, before a server that speaks English."""
     if not PROGRAM.exists():
         pytest.skip("pgbouncer is missing (Debian: pgbouncer)")
     made = PgBouncer(
@@ -297,16 +299,16 @@ def _answers(url: str) -> bool:
         ("password=wrong", EXIT_RIGHTS),
         ("user=unknown", EXIT_RIGHTS),
         ("options='-c work_mem=1'", EXIT_CONFIG),
-        ("dbname=nowhere", EXIT_CONFIG),  # the server's words, passed on
+        ("dbname=nowhere", EXIT_CONFIG),  # the server's words, which PgBouncer passes on
         ("user=absent", EXIT_RIGHTS),
     ],
 )
-def test_what_the_pooler_refuses_is_told_from_a_pool_that_is_full(pooler: int, words: str, code: int) -> None:
+def test_a_refusal_by_the_pooler_is_told_apart_from_a_full_pool(pooler: int, words: str, code: int) -> None:
     exited, told = refused(f"host=127.0.0.1 port={pooler} dbname=ok user=postgres password=right {words}")
     assert (exited, "PgBouncer says so" in told) == (code, True), told
 
 
-def test_a_pool_that_is_full_is_waited_for(pooler: int) -> None:
+def test_the_program_waits_for_a_full_pool(pooler: int) -> None:
     url = f"host=127.0.0.1 port={pooler} dbname=ok user=postgres password=right"
     with psycopg.connect(url, prepare_threshold=None) as takes_it:
         takes_it.execute("SELECT 1")
@@ -327,12 +329,12 @@ COMMANDS = [
 ]
 
 
-def test_every_role_of_a_command_is_tried_below() -> None:
+def test_every_role_of_a_command_is_tried_here() -> None:
     assert {needs.role(words) for words in COMMANDS} == {needs.OPERATOR, *needs.NEEDS.values()}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_every_command_ends_at_once_where_only_a_person_helps(embedded_server: Server, words: tuple[str, ...]) -> None:
+def test_every_command_ends_at_once_if_only_a_person_can_help(embedded_server: Server, words: tuple[str, ...]) -> None:
     database = Database(embedded_server, "nowhere")
     done = subprocess.run(
         [sys.executable, "-m", "shithubd_worker", *words],
@@ -364,7 +366,7 @@ def test_a_worker_waits_for_a_standby_to_be_promoted(doors: Server, tmp_path: Pa
         worker.end()
 
 
-def test_a_server_that_shuts_down_is_waited_for(doors: Server) -> None:
+def test_the_program_waits_for_a_server_that_shuts_down(doors: Server) -> None:
     with psycopg.connect(doors.url("postgres")):
         doors.stop("smart", wait=False)
         at = f"host=127.0.0.1 port={doors.port} dbname=postgres user=postgres connect_timeout=2"
@@ -375,8 +377,8 @@ def test_a_server_that_shuts_down_is_waited_for(doors: Server) -> None:
 
 
 @pytest.mark.parametrize("who", ["shithubd-worker", "shithubd-worker control", "a handler"])
-def test_a_worker_ends_when_it_is_not_let_in_again(database: Database, start_worker, login, who: str) -> None:
-    """By whichever of its connections finds it: nobody would beat, or jobs would come back for ever."""
+def test_a_worker_ends_when_its_login_is_refused_later(database: Database, start_worker, login, who: str) -> None:
+    """Any of its connections may find it. Otherwise nobody would beat, or jobs would come back for ever."""
     url = login("shithub_worker")
     name = psycopg.conninfo.conninfo_to_dict(url)["user"]
     worker = start_worker(env={"SHITHUBD_WORKER_DATABASE_URL": url})
@@ -393,7 +395,7 @@ def test_a_worker_ends_when_it_is_not_let_in_again(database: Database, start_wor
 
 
 @pytest.mark.skipif(ctypes.util.find_library("pq") is None, reason="psycopg's implementation in Python needs a libpq")
-def test_a_refusal_is_told_apart_whichever_of_its_implementations_psycopg_has(database: Database) -> None:
+def test_a_refusal_is_told_apart_with_each_implementation_of_psycopg(database: Database) -> None:
     environment = {**database.environment(), "PSYCOPG_IMPL": "python"}
     words = [sys.executable, "-m", "shithubd_worker", "status"]
     for url, code in ((database.url, 0), (database.server.url("nowhere"), EXIT_CONFIG)):

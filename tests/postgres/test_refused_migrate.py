@@ -1,4 +1,5 @@
-"""Who may not migrate is told who may: never to take a right that is as much as the owner's, and never in vain."""
+"""A login that may not migrate is told who may. It is never told to take a right that equals the owner's, or one that
+would not help."""
 
 from __future__ import annotations
 
@@ -15,15 +16,15 @@ from test_migrate_roles import Blank, blank
 
 from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS
 
-__all__ = ["blank"]  # the fixture
-NOBODY = "nobody"  # a user of every system
+__all__ = ["blank"]  # a fixture
+NOBODY = "nobody"  # a user that every system has
 
 
 PROGRAM = "from shithubd_worker.cli import main, needs; needs.ADMIN = {!r}; main()"
 
 
 def run(url, *words, admin="no-user-of-this-host"):
-    """The program by a URL, on a host where `admin` looks after the tables; its exit code and what it says."""
+    """The program with a URL, on a host where `admin` looks after the tables. Returns its exit code and its message."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(admin), *words],
         env={**os.environ, "SHITHUBD_WORKER_DATABASE_URL": url},
@@ -38,7 +39,7 @@ def run(url, *words, admin="no-user-of-this-host"):
 
 @pytest.fixture
 def stranger(blank: Blank):
-    """A URL of a login that may do nothing but connect."""
+    """The URL of a login that may only connect."""
     name = f"s{blank.name}"
     blank.query(f"CREATE ROLE {name} LOGIN")
     yield psycopg.conninfo.make_conninfo(blank.url, user=name)
@@ -47,7 +48,7 @@ def stranger(blank: Blank):
 
 @pytest.mark.parametrize("roles", [False, True])
 @pytest.mark.parametrize("role", ["", "shithub_operator"])
-def test_at_a_queue_nobody_is_told_to_take_the_right_to_create(blank: Blank, stranger, roles, role):
+def test_a_refusal_at_a_queue_never_suggests_the_right_to_create(blank: Blank, stranger, roles, role):
     blank.migrate(by=blank.url if roles else None, roles=roles)
     if role and roles:
         blank.query(f"GRANT {role} TO s{blank.name}")
@@ -59,7 +60,7 @@ def test_at_a_queue_nobody_is_told_to_take_the_right_to_create(blank: Blank, str
 
 
 @pytest.mark.parametrize("schema", ["public", "the queue"])
-def test_where_there_is_no_queue_the_statement_that_it_says_is_enough(blank: Blank, stranger, schema):
+def test_the_suggested_statement_is_enough_if_there_is_no_queue_yet(blank: Blank, stranger, schema):
     code, said = run(stranger, "migrate", "--schema", schema)
     assert code == EXIT_RIGHTS
     statement = re.search(r"as a superuser: (.*)\n", said)
@@ -69,7 +70,7 @@ def test_where_there_is_no_queue_the_statement_that_it_says_is_enough(blank: Bla
 
 
 @pytest.mark.parametrize("words", [("migrate",), ("history", "drop")])
-def test_where_the_host_has_a_user_for_it_the_refusal_names_him(blank: Blank, stranger, words):
+def test_the_refusal_names_the_hosts_user_for_it_if_there_is_one(blank: Blank, stranger, words):
     blank.migrate(by=blank.url, roles=True)
     blank.query(f"GRANT shithub_operator TO s{blank.name}")
     instead = f"on this host: runuser -u {NOBODY} -- shithubd-worker {' '.join(words)}\n"
@@ -80,7 +81,7 @@ def test_where_the_host_has_a_user_for_it_the_refusal_names_him(blank: Blank, st
         assert "on this host" not in run(stranger, *words, admin=admin)[1]
 
 
-def test_who_would_make_the_roles_is_not_sent_to_a_user_who_may_not_either(blank: Blank):
+def test_a_refusal_to_make_roles_never_names_a_user_who_may_not_either(blank: Blank):
     blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")
     code, said = run(blank.as_login, "migrate", "--roles", admin=NOBODY)
     assert code == EXIT_RIGHTS

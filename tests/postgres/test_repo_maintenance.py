@@ -47,7 +47,7 @@ def test_an_empty_repository_needs_nothing(bench, root, tmp_path):
     assert bench.run(KIND, repo=empty.name).how is How.OK
 
 
-def test_while_somebody_elses_gc_runs_it_waits_for_its_turn(bench, repository):
+def test_a_job_waits_for_its_turn_while_another_gc_runs(bench, repository):
     (repository.bare / "gc.pid").write_text(f"{os.getpid()} {socket.gethostname()}\n")
     outcome = bench.run(KIND, repo=repository.name)
     assert (outcome.how, outcome.delay_seconds) == (How.RELEASED, 600)
@@ -56,17 +56,17 @@ def test_while_somebody_elses_gc_runs_it_waits_for_its_turn(bench, repository):
     assert "\n" not in outcome.error
 
 
-def test_what_a_killed_gc_left_is_no_obstacle(bench, repository):
+def test_the_files_of_a_killed_gc_do_not_stop_the_next_one(bench, repository):
     child = os.fork()
     if child == 0:
         os._exit(0)
-    os.waitpid(child, 0)  # a process id that belongs to nobody
+    os.waitpid(child, 0)  # a process id that no process has
     (repository.bare / "gc.pid").write_text(f"{child} {socket.gethostname()}\n")
     assert bench.run(KIND, repo=repository.name).how is How.OK
     assert not (repository.bare / "gc.pid").exists()
 
 
-def test_a_lock_is_left_alone_and_the_job_tried_again(bench, repository):
+def test_a_lock_file_is_left_alone_and_the_job_is_tried_again(bench, repository):
     lock = repository.bare / "packed-refs.lock"
     lock.write_text("")
     outcome = bench.run(KIND, repo=repository.name)
@@ -78,7 +78,7 @@ def test_a_lock_is_left_alone_and_the_job_tried_again(bench, repository):
 
 
 def test_a_gc_beyond_its_limit_is_ended_and_tried_again(bench, repository, monkeypatch):
-    """It waits for a named pipe, which came there after the look at the repository."""
+    """The gc waits for a named pipe, which was made after the look at the repository."""
     os.mkfifo(repository.bare / "packed-refs")
     monkeypatch.setattr(git_of_handlers, "check", lambda root, path, name: ())
     monkeypatch.setattr(repo_maintenance, "TIME_LIMIT", 1.0)
@@ -89,7 +89,7 @@ def test_a_gc_beyond_its_limit_is_ended_and_tried_again(bench, repository, monke
     assert not (repository.bare / "gc.pid").exists()
 
 
-def test_records_older_than_a_year_go_with_the_next_run(bench, repository):
+def test_the_next_run_deletes_records_older_than_a_year(bench, repository):
     for age in ("400 days", "300 days"):
         bench.connection.execute(
             "INSERT INTO repo_maintenance (repo, job_id, started_at, seconds, size_before, size_after, loose_before,"
@@ -100,7 +100,7 @@ def test_records_older_than_a_year_go_with_the_next_run(bench, repository):
     assert bench.connection.execute("SELECT count(*) FROM repo_maintenance").fetchone() == (2,)
 
 
-def test_no_hook_of_the_repository_is_run(bench, repository, tmp_path):
+def test_no_hook_of_the_repository_runs(bench, repository, tmp_path):
     for hook in ("pre-auto-gc", "reference-transaction", "post-update"):
         path = repository.bare / "hooks" / hook
         path.write_text(f"#!/bin/sh\necho ran >> {tmp_path}/hooked\n")

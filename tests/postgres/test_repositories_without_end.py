@@ -1,4 +1,4 @@
-"""A repository that is small and comes to much, or never to an end, costs its job and nothing else."""
+"""A small repository that yields a huge amount, or never ends, costs only its own job."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def repository(root: Path, tmp_path: Path) -> Repository:
 
 
 def commit_tree(bare: Path, listing: str) -> str:
-    """Let main be a commit with this tree, in the words of git mktree; the tree."""
+    """Let main be a commit with this tree, written as for git mktree. Returns the tree."""
     tree = git(bare, "mktree", stdin=listing.encode())
     git(bare, "update-ref", "refs/heads/main", git(bare, "commit-tree", tree, "-m", "x"))
     return tree
 
 
 def memory() -> int:
-    """The most that this process has had, in KiB, since it was last reset."""
+    """The most memory that this process has had since the last reset, in KiB."""
     found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     assert found
     return int(found[1])
 
 
-def test_a_tree_that_holds_another_one_many_times_is_refused(bench, repository):
+def test_a_tree_that_contains_another_one_many_times_is_refused(bench, repository):
     """Ten trees of ten entries each list 10^10 files."""
     blob = git(repository.bare, "hash-object", "-w", "--stdin", stdin=b"bomb\n")
     listing = "".join(f"100644 blob {blob}\tf{n}\n" for n in range(10))
@@ -50,18 +50,18 @@ def test_a_tree_that_holds_another_one_many_times_is_refused(bench, repository):
     before = memory()
     outcome = bench.run(KIND, repo=repository.name)
     assert outcome.how is How.FAILED
-    assert outcome.error == "repository 'alice/site.git' lists more than can be indexed"
+    assert outcome.error == "repository 'alice/site.git' has more files than can be indexed"
     assert memory() - before < 4 * search_reindex.MOST_LISTED // 1024
 
 
-def test_a_name_without_end_is_refused(bench, repository):
+def test_an_endless_name_is_refused(bench, repository):
     blob = git(repository.bare, "hash-object", "-w", "--stdin", stdin=b"bomb\n")
     commit_tree(repository.bare, f"100644 blob {blob}\t{'x' * 1_000_000}\n")
     outcome = bench.run(KIND, repo=repository.name)
-    assert outcome.error == "repository 'alice/site.git' lists more than can be indexed"
+    assert outcome.error == "repository 'alice/site.git' has more files than can be indexed"
 
 
-def test_one_text_at_many_paths_is_written_up_to_a_limit(bench, repository, monkeypatch):
+def test_a_text_at_many_paths_is_written_up_to_a_limit(bench, repository, monkeypatch):
     monkeypatch.setattr(search_reindex, "MOST_CONTENT", 5_000)
     repository.commit({f"f{n}": b"x" * 1000 for n in range(8)})
     assert bench.run(KIND, repo=repository.name).how is How.OK
@@ -70,7 +70,7 @@ def test_one_text_at_many_paths_is_written_up_to_a_limit(bench, repository, monk
 
 
 def test_an_object_that_is_larger_than_memory_is_a_failed_attempt(bench, repository, monkeypatch):
-    """A tree of some kilobytes that says, and is, 256 MiB."""
+    """A tree of a few kilobytes on disk that has 256 MiB, as it says."""
     monkeypatch.setattr(git_of_handlers, "MEMORY", 128 * 1024 * 1024)
     size = 256 * 1024 * 1024
     packer = zlib.compressobj(1)
@@ -92,8 +92,8 @@ def test_an_object_that_is_larger_than_memory_is_a_failed_attempt(bench, reposit
     assert "ut of memory" in outcome.error.splitlines()[0]
 
 
-def test_a_git_beyond_its_time_is_ended_and_the_job_tried_again(bench, repository, monkeypatch):
-    """A named pipe, which came there after the look at the repository."""
+def test_a_git_beyond_its_time_is_ended_and_the_job_is_tried_again(bench, repository, monkeypatch):
+    """It waits for a named pipe, which was made after the look at the repository."""
     (repository.bare / "packed-refs").unlink(missing_ok=True)
     os.mkfifo(repository.bare / "packed-refs")
     monkeypatch.setattr(git_of_handlers, "check", lambda root, path, name: ())
@@ -104,7 +104,7 @@ def test_a_git_beyond_its_time_is_ended_and_the_job_tried_again(bench, repositor
     assert "was ended after its limit of 0.2 s" in outcome.error.splitlines()[0]
 
 
-def test_directories_without_end_are_refused(bench, repository):
+def test_endlessly_deep_directories_are_refused(bench, repository):
     (repository.bare / "refs" / "/".join("x" * 100)).mkdir(parents=True)
     outcome = bench.run(KIND, repo=repository.name)
     assert outcome.how is How.FAILED

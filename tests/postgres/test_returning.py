@@ -1,4 +1,4 @@
-"""What a dead worker, a pause or an operator leaves returns to the queue, whatever is wrong with a single row."""
+"""The jobs of a dead worker, a pause or an operator return to the queue, even if a single row among them cannot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 9_223_372_036_854_775_807
 
 
 def leased(database, count, worker, *, expires="2000-01-01"):
-    """So many jobs that this worker holds."""
+    """This many jobs that this worker holds."""
     rows = database.query(
         "INSERT INTO jobs (kind, state, attempts, leased_by, leased_at, lease_expires_at, lease_token, worker_id)"
         " SELECT 'k', 'processing', 1, 'here:1', now(), %s, gen_random_uuid(), %s FROM generate_series(1, %s)"
@@ -31,7 +31,7 @@ def leased(database, count, worker, *, expires="2000-01-01"):
 
 
 def without_a_history(database):
-    """No partition is left."""
+    """The history has no partition."""
     for (day,) in database.query(
         "SELECT inhrelid::regclass::text FROM pg_inherits"
         " WHERE inhparent IN ('job_history_7d'::regclass, 'job_history_90d'::regclass)"
@@ -44,7 +44,7 @@ RELEASE = "SELECT * FROM release_worker_v1(%s, 'it is dead')"
 
 
 @pytest.mark.parametrize("how", [SWEEP, RELEASE])
-def test_one_of_many_that_may_not_be_queued_again_fails_and_the_others_return(any_database, how):
+def test_a_job_that_may_not_be_queued_again_fails_and_the_others_return(any_database, how):
     dead = add_worker(any_database, "here", invocation="abc")
     jobs = leased(any_database, 300, dead)
     refuse(any_database, f"was.id = {jobs[77]} AND dest = 'queued'")
@@ -55,25 +55,25 @@ def test_one_of_many_that_may_not_be_queued_again_fails_and_the_others_return(an
         ("failed", 1),
         ("queued", 299),
     ]
-    # Of none it is known that it was running: each is leased alone, none is charged with a crash.
+    # Nobody knows which of them was running. So each is leased alone, and none is charged with a crash.
     assert any_database.query("SELECT DISTINCT crashes, alone FROM jobs WHERE state = 'queued'") == [(0, True)]
     assert "not this one" in any_database.value("SELECT last_error FROM jobs WHERE state = 'failed'")
 
 
 @pytest.mark.parametrize("how", [SWEEP, RELEASE])
-def test_one_that_may_not_be_touched_stays_and_the_others_return(any_database, how):
+def test_a_job_that_may_not_be_changed_stays_and_the_others_return(any_database, how):
     dead = add_worker(any_database, "here", invocation="abc")
     jobs = leased(any_database, 20, dead)
     refuse(any_database, f"was.id = {jobs[7]}")
     assert len(any_database.query(how, dead)) == 19
     assert any_database.query("SELECT id FROM jobs WHERE state = 'processing'") == [(jobs[7],)]
-    # The row of its owner stays as long as it holds something.
+    # The owner's row stays while the owner holds a job.
     assert any_database.value("SELECT count(*) FROM workers") == 1
     any_database.query("DROP TRIGGER application ON jobs")
     assert len(any_database.query(how, dead)) == 1
 
 
-def test_sums_at_their_end_stay_there(any_database):
+def test_a_counter_at_its_largest_value_stays_there(any_database):
     dead = add_worker(any_database, "here", invocation="abc")
     leased(any_database, 3, dead)
     any_database.query("INSERT INTO leases_returned VALUES ('k', %s, %s)", MOST, MOST - 1)
@@ -93,7 +93,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_whoever_writes_the_history_makes_its_day_if_it_is_missing(any_database, writer):
+def test_every_function_that_writes_the_history_makes_a_missing_day(any_database, writer):
     dead = add_worker(any_database, "here", invocation="abc")
     leased(any_database, 1, dead)
     any_database.query("INSERT INTO jobs (kind) VALUES ('k')")
@@ -103,7 +103,7 @@ def test_whoever_writes_the_history_makes_its_day_if_it_is_missing(any_database,
 
 
 def test_every_function_that_writes_the_history_is_tried_without_one():
-    """Only the settle, which is repeated by its worker, writes there itself."""
+    """Only the settle writes there itself; its worker repeats it."""
     writers = {
         path.stem
         for path in schema.function_files()
@@ -114,7 +114,7 @@ def test_every_function_that_writes_the_history_is_tried_without_one():
 
 @contextmanager
 def locked(database, statement, *arguments):
-    """Somebody has locked something, and thinks."""
+    """Somebody has locked rows, and waits."""
     with database.connect() as somebody, somebody.transaction():
         somebody.execute(statement, arguments)
         yield
@@ -128,7 +128,7 @@ def test_a_locked_job_of_a_dead_worker_returns_later_and_the_others_at_once(any_
     assert any_database.query("SELECT id FROM jobs WHERE state = 'processing'") == [(jobs[2],)]
 
 
-def test_a_pause_and_its_end_pass_over_a_job_that_may_not_be_flipped(any_database):
+def test_a_pause_and_a_resume_skip_a_job_that_may_not_be_flipped(any_database):
     jobs = [
         job
         for (job,) in any_database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 10) RETURNING id")
@@ -145,7 +145,7 @@ def test_a_pause_and_its_end_pass_over_a_job_that_may_not_be_flipped(any_databas
     assert any_database.query("SELECT id FROM jobs WHERE state = 'paused'") == [(jobs[5],)]
 
 
-def test_a_hold_ends_though_one_of_its_jobs_may_not_be_flipped(any_database):
+def test_a_hold_ends_even_if_one_of_its_jobs_may_not_be_flipped(any_database):
     jobs = [
         job
         for (job,) in any_database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 10) RETURNING id")
@@ -160,7 +160,7 @@ def test_a_hold_ends_though_one_of_its_jobs_may_not_be_flipped(any_database):
     assert any_database.query("SELECT id FROM jobs WHERE state = 'paused'") == [(jobs[3],)]
 
 
-def test_an_operators_command_goes_on_behind_a_job_that_the_database_refuses(database, command):
+def test_an_operators_command_goes_on_after_a_job_that_the_database_refuses(database, command):
     jobs = enqueue(database, 4)
     refuse(database, f"was.id = {jobs[1]}")
     done = command("jobs", "discard", *map(str, jobs), "--json")
@@ -172,7 +172,7 @@ def test_an_operators_command_goes_on_behind_a_job_that_the_database_refuses(dat
 
 
 def here(database, worker):
-    """A row as of an earlier start of a worker on this machine, whose process is gone."""
+    """A row of an earlier worker on this machine, whose process is gone."""
     from shithubd_worker.host.identity import identify
 
     me = identify()
@@ -187,7 +187,7 @@ def here(database, worker):
     )
 
 
-def test_a_worker_starts_though_a_job_of_a_dead_one_is_locked(database, start_worker):
+def test_a_worker_starts_even_if_a_job_of_a_dead_worker_is_locked(database, start_worker):
     dead = add_worker(database, "here", invocation="abc")
     here(database, dead)
     jobs = leased(database, 3, dead, expires="infinity")
@@ -199,7 +199,7 @@ def test_a_worker_starts_though_a_job_of_a_dead_one_is_locked(database, start_wo
 
 
 @pytest.mark.parametrize("column", ["started_at", "beat_at", "job_since"])
-def test_a_worker_starts_whatever_times_another_ones_row_has(database, start_worker, column):
+def test_a_worker_starts_beside_a_row_with_any_times(database, start_worker, column):
     dead = add_worker(database, "here", invocation="abc")
     table, key = ("workers", "id") if column == "started_at" else ("beats", "worker_id")
     database.query(f"UPDATE {table} SET {column} = 'infinity' WHERE {key} = %s", dead)
@@ -210,7 +210,7 @@ def test_a_worker_starts_whatever_times_another_ones_row_has(database, start_wor
     assert worker.terminate() == 0
 
 
-def test_what_the_database_says_at_the_start_is_waited_for(database, start_worker):
+def test_a_start_waits_while_the_database_refuses_it(database, start_worker):
     with locked(database, "LOCK TABLE workers"):
         worker = start_worker(handlers=HANDLERS, ready=False)
         worker.wait_for(" holds a lock on workers")
@@ -218,7 +218,7 @@ def test_what_the_database_says_at_the_start_is_waited_for(database, start_worke
     assert worker.terminate() == 0
 
 
-def test_a_worker_lives_through_a_lock_on_the_whole_queue(database, start_worker):
+def test_a_worker_survives_a_lock_on_the_whole_queue(database, start_worker):
     worker = start_worker(handlers=HANDLERS)
     with locked(database, "LOCK TABLE jobs"):
         worker.wait_for("pausing for")
@@ -227,7 +227,7 @@ def test_a_worker_lives_through_a_lock_on_the_whole_queue(database, start_worker
     assert worker.terminate() == 0
 
 
-def test_a_role_that_loses_its_rights_ends_its_worker_with_77(database, start_worker):
+def test_a_worker_ends_with_77_when_its_role_loses_its_rights(database, start_worker):
     database.query("CREATE ROLE less LOGIN IN ROLE shithub_worker")
     url = psycopg.conninfo.make_conninfo(database.url, user="less")
     worker = start_worker(handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": url})

@@ -1,4 +1,4 @@
-"""The rights of the roles: each does all that it is for, and with any one less it does not."""
+"""The rights of the roles: each role can do all of its work, and without any one of its rights it cannot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from shithubd_worker.registry import Registry
 
 registry = Registry()
 registry.handler("k")(lambda job: None)
-# What only the forge's own handlers need, and their tests show.
+# Rights that only the forge's own handlers need; their tests show it.
 HANDLERS_TABLES = ("search_repos", "search_files", "repo_maintenance")
 
 
@@ -57,7 +57,7 @@ def work(database, url):
         bare.queue.kind_holds()
         bare.queue.sweep(timeouts={"k": 300.0})
         if database.value("SELECT count(*) FROM jobs WHERE state = 'processing'"):
-            raise LeftBehind  # what is refused for a job of a dead owner is but a warning
+            raise LeftBehind  # a refusal for a job of a dead owner is only a warning
         done, retried, lost = bare.lease_all([registry["k"]], most=3)
         beat.renew(done, 300.0)
         bare.queue.start([done], done.token, [300.0])
@@ -71,7 +71,7 @@ def work(database, url):
         beat.unregister(me.id, [])
         bare.queue.value("enqueues_notify_v1")
         nothing: list[str] = []
-        bare.queue.rows("lease_v1", me.id, uuid4(), *[nothing] * 7)  # it goes to rest
+        bare.queue.rows("lease_v1", me.id, uuid4(), *[nothing] * 7)  # the worker goes to rest
         beat.wakes_come()
         beat.release_invocation("of nobody", "it is dead")
         counted = bare.queue.value("claim_count_v1", 0.0, 5.0)
@@ -85,7 +85,7 @@ def operate(database: Database, url: str) -> None:
     database.query("DELETE FROM jobs; DELETE FROM holds")
     dead = add_worker(database, "here", invocation="abc")
     leased(database, 1, dead)
-    database.query("UPDATE jobs SET leased_at = '2000-01-01'")  # no barrier waits for it
+    database.query("UPDATE jobs SET leased_at = '2000-01-01'")  # began long ago: no barrier waits for it
     with closing(Operations(connector(url, "operations"), "public")) as operations:
         schema.check(operations.connection, "public")
         running = database.value("SELECT id FROM jobs")
@@ -145,7 +145,7 @@ def put(database: Database, url: str) -> None:
         ("shithub_metrics", look),
     ],
 )
-def test_a_role_does_all_that_it_is_for_and_with_any_one_right_less_it_does_not(database, login, role, do):
+def test_a_role_can_do_all_of_its_work_and_needs_every_right(database, login, role, do):
     url = login(role)
     do(database, url)
     needless = []
@@ -167,7 +167,7 @@ def test_a_role_does_all_that_it_is_for_and_with_any_one_right_less_it_does_not(
 
 
 @pytest.mark.parametrize("role", ["shithub_worker", "shithub_operator", "shithub_metrics"])
-def test_a_role_may_call_no_function_that_nobody_calls_for_it(database, login, role):
+def test_a_role_may_only_call_functions_that_its_work_calls(database, login, role):
     database.query(f"ALTER DATABASE \"{database.name}\" SET track_functions = 'all'")
     url = login(role)
     {"shithub_worker": work, "shithub_operator": operate, "shithub_metrics": look}[role](database, url)
@@ -175,7 +175,7 @@ def test_a_role_may_call_no_function_that_nobody_calls_for_it(database, login, r
     assert granted(role) - called == {*CALLED_SELDOM.get(role, ())}
 
 
-# Where something went wrong, or by a process of its own; the tests of those show it.
+# Called after an error, or by a process of its own: the tests of those show it.
 CALLED_SELDOM = {"shithub_worker": ("lease_refused_v1", "payload_text_v1", "settle_within_v1")}
 
 
@@ -183,7 +183,7 @@ def granted(role: str) -> set[str]:
     return {grant.object for grant in rights.grants() if grant.role == role and grant.privilege == "EXECUTE"}
 
 
-def test_a_worker_process_needs_no_other_right(database, login, start_worker):
+def test_a_worker_process_needs_no_more_rights(database, login, start_worker):
     url = login("shithub_worker")
     worker = start_worker("--metrics", "127.0.0.1:0", handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": url})
     gone(database, [*enqueue(database, 20), *enqueue(database, how="transaction")])
@@ -202,7 +202,7 @@ def test_a_worker_without_its_role_says_at_once_what_it_lacks(database, login, s
     assert "Traceback" not in worker.log
 
 
-# The forbidden.
+# What is forbidden.
 
 FORBIDDEN = {
     "shithub_enqueue": (
@@ -260,7 +260,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("role", FORBIDDEN)
-def test_what_a_role_may_not_is_refused(database, login, role):
+def test_what_a_role_may_not_do_is_refused(database, login, role):
     insert_one = "INSERT INTO jobs (kind) VALUES ('k')"
     database.query(insert_one)
     with connector(login(role), "test")() as connection:
@@ -270,7 +270,7 @@ def test_what_a_role_may_not_is_refused(database, login, role):
 
 
 @pytest.mark.parametrize("role", ["shithub_enqueue", "shithub_operator", "shithub_metrics", "shithub_migrate"])
-def test_nobody_but_a_worker_can_lock_a_table_against_its_writers(any_database, role):
+def test_only_a_worker_can_lock_a_table_against_its_writers(any_database, role):
     tables = any_database.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     with any_database.connect() as connection:
         connection.execute(f"SET ROLE {role}")
@@ -292,7 +292,7 @@ def test_a_plain_insert_is_all_that_an_enqueuer_needs(any_database):
         any_database.query("DROP ROLE plain")
 
 
-def test_an_audit_row_says_who_was_logged_in_whatever_the_caller_calls_himself(database, login):
+def test_an_audit_row_names_the_login_even_if_the_caller_gives_another_name(database, login):
     url = psycopg.conninfo.make_conninfo(login("shithub_operator"), application_name="a tool")
     with connector(url, "test")() as connection:
         connection.execute("SET ROLE shithub_operator")

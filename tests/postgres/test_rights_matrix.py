@@ -1,4 +1,4 @@
-"""Who may do what: every role, and every table, column, sequence and function, as docs/rights.md has it."""
+"""Who may do what: docs/rights.md lists every role with every table, column, sequence and function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_every_role_has_the_rights_of_the_page_and_no_others(any_database: Datab
         assert rights_page.days_with_rights(connection) == []
 
 
-def test_what_is_added_without_a_line_in_the_page_is_seen(database: Database) -> None:
+def test_a_right_without_a_line_in_the_page_is_found(database: Database) -> None:
     database.query(
         "CREATE TABLE added (x int); CREATE SEQUENCE added_seq; ALTER TABLE beats ADD added text;"
         " GRANT SELECT (added) ON beats TO shithub_enqueue; CREATE FUNCTION added_v1() RETURNS int RETURN 1"
@@ -29,7 +29,7 @@ def test_what_is_added_without_a_line_in_the_page_is_seen(database: Database) ->
     }
 
 
-def test_the_owner_has_all_and_owns_all(any_database: Database) -> None:
+def test_the_owner_owns_everything_and_has_all_rights(any_database: Database) -> None:
     others = any_database.query(
         "SELECT relname FROM pg_class"
         " WHERE relnamespace = 'public'::regnamespace AND relowner <> 'shithub_owner'::regrole"
@@ -40,7 +40,7 @@ def test_the_owner_has_all_and_owns_all(any_database: Database) -> None:
     assert any_database.query("SELECT rolname FROM pg_roles WHERE rolname LIKE 'shithub%' AND rolcanlogin") == []
 
 
-def test_every_function_and_every_granted_name_is_one_of_the_schema(database: Database) -> None:
+def test_every_function_and_every_granted_name_is_in_the_schema(database: Database) -> None:
     tables = {
         name
         for (name,) in database.query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")

@@ -1,4 +1,4 @@
-"""What was given by hand to the roles that they shall not have: `migrate` takes it, refuses, or warns."""
+"""Rights that somebody gave the roles by hand and that they must not have: `migrate` takes them, refuses, or warns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shithubd_worker.database import rights, schema
 from shithubd_worker.database.connection import connector
 from shithubd_worker.errors import Refused
 
-__all__ = ["blank"]  # the fixture
+__all__ = ["blank"]  # a fixture
 
 RECIPIENTS = (*rights.GRANTED, rights.MIGRATE)
 OF_THE_QUEUE = (
@@ -39,7 +39,7 @@ def refused(database: Database) -> str:
 
 
 @pytest.mark.parametrize("role", RECIPIENTS)
-def test_the_right_to_create_in_a_schema_of_the_owner_is_taken(blank: Blank, role: str) -> None:
+def test_migrate_takes_the_right_to_create_in_a_schema_of_the_owner(blank: Blank, role: str) -> None:
     blank.migrate(by=blank.url, name="q", roles=True)
     blank.query(f"GRANT CREATE ON SCHEMA q TO {role}")
     assert blank.migrate(by=blank.url, name="q") == ["rights: 0 given, 1 taken"]
@@ -49,7 +49,7 @@ def test_the_right_to_create_in_a_schema_of_the_owner_is_taken(blank: Blank, rol
 
 
 @pytest.mark.parametrize("role", RECIPIENTS)
-def test_the_right_to_create_in_a_schema_of_somebody_else_is_refused_and_what_it_says_takes_it(
+def test_migrate_refuses_the_right_to_create_in_another_owners_schema_and_names_the_fix(
     any_database: Database, role: str
 ) -> None:
     any_database.query(f"GRANT CREATE ON SCHEMA public TO {role}")
@@ -60,7 +60,7 @@ def test_the_right_to_create_in_a_schema_of_somebody_else_is_refused_and_what_it
 
 @pytest.fixture
 def friend(any_database: Database) -> Iterator[str]:
-    """One who was given rights that he may pass on."""
+    """A login that was given rights that it may pass on."""
     name = f"friend of {any_database.name}"
     any_database.query(f'CREATE ROLE "{name}"')
     yield f'"{name}"'
@@ -68,7 +68,7 @@ def friend(any_database: Database) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("what", OF_THE_QUEUE)
-def test_what_somebody_else_passed_on_to_a_role_is_refused_and_what_it_says_takes_it(
+def test_migrate_refuses_a_right_that_another_login_passed_on_and_names_the_fix(
     any_database: Database, friend: str, what: str
 ) -> None:
     any_database.query(f"GRANT {what} TO {friend} WITH GRANT OPTION")
@@ -89,7 +89,7 @@ GIVEN = (
 
 
 @pytest.mark.parametrize(("role", "member"), GIVEN)
-def test_of_a_membership_that_the_page_does_not_know_migrate_warns(
+def test_migrate_warns_about_a_membership_that_is_not_on_the_page(
     database: Database, command, role: str, member: str
 ) -> None:
     who = f"m{database.name}"
@@ -100,12 +100,12 @@ def test_of_a_membership_that_the_page_does_not_know_migrate_warns(
         database.query(f"GRANT {role} TO {member}")
         done = command("migrate")
         assert (done.returncode, done.stdout) == (0, command("migrate").stdout)
-        assert done.stderr.startswith(f"warning: {member} is a member of {role}, and so has rights that ")
+        assert done.stderr.startswith(f"warning: {member} is a member of {role}, so it has rights that ")
     finally:
         database.query(f"REVOKE {role} FROM {member}; DROP ROLE {who}")
 
 
-def test_the_roles_use_the_schema_also_where_everybody_could_when_they_were_made(blank: Blank) -> None:
+def test_the_roles_keep_the_use_of_the_schema_when_everybody_loses_it(blank: Blank) -> None:
     blank.query("GRANT CREATE ON SCHEMA public TO shithub_owner")
     blank.migrate(by=blank.url, roles=True)
     blank.query("REVOKE USAGE ON SCHEMA public FROM PUBLIC")

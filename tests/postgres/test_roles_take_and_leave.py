@@ -13,7 +13,7 @@ from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
 from shithubd_worker.errors import Refused
 
-__all__ = ["blank"]  # the fixture
+__all__ = ["blank"]  # a fixture
 
 OLD, PENDING = "job_history_7d_20200101", "job_history_90d_20200101"
 THEIRS = "job_history_7d_20361201"
@@ -28,7 +28,7 @@ GIVEN = {
     "a sequence": "ALL ON SEQUENCE jobs_id_seq",
     "a function": "EXECUTE ON FUNCTION ensure_history_v1",
 }
-# All that a role, or PUBLIC (0), was given of what is in public.
+# All rights that a role, or PUBLIC (0), has on the objects in public.
 RIGHTS = (
     "SELECT c.relname, '', a.privilege_type FROM pg_class c, aclexplode(c.relacl) a"
     " WHERE c.relnamespace = 'public'::regnamespace AND a.grantee = {who}"
@@ -46,21 +46,19 @@ def rights_of(database: Database, grantee: str) -> set[tuple[object, ...]]:
 
 @pytest.mark.parametrize("what", GIVEN)
 @pytest.mark.parametrize("grantee", ["PUBLIC", "shithub_metrics", "shithub_migrate"])
-def test_what_was_given_by_hand_of_anything_the_next_migrate_takes(
-    any_database: Database, what: str, grantee: str
-) -> None:
+def test_migrate_takes_every_right_that_was_given_by_hand(any_database: Database, what: str, grantee: str) -> None:
     before = rights_of(any_database, grantee)
     day = any_database.value("SELECT min(relid::text) FROM pg_partition_tree('job_history') WHERE isleaf")
     with connector(any_database.url, "test")() as connection:
         connection.execute(f"GRANT {GIVEN[what].format(day=day)} TO {grantee}".encode())
         assert rights_of(any_database, grantee) != before
         said = schema.migrate(connection, "public")
-    # A function was shut before, with or without roles.
+    # PUBLIC could not call a function before either, with or without roles.
     assert said == [] if grantee == "PUBLIC" and what == "a function" else said[0].startswith("rights: 0 given, ")
     assert rights_of(any_database, grantee) == before
 
 
-def test_what_a_role_passed_on_goes_with_it(any_database: Database) -> None:
+def test_migrate_also_takes_what_a_role_passed_on(any_database: Database) -> None:
     name = f"friend_{any_database.name}"
     any_database.query(f"CREATE ROLE {name}; GRANT SELECT ON audit TO shithub_metrics WITH GRANT OPTION")
     try:
@@ -74,7 +72,7 @@ def test_what_a_role_passed_on_goes_with_it(any_database: Database) -> None:
 
 @pytest.fixture
 def stranger(blank: Blank) -> Iterator[str]:
-    """One who may create in the schema, and has named a table and a function like ours."""
+    """A login that may create in the schema, and has made a table and a function with names like ours."""
     name = f"stranger_{blank.name}"
     blank.migrate()
     blank.query(f"CREATE ROLE {name} LOGIN; GRANT CREATE ON SCHEMA public TO {name}")
@@ -87,20 +85,20 @@ def stranger(blank: Blank) -> Iterator[str]:
     blank.query(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-def test_what_a_stranger_named_like_ours_stays_his(blank: Blank, stranger: str) -> None:
+def test_a_strangers_object_with_a_name_like_ours_stays_the_strangers(blank: Blank, stranger: str) -> None:
     assert blank.migrate(by=blank.url, roles=True)
     assert blank.value("SELECT relowner::regrole::text FROM pg_class WHERE relname = %s", THEIRS) == stranger
     assert blank.value("SELECT jobs_enqueued_v1('')") == stranger
     assert blank.value("SELECT count(*) FROM expired_history_v1()") == 0
 
 
-def test_a_function_of_one_who_may_not_create_any_more_is_refused_not_taken_over(blank: Blank, stranger: str) -> None:
+def test_migrate_refuses_a_function_whose_owner_may_no_longer_create(blank: Blank, stranger: str) -> None:
     blank.query(f"REVOKE CREATE ON SCHEMA public FROM {stranger}")
     with pytest.raises(Refused, match=f"the function jobs_enqueued_v1 in schema 'public' belongs to '{stranger}'"):
         blank.migrate(by=blank.url, roles=True)
 
 
-def test_each_day_of_the_history_is_taken_over_also_one_whose_drop_was_interrupted(blank: Blank) -> None:
+def test_migrate_takes_over_each_day_of_the_history_even_after_an_interrupted_drop(blank: Blank) -> None:
     blank.migrate()
     with connector(blank.as_login, "test")() as connection, connector(blank.url, "test")() as reader:
         for day in (OLD, PENDING):

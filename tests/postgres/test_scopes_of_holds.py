@@ -1,4 +1,5 @@
-"""A hold holds exactly its scope, exactly until its end: for the lease, for a second look, for whoever waits."""
+"""A hold covers exactly its scope, until exactly its end: for the lease, for a second look, and for a command that
+waits."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.model import Identity
 from shithubd_worker.registry import Registry
 
-# Names that are the beginning, the end or a part of one another's.
+# Names that are the beginning, the end or a part of one another.
 WORKERS = {"one": ("web1", "w@1.service"), "ten": ("web10", "w@10.service"), "my": ("my-web1", "my-w@1.service")}
 SCOPES = [
     ("fleet", "", {"one", "ten", "my"}),
@@ -49,7 +50,7 @@ def fleet(database):
 
 
 def hold(database, fleet, scope, target):
-    """Set it; its target."""
+    """Set a hold. Returns its target."""
     target = str(fleet.workers[target].id) if scope == "worker" else target
     function = "pause_kind_v1(%s)" if scope == "kind" else "drain_v1(%s, %s)"
     database.query(f"SELECT {function}", *([target] if scope == "kind" else [scope, target]))
@@ -57,7 +58,7 @@ def hold(database, fleet, scope, target):
 
 
 def held(fleet, leases):
-    """Which of these workers may not lease, nor start what they have."""
+    """Which of these workers may not lease, or start the jobs that they have."""
     lease = {name for name, worker in fleet.workers.items() if worker.lease() is None}
     start = {
         name
@@ -69,14 +70,14 @@ def held(fleet, leases):
 
 
 @pytest.mark.parametrize(("scope", "target", "who"), SCOPES)
-def test_a_hold_is_about_its_scope_and_nobody_else_until_its_end(database, fleet, scope, target, who):
+def test_a_hold_covers_exactly_its_scope_until_its_end(database, fleet, scope, target, who):
     database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 30)")
     leases = {name: worker.lease() for name, worker in fleet.workers.items()}
     target = hold(database, fleet, scope, target)
     assert held(fleet, leases) == who
     in_scope = {job for (job,) in database.query("SELECT id FROM in_scope_v1(%s, %s)", scope, target)}
     assert {name for name, lease in leases.items() if lease.id in in_scope} == who
-    # Neither does an end that is still to come free anybody, nor does one that has come hold anybody.
+    # A hold whose end is still to come holds, and a hold whose end has passed does not.
     database.query(STANDING)
     assert held(fleet, leases) == who
     told = {name for name, worker in fleet.workers.items() if fleet.beat.beat(worker.id, "idle", None, None, None)}
@@ -87,7 +88,7 @@ def test_a_hold_is_about_its_scope_and_nobody_else_until_its_end(database, fleet
 
 
 @pytest.mark.parametrize("scope", ["fleet", "kind"])
-def test_what_counts_and_tells_of_holds_knows_their_end(database, fleet, scope):
+def test_every_count_and_list_of_holds_leaves_out_ended_ones(database, fleet, scope):
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     hold(database, fleet, scope, "k" if scope == "kind" else "")
     for sets, stands in ((STANDING, 1), (ENDED, 0)):
@@ -102,8 +103,9 @@ def test_what_counts_and_tells_of_holds_knows_their_end(database, fleet, scope):
         assert pauses == ([("k",)] if stands and scope == "kind" else [])
 
 
-def test_a_second_look_waits_at_the_gate_like_a_lease(database, fleet):
-    """A hold that is set while it goes on is seen, or waits for it: its lock is what a barrier waits for."""
+def test_a_second_look_takes_the_gate_as_a_lease_does(database, fleet):
+    """A barrier waits for the lock of such a look. So the look sees a hold that is set meanwhile, or the barrier waits
+    for it."""
     database.query("INSERT INTO jobs (kind) VALUES ('k')")
     worker = fleet.workers["one"]
     lease = worker.lease()
@@ -120,8 +122,8 @@ def test_a_second_look_waits_at_the_gate_like_a_lease(database, fleet):
             assert connection.execute(asks).fetchall() == [("RowShareLock",)]
 
 
-def test_a_pause_flips_what_waited_and_its_end_flips_no_other_kind(database):
-    """Those that come later stay queued: the hold keeps them."""
+def test_a_pause_flips_the_waiting_jobs_and_its_end_flips_no_other_kind(database):
+    """Jobs that come later stay queued. The hold keeps them from a lease."""
     database.query(
         "INSERT INTO jobs (kind, state) VALUES ('k', 'queued'), ('k2', 'queued'), ('j', 'paused'), ('k2', 'paused')"
     )

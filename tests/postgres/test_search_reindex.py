@@ -1,4 +1,4 @@
-"""search.reindex against real repositories and a real database, and the search over what it wrote."""
+"""search.reindex with real repositories and a real database, and the search over its result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def search(bench: Bench) -> Callable[..., list[Hit]]:
 
 @pytest.fixture
 def blobs_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The blobs whose content was read from git, as they are read."""
+    """The blobs whose content is read from git, in order."""
     read: list[str] = []
     original = search_reindex._blob
 
@@ -57,7 +57,7 @@ def index(bench: Bench, repository: Repository, **members: object) -> None:
 
 
 def paths(bench: Bench) -> dict[str, bool]:
-    """Every path of the index, and whether its content is there too."""
+    """Every path of the index, and whether its content is in the index, too."""
     return dict(bench.connection.execute("SELECT path, content IS NOT NULL FROM search_files ORDER BY path").fetchall())
 
 
@@ -71,7 +71,7 @@ def test_a_word_is_found_with_its_file_its_line_and_the_line_itself(bench, repos
     assert hit.rank > 0
 
 
-def test_only_the_blobs_that_changed_are_read_again(bench, repository, search, blobs_read):
+def test_only_changed_blobs_are_read_again(bench, repository, search, blobs_read):
     repository.commit({f"f{n}.txt": f"number{n} common\n".encode() for n in range(50)})
     index(bench, repository)
     assert len(blobs_read) == 50
@@ -93,7 +93,7 @@ def test_a_commit_that_is_indexed_already_is_not_indexed_again(bench, repository
     assert bench.connection.execute("SELECT generation, files FROM search_repos").fetchall() == [(1, 1)]
 
 
-def test_a_forced_push_whose_old_commit_is_gone_is_no_obstacle(bench, repository, search):
+def test_a_forced_push_whose_old_commit_is_gone_is_indexed(bench, repository, search):
     repository.commit({"a": b"before\n"})
     index(bench, repository)
     git(repository.work, "checkout", "--quiet", "--orphan", "other")
@@ -105,7 +105,7 @@ def test_a_forced_push_whose_old_commit_is_gone_is_no_obstacle(bench, repository
     assert len(search("after")) == 1
 
 
-def test_another_ref_takes_the_place_of_the_one_before(bench, repository, search):
+def test_another_ref_replaces_the_one_before(bench, repository, search):
     repository.commit({"a": b"mainly\n"})
     index(bench, repository)
     repository.commit({"a": b"topical\n"}, push=False)
@@ -115,7 +115,7 @@ def test_another_ref_takes_the_place_of_the_one_before(bench, repository, search
     assert len(search("topical")) == 1
 
 
-def test_what_is_no_text_is_found_by_its_name_or_left_out(bench, repository, search):
+def test_a_file_that_is_not_text_is_found_by_its_name_or_left_out(bench, repository, search):
     repository.commit({"logo.png": b"\x89PNG\0\0secretive", "big.sql": b"hugeness\n" * 400_000, "ok.txt": b"fine\n"})
     (repository.work / "link").symlink_to("ok.txt")
     git(repository.work, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module")
@@ -170,7 +170,7 @@ def test_file_names_that_are_not_utf8_are_shown_with_escapes(bench, repository, 
         ("count_retry", False),
         ("vector -retry", False),
         ("nothing or vector", True),
-        ("source", True),  # of the path
+        ("source", True),  # a word of the path
         ("vectors", False),
         ("", False),
         ("::", False),
@@ -179,7 +179,7 @@ def test_file_names_that_are_not_utf8_are_shown_with_escapes(bench, repository, 
         ("vector\0", True),
     ],
 )
-def test_searching_as_code_is_written(bench, repository, search, text, found):
+def test_a_search_finds_words_as_code_writes_them(bench, repository, search, text, found):
     repository.commit({"source/a.cc": b"std::vector<int> v;\nint max_retry_count = obj.getUserName();\n"})
     index(bench, repository)
     assert bool(search(text)) is found
@@ -192,7 +192,7 @@ def test_the_line_shown_is_the_first_that_has_most_of_the_words(bench, repositor
     assert (hit.line, hit.text) == (3, "x alpha beta")
 
 
-def test_a_search_can_be_kept_to_one_repository_and_to_a_number_of_hits(bench, repository, search, root, tmp_path):
+def test_a_search_can_be_limited_to_one_repository_and_a_number_of_hits(bench, repository, search, root, tmp_path):
     other = Repository(root, "bob.git", tmp_path)
     for each in (repository, other):
         each.commit({f"f{n}": b"shared\n" for n in range(3)})
@@ -203,7 +203,7 @@ def test_a_search_can_be_kept_to_one_repository_and_to_a_number_of_hits(bench, r
     assert search("shared", repo="carol.git") == []
 
 
-def test_the_search_walks_its_index(bench, repository):
+def test_the_search_uses_its_index(bench, repository):
     repository.commit({f"f{n}": f"w{n} everywhere\n".encode() for n in range(30)})
     index(bench, repository)
     with bench.connection.transaction():
@@ -214,7 +214,7 @@ def test_the_search_walks_its_index(bench, repository):
     assert "search_files_words" in str(plan)
 
 
-def test_no_text_is_too_much_for_a_tsvector(bench):
+def test_any_text_fits_a_tsvector(bench):
     alphabet = [chr(c) for c in range(0x4E00, 0x9FA5)]
     texts = (
         " ".join(f"{n:x}" for n in range(150_000)),
@@ -233,7 +233,7 @@ def test_no_text_is_too_much_for_a_tsvector(bench):
         )
 
 
-def test_a_run_that_another_one_overtook_tries_again(bench, repository, monkeypatch):
+def test_a_run_that_another_run_overtook_tries_again(bench, repository, monkeypatch):
     repository.commit({"a": b"one\n"})
     original = search_reindex._tree
 
@@ -252,7 +252,7 @@ def test_a_run_that_another_one_overtook_tries_again(bench, repository, monkeypa
     assert paths(bench) == {}
 
 
-def test_a_run_waits_only_shortly_for_another_one(bench, database, repository, monkeypatch):
+def test_a_run_waits_only_briefly_for_another_run(bench, database, repository, monkeypatch):
     monkeypatch.setattr(search_reindex, "BUSY_MILLISECONDS", 1)
     repository.commit({"a": b"one\n"})
     index(bench, repository)
@@ -263,7 +263,7 @@ def test_a_run_waits_only_shortly_for_another_one(bench, database, repository, m
     assert (outcome.how, outcome.error) == (How.RELEASED, "another job is indexing 'alice/site.git'")
 
 
-def test_the_writes_go_with_the_settle_or_not_at_all(bench, repository):
+def test_the_writes_are_committed_with_the_settle_or_not_at_all(bench, repository):
     repository.commit({"a": b"one\n"})
     attempt = bench.lease(KIND, repo=repository.name)
     bench.connection.execute("UPDATE jobs SET state = 'queued', leased_by = NULL, leased_at = NULL")
@@ -292,7 +292,7 @@ def test_a_repository_of_another_user_is_read(bench, repository):
     assert paths(bench) == {"a": True}
 
 
-def test_a_repository_has_one_name_however_it_is_called(bench, repository, root):
+def test_a_repository_has_one_name_in_every_spelling(bench, repository, root):
     repository.commit({"a": b"one\n"})
     (root / "alias").symlink_to("alice")
     for name in ("alice/site.git", str(root / "alice/site.git"), "alias/site.git", "./alice//site.git/"):
@@ -322,9 +322,9 @@ def test_bad_input_fails_at_once_with_one_line_that_says_why(bench, repository, 
         ({"repo": ""}, "repo must be a path of 1 to 1000 characters, not ''"),
         ({"repo": 7}, "repo must be a path of 1 to 1000 characters, not 7"),
         ({"repo": "x/" * 500}, f"unknown repository: {'x/' * 500!r}"[:320] + "…"),
-        ({"repo": repository.name, "ref": "nowhere"}, "ref 'nowhere' is no commit of repository 'alice/site.git'"),
-        ({"repo": repository.name, "ref": "--all"}, "ref '--all' is no commit of repository 'alice/site.git'"),
-        ({"repo": repository.name, "ref": "HEAD:a"}, "ref 'HEAD:a' is no commit of repository 'alice/site.git'"),
+        ({"repo": repository.name, "ref": "nowhere"}, "ref 'nowhere' is not a commit of repository 'alice/site.git'"),
+        ({"repo": repository.name, "ref": "--all"}, "ref '--all' is not a commit of repository 'alice/site.git'"),
+        ({"repo": repository.name, "ref": "HEAD:a"}, "ref 'HEAD:a' is not a commit of repository 'alice/site.git'"),
         ({"repo": repository.name, "ref": None}, "ref must be a text of 1 to 1000 characters"),
     ]
     for members, error in cases:
@@ -332,14 +332,14 @@ def test_bad_input_fails_at_once_with_one_line_that_says_why(bench, repository, 
         assert (outcome.how, outcome.error) == (How.FAILED, error)
 
 
-def test_a_missing_root_is_the_operators_matter_and_costs_no_attempt(database, tmp_path):
+def test_a_missing_root_costs_no_attempt(database, tmp_path):
     (tmp_path / "unmounted").mkdir()
     for config, error in (
         (Config(), "no repository root configured: set --repo-root (SHITHUBD_WORKER_REPO_ROOT)"),
-        (Config(repo_root=tmp_path / "gone"), f"the repository root {tmp_path / 'gone'} is not there, or empty"),
+        (Config(repo_root=tmp_path / "gone"), f"the repository root {tmp_path / 'gone'} does not exist, or is empty"),
         (
             Config(repo_root=tmp_path / "unmounted"),
-            f"the repository root {tmp_path / 'unmounted'} is not there, or empty",
+            f"the repository root {tmp_path / 'unmounted'} does not exist, or is empty",
         ),
     ):
         bench = Bench(database.url, database.schema, config)
@@ -363,7 +363,7 @@ def test_a_disk_that_does_not_answer_costs_no_attempt(bench, repository, monkeyp
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE])
-def test_what_git_is_refused_is_no_fault_of_the_job(bench, repository, monkeypatch, number):
+def test_a_shortage_in_git_costs_the_job_no_attempt(bench, repository, monkeypatch, number):
     original = git_of_handlers._command
 
     def refused(repository, arguments):
@@ -373,7 +373,7 @@ def test_what_git_is_refused_is_no_fault_of_the_job(bench, repository, monkeypat
 
     repository.commit({"a": b"one\n"})
     monkeypatch.setattr(git_of_handlers, "_command", refused)
-    monkeypatch.setattr(confined, "landlock", lambda: 0)  # it denies the shell that stands in for git
+    monkeypatch.setattr(confined, "landlock", lambda: 0)  # Landlock would forbid the shell that stands in for git
     outcome = bench.run(KIND, repo=repository.name)
     assert outcome.how is How.RELEASED
     assert os.strerror(number) in outcome.error

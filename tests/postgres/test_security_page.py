@@ -1,4 +1,4 @@
-"""SECURITY.md's own SQL, run as it stands: the worker works behind it, and a stranger is kept out."""
+"""SECURITY.md's own SQL, run unchanged: the worker works with it, and a stranger is kept out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "SECURITY.
 
 @pytest.fixture
 def owned(any_database):
-    """A URL of the database for a role that owns a queue there, and no more; and its name."""
+    """The URL of the database for a role that only owns a queue there, and the name of the role."""
     name = f"owner_{any_database.name}"
     any_database.query(f"CREATE ROLE {name} LOGIN")
     any_database.query(f'GRANT CREATE ON DATABASE "{any_database.name}" TO {name}')
@@ -29,7 +29,7 @@ def owned(any_database):
     any_database.query(f"DROP ROLE {name}")
 
 
-# What takes locks by the thousand, or locks a table of ours before it asks for a right.
+# Statements that take locks by the thousand, or lock a table of ours before they check a right.
 KEPT_FROM = (
     "CREATE TEMP TABLE mine (x int)",
     "SELECT lo_create(0)",
@@ -56,7 +56,7 @@ def logins(any_database):
         any_database.query(f"DROP ROLE {name}")
 
 
-def test_the_roles_work_behind_what_the_page_tells_to_revoke(any_database, logins, start_worker):
+def test_the_roles_work_after_the_revokes_of_the_page(any_database, logins, start_worker):
     for block in BLOCKS:
         any_database.query(of_this(any_database, block))
     worker = start_worker("--poll-interval", "3600", env={"SHITHUBD_WORKER_DATABASE_URL": logins["worker"]})
@@ -70,9 +70,7 @@ def test_the_roles_work_behind_what_the_page_tells_to_revoke(any_database, login
     assert "permission denied" not in worker.log
 
 
-def test_the_worker_works_behind_what_the_page_tells_to_revoke_and_a_stranger_takes_no_lock(
-    any_database, owned, start_worker
-):
+def test_the_worker_works_after_the_revokes_of_the_page_and_a_stranger_takes_no_lock(any_database, owned, start_worker):
     url, name = owned
     with stranger(any_database) as theirs:
         theirs.execute("SELECT pg_advisory_lock(1), pg_advisory_unlock(1)")

@@ -1,4 +1,5 @@
-"""What an administrator may set for every session of a database: none of it changes what a worker and a command do."""
+"""The settings that an administrator may make for every session of a database change nothing that a worker or a command
+does."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ SETTINGS = {
     "transform_null_equals": "on",
     "work_mem": "64kB",
 }
-# The session that leases, once it has been idle for that many seconds and nothing is left to do.
+# For a session that leases: it ends after it was idle for this many seconds, with nothing left to do.
 REST = """
 SELECT 1 FROM pg_stat_activity
  WHERE datname = current_database() AND application_name = 'shithubd-worker' AND state = 'idle'
@@ -61,7 +62,7 @@ COMMANDS = [
 
 
 def make_hostile(database: Database) -> None:
-    """Set all of it for every later session."""
+    """Make all these settings for every later session."""
     with database.connect() as connection:
         for name, value in SETTINGS.items():
             connection.execute(
@@ -73,7 +74,7 @@ def make_hostile(database: Database) -> None:
 
 def test_no_setting_of_a_database_disturbs_a_worker_or_a_command(any_database: Database, tmp_path: Path) -> None:
     database = any_database
-    # What is set later doesn't reach this session: it enqueues, and its trigger fires.
+    # A later setting does not reach this session. It enqueues, and its trigger fires.
     with psycopg.connect(database.url, autocommit=True) as untouched:
         make_hostile(database)
         untouched.execute("""INSERT INTO jobs (kind, payload) VALUES ('test.sleep', '{"seconds": 0.5}')""")

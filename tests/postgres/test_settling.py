@@ -1,4 +1,4 @@
-"""What becomes of a settle: all in one, one by one, later, in doubt, too late. Each job is counted and logged once."""
+"""The ways of a settle: all at once, one by one, later, in doubt, too late. Each job is counted and logged once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shithubd_worker.turn.settling import MOST_PUT_OFF
 
 LOCK = "SELECT FROM jobs WHERE id = ANY (%s) FOR UPDATE"
 STEAL = "UPDATE jobs SET state = 'queued', leased_by = NULL, leased_at = NULL WHERE id = ANY (%s)"
-# Between the answer to a settle and the note that a lease was lost, the server ends the connection.
+# The server ends the connection after it answers a settle and before the worker records a lost lease.
 CUT_OFF = """
 CREATE OR REPLACE FUNCTION lost_v1(
     p_leased_by text, p_id bigint, p_kind text, p_attempts integer, p_error text, p_retention text
@@ -26,23 +26,23 @@ RETRY, FAILED = Outcome(How.RETRY, "an error", 1000.0), Outcome(How.FAILED, "the
 
 
 class Settling(Rooms):
-    """A settler on a real database, and who asks it."""
+    """A settler on a real database, and the sessions that use it."""
 
     def settle(self, finished):
-        """As the control thread does."""
+        """As the control thread does it."""
         self.settler.settle(self.queue, finished)
 
     def turn(self, finished):
-        """As the main thread does."""
+        """As the main thread does it."""
         self.tray.finished.extend(finished)
         self.exchange.turn()
 
     def resolve(self):
-        """All that is left."""
+        """Settle all that is left."""
         self.settler.resolve(self.queue, at_last=True)
 
     def ended(self, counter="jobs_processed"):
-        """How many jobs were counted, by outcome; without outcomes, by kind."""
+        """How many jobs were counted, by outcome; without given outcomes, by kind."""
         samples = [each for family in self.metrics.registry.collect() for each in family.samples]
         found = [each for each in samples if each.name == f"shithub_worker_{counter}_total" and each.value]
         return {each.labels.get("outcome", each.labels["kind"]): each.value for each in found}
@@ -56,7 +56,7 @@ def settling(any_database):
 
 
 def finished(database, count, *outcomes, seconds=1.0, retention="7d"):
-    """So many jobs of a worker's that are to be settled; as these, in turn."""
+    """This many jobs of a worker to be settled, with these outcomes in turn."""
     jobs = leased(database, count, add_worker(database, "here", invocation="abc"), expires="infinity")
     tokens = dict(database.query("SELECT id, lease_token::text FROM jobs"))
     return [
@@ -75,7 +75,7 @@ def logged(caplog):
     return {record.job_id: record.outcome for record in caplog.records if hasattr(record, "outcome")}
 
 
-def test_all_are_settled_in_one(any_database, settling, caplog):
+def test_all_jobs_are_settled_in_one_call(any_database, settling, caplog):
     caplog.set_level("INFO")
     each = finished(any_database, 6, Outcome(How.OK), RETRY, FAILED)
     settling.settle(each)
@@ -87,7 +87,7 @@ def test_all_are_settled_in_one(any_database, settling, caplog):
     assert not settling.settler.waiting
 
 
-def test_one_that_is_refused_fails_alone_and_the_others_are_settled_one_by_one(any_database, settling):
+def test_a_refused_job_fails_alone_and_the_others_are_settled_one_by_one(any_database, settling):
     each = finished(any_database, 5)
     refuse(any_database, f"was.id = {each[2].lease.id} AND dest = 'gone'")
     settling.settle(each)
@@ -97,7 +97,7 @@ def test_one_that_is_refused_fails_alone_and_the_others_are_settled_one_by_one(a
     assert settling.ended("refused_writes") == {"k": 1}
 
 
-def test_one_that_may_not_even_fail_is_put_off_and_counts_once_it_may(any_database, settling):
+def test_a_job_that_may_not_even_fail_is_put_off_and_counted_once_it_may(any_database, settling):
     each = finished(any_database, 3)
     refuse(any_database, f"was.id = {each[0].lease.id}")
     settling.settle(each)
@@ -109,7 +109,7 @@ def test_one_that_may_not_even_fail_is_put_off_and_counts_once_it_may(any_databa
     assert not settling.settler.waiting
 
 
-def test_locked_rows_are_passed_over_at_once_and_each_outcome_finds_its_job(any_database, settling):
+def test_locked_rows_are_skipped_at_once_and_each_outcome_finds_its_job(any_database, settling):
     each = finished(any_database, 30, Outcome(How.OK), RETRY, FAILED)
     jobs = [one.lease.id for one in each]
     with locked(any_database, LOCK, jobs[::2]):
@@ -134,15 +134,15 @@ def test_an_outcome_that_is_dropped_is_logged(any_database, settling, caplog):
     with locked(any_database, LOCK, [one.lease.id for one in each]):
         settling.settle(each)
     dropped = each[0].lease.id
-    assert [record.args[0] for record in caplog.records if "could not be written down" in record.msg] == [dropped]
+    assert [record.args[0] for record in caplog.records if "could not be written" in record.msg] == [dropped]
     settling.resolve()
     assert any_database.query("SELECT id FROM jobs") == [(dropped,)]
 
 
 @pytest.mark.parametrize("retention", ["7d", "none"])
-def test_what_got_no_answer_counts_once_whether_the_first_try_settled_it_or_not(any_database, settling, retention):
+def test_a_settle_without_an_answer_counts_once_whether_it_was_committed_or_not(any_database, settling, retention):
     each = finished(any_database, 6, Outcome(How.OK), RETRY, FAILED, retention=retention)
-    settling.queue.settle(each[:3])  # whose answer nobody reads
+    settling.queue.settle(each[:3])  # whose answer the test ignores
     settling.tray.doubtful.extend(each)
     settling.resolve()
     assert settling.ended() == {"ok": 2, "retry": 2, "failed": 2}
@@ -152,7 +152,7 @@ def test_what_got_no_answer_counts_once_whether_the_first_try_settled_it_or_not(
     assert not settling.settler.waiting
 
 
-def test_what_got_no_answer_and_was_leased_again_since_is_lost(any_database, settling):
+def test_a_settle_without_an_answer_is_lost_if_the_job_was_leased_again(any_database, settling):
     (late,) = each = finished(any_database, 1)
     any_database.query(STEAL, [late.lease.id])
     settling.tray.doubtful.extend(each)
@@ -161,7 +161,7 @@ def test_what_got_no_answer_and_was_leased_again_since_is_lost(any_database, set
     assert outcomes(any_database, late.lease.id) == ["lease_lost"]
 
 
-def test_a_lost_lease_is_written_down_and_counted_and_the_others_are_settled(any_database, settling, caplog):
+def test_a_lost_lease_is_recorded_and_counted_and_the_others_are_settled(any_database, settling, caplog):
     caplog.set_level("INFO")
     each = finished(any_database, 3, RETRY)
     late = each[1].lease.id
@@ -174,7 +174,7 @@ def test_a_lost_lease_is_written_down_and_counted_and_the_others_are_settled(any
     assert states(any_database, late) == {late: "queued"}
 
 
-def test_a_lost_lease_names_its_worker_though_the_database_has_forgotten_that_worker(any_database, settling):
+def test_a_lost_lease_names_its_worker_even_if_the_database_has_forgotten_it(any_database, settling):
     (late,) = each = finished(any_database, 1)
     any_database.query("DELETE FROM workers")
     any_database.query(STEAL, [late.lease.id])
@@ -184,7 +184,7 @@ def test_a_lost_lease_names_its_worker_though_the_database_has_forgotten_that_wo
     ]
 
 
-def test_who_never_started_and_was_given_back_by_somebody_else_as_well_is_nobodys_loss(any_database, settling):
+def test_an_unstarted_job_that_was_given_back_twice_is_not_counted_as_lost(any_database, settling):
     each = finished(any_database, 2, NOT_STARTED, seconds=0.0, retention="none")
     any_database.query(STEAL, [each[0].lease.id])
     settling.settle(each)
@@ -193,10 +193,10 @@ def test_who_never_started_and_was_given_back_by_somebody_else_as_well_is_nobody
 
 
 @pytest.mark.parametrize("by", ["a settle", "a turn"])
-def test_a_connection_that_ends_before_a_lost_lease_is_written_down_costs_no_job_its_count_and_its_line(
+def test_a_connection_that_ends_before_a_lost_lease_is_recorded_costs_no_job_its_count_or_line(
     any_database, settling, caplog, by
 ):
-    """By either thread: what the database has answered is certain."""
+    """In either thread: what the database has answered is certain."""
     caplog.set_level("INFO")
     each = finished(any_database, 5, RETRY)
     lost = [each[1].lease.id, each[3].lease.id]
@@ -212,7 +212,7 @@ def test_a_connection_that_ends_before_a_lost_lease_is_written_down_costs_no_job
     assert settling.ended() == {"retry": 3, "lease_lost": 2}
 
 
-def test_where_one_is_settled_after_the_other_each_is_counted_once_however_often_the_connection_ends(
+def test_jobs_settled_one_by_one_are_counted_once_even_if_the_connection_ends_again_and_again(
     any_database, settling, caplog
 ):
     each = finished(any_database, 5, RETRY)
@@ -231,9 +231,9 @@ def test_where_one_is_settled_after_the_other_each_is_counted_once_however_often
     assert not settling.settler.waiting
 
 
-def test_what_is_certain_counts_though_the_fate_of_another_can_not_be_asked(any_database, settling):
+def test_a_certain_outcome_counts_even_if_the_fate_of_another_job_cannot_be_asked(any_database, settling):
     each = finished(any_database, 3, RETRY)
-    settling.queue.settle(each[1:2])  # whose answer nobody reads
+    settling.queue.settle(each[1:2])  # whose answer the test ignores
     settling.tray.doubtful.extend(each)
     any_database.query("ALTER FUNCTION lease_fate_v1 RENAME TO lease_fate_v0")
     with pytest.raises(psycopg.errors.UndefinedFunction):

@@ -1,4 +1,4 @@
-"""Want of connections, memory or disk: attempts don't burn, the loop pauses, and the rest goes on."""
+"""Too few connections, memory or disk: no attempt is used up, the loop pauses, and the rest goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG = "SELECT outcome, count(*) FROM job_history GROUP BY 1"
 
 @pytest.fixture
 def narrow(database):
-    """A URL with a role that may have two connections: the worker's own."""
+    """The URL of a role that may have two connections, which the worker itself needs."""
     database.query("CREATE ROLE narrow LOGIN CONNECTION LIMIT 2 IN ROLE shithub_worker")
     yield psycopg.conninfo.make_conninfo(database.url, user="narrow")
     database.query(
@@ -24,9 +24,10 @@ def narrow(database):
     database.query("DROP OWNED BY narrow; DROP ROLE narrow")
 
 
-def test_at_the_connection_limit_no_attempt_burns_and_what_needs_none_goes_on(database, start_worker, narrow):
+def test_at_the_connection_limit_no_attempt_is_used_up_and_other_jobs_run(database, start_worker, narrow):
     asking = enqueue(database, 300, kind="refused.asks")
-    database.query("UPDATE jobs SET priority = priority + 1")  # else the others wait until each of these was tried
+    # otherwise the other jobs wait until each of these was tried
+    database.query("UPDATE jobs SET priority = priority + 1")
     worker = start_worker("--prefetch", "3600", handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": narrow})
     worker.wait_for("pausing for ")
     others = enqueue(database, 50)
@@ -38,7 +39,7 @@ def test_at_the_connection_limit_no_attempt_burns_and_what_needs_none_goes_on(da
     assert {attempts for _, attempts, _ in refused} == {0}
     assert all("too many connections" in error for _, _, error in refused)
     assert set(dict(database.query(LOG))) == {"released", "ok"}
-    # One after the other, with pauses: not all of them again and again.
+    # One after the other, with pauses, and not all of them again and again.
     assert dict(database.query(LOG))["released"] < 100
     database.query("ALTER ROLE narrow CONNECTION LIMIT 10")
     database.query("UPDATE jobs SET run_at = now() WHERE state = 'queued'")
@@ -55,7 +56,7 @@ def test_a_stop_is_heard_during_a_pause(database, start_worker):
     assert set(dict(database.query(LOG))) == {"released"}
 
 
-def test_not_now_puts_a_job_off_and_costs_nothing(database, start_worker):
+def test_not_now_postpones_a_job_and_costs_no_attempt(database, start_worker):
     (job,) = enqueue(database, how="not now")
     others = enqueue(database, 20)
     worker = start_worker(handlers=HANDLERS)

@@ -1,4 +1,4 @@
-"""Who is taken for alive: a worker that beat within 30 s, for whoever asks; and what a crash makes of a job."""
+"""A worker counts as alive for 30 s after its beat, in every query; and the effect of a crash on a job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rows import add_job, add_worker, state
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 
-# Far enough from 30 s that no slow machine comes into between.
+# Far enough from 30 s that even a slow machine does not reach the limit.
 QUIET = [(20, True), (31, False), (300, False)]
 
 
@@ -20,7 +20,7 @@ def beat(database):
 
 
 @pytest.mark.parametrize(("seconds", "lives"), QUIET)
-def test_a_worker_lives_for_thirty_seconds_after_its_beat_whoever_asks(database, seconds, lives):
+def test_a_worker_lives_for_thirty_seconds_after_its_beat_in_every_query(database, seconds, lives):
     worker = add_worker(database)
     job = add_job(database, state="processing", worker=worker)
     database.query("UPDATE beats SET beat_at = clock_timestamp() - %s * interval '1 second'", seconds)
@@ -50,7 +50,7 @@ def test_a_job_runs_again_at_once_after_the_first_crash_and_half_a_minute_later_
         delays.append(database.value("SELECT date_part('epoch', run_at - clock_timestamp()) FROM jobs"))
         assert database.query("SELECT attempts, crashes, alone FROM jobs") == [(0, crash, True)]
     assert delays[0] <= 0
-    assert 20 < delays[1] <= 36  # 30 s, a fifth more or less
+    assert 20 < delays[1] <= 36  # 30 s, plus or minus a fifth
     assert database.query("SELECT kind, crashed, poison FROM leases_returned") == [("k", 2, 1)]
     assert database.query("SELECT outcome FROM job_history ORDER BY finished_at") == [
         ("crashed",),
@@ -59,7 +59,7 @@ def test_a_job_runs_again_at_once_after_the_first_crash_and_half_a_minute_later_
     ]
 
 
-def test_a_worker_that_leaves_keeps_its_row_while_it_holds_a_lease_and_its_drain_with_it(database, beat):
+def test_a_worker_that_leaves_with_a_lease_keeps_its_row_and_its_drain(database, beat):
     worker = add_worker(database)
     add_job(database, state="processing", worker=worker)
     database.query("SELECT drain_v1('worker', %s)", str(worker))
@@ -73,7 +73,7 @@ def test_a_worker_that_leaves_keeps_its_row_while_it_holds_a_lease_and_its_drain
     assert database.query(last) == [("shithubd-worker", "expire", f"worker {worker}")]
 
 
-def test_what_ended_with_a_worker_is_added_once(database, beat):
+def test_the_counts_of_a_worker_that_left_are_added_once(database, beat):
     outcomes = ("ok", "retry", "failed", "poison", "released", "lease_lost", "forced")
     ended = {("k", how): count for count, how in enumerate(outcomes, 1)}
     for times in (1, 2):
@@ -84,7 +84,7 @@ def test_what_ended_with_a_worker_is_added_once(database, beat):
         assert rows == [(*(count * times for count in ended.values()), 0)]
 
 
-def test_a_silent_worker_is_forgotten_after_a_day_and_not_before(database):
+def test_a_silent_worker_is_forgotten_only_after_a_day(database):
     old, young = add_worker(database), add_worker(database)
     database.query("UPDATE beats SET beat_at = now() - interval '23 hours' WHERE worker_id = %s", young)
     database.query("UPDATE beats SET beat_at = now() - interval '25 hours' WHERE worker_id = %s", old)

@@ -15,7 +15,7 @@ from waiting import eventually
 
 from shithubd_worker.database import schema
 
-AGAIN = "write it again with `make reference`"
+AGAIN = "write it again with `make pages`"
 # Of each: what raises it, as a superuser.
 RAISED = {
     "barrier_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT barrier_v1('fleet')",

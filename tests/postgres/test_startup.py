@@ -1,4 +1,4 @@
-"""The way in, in this process: what a worker does before its first turn, and how long it waits for that."""
+"""The way in, in this process: what a worker does before its first turn, and how long it waits for the database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rooms(database):
 
 
 class Told:
-    """In place of systemd: what it was told."""
+    """In place of systemd: records what it was told."""
 
     def __init__(self):
         self.said = []
@@ -43,7 +43,7 @@ def presence(rooms, systemd=None):
     return Presence(startup(rooms), rooms.beat, rooms.progress, rooms.sleep, systemd, rooms.metrics, rooms.close)
 
 
-def test_it_registers_and_is_told_which_holds_cover_it(database, rooms):
+def test_a_starting_worker_registers_and_learns_the_holds_that_cover_it(database, rooms):
     database.query("SELECT drain_v1('fleet', '', 'a change')")
     startup(rooms).begin()
     assert [hold.reason for hold in rooms.progress.holds] == ["a change"]
@@ -51,7 +51,7 @@ def test_it_registers_and_is_told_which_holds_cover_it(database, rooms):
     assert rooms.queue.connection.execute("SELECT pg_listening_channels()").fetchone() is not None
 
 
-def test_it_takes_back_what_a_dead_process_of_this_host_holds(database, rooms):
+def test_a_starting_worker_returns_the_jobs_of_a_dead_process_of_this_host(database, rooms):
     other = Rooms(database.url, reached=False)
     other.beat.register(replace(other.identity, pid=2**22 - 1, start_ticks=1, invocation_id=None), ["k"])
     database.query("INSERT INTO jobs (kind, payload) VALUES ('k', '{}')")
@@ -63,13 +63,13 @@ def test_it_takes_back_what_a_dead_process_of_this_host_holds(database, rooms):
     other.close()
 
 
-def test_a_schema_that_is_not_ours_is_told_at_once(database, rooms):
+def test_a_schema_that_is_not_ours_is_reported_at_once(database, rooms):
     database.query("UPDATE worker_schema SET version = 1")
     with pytest.raises(SchemaMismatch, match="run `shithubd-worker migrate`"):
         presence(rooms).enter(3600.0)
 
 
-def test_a_database_that_is_away_is_waited_for_as_long_as_was_asked(database):
+def test_a_start_waits_for_the_database_as_long_as_configured(database):
     with deaf_port() as port:
         rooms = Rooms(f"postgresql://nobody@127.0.0.1:{port}/none", reached=False)
         waits, systemd = [], Told()
@@ -89,7 +89,7 @@ def test_a_database_that_is_away_is_waited_for_as_long_as_was_asked(database):
         rooms.close()
 
 
-def test_who_leaves_clean_takes_its_row_away_and_who_does_not_leaves_it(database, rooms):
+def test_only_a_worker_that_leaves_cleanly_removes_its_row(database, rooms):
     made = presence(rooms)
     assert made.enter(0.0)
     made.ready()
@@ -103,7 +103,7 @@ def test_who_leaves_clean_takes_its_row_away_and_who_does_not_leaves_it(database
     assert database.query("SELECT id FROM workers") == [(rooms.identity.id,)]
 
 
-def test_what_ended_since_the_last_scrape_is_counted_in_the_database_at_the_end(database, rooms):
+def test_a_worker_that_ends_stores_its_counts_since_the_last_scrape(database, rooms):
     made = presence(rooms)
     made.enter(0.0)
     rooms.metrics.processed({("k", How.OK): 3})
@@ -111,7 +111,7 @@ def test_what_ended_since_the_last_scrape_is_counted_in_the_database_at_the_end(
     assert database.value("SELECT ok FROM leases_returned WHERE kind = 'k'") == 3
 
 
-def test_nothing_is_asked_of_a_database_that_is_away_when_the_worker_leaves(database, rooms):
+def test_a_worker_that_leaves_asks_nothing_of_a_database_that_is_away(database, rooms):
     asked = SimpleNamespace(count_ended=lambda _: pytest.fail("it was asked"))
     rooms.progress.database_up = False
     Presence(startup(rooms), asked, rooms.progress, rooms.sleep, Told(), rooms.metrics, rooms.close).leave(

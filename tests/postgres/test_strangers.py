@@ -17,8 +17,9 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations, Scope
 from shithubd_worker.database.queue_session import QueueSession
 
-KEYS = range(7300, 7306)  # of the lock of ours that is left, of those that once were, and around them
-# What PostgreSQL asks about a table that is named in it. He has no right on any; may he still wait for their locks?
+KEYS = range(7300, 7306)  # our one lock that remains, the numbers of our former ones, and those around them
+# What PostgreSQL checks about a table that a statement names. The stranger has no right on any; can he still wait for
+# their locks?
 STATEMENTS = (
     "SELECT FROM {schema}.jobs FOR UPDATE",
     "INSERT INTO {schema}.jobs (kind) VALUES ('k')",
@@ -40,7 +41,7 @@ STATEMENTS = (
     "SELECT {schema}.barrier_v1('fleet')",
     "SELECT {schema}.drain_v1('fleet')",
 )
-# These PostgreSQL first locks, and then asks whether he may.
+# PostgreSQL first takes these locks, and then checks the right.
 LOCKING = (
     "CREATE RULE r AS ON INSERT TO {schema}.jobs DO NOTHING",
     "CREATE RULE r AS ON INSERT TO {schema}.gate DO NOTHING",
@@ -51,7 +52,7 @@ LOCKING = (
 
 @contextmanager
 def stranger(database):
-    """A connection of a login that may do nothing but connect."""
+    """A connection of a login that may only connect."""
     name = f"stranger_{database.name}"
     database.query(f"CREATE ROLE {name} LOGIN")
     try:
@@ -62,7 +63,7 @@ def stranger(database):
 
 
 def keys(database):
-    """The two numbers of each advisory lock that could be ours: anybody can work them out."""
+    """The two numbers of each advisory lock that could be ours: every login can compute them."""
     return [(first, database.value("SELECT hashtext('public')")) for first in KEYS]
 
 
@@ -78,15 +79,13 @@ def barrier(database):
 
 
 @pytest.mark.parametrize("how", ["pg_advisory_lock", "pg_advisory_lock_shared"])
-def test_who_has_all_locks_that_he_can_name_delays_neither_lease_nor_barrier_nor_migrate_nor_housekeeping(
-    any_database, how
-):
+def test_a_stranger_with_every_advisory_lock_delays_no_lease_barrier_migrate_or_housekeeping(any_database, how):
     sleeper = Sleeper(any_database)
     queue = QueueSession(connector(any_database.url, "keeper"), "public", sleeper.id)
     with stranger(any_database) as theirs, any_database.connect() as owner:
         for first, second in keys(any_database):
             theirs.execute(f"SELECT {how}(%s, %s)", (first, second))
-        owner.execute("SET lock_timeout = 1")  # milliseconds: who would wait for anybody fails
+        owner.execute("SET lock_timeout = 1")  # milliseconds: a statement that would wait for anybody fails
         sleeper.connection.execute("SET lock_timeout = 1")
         owner.execute(ENQUEUE)
         assert sleeper.turn() == 1
@@ -101,14 +100,14 @@ def test_who_has_all_locks_that_he_can_name_delays_neither_lease_nor_barrier_nor
         assert queue.housekeep() == [f"dropped {old}"]
         with listening(any_database) as heard:
             owner.execute(ENQUEUE)
-            assert heard() == [""]  # at worst one that nobody needs
+            assert heard() == [""]  # at worst a NOTIFY that nobody needs
     queue.close()
     sleeper.connection.close()
 
 
 @pytest.mark.parametrize("how", ["he has it", "he waits for it"])
-def test_a_worker_that_can_not_tell_the_enqueues_that_it_rests_looks_by_itself(any_database, start_worker, how):
-    """As soon as he lets go of it, nobody has the lock by which an enqueue would know of the worker."""
+def test_a_worker_that_cannot_take_the_lock_of_a_rest_polls(any_database, start_worker, how):
+    """Once the stranger releases the lock, nobody has it. So no enqueue would know of the resting worker."""
     (key,) = [each for each in keys(any_database) if each[0] == 7304]
     env = {"SHITHUBD_WORKER_DATABASE_URL": any_database.url}
     arguments = ("--poll-interval", "3600", "--metrics", "127.0.0.1:0")
@@ -123,7 +122,7 @@ def test_a_worker_that_can_not_tell_the_enqueues_that_it_rests_looks_by_itself(a
             eventually(lambda: any_database.value(queued) == 1, "he waits for it")
         worker = start_worker(*arguments, env=env)
         polled = 'shithub_worker_wakeups_total{source="poll"}'
-        eventually(lambda: (worker.metric(polled) or 0) >= 2, "it looks by itself")
+        eventually(lambda: (worker.metric(polled) or 0) >= 2, "it polls")
         if how == "he has it":
             theirs.execute("SELECT pg_advisory_unlock_all()")
         else:
@@ -141,7 +140,7 @@ def suppressed(connection, statement, arguments):
         connection.execute(statement, arguments)
 
 
-def test_who_fills_the_servers_queue_of_notifications_delays_no_job(embedded_server, start_worker):
+def test_a_stranger_who_fills_the_queue_of_notifications_delays_no_job(embedded_server, start_worker):
     server = Server(embedded_server.bindir, "max_notify_queue_pages = 64")
     try:
         database = Database(server, "postgres")
@@ -169,7 +168,7 @@ def stranger_again(connection, database):
     return psycopg.connect(psycopg.conninfo.make_conninfo(database.url, user=connection.info.user), autocommit=True)
 
 
-def test_a_flood_of_notifications_multiplies_no_queries_and_keeps_no_job_waiting(any_database, start_worker):
+def test_a_flood_of_notifications_multiplies_no_queries_and_delays_no_job(any_database, start_worker):
     worker = start_worker(
         "--poll-interval", "3600", "--metrics", "127.0.0.1:0", env={"SHITHUBD_WORKER_DATABASE_URL": any_database.url}
     )
@@ -217,13 +216,13 @@ def test_a_statement_about_our_tables_is_refused_before_it_waits_for_their_locks
                 waited.append(statement)
             else:
                 pytest.fail(f"he may: {statement}")
-    # PostgreSQL's, and only for those who may USE the schema: SECURITY.md says so.
+    # PostgreSQL's own functions, and only for logins with USAGE on the schema: SECURITY.md says so.
     assert waited == (list(LOCKING) if usage else [])
 
 
 @pytest.mark.parametrize("role", [None, "shithub_enqueue", "shithub_operator", "shithub_metrics"])
-def test_who_locks_the_gate_without_a_right_to_it_keeps_no_barrier_waiting(any_database, role):
-    """PREPARE locks the tables of its statement until the transaction ends, and asks for no right to them."""
+def test_a_lock_of_the_gate_without_the_right_to_it_delays_no_barrier(any_database, role):
+    """PREPARE locks the tables of its statement until the transaction ends, without a check of rights."""
     with stranger(any_database) as theirs:
         if role:
             any_database.query(f"GRANT {role} TO {theirs.info.user}")
@@ -232,7 +231,7 @@ def test_who_locks_the_gate_without_a_right_to_it_keeps_no_barrier_waiting(any_d
         assert any_database.value("SELECT count(*) FROM pg_locks WHERE relation = 'gate'::regclass AND granted") == 1
         assert barrier(any_database)
         theirs.execute("ROLLBACK")
-        if role:  # one with the right is waited for, also one that has it by another role
+        if role:  # a barrier waits for a login with the right, even if another role gives it
             any_database.query(f"GRANT shithub_worker TO {role}")
             try:
                 theirs.execute("BEGIN")
@@ -243,7 +242,7 @@ def test_who_locks_the_gate_without_a_right_to_it_keeps_no_barrier_waiting(any_d
                 any_database.query(f"REVOKE shithub_worker FROM {role}")
 
 
-def test_who_reads_the_gates_table_or_cleans_it_keeps_no_barrier_waiting(any_database):
+def test_a_read_or_a_vacuum_of_the_gate_delays_no_barrier(any_database):
     with any_database.connect() as reader, any_database.connect() as other, reader.transaction():
         reader.execute("LOCK TABLE gate IN ACCESS SHARE MODE")  # as a dump does
         assert barrier(any_database)

@@ -1,4 +1,5 @@
-"""One row that is odd, locked or refused keeps no other from the sweep, from the end of a hold, or from being shown."""
+"""A row that is odd, locked or refused blocks no other row: in a sweep, at the end of a hold, or when rows are
+shown."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from shithubd_worker.turn.upkeep import Upkeep
 
 TOKEN = "00000000-0000-0000-0000-000000000001"
 LEASED = "INSERT INTO jobs (kind, state, leased_by, leased_at, lease_expires_at, lease_token, worker_id)"
-# What a sweep puts right: two jobs each, and how it is seen that one is done.
+# The tasks of a sweep: two jobs for each, and how the test sees that a task is done.
 PARTS = {
     "leases that end too late": (
         f"{LEASED} SELECT 'late', 'processing', 'x:1', now(), now() + interval '1 day', NULL, NULL"
@@ -43,7 +44,7 @@ PARTS = {
 
 
 def put_all(database):
-    """Two jobs of each part: the first of them will be odd."""
+    """Two jobs for each task; the first of them will be odd."""
     owner = add_worker(database, "here", invocation="abc")
     made = {part: [job for (job,) in database.query(insert)] for part, (insert, _) in PARTS.items()}
     database.query("INSERT INTO holds (scope, target, actor, until) VALUES ('kind', 'held', 'me', '2000-01-01')")
@@ -52,7 +53,7 @@ def put_all(database):
 
 def sweep(database, owner):
     with database.connect() as connection:
-        connection.execute("SET lock_timeout = '10ms'")  # it must wait for nobody
+        connection.execute("SET lock_timeout = '10ms'")  # the sweep must wait for nobody
         connection.execute("SELECT sweep_v1(%s, NULL, %s, 2000, NULL, '{late}', '{300}')", (owner, [TOKEN]))
 
 
@@ -65,7 +66,7 @@ def done(database, made, which):
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("how", ["refuses", "locked"])
-def test_a_sweep_goes_on_behind_a_job_that_can_not_be_changed(any_database, part, how):
+def test_a_sweep_goes_on_after_a_job_that_cannot_be_changed(any_database, part, how):
     owner, made = put_all(any_database)
     odd = made[part][0]
     with any_database.connect() as somebody, somebody.transaction():
@@ -79,13 +80,13 @@ def test_a_sweep_goes_on_behind_a_job_that_can_not_be_changed(any_database, part
     if how == "refuses":
         any_database.query("DROP TRIGGER application ON jobs")
     sweep(any_database, owner)
-    # A pause ends though the database refuses one of its jobs: that one stays as it is.
+    # A pause ends even if the database refuses one of its jobs. That job stays unchanged.
     stays = how == "refuses" and part == "a pause that reached its end"
     assert done(any_database, made, 0) == {each: not (stays and each == part) for each in PARTS}
     assert any_database.value("SELECT count(*) FROM holds") == 0
 
 
-def test_expired_leases_are_returned_though_a_look_at_everything_fails(any_database):
+def test_expired_leases_are_returned_even_if_a_look_at_all_leases_fails(any_database):
     _, made = put_all(any_database)
     any_database.query(
         "CREATE OR REPLACE FUNCTION shorten_leases_v1(p_now timestamptz, p_kinds text[], p_seconds double precision[])"
@@ -105,7 +106,7 @@ def test_expired_leases_are_returned_though_a_look_at_everything_fails(any_datab
     queue.close()
 
 
-def test_a_pause_ends_for_all_behind_a_whole_batch_that_the_database_refuses(any_database):
+def test_a_pause_ends_for_all_jobs_after_a_batch_that_the_database_refuses(any_database):
     jobs = [
         job
         for (job,) in any_database.query(
@@ -121,7 +122,7 @@ def test_a_pause_ends_for_all_behind_a_whole_batch_that_the_database_refuses(any
     assert any_database.value("SELECT count(*) FROM holds") == 0
 
 
-def test_want_of_disk_is_about_no_single_job(any_database):
+def test_a_full_disk_is_not_blamed_on_a_single_job(any_database):
     any_database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 3)")
     any_database.query(
         "CREATE FUNCTION no_disk() RETURNS trigger LANGUAGE plpgsql AS"
@@ -132,11 +133,11 @@ def test_want_of_disk_is_about_no_single_job(any_database):
         any_database.query("SELECT flip_v1(ARRAY(SELECT id FROM jobs), 'paused')")
 
 
-# All that it holds are leases whose answers it never got.
+# It holds only leases whose answers it never got.
 LEAVE = "SELECT unregister_v1(%s, ARRAY(SELECT lease_token FROM jobs WHERE lease_token IS NOT NULL))"
 
 
-def test_a_worker_that_leaves_keeps_its_row_as_long_as_a_lease_of_its_is_locked(any_database):
+def test_a_worker_that_leaves_keeps_its_row_while_one_of_its_leases_is_locked(any_database):
     owner, _ = put_all(any_database)
     with any_database.connect() as somebody, somebody.transaction():
         somebody.execute("SELECT FROM jobs WHERE kind = 'stray' FOR UPDATE")

@@ -1,7 +1,7 @@
-"""Whatever text stands in our tables, or is given to a command: none of it steers a terminal or forges a line.
+"""No text in our tables, and no text given to a command, controls a terminal or forges a line.
 
-The tables and columns are those of the catalog, the commands and options those of the command line: what comes later is
-tried too.
+The tables and columns come from the catalog, the commands and options from the command line. So a later one is tried,
+too.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.telemetry.gauges import QueueCollector
 
 ROWS = 6
-FINISHED = 90  # the id of a job that is in the history alone
+FINISHED = 90  # the id of a job that is only in the history
 SCOPES = ("kind", "host", "unit", "worker", "kind", "host")
 COMMANDS = dict(commands())
-# What the commands are known to show: if one of these isn't seen, this test looks in the wrong place.
+# Texts that the commands are known to show. If one of these is missing, this test looks in the wrong place.
 SHOWN = {
     *("jobs.kind", "jobs.leased_by", "jobs.last_error", "jobs.payload", "job_history.kind", "job_history.leased_by"),
     *("job_history.error", "job_history.payload", "workers.host", "workers.unit", "workers.kinds", "beats.state"),
@@ -56,14 +56,14 @@ def usual(table, number):
 
 
 def candidates(table, column, kind, number, shape):
-    """What to try to store there, the worst first."""
+    """The values to try to store there, the worst first."""
     for canary in (CANARY, CANARY_OF_A_KIND):
         text = f"<{table}.{column} {number}>x {shape(canary)}"
         yield {"text": text, "text[]": [text], "jsonb": json.dumps({"x": text})}[kind]
 
 
 def fill(connection, found, shape):
-    """Rows with a canary in each column that can hold text; which columns do."""
+    """Rows with a canary in each column that can hold text. Returns those columns."""
     filled = set()
     connection.execute(f"TRUNCATE {', '.join(sorted(found.keys() - APART))} RESTART IDENTITY CASCADE")
     for table in sorted(found.keys() - APART, reverse=True):  # search_repos before search_files
@@ -109,9 +109,9 @@ def filled_one(database, monkeypatch):
 
 
 def prepared(database, monkeypatch):
-    """A database, a connection to it, and its columns; the commands ask this database."""
+    """A database, a connection to it, and its columns. The commands use this database."""
     monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", database.url)
-    monkeypatch.setenv("COLUMNS", "50000")  # nothing is folded: each line is one that a command has begun
+    monkeypatch.setenv("COLUMNS", "50000")  # no line is folded: each line was begun by a command
     monkeypatch.setenv("SERVICE_RESULT", "success")
     database.query("ALTER TABLE beats DROP CONSTRAINT beats_worker_id_fkey")  # so that a row comes after `workers`
     with database.connect() as connection:
@@ -119,7 +119,7 @@ def prepared(database, monkeypatch):
 
 
 def given_to(name, command, connection, job):
-    """The command's words: on a kind, a host and an invocation that the rows have."""
+    """The words of the command, with a kind, a host and an invocation that the rows have."""
     ((kind,),) = connection.execute("SELECT kind FROM jobs WHERE state = 'failed' LIMIT 1").fetchall() or [("k0",)]
     ((invocation,),) = connection.execute("SELECT invocation_id FROM workers LIMIT 1").fetchall() or [("i",)]
     told = {"k0": kind, "i1": invocation}
@@ -127,7 +127,7 @@ def given_to(name, command, connection, job):
 
 
 def run_all(monkeypatch, connection, jobs, *, as_json):
-    """Each command with what it says."""
+    """Each command with its output."""
     for name, command in COMMANDS.items():
         if as_json and not any(each.name == "as_json" for each in command.params):
             continue
@@ -138,7 +138,7 @@ def run_all(monkeypatch, connection, jobs, *, as_json):
             yield name, job, *ask(monkeypatch, *given)
 
 
-def test_no_text_in_any_column_steers_a_terminal_or_forges_a_line(filled, monkeypatch):
+def test_no_text_in_any_column_controls_a_terminal_or_forges_a_line(filled, monkeypatch):
     _, connection, found = filled
     lines = []
     for shape in (str, tame):
@@ -148,7 +148,7 @@ def test_no_text_in_any_column_steers_a_terminal_or_forges_a_line(filled, monkey
         for name, job, code, out, err in said:
             assert code in (0, 1, 3, 4, 5), (name, job, code, err)
             check_plain(out + err, (name, job))
-        # A stack has lines by right, behind a margin.
+        # A stack may have lines, behind a margin.
         lines.append(
             {
                 (name, job): len([line for line in (out + err).split("\n") if not line.lstrip().startswith("| ")])
@@ -179,12 +179,12 @@ def test_json_is_printable_and_gives_back_the_exact_text(filled, monkeypatch):
         told |= {text for text in each_text(json.loads(out) if out else None) if text.startswith("<")}
     told -= {text for text in told if text.startswith("<search_files")}  # a line of a file, as `search` shows it
     assert len(told) > ROWS * 5
-    # <host>:<pid> is put together by us.
+    # <host>:<pid> is composed by us.
     assert {re.sub(r":\d+$", "", text) for text in told} <= stored
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_is_offered_no_name_that_it_would_read_as_something_else(filled_one, monkeypatch, shell):
+def test_no_completion_is_a_name_that_a_shell_would_misread(filled_one, monkeypatch, shell):
     _, connection, found = filled_one
     fill(connection, found, str)
     for kind in ("plain.kind", "a b", "$(reboot)", "`x`", "--force", "x;reboot", "~root", "=ls", "'", "é"):
@@ -207,7 +207,7 @@ def test_a_shell_is_offered_no_name_that_it_would_read_as_something_else(filled_
     assert "7" in offered["jobs show", "job"] or "3" in offered["jobs show", "job"]
 
 
-def test_a_scrape_stays_one_line_a_sample_and_gives_back_the_exact_kind(filled):
+def test_a_scrape_has_one_line_for_each_sample_and_the_exact_kind(filled):
     database, connection, found = filled
     fill(connection, found, str)
     kinds = [kind for (kind,) in connection.execute("SELECT DISTINCT kind FROM leases_returned")]
@@ -237,7 +237,7 @@ def every_command(group=cli, path=()):
 
 
 def base(command, path, directory, but=""):
-    """The words without which the command would not come to look at the others."""
+    """The words without which the command would not read the others."""
     given = []
     for each in command.params:
         if each.name == but:
@@ -251,7 +251,7 @@ def base(command, path, directory, but=""):
     return [*path, *given]
 
 
-def test_no_argument_and_no_variable_that_is_told_back_steers_a_terminal(database, monkeypatch, tmp_path):
+def test_no_argument_or_variable_in_a_message_controls_a_terminal(database, monkeypatch, tmp_path):
     monkeypatch.setenv("SHITHUBD_WORKER_DATABASE_URL", database.url)
     monkeypatch.setenv("COLUMNS", "50000")
 
@@ -277,7 +277,7 @@ def test_no_argument_and_no_variable_that_is_told_back_steers_a_terminal(databas
                         check(*others)
 
 
-def test_neither_do_the_faults_of_a_configuration_nor_a_fault_of_ours(database):
+def test_no_message_about_a_configuration_or_a_fault_of_ours_controls_a_terminal(database):
     words = [word for name in ("handlers", "kind", "schema", "grace", "metrics") for word in (f"--{name}", CANARY)]
     environment = {**os.environ, "SHITHUBD_WORKER_DATABASE_URL": database.url}
     process = [sys.executable, "-m", "shithubd_worker", "run", *words]

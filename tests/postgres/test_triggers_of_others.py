@@ -1,4 +1,4 @@
-"""An application's triggers on our tables: they work in every command, and what they refuse is told."""
+"""An application's triggers on our tables: they work in every command, and a command reports what they refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations
 from shithubd_worker.errors import EXIT_OK, EXIT_REFUSED
 
-# Names no schema, as most do.
+# The trigger names no schema, as most do.
 NOTE = """
     CREATE TABLE notes (what text);
     GRANT INSERT ON notes TO shithub_owner;
@@ -35,7 +35,7 @@ SILENT = """
 
 @pytest.fixture
 def run(any_database, command):
-    """Runs a command: its exit code, stdout and stderr."""
+    """Runs a command. Returns its exit code, stdout and stderr."""
 
     def run(*arguments):
         done = command(*arguments, env={"SHITHUBD_WORKER_DATABASE_URL": any_database.url})
@@ -83,7 +83,7 @@ def test_a_trigger_that_names_no_schema_finds_its_tables_in_every_command(any_da
     }
 
 
-def test_an_event_trigger_that_names_no_schema_keeps_no_day_of_the_history_from_being_made(any_database):
+def test_the_days_are_made_with_an_event_trigger_that_names_no_schema(any_database):
     any_database.query(
         "CREATE TABLE ddl (tag text); GRANT INSERT ON ddl TO shithub_owner;"
         " CREATE FUNCTION note_ddl() RETURNS event_trigger LANGUAGE plpgsql AS"
@@ -94,7 +94,7 @@ def test_an_event_trigger_that_names_no_schema_keeps_no_day_of_the_history_from_
     assert any_database.value("SELECT count(*) FROM ddl") == 8
 
 
-def test_a_pause_says_how_many_jobs_it_could_not_mark_and_why_and_holds_them_all_the_same(any_database, run):
+def test_a_pause_holds_the_jobs_that_it_could_not_mark_and_says_how_many_and_why(any_database, run):
     any_database.query("INSERT INTO jobs (kind) VALUES ('k'), ('k'), ('k')")
     any_database.query(REFUSE.replace("ROW EXECUTE", "ROW WHEN (OLD.id <> 2) EXECUTE"))
     code, out, err = run("pause-kind", "k")
@@ -107,7 +107,7 @@ def test_a_pause_says_how_many_jobs_it_could_not_mark_and_why_and_holds_them_all
     assert (told["paused"], told["refused"], told["refusal"]) == (0, 2, WHY.format(1, "paused"))
 
 
-def test_a_resume_fails_while_jobs_stay_paused_and_flips_them_once_the_trigger_is_mended(any_database, run):
+def test_a_resume_fails_while_jobs_stay_paused_and_flips_them_once_the_trigger_is_fixed(any_database, run):
     any_database.query("INSERT INTO jobs (kind) VALUES ('k'), ('k'), ('other')")
     run("pause-kind", "k")
     any_database.query(REFUSE)
@@ -116,7 +116,7 @@ def test_a_resume_fails_while_jobs_stay_paused_and_flips_them_once_the_trigger_i
     assert "0 paused job(s) back in the queue" in out
     assert err.splitlines() == [
         f"shithubd-worker: 2 job(s) stay paused: {WHY.format(1, 'queued')}",
-        "shithubd-worker: mend what refuses them (a trigger or an index of yours on jobs), then again:"
+        "shithubd-worker: correct what refuses them (a trigger or an index of yours on jobs), then run:"
         " shithubd-worker resume-kind k",
     ]
     code, out, _ = run("resume-kind", "k", "--json")
@@ -129,7 +129,7 @@ def test_a_resume_fails_while_jobs_stay_paused_and_flips_them_once_the_trigger_i
     assert set(states(any_database).values()) == {"queued"}
 
 
-def test_jobs_that_a_trigger_skips_in_silence_are_not_told_as_flipped(any_database, run):
+def test_jobs_that_a_trigger_silently_skips_are_not_reported_as_flipped(any_database, run):
     any_database.query("INSERT INTO jobs (kind, state) VALUES ('k', 'queued'), ('k', 'queued')")
     any_database.query(SILENT)
     _, out, _ = run("pause-kind", "k")
@@ -155,7 +155,7 @@ def test_the_end_of_a_pause_says_how_many_jobs_stay_paused_and_resume_kind_flips
         connection.execute("SELECT end_expired_holds_v1()")
     assert any_database.query("SELECT FROM holds") == []
     assert said[-1] == (
-        "the pause of kind k is over, but 2 of its jobs stay paused: mend what refuses them, then resume-kind k"
+        "the pause of kind k is over, but 2 of its jobs stay paused: fix what refuses them, then run resume-kind k"
     )
     any_database.query(MEND)
     assert run("resume-kind", "k")[0] == EXIT_OK

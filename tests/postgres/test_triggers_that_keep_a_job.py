@@ -1,4 +1,4 @@
-"""A trigger of the application's keeps a job as it was: an operator's step says so, and writes nothing of it."""
+"""A trigger of the application keeps a job unchanged: the operator's command says so, and records nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS = {
     "release": ("UPDATE", "processing", "not released"),
     "discard": ("DELETE", "failed", "not discarded"),
 }
-# What the trigger's function returns, and for which steps the row stays as it was then.
+# What the trigger's function returns, and for which commands the row then stays unchanged.
 KEEPING = [*[(step, "NULL") for step in STEPS], ("retry", "OLD"), ("release", "OLD")]
 LEASED = "leased_by = 'web1:1', leased_at = '2000-01-01', worker_id = '{}'"
 
@@ -38,7 +38,7 @@ def rows(database: Database) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(("step", "answer"), KEEPING)
-def test_a_step_that_a_trigger_kept_from_the_job_is_refused_and_leaves_no_word(any_database, command, step, answer):
+def test_a_change_that_a_trigger_prevented_is_refused_and_not_recorded(any_database, command, step, answer):
     event, state, says = STEPS[step]
     job, other = add(any_database, state), add(any_database, state, kind="free")
     before = rows(any_database)[:1]
@@ -50,7 +50,7 @@ def test_a_step_that_a_trigger_kept_from_the_job_is_refused_and_leaves_no_word(a
     assert refused.returncode == 5
     assert rows(any_database)[:1] == before
     assert any_database.query("SELECT FROM audit") == any_database.query("SELECT FROM job_history") == []
-    both = command("jobs", step, str(job), str(other), "--json", env=env)  # another one has its turn
+    both = command("jobs", step, str(job), str(other), "--json", env=env)  # the next one is tried
     assert both.returncode == 5
     assert [row["id"] for row in json.loads(both.stdout)] == [job, other]
     assert any_database.query("SELECT job_ids FROM audit") == [([other],)]
@@ -64,6 +64,6 @@ def test_a_postponed_job_that_a_trigger_keeps_postponed_is_not_retried(any_datab
     assert any_database.query("SELECT FROM audit") == []
 
 
-def test_a_job_that_is_due_is_retried_even_if_nothing_of_it_changes(any_database):
+def test_a_due_job_is_retried_even_if_its_row_does_not_change(any_database):
     job = add(any_database, "queued", more="run_at = '2000-01-01'")
     assert any_database.value(f"SELECT retry_job_v1({job})") == "retried"

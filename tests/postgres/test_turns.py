@@ -1,4 +1,4 @@
-"""What turns lease, in which order, and what they settle: driven by hand, without a process."""
+"""What turns lease, in which order, and what they settle: driven by the test, without a process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NASTY = [
     ids=["small", "8 kB", "a kind of 200 letters", "a kind of 200 emoji"],
 )
 def test_the_answer_of_a_lease_fits_into_the_sockets_buffers(any_database, kind, payload, via):
-    """The transaction ends though nobody reads its answer."""
+    """The transaction ends even if nobody reads its answer."""
     database = any_database
     enqueue(database, 500, kind=kind, payload=payload)
     server = database.server
@@ -67,7 +67,7 @@ def test_the_answer_of_a_lease_fits_into_the_sockets_buffers(any_database, kind,
     assert sum(len((lease.payload or "").encode()) for lease in answer.leases) <= 32_768
 
 
-def test_a_lease_tells_how_much_of_a_payload_it_left_out(database, hire):
+def test_a_lease_leaves_out_long_payloads_which_are_fetched_later(database, hire):
     driver = hire()
     for size in (10, 40_000, 20, 3000):
         enqueue(database, 1, payload='{"pad": "%s"}' % ("x" * size))
@@ -82,7 +82,7 @@ def test_a_lease_tells_how_much_of_a_payload_it_left_out(database, hire):
     assert list(driver.queue.payloads(left_out)) == [leases[3].id]
 
 
-def test_payloads_that_were_left_out_are_fetched_together_as_far_as_memory_is_worth_it(database, hire):
+def test_left_out_payloads_are_fetched_together_up_to_a_limit_of_memory(database, hire):
     driver = hire()
     for kilobytes in (600, 400, 600, 0):
         pad = "".join(random.choices(string.ascii_letters, k=kilobytes * 1024))
@@ -93,7 +93,7 @@ def test_payloads_that_were_left_out_are_fetched_together_as_far_as_memory_is_wo
     assert list(driver.queue.payloads(leases[1:3])) == [lease.id for lease in leases[1:3]]
 
 
-def test_a_job_behind_the_frontier_is_found_by_the_look_from_the_start_and_not_before(database, hire):
+def test_only_a_look_from_the_start_finds_a_job_behind_the_frontier(database, hire):
     driver = hire()
     enqueue(database, 10)
     finished = done(driver.lease())
@@ -104,7 +104,7 @@ def test_a_job_behind_the_frontier_is_found_by_the_look_from_the_start_and_not_b
     assert len(driver.turn().leases) == 1
 
 
-def test_jobs_that_overtook_each_other_by_little_are_found_at_once(database, hire):
+def test_a_job_just_behind_the_frontier_is_found_at_once(database, hire):
     driver = hire()
     enqueue(database, 3)
     driver.lease()
@@ -126,11 +126,11 @@ def test_jobs_due_at_the_same_moment_are_leased_batch_by_batch_and_none_is_left_
     assert [job for batch in batches for job in batch] == list(range(1, 1001))
 
 
-def test_only_what_may_make_jobs_behind_the_frontier_runnable_says_anew(database, hire):
+def test_only_a_change_that_can_free_jobs_behind_the_frontier_notifies_anew(database, hire):
     driver = hire()
     heard = []
     driver.queue.listen(heard.append)
-    driver.turn()  # idle from now on
+    driver.turn()  # the worker is at rest from here on
     enqueue(database, 1)
     driver.turn()
     assert heard == [""]
@@ -149,12 +149,12 @@ def test_a_kind_that_floods_leaves_the_next_turn_to_the_others(database, hire):
     driver.selection.ran("flood", jobs=500, seconds=1.0, too_many=False)
     kinds = [lease.kind for lease in driver.turn().leases]
     assert kinds[:3] == ["rare"] * 3
-    # What is left of the window goes to the next.
+    # The next kind gets the rest of the window.
     assert kinds.count("flood") == int(500 * (1 - 3 / 500))
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_mixed_outcomes_of_one_turn_are_each_written_right(database, hire, pooled):
+def test_each_of_the_mixed_outcomes_of_a_turn_is_written_correctly(database, hire, pooled):
     driver = hire(pooled=pooled)
     enqueue(database, 7)
     leases = driver.lease()
@@ -170,7 +170,7 @@ def test_mixed_outcomes_of_one_turn_are_each_written_right(database, hire, poole
     finished = [
         Finished(lease, outcome, retention, 0.0) for lease, (outcome, retention) in zip(leases, outcomes, strict=True)
     ]
-    driver.selection.anew()  # what is given back lies behind the last scan
+    driver.selection.anew()  # jobs that are given back lie behind the last scan
     answer = driver.turn(finished, most=1)
     assert answer.lost == set()
     assert [lease.id for lease in answer.leases] == [6]
@@ -195,7 +195,7 @@ def test_mixed_outcomes_of_one_turn_are_each_written_right(database, hire, poole
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_one_lost_lease_among_five_hundred_is_lost_alone(database, hire, pooled):
+def test_one_lost_lease_among_five_hundred_affects_no_other(database, hire, pooled):
     driver = hire(pooled=pooled)
     enqueue(database, 500)
     leases = driver.lease()
@@ -206,8 +206,9 @@ def test_one_lost_lease_among_five_hundred_is_lost_alone(database, hire, pooled)
     assert database.value("SELECT count(*) FROM job_history WHERE outcome = 'ok'") == 499
 
 
-def test_a_lost_lease_is_told_though_the_same_job_was_leased_and_done_again_since(database, hire):
-    """Given back by the control thread, and leased once more by the same worker: two leases of one id in one turn."""
+def test_a_lost_lease_is_reported_even_if_the_worker_leased_and_finished_the_job_again(database, hire):
+    """The control thread gave the job back, and the same worker leased it once more: two leases of one id in one
+    turn."""
     driver = hire()
     enqueue(database, 1)
     (old,) = driver.lease()
@@ -235,7 +236,7 @@ def test_an_error_is_stored_exactly_as_it_is(database, hire, how):
     assert [text for (text,) in database.query("SELECT last_error FROM jobs ORDER BY id")] == texts
 
 
-def test_any_texts_survive_the_quoting_of_arrays(database):
+def test_any_texts_are_unchanged_by_the_quoting_of_arrays(database):
     text = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
     with database.connect() as connection:
 
@@ -247,7 +248,7 @@ def test_any_texts_survive_the_quoting_of_arrays(database):
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_a_turn_leaves_the_connection_usable_whatever_it_met(database, hire, pooled):
+def test_a_turn_leaves_the_connection_usable_after_any_error(database, hire, pooled):
     driver = hire(pooled=pooled)
     enqueue(database, 2)
     (lease, other) = driver.lease()
@@ -260,8 +261,9 @@ def test_a_turn_leaves_the_connection_usable_whatever_it_met(database, hire, poo
 
 
 @pytest.mark.parametrize("longer", [2, 5])
-def test_leases_of_a_dead_worker_that_end_one_after_another_mark_none_of_them(database, hire, longer):
-    """A batch of two kinds, one of them with a shorter lease: it is not held against the first that expires."""
+def test_a_batch_whose_leases_expire_one_by_one_counts_no_crash(database, hire, longer):
+    """A batch of a dead worker with two kinds, one with a shorter lease. The first job that expires is not charged with
+    a crash."""
     driver = hire("short", "long")
     enqueue(database, 1, kind="short")
     enqueue(database, longer, kind="long")

@@ -1,4 +1,4 @@
-"""The undo that a command prints, pasted into a shell, undoes just that."""
+"""The undo that a command prints undoes exactly its own change when it is pasted into a shell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ["plain", "; touch x", "$(touch x)", "it's", "-rf", "a b*", "\u202eevil"
 
 @pytest.fixture
 def other(database):
-    """Another queue, which the variables name though it is not meant. Nothing happens there."""
+    """Another queue, which the variables name by mistake. Nothing may happen there."""
     for made in new_database(database.server):
         yield made
         assert made.query("SELECT FROM audit") == []
@@ -23,7 +23,7 @@ def other(database):
 
 @pytest.fixture
 def shell(other, tmp_path):
-    """Runs a line in bash, with the program in its PATH. It makes no file."""
+    """Runs a line in bash, with the program in its PATH. It creates no file."""
     program = tmp_path / "bin" / "shithubd-worker"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m shithubd_worker "$@"\n')
@@ -53,14 +53,14 @@ def test_a_pasted_undo_ends_that_hold_in_that_queue(database, command, shell, wo
     assert database.query("SELECT FROM holds") == []
 
 
-def test_the_undo_of_json_is_the_same(database, command, shell):
+def test_the_undo_in_json_is_the_same(database, command, shell):
     done = command("--database-url", database.url, "drain", "--json", "--force", "--host", "a b\n")
     undone = shell(json.loads(done.stdout)["undo"])
     assert (undone.returncode, undone.stderr) == (0, "")
     assert database.query("SELECT FROM holds") == []
 
 
-def test_an_undo_leaves_the_holds_of_others(database, command, shell):
+def test_an_undo_leaves_other_holds(database, command, shell):
     for words in (("drain",), ("drain", "--force", "--host", "a"), ("pause-kind", "--force", "--reason", "r", "k")):
         assert command("--database-url", database.url, *words).returncode == 0
     done = command("--database-url", database.url, "drain", "--json", "--force", "--host", "b")

@@ -1,4 +1,4 @@
-"""A call that looks up while it waits goes on where it was, also where it is still sending."""
+"""A call that wakes up while it waits goes on where it was, even if it is still sending."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from shithubd_worker.database.connection import connector
 
-LONG = "x" * 20_000_000  # more than the buffers of the sockets take
+LONG = "x" * 20_000_000  # more than the buffers of the sockets hold
 
 
 def who_looks_up(connection, wake):
@@ -31,8 +31,8 @@ def whose_time_moves_on(connection, wake):
 
 @pytest.mark.parametrize("looks_up", [who_looks_up, whose_time_moves_on])
 @pytest.mark.parametrize("text", ["short", LONG], ids=["it waits for the answer", "it is still sending"])
-def test_a_call_goes_on_where_it_was(database, looks_up, text):
-    """The server's process stands still until the call looked up."""
+def test_a_call_goes_on_where_it_was_after_each_wake_up(database, looks_up, text):
+    """The server's process stands still until the call has woken up."""
     with connector(database.url, "test")() as connection:
         pid = connection.info.backend_pid
         os.kill(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Who is woken by an enqueue, what that costs the enqueue, and that it never fails for it."""
+"""Which workers an enqueue wakes, what that costs the enqueue, and that an enqueue never fails because of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENQUEUE = "INSERT INTO jobs (kind) VALUES ('k')"
 
 
 class Sleeper:
-    """A worker without a process, for its session alone: it leases one job, or goes to rest."""
+    """A worker without a process, used for its session: it leases one job, or goes to rest."""
 
     def __init__(self, database):
         self.id = uuid4()
@@ -43,7 +43,7 @@ def sleeper(any_database):
 
 @contextmanager
 def listening(database):
-    """Yields a function: what was notified since it was last called."""
+    """Yields a function that returns the notifications since its last call."""
     with database.connect() as connection:
         connection.execute('LISTEN "shithubd:public"')
 
@@ -60,16 +60,17 @@ def listening(database):
 
 
 def tables(database, statement, *arguments, how):
-    """Of our tables, those that a statement read or wrote."""
-    with database.connect() as connection, connection.transaction():  # a new one, which has no figures yet
+    """Those of our tables that a statement read or wrote."""
+    with database.connect() as connection, connection.transaction():  # a new session, which has no counts yet
         connection.execute(statement, arguments)
         counted = {"read": "seq_scan + coalesce(idx_scan, 0)", "wrote": "n_tup_ins + n_tup_upd + n_tup_del"}
         query = f"SELECT relname FROM pg_stat_xact_user_tables WHERE {counted[how]} > 0"
         return {name for (name,) in connection.execute(query)}
 
 
-def test_what_a_beat_writes_is_read_by_no_enqueue_and_no_lease(any_database, sleeper):
-    """Each beat leaves a dead version, and while somebody holds a snapshot they pile up for whoever reads the row."""
+def test_no_enqueue_and_no_lease_reads_what_a_beat_writes(any_database, sleeper):
+    """Each beat leaves a dead row version. While somebody holds a snapshot, these pile up for every reader of the
+    row."""
     written = tables(any_database, BEAT, sleeper.id, how="wrote")
     assert written == {"beats"}
     for wakeable in (True, False):
@@ -80,13 +81,13 @@ def test_what_a_beat_writes_is_read_by_no_enqueue_and_no_lease(any_database, sle
     assert tables(any_database, ENQUEUE, how="wrote") == {"jobs"}
 
 
-def test_an_enqueue_notifies_while_a_worker_is_at_rest_and_at_no_other_time(any_database, sleeper):
+def test_an_enqueue_notifies_only_while_a_worker_is_at_rest(any_database, sleeper):
     with listening(any_database) as heard, any_database.connect() as client:
         client.execute(ENQUEUE)
-        assert (heard(), any_database.at_rest()) == ([], 0)  # it never asked for a job
+        assert (heard(), any_database.at_rest()) == ([], 0)  # the worker never asked for a job
         assert sleeper.turn() == 1
         client.execute(ENQUEUE)
-        assert heard() == []  # it is at work
+        assert heard() == []  # the worker is at work
         assert sleeper.turn() == 1
         for _ in range(3):
             assert sleeper.turn() == 0
@@ -94,11 +95,11 @@ def test_an_enqueue_notifies_while_a_worker_is_at_rest_and_at_no_other_time(any_
         assert heard() == [""]
         assert sleeper.turn() == 1
         client.execute(ENQUEUE)
-        assert (heard(), any_database.at_rest()) == ([], 0)  # though it went to rest three times
+        assert (heard(), any_database.at_rest()) == ([], 0)  # although it went to rest three times
 
 
 @pytest.mark.parametrize("end", ["it wants no more", "it is held", "its process is killed"])
-def test_a_worker_that_needs_no_waking_costs_the_enqueues_nothing(any_database, sleeper, end):
+def test_a_worker_that_no_longer_rests_causes_no_notifications(any_database, sleeper, end):
     sleeper.turn()
     assert any_database.at_rest() == 1
     if end == "it wants no more":
@@ -116,7 +117,7 @@ def test_a_worker_that_needs_no_waking_costs_the_enqueues_nothing(any_database, 
         assert heard() == (["anew"] if end == "it is held" else [])
 
 
-def test_one_worker_at_work_doesnt_silence_another_at_rest(any_database, sleeper):
+def test_a_worker_at_work_does_not_keep_another_one_from_being_woken(any_database, sleeper):
     other = Sleeper(any_database)
     sleeper.turn()
     other.turn()
@@ -128,7 +129,7 @@ def test_one_worker_at_work_doesnt_silence_another_at_rest(any_database, sleeper
     other.connection.close()
 
 
-def test_an_enqueue_keeps_no_lock_of_ours(any_database, sleeper):
+def test_an_enqueue_keeps_no_advisory_lock(any_database, sleeper):
     locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
     for at_rest in (False, True):
         if at_rest:
@@ -138,7 +139,7 @@ def test_an_enqueue_keeps_no_lock_of_ours(any_database, sleeper):
             assert client.execute(locks).fetchone() == (0,)
 
 
-def test_a_worker_whose_row_was_taken_away_registers_both_of_its_rows(any_database, sleeper):
+def test_a_worker_whose_row_was_removed_registers_both_rows_again(any_database, sleeper):
     any_database.query("DELETE FROM workers")
     assert any_database.query("SELECT FROM beats") == []
     assert sleeper.connection.execute(BEAT, (sleeper.id,)).fetchone() == (None,)
@@ -166,7 +167,7 @@ def test_an_enqueue_works(any_database, sleeper, way, at_rest):
     any_database.query(f"CREATE ROLE {role}")
     any_database.query(f"GRANT INSERT (kind) ON jobs TO {role}")
     with any_database.connect() as client:
-        if not (at_rest and "all of our locks" in way):  # it would wait for the worker
+        if not (at_rest and "all of our locks" in way):  # otherwise it would wait for the worker
             for statement in WAYS[way]:
                 client.execute(statement.replace("clerk", role))
     with any_database.connect() as client:
@@ -220,7 +221,7 @@ def test_an_enqueue_can_be_part_of_a_two_phase_commit(two_phase_server, told, no
     sleeper.connection.close()
 
 
-def test_an_enqueue_can_be_prepared_where_enqueues_notify_but_this_one_says_no(two_phase_server):
+def test_an_enqueue_that_switches_notify_off_can_be_prepared(two_phase_server):
     with two_phase_server.connect() as client:
         client.execute("SET shithubd.notify = on")
         client.execute("BEGIN")
@@ -242,7 +243,7 @@ def fill(connection):
         connection.execute("SELECT pg_notify('something', repeat('x', 7000) || n) FROM generate_series(1, 8) n")
 
 
-def test_an_enqueue_works_though_the_servers_queue_of_notifications_is_full(server_with_a_short_notify_queue):
+def test_an_enqueue_works_while_the_servers_queue_of_notifications_is_full(server_with_a_short_notify_queue):
     database = Database(server_with_a_short_notify_queue, "postgres")
     with database.connect() as connection:
         schema.migrate(connection, "public")
@@ -256,13 +257,14 @@ def test_an_enqueue_works_though_the_servers_queue_of_notifications_is_full(serv
             fill(flood)
         flood.execute(ENQUEUE)
         assert sleeper.turn() == 1
-        flood.execute(f"SELECT release_worker_v1('{sleeper.id}', 'it is dead')")  # whatever else makes jobs runnable
+        # every other function that makes jobs runnable
+        flood.execute(f"SELECT release_worker_v1('{sleeper.id}', 'it is dead')")
         assert flood.execute("SELECT state FROM jobs").fetchall() == [("queued",)]
         stuck.execute("ROLLBACK")
     sleeper.connection.close()
 
 
-def test_beats_dont_depend_on_how_many_jobs_run(database, start_worker):
+def test_the_number_of_beats_does_not_depend_on_the_number_of_jobs(database, start_worker):
     database.query("CREATE TABLE told (at timestamptz)")
     database.query(
         "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS"
@@ -274,11 +276,11 @@ def test_beats_dont_depend_on_how_many_jobs_run(database, start_worker):
     began = time.monotonic()
     with database.connect() as client:
         while time.monotonic() - began < 4:
-            # At work for half of the time: each look of the control thread may find another state.
+            # The worker is at work half of the time, so each look of the control thread may find another state.
             client.execute("INSERT INTO jobs (kind, payload) VALUES ('test.sleep', '{\"seconds\": 0.05}')")
             time.sleep(0.1)
     took = time.monotonic() - began
-    # Where the machine made one long, it is told: when it began, and when it ended.
+    # A run that the machine made long causes two beats: when it began, and when it ended.
     long = database.value("SELECT count(*) FROM job_history WHERE finished_at - leased_at > interval '0.4 s'")
     assert database.value("SELECT count(*) FROM told") <= 2 + took / 5 + 2 * long
     assert worker.terminate() == 0

@@ -1,4 +1,4 @@
-"""What a handler changes in the worker's process doesn't meet the next job, a deadline or a stop."""
+"""What a handler changes in the worker's process does not affect the next job, a deadline or a stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def note(database, job):
 
 @pytest.fixture(scope="module")
 def worked(server, tmp_path_factory):
-    """A database and a worker that live through all of it."""
+    """A database, and a worker that survives all of it."""
     made = new_database(server)
     database = next(made)
     database.query(NOTES)
@@ -47,17 +47,17 @@ def worked(server, tmp_path_factory):
 
 
 @pytest.mark.parametrize("what", LEFT)
-def test_what_a_handler_leaves_is_put_back_before_the_next_batch_and_said(worked, what):
+def test_a_change_by_a_handler_is_undone_before_the_next_batch_and_logged(worked, what):
     database, worker, before = worked
     left = enqueue(database, KINDS[what])
     eventually(lambda: history(database, left) == ["ok"], "left behind")
     assert note(database, enqueue(database, "leave.look")) == before
     said = f"a handler of {KINDS[what]} changed {what}"
     assert worker.log.count(said) == 1
-    assert ", which the worker needs: put back" in worker.log.partition(said)[2].splitlines()[0]
+    assert ", which the worker needs: the worker put it back" in worker.log.partition(said)[2].splitlines()[0]
 
 
-def test_it_is_said_once_for_each_kind_and_setting_whatever_the_values(worked, tmp_path):
+def test_a_change_is_logged_once_for_each_kind_and_setting(worked, tmp_path):
     database, worker, before = worked
     for number in range(3):
         (tmp_path / str(number)).mkdir()
@@ -68,7 +68,7 @@ def test_it_is_said_once_for_each_kind_and_setting_whatever_the_values(worked, t
 
 
 @pytest.mark.parametrize("what", [what for what in DEADLINES if "function" not in what and "IGN" not in what])
-def test_the_next_job_of_the_same_batch_meets_its_deadline(database, start_worker, what):
+def test_the_next_job_of_the_same_batch_is_interrupted_at_its_deadline(database, start_worker, what):
     left, late = enqueue(database, "leave.something", what=what), enqueue(database, "leave.late")
     worker = start_worker(handlers=HANDLERS)
     eventually(lambda: history(database, late) == ["retry"], "interrupted")
@@ -77,7 +77,7 @@ def test_the_next_job_of_the_same_batch_meets_its_deadline(database, start_worke
 
 
 @pytest.mark.parametrize("what", [what for what in DEADLINES if "SIG_DFL" in what or "timer" in what])
-def test_a_library_that_leaves_the_alarm_at_its_default_in_mid_job_does_not_take_the_deadline(worked, what):
+def test_a_library_that_resets_the_alarm_during_a_job_does_not_remove_the_deadline(worked, what):
     database, worker, _ = worked
     late = enqueue(database, "leave.late", what=what)
     eventually(lambda: history(database, late) == ["retry"], "interrupted")
@@ -85,16 +85,14 @@ def test_a_library_that_leaves_the_alarm_at_its_default_in_mid_job_does_not_take
 
 
 @pytest.mark.parametrize("what", ["the handler of SIGTERM (<Handlers.SIG_DFL", "the wakeup descriptor of signals"])
-def test_a_stop_after_a_handler_has_changed_something_is_a_clean_one(database, start_worker, what):
+def test_a_stop_after_a_change_by_a_handler_is_clean(database, start_worker, what):
     worker = start_worker(handlers=HANDLERS)
     left = enqueue(database, "leave.something", what=what)
     eventually(lambda: history(database, left) == ["ok"], "left behind")
     assert worker.terminate() == 0
 
 
-def test_a_stop_in_the_middle_of_a_job_that_gave_sigterm_its_default_back_releases_the_job(
-    database, start_worker, tmp_path
-):
+def test_a_stop_releases_a_job_that_reset_sigterm_to_its_default(database, start_worker, tmp_path):
     worker = start_worker("--grace", "0", handlers=HANDLERS)
     door = tmp_path / "door"
     job = enqueue(database, "leave.late", what="the handler of SIGTERM (<Handlers.SIG_DFL", door=str(door))
@@ -105,29 +103,29 @@ def test_a_stop_in_the_middle_of_a_job_that_gave_sigterm_its_default_back_releas
 
 
 def _deadly(pid, number):
-    """Would this signal end the process? It is neither caught nor ignored then."""
+    """Would this signal end the process? It does if it has no handler and is not ignored."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt", "SigIgn"))]
     return not any(mask >> (number - 1) & 1 for mask in masks)
 
 
-def test_a_handler_that_changes_the_way_to_the_database_leads_the_worker_nowhere_else(database, start_worker):
+def test_a_handler_that_changes_the_database_variables_does_not_redirect_the_worker(database, start_worker):
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
     way = {names[name]: str(value) for name, value in conninfo_to_dict(database.url).items() if name in names}
     worker = start_worker(handlers=HANDLERS, env={"SHITHUBD_WORKER_DATABASE_URL": "", **way})
     led_astray = enqueue(database, "leave.other_database")
-    eventually(lambda: history(database, led_astray) == ["ok"], "led astray")
+    eventually(lambda: history(database, led_astray) == ["ok"], "the variables changed")
     database.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name LIKE 'shithubd-worker%%'"
     )
     after = enqueue(database, "leave.something", what="sys.setprofile")
     eventually(lambda: history(database, after) == ["ok"], "it found the same database again")
-    assert "a handler changed PGDATABASE, PGHOST, which the worker connects with: put back" in worker.log
+    assert "a handler changed PGDATABASE, PGHOST, which the worker connects with: the worker put it back" in worker.log
     assert worker.terminate() == 0
 
 
-def test_a_handler_that_closes_the_workers_descriptors_ends_it_as_a_fault_and_loses_no_job(database, start_worker):
+def test_a_handler_that_closes_the_workers_descriptors_ends_it_and_loses_no_job(database, start_worker):
     job = enqueue(database, "leave.no_descriptor")
     other = enqueue(database, "leave.something", what="sys.setprofile")
     assert start_worker(handlers=HANDLERS, ready=False).wait() == EXIT_ERROR
@@ -138,7 +136,7 @@ def test_a_handler_that_closes_the_workers_descriptors_ends_it_as_a_fault_and_lo
     assert worker.terminate() == 0
 
 
-def test_no_signal_that_comes_while_python_ends_takes_the_place_of_the_exit_code(database, start_worker, tmp_path):
+def test_no_signal_during_the_end_of_python_replaces_the_exit_code(database, start_worker, tmp_path):
     path = tmp_path / "ending"
     job = enqueue(database, "leave.slow_end", path=str(path))
     worker = start_worker(handlers=HANDLERS)
@@ -149,4 +147,4 @@ def test_no_signal_that_comes_while_python_ends_takes_the_place_of_the_exit_code
         worker.send(number)
     (path / "on").touch()
     assert worker.wait() == 0
-    assert (path / "silent").exists()  # nor is the alarm of that job, or of an interrupted one, still to ring
+    assert (path / "silent").exists()  # and no alarm of this job, or of an interrupted one, is still to ring

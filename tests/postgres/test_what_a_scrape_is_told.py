@@ -1,4 +1,4 @@
-"""What a scrape is told of a database that is away while a job runs, and of attempts that end with their worker."""
+"""What a scrape shows about a database that is away while a job runs, and about attempts that end with their worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def readyz(worker):
 
 @contextmanager
 def gone(database):
-    database.query("CREATE TABLE any_commit ()")  # a lease isn't waited for: this one's commit is, and so it survives
+    # leases do not wait for the disk, but this commit does, so the lease survives
+    database.query("CREATE TABLE any_commit ()")
     database.server.stop("immediate")
     try:
         yield
@@ -42,7 +43,7 @@ def gone(database):
 
 @contextmanager
 def frozen(database):
-    """It acknowledges what it is sent, and says nothing."""
+    """The server acknowledges what it gets, and answers nothing."""
     root = int((Path(database.server.directory) / "data/postmaster.pid").read_text().splitlines()[0])
     children = (Path(f"/proc/{root}/task/{root}/children")).read_text().split()
     pids = [root, *map(int, children)]
@@ -69,7 +70,7 @@ def refusing(database):
 
 
 @pytest.mark.parametrize("fault", [gone, frozen, refusing])
-def test_a_worker_inside_a_job_tells_that_its_database_went_away_and_that_it_is_back(
+def test_a_worker_with_a_running_job_shows_that_its_database_went_away_and_came_back(
     database, start_worker, door, fault
 ):
     database.query(
@@ -96,7 +97,7 @@ def test_a_worker_inside_a_job_tells_that_its_database_went_away_and_that_it_is_
 
 
 def counted(*scrapes):
-    """How many attempts ended, by kind and outcome: in these scrapes of different workers, whoever counted them."""
+    """How many attempts ended, by kind and outcome, in these scrapes of different workers together."""
     found = Counter()
     for scrape in scrapes:
         for line in scrape.splitlines():
@@ -118,7 +119,7 @@ FAILS = """INSERT INTO jobs (kind, payload) SELECT 'test.fails', '{"how": "perma
 
 
 @pytest.mark.parametrize("scraped", [True, False])
-def test_what_ended_between_the_last_scrape_and_the_end_of_its_worker_is_counted_once(database, start_worker, scraped):
+def test_an_attempt_between_the_last_scrape_and_the_end_of_the_worker_is_counted_once(database, start_worker, scraped):
     worker = start_worker("--metrics", "127.0.0.1:0")
     database.query(FAILS, 30)
     eventually(lambda: in_history(database)["test.fails", "failed"] == 30, "thirty failed")
@@ -132,7 +133,7 @@ def test_what_ended_between_the_last_scrape_and_the_end_of_its_worker_is_counted
     assert other.terminate() == 0
 
 
-def test_a_handler_that_ends_with_its_process_is_counted_by_the_database(database, start_worker):
+def test_the_database_counts_a_handler_that_ends_with_its_process(database, start_worker):
     job = database.value("""INSERT INTO jobs (kind, payload) VALUES ('test.stubborn', '{"runtime": 1}') RETURNING id""")
     worker = start_worker("--metrics", "127.0.0.1:0")
     assert worker.wait() == 70
@@ -144,17 +145,18 @@ def test_a_handler_that_ends_with_its_process_is_counted_by_the_database(databas
     assert '\nshithubd_forced_ends_total{kind="test.ok"} 0.0\n' in scrape
     assert other.terminate() == 0
     told = database.value("SELECT last_error FROM jobs WHERE id = %s", job)
-    assert "longer than it had asked for by job.extend()" in told
+    assert "longer than it had asked for with job.extend()" in told
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_whoever_clears_up_after_a_dead_man_says_so_and_names_no_innocent(database, start_worker, command, jobs):
-    """Its signal is all that tells its end from another; what a handler held, it may have held for others at hand."""
+def test_the_cleanup_after_a_dead_man_says_so_and_blames_no_unstarted_job(database, start_worker, command, jobs):
+    """Only its signal tells this end from another. A handler that held the interpreter may have delayed other jobs at
+    hand."""
     invocation = uuid4().hex
     first = database.query("INSERT INTO jobs (kind) SELECT 'test.sleep' FROM generate_series(1, 1) RETURNING id")
     worker = start_worker("--kind", "test.sleep", env={"INVOCATION_ID": invocation})
     eventually(lambda: database.query("SELECT 1 FROM jobs WHERE state = 'processing'"), "it runs")
-    if jobs > 1:  # another one of the same lease
+    if jobs > 1:  # another job of the same lease
         database.query(
             "INSERT INTO jobs (kind, state, attempts, leased_by, leased_at, lease_expires_at, lease_token, worker_id)"
             " SELECT kind, state, attempts, leased_by, leased_at, lease_expires_at, lease_token, worker_id FROM jobs"
@@ -171,7 +173,7 @@ def test_whoever_clears_up_after_a_dead_man_says_so_and_names_no_innocent(databa
     assert database.query("SELECT kind, crashed, forced FROM leases_returned") == [("test.sleep", jobs, int(jobs == 1))]
 
 
-def test_a_sum_at_its_end_stays_there(any_database):
+def test_a_counter_at_its_largest_value_stays_in_the_scrape(any_database):
     for _ in range(2):
         any_database.query(
             "SELECT count_ended_v1(ARRAY['b', 'a', 'b'], ARRAY['ok', 'forced', 'retry'], ARRAY[%s, 1, 2])", MOST

@@ -1,4 +1,5 @@
-"""Who holds the lock, as an operator is told: by his rights, through a queue of waiters, in plain text; and again."""
+"""Which session holds the lock, as a command tells its operator: by the login's rights, behind a queue of waiters, in
+plain text, and repeatedly."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ EVIL = "SELECT 'red \x1b[31m\n \u202e' /* a forgotten transaction, which goes on
 
 @contextmanager
 def waiting(url, statement, name="ours"):
-    """A session that waits for what the statement needs; its pid."""
+    """A session that waits for what the statement needs. Yields its pid."""
     connection = psycopg.connect(url, autocommit=True, application_name=name)
     pid = connection.info.backend_pid
 
@@ -38,7 +39,7 @@ def waiting(url, statement, name="ours"):
         try:
             connection.execute(statement)
         except psycopg.Error:
-            return  # it was ended
+            return  # the session was ended
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
@@ -51,12 +52,12 @@ def waiting(url, statement, name="ours"):
 
 
 def blocker_of(database, pid, url=None, name="ours"):
-    """Who keeps this session waiting, once somebody does, as the login of the URL sees it."""
+    """The session that blocks this one, once there is one, as the login of the URL sees it."""
     with psycopg.connect(url or database.url, autocommit=True) as asking:
         return eventually(lambda: blockers.of_session(asking, pid, name), "a blocker")
 
 
-def test_it_names_pid_login_program_and_address_state_age_and_query_in_plain_text(any_database):
+def test_the_blocker_is_shown_with_pid_login_program_address_state_age_and_query_in_plain_text(any_database):
     with (
         somebody(any_database, "LOCK TABLE jobs IN SHARE MODE", EVIL) as locked,
         waiting(any_database.url, "INSERT INTO jobs (kind) VALUES ('k')") as pid,
@@ -81,7 +82,7 @@ def test_a_login_without_the_right_to_see_more_sees_pid_login_and_program(databa
     assert told == f"pid {locked} (postgres, somebody) holds a lock on jobs"
 
 
-def test_of_a_row_it_says_so(database):
+def test_a_lock_of_a_row_is_named_as_such(database):
     job = add_job(database)
     lock = f"SELECT FROM jobs WHERE id = {job} FOR UPDATE"
     with somebody(database, lock) as locked, waiting(database.url, lock) as pid:
@@ -89,8 +90,8 @@ def test_of_a_row_it_says_so(database):
     assert told.startswith(f"pid {locked} (postgres, somebody, 127.0.0.1) holds a lock on a row of jobs")
 
 
-def test_of_a_queue_of_waiters_it_names_whom_we_wait_behind_and_who_keeps_him(database):
-    """A dump reads, a migration waits for it, and everybody else waits behind the migration."""
+def test_the_waiter_before_us_and_its_blocker_are_named(database):
+    """A dump reads, a migration waits for it, and all others wait behind the migration."""
     with (
         somebody(database, "SELECT count(*) FROM jobs") as dump,
         waiting(database.url, "ALTER TABLE jobs ADD note text", name="deploy") as deploy,
@@ -99,19 +100,19 @@ def test_of_a_queue_of_waiters_it_names_whom_we_wait_behind_and_who_keeps_him(da
         with waiting(database.url, "SELECT count(*) FROM jobs") as pid:
             found = blocker_of(database, pid)
         with database.connect() as asking:
-            in_vain = blockers.on_tables(asking, "public")  # as a worker asks, whose own wait is over
+            in_vain = blockers.on_tables(asking, "public")  # as a worker asks after its own wait is over
     for each in (found, in_vain):
         assert str(each).startswith(
-            f"pid {deploy} (postgres, deploy, 127.0.0.1) waits for a lock on jobs, and we behind"
+            f"pid {deploy} (postgres, deploy, 127.0.0.1) waits for a lock on jobs, and we wait behind it"
         )
-        assert f"pid {dump} (postgres, somebody, 127.0.0.1) keeps it, idle in transaction" in str(each)
+        assert f"pid {dump} (postgres, somebody, 127.0.0.1) blocks it, idle in transaction" in str(each)
         ends = f"to end it: SELECT pg_terminate_backend({dump}) or SELECT pg_terminate_backend({deploy}), as postgres,"
         assert each.way_out == f"{ends} or a superuser"
 
 
 @pytest.fixture
 def kept(database):
-    """Makes an operator's connection that keeps a deadline, as a command's does."""
+    """Makes a connection of an operator that keeps a deadline, as a command's connection does."""
     made = []
 
     def make(timeout=None, **limits):
@@ -128,11 +129,11 @@ def kept(database):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Who waits says so again soon."""
+    """A session that waits repeats its message soon."""
     monkeypatch.setattr("shithubd_worker.database.operations.TELL_SECONDS", 0.1)
 
 
-def test_who_waits_without_an_end_says_again_and_again_for_whom(database, kept, short, capsys):
+def test_an_endless_wait_says_again_and_again_for_whom(database, kept, short, capsys):
     operations = kept(patience=float("inf"))
     heard = []
     with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE") as locked:
@@ -145,12 +146,12 @@ def test_who_waits_without_an_end_says_again_and_again_for_whom(database, kept, 
             told += capsys.readouterr().err
             return told.count(f"waiting: pid {locked} (postgres, somebody") >= 2
 
-        eventually(again, "the second word")
+        eventually(again, "the second message")
     thread.join()
     assert heard == [[]]
 
 
-def test_who_waits_for_a_job_says_again_and_again_for_which(database, short):
+def test_a_wait_for_a_job_says_again_and_again_for_which(database, short):
     job = add_job(database, state="processing", worker=add_worker(database))
     operations = Operations(database.connect, "public")
     told = []
@@ -167,7 +168,7 @@ def test_who_waits_for_a_job_says_again_and_again_for_which(database, short):
 
 @contextmanager
 def frozen(operations):
-    """The server's process of this connection stands still: its kernel acknowledges, and nothing answers."""
+    """The server's process of this connection stands still. Its kernel acknowledges, and nothing answers."""
     pid = operations.connection.info.backend_pid
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -177,14 +178,16 @@ def frozen(operations):
 
 
 @pytest.mark.parametrize(("limits", "error"), [({"timeout": 0.5}, TimedOut), ({"answer": 0.5}, DatabaseUnavailable)])
-def test_a_server_that_stands_still_is_given_up_by_the_commands_own_clock(kept, limits, error):
+def test_a_command_gives_up_a_server_that_stands_still_by_its_own_clock(kept, limits, error):
     operations = kept(**limits)
     with frozen(operations), pytest.raises(error, match="no answer") as raised:
         operations.status()
-    assert raised.value.__notes__ == ["nor does the server say that it gave up, so it may still do what it was asked"]
+    assert raised.value.__notes__ == [
+        "the server did not confirm that it gave up, so it may still do what it was asked"
+    ]
 
 
-def test_who_is_interrupted_while_he_looks_leaves_nothing_waiting_in_the_server(database, kept):
+def test_an_interrupted_command_leaves_no_statement_waiting_in_the_server(database, kept):
     operations = kept()
 
     def ctrl_c(_asking, _seconds):
@@ -199,8 +202,8 @@ def test_who_is_interrupted_while_he_looks_leaves_nothing_waiting_in_the_server(
     assert operations.leases(Scope("fleet")) == []
 
 
-def test_a_server_that_does_not_let_anybody_in_is_given_up_in_time_too(command):
-    """It takes connections and says nothing; a variable would wait for that for ten minutes, longer than the test."""
+def test_a_command_gives_up_in_time_if_the_server_lets_nobody_in(command):
+    """The server accepts connections and says nothing. A variable allows ten minutes for that, longer than the test."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"postgresql://somebody@127.0.0.1:{deaf.getsockname()[1]}/queue"
         refused = command.refused(
@@ -209,8 +212,8 @@ def test_a_server_that_does_not_let_anybody_in_is_given_up_in_time_too(command):
     assert "the database can't be reached" in refused
 
 
-def test_a_pause_behind_a_lock_is_a_pause_when_the_lock_ends(database, command, start_worker):
-    """The hold is set first; so nothing of the kind starts in between."""
+def test_a_pause_that_waits_for_a_lock_is_set_when_the_lock_ends(database, command, start_worker):
+    """The hold is set first. So no job of the kind starts in between."""
     waits = add_job(database, "test.marks")
     with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"):
         worker = start_worker()
@@ -225,7 +228,7 @@ def test_a_pause_behind_a_lock_is_a_pause_when_the_lock_ends(database, command, 
     assert worker.terminate() == 0
 
 
-def test_json_says_what_is_known_and_why_it_gave_up(database, command):
+def test_json_has_what_is_known_and_why_the_command_gave_up(database, command):
     with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE") as locked:
         told = command.json("drain", "--timeout", "0.5", code=4)
         looked = command("status", "--drained", "--json", "--timeout", "0.5", code=4)
@@ -235,12 +238,12 @@ def test_json_says_what_is_known_and_why_it_gave_up(database, command):
     assert f"pid {locked} (postgres, somebody" in looked.stderr
 
 
-def test_a_change_of_many_jobs_stops_at_the_first_that_it_has_to_give_up_and_tells_of_those_before(database, command):
+def test_a_change_of_many_jobs_stops_at_the_first_one_given_up_and_reports_those_before(database, command):
     ids = [add_job(database, state="failed") for _ in range(3)]
     with somebody(database, f"SELECT FROM jobs WHERE id = {ids[1]} FOR UPDATE"):
         done = command("jobs", "retry", *ids, "--timeout", "1", code=4)
     assert done.stdout == f"job {ids[0]} retried\n"
-    assert f"job {ids[1]} is not retried, nor is any job behind it: gave up after" in done.stderr
+    assert f"job {ids[1]} is not retried, and the jobs after it were not tried: gave up after" in done.stderr
     assert "holds a lock on a row of jobs" in done.stderr
     assert [state for (state,) in database.query("SELECT state FROM jobs ORDER BY id")] == [
         "queued",
@@ -249,7 +252,7 @@ def test_a_change_of_many_jobs_stops_at_the_first_that_it_has_to_give_up_and_tel
     ]
 
 
-def test_status_that_watches_goes_on_and_says_for_how_long_it_has_seen_nothing(database, tmp_path):
+def test_status_with_watch_goes_on_and_says_for_how_long_it_got_no_answer(database, tmp_path):
     add_job(database, "waiting")
     out, err = tmp_path / "out", tmp_path / "err"
     with out.open("w") as stdout, err.open("w") as stderr:
@@ -272,7 +275,7 @@ def test_status_that_watches_goes_on_and_says_for_how_long_it_has_seen_nothing(d
         watching.wait()
 
 
-def test_a_shell_that_completes_a_name_does_not_hang(database, command):
+def test_a_completion_does_not_hang(database, command):
     words = {
         "_SHITHUBD_WORKER_COMPLETE": "bash_complete",
         "COMP_WORDS": "shithubd-worker pause-kind ",

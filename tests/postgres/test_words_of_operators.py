@@ -1,4 +1,5 @@
-"""Each change by an operator leaves one audit row that says what it was, and wakes whoever has something to do now."""
+"""Each change by an operator leaves one audit row that says what it was, and wakes every worker that has something to
+do now."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ WOKEN, NOT_WOKEN = ["anew"], []
 
 @pytest.fixture(scope="module")
 def one_database(server):
-    """One database for all of these tests, which is quicker: each finds the same rows in it."""
+    """One database for all of these tests, which is quicker. Each test finds the same rows in it."""
     yield from new_database(server)
 
 
 @pytest.fixture
 def queue(one_database):
-    """The database, and in it holds and jobs: their ids by their names."""
+    """The database, with holds and jobs in it: their ids by their names."""
     database = one_database
     for table in ("jobs", "job_history", "holds", "workers"):
         database.query(f"DELETE FROM {table}")
@@ -41,13 +42,13 @@ def queue(one_database):
 
 
 def asked(queue, statement, *arguments):
-    """The notifications that a listener gets of it, and the audit rows that it leaves: each as a dict."""
+    """The notifications that a listener gets of the change, and the audit rows that it leaves, each as a dict."""
     database = queue.database
     with database.connect() as listener:
         listener.execute('LISTEN "shithubd:public"')
         given = [queue.jobs.get(each, each) for each in arguments]
         database.query(f"SELECT {statement}", *given)
-        database.query("SELECT pg_notify('shithubd:public', 'all')")  # they come in the order of their commits
+        database.query("SELECT pg_notify('shithubd:public', 'all')")  # notifications come in the order of their commits
         heard = []
         for notify in listener.notifies():
             if notify.payload == "all":
@@ -95,7 +96,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_leaves_one_audit_row_and_wakes_who_has_something_to_do(queue, change):
+def test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do(queue, change):
     statement, arguments, action, target, says, heard = CHANGES[change]
     woken, rows = asked(queue, statement, *arguments)
     assert woken == heard
@@ -112,7 +113,7 @@ def test_a_change_leaves_one_audit_row_and_wakes_who_has_something_to_do(queue, 
 
 
 IN_VAIN = {
-    "release": ("release_job_v1(%s, false, 'why', 'me')", "processing"),  # its worker lives
+    "release": ("release_job_v1(%s, false, 'why', 'me')", "processing"),  # the worker of the job lives
     "force": ("release_job_v1(%s, true, 'why', 'me')", "queued"),
     "retry": ("retry_job_v1(%s, 'why', 'me')", "processing"),
     "discard": ("discard_job_v1(%s, 'why', 'me')", "processing"),
@@ -121,19 +122,19 @@ IN_VAIN = {
 
 
 @pytest.mark.parametrize("change", IN_VAIN)
-def test_what_changes_nothing_leaves_no_audit_row_and_wakes_nobody(queue, change):
+def test_a_command_that_changes_nothing_leaves_no_audit_row_and_wakes_nobody(queue, change):
     statement, job = IN_VAIN[change]
     before = queue.database.query("SELECT * FROM jobs ORDER BY id")
     assert asked(queue, statement, job) == (NOT_WOKEN, [])
     assert queue.database.query("SELECT * FROM jobs ORDER BY id") == before
 
 
-def test_a_resume_of_one_host_leaves_the_other(queue):
+def test_a_resume_of_one_host_leaves_the_drain_of_another(queue):
     queue.database.query("SELECT resume_v1('host', 'web1')")
     assert queue.database.query("SELECT scope, target FROM holds ORDER BY id") == [("host", "web2"), ("kind", "k")]
 
 
-def test_holding_again_moves_the_end_and_keeps_the_reason_unless_another_is_given(queue):
+def test_a_repeated_hold_moves_the_end_and_keeps_the_reason_unless_given(queue):
     ends = "SELECT until, reason, actor FROM holds WHERE target = 'web1'"
     queue.database.query("SELECT drain_v1('host', 'web1', NULL, NULL, 'dora')")
     assert queue.database.query(ends) == [(None, "disk", "dora")]
@@ -141,13 +142,13 @@ def test_holding_again_moves_the_end_and_keeps_the_reason_unless_another_is_give
     assert queue.database.query(ends) == [(LATER, "fan", "emil")]
 
 
-def test_a_hold_that_would_be_over_already_is_refused(queue):
+def test_a_hold_whose_end_has_passed_is_refused(queue):
     with pytest.raises(Exception, match="until lies in the past"):
         queue.database.query("SELECT drain_v1('fleet', '', NULL, clock_timestamp() - interval '1 second')")
     assert queue.database.query("SELECT FROM audit") == []
 
 
-def test_a_retried_job_begins_anew_and_a_postponed_one_keeps_its_attempts(queue):
+def test_a_retry_resets_a_failed_job_and_keeps_the_attempts_of_a_postponed_one(queue):
     queue.database.query("UPDATE jobs SET attempts = 3, crashes = 1, alone = true WHERE id = %s", queue.jobs["later"])
     for name in ("failed", "later"):
         queue.database.query("SELECT retry_job_v1(%s)", queue.jobs[name])
@@ -156,7 +157,7 @@ def test_a_retried_job_begins_anew_and_a_postponed_one_keeps_its_attempts(queue)
     assert queue.database.query(rows, queue.jobs["later"]) == [(3, 1, True, True)]
 
 
-def test_what_is_discarded_is_kept_for_ninety_days_with_its_payload(queue):
+def test_a_discarded_job_is_kept_for_ninety_days_with_its_payload(queue):
     queue.database.query("UPDATE jobs SET payload = %s WHERE id = %s", '{"repo": "a"}', queue.jobs["failed"])
     queue.database.query("SELECT discard_job_v1(%s)", queue.jobs["failed"])
     rows = "SELECT outcome, retention, payload, error FROM job_history WHERE id = %s"

@@ -1,4 +1,4 @@
-"""The jobs at hand, run in this process: what becomes of each, and what is learnt from them."""
+"""The jobs at hand, run in this process: the outcome of each, and what the worker learns from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shithubd_worker.turn.unstarted import Unstarted
 
 
 class Hands(Rooms):
-    """A worker whose handler of the kind k is this one. Nobody rings an alarm, and no dead man is set."""
+    """A worker with this handler for the kind k. Nobody rings an alarm, and no dead man is set."""
 
     def __init__(self, database, handler):
         super().__init__(database.url, window=3600.0)
@@ -52,7 +52,7 @@ class Hands(Rooms):
 
 @pytest.fixture
 def hire(database):
-    """A worker with so many jobs at hand."""
+    """A worker with this many jobs at hand."""
     made = []
 
     def with_jobs(handler, count=1):
@@ -73,7 +73,7 @@ def ends(worker):
     return [(each.outcome.how, each.outcome.error) for each in worker.tray.finished]
 
 
-def test_what_jobs_come_to_is_on_the_tray_and_their_time_is_learnt(hire):
+def test_the_outcomes_of_jobs_are_on_the_tray_and_their_time_is_learned(hire):
     def handler(job):
         if job.id == 2:
             raise Permanent("never")
@@ -81,8 +81,8 @@ def test_what_jobs_come_to_is_on_the_tray_and_their_time_is_learnt(hire):
     worker = hire(handler, 3)
     assert worker.work.do() is None
     assert ends(worker) == [(How.OK, None), (How.FAILED, "never"), (How.OK, None)]
-    assert set(map(tuple, worker.put_back)) == {("k",)}  # more than once if a lease got too old meanwhile
-    assert worker.called == ["control"]  # it shall look at the tray often
+    assert set(map(tuple, worker.put_back)) == {("k",)}  # more than once if a lease became too old meanwhile
+    assert worker.called == ["control"]  # the control thread must look at the tray often
     assert worker.counted("job_duration_seconds_count", kind="k") == 3
 
 
@@ -92,7 +92,7 @@ def test_a_stop_leaves_the_rest_at_hand(hire):
     assert (len(worker.tray.finished), len(worker.tray.leased)) == (1, 2)
 
 
-def test_what_a_handler_was_refused_ends_the_work_and_is_told(hire):
+def test_a_shortage_in_a_handler_ends_the_work_and_is_reported(hire):
     def handler(job):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -102,7 +102,7 @@ def test_what_a_handler_was_refused_ends_the_work_and_is_told(hire):
     assert len(worker.tray.leased) == 2
 
 
-def test_a_lease_that_is_too_old_is_looked_at_again_and_then_runs(database, hire):
+def test_a_lease_that_is_too_old_gets_a_second_look_and_then_runs(database, hire):
     worker = hire(lambda job: None, 3)
     old = [each._replace(batch=each.batch._replace(sent_at=0.0)) for each in worker.tray.take_leased()]
     batch = old[0].batch
@@ -124,8 +124,8 @@ def test_a_lease_that_a_pause_covers_meanwhile_does_not_start(database, hire):
     assert (ran, ends(worker)) == ([], [(NOT_STARTED.how, NOT_STARTED.error)] * 2)
 
 
-def test_a_job_that_may_kill_the_worker_takes_no_other_along(database, hire):
-    """It is leased alone; what is finished is settled before it runs."""
+def test_a_job_that_may_kill_the_worker_endangers_no_other(database, hire):
+    """It is leased alone, and finished jobs are settled before it runs."""
     worker = hire(lambda job: None, 3)
     worker.work.do()
     (one,) = database.query("INSERT INTO jobs (kind, payload, crashes, alone) VALUES ('k', '{}', 1, true) RETURNING id")
@@ -164,7 +164,7 @@ def test_a_job_that_settles_itself_is_reported_and_not_settled_again(database, h
     assert database.query("SELECT outcome FROM job_history") == [("ok",)]
 
 
-def test_a_handler_whose_connection_broke_with_the_database_away_is_released(database, hire):
+def test_a_job_whose_connection_broke_with_the_database_away_is_released(database, hire):
     def handler(job):
         victims = [job.connection.info.backend_pid, worker.queue.connection.info.backend_pid]
         database.query("SELECT pg_terminate_backend(pid, 60000) FROM unnest(%s) pid", victims)
@@ -174,10 +174,10 @@ def test_a_handler_whose_connection_broke_with_the_database_away_is_released(dat
     worker.work.do()
     ((how, error),) = ends(worker)
     assert how is How.RELEASED
-    assert "the database went away under it" in error
+    assert "the database went away during the run" in error
 
 
-def test_a_handler_whose_own_connection_broke_has_failed(database, hire):
+def test_a_job_whose_own_connection_broke_has_failed(database, hire):
     def handler(job):
         database.query("SELECT pg_terminate_backend(%s, 60000)", job.connection.info.backend_pid)
         job.connection.execute("SELECT 1")

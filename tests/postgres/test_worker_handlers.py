@@ -1,4 +1,4 @@
-"""Handlers in a worker's process: what they raise, hold, leave behind and write, and how they are ended."""
+"""Handlers in a worker's process: what they raise, hold, leave and write, and how they are ended."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def test_max_runtime_interrupts_the_handler_and_the_attempt_counts_as_failed(dat
     assert job(database, late)[:3] == ("queued", 1, 0)
     error = job(database, late)[3]
     assert "longer than max_runtime (3 s)" in error
-    assert error.splitlines()[-2].endswith("in runtime")  # where it stood
+    assert error.splitlines()[-2].endswith("in runtime")  # the place where it stood
     assert worker.terminate() == 0
 
 
-def test_a_handler_that_ignores_max_runtime_is_ended_with_its_process_and_counts_as_failed(database, start_worker):
+def test_a_handler_that_ignores_max_runtime_ends_with_its_process_and_counts_as_failed(database, start_worker):
     stubborn = enqueue(database, "test.stubborn", runtime=1)
     worker = start_worker()
     assert worker.wait() == 70
     assert job(database, stubborn)[:3] == ("queued", 1, 0)
     assert history(database, stubborn) == ["retry"]
-    assert "sample_jobs.py" in job(database, stubborn)[3]  # where it stood
+    assert "sample_jobs.py" in job(database, stubborn)[3]  # the place where it stood
     assert re.search(r"test\.stubborn retry after [1-9]", worker.log)
 
 
 @pytest.mark.parametrize("how", ["spin", "deadlock"])
-def test_a_handler_that_holds_the_gil_is_ended_before_its_lease_and_its_job_returns(database, start_worker, how):
+def test_a_handler_that_holds_the_gil_ends_before_its_lease_and_its_job_returns(database, start_worker, how):
     hog = enqueue(database, "test.gil", how=how)
     worker = start_worker("--kind", "test.gil")
     assert worker.wait() == -signal.SIGVTALRM
-    assert "sample_jobs.py" in worker.log  # the stack, for the journal: the last that it wrote
+    assert "sample_jobs.py" in worker.log  # the stack for the journal, which the process wrote last
     ended = worker.log_path.stat().st_mtime
     assert database.value("SELECT lease_expires_at > to_timestamp(%s) FROM jobs WHERE id = %s", ended, hog)
     start_worker("--kind", "test.ok")
@@ -47,8 +47,8 @@ def test_a_handler_that_holds_the_gil_is_ended_before_its_lease_and_its_job_retu
 
 def test_a_handler_that_starves_the_control_thread_loses_an_attempt(database, start_worker):
     hog = enqueue(database, "test.gil", how="regex")
-    # The alarm comes 1.5 s before the dead man. Where the machine stands still for so long, the dead man is first: a
-    # crash, as in the test above. Then the job is tried anew.
+    # The alarm rings 1.5 s before the dead man. If the machine stands still for that long, the dead man comes first: a
+    # crash, as in the test above. Then the job runs again.
     for _ in range(5):
         worker = start_worker("--kind", "test.gil")
         eventually(
@@ -75,7 +75,7 @@ def test_a_handler_that_starves_the_control_thread_loses_an_attempt(database, st
         ("megabytes", "retry", "queued"),
     ],
 )
-def test_whatever_a_handler_raises_the_worker_lives_and_the_job_has_one_clear_error(
+def test_the_worker_survives_any_exception_of_a_handler_and_the_job_has_one_clear_error(
     database, start_worker, how, outcome, state
 ):
     bad = enqueue(database, "test.fails", how=how, text="bad luck")
@@ -98,14 +98,14 @@ def test_a_payload_that_does_not_fit_is_poison(database, start_worker, payload):
     assert worker.terminate() == 0
 
 
-def test_attempts_are_used_up_and_then_the_job_is_failed(database, start_worker):
+def test_a_job_fails_when_its_attempts_are_used_up(database, start_worker):
     bad = enqueue(database, "test.fails")
     worker = start_worker()
     eventually(lambda: history(database, bad) == ["retry"], "first attempt")
     database.query("UPDATE jobs SET run_at = now()")
     eventually(lambda: history(database, bad) == ["retry", "failed"], "second attempt")
     assert job(database, bad)[:2] == ("failed", 2)
-    # The operator's forced re-lease of a failed row, from the runbook.
+    # The runbook's forced re-lease of a failed row.
     database.query("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued' WHERE id = %s", bad)
     eventually(lambda: history(database, bad) == ["retry", "failed", "failed"], "third attempt")
     assert worker.terminate() == 0
@@ -121,11 +121,11 @@ def test_effects_in_the_jobs_transaction_happen_with_the_settle_or_not_at_all(da
     assert worker.terminate() == 0
 
 
-def test_a_transaction_that_ends_the_job_must_be_a_whole_one(database, start_worker):
+def test_the_transaction_that_ends_the_job_cannot_stand_inside_another(database, start_worker):
     nested = enqueue(database, "test.nested")
     assert start_worker("--until-empty", ready=False).wait() == 0
     assert job(database, nested)[0] == "failed"
-    assert "can't stand inside another transaction" in job(database, nested)[3]
+    assert "can't be used inside another transaction" in job(database, nested)[3]
 
 
 def test_a_handler_that_breaks_its_own_connection_loses_an_attempt(database, start_worker):
@@ -135,14 +135,14 @@ def test_a_handler_that_breaks_its_own_connection_loses_an_attempt(database, sta
     assert history(database, bad) == ["retry"]
 
 
-def test_a_thread_that_a_handler_left_keeps_no_worker_from_its_exit(database, start_worker):
+def test_a_thread_that_a_handler_left_does_not_stop_the_worker_from_ending(database, start_worker):
     enqueue(database, "test.leaves_a_thread")
     worker = start_worker("--until-empty", ready=False)
     assert worker.wait() == 0
-    assert "leaving 1 thread(s) of handlers behind" in worker.log
+    assert "ending 1 thread(s) that handlers left running" in worker.log
 
 
-def test_a_handlers_row_factory_is_its_own(database, start_worker):
+def test_a_row_factory_of_a_handler_affects_no_other(database, start_worker):
     for _ in range(2):
         enqueue(database, "test.dict_rows")
     assert start_worker("--until-empty", ready=False).wait() == 0
@@ -157,7 +157,7 @@ def test_a_settled_handler_may_go_on_beyond_its_lease(database, start_worker):
     assert worker.terminate() == 0
 
 
-def test_a_handler_may_wait_for_notifications_with_a_limit(database, start_worker):
+def test_a_handler_may_wait_for_notifications_for_a_limited_time(database, start_worker):
     listener = enqueue(database, "test.listens")
     assert start_worker("--until-empty", ready=False).wait() == 0
     assert history(database, listener) == ["ok"]
@@ -180,7 +180,7 @@ def test_no_transaction_of_the_worker_is_open_while_a_handler_runs(database, sta
     assert database.query("SELECT count(*), max(pid) FROM effects") == [(20, 0)]
 
 
-def test_children_of_a_handler_end_with_its_job_and_not_with_a_signal_to_the_worker(database, start_worker):
+def test_the_children_of_a_handler_end_with_its_job_and_not_by_a_signal_to_the_worker(database, start_worker):
     parent = enqueue(database, "test.children")
     worker = start_worker("--grace", "1")
     worker.wait_for("children started")

@@ -72,7 +72,7 @@ def test_a_stop_ends_a_handler_that_ignores_its_interrupt_and_releases_its_job(d
     assert database.value("SELECT count(*) FROM workers") == 0
 
 
-def test_a_stop_with_nothing_to_do_needs_no_database(database, start_worker):
+def test_a_stop_without_a_job_needs_no_database(database, start_worker):
     worker = start_worker()
     database.query("SELECT 1")
     with_nobody = [
@@ -86,10 +86,10 @@ def test_a_stop_with_nothing_to_do_needs_no_database(database, start_worker):
 
 
 @pytest.mark.parametrize("kind", ["test.segfault", "test.exit_now"])
-def test_a_crash_takes_no_other_job_along_and_the_third_one_fails_the_job(database, start_worker, kind):
+def test_a_crash_affects_no_other_job_and_the_third_one_fails_the_job(database, start_worker, kind):
     neighbours = [enqueue(database, "test.ok") for _ in range(3)]
     bad = enqueue(database, kind)
-    # Each worker that starts here takes back what the dead one before it held, long before its lease ends.
+    # Each worker that starts here returns the jobs of the dead one before it, long before their leases end.
     for crash in range(1, 4):
         worker = start_worker(ready=False)
         assert worker.wait() in (-signal.SIGSEGV, 9)
@@ -97,14 +97,14 @@ def test_a_crash_takes_no_other_job_along_and_the_third_one_fails_the_job(databa
         database.query("UPDATE jobs SET run_at = now() WHERE run_at > now()")
         if crash < 3:
             survivor = start_worker("--kind", "test.ok")
-            eventually(lambda n=crash: job(database, bad)[:3] == ("queued", 0, n), "taken back")
+            eventually(lambda n=crash: job(database, bad)[:3] == ("queued", 0, n), "its job is back in the queue")
             database.query("UPDATE jobs SET run_at = now()")
             assert survivor.terminate() == 0
     worker = start_worker()
     eventually(lambda: job(database, bad)[0] == "failed", "poison")
     assert "crash number 3" in job(database, bad)[3]
     assert history(database, bad) == ["crashed", "crashed", "poison"]
-    # One that a worker had leased when it was asked to stop was given back unstarted: no crash, and one run.
+    # A job that a worker had leased when it was asked to stop was given back unstarted: no crash, and one run.
     eventually(lambda: all(history(database, n)[-1:] == ["ok"] for n in neighbours), "the neighbours ran")
     assert {how for n in neighbours for how in history(database, n)} <= {"ok", "released"}
     assert worker.terminate() == 0
@@ -113,7 +113,7 @@ def test_a_crash_takes_no_other_job_along_and_the_third_one_fails_the_job(databa
 def test_a_killed_workers_job_is_leased_again_when_its_lease_ends(database, start_worker):
     slow = enqueue(database, "test.short_lease", seconds=3600)
     first = start_worker()
-    # Another host, as far as the database can tell: no proof of death is possible, only the lease counts.
+    # For the database this is another host. No proof of death is possible, so only the lease counts.
     database.query("UPDATE workers SET machine_id = 'elsewhere'")
     running(database, slow)
     first.send(signal.SIGKILL)
@@ -128,7 +128,7 @@ def test_a_killed_workers_job_is_leased_again_when_its_lease_ends(database, star
         "SELECT extract(epoch FROM finished_at - leased_at) FROM job_history WHERE id = %s AND outcome = 'crashed'",
         slow,
     )
-    assert late < 2 + 2 + 30  # its lease of 2 s, renewed while it lived; the rest is this machine's noise
+    assert late < 2 + 2 + 30  # its lease of 2 s, which was renewed while it lived; the rest allows for a slow machine
     assert second.terminate() == 0
 
 
@@ -140,7 +140,7 @@ def test_a_stopped_worker_that_comes_back_late_settles_nothing(database, start_w
     first.send(signal.SIGSTOP)
     database.query("UPDATE jobs SET lease_expires_at = now()")
     door.open()
-    # Its open transaction must not stand in the way: the row it settles isn't touched before the block ends.
+    # Its open transaction must not be in the way: it touches the row that it settles only when the block ends.
     second = start_worker()
     eventually(lambda: "ok" in history(database, slow), "the second worker did it")
     first.send(signal.SIGCONT)
@@ -170,7 +170,7 @@ def test_an_enqueue_wakes_an_idle_worker(database, start_worker):
     assert worker.terminate() == 0
 
 
-def test_a_flood_of_a_paused_kind_wakes_an_idle_worker_now_and_then(database, start_worker):
+def test_a_flood_of_a_paused_kind_wakes_an_idle_worker_only_sometimes(database, start_worker):
     database.query("SELECT pause_kind_v1('test.sleep', 'flood')")
     worker = start_worker("--poll-interval", "3600", "--metrics", "127.0.0.1:0")
     eventually(database.at_rest, "idle")
@@ -184,7 +184,7 @@ def test_a_flood_of_a_paused_kind_wakes_an_idle_worker_now_and_then(database, st
     assert worker.terminate() == 0
 
 
-def test_a_worker_that_only_polls_finds_its_jobs_too(database, start_worker):
+def test_a_worker_that_only_polls_finds_its_jobs(database, start_worker):
     worker = start_worker("--poll-only", "--poll-interval", "0.05")
     found = enqueue(database, "test.ok")
     eventually(lambda: history(database, found) == ["ok"], "polled")
@@ -211,13 +211,13 @@ def test_priorities_order_the_jobs_of_a_kind(database, start_worker):
     assert job(database, 4)[0] == "queued"
 
 
-def test_a_kind_that_nobody_handles_stays_queued(database, start_worker):
+def test_jobs_of_a_kind_that_nobody_handles_stay_queued(database, start_worker):
     orphan = enqueue(database, "nobody.knows")
     assert start_worker("--until-empty", ready=False).wait() == 0
     assert job(database, orphan)[:2] == ("queued", 0)
 
 
-def test_a_worker_listens_again_whoever_noticed_that_its_connections_broke(database, start_worker, door):
+def test_a_worker_listens_again_no_matter_which_thread_found_the_lost_connection(database, start_worker, door):
     database.query(EFFECTS)
     worker = start_worker("--poll-interval", "3600", "--metrics", "127.0.0.1:0")
     broken = enqueue(database, "test.transaction", door=door.path)
@@ -234,8 +234,8 @@ def test_a_worker_listens_again_whoever_noticed_that_its_connections_broke(datab
 
 
 @pytest.mark.skipif(os.geteuid() != 0 and debian_bindir() is not None, reason="the server is another user's")
-def test_leases_that_a_worker_never_heard_of_are_given_back(database, start_worker):
-    """The server stands still when it is asked for a lease, until the worker gives it up; then it leases."""
+def test_leases_whose_answer_a_worker_never_got_are_given_back(database, start_worker):
+    """The server stands still during a lease query until the worker gives it up. Then the server leases."""
     worker = start_worker()
     frozen = _freeze(database, "shithubd-worker")
     stray = enqueue(database, "test.ok")
@@ -246,7 +246,7 @@ def test_leases_that_a_worker_never_heard_of_are_given_back(database, start_work
     assert worker.terminate() == 0
 
 
-def test_a_role_with_odd_defaults_does_no_harm(database, start_worker, command):
+def test_odd_defaults_of_a_role_change_nothing(database, start_worker, command):
     with database.connect() as connection:
         for setting in (
             "default_transaction_isolation = 'repeatable read'",
@@ -263,18 +263,20 @@ def test_a_role_with_odd_defaults_does_no_harm(database, start_worker, command):
     assert worker.terminate() == 0
 
 
-def test_a_database_that_restarts_costs_no_attempt_and_loses_no_job(database, start_worker, door):
+def test_a_restart_of_the_database_costs_no_attempt_and_loses_no_job(database, start_worker, door):
     database.query(EFFECTS)
     slow = enqueue(database, "test.effect", door=door.path)
     worker = start_worker("--metrics", "127.0.0.1:0")
     running(database, slow)
-    database.query("CREATE TABLE any_commit ()")  # a lease isn't waited for: this one's commit is, and so it survives
+    # leases do not wait for the disk, but this commit does, so the lease survives
+    database.query("CREATE TABLE any_commit ()")
     database.server.stop("immediate")
     database.server.start()
     door.open()
     eventually(lambda: history(database, slow) == ["ok"], "settled after the restart")
     assert database.value("SELECT count(*) FROM effects") == 1
-    # The job was settled by its own connection. The main thread finds out that its own is gone after that.
+    # The job was settled on its own connection. Only afterwards does the main thread find that its own connection is
+    # gone.
     back = 'shithub_worker_db_reconnects_total{thread="main"}'
     eventually(lambda: worker.metric(back) >= 1, "the main thread is back, too")
     eventually(lambda: worker.metric("shithub_worker_db_up") == 1, "and says so")
@@ -296,7 +298,7 @@ def _freeze(database, name):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 and debian_bindir() is not None, reason="the server is another user's")
-def test_a_frozen_control_connection_costs_neither_the_job_nor_its_lease(database, start_worker, door):
+def test_a_frozen_control_connection_costs_the_job_no_lease(database, start_worker, door):
     slow = enqueue(database, "test.nine_seconds", door=door.path)
     worker = start_worker()
     running(database, slow)

@@ -1,4 +1,5 @@
-"""A worker behind somebody's lock says so, and whose it is; it never says that the database is away, for it isn't."""
+"""A worker behind somebody's lock says so and names the session. It never says that the database is away, because it is
+not."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ def gone(database, job):
 
 
 @pytest.mark.parametrize("table", ["jobs", "workers"])
-def test_it_names_the_lock_and_is_not_ready_and_goes_on_when_the_lock_ends(database, start_worker, table):
+def test_a_worker_behind_a_lock_names_it_and_is_not_ready_until_the_lock_ends(database, start_worker, table):
     worker = start_worker(*METRICS)
     with somebody(database, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE") as pid:
         worker.wait_for(
@@ -30,21 +31,21 @@ def test_it_names_the_lock_and_is_not_ready_and_goes_on_when_the_lock_ends(datab
     gone(database, add_job(database, "test.ok"))
     eventually(lambda: get(worker, "/readyz")[0] == 200, "ready again")
     with somebody(database, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
-        assert worker.terminate() == 0  # though the lock stands
+        assert worker.terminate() == 0  # although the lock stays
     assert "the database is away" not in worker.log
     assert "connection lost" not in worker.log
 
 
 @pytest.mark.parametrize("table", ["workers", "holds"])
-def test_its_signs_of_life_go_on_so_that_nobody_takes_it_for_dead(database, start_worker, table):
-    """Where it can't look at the holds."""
+def test_a_worker_behind_a_lock_still_beats(database, start_worker, table):
+    """Even if it can't look at the holds. So nobody counts it as dead."""
     start_worker()
     with somebody(database, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
         before = database.value("SELECT beat_at FROM beats")
         eventually(lambda: database.value("SELECT beat_at FROM beats") > before, "a beat while the lock stands")
 
 
-def test_one_that_starts_behind_a_lock_says_whose_it_is_and_starts_when_it_ends(database, start_worker):
+def test_a_worker_that_starts_behind_a_lock_names_it_and_starts_when_the_lock_ends(database, start_worker):
     with somebody(database, "LOCK TABLE holds IN ACCESS EXCLUSIVE MODE") as pid:
         worker = start_worker(ready=False)
         worker.wait_for(f"pid {pid} (postgres, somebody, 127.0.0.1) holds a lock on holds")
@@ -52,8 +53,8 @@ def test_one_that_starts_behind_a_lock_says_whose_it_is_and_starts_when_it_ends(
     assert worker.terminate() == 0
 
 
-def test_one_that_is_held_waits_for_nobody(database, start_worker):
-    """Whoever drains the fleet to work on the table locks it then."""
+def test_a_held_worker_waits_for_no_lock(database, start_worker):
+    """An operator who drains the fleet to work on the table locks it then."""
     database.query("SELECT drain_v1('fleet', '')")
     worker = start_worker(*METRICS, "--poll-interval", "0.1")
     polled = 'shithub_worker_claims_total{result="empty"}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ PAGES = sorted([*RUNBOOKS.glob("tasks/*.md"), *RUNBOOKS.glob("alerts/*.md")])
 RUNNABLE = ("sh", "sql", "promql")
 
 _FENCE = re.compile(r"^```(\w*)$")
-_COMMENT = re.compile(r"^<!-- (scene|run|manual:) ?(.*?) *-->$")
+_COMMENT = re.compile(r"^<!-- (scene|run|manual:|not run:) ?(.*?) *-->$")
 _PLACEHOLDER = re.compile(r"<([a-z]+(?:-[a-z]+)*)>")
 
 
@@ -34,7 +35,7 @@ class Block:
     prints: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(RUNBOOKS)}:{self.line}"
+        return f"{os.path.relpath(self.page, RUNBOOKS.parent)}:{self.line}"
 
     @property
     def placeholders(self) -> set[str]:
@@ -45,10 +46,11 @@ class Block:
 class Page:
     """One page. Raises ValueError for text that it cannot understand, so that no test skips it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, with_figures: bool = False) -> None:
+        """`with_figures`: text that stands alone is a figure, a block like others. In a runbook it is a mistake."""
         self.path = path
         self.text = path.read_text()
-        self.blocks = list(_blocks(path, self.text.splitlines()))
+        self.blocks = list(_blocks(path, self.text.splitlines(), with_figures))
 
     @cached_property
     def prose(self) -> str:
@@ -57,7 +59,7 @@ class Page:
         return either.sub(lambda match: "\n" * match[0].count("\n"), self.text)
 
 
-def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
+def _blocks(path: Path, lines: list[str], with_figures: bool) -> Iterator[Block]:
     last: Block | None = None
     section = ""
     numbers = iter(range(len(lines)))
@@ -75,7 +77,7 @@ def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
             raise ValueError(f"{path.name}:{number + 1}: the block has no end")
         text = "\n".join(lines[number + 1 : end])
         block = Block(path, section, number + 2, fence[1], text)
-        if block.language == "text":
+        if block.language == "text" and not (with_figures and last is None):
             if last is None or last.prints is not None:
                 raise ValueError(f"{path.name}:{number + 1}: text that no block right before it prints")
             last.prints = text
@@ -95,7 +97,7 @@ def _heed(block: Block, above: list[str]) -> None:
             if line.startswith("<!--"):
                 raise ValueError(f"{block}: a comment that isn't understood: {line}")
             return
-        words = shlex.split(comment[2]) if comment[1] != "manual:" else []
+        words = shlex.split(comment[2]) if not comment[1].endswith(":") else []
         if comment[1] == "scene":
             block.scenes.insert(0, (words[0], dict(word.split("=", 1) for word in words[1:])))
         elif comment[1] == "run":

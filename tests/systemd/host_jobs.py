@@ -1,4 +1,4 @@
-"""The kinds that the booted host runs; copied there as a module of its own."""
+"""The kinds that the booted host runs. The tests copy this file there as a module of its own."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ STATE = Path("/var/lib/shithub")
 
 @registry.handler("test.touch")
 def touch(job, name):
-    """Leave a file behind."""
+    """Leave a file in the tests' directory."""
     (STATE / name).touch()
 
 
 @registry.handler("test.waits")
 @registry.handler("test.waits.briefly-leased", lease_timeout=5)
 def waits(job, door):
-    """Until the test opens the door: leaves a file behind, that is."""
+    """Wait until the test opens the door: a file that the test makes."""
     while not (STATE / door).exists():
         time.sleep(0.01)
 
 
 @registry.handler("test.marks", lease_timeout=5)
 def marks(job):
-    """Write down when this run began. The database of the host has the same clock."""
+    """Record when this run began. The database of the host has the same clock."""
     began = time.time()
     with (STATE / "starts").open("a") as file:
         file.write(f"{began!r}\n")
@@ -42,7 +42,7 @@ def marks(job):
 
 @registry.handler("test.child", max_attempts=1)
 def child(job, door):
-    """The same in a program, as git does. Fails for good if somebody kills it."""
+    """The same in a program, as git does it. Fails permanently if somebody kills the program."""
     process = job.popen(["sh", "-c", 'until [ -e "$1" ]; do sleep 0.05; done', "sh", str(STATE / door)])
     if process.wait() != 0:
         raise RuntimeError(f"the child ended with {process.returncode}")
@@ -50,7 +50,7 @@ def child(job, door):
 
 @registry.handler("test.says")
 def says(job, lines):
-    """So many lines of its own."""
+    """This many lines of its own."""
     for number in range(lines):
         job.log.info("line %d", number)
 
@@ -68,7 +68,7 @@ DEATHS = {
 
 @registry.handler("test.litters")
 def litters(job, door):
-    """Leave two children behind, one of them in a session of its own, when the door is open."""
+    """Leave two children when the door opens, one of them in a session of its own."""
     child = job.popen(["sh", "-c", "setsid sleep infinity & echo here; exec sleep infinity"], stdout=subprocess.PIPE)
     child.stdout.readline()
     waits(job, door)
@@ -76,27 +76,27 @@ def litters(job, door):
 
 @registry.handler("test.dies")
 def dies(job, how, door):
-    """The same, and take the worker down."""
+    """The same, and end the worker with it."""
     litters(job, door)
     DEATHS[how]()
 
 
 @registry.handler("test.hoards")
 def hoards(job, door):
-    """Take 400 MB at once, when the door is open."""
+    """Take 400 MB at once when the door opens."""
     waits(job, door)
     bytearray(b"x") * 400_000_000
 
 
 @registry.handler("test.hangs", lease_timeout=3)
 def hangs(job):
-    """In a call of C that keeps the interpreter, for longer than anybody waits."""
+    """In a call of C that keeps the interpreter, for longer than any limit."""
     sum(range(10**18))
 
 
 @registry.handler("test.deaf", max_attempts=1)
 def deaf(job, may_run):
-    """Hears no signal, and doesn't come to an end, however long it may run."""
+    """Hears no signal, and does not end."""
     job.extend(may_run)
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     while True:
@@ -126,7 +126,7 @@ def _set_user_id(job):
     file.chmod(0o4755)
 
 
-# What anybody may do, unless somebody forbids it.
+# What every process may do, unless something forbids it.
 FORBIDDEN = {
     "a new user namespace": _new_user_namespace,
     "another personality": _other_personality,
@@ -141,7 +141,7 @@ FORBIDDEN = {
 
 @registry.handler("test.probe", max_attempts=1)
 def probe(job):
-    """What a job can do inside the unit, and what it can't, as one JSON object in probe.json."""
+    """What a job can do inside the unit and what it cannot, as one JSON object in probe.json."""
     repository = job.config.repo_root / f"{job.id}.git"
     shared = job.config.repo_root / f"{job.id}-shared.git"
 

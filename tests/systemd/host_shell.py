@@ -1,4 +1,5 @@
-"""`make host`: a booted systemd host with PostgreSQL and the worker, and a shell in it; all goes with the shell."""
+"""`make host`: a booted systemd host with PostgreSQL and the worker, and a shell in it. The host ends with the
+shell."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from worker_host import UNIT, build_wheels, configure, install, make_database
 
 
 def main() -> int:
-    """Boot, install, hand over."""
+    """Boot, install, and run the shell."""
     if reason := why_not():
         print(f"can't boot a host here: {reason}", file=sys.stderr)
         return 1

@@ -1,8 +1,8 @@
-"""A whole systemd host for the tests: this machine's own files, booted by systemd-nspawn under an overlay.
+"""A complete systemd host for the tests: this machine's own files, booted by systemd-nspawn under an overlay.
 
-What the host writes lives in memory: it outlives a boot, and is gone with the host. All of it hangs on one process of
-ours: `unshare` keeps the mounts in a namespace of their own and the processes in another, so that its end, however it
-comes, ends everything.
+What the host writes is in memory: it survives a reboot of the host, and is gone with the host. One process of ours
+holds all of it: `unshare` keeps the mounts and the processes in namespaces of their own. So the end of that process,
+for any reason, ends everything.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ TOOLS = ("systemd-nspawn", "nsenter", "unshare", "setpriv", "mount", "ip")
 _MEMORY, _CPU = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/cpu")  # of cgroups version 1
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
-# setpriv: the kernel ends it with us, even if we are killed. unshare: its end is the end of all that it started.
+# setpriv: the kernel ends it with us, even if we are killed. unshare: its end ends all that it started.
 _ALONE = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL"]
 
-# $1: where to mount, $2: a file that is there while the host shall be booted again when it went down, $3: the host's
-# name, $4: its cgroups, the rest: nspawn's further options. nspawn's own overlay (--volatile=) would begin anew with
-# each boot. An nspawn that is killed leaves files in /run/systemd/nspawn; here they go with the namespace. A real host
-# has Landlock, so this one is allowed it.
+# $1: where to mount; $2: a file that exists while the host must be booted again after a shutdown; $3: the host's name;
+# $4: its cgroups; the rest: further options of nspawn. nspawn's own overlay (--volatile=) would start empty at each
+# boot. A killed nspawn leaves files in /run/systemd/nspawn; here they go with the namespace. A real host has Landlock,
+# so this one may use it.
 _BOOT = """
 set -eu
 where=$1 again=$2 name=$3 cgroups=$4
@@ -57,7 +57,7 @@ class NspawnError(Exception):
 
 
 def why_not() -> str | None:
-    """Why this machine can't boot a host, or None if it can."""
+    """Why this machine cannot boot a host, or None if it can."""
     if os.geteuid() != 0:
         return "booting a systemd host takes root"
     for tool in TOOLS:
@@ -94,7 +94,7 @@ class Host:
         self.pull_the_plug()
         for cgroup in self._cgroups:
             _remove_cgroup(cgroup)
-        # Not rmtree, ever: the machine's own root was mounted below this, if only in another namespace.
+        # Never rmtree: the machine's own root was mounted below this directory, even if only in another namespace.
         for file in self._directory.iterdir():  # the console's text, and nspawn's lock
             if not file.is_dir():
                 file.unlink()
@@ -102,20 +102,20 @@ class Host:
         self._directory.rmdir()
 
     def pull_the_plug(self) -> None:
-        """The end of the host, without a word to anybody."""
+        """The host ends without notice."""
         if self._unshare is not None:
-            self._unshare.kill()  # its --kill-child takes the host along; the host has nothing that is worth a poweroff
+            self._unshare.kill()  # its --kill-child ends the host, too; nothing on the host needs an orderly shutdown
             self._unshare.wait()
 
     def reboot(self) -> None:
-        """As its operator does it. Returns when it is up again, with all that it had written."""
+        """Reboot as its operator would. Returns when it is up again, with all that it had written."""
         with self._booted_again():
             self.run("systemctl", "reboot", check=False)
 
     def lose_power(self) -> None:
-        """Without a word to anybody; and booted again. What it had written is all there, synced or not."""
+        """End without notice, and boot again. All that it had written is there, synced or not."""
         with self._booted_again():
-            os.kill(self._leader, signal.SIGKILL)  # with its first process all others go
+            os.kill(self._leader, signal.SIGKILL)  # all processes end with its first one
 
     @contextmanager
     def _booted_again(self) -> Iterator[None]:
@@ -129,7 +129,7 @@ class Host:
 
     @property
     def is_up(self) -> bool:
-        """Was it booted, and not ended since?"""
+        """Was it booted, and has it not ended since?"""
         return self._unshare is not None and self._unshare.poll() is None
 
     def _boot(self) -> None:
@@ -161,7 +161,7 @@ class Host:
         raise NspawnError(f"{self.name} did not boot ({state}):\n{console.read_text(errors='replace')[-4000:]}")
 
     def cable(self, address: str, other: Host, others_address: str) -> None:
-        """A network between two hosts, IPv4 /24, that goes with either of them."""
+        """A network between two hosts, IPv4 /24, which goes when either of them ends."""
         ends = [(self, address), (other, others_address)]
         pids = [str(host._leader) for host, _ in ends]
         subprocess.run(
@@ -182,7 +182,7 @@ class Host:
         )
 
     def run(self, *command: str, check: bool = True, timeout: float = PATIENCE, stdin: str | None = None) -> str:
-        """Run a command in the host, as root; its stdout. Raises NspawnError with all that it said."""
+        """Run a command in the host, as root. Returns its stdout. Raises NspawnError with all its output."""
         with self.popen(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             try:
                 out, err = process.communicate(stdin or "", timeout=timeout)
@@ -194,17 +194,17 @@ class Host:
         return str(out)
 
     def memory_limit(self, pid: str, size: int) -> AbstractContextManager[None]:
-        """Let a process of the host have no more than `size` bytes from now on, as MemoryMax= does."""
+        """From now on a process of the host gets at most `size` bytes, as with MemoryMax=."""
         return self._limit(pid, _MEMORY, {"memory.limit_in_bytes": size})
 
     def cpu_limit(self, pid: str, percent: int) -> AbstractContextManager[None]:
-        """Let a process of the host have no more than so much of a processor from now on, as CPUQuota= does."""
+        """From now on a process of the host gets at most this share of a processor, as with CPUQuota=."""
         return self._limit(pid, _CPU, {"cpu.cfs_period_us": 100_000, "cpu.cfs_quota_us": percent * 1000})
 
     @contextmanager
     def _limit(self, pid: str, controller: Path, limits: Mapping[str, int]) -> Iterator[None]:
-        """From outside: with cgroups of version 1 a host can't limit itself, so that what its units say has no effect.
-        With version 2 it has, and this does nothing."""
+        """From outside of the host. With cgroups of version 1 a host can't limit itself, so its units' limits have no
+        effect. With version 2 they have, and this does nothing."""
         if not controller.is_dir():
             yield
             return
@@ -241,17 +241,17 @@ class Host:
         return dict(line.split("=", 1) for line in lines)
 
     def journal(self, unit: str, since: float = 0.0) -> str:
-        """What a unit said, and systemd about it, since a moment in seconds of the epoch."""
+        """What a unit logged, and systemd about it, since a time in seconds of the epoch."""
         command = ("journalctl", f"--unit={unit}", f"--since=@{since:.6f}", "--no-pager", "--output=short-precise")
-        return self.run(*command, check=False)  # of a pattern that no unit fits yet it says that there is no data
+        return self.run(*command, check=False)  # for a pattern that no unit matches yet, it says that there is no data
 
     def sql(self, database: str, query: str) -> list[dict[str, Any]]:
-        """The rows of a query, asked by the database's superuser."""
+        """The rows of a query, run by the database's superuser."""
         wrapped = f"SELECT coalesce(json_agg(row_to_json(q)), '[]') FROM ({query}) q"
         return list(json.loads(self.psql(database, wrapped)))
 
     def psql(self, database: str, *commands: str) -> str:
-        """Commands of the database's superuser, one after the other."""
+        """Commands of the database's superuser, in order."""
         options = [option for command in commands for option in ("-c", command)]
         return self.run(
             "runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database, *options
@@ -288,7 +288,7 @@ def _make_cgroups(name: str) -> Iterator[Path]:
 
 
 def _remove_cgroup(cgroup: Path) -> None:
-    """Remove a tree of cgroups, once the kernel has buried the last process in it."""
+    """Remove a tree of cgroups once the kernel has removed the last process in it."""
 
     def gone() -> bool:
         for directory, _, _ in os.walk(cgroup, topdown=False):

@@ -1,4 +1,4 @@
-"""check-config --unit finds, before a start, what a start would fail of or would do other than was meant."""
+"""check-config --unit finds, before a start, what would make the start fail or go wrong."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from nspawn import Host
 from worker_host import UNIT, drop_in
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/test.conf"
 OWN = "/etc/shithub/shithubd-worker.env"
 
 
 def refused(host: Host, unit: str = UNIT, code: int = 78) -> str:
-    """What check-config says of a unit."""
+    """What check-config prints about a unit."""
     with pytest.raises(nspawn.NspawnError, match=f"exit code {code}\n") as error:
         host.run("shithubd-worker", "check-config", "--unit", unit)
     return str(error.value)
@@ -30,7 +30,7 @@ def faults(host: Host, unit: str = UNIT) -> dict[str, str | None]:
 
 
 def assert_told(told: dict[str, str | None], *patterns: tuple[str, str | None]) -> None:
-    """Each pattern is that of one fault, with that place, and there are no others."""
+    """There is one fault for each pattern, with that place, and no other."""
     for pattern, where in patterns:
         found = [fault for fault in told if re.search(pattern, fault)]
         assert len(found) == 1, (pattern, told)
@@ -42,7 +42,7 @@ def say(host: Host, *lines: str, unit: str = UNIT) -> None:
     drop_in(host, unit, "".join(f"{line}\n" for line in ("[Service]", *lines)))
 
 
-def test_all_that_would_do_what_nobody_wanted_is_told_at_once_with_its_place(host: Host) -> None:
+def test_every_mistake_is_reported_at_once_with_its_place(host: Host) -> None:
     host.write(OWN, "export PGHOST=elsewhere\nSHITHUBD_WORKER_METRICS=nowhere\nSHITHUBD_WORKER_KIND=test.a,test.b\n")
     say(
         host,
@@ -71,7 +71,7 @@ def test_all_that_would_do_what_nobody_wanted_is_told_at_once_with_its_place(hos
     assert text.rstrip().endswith(f"did you mean SHITHUBD_WORKER_EXCLUDE_KIND? [{DROP_IN}:2]")
 
 
-def test_what_the_sandbox_and_the_user_keep_out_is_out_of_reach(host: Host) -> None:
+def test_a_path_that_the_sandbox_or_the_user_closes_is_reported_as_out_of_reach(host: Host) -> None:
     for directory in ("/home/git/repos", "/srv/closed/secrets", "/srv/git"):
         host.run("mkdir", "-p", directory)
     host.run("chmod", "700", "/srv/closed")
@@ -85,8 +85,8 @@ def test_what_the_sandbox_and_the_user_keep_out_is_out_of_reach(host: Host) -> N
     )
     assert_told(
         faults(host),
-        ("'/home/git/repos' is no directory to the unit, though there is one: .*ProtectHome=yes", f"{DROP_IN}:2"),
-        ("'/srv/closed/secrets' is no directory to the unit, though there is one: its User=shithub", f"{DROP_IN}:3"),
+        ("'/home/git/repos' is not a directory for the unit: it exists, but .*ProtectHome=yes", f"{DROP_IN}:2"),
+        ("'/srv/closed/secrets' is not a directory for the unit: it exists, but User=shithub", f"{DROP_IN}:3"),
         ("--handlers mine:registry: ModuleNotFoundError", f"{OWN}:1"),
     )
     host.run("rm", OWN)
@@ -97,7 +97,7 @@ def test_what_the_sandbox_and_the_user_keep_out_is_out_of_reach(host: Host) -> N
     )
     assert_told(
         faults(host),
-        (r"'/srv/git' is read-only here, and repo.maintenance writes there; .*ReadWritePaths=/srv/git", f"{DROP_IN}:2"),
+        (r"'/srv/git' is read-only here, but repo.maintenance writes there; .*ReadWritePaths=/srv/git", f"{DROP_IN}:2"),
         ("'/srv/closed' can't be read by this user", f"{DROP_IN}:3"),
         ("PGPASSFILE: '/etc/shithub/pgpass' can't be read by this user", f"{DROP_IN}:2"),
     )
@@ -106,7 +106,7 @@ def test_what_the_sandbox_and_the_user_keep_out_is_out_of_reach(host: Host) -> N
     assert "configuration is good" in host.run("shithubd-worker", "check-config", "--unit", UNIT)
 
 
-def test_what_systemd_or_the_command_line_refuses_is_told_as_they_tell_it(host: Host) -> None:
+def test_a_refusal_of_systemd_or_the_command_line_is_reported_in_its_words(host: Host) -> None:
     for line, why in (
         ("User=nobody-here", "systemd can't start it: Failed to determine user credentials"),
         ("ReadWritePaths=/nowhere", "systemd can't start it: .*/nowhere: No such file or directory"),
@@ -118,12 +118,12 @@ def test_what_systemd_or_the_command_line_refuses_is_told_as_they_tell_it(host: 
         assert re.search(why, refused(host)), line
 
 
-def test_a_unit_that_is_no_worker_of_this_host_is_refused(host: Host) -> None:
+def test_a_unit_that_is_not_a_worker_of_this_host_is_refused(host: Host) -> None:
     assert "did you mean shithubd-worker.service?" in refused(host, "shithubd-wroker", code=5)
     assert "there is no unit 'shithubd-worker@.service'" in refused(host, "shithubd-worker@", code=5)
     assert "there is no unit '../x.service'" in refused(host, "../x", code=5)
     assert "starts no worker: its ExecStart= has no `run`" in refused(host, "shithub-history")
-    assert "is no service" in refused(host, "shithubd-worker.target")
+    assert "is not a service" in refused(host, "shithubd-worker.target")
     host.run("systemctl", "mask", "--runtime", "--quiet", "shithubd-worker@m")
     assert "shithubd-worker@m.service is masked" in refused(host, "shithubd-worker@m")
     host.run("systemctl", "unmask", "--runtime", "--quiet", "shithubd-worker@m")
@@ -131,7 +131,7 @@ def test_a_unit_that_is_no_worker_of_this_host_is_refused(host: Host) -> None:
         host.run("runuser", "-u", "shithub", "--", "shithubd-worker", "check-config", "--unit", UNIT)
 
 
-def test_a_check_disturbs_no_worker_leaves_nothing_and_knows_what_the_others_have(host: Host) -> None:
+def test_a_check_disturbs_no_worker_leaves_nothing_and_knows_the_other_units(host: Host) -> None:
     worker, kept = "shithubd-worker@2.service", "/run/shithubd-worker@2"
     host.write("/etc/shithub/shithubd-worker@2.env", "SHITHUBD_WORKER_METRICS=0.0.0.0:9321\n")
     host.run("systemctl", "start", worker)
@@ -143,7 +143,7 @@ def test_a_check_disturbs_no_worker_leaves_nothing_and_knows_what_the_others_hav
     assert_told(
         faults(host),
         ("--metrics .*shithubd-worker@2.service has port 9321, too", f"{DROP_IN}:3"),
-        ("not read the unit's files since they changed: systemctl daemon-reload", None),
+        ("not read the unit's files since they changed: run systemctl daemon-reload", None),
     )
     assert (host.show(worker, "MainPID", "InvocationID"), host.run("ls", "-l", kept)) == before
     assert "pgpass" in before[1]

@@ -135,7 +135,20 @@ def test_the_package_brings_all_that_a_host_needs_and_starts_nothing(host: Host)
     assert host.run("realpath", f"/usr/bin/{NAME}").strip() == f"{VENV}/bin/{NAME}"
     completion = f". /usr/share/bash-completion/completions/{NAME}; complete -p {NAME}"
     assert "_completion" in host.run("bash", "-c", completion)
+    for shell, file in (("zsh", f"zsh/vendor-completions/_{NAME}"), ("fish", f"fish/vendor_completions.d/{NAME}.fish")):
+        assert f"_COMPLETE={shell}_complete" in host.run("cat", f"/usr/share/{file}")
     assert "--wait" in host.run("cat", f"/usr/share/doc/{NAME}/runbooks/tasks/drain-workers.md")
+
+
+def test_man_finds_the_page_of_each_command(host: Host) -> None:
+    page = host.run("env", "MANWIDTH=80", "man", NAME)
+    assert "run the background jobs of a git forge" in page
+    assert host.run("man", NAME, "drain") == host.run("man", f"{NAME}-drain")
+    named = re.findall(rf"{NAME}-[a-z-]+(?=\(1\))", page)
+    where = host.run("man", "--where", *dict.fromkeys(named)).split()
+    assert where == [f"/usr/share/man/man1/{each}.1.gz" for each in dict.fromkeys(named)]
+    assert len(where) > 10
+    assert host.run("man", "--where", f"{NAME}.env").strip() == f"/usr/share/man/man5/{NAME}.env.5.gz"
 
 
 def test_the_program_knows_nothing_of_its_build_and_has_nothing_left_to_compile(host: Host) -> None:

@@ -13,9 +13,9 @@ from nspawn import Host
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.settings.env_file import parse
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
-# Each file is read for a unit of its own, and all of them are started at once. What has no output was refused.
+# A unit of its own reads each file, and all units start at once. A file without output was refused.
 UNIT = """
 [Service]
 Type=oneshot
@@ -39,7 +39,7 @@ json.dump([base64.b64encode(each).decode() for each in read], sys.stdout)
 """
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
-# What is special to a reader of such files, more often than other letters are.
+# The characters that are special to a reader of such files, more often than others.
 PIECES = st.one_of(
     st.sampled_from(["A", "B", "AB_1", "1", "export ", "=", "=", " = ", "\n", "\n", "\\\n", "\r\n", "\r", "\\"]),
     st.sampled_from(['"', "'", "#", ";", " ", "\t", "$", "`", "\\n", "\\\\", '\\"', "\\'", "\\$", "\ufeff", "\xa0"]),
@@ -64,11 +64,11 @@ def reader(booted: Host) -> Host:
 
 
 def read_by_systemd(host: Host, files: list[bytes]) -> list[dict[bytes, bytes] | None]:
-    """What each file comes to in the environment of a service; None: the service isn't started with such a file."""
+    """The variables that each file gives a service; None if systemd does not start the service with the file."""
     asked = json.dumps([base64.b64encode(file).decode() for file in [b"", *files]])
     outputs = [base64.b64decode(each) for each in json.loads(host.run("python3", "-c", ASK, stdin=asked))]
     environments = [dict(line.split(b"=", 1) for line in output.split(b"\0") if line) for output in outputs]
-    without, *rest = environments  # what systemd sets by itself, as of an empty file
+    without, *rest = environments  # what systemd sets for an empty file, too
     assert without
     return [{name: value for name, value in each.items() if name not in without} if each else None for each in rest]
 

@@ -1,4 +1,4 @@
-"""Root on a host whose database knows a user by his name (peer), and knows no role root."""
+"""Root on a host whose database identifies users by their names (peer), and has no role root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATUS = "exec shithubd-worker status --json"
 
 @pytest.fixture
 def peer(host: Host) -> Iterator[Host]:
-    """There is a user for operators, oncall, and his role; there is no role root. Nobody has a password."""
+    """There is a user for operators, oncall, and a role of that name; there is no role root. Nobody has a password."""
     host.psql("postgres", "ALTER ROLE root RENAME TO once_root")
     host.run("useradd", "--system", "oncall")
     host.write("/etc/shithub/worker.env", "PGHOST=/run/postgresql\nPGDATABASE=shithub\n")
@@ -32,18 +32,18 @@ def peer(host: Host) -> Iterator[Host]:
 
 
 def shell(host: Host, command: str, code: int = 0) -> str:
-    """What root's login shell prints, stderr too, of a command that ends so."""
+    """What root's login shell prints, including stderr, for a command that ends with this code."""
     said = host.run("runuser", "-l", "root", "-c", f"({command}) 2>&1; echo $?")
     *lines, exited = said.splitlines()
     assert int(exited) == code, said
     return "\n".join(lines)
 
 
-def test_roots_commands_go_on_as_the_users_that_the_files_name_and_the_person_is_recorded(peer: Host) -> None:
+def test_roots_commands_become_the_users_of_the_files_and_record_the_person(peer: Host) -> None:
     assert json.loads(shell(peer, STATUS))["holds"] == []
     shell(peer, "shithubd-worker drain --reason 'a try'")
     shell(peer, "shithubd-worker resume")
-    # As somebody who had logged in under his own name and came to root by su.
+    # As a person who had logged in under another name and became root by su.
     uid = int(peer.run("id", "-u", "games"))
     shell(peer, f"echo {uid} > /proc/self/loginuid && shithubd-worker drain && shithubd-worker resume")
     asked = "SELECT DISTINCT split_part(actor, '@', 1) AS actor, login FROM audit ORDER BY actor"
@@ -55,25 +55,28 @@ def test_roots_commands_go_on_as_the_users_that_the_files_name_and_the_person_is
     shell(peer, "shithubd-worker history drop")
 
 
-def test_a_login_that_is_refused_says_what_to_do(peer: Host) -> None:
+def test_a_refused_login_says_what_to_do(peer: Host) -> None:
     peer.write(ENV, "")
     [said] = shell(peer, "shithubd-worker status", 77).splitlines()
     assert 'the database refuses this login: role "root" does not exist: as a superuser, CREATE ROLE root LOGIN' in said
-    assert f"a line SHITHUBD_WORKER_RUN_AS=USER in {ENV} has root go on as a user whom it lets in" in said
+    assert (
+        f"a line SHITHUBD_WORKER_RUN_AS=USER in {ENV} makes root's command run as a user whom the database accepts"
+        in said
+    )
     peer.write(ENV, "PGUSER=oncall\n")
     [said] = shell(peer, "shithubd-worker drain", 77).splitlines()
-    assert "the system user 'root' asked for the role 'oncall', and peer wants equal names: go on as that user" in said
+    assert "the system user 'root' asked for the role 'oncall', but peer authentication wants equal names: run" in said
     peer.write(ENV, "PGDATABASE=forge\nSHITHUBD_WORKER_RUN_AS=oncall\n")
     [said] = shell(peer, "shithubd-worker status", 78).splitlines()
     assert f"`createdb forge`, or correct PGDATABASE (or the URL): see /etc/shithub/worker.env and {ENV}" in said
 
 
-def test_nobody_else_chooses_whom_root_becomes(peer: Host) -> None:
+def test_only_root_chooses_whom_root_becomes(peer: Host) -> None:
     peer.run("chmod", "0666", ENV)
-    assert f"nobody but root may write {ENV}" in shell(peer, "shithubd-worker status", 78)
+    assert f"only root may have the right to write {ENV}" in shell(peer, "shithubd-worker status", 78)
     peer.run("chmod", "0640", ENV)
     peer.run("chown", "shithub", ENV)
-    assert f"nobody but root may write {ENV}" in shell(peer, "shithubd-worker status", 78)
+    assert f"only root may have the right to write {ENV}" in shell(peer, "shithubd-worker status", 78)
 
 
 def test_a_unit_whose_database_is_missing_fails_once_and_says_why(host: Host) -> None:

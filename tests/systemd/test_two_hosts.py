@@ -1,6 +1,6 @@
 """Two hosts on one network, with one database on the first of them.
 
-They are clones of one machine, machine id included, as virtual machines often are.
+They are clones of one machine, with the same machine id, as virtual machines often are.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from worker_host import (
     tell_units,
 )
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the hosts and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the hosts and installs everything
 FIRST, SECOND = "10.77.0.1", "10.77.0.2"
 
 
 @pytest.fixture(scope="module")
 def neighbour(booted: Host, wheels: Path) -> Iterator[Host]:
-    """A second host, with the worker installed, on a network with the first, which lets it in to its database."""
+    """A second host with the worker installed, on a network with the first host, whose database accepts it."""
     with Host("shw-second", bind_ro={wheels: "/mnt/wheels"}) as second:
         booted.cable(FIRST, second, SECOND)
         booted.psql("postgres", f"ALTER SYSTEM SET listen_addresses = 'localhost, {FIRST}'")
@@ -49,11 +49,11 @@ def neighbour(booted: Host, wheels: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def second(host: Host, neighbour: Host) -> Iterator[Host]:
-    """The same for one test; it comes and goes together with the first one."""
+    """The same host for one test. It comes and goes together with the first one."""
     tell_units(neighbour, FIRST)
     yield neighbour
     if neighbour.is_up:
-        print(neighbour.journal("shithubd-worker*"))  # shown for a test that failed
+        print(neighbour.journal("shithubd-worker*"))  # shown for a failed test
         reset(neighbour)
 
 
@@ -63,7 +63,7 @@ def owner(host: Host, number: int) -> str | None:
     return row and row["leased_by"] and row["leased_by"].partition(":")[0]
 
 
-def test_a_worker_that_starts_on_a_clone_leaves_the_others_jobs_alone_and_each_lease_names_its_host(
+def test_a_worker_on_a_clone_leaves_the_other_hosts_jobs_alone_and_each_lease_names_its_host(
     host: Host, second: Host
 ) -> None:
     machine_id = host.run("cat", "/etc/machine-id")
@@ -81,7 +81,7 @@ def test_a_worker_that_starts_on_a_clone_leaves_the_others_jobs_alone_and_each_l
 
 
 @pytest.mark.long
-def test_a_host_is_evacuated_while_the_other_works_on(host: Host, second: Host) -> None:
+def test_a_host_is_evacuated_while_the_other_goes_on(host: Host, second: Host) -> None:
     """runbooks/tasks/evacuate-host.md, on the host without the database."""
     second.run("systemctl", "start", UNIT)
     leaving = in_flight(host, "test.waits", door="door")
@@ -126,8 +126,8 @@ def test_a_kind_that_is_paused_on_one_host_is_paused_on_the_other(host: Host, se
     eventually(lambda: outcomes(host, paused) == ["ok"], "the paused one is done")
 
 
-def test_what_a_host_ran_that_lost_its_power_runs_on_the_other_when_the_lease_is_over(host: Host, second: Host) -> None:
-    """The last test of this file: the second host doesn't come back."""
+def test_the_job_of_a_host_without_power_runs_on_the_other_after_its_lease(host: Host, second: Host) -> None:
+    """This is the last test of the file: the second host does not come back."""
     second.run("systemctl", "start", UNIT)
     number = in_flight(host, "test.waits.briefly-leased", door="door")
     host.run("systemctl", "start", UNIT)

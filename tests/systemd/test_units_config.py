@@ -1,4 +1,4 @@
-"""What a unit is told, at its start and by a reload, on a real systemd host."""
+"""The configuration of a unit, at its start and by a reload, on a real systemd host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from nspawn import Host, eventually
 from worker_host import UNIT, drop_in, enqueue, in_flight, outcomes, runs, status_text
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
 
 def test_a_wrong_configuration_fails_once(host: Host) -> None:
@@ -20,7 +20,7 @@ def test_a_wrong_configuration_fails_once(host: Host) -> None:
 
 
 def test_a_unit_that_systemd_gave_up_on_shows_in_node_exporter(host: Host) -> None:
-    """As the alert WorkerUnitFailed has it, and with the settings of Debian's package."""
+    """As the alert WorkerUnitFailed reads it, with the settings of Debian's package."""
     host.run("systemctl", "start", "prometheus-node-exporter")
     drop_in(host, UNIT, "[Service]\nEnvironment=SHITHUBD_WORKER_GRACE=soon\n")
     host.run("systemctl", "start", UNIT, check=False)
@@ -29,7 +29,7 @@ def test_a_unit_that_systemd_gave_up_on_shows_in_node_exporter(host: Host) -> No
 
 
 def reload(host: Host, *lines: str) -> None:
-    """`systemctl reload`, with a file of the unit's own that says this."""
+    """`systemctl reload`, with this text in a file of the unit's own."""
     host.write("/etc/shithub/shithubd-worker.env", "".join(f"{line}\n" for line in lines))
     host.run("systemctl", "reload", UNIT)
 
@@ -39,13 +39,13 @@ def test_a_reload_changes_a_worker_while_it_runs_a_job(host: Host) -> None:
     pid = host.show(UNIT, "MainPID")
     number = in_flight(host, "test.waits", door="never opened")
     reload(host, "SHITHUBD_WORKER_GRACE=0", "PGPORT=5433")
-    eventually(lambda: "reloaded: SHITHUBD_WORKER_GRACE=0" in host.journal(UNIT), "it is told")
-    eventually(lambda: "only a restart changes PGPORT" in host.journal(UNIT), "and what is not")
+    eventually(lambda: "reloaded: SHITHUBD_WORKER_GRACE=0" in host.journal(UNIT), "the journal says what changed")
+    eventually(lambda: "only a restart changes PGPORT" in host.journal(UNIT), "and what needs a restart")
     eventually(lambda: host.show(UNIT, "SubState") == {"SubState": "running"}, "the reload is over")
     assert host.show(UNIT, "MainPID") == pid
     assert runs(host, number)
     host.run("systemctl", "stop", UNIT)
-    assert outcomes(host, number) == ["released"]  # though the job would have had 25 s by what the worker started with
+    assert outcomes(host, number) == ["released"]  # with the grace from its start, the job would have had 25 s
 
 
 SAYS = "--grace (SHITHUBD_WORKER_GRACE): 'soon' is not a number of seconds"
@@ -71,17 +71,17 @@ def test_a_reload_is_checked_with_the_flags_of_the_unit(host: Host) -> None:
     started = ("SHITHUBD_WORKER_HANDLERS=", "SHITHUBD_WORKER_KIND=test.touch", "SHITHUBD_WORKER_PREFETCH=1")
     host.write("/etc/shithub/shithubd-worker.env", "".join(f"{line}\n" for line in started))
     host.run("systemctl", "start", UNIT)
-    reload(host, *started, "SHITHUBD_WORKER_GRACE=soon")  # which the flag wins over
+    reload(host, *started, "SHITHUBD_WORKER_GRACE=soon")  # the flag wins over it
     with pytest.raises(nspawn.NspawnError, match="exit code 1"):
         reload(host, *started[:2], "SHITHUBD_WORKER_PREFETCH=soon")
     eventually(lambda: SAYS in host.journal(UNIT), "the journal says why")
 
 
-def test_a_signal_alone_reloads_too_and_a_wrong_configuration_is_told_by_the_worker(host: Host) -> None:
+def test_a_signal_alone_reloads_and_the_worker_reports_a_wrong_configuration(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     host.write("/etc/shithub/shithubd-worker.env", "SHITHUBD_WORKER_GRACE=soon\n")
     host.run("systemctl", "kill", "--signal=HUP", "--kill-whom=main", UNIT)
     eventually(lambda: status_text(host).startswith(f"idle; not reloaded: {SAYS}"), "the status says so")
-    eventually(lambda: f"not reloaded, all stays as it was: {SAYS}" in host.journal(UNIT), "the journal too")
+    eventually(lambda: f"not reloaded, the worker keeps its settings: {SAYS}" in host.journal(UNIT), "the journal too")
     reload(host, "SHITHUBD_WORKER_GRACE=5")
     eventually(lambda: status_text(host) == "idle", "the next one is taken")

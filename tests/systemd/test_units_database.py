@@ -1,4 +1,4 @@
-"""What a worker does when its database goes away, comes late, or doesn't let it in, on a real systemd host."""
+"""What a worker does if its database goes away, comes late, or refuses it, on a real systemd host."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from worker_host import (
     status_text,
 )
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 AWAY = "waiting for the database"
 
 
 @pytest.fixture
 def cluster(host: Host) -> Iterator[str]:
-    """The unit of PostgreSQL, which a test may stop; it runs again afterwards."""
+    """The unit of PostgreSQL, which a test may stop. It runs again afterwards."""
     yield postgresql(host)
     start_postgresql(host)
 
@@ -41,7 +41,7 @@ def test_a_job_survives_a_restart_of_postgresql(host: Host, cluster: str) -> Non
 
 
 @pytest.mark.parametrize("seconds", [0, pytest.param(61, marks=pytest.mark.long)])
-def test_a_worker_waits_for_postgresql_and_settles_what_was_done_meanwhile(
+def test_a_worker_waits_for_postgresql_and_settles_the_jobs_done_meanwhile(
     host: Host, cluster: str, seconds: float
 ) -> None:
     host.run("systemctl", "start", UNIT)
@@ -80,8 +80,9 @@ def test_a_worker_whose_database_takes_too_long_is_started_again_until_it_is_the
     eventually(lambda: host.show(UNIT, "ActiveState") == {"ActiveState": "active"}, "it is up")
 
 
-def test_a_boot_whose_database_comes_late_ends_with_a_worker_that_works(host: Host, cluster: str) -> None:
-    """A boot, as far as a host can have a second one: all but the basics stopped, then all that is enabled started."""
+def test_a_worker_works_after_a_boot_whose_database_comes_late(host: Host, cluster: str) -> None:
+    """As close to a boot as a running host allows: all but the basics is stopped, then everything enabled is
+    started."""
     number = enqueue(host, "test.touch", name="after the boot")
     basics = "/run/systemd/system/basics.target"
     host.write(basics, "[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\n")

@@ -1,4 +1,5 @@
-"""Every way to die, on a real systemd host: what systemd says of it, the lease back at once, nothing left behind."""
+"""Every way to die, on a real systemd host: what systemd says, that the lease returns at once, and that nothing
+remains."""
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ from worker_host import (
     state,
 )
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
 
 class Running:
-    """A worker and its job, which runs if it waits at a door, and may be over already if it doesn't."""
+    """A worker and its job. The job still runs if it waits at a door, else it may be over already."""
 
     def __init__(self, host: Host, kind: str, **payload: object) -> None:
         host.run("systemctl", "start", UNIT)
@@ -33,7 +34,8 @@ class Running:
         self.number = in_flight(host, kind, **payload) if "door" in payload else enqueue(host, kind, **payload)
 
     def died(self, results: set[str], code: set[str], status: str) -> None:
-        """Its death is told as it was, and its job is back: by ExecStopPost=, and not by the worker that came next."""
+        """systemd describes its death as it was, and ExecStopPost= has returned its job, not the worker that came
+        next."""
         found = death(self._host, self.invocation)
         assert found.result in results
         assert (found.code in code, found.status) == (True, status)
@@ -51,7 +53,7 @@ class Running:
 
 
 def restarted(host: Host, dead: str) -> None:
-    """Another worker is up in its place, and of the dead one no process is left, in whatever session."""
+    """Another worker is up in its place, and no process of the dead one remains in any session."""
 
     def alone() -> bool:
         known = host.show(UNIT, "ActiveState", "InvocationID", "MainPID")
@@ -62,7 +64,7 @@ def restarted(host: Host, dead: str) -> None:
 
 
 def forced(host: Host, kind: str) -> int:
-    """How many processes were ended because a handler of this kind didn't stop."""
+    """How many processes were ended because a handler of this kind did not stop."""
     return int(
         host.sql("shithub", f"SELECT coalesce(max(forced), 0) AS n FROM leases_returned WHERE kind = '{kind}'")[0]["n"]
     )
@@ -101,7 +103,7 @@ def test_a_job_that_ends_the_process_is_a_crash(host: Host) -> None:
 
 
 @pytest.mark.long
-def test_a_job_that_ends_the_process_with_exit_code_0_is_a_crash_all_the_same(host: Host) -> None:
+def test_a_job_that_ends_the_process_with_exit_code_0_is_also_a_crash(host: Host) -> None:
     worker = Running(host, "test.dies", how="by os._exit(0)", door="door")
     open_door(host)
     row = ended(host, worker.number)
@@ -116,7 +118,7 @@ def test_a_job_that_takes_too_much_memory_is_a_crash(host: Host) -> None:
     worker = Running(host, "test.hoards", door="door")
     with host.memory_limit(worker.pid, 150_000_000):
         open_door(host)
-        # oom-kill where systemd can read the cgroup that was short of memory.
+        # oom-kill, if systemd can read the cgroup that had too little memory.
         worker.died({"signal", "oom-kill"}, {"killed"}, "9")
 
 
@@ -124,25 +126,25 @@ def test_a_worker_that_stands_still_is_killed_by_the_watchdog(host: Host) -> Non
     drop_in(host, UNIT, "[Service]\nWatchdogSec=5\n")
     worker = Running(host, "test.waits", door="door")
     host.run("kill", "-STOP", worker.pid)
-    worker.died({"watchdog"}, {"killed", "dumped"}, "6")  # systemd wakes it to hear its SIGABRT
+    worker.died({"watchdog"}, {"killed", "dumped"}, "6")  # systemd wakes it so that it gets the SIGABRT
     eventually(lambda: "Fatal Python error: Aborted" in host.journal(UNIT), "the journal shows where")
 
 
 @pytest.mark.long
-def test_a_job_that_holds_the_interpreter_is_ended_before_its_lease_and_its_stack_is_told(host: Host) -> None:
+def test_a_job_that_holds_the_interpreter_ends_before_its_lease_and_its_stack_is_logged(host: Host) -> None:
     worker = Running(host, "test.hangs")
     worker.died({"signal"}, {"killed"}, "26")
     eventually(lambda: "host_jobs.py" in host.journal(UNIT), "the journal shows where")
     assert "in hangs" in host.journal(UNIT)
     told = f"job {worker.number} (test.hangs) held the interpreter"
-    eventually(lambda: told in host.run("journalctl", "-q", f"SHITHUB_JOB_ID={worker.number}"), "who clears up says it")
+    eventually(lambda: told in host.run("journalctl", "-q", f"SHITHUB_JOB_ID={worker.number}"), "release-dead says it")
     row = ended(host, worker.number)
     assert row["error"].startswith("its worker was ended, because a handler held the interpreter: systemd says signal")
     assert forced(host, "test.hangs") >= 1
 
 
 @pytest.mark.long
-def test_a_job_that_hears_nothing_is_ended_with_its_worker_and_its_attempt_counts(host: Host) -> None:
+def test_a_job_that_hears_no_signal_ends_with_its_worker_and_its_attempt_counts(host: Host) -> None:
     worker = Running(host, "test.deaf", may_run=1)
     found = death(host, worker.invocation)
     assert (found.result, found.code, found.status) == ("exit-code", "exited", "70")

@@ -7,12 +7,12 @@ import pytest
 from nspawn import Host, eventually
 from worker_host import PROGRAM, UNIT, UNITS, drop_in, in_flight, open_door, outcomes
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 SECOND = "shithubd-worker@second.service"
 TARGET = "shithubd-worker.target"
 
 
-def test_stopping_the_target_returns_when_all_workers_are_down(host: Host) -> None:
+def test_a_stop_of_the_target_returns_when_all_workers_are_down(host: Host) -> None:
     drop_in(host, SECOND, "[Service]\nEnvironment=SHITHUBD_WORKER_METRICS=127.0.0.1:8082\n")
     host.run("systemctl", "enable", "--quiet", SECOND)
     try:
@@ -70,14 +70,14 @@ def test_the_preset_enables_the_target_and_no_worker(host: Host) -> None:
         host.run("systemctl", "enable", "--quiet", UNIT, TARGET)
 
 
-def test_the_instance_for_webhooks(host: Host) -> None:
+def test_the_instance_for_webhooks_runs_only_webhooks(host: Host) -> None:
     unit = "shithubd-worker@webhooks.service"
     drop_in(host, unit, (UNITS / "drop-ins/webhooks.conf").read_text())
     host.run("systemctl", "start", unit)
     assert host.sql("shithub", "SELECT unit, kinds FROM workers") == [{"unit": unit, "kinds": ["webhook.deliver"]}]
 
 
-def test_the_units_are_as_shipped_until_somebody_changes_them_and_go_only_while_nothing_runs(host: Host) -> None:
+def test_the_units_are_as_shipped_and_uninstall_refuses_while_a_worker_runs(host: Host) -> None:
     assert host.run("shithubd-worker", "units", "diff") == ""
     assert "unchanged" in host.run("shithubd-worker", "units", "install")
     assert f"ExecStart={PROGRAM} run" in host.run("systemctl", "cat", UNIT)

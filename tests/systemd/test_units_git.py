@@ -1,4 +1,4 @@
-"""Git inside the unit: no repository leads it beside the root, where the unit itself could read and write."""
+"""Git inside the unit: no repository leads it out of the root, to places where the unit itself may read and write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hostile_repositories import CANARY, HARMLESS, HOSTILE
 from nspawn import Host, eventually
 from worker_host import PYTHON, REPOSITORY, UNIT, drop_in, enqueue, outcomes
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
 ROOT, OUTSIDE = "/var/lib/shithub/repos", "/var/lib/shithub/beside/outside"
 NO_LANDLOCK = "this kernel has no Landlock, or the unit forbids it"
@@ -65,11 +65,11 @@ def test_no_hostile_repository_reaches_anything_outside(host: Host, before: obje
     assert len(fine) == 4
 
 
-def test_a_unit_that_forbids_landlock_says_so_and_looks_at_links(host: Host, before: object) -> None:
+def test_a_unit_that_forbids_landlock_says_so_and_checks_links(host: Host, before: object) -> None:
     drop_in(host, UNIT, "[Service]\nSystemCallFilter=~landlock_create_ruleset")
     host.run("systemctl", "restart", UNIT)
     number = enqueue(host, "search.reindex", repo="base.git")
     eventually(lambda: outcomes(host, number) == ["ok"], "it is indexed")
     run_all(host, ["alternates", "link-objects", "config-include", "commondir"])
-    eventually(lambda: NO_LANDLOCK in host.journal(UNIT), "it is said")
+    eventually(lambda: NO_LANDLOCK in host.journal(UNIT), "the journal says so")
     assert program(host, "look") == before

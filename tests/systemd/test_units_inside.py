@@ -1,4 +1,4 @@
-"""What a job can do inside the unit, and what it can't."""
+"""What a job can do inside the unit, and what it cannot."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 from nspawn import Host, eventually
 from worker_host import UNIT, UNITS, drop_in, enqueue, in_flight, open_door, outcomes, processes
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
 
 def probed(host: Host) -> dict[str, Any]:
-    """What a job found out about the unit that it runs in."""
+    """What a job found about the unit in which it runs."""
     number = enqueue(host, "test.probe")
     eventually(lambda: outcomes(host, number) == ["ok"], "the probe is done")
     return dict(json.loads(host.run("cat", "/var/lib/shithub/probe.json")))
 
 
-def test_what_a_job_can_do_inside_the_unit(host: Host) -> None:
-    """The hardening is in force, and git works all the same."""
+def test_a_job_inside_the_unit_can_do_its_work_and_no_more(host: Host) -> None:
+    """The hardening works, and git works, too."""
     host.run("systemctl", "start", UNIT)
     found = probed(host)
     assert (found["git init"], found["git gc"]) == (0, 0)
@@ -39,8 +39,8 @@ def test_what_a_job_can_do_inside_the_unit(host: Host) -> None:
     assert [what for what, came in found["forbidden"].items() if came is True] == []
 
 
-def test_without_the_hardening_a_job_could_do_what_it_forbids(host: Host) -> None:
-    """So that it is the unit's settings that the test above has seen."""
+def test_without_the_hardening_a_job_can_do_what_it_forbids(host: Host) -> None:
+    """This proves that the test above sees the unit's settings."""
     soft = ["RestrictNamespaces", "LockPersonality", "RestrictSUIDSGID", "MemoryDenyWriteExecute", "RestrictRealtime"]
     lines = [f"{setting}=no" for setting in soft]
     lines += ["RestrictAddressFamilies=", "SystemCallFilter=", "ProtectProc=default"]
@@ -49,11 +49,11 @@ def test_without_the_hardening_a_job_could_do_what_it_forbids(host: Host) -> Non
     assert {what: came for what, came in probed(host)["forbidden"].items() if came is not True} == {}
 
 
-def test_the_password_is_nowhere_that_others_can_read(host: Host) -> None:
+def test_no_other_user_can_read_the_password(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     in_flight(host, "test.child", door="door")
     eventually(lambda: len(processes(host)) > 1, "the child runs")
-    # Not all are there any more: the child has children that come and go.
+    # Some processes have ended by now: the child starts short-lived children.
     environments = [host.run("cat", f"/proc/{pid}/environ", check=False) for pid in processes(host)]
     told = "".join([host.run("systemctl", "show", UNIT), host.journal(UNIT), *environments])
     assert "SHITHUBD_WORKER_UNIT" in told
@@ -62,14 +62,14 @@ def test_the_password_is_nowhere_that_others_can_read(host: Host) -> None:
     assert host.run("stat", "--format=%U %a", "/run/shithubd-worker/pgpass").split() == ["shithub", "600"]
 
 
-def test_shared_repositories_take_a_drop_in(host: Host) -> None:
+def test_shared_repositories_need_a_drop_in(host: Host) -> None:
     drop_in(host, UNIT, (UNITS / "drop-ins/shared-repos.conf").read_text())
     host.run("systemctl", "start", UNIT)
     assert probed(host)["git init --shared"] == 0
 
 
-def test_a_host_without_a_secret(host: Host) -> None:
-    """Peer authentication by unix socket, with no network at all: drop-ins/offline.conf, and no pgpass."""
+def test_a_worker_works_on_a_host_without_a_secret(host: Host) -> None:
+    """Peer authentication by unix socket, without any network: drop-ins/offline.conf, and no pgpass."""
     host.run("mv", "/etc/shithub/pgpass", "/etc/shithub/pgpass.away")
     host.write("/etc/shithub/shithubd-worker.env", "PGHOST=/run/postgresql\n")
     drop_in(host, UNIT, (UNITS / "drop-ins/offline.conf").read_text())

@@ -1,4 +1,4 @@
-"""What the journal of a real systemd host tells."""
+"""What the journal of a real systemd host shows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from nspawn import Host, eventually
 from worker_host import UNIT, enqueue, in_flight, open_door, outcomes
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
 
-def test_the_journal_can_be_asked_for_a_job_and_says_where_its_runbook_is(host: Host) -> None:
+def test_the_journal_finds_a_job_and_says_where_its_runbook_is(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, "test.fails")
 
@@ -22,7 +22,7 @@ def test_the_journal_can_be_asked_for_a_job_and_says_where_its_runbook_is(host: 
         lines = host.run("journalctl", "--output=json", "--no-pager", f"SHITHUB_JOB_ID={number}", *what).splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    [entry] = eventually(entries, "the journal tells of the job")
+    [entry] = eventually(entries, "the journal has the job")
     assert "it can't work:\n  | there is a reason" in entry["MESSAGE"]
     assert "in fails" in entry["MESSAGE"], "the stack is in the same entry"
     assert (entry["SHITHUB_KIND"], entry["SHITHUB_OUTCOME"], entry["PRIORITY"]) == ("test.fails", "failed", "4")
@@ -34,7 +34,7 @@ def test_the_journal_can_be_asked_for_a_job_and_says_where_its_runbook_is(host: 
     assert "shithubd-worker runbook failed-jobs" in told
 
 
-def test_the_journal_tells_that_a_job_came_back_from_a_dead_worker(host: Host) -> None:
+def test_the_journal_says_that_a_job_came_back_from_a_dead_worker(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, "test.waits", door="door")
     host.run("systemctl", "kill", "--signal=KILL", UNIT)
@@ -42,12 +42,12 @@ def test_the_journal_tells_that_a_job_came_back_from_a_dead_worker(host: Host) -
     def story() -> str:
         return host.run("journalctl", "--output=cat", "--no-pager", f"SHITHUB_JOB_ID={number}", check=False)
 
-    eventually(lambda: "returned: crashed" in story(), "the crash is told")
+    eventually(lambda: "returned: crashed" in story(), "the journal has the crash")
     open_door(host)
     eventually(lambda: " ok after " in story(), "and then the end")
 
 
-def test_a_journal_that_stands_still_stops_no_job(host: Host) -> None:
+def test_a_journal_that_stands_still_does_not_stop_jobs(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     before = host.show(UNIT, "MainPID", "NRestarts")
     with stopped(host, "systemd-journald.service"):
@@ -62,18 +62,18 @@ def test_a_journal_that_stands_still_stops_no_job(host: Host) -> None:
     later: list[int] = []
 
     def flows_again() -> bool:
-        """The journal may still be full of what came before: then the lines of one job more are lost."""
+        """The journal may still be full of earlier lines. Then the lines of one more job are lost."""
         later.append(enqueue(host, "test.says", lines=1))
         eventually(lambda: outcomes(host, later[-1]) == ["ok"], "it ran")
         told = host.journal(UNIT)
         return "log lines were lost here" in told and any(f"job {number} test.says ok" in told for number in later)
 
-    eventually(flows_again, "what was lost is told, and what follows is there")
+    eventually(flows_again, "the journal says what was lost, and has what follows")
 
 
 @contextmanager
 def stopped(host: Host, unit: str) -> Iterator[None]:
-    """SIGSTOP to a unit; and go on, whatever happens."""
+    """SIGSTOP to a unit, and SIGCONT afterwards, even if the test fails."""
     host.run("systemctl", "kill", "--signal=STOP", unit)
     try:
         yield
@@ -82,7 +82,7 @@ def stopped(host: Host, unit: str) -> Iterator[None]:
 
 
 def lines_lost(host: Host) -> float:
-    """What the worker's metrics say."""
+    """The lost lines that the worker's metrics show."""
     told = host.run("curl", "--silent", "--fail", "http://127.0.0.1:8081/metrics")
     [line] = [line for line in told.splitlines() if line.startswith("shithub_worker_log_lines_lost_total ")]
     return float(line.split()[1])

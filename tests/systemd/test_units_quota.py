@@ -1,4 +1,4 @@
-"""A worker that gets a tenth of a processor: it stands still between any two of its steps, and a barrier holds."""
+"""A worker that gets a tenth of a processor: it may stand still between any two of its steps, and a barrier holds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from nspawn import Host
 from worker_host import UNIT, drop_in
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 PERCENT = 10
-# Some at a time: pause, wait for the barrier, look for a while, resume. There is always something to run.
+# Some rounds: pause, wait for the barrier, watch for a while, resume. There is always a job to run.
 BARRIERS = """
 DO $$
 DECLARE
@@ -36,7 +36,7 @@ END $$
 
 
 @pytest.mark.parametrize("barriers", [21, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
-def test_under_a_quota_of_the_processor_nothing_starts_behind_a_barrier(host: Host, barriers: int) -> None:
+def test_under_a_quota_of_the_processor_no_job_starts_after_a_barrier(host: Host, barriers: int) -> None:
     drop_in(host, UNIT, f"[Service]\nCPUQuota={PERCENT}%\nEnvironment=SHITHUBD_WORKER_LOG_LEVEL=warning\n")
     host.run("rm", "-f", "/var/lib/shithub/starts")
     host.run("systemctl", "start", UNIT)
@@ -49,7 +49,7 @@ def test_under_a_quota_of_the_processor_nothing_starts_behind_a_barrier(host: Ho
                 "shithub", "SELECT extract(epoch FROM began) AS b, extract(epoch FROM ended) AS e FROM windows"
             )
         finally:
-            host.run("systemctl", "stop", UNIT)  # the limit lasts as long as it does
+            host.run("systemctl", "stop", UNIT)  # the limit lasts as long as this process
             host.psql("shithub", "DROP TABLE windows")
     starts = sorted(map(float, host.run("cat", "/var/lib/shithub/starts").split()))
     late = [
@@ -58,5 +58,5 @@ def test_under_a_quota_of_the_processor_nothing_starts_behind_a_barrier(host: Ho
         if (first := bisect_left(starts, window["b"])) < len(starts) and starts[first] <= window["e"]
     ]
     assert len(seen) >= barriers
-    assert len(starts) > barriers  # it ran between them
+    assert len(starts) > barriers  # jobs ran between the pauses
     assert late == []

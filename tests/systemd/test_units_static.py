@@ -1,6 +1,6 @@
-"""The shipped units, read by systemd's own tools: no unknown key, no missing thing, and an exposure that is held.
+"""The shipped units, read by systemd's own tools: no unknown key, nothing missing, and a limited exposure.
 
-The tools read a small root of the test's own, so neither the machine's units nor its /usr/bin matter.
+The tools read a small root of the test's own, so the machine's units and its /usr/bin do not matter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNITS = Path(__file__).parents[2] / "units"
 DROP_INS = sorted((UNITS / "drop-ins").glob("*.conf"))
 PLAIN, TEMPLATE = "shithubd-worker.service", "shithubd-worker@.service"
 INSTANCE = "shithubd-worker@webhooks.service"
-# Of systemd's own, what ours refer to. Empty ones do.
+# The units of systemd's own to which ours refer. Empty ones are enough.
 THEIRS = (
     "sysinit.target",
     "basic.target",
@@ -59,7 +59,7 @@ def as_root() -> None:
 
 
 def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    # verify would say in colours, and look for a manager of the user, what the environment suggests.
+    # Without these, verify could use colours, and look for the user's manager, if the environment suggests it.
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
@@ -70,14 +70,14 @@ def _lines(path: Path) -> list[str]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root directory with our units installed, and of the rest just what they refer to."""
+    """A root directory with our units installed, and of the rest only what they refer to."""
     system = tmp_path / "usr/lib/systemd/system"
     system.mkdir(parents=True)
     for unit in UNITS.iterdir():
         if unit.suffix in SUFFIXES:
             shutil.copy(unit, system)
     for unit in THEIRS:
-        (system / unit).write_text("[Unit]\n")  # an empty file would mean: masked
+        (system / unit).write_text("[Unit]\n")  # an empty file would mean that the unit is masked
     for name in ("usr/bin/shithubd-worker", "bin/kill"):
         program = tmp_path / name
         program.parent.mkdir(parents=True)
@@ -100,14 +100,14 @@ def test_the_plain_unit_and_the_template_are_the_same_bytes() -> None:
     assert (UNITS / PLAIN).read_bytes() == (UNITS / TEMPLATE).read_bytes()
 
 
-def test_the_units_verify_without_a_word(root: Path) -> None:
+def test_systemd_verifies_the_units_without_a_warning(root: Path) -> None:
     units = [path.name for path in UNITS.iterdir() if path.suffix in SUFFIXES]
     assert len(units) == 6
     assert _verify(root, *units, INSTANCE) == ""
 
 
-def test_verify_would_say_a_word(root: Path) -> None:
-    """The test above can fail: verify sees a key that systemd 252 doesn't know, and a program that isn't there."""
+def test_verify_warns_about_a_broken_unit(root: Path) -> None:
+    """The test above can fail: verify sees a key that systemd 252 does not know, and a program that does not exist."""
     unit = root / "usr/lib/systemd/system" / PLAIN
     unit.write_text(unit.read_text().replace("[Install]", "NoSuchKey=yes\n\n[Install]"))
     (root / "usr/bin/shithubd-worker").unlink()
@@ -118,13 +118,13 @@ def test_verify_would_say_a_word(root: Path) -> None:
 
 @pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.name)
 @pytest.mark.parametrize("unit", [PLAIN, INSTANCE])
-def test_each_drop_in_verifies_without_a_word(root: Path, unit: str, drop_in: Path) -> None:
+def test_systemd_verifies_each_drop_in_without_a_warning(root: Path, unit: str, drop_in: Path) -> None:
     _install(root, unit, drop_in)
     assert _verify(root, unit) == ""
 
 
 @pytest.mark.parametrize("drop_in", [None, *DROP_INS], ids=lambda path: path.name if path else "plain")
-def test_the_exposure_is_held(root: Path, drop_in: Path | None) -> None:
+def test_no_unit_exceeds_its_exposure(root: Path, drop_in: Path | None) -> None:
     if drop_in:
         _install(root, PLAIN, drop_in)
     most = EXPOSURE[drop_in.name if drop_in else None]
@@ -136,7 +136,7 @@ def test_the_exposure_is_held(root: Path, drop_in: Path | None) -> None:
 
 
 def test_no_setting_is_given_twice_by_mistake() -> None:
-    """systemd takes the last one without a word. A few settings are lists: there each line adds."""
+    """systemd takes the last one without a warning. A few settings are lists, to which each line adds."""
     lists = {"After", "Environment", "EnvironmentFile", "ExecReload", "SystemCallFilter"}
     names = Counter(line.partition("=")[0] for line in _lines(UNITS / PLAIN))
     assert {name for name, count in names.items() if count > 1} == lists
@@ -145,9 +145,9 @@ def test_no_setting_is_given_twice_by_mistake() -> None:
 def test_the_times_and_exit_codes_of_the_unit_fit_the_worker() -> None:
     config = Config()
     unit = dict(line.split("=", 1) for line in _lines(UNITS / PLAIN))
-    # Two pings may be late, the third must come.
+    # Two pings may be late; the third must come.
     assert int(unit["WatchdogSec"]) >= 3 * timing.PING_SECONDS
-    # A job that ignores its interrupt is ended, and its lease returned, before systemd loses its patience.
+    # The worker ends a job that ignores its interrupt, and returns its lease, before systemd kills the worker.
     assert int(unit["TimeoutStopSec"]) > config.grace + timing.PATIENCE_SECONDS
     assert int(unit["TimeoutStartSec"]) > config.database_wait
     given_up = {int(code) for code in unit["RestartPreventExitStatus"].split()}
@@ -156,7 +156,7 @@ def test_the_times_and_exit_codes_of_the_unit_fit_the_worker() -> None:
 
 
 def test_the_variables_in_the_units_exist() -> None:
-    """A variable of the worker that is spelled wrong would be ignored by everybody. In a comment it counts as well."""
+    """A misspelled variable of the worker would have no effect. Those in comments count, too."""
     known = {parameter.envvar for command in (cli, *cli.commands.values()) for parameter in command.params}
     known.add("SHITHUBD_WORKER_UNIT")  # read by host.identity
     for path in (UNITS / PLAIN, *DROP_INS):
@@ -181,7 +181,7 @@ def test_the_user_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("as_root")
-def test_the_configuration_directory_is_made_and_the_password_closed(tmp_path: Path) -> None:
+def test_the_configuration_directory_is_made_and_the_password_is_protected(tmp_path: Path) -> None:
     secret = tmp_path / "etc/shithub/pgpass"
     secret.parent.mkdir(parents=True)
     secret.write_text("*:*:*:*:secret\n")
@@ -205,7 +205,7 @@ def test_the_preset_starts_no_worker(root: Path) -> None:
     assert [path.name for path in wanted.iterdir()] == ["shithubd-worker.target"]
 
 
-def test_an_enabled_worker_is_started_by_the_boot_and_by_the_target(root: Path) -> None:
+def test_the_boot_and_the_target_start_an_enabled_worker(root: Path) -> None:
     done = _run(_tool("systemctl"), f"--root={root}", "enable", PLAIN, INSTANCE)
     assert done.returncode == 0, done.stderr
     for target in ("multi-user.target", "shithubd-worker.target"):

@@ -21,7 +21,7 @@ from worker_host import (
     stopping,
 )
 
-pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
+pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
 
 def test_start_returns_when_the_worker_can_lease(host: Host) -> None:
@@ -54,7 +54,7 @@ def test_start_returns_when_the_worker_can_lease(host: Host) -> None:
 
 def test_stop_lets_the_job_finish(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
-    # A program under the job, because KillMode= decides whether the stop kills it.
+    # The job runs a program, because KillMode= decides whether the stop kills it.
     number = in_flight(host, "test.child", door="door")
     waiting = enqueue(host, "test.touch", name="never")
     with stopping(host, UNIT):
@@ -81,12 +81,12 @@ def test_stop_releases_a_job_that_takes_longer_than_the_grace(host: Host) -> Non
 
 
 def test_a_long_drain_outlasts_the_stop_timeout(host: Host) -> None:
-    """drop-ins/long-drain.conf, with a TimeoutStopSec= that the test can wait for."""
+    """drop-ins/long-drain.conf, with a TimeoutStopSec= that is short enough for the test."""
     drop_in(host, UNIT, (UNITS / "drop-ins/long-drain.conf").read_text() + "TimeoutStopSec=2\n")
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, "test.child", door="door")
     with stopping(host, UNIT):
-        time.sleep(3)  # longer than TimeoutStopSec=, at least
+        time.sleep(3)  # longer than TimeoutStopSec=
         open_door(host)
     assert host.show(UNIT, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
     assert outcomes(host, number) == ["ok"]
@@ -102,7 +102,7 @@ def test_a_long_drain_has_an_end(host: Host) -> None:
     assert outcomes(host, number) == ["released"]
 
 
-def test_a_stop_ends_a_job_that_hears_nothing_and_gives_it_back(host: Host) -> None:
+def test_a_stop_ends_a_job_that_hears_no_signal_and_gives_it_back(host: Host) -> None:
     drop_in(host, UNIT, "[Service]\nEnvironment=SHITHUBD_WORKER_GRACE=0\n")
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, "test.deaf", may_run=3600)
@@ -112,13 +112,13 @@ def test_a_stop_ends_a_job_that_hears_nothing_and_gives_it_back(host: Host) -> N
 
 
 @pytest.mark.long
-def test_a_stop_leaves_no_process_behind_not_even_one_that_left_the_session(host: Host) -> None:
+def test_a_stop_leaves_no_process_even_if_one_left_the_session(host: Host) -> None:
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, "test.litters", door="door")
     open_door(host)
     eventually(lambda: outcomes(host, number) == ["ok"], "the job is done")
     pid = host.show(UNIT, "MainPID")["MainPID"]
-    eventually(lambda: len(processes(host)) == 2, "of its children one is left")
+    eventually(lambda: len(processes(host)) == 2, "one of its children remains")
     assert pid in processes(host)
     host.run("systemctl", "stop", UNIT)
     assert processes(host) == []

@@ -1,4 +1,4 @@
-"""The torture run, by hand. See the package for what it is."""
+"""The torture run, started by hand. The package's docstring says what it is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ exit code: 0 clean, 1 a promise was broken (the logs stay, and the last lines sa
 
 
 def main() -> int:
-    """Run, print, and say by the exit code whether all promises were kept."""
+    """Run and print. The exit code says whether all promises were kept."""
     parser = argparse.ArgumentParser(
         prog="python -m torture",
         description="Torture workers and their database; an independent checker says whether each promise was kept.",
@@ -62,12 +62,12 @@ def main() -> int:
 
 
 def say(text: str) -> None:
-    """Progress, at once."""
+    """Print progress at once."""
     print(text, flush=True)
 
 
 def told(outcome: Outcome) -> int:
-    """Print it; the exit code that goes with it."""
+    """Print it. Returns the exit code for it."""
     print(outcome.text)
     return 1 if outcome.verdict.violations else 0
 

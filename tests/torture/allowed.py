@@ -1,22 +1,24 @@
 """What the checker allows, and why. Pure.
 
-* A run that returned may come again if its worker was lost within WINDOW of its return. The product promises to settle
-  within 0.1 s what a handler finished; the rest of WINDOW is for the machine, and for the moment at which a death is
-  seen. Time in which the worker could not settle doesn't count: while the database or the way to it was away and until
-  the worker was BACK, while the run had stopped the process or left it little of a processor, while there was no
-  processor for anybody, and while the run had locked the job's row.
-* A lease is committed asynchronously, so that a crash of the database may forget it (ARCHITECTURE.md, "The hot path").
-  Then the job is leased again though it started, and the history has no row of the first time. Only for runs that began
-  at most FORGOTTEN before the database went down, or START after that.
-* A start behind a barrier is allowed if the run had stopped that process for longer than RESERVE, over the moment of
-  the barrier: no look at the holds can hold for a process that stands still for as long as somebody likes. RESERVE is
-  what the product keeps for a process that stands still between its last look and the handler.
-* A lease of the dead is returned STUCK after its end at the latest. A worker that found the database again returns none
-  for AMNESTY, because the others lost it too. Nor does one that started so long ago: where every living worker did, the
-  lease is returned with the first SWEEP of the one that started first.
-* The dead man ends a process that had no processor for a while. That the line to the database stands still is no excuse
-  for it: whoever waits for an answer ends before that. It prints the frames of threads that run meanwhile. Seldom it
-  reads a torn one: then the process ends by SIGSEGV, and not by the dead man's own signal.
+* A run that returned may be repeated if its worker was lost within WINDOW of its return. The product promises to settle
+  a finished job within 0.1 s. The rest of WINDOW is for the machine, and for the moment at which a death is seen. Four
+  times do not count, because the worker could not settle then:
+  - while the database or the line to it was away, until the worker was BACK
+  - while the torture run had stopped the process or left it little processor time
+  - while nobody had processor time
+  - while the torture run had locked the job's row
+* A lease is committed asynchronously, so a crash of the database may lose it (ARCHITECTURE.md, "The hot path"). Then
+  the job is leased again although it started, and the history has no row of the first run. This is allowed only for
+  runs that began at most FORGOTTEN before the database went down, or START after that.
+* A start after a barrier is allowed if the torture run had stopped that process for longer than RESERVE, across the
+  time of the barrier. No look at the holds is valid for a process that stands still without limit. RESERVE is the time
+  that the product keeps for a process that stands still between its last look and the handler.
+* A lease of a dead worker is returned at most STUCK after its end. A worker that found the database again returns none
+  for AMNESTY, because the others had lost the database, too. A worker that has just started returns none for AMNESTY
+  either. If every living worker has just started, the first SWEEP of the oldest one returns the lease.
+* The dead man ends a process that had no processor time for a while. A line to the database that stands still is no
+  excuse, because a worker that waits for an answer ends the wait before that. The dead man prints the frames of threads
+  that still run. Rarely it reads a torn frame. Then SIGSEGV ends the process, and not the dead man's own signal.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ BACK = 6.0  # the longest wait between two tries to reconnect is 5 s
 AMNESTY = 10.0
 STUCK = 10.0
 SWEEP = 2.0
-FORGOTTEN = 2.0  # PostgreSQL says: up to three times wal_writer_delay, which is 0.2 s
+FORGOTTEN = 2.0  # up to three times wal_writer_delay (0.2 s), by PostgreSQL's documentation
 START = 1.0
 RESERVE = 0.4  # a barrier waits 0.8 s, and a job starts within 0.4 s of the last look
-RECOVERED = 1.0  # after a process could go on, or had a processor again
-CLOCKS = 0.05  # how exactly the database's moments are known on the monotonic clock
+RECOVERED = 1.0  # after a process went on, or had processor time again
+CLOCKS = 0.05  # the precision of the database's times on the monotonic clock
 
 
 class Allowed:
@@ -51,8 +53,8 @@ class Allowed:
     def untroubled(
         self, process: Process | None, since: float, until: float, after: float, jobs: Iterable[int] = ()
     ) -> float:
-        """How much of the time from `since` to `until` was without trouble for this process (None: for any); a trouble
-        of the database is taken to last `after` seconds longer. A lock on one of `jobs` is trouble, too."""
+        """How much of the time from `since` to `until` was without trouble for this process (None: for any process). A
+        trouble of the database counts for `after` seconds longer. A lock on one of `jobs` is a trouble, too."""
         spans = [
             (trouble.since, trouble.until + (RECOVERED if trouble.sort in ("late", "burn") else after))
             for trouble in self._troubles
@@ -64,13 +66,13 @@ class Allowed:
         return uncovered(since, until, spans)
 
     def had_processor(self, process: Process, since: float, until: float) -> float:
-        """For how much of that time this process could have run."""
+        """How much of that time this process could have run."""
         spans = [(trouble.since, trouble.until) for trouble in self._troubles if trouble.sort in ("late", "burn")]
         return uncovered(since, until, [*spans, *process.stops, *process.slow])
 
     def swept_by(self, expiry: float) -> float:
-        """When some worker must have returned what had expired then: the first one that has lived for AMNESTY, and
-        lives on."""
+        """When a worker must have returned the leases that had expired then: the first worker that has lived for
+        AMNESTY, and lives on."""
         return min((self._sweeps(process, expiry) for process in self._processes), default=math.inf)
 
     def _sweeps(self, process: Process, expiry: float) -> float:
@@ -81,11 +83,11 @@ class Allowed:
         return at if at < process.exited else math.inf
 
     def unsettled(self, run: Run, row: Ended) -> float:
-        """For how long this run had been over, and could have been settled, when its lease ended otherwise."""
+        """For how long this run had been over, and could have been settled, when its lease ended in another way."""
         return self.untroubled(run.process, run.ended, min(row.at, run.process.exited), BACK, [run.job])
 
     def forgotten(self, run: Run) -> bool:
-        """May a crash of the database have forgotten the lease of this run?"""
+        """May a crash of the database have lost the lease of this run?"""
         return any(
             trouble.since - FORGOTTEN <= run.started <= trouble.since + START
             for trouble in self._troubles
@@ -94,8 +96,8 @@ class Allowed:
 
 
 def stood_still(run: Run, barrier_since: float) -> float | None:
-    """For how long the torture run had stopped the process just before, over the barrier's moment; None if not at all,
-    or for less than the reserve."""
+    """For how long the torture run had stopped the process just before, across the moment of the barrier. None if it
+    had not, or for less than the reserve."""
     for begin, end in run.process.stops:
         if end - begin > RESERVE and begin < barrier_since and begin < run.started < end + RECOVERED:
             return end - begin
@@ -103,7 +105,7 @@ def stood_still(run: Run, barrier_since: float) -> float | None:
 
 
 def uncovered(since: float, until: float, spans: Iterable[tuple[float, float]]) -> float:
-    """How much of an interval lies in none of the spans.
+    """How much of an interval is outside of all spans.
 
     >>> uncovered(0, 10, [(2, 4), (3, 5), (9, 20)])
     6.0

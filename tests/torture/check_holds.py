@@ -11,11 +11,11 @@ from torture.check_jobs import UNTOLD
 from torture.evidence import Barrier, Ended, Evidence, Run
 from torture.verdict import Violation
 
-LONGEST = 120.0  # no handler runs for longer
+LONGEST = 120.0  # no handler runs for longer than this
 
 
 class Holds:
-    """The promises about holds, held against one run. `explained` is counted up."""
+    """The promises about holds, checked against one run. `explained` counts the explained cases."""
 
     def __init__(self, evidence: Evidence, explained: Counter[str]) -> None:
         self._barriers = evidence.barriers
@@ -28,7 +28,7 @@ class Holds:
             self._ended[row.job].append(row)
 
     def barriers(self) -> Iterator[Violation]:
-        """Nothing of a scope starts while its barrier stands, and nothing runs once `--wait` has said so."""
+        """Nothing of a scope starts while its barrier holds, and nothing runs after `--wait` has returned."""
         for barrier in self._barriers:
             scope = f"{barrier.scope} {barrier.target}".rstrip()
             for run in self._started(barrier, barrier.since, barrier.until):
@@ -48,7 +48,8 @@ class Holds:
         return filter(barrier.covers, between)
 
     def _ran_leased(self, run: Run, at: float) -> bool:
-        """Did it run then, under a lease? One that has lost its lease, or has settled itself, may go on for a while."""
+        """Did the run have a lease then? A run that has lost its lease, or has settled itself, may go on for a
+        while."""
         if min(run.ended, run.process.exited) <= at or self._allowed.forgotten(run) or run.kind == UNTOLD:
             return False
         return not any(row.token == run.token and row.at <= at + CLOCKS for row in self._ended[run.job])

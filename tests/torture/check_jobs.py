@@ -1,4 +1,4 @@
-"""Was each job kept, and did it run as often as the history can explain? Pure."""
+"""Was each job kept, and does the history explain how often it ran? Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torture.allowed import CLOCKS, PROMISED_WINDOW, WINDOW, Allowed
 from torture.evidence import Ended, Evidence, Run
 from torture.verdict import Violation
 
-UNTOLD = "torture.untold"  # its history is kept nowhere
+UNTOLD = "torture.untold"  # this kind keeps no history
 EFFECTS = ("torture.effect", "torture.works_on", "torture.slow.effect", "torture.forks", UNTOLD)
 FAILS = "torture.permanent"
 
 
 class Jobs:
-    """The promises about jobs, held against one run. `explained` is counted up."""
+    """The promises about jobs, checked against one run. `explained` counts the explained cases."""
 
     def __init__(self, evidence: Evidence, explained: Counter[str]) -> None:
         self._evidence = evidence
@@ -31,16 +31,16 @@ class Jobs:
         self._asked = {asked.key: asked for asked in evidence.asked}
 
     def nothing(self) -> Iterator[Violation]:
-        """A run without jobs would be clean, and prove nothing."""
+        """A run without jobs would be clean, and would prove nothing."""
         if not any(asked.answered for asked in self._evidence.asked):
             yield Violation("nothing", "no job was enqueued")
         if not any(run.how == "ok" for run in self._evidence.runs):
             yield Violation("nothing", "no handler returned")
 
     def lost(self) -> Iterator[Violation]:
-        """An enqueue that was answered is in the queue, or in the history, or (without one) left its effect."""
+        """Each enqueue that got an answer is in the queue or in the history; without a history, its effect exists."""
         known = {row.key for row in self._evidence.live} | {row.key for row in self._evidence.ended}
-        # Of a kind without a history: its effect was committed together with its end.
+        # A kind without a history: its effect was committed together with its end.
         known |= {key for key, _, _ in self._evidence.effects}
         known |= {run.key for run in self._evidence.runs if run.kind == UNTOLD and run.how == "ok"}
         for asked in self._evidence.asked:
@@ -48,7 +48,7 @@ class Jobs:
                 yield Violation("lost", f"{asked.kind} {asked.key}, enqueued by {asked.way} at {asked.at:.3f}")
 
     def rolled_back(self) -> Iterator[Violation]:
-        """What was rolled back, or never asked for, is nowhere."""
+        """An enqueue that was rolled back, or never sent, is nowhere."""
         seen = {run.key: f"ran at {run.started:.3f}" for run in self._evidence.runs}
         seen |= {row.key: "is in the history" for row in self._evidence.ended if row.key}
         seen |= {row.key: f"is {row.state}" for row in self._evidence.live if row.key}
@@ -60,13 +60,13 @@ class Jobs:
                 yield Violation("rolled back", f"{asked.kind} {key} {where}, and was rolled back")
 
     def effects(self) -> Iterator[Violation]:
-        """Exactly one where the job is ok, none where it is not."""
+        """Exactly one effect if the job is ok, none if it is not."""
         found = Counter(key for key, _, _ in self._evidence.effects)
         for key, count in found.items():
             if count > 1:
                 yield Violation("effects", f"{key} has {count} effects")
         ok = {row.key: row.kind for row in self._evidence.ended if row.outcome == "ok"}
-        # Of a kind without a history the handler's own word counts; it says so after its transaction.
+        # For a kind without a history the handler's own log counts. It logs after its transaction.
         ok |= {run.key: run.kind for run in self._evidence.runs if run.kind == UNTOLD and run.how == "ok"}
         for key, kind in ok.items():
             if kind in EFFECTS and key not in found:
@@ -75,12 +75,12 @@ class Jobs:
         not_ok |= {row.key for row in self._evidence.live}
         for key in found:
             asked = self._asked.get(key)
-            untold = asked is not None and asked.kind == UNTOLD  # its run may have been cut off behind its transaction
+            untold = asked is not None and asked.kind == UNTOLD  # its run may have been cut off after its transaction
             if key in not_ok or (key not in ok and not untold):
                 yield Violation("effects", f"{key} has an effect, and its job is not ok")
 
     def second_runs(self) -> Iterator[Violation]:
-        """Of every run that was not the last of its job the history says how it ended; none begins after the end."""
+        """The history says of every run but the last of a job how it ended, and no run begins after the end."""
         retried = {o["job"] for o in self._evidence.orders if o["order"] == "retry"}
         living = {row.job for row in self._evidence.live}
         for job, runs in self._runs.items():
@@ -135,7 +135,7 @@ class Jobs:
             )
 
     def ends(self) -> Iterator[Violation]:
-        """At the end nothing is left but what failed, and that for a reason."""
+        """At the end only failed jobs remain, each for a reason."""
         for row in self._evidence.live:
             history = self._ended[row.job]
             if row.state != "failed":

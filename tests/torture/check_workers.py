@@ -1,4 +1,4 @@
-"""Did the workers return what the dead held, lease what can run, and leave as documented? Pure."""
+"""Did the workers return the leases of the dead, lease what can run, and leave as documented? Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torture.allowed import AMNESTY, BACK, STUCK, Allowed
 from torture.evidence import Ended, Evidence, Process
 from torture.verdict import Violation
 
-DEAD_MAN = signal.SIGVTALRM  # by which a handler that holds the interpreter is ended
+DEAD_MAN = signal.SIGVTALRM  # the time within which a handler that holds the interpreter is ended
 
-# Of the README's table, those that a command may end with here.
+# The exit codes of docs/exit-codes.md that a command may have here.
 COMMAND_CODES = {0, 3, 4, 5, 75}
 DATABASE_WAIT = 60.0
 LOCKED = 60.0  # the longest time for which a row can have been locked before a stop
-STOPPED = 5.0  # a process that is told to go needs a moment
-NO_SUCH_JOB = "no job "  # exit 1, as documented; a kind without a history leaves nothing behind
+STOPPED = 5.0  # the time that a process needs to leave
+NO_SUCH_JOB = "no job "  # exit 1, as documented; a kind without a history leaves nothing
 
 
 class Workers:
-    """The promises about workers, held against one run. `explained` is counted up."""
+    """The promises about workers, checked against one run. `explained` counts the explained cases."""
 
     def __init__(self, evidence: Evidence, explained: Counter[str]) -> None:
         self._evidence = evidence
         self._explained = explained
         self._allowed = Allowed(evidence)
-        # When anything happened to a job.
+        # The times at which anything happened to a job.
         self._moments: dict[int, list[float]] = defaultdict(list)
         for run in evidence.runs:
             self._moments[run.job].append(run.started)
@@ -35,7 +35,7 @@ class Workers:
             self._moments[row.job].append(row.at)
 
     def stuck(self) -> Iterator[Violation]:
-        """The leases of the dead are returned in time; what can run is leased while somebody is idle."""
+        """The leases of the dead are returned in time, and a job that can run is leased while a worker is idle."""
         for row, process in crashes(self._evidence):
             lease = self._evidence.leases.get(row.kind, 300.0)
             allowed = lease + STUCK
@@ -48,7 +48,7 @@ class Workers:
         since: dict[int, float] = {}
         for sample in self._evidence.samples:
             for job, over in sample.expired.items():
-                # Asked first what is quickly answered: there are many samples.
+                # The quick question comes first, because there are many samples.
                 if over <= STUCK or job in told or sample.at <= self._allowed.swept_by(sample.at - over):
                     continue
                 if self._untroubled(sample.at - over, sample.at, AMNESTY + BACK) > STUCK:
@@ -70,7 +70,7 @@ class Workers:
         return not any(since <= at <= until for at in self._moments[job])
 
     def exits(self) -> Iterator[Violation]:
-        """Each worker ended as it was told to, with the code that is documented for it."""
+        """Each worker ended as it was told, with the documented exit code."""
         for process in self._evidence.processes:
             if wrong := self._wrong_exit(process):
                 signals = ", ".join(name for _, name in process.signals[-4:]) or "nothing"
@@ -94,7 +94,8 @@ class Workers:
         return f"exit code {code}" + ("" if asked is None else " after SIGTERM")
 
     def _slow_stop(self, process: Process) -> str | None:
-        """At the end of the grace the job is released, 2 s later the process is ended; a second SIGTERM is the end."""
+        """At the end of the grace the job is released; 2 s later the process is ended. A second SIGTERM ends it,
+        too."""
         asked = [at for at, name in process.signals if name == "SIGTERM"]
         for at, allowed in zip(asked, (process.grace + 2.0, 2.0), strict=False):
             took = self._allowed.untroubled(process, at, process.exited, BACK)
@@ -103,9 +104,10 @@ class Workers:
         return None
 
     def _excuse(self, process: Process) -> str | None:
-        """What the README and ARCHITECTURE.md say of a code other than 0, if it was so."""
+        """What docs/exit-codes.md says about an exit code other than 0, if that was the case."""
         asked, exited = process.sent("SIGTERM"), process.exited
-        # At its start it waits for the database for a minute; at a stop it may have an outcome that it can tell nobody.
+        # At its start a worker waits for the database for a minute. At a stop it may have an outcome that nobody can
+        # receive.
         waited = asked is not None or exited - process.started >= DATABASE_WAIT
         since = process.started if asked is None else asked
         if process.code == 75 and waited:
@@ -126,7 +128,7 @@ class Workers:
 
 
 def crashes(evidence: Evidence) -> Iterator[tuple[Ended, Process]]:
-    """The leases that were returned after their owner's death, with that owner."""
+    """The leases that were returned after their owner's death, with the owner."""
     by_name = defaultdict(list)
     for process in evidence.processes:
         by_name[f"{process.host}:{process.pid}"].append(process)

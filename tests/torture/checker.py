@@ -1,4 +1,4 @@
-"""The verdict: evidence in, violations out. Pure. What it allows, and why, stands in allowed.py."""
+"""The verdict: evidence in, violations out. Pure. allowed.py says what is allowed, and why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torture.verdict import Verdict
 
 
 def check(evidence: Evidence) -> Verdict:
-    """Hold a run against all promises."""
+    """Check a run against all promises."""
     explained: Counter[str] = Counter()
     jobs, holds, workers = (each(evidence, explained) for each in (Jobs, Holds, Workers))
     violations = [

@@ -1,9 +1,9 @@
-"""A process that adds jobs, in every way there is, and writes down what it asked for and what was answered.
+"""A process that adds jobs in every possible way, and records what it sent and what was answered.
 
     python -m torture.enqueuers URL LOGS SEED NUMBER LIMIT [meddle]
 
 It goes on until SIGTERM. It slows down while more than LIMIT jobs wait, so that a slow machine gets fewer jobs. With
-`meddle` there are also jobs whose handlers meddle with their process.
+`meddle` there are also jobs whose handlers change their own process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import psycopg
 from shithubd_worker import enqueue
 from torture.records import AWAY, Log, die_with_parent
 
-# How often each kind is drawn, of the jobs that are enqueued one by one.
+# How often each kind is drawn among the jobs that are enqueued one by one.
 WEIGHTS = {
     "torture.quick.a": 6,
     "torture.external": 10,
@@ -40,7 +40,7 @@ WEIGHTS = {
     "torture.big": 4,
     "torture.child": 3,
 }
-# Those of handlers that meddle with their process.
+# The kinds of handlers that change their own process.
 MEDDLING = {"torture.cleans_up": 1.5, "torture.signals": 1, "torture.session": 3, "torture.forks": 2}
 BULKS = ("torture.quick.a", "torture.quick.b", "torture.effect", "torture.untold", "torture.external")
 UNEVEN = "torture.uneven"
@@ -48,7 +48,7 @@ PAUSE_SECONDS = 0.03
 
 
 class Enqueuer:
-    """One connection, opened again whenever it breaks."""
+    """One connection, which is opened again each time it breaks."""
 
     def __init__(self, url: str, log: Log, seed: int, number: int, limit: int, weights: dict[str, float]) -> None:
         self._url = url
@@ -62,7 +62,7 @@ class Enqueuer:
         self.wanted = True
 
     def run(self) -> None:
-        """Until `wanted` is taken back."""
+        """Enqueue until `wanted` is cleared."""
         ways: list[Callable[[], None]] = [self._call, self._insert, self._bulk, self._roll_back, self._hang_up]
         while self.wanted:
             try:
@@ -72,7 +72,7 @@ class Enqueuer:
                 else:
                     time.sleep(0.2)
             except AWAY:
-                # What was asked for and not answered stands in the log as such: it may be there or not.
+                # The log marks an enqueue without an answer: the job may exist or not.
                 self._close()
                 time.sleep(0.1)
         self._close()
@@ -132,7 +132,7 @@ class Enqueuer:
         self._log("committed", keys=[key], jobs=[enqueue(connection, kind, **how, key=key, **members)])
 
     def _insert(self) -> None:
-        """What any program can do."""
+        """A plain INSERT, as any program can do it."""
         kind, members, _ = self._draw()
         connection, key = self._open, self._key()
         self._asked("insert", kind, key)
@@ -143,7 +143,7 @@ class Enqueuer:
         self._log("committed", keys=[key], jobs=row)
 
     def _bulk(self) -> None:
-        """Hundreds by one statement."""
+        """Hundreds of jobs by one statement."""
         kind, connection = self._dice.choice([*BULKS, UNEVEN, UNEVEN]), self._open
         keys = [self._key() for _ in range(self._dice.randint(20, 200))]
         members = [{"key": key} | self._unevenly(kind) for key in keys]
@@ -160,7 +160,7 @@ class Enqueuer:
         return {"seconds": round(self._dice.uniform(0.05, 0.6), 3)}
 
     def _roll_back(self) -> None:
-        """A transaction that thinks better of it: these must never run."""
+        """A transaction that is rolled back: these jobs must never run."""
         kind, members, how = self._draw()
         connection, keys = self._open, [self._key() for _ in range(3)]
         self._asked("rollback", kind, *keys)
@@ -169,7 +169,7 @@ class Enqueuer:
                 enqueue(connection, kind, **how, key=key, **members)
 
     def _hang_up(self) -> None:
-        """COMMIT is sent, and its answer not waited for: perhaps they are there, perhaps not."""
+        """Sends COMMIT and does not wait for the answer: the jobs may exist or not."""
         kind, members, how = self._draw()
         connection, keys = self._open, [self._key() for _ in range(2)]
         self._asked("hang up", kind, *keys)

@@ -1,7 +1,5 @@
-"""What a run left behind, in the checker's words: gather.py makes it from the logs and the tables.
-
-All moments are on the machine's monotonic clock.
-"""
+"""What a run left, in the words of the checker. gather.py makes it from the logs and the tables. All times are on the
+machine's monotonic clock."""
 
 from __future__ import annotations
 
@@ -13,8 +11,8 @@ from torture.records import Record
 
 @dataclass
 class Process:
-    """One worker process. `signals`: what it was sent, and when. `stops`: while it was stopped. `slow`: while it had
-    only a small share of a processor."""
+    """One worker process. `signals`: the signals that it was sent, and when. `stops`: the times in which it was
+    stopped. `slow`: the times in which it had only a small share of a processor."""
 
     pid: int
     slot: int
@@ -34,13 +32,13 @@ class Process:
         return f"worker {self.pid} of slot {self.slot}"
 
     def sent(self, name: str) -> float | None:
-        """When it was sent this signal first."""
+        """When it was first sent this signal."""
         return next((at for at, signal in self.signals if signal == name), None)
 
 
 @dataclass
 class Run:
-    """One run of one handler. `how`: ok, or the name of what it raised; None if it was cut off."""
+    """One run of one handler. `how`: ok, or the name of the exception; None if it was cut off."""
 
     job: int
     token: str
@@ -49,7 +47,7 @@ class Run:
     attempt: int
     started: float
     process: Process
-    age: float  # how long before its start its lease query had been sent
+    age: float  # how long before its start its lease query was sent
     ended: float = math.inf
     how: str | None = None
     said: str = ""
@@ -60,7 +58,7 @@ class Run:
 
 @dataclass
 class Asked:
-    """A job that was asked for. `answered`: the COMMIT was answered."""
+    """A job that an enqueuer sent. `answered`: the COMMIT got an answer."""
 
     key: str
     kind: str
@@ -109,7 +107,7 @@ class Barrier:
     idle: float | None = None  # when `--wait` said that nothing of the scope runs any more
 
     def covers(self, run: Run) -> bool:
-        """Is the run of this scope?"""
+        """Is the run in this scope?"""
         return {
             "fleet": True,
             "kind": run.kind == self.target,
@@ -121,7 +119,7 @@ class Barrier:
 
 @dataclass(frozen=True)
 class Trouble:
-    """While this lasted, the database or the way to it was away. `proxied`: only for workers behind the proxy."""
+    """During this time the database, or the line to it, was away. `proxied`: only for workers behind the proxy."""
 
     sort: str
     since: float
@@ -141,7 +139,7 @@ class Sample:
 
 @dataclass
 class Evidence:
-    """All of it."""
+    """The evidence of one run."""
 
     asked: list[Asked] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
@@ -151,11 +149,12 @@ class Evidence:
     effects: list[tuple[str, int, str]] = field(default_factory=list)  # key, job, token
     barriers: list[Barrier] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
-    locks: dict[int, list[tuple[float, float]]] = field(default_factory=dict)  # job → while its row was locked
+    # job → the times in which its row was locked
+    locks: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     leases: dict[str, float] = field(default_factory=dict)  # kind → lease timeout
     proxied: set[int] = field(default_factory=set)  # slots
     commands: list[tuple[str, int, str]] = field(default_factory=list)  # name, exit code, stderr
-    orders: list[Record] = field(default_factory=list)  # of operators, for single jobs
+    orders: list[Record] = field(default_factory=list)  # the changes of single jobs by operators
     faults: list[Record] = field(default_factory=list)
     facts: Record = field(default_factory=dict)  # seed, seconds, PostgreSQL version

@@ -1,4 +1,4 @@
-"""Carries out the faults that schedule.py drew, and writes down each with its beginning and its end."""
+"""Carries out the faults that schedule.py drew, and records the beginning and the end of each."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from torture.records import AWAY, Log
 from torture.schedule import Fault
 from torture.supervisor import PATIENCE, Supervisor
 
-Undo = tuple[float, Callable[[], None]]  # after so many seconds
+Undo = tuple[float, Callable[[], None]]  # after this many seconds
 
-# Busy for so many seconds; many of them leave little of the processors to everybody else.
+# Busy for this many seconds. Many of these leave little processor time to all others.
 _BURN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 
 
 class Lane(threading.Thread):
-    """One fault after the other, each with what ends it. `finish` ends those that last."""
+    """One fault after the other, each with its end. `finish` ends those that last."""
 
     def __init__(self, name: str, plan: Iterator[Fault], carry_out: Callable[[Fault], list[Undo]]) -> None:
         super().__init__(name=name, daemon=True)
@@ -39,7 +39,7 @@ class Lane(threading.Thread):
         self.failure: BaseException | None = None
 
     def finish(self) -> None:
-        """No more faults; returns when the last one is over."""
+        """No more faults. Returns when the last one is over."""
         self._finished.set()
         self.join()
 
@@ -49,7 +49,7 @@ class Lane(threading.Thread):
         try:
             at = time.monotonic()
             for number, fault in enumerate(self._plan):
-                # A machine that is slow to carry out one fault gets the next one later, not two at once.
+                # If the machine is slow to carry out one fault, the next one comes later, and not two at once.
                 at = max(at, time.monotonic()) + fault.gap
                 while undo and undo[0][0] <= at and not self._sleep_until(undo[0][0]):
                     heapq.heappop(undo)[2]()
@@ -69,14 +69,14 @@ class Lane(threading.Thread):
 
 
 class Processes:
-    """Signals to workers, and processors that are taken away from them."""
+    """Signals to workers, and processor time that is taken from them."""
 
     def __init__(self, supervisor: Supervisor, log: Log) -> None:
         self._supervisor = supervisor
         self._log = log
 
     def __call__(self, fault: Fault) -> list[Undo]:
-        """Carry out one."""
+        """Carry out one fault."""
         slot = self._supervisor.slots[fault.slot]
         process, send = slot.process, self._supervisor.send
         self._log("fault", sort=fault.sort, how=fault.how)
@@ -95,7 +95,7 @@ class Processes:
         return []
 
     def _stall(self, fault: Fault) -> None:
-        """What a CPU quota does: again and again the process stands still for less than the barrier reserves."""
+        """As a CPU quota does it: again and again the process stands still for less than the barrier reserves."""
         slot = self._supervisor.slots[fault.slot]
         process = slot.process
         for _ in range(fault.times):
@@ -132,7 +132,7 @@ class Quotas:
         self._log = log
 
     def __call__(self, fault: Fault) -> list[Undo]:
-        """Carry out one; it is over when this returns."""
+        """Carry out one fault. It is over when this returns."""
         slot = self._supervisor.slots[fault.slot]
         process = slot.process
         if process is None or not slot.ready or not self._quota.works:
@@ -149,7 +149,7 @@ class Quotas:
 
 
 class Lines:
-    """Connections that are cut, by the proxy between or by the database itself."""
+    """Connections that are cut: by the proxy in between, or by the database itself."""
 
     def __init__(self, proxy: Proxy, url: str, log: Log) -> None:
         self._proxy = proxy
@@ -157,7 +157,7 @@ class Lines:
         self._log = log
 
     def __call__(self, fault: Fault) -> list[Undo]:
-        """Carry out one."""
+        """Carry out one fault."""
         self._log("fault", sort=fault.sort, how=fault.how)
         if fault.sort == "cut":
             order = f"stall {fault.seconds}" if fault.how == "stall" else fault.how
@@ -178,7 +178,7 @@ class Lines:
         return []
 
 
-# `half a kind`: what runs most just now, so that there is something of it.
+# `half a kind`: the kind that runs most now, so that there are jobs of it.
 _LOCKS = {
     "rows": "SELECT id FROM jobs WHERE state = 'processing' ORDER BY random() LIMIT %(times)s FOR UPDATE",
     "half a kind": "UPDATE jobs SET priority = priority WHERE id %% 2 = 0 AND kind = (SELECT kind FROM jobs"
@@ -187,14 +187,14 @@ _LOCKS = {
 
 
 class Locks:
-    """A session that locks rows of jobs and thinks: a person's transaction, left open."""
+    """A session that locks rows of jobs and waits, like a transaction that a person left open."""
 
     def __init__(self, url: str, log: Log) -> None:
         self._url = url
         self._log = log
 
     def __call__(self, fault: Fault) -> list[Undo]:
-        """Carry out one."""
+        """Carry out one fault."""
         self._log("fault", sort=fault.sort, how=fault.how)
         with suppress(*AWAY):
             connection = psycopg.connect(self._url, connect_timeout=2, application_name="torture lock")
@@ -202,7 +202,7 @@ class Locks:
                 connection.execute("SET lock_timeout = '2s'")
                 since = time.monotonic()
                 rows = connection.execute(_LOCKS[fault.how], {"times": 10 * fault.times}).fetchall()  # type: ignore[arg-type]
-            except psycopg.Error:  # the rows of another one
+            except psycopg.Error:  # other rows
                 connection.close()
                 return []
             jobs = [job for (job,) in rows]
@@ -216,7 +216,7 @@ class Locks:
 
 
 class Postgres:
-    """The database dies, or is restarted."""
+    """The database dies, or restarts."""
 
     def __init__(self, server: Server, url: str, log: Log) -> None:
         self._server = server
@@ -224,7 +224,7 @@ class Postgres:
         self._log = log
 
     def __call__(self, fault: Fault) -> list[Undo]:
-        """Carry out one; it is back when this returns."""
+        """Carry out one fault. The database is back when this returns."""
         self._log("fault", sort=fault.sort, how=fault.how)
         self._log("down", how=fault.how)
         if fault.how == "kill":
@@ -238,7 +238,7 @@ class Postgres:
                 self._server.start()
                 psycopg.connect(self._url, connect_timeout=2).close()
                 break
-            except (RuntimeError, *AWAY):  # the processes of the last one are not all gone
+            except (RuntimeError, *AWAY):  # not all processes of the last one are gone
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
@@ -250,11 +250,11 @@ class Postgres:
         children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + PATIENCE
-        while any(Path(f"/proc/{each}").exists() for each in (pid, *children)):  # they notice, and leave
+        while any(Path(f"/proc/{each}").exists() for each in (pid, *children)):  # the others notice it, and leave
             if time.monotonic() > deadline:
                 raise RuntimeError("the processes of the killed postmaster stay")
             time.sleep(0.01)
 
 
 def _ignore(_: object) -> None:
-    """For a call whose answer says nothing that isn't in the log."""
+    """For a call whose output has nothing that is not in the log."""

@@ -1,4 +1,4 @@
-"""Reads what a run left behind, the logs and the tables; has no code of the product's."""
+"""Reads what a run left, the logs and the tables. It has no code of the product."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torture.records import Record, read
 
 
 class _Clocks:
-    """The database's clock, which is the machine's, on the monotonic clock; it may have been slewed meanwhile."""
+    """Converts the database's clock, which is the machine's, to the monotonic clock. It may have been slewed
+    meanwhile."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._points = [(record["at"] + record["ahead"], record["at"]) for record in records]
@@ -165,7 +166,7 @@ def _runs(records: Sequence[Record], processes: Sequence[Process]) -> list[Run]:
     if not records:
         return []
     born = records[0]
-    # The pid may have come back: it is the process of that slot that was the last to be started before.
+    # The pid may be reused: the process is the last one that was started in that slot before this time.
     mine = [process for process in processes if process.slot == int(born["slot"])]
     process = mine[bisect_right([each.started for each in mine], born["at"]) - 1]
     process.host = born["host"]

@@ -1,8 +1,7 @@
-"""What the workers of the run execute. The first thing that each run does is to write that it starts, the last that it
-ends, and how.
+"""What the workers of the run execute. Each run first writes that it starts, and last that it ends, and how.
 
 Effects that must happen once are rows of torture_effects, written through job.transaction(). External effects are the
-lines of the log: they may come again, but only where the history says why.
+lines of the log: they may be repeated, but only where the history says why.
 """
 
 from __future__ import annotations
@@ -23,30 +22,30 @@ from shithubd_worker import Permanent, Registry, RetryAfter
 from torture.records import Log, die_with_parent
 
 registry = Registry()
-# A worker that this run didn't start (check-config, a test that looks at the registry) writes nothing.
+# A worker that this run did not start (check-config, a test that reads the registry) writes nothing.
 _log = Log(Path(os.environ["TORTURE_LOGS"]), "handlers") if "TORTURE_LOGS" in os.environ else None
 if _log is not None:
     die_with_parent()
     _log("born", pid=os.getpid(), slot=os.environ["TORTURE_SLOT"], host=socket.gethostname())
 
-# Attempts are there to be used up by handlers that fail, which these do seldom: what faults cost is counted elsewhere.
+# Only handlers that fail use up attempts, and they do so seldom. What the faults cost is counted elsewhere.
 MANY = 1000
 
 
 class Planned(Exception):
-    """A failure that the payload asked for."""
+    """A failure that the payload requests."""
 
 
 def told(kind: str, **limits: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers a handler whose runs are written down."""
+    """Registers a handler whose runs are logged."""
 
     def wrap(function: Callable[..., None]) -> Callable[..., None]:
         @registry.handler(kind, max_attempts=MANY, **limits)
-        @functools.wraps(function)  # the payload is held against the signature of the function itself
+        @functools.wraps(function)  # the payload is compared with the signature of the function itself
         def run(job: Any, key: str, **members: Any) -> None:
             assert _log is not None
             began, lease = time.monotonic(), job._running.lease
-            token = lease.token  # names this lease: the history has it in the row that ended it
+            token = lease.token  # names this lease: the history has it in the row that ended the lease
             age = round(began - lease.sent_at, 4)
             _log("start", began, job=job.id, token=token, key=key, kind=kind, attempt=job.attempt, age=age)
             try:
@@ -70,7 +69,7 @@ def effect(connection: Any, job: Any, key: str) -> None:
 
 @told("torture.quick.a", lease_timeout=6)
 def quick_a(job, key):
-    """Hundreds of these are leased at once."""
+    """Workers lease hundreds of these at once."""
 
 
 @told("torture.quick.b", lease_timeout=4)
@@ -80,7 +79,7 @@ def quick_b(job, key):
 
 @told("torture.uneven", lease_timeout=5)
 def uneven(job, key, seconds=0.0):
-    """Mostly quick, so that many are leased at once; those behind a slow one start when their lease is old."""
+    """Mostly quick, so that many are leased at once. Those behind a slow one start when their lease is old."""
     time.sleep(seconds)
 
 
@@ -98,7 +97,7 @@ def transactional(job, key, seconds=0.0):
 
 @told("torture.untold", lease_timeout=4, retention="none")
 def untold(job, key):
-    """Of a kind that keeps no history."""
+    """A kind that keeps no history."""
     with job.transaction() as connection:
         effect(connection, job, key)
 
@@ -154,7 +153,7 @@ def big(job, key, text, digest):
 
 @told("torture.cleans_up", lease_timeout=4, max_runtime=60)
 def cleans_up(job, key, seconds=3.0):
-    """If it is interrupted, it takes its time."""
+    """Takes its time when it is interrupted."""
     try:
         time.sleep(seconds)
     finally:
@@ -163,7 +162,7 @@ def cleans_up(job, key, seconds=3.0):
 
 @told("torture.signals", lease_timeout=4)
 def signals(job, key):
-    """A library that sets handlers of its own, and takes them away."""
+    """As a library that sets handlers of its own, and removes them."""
     for number in (signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: None)
         signal.signal(number, signal.SIG_DFL)
@@ -171,7 +170,7 @@ def signals(job, key):
 
 @told("torture.session", lease_timeout=4)
 def session(job, key):
-    """Leaves the connection other than it was."""
+    """Leaves the connection with other settings."""
     job.connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
     job.connection.read_only = True
     job.connection.execute("SELECT 1")
@@ -179,7 +178,7 @@ def session(job, key):
 
 @told("torture.forks", lease_timeout=4)
 def forks(job, key):
-    """Its child raises, and so comes back into the frames of the worker."""
+    """Its child raises, and so returns into the frames of the worker."""
     job.connection.execute("SELECT 1")
     child = os.fork()
     if child == 0:
@@ -191,5 +190,5 @@ def forks(job, key):
 
 @told("torture.child", lease_timeout=5)
 def child(job, key):
-    job.popen(["sleep", "2"])  # left behind: ended with its job
+    job.popen(["sleep", "2"])  # left running: it ends with the job
     job.popen(["sleep", "0.05"]).wait()

@@ -1,7 +1,7 @@
-"""Operators: they pause and drain, wait for the barrier, resume; and they release, retry and discard single jobs.
+"""Operators: they pause and drain, wait for the barrier and resume; they also release, retry and discard single jobs.
 
-What they write down is on the careful side: a barrier counts from the moment at which its answer was there until the
-moment before the resume is sent.
+What they record is on the careful side. A barrier counts from the moment at which its answer arrived until the moment
+before the resume is sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shithubd_worker.database.operations import Operations, Scope
 from torture.records import AWAY, Log
 from torture.supervisor import PATIENCE, TESTS, clean_environment
 
-# What runs most, so that a pause has something to stop; for each operator other kinds.
+# The kinds that run most, so that a pause has jobs to stop. Each operator has other kinds.
 PAUSED_KINDS = (("torture.quick.a", "torture.uneven"), ("torture.quick.b", "torture.effect", "torture.slow"))
 BARRIER_SECONDS = 20.0
 IDLE_SECONDS = 3.0
@@ -27,7 +27,7 @@ REASON = "the torture run"
 
 
 class Operator(threading.Thread):
-    """Does one thing after the other, until `finish`. A database that is away is waited for."""
+    """Makes one change after the other, until `finish`. It waits for a database that is away."""
 
     def __init__(self, name: str, url: str, log: Log, seed: int) -> None:
         super().__init__(name=name, daemon=True)
@@ -39,11 +39,11 @@ class Operator(threading.Thread):
         self.failure: BaseException | None = None
 
     def act(self) -> None:
-        """One thing."""
+        """One change."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Returns when the last thing is done, and what was held is resumed."""
+        """Returns when the last change is done, and what was held is resumed."""
         self._finished.set()
         self.join()
 
@@ -62,24 +62,24 @@ class Operator(threading.Thread):
             self.hang_up()
 
     def rest(self, seconds: float) -> bool:
-        """Sleep; True if there is nothing more to do."""
+        """Sleep. Returns True if there is nothing more to do."""
         return self._finished.wait(seconds)
 
     @property
     def operations(self) -> Operations:
-        """The connection of a command; one for several of them here."""
+        """The connection of a command. Here several commands share one."""
         if self._operations is None:
             self._operations = Operations(connector(self._url, "torture operator"), "public")
         return self._operations
 
     def hang_up(self) -> None:
-        """The next one opens another."""
+        """The next command opens another connection."""
         if self._operations is not None:
             self._operations.close()
             self._operations = None
 
     def insist(self, what: Callable[[], object]) -> None:
-        """Until it worked, whatever happens to the database."""
+        """Repeat it until it worked, even while the database is away."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -92,7 +92,7 @@ class Operator(threading.Thread):
                 time.sleep(0.1)
 
     def command(self, *arguments: str) -> int:
-        """`shithubd-worker …` as a person types it; its exit code."""
+        """`shithubd-worker …` as a person types it. Returns its exit code."""
         done = subprocess.run(
             [sys.executable, "-m", "shithubd_worker", *arguments],
             env=clean_environment(self._url),
@@ -115,7 +115,7 @@ class Holder(Operator):
         self._count = 0
 
     def choose(self) -> tuple[Scope, dict[str, Any]] | None:
-        """What to hold, and what else the checker must know of it."""
+        """What to hold, and what else the checker must know about it."""
         raise NotImplementedError
 
     def act(self) -> None:
@@ -137,7 +137,7 @@ class Holder(Operator):
             self.insist(lambda: self._resume(scope))
 
     def _keep(self, scope: Scope, name: str) -> None:
-        """For a while; or until nothing of it runs any more, as `--wait` does."""
+        """Keep the hold for a while, or until none of its jobs runs any more, as `--wait` does."""
         if self.dice.random() < 0.3:
             if self.operations.wait_until_idle(scope, time.monotonic() + IDLE_SECONDS, _say_nothing):
                 self.log("idle", hold=name)
@@ -183,7 +183,7 @@ class Drainer(Holder):
     """Drains the fleet, the host, a unit or a worker."""
 
     def choose(self) -> tuple[Scope, dict[str, Any]] | None:
-        """A scope; a worker together with its pid, which is what the handlers' log names."""
+        """A scope. For a worker with its pid, by which the handlers' log names it."""
         scope = self.dice.choice(["fleet", "host", "unit", "unit", "unit", "worker", "worker", "worker"])
         if scope == "fleet":
             return Scope("fleet"), {}
@@ -211,7 +211,7 @@ class Clerk(Operator):
         if not found:
             return
         job = self.dice.choice(found)["id"]
-        self.log("order", order=what, job=job)  # before it is sent: its answer may get lost
+        self.log("order", order=what, job=job)  # before it is sent, because its answer may get lost
         if self.dice.random() < 0.1:
             self.command("jobs", "release" if what == "force" else what, str(job), "--reason", REASON)
             return

@@ -2,12 +2,12 @@
 
     python -m torture.proxy PORT LISTEN_PORT
 
-It is a process of its own, told what to do by lines on its standard input, and ends with it:
+It is a process of its own. Lines on its standard input are its commands, and it ends with that input:
 
-    drop     close all connections in order, as a load balancer that restarts
-    reset    end them with a RST, as a firewall that forgot them
-    stall N  let nothing through for N seconds, either way
-    hold     let nothing through, either way, until `flow`
+    drop     close all connections properly, as a load balancer does that restarts
+    reset    end them with a RST, as a firewall does that forgot them
+    stall N  let nothing through for N seconds, in both directions
+    hold     let nothing through, in both directions, until `flow`
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class Proxy:
             raise RuntimeError("the proxy didn't start")
 
     def tell(self, order: str) -> None:
-        """Have it drop, reset, stall or flow."""
+        """Make it drop, reset, stall or flow."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
 
     def hold(self) -> None:
-        """From now on nothing comes through."""
+        """From now on, let nothing through."""
         self.tell("hold")
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "holding\n"
 
     def end(self) -> None:
-        """It is gone afterwards."""
+        """End the process."""
         self._process.kill()
         self._process.communicate()
 
@@ -108,7 +108,7 @@ class _Wire:
             return
         for writer in tuple(self._writers):
             if word == "reset":
-                linger = struct.pack("ii", 1, 0)  # on, for no time: the end of the socket is a RST
+                linger = struct.pack("ii", 1, 0)  # with a linger time of 0 the end of the socket is a RST
                 with suppress(OSError):
                     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 writer.transport.abort()

@@ -1,8 +1,8 @@
 """Takes most of the processor away from one process, as CPUQuota= of a unit does: by a control group of its own.
 
-A process under a quota stands still again and again, each time for most of a tenth of a second, in the midst of
-whatever it does. Needs root, and a hierarchy of control groups with the cpu controller: of version 2, or of version 1
-as on some virtual machines. Elsewhere the faults of this sort are in vain, as the summary says.
+A process under a quota stands still again and again, in the middle of any step. Each time it lasts for most of a tenth
+of a second. This needs root, and a hierarchy of control groups with the cpu controller: of version 2, or of version 1
+as on some virtual machines. Elsewhere these faults have no effect, and the summary says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PERIOD_USEC = 100_000
 
 
 class Quota:
-    """A control group. `set` a share of one processor for a process, `end` takes all limits away."""
+    """A control group. `set` limits a process to a share of one processor; `end` removes all limits."""
 
     def __init__(self) -> None:
         self._group: Path | None = None
@@ -43,11 +43,11 @@ class Quota:
             (self._group / "cgroup.procs").write_text(str(pid))
 
     def lift(self) -> None:
-        """Limit nobody."""
+        """Remove the limit."""
         self._limit(None)
 
     def end(self) -> None:
-        """Take the group away; its processes go back to where all others are."""
+        """Remove the group. Its processes go back to where all others are."""
         if self._group is not None:
             for pid in (self._group / "cgroup.procs").read_text().split():
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a run came to, in plain words."""
+"""The result of a run in plain words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torture.check_workers import crashes
 from torture.evidence import Evidence
 from torture.verdict import PROMISES, Verdict
 
-SHOWN = 8  # violations of one promise
-# What a barrier waits for (ARCHITECTURE.md, "Timing inequalities"): an older start might have slipped past one.
+SHOWN = 8  # shown violations of one promise
+# What a barrier waits for (ARCHITECTURE.md, "Timing inequalities"): an older start might have missed one.
 YOUNG = 0.8
 
 
@@ -54,7 +54,7 @@ def _times(evidence: Evidence) -> Iterator[str]:
 
 
 def _reconnects(evidence: Evidence) -> Iterator[float]:
-    """Of the workers that lived through a restart, and weren't stopped."""
+    """Of the workers that lived through a restart and were not stopped."""
     by_process: dict[int, list[float]] = {}
     for run in evidence.runs:
         by_process.setdefault(id(run.process), []).append(run.started)
@@ -71,7 +71,7 @@ def _reconnects(evidence: Evidence) -> Iterator[float]:
 
 
 def _costs(evidence: Evidence) -> Iterator[str]:
-    """What the faults cost, that no promise forbids."""
+    """What the faults cost that no promise forbids."""
     started = {(run.job, run.token) for run in evidence.runs}
     unstarted = [
         row

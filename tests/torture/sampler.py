@@ -1,4 +1,4 @@
-"""Once a second: what waits although it could run, what is leased although its lease is over, and who is idle."""
+"""Once a second: which jobs wait although they could run, which leases are over, and which workers are idle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 from torture.records import AWAY, Log
 
 EVERY_SECONDS = 1.0
-# Jobs that are due and that no hold covers; leases that are over; workers that found nothing to lease and may lease.
+# Due jobs that no hold covers; leases that are over; workers that found nothing to lease and may lease.
 _LOOK = """
 SELECT (SELECT coalesce(jsonb_agg(d.id), '[]') FROM (
             SELECT j.id FROM jobs j
@@ -31,7 +31,7 @@ SELECT (SELECT coalesce(jsonb_agg(d.id), '[]') FROM (
 
 
 class Sampler(threading.Thread):
-    """Writes what it sees, until `finish`. While the database is away there is nothing to see."""
+    """Records what it sees, until `finish`. While the database is away it sees nothing."""
 
     def __init__(self, url: str, log: Log) -> None:
         super().__init__(name="sampler", daemon=True)
@@ -42,7 +42,7 @@ class Sampler(threading.Thread):
         self._failure: BaseException | None = None
 
     def finish(self) -> None:
-        """No more looks. Raises what ended them before."""
+        """No more looks. Raises the error that ended them, if any."""
         self._finished.set()
         self.join()
         if self._failure is not None:
@@ -60,7 +60,7 @@ class Sampler(threading.Thread):
         while not self._finished.is_set():
             asked = time.monotonic()
             late = self._nap(EVERY_SECONDS)
-            if late > 0.1:  # the whole machine had no time for anybody
+            if late > 0.1:  # the whole machine had no processor time
                 self._log("late", seconds=round(late, 3), since=asked)
             try:
                 self._look()
@@ -70,7 +70,7 @@ class Sampler(threading.Thread):
             self._connection.close()
 
     def _nap(self, seconds: float) -> float:
-        """Sleep in small pieces; by how much the worst of them was too long."""
+        """Sleep in short naps. Returns by how much the worst of them was too long."""
         end, late, piece = time.monotonic() + seconds, 0.0, 0.02
         while (now := time.monotonic()) < end and not self._finished.is_set():
             time.sleep(piece)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-# What --only takes. The last three are the doing of operators, and of handlers that meddle with their process.
+# The values of --only. The last three are caused by operators, and by handlers that change their process.
 SORTS = (
     "kill",
     "stop",
@@ -22,8 +22,8 @@ SORTS = (
     "jobs",
     "meddle",
 )
-# Each lane is carried out by a thread of its own, one fault after the other, whatever the other lanes do.
-# Sort: how often it is drawn, beside the others of its lane.
+# A thread of its own carries out each lane, one fault after the other, independent of the other lanes.
+# For each sort: how often it is drawn, relative to the others of its lane.
 LANES = {
     "processes": {"kill": 10, "stop": 6, "term": 5, "stall": 3, "burn": 1},
     "quotas": {"quota": 1},
@@ -42,7 +42,7 @@ GAPS = {
 
 
 class Fault(NamedTuple):
-    """One fault. What its numbers mean is its sort's own business: see faults.py."""
+    """One fault. The meaning of its numbers depends on its sort: see faults.py."""
 
     gap: float  # seconds after the fault before it in its lane
     sort: str

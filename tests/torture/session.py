@@ -1,4 +1,4 @@
-"""One run with its verdict: stage, evidence, checker, report; and the logs, kept if something is wrong."""
+"""One run with its verdict: stage, evidence, checker, report. The logs are kept if something is wrong."""
 
 from __future__ import annotations
 

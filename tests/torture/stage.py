@@ -1,6 +1,6 @@
-"""Sets a run up, lets it happen, and ends all that it started.
+"""Sets a run up, runs it, and ends all that it started.
 
-Of a run that is itself killed by SIGKILL only the database's server stays: all others die with it.
+If SIGKILL ends the run itself, only the database's server remains. All other processes die with it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from torture.schedule import LANES, SORTS, draw
 from torture.supervisor import PATIENCE, TESTS, Slot, Supervisor
 
 ENQUEUERS = 2
-# Each enqueuer slows down while so many jobs wait.
+# Each enqueuer slows down while this many jobs wait.
 LIMIT = 1500
-# After the faults: no end of any job for so long is no progress. The longest wait that is meant is the second crash's.
+# After the faults: if no job ends for this long, there is no progress. The longest planned wait is that after a second
+# crash.
 NO_PROGRESS_SECONDS = 60.0
 
 Say = Callable[[str], None]
@@ -44,7 +45,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is asked for. `postgres`: debian, embedded, or a major version."""
+    """The options of a run. `postgres`: debian, embedded, or a major version."""
 
     seconds: float
     seed: int
@@ -62,7 +63,7 @@ class Stage:
 
 
 def run(plan: Plan, say: Say) -> Stage:
-    """One run from its beginning to its end. The logs stay; all else is gone afterwards, whatever happens."""
+    """One run from its beginning to its end. The logs stay. All else is gone afterwards, however the run ends."""
     logs = Path(tempfile.mkdtemp(prefix=f"torture-{plan.seed}-"))
     with ExitStack() as cleanup:
         server = cleanup.enter_context(a_server(plan.postgres))
@@ -86,7 +87,7 @@ def run(plan: Plan, say: Say) -> Stage:
 
 @contextmanager
 def a_server(which: str) -> Iterator[Server]:
-    """Debian's PostgreSQL if it is asked for and there, else the embedded one."""
+    """Debian's PostgreSQL if it is wanted and installed, else the embedded one."""
     debian = debian_bindir()
     workspace = Path(tempfile.mkdtemp(prefix="torture-pg-"))
     workspace.chmod(0o755)
@@ -140,7 +141,7 @@ def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Sup
         enqueuers = []
         for number in range(ENQUEUERS):
             enqueuers.append(_enqueuer(url if number % 2 == 0 else through, logs, plan, number))
-            cleanup.callback(_end, enqueuers[-1])  # at once: an interrupt may come any moment
+            cleanup.callback(_end, enqueuers[-1])  # set at once, because an interrupt may come at any moment
         quota = Quota()
         cleanup.callback(quota.end)
         carriers = {
@@ -153,7 +154,7 @@ def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Sup
         lanes = [Lane(lane, draw(plan.seed, lane, plan.only, len(supervisor.slots)), carriers[lane]) for lane in LANES]
         actors: list[Lane | Operator] = [*lanes, *_operators(plan, url, supervisor, log)]
         for actor in actors:
-            with signals_elsewhere():  # nobody can join a thread in whose start an interrupt fell
+            with signals_elsewhere():  # nobody can join a thread whose start was interrupted
                 actor.start()
                 cleanup.callback(actor.finish)
         deadline = time.monotonic() + plan.seconds
@@ -195,13 +196,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _check_alive(
     actors: Sequence[Lane | Operator], enqueuers: Sequence[subprocess.Popen[bytes]], supervisor: Supervisor
 ) -> None:
-    """A part of the run that ended by itself would leave the rest untested."""
+    """If a part of the run ends early, the rest is not tested."""
     _check_failures(actors, supervisor)
     for number, enqueuer in enumerate(enqueuers):
         if enqueuer.poll() is not None:
-            raise RuntimeError(
-                f"enqueuer {number} ended by itself with {enqueuer.returncode}: see enqueuer-{number}.err"
-            )
+            raise RuntimeError(f"enqueuer {number} ended early with {enqueuer.returncode}: see enqueuer-{number}.err")
 
 
 def _check_failures(actors: Sequence[Lane | Operator], supervisor: Supervisor) -> None:
@@ -221,7 +220,7 @@ def _sampled(url: str, log: Log) -> Iterator[None]:
 
 
 def _drain(url: str, supervisor: Supervisor, log: Log) -> None:
-    """Until nothing is left but what failed; or nothing has moved for long: the checker says what is stuck then."""
+    """Until only failed jobs remain, or nothing has moved for a long time. The checker then says what is stuck."""
     moved, before = time.monotonic(), None
     with psycopg.connect(url, autocommit=True) as connection:
         while time.monotonic() - moved < NO_PROGRESS_SECONDS:
@@ -233,7 +232,7 @@ def _drain(url: str, supervisor: Supervisor, log: Log) -> None:
                 break
             if row != before:
                 moved, before = time.monotonic(), row
-            # What crashed twice waits for half a minute: as an operator would, don't.
+            # A job that crashed twice waits for half a minute. Make it due, as an operator would.
             connection.execute(
                 "SELECT retry_job_v1(id, 'the torture run: no more faults') FROM jobs"
                 " WHERE state = 'queued' AND crashes > 0 AND run_at > clock_timestamp() + interval '10 seconds'"
@@ -264,7 +263,7 @@ def _tables(url: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def stop_on_sigterm() -> None:
-    """A SIGTERM to the run is an interrupt like Ctrl-C: all that was started is ended."""
+    """A SIGTERM to the run acts as Ctrl-C: it ends all that the run started."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

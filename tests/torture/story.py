@@ -1,4 +1,4 @@
-"""Small logs and tables, written by hand: what a run would leave behind if this and that had happened."""
+"""Small logs and tables, written by hand: what a run would leave after these events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEASES = {"torture.slow": 3.0, "torture.effect": 4.0}
 
 
 class Story:
-    """Moments are seconds of the monotonic clock. Each method adds one thing that happened, and returns the story."""
+    """Times are seconds of the monotonic clock. Each method adds one event, and returns the story."""
 
     def __init__(self) -> None:
         self._stage: list[Record] = []
@@ -64,7 +64,7 @@ class Story:
         slot: int = 0,
         token: str = "t1",
     ) -> Self:
-        """A run; its key is `k<job>`. Without an end it was cut off."""
+        """A run. Its key is `k<job>`. Without an end it was cut off."""
         lines = self._handlers[slot]
         same = {"job": job, "token": token}
         lines.append({"at": at, "what": "start", **same, "key": f"k{job}", "kind": kind, "attempt": 1, "age": 0.01})
@@ -83,7 +83,7 @@ class Story:
         token: str = "t1",
         error: str | None = None,
     ) -> Self:
-        """A row of the history; the key stands only in the row that ends the job's life."""
+        """A row of the history. Only the row that ends the job's life has the key."""
         row = {"job": job, "kind": kind, "outcome": outcome, "attempts": 1, "leased_by": f"h:{100 + slot}"}
         key = f"k{job}" if outcome in ("ok", "discarded") else None
         self._tables["history"].append({**row, "at": at + AHEAD, "error": error, "key": key, "token": token})
@@ -110,7 +110,7 @@ class Story:
         return self.told(at, "sample", due=list(due), expired=list(expired), idle=idle, states={})
 
     def verdict(self, logs: Path) -> Verdict:
-        """Write all of it down as a run would, read it as the checker does, and judge."""
+        """Write all of it as a run would, read it as the checker does, and judge."""
         self.told(300.0, "clocks", ahead=AHEAD)
         self._stage.sort(key=lambda record: record["at"])
         roles = {"stage-1-1": self._stage, "enqueuer-1-1": self._enqueuer}
@@ -121,7 +121,7 @@ class Story:
 
 
 def a_good_day() -> Story:
-    """Two workers, three jobs that ran once, of which one has an effect; both workers stop when they are told to."""
+    """Two workers, and three jobs that ran once; one has an effect. Both workers stop when they are told to."""
     story = Story().worker(0, unit="u@0").worker(1, unit="u@1")
     for slot in (0, 1):
         story.signal(slot, 200.0, "SIGTERM").exit(slot, 201.0, 0)

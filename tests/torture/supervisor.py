@@ -1,8 +1,8 @@
-"""Stands in for systemd: starts the workers, starts those that died again, and writes down how each ended.
+"""In place of systemd: starts the workers, starts again those that died, and records how each ended.
 
-The slots differ in what happens to the leases of a dead worker: some are returned at once by `release-dead`, as
-ExecStopPost= would; some by the next worker that starts on the host, which can prove the death; and those of one slot,
-which pretends to be of another machine, only when they expire.
+The slots differ in who returns the leases of a dead worker. For some slots it is `release-dead`, at once, as
+ExecStopPost= would. For some it is the next worker that starts on the host, which can prove the death. One slot
+pretends to be on another machine: its leases must expire.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ PATIENCE = 120.0
 
 
 def clean_environment(url: str) -> dict[str, str]:
-    """Nothing of the caller's reaches the product: no database, no settings, no measuring of coverage."""
+    """Nothing of the caller's environment reaches the product: no database, no settings, no measurement of coverage."""
     private = ("PG", "SHITHUBD_WORKER_", "COV")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(private)}
     return {**clean, "SHITHUBD_WORKER_DATABASE_URL": url, "PYTHONPATH": str(TESTS)}
 
 
 def _end_group(leader: int) -> None:
-    """What a handler forked belongs to its worker's group, and goes with it, as it would with its unit's cgroup."""
+    """A process that a handler forked is in its worker's group, and ends with it, as with its unit's cgroup."""
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 
 class Slot:
-    """A place for one worker at a time. `returns`: who returns a dead one's leases: release-dead, restart or expiry."""
+    """A place for one worker at a time. `returns`: who returns the leases of a dead one: release-dead, restart or
+    expiry."""
 
     def __init__(self, number: int, url: str, *, proxied: bool, returns: str, unit: bool, grace: float) -> None:
         self.number, self.url, self.proxied, self.returns, self.grace = number, url, proxied, returns, grace
@@ -59,7 +60,7 @@ class Slot:
 
 
 class Supervisor(threading.Thread):
-    """A thread that lives as long as any worker: they die with it (records.die_with_parent)."""
+    """A thread that lives as long as any worker, because workers die with it (records.die_with_parent)."""
 
     def __init__(self, slots: list[Slot], url: str, logs: Path, log: Log, seed: int) -> None:
         super().__init__(name="supervisor", daemon=True)
@@ -74,7 +75,7 @@ class Supervisor(threading.Thread):
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Look after all slots until `finish`, then end what still runs."""
+        """Look after all slots until `finish`, then end the processes that still run."""
         try:
             while not self._finish.wait(TICK_SECONDS):
                 for slot in self.slots:
@@ -91,16 +92,16 @@ class Supervisor(threading.Thread):
                         process.wait()
 
     def send(self, slot: Slot, number: signal.Signals, process: subprocess.Popen[bytes] | None = None) -> bool:
-        """A signal to the slot's worker, or to this process of it; False if there is none (any more)."""
+        """A signal to the slot's worker, or to this process of it. Returns False if there is none (any more)."""
         with slot.lock:
             if slot.process is None or (process is not None and slot.process is not process):
                 return False
             if slot.process.poll() is not None or (number == signal.SIGTERM and not slot.ready):
-                return False  # before its own handler is set, a SIGTERM just ends it
+                return False  # before the worker has set its own handler, a SIGTERM just ends it
             if number != signal.SIGCONT:
                 self._log("signal", slot=slot.number, pid=slot.process.pid, signal=number.name)
             slot.process.send_signal(number)
-            if number == signal.SIGCONT:  # what is written down lasts at least as long as the stop did
+            if number == signal.SIGCONT:  # the recorded stop lasts at least as long as the real one
                 self._log("signal", slot=slot.number, pid=slot.process.pid, signal=number.name)
             return True
 
@@ -109,7 +110,7 @@ class Supervisor(threading.Thread):
         return all(slot.ready for slot in self.slots)
 
     def stop_all(self) -> None:
-        """SIGTERM to every worker; returns when all are gone, or at the end of the patience."""
+        """SIGTERM to every worker. Returns when all are gone, or at the end of the patience."""
         self._restart = False
         deadline = time.monotonic() + PATIENCE
         asked: set[int] = set()
@@ -124,7 +125,7 @@ class Supervisor(threading.Thread):
         self._log("stuck", what_is="workers that didn't end", slots=[s.number for s in self.slots if s.process])
 
     def finish(self) -> None:
-        """The thread ends, and whatever process it has started."""
+        """Ends the thread, and every process that it started."""
         self._finish.set()
         if self.ident is not None:
             self.join()
@@ -173,7 +174,7 @@ class Supervisor(threading.Thread):
             environment = clean_environment(self._url)
             slot.helper = self._launch(["release-dead", "--invocation-id", slot.invocation], environment)
         elif code == 0:
-            slot.output.unlink()  # nothing to tell
+            slot.output.unlink()  # no output
 
     def _launch(
         self, command: list[str], environment: dict[str, str], output: int = subprocess.DEVNULL
@@ -189,7 +190,7 @@ class Supervisor(threading.Thread):
         )
 
     def _move_elsewhere(self, slot: Slot) -> None:
-        """From now on this worker's death can be proved by nobody."""
+        """From now on nobody can prove this worker's death."""
         assert slot.process is not None
         with suppress(*AWAY), psycopg.connect(self._url, autocommit=True, connect_timeout=1) as connection:
             moved = connection.execute(

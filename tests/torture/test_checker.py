@@ -1,4 +1,4 @@
-"""The checker can fail: for each promise a small log that breaks it, and beside it one that only looks so."""
+"""The checker can fail: for each promise there is a small log that breaks it, and beside it one that only seems to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STACKS = "Current thread 0x1 (most recent call first):"
 
 
 def long_ago(story: Story, error: str = "the lease expired: its owner died") -> Story:
-    """Job 9 returned at 20.1, and was lost all the same at 30.0: nobody killed or stopped anybody."""
+    """Job 9 returned at 20.1, and was lost at 30.0 although nobody killed or stopped a process."""
     return story.asked("k9").ran(9, 20.0, 20.1).ended(9, 30.0, "crashed", error=error)
 
 
@@ -29,7 +29,7 @@ def cut_off(story: Story, at: float = 20.0, kind: str = "torture.external") -> S
 
 
 def started_anew() -> Story:
-    """Worker 2 is killed at 20.5 with a lease of 3 s, the other one at 21; the next one starts at 24."""
+    """Worker 2 is killed at 20.5 with a lease of 3 s, the other one at 21. The next one starts at 24."""
     story = Story().worker(0).asked("k1").ran(1, 3.0, 3.1).ended(1, 3.11).signal(0, 21, "SIGKILL").exit(0, 21.01, -9)
     return cut_off(story.worker(1, 24).signal(1, 200, "SIGTERM").exit(1, 201, 0), kind="torture.slow")
 
@@ -188,7 +188,7 @@ ALLOWED = {
         a_good_day().asked("k9", "torture.untold").ran(9, 20, None, kind="torture.untold").effect(9)
     ),
     "a command found that its job had come to an end": lambda: a_good_day().told(
-        30, "command", command="jobs", code=1, said="shithubd-worker: no job 9: neither here nor there"
+        30, "command", command="jobs", code=1, said="shithubd-worker: no job 9: not here and not there"
     ),
     "no answer to the COMMIT, and the job is nowhere": lambda: a_good_day().asked("k9", way="hang up", answered=False),
     "no answer to the COMMIT, and the job is there": lambda: (
@@ -293,7 +293,7 @@ def test_a_broken_promise_is_reported(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_what_only_looks_like_it_is_not(name, tmp_path):
+def test_a_log_that_only_seems_to_break_a_promise_is_clean(name, tmp_path):
     assert ALLOWED[name]().verdict(tmp_path).violations == []
 
 
@@ -301,14 +301,14 @@ def test_every_promise_has_a_log_that_breaks_it():
     assert {promise for promise, _ in BROKEN.values()} == set(PROMISES)
 
 
-def test_a_torn_last_line_is_what_did_not_happen(tmp_path):
+def test_a_torn_last_line_does_not_count(tmp_path):
     a_good_day().verdict(tmp_path)
     log = next(tmp_path.glob("handlers-100-*"))
     log.write_text(log.read_text() + '{"at": 9, "what": "sta')
     assert a_good_day().verdict(tmp_path).violations == []
 
 
-def test_the_report_names_what_broke_and_how_often(tmp_path):
+def test_the_report_names_each_broken_promise_and_how_often(tmp_path):
     verdict = a_good_day().effect(2).asked("k9").verdict(tmp_path)
     text = report(Evidence(facts={"seed": 7, "seconds": 60, "postgres": "15.0"}), verdict)
     assert "seed 7" in text

@@ -1,4 +1,5 @@
-"""A minute of torture on Debian's PostgreSQL; twenty on each server in `make test-long`. By hand: python -m torture."""
+"""A minute of torture on Debian's PostgreSQL, and twenty minutes on each server in `make test-long`. By hand: python -m
+torture."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def test_twenty_minutes_of_torture_break_no_promise(postgres):
     clean(1200, postgres)
 
 
-def test_a_run_that_is_interrupted_ends_all_that_it_started():
+def test_an_interrupted_run_ends_all_that_it_started():
     run = subprocess.Popen(
         [sys.executable, "-m", "torture", "--seconds", "600", "--seed", "1"],
         cwd=Path(__file__).parents[1],
@@ -63,7 +64,7 @@ def test_a_run_that_is_interrupted_ends_all_that_it_started():
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:
-    """The processes below one, each with its start time: pids come back."""
+    """The processes below this one, each with its start time, because pids are reused."""
     found = []
     for child in Path(f"/proc/{pid}/task").glob("*/children"):
         for each in child.read_text().split():
@@ -72,7 +73,7 @@ def descendants(pid: int) -> list[tuple[int, str]]:
 
 
 def start_time(pid: int) -> str:
-    """Field 22 of proc(5); empty if it is gone."""
+    """Field 22 of proc(5), or empty if the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -85,7 +86,7 @@ def is_alive(process: tuple[int, str]) -> bool:
     return start_time(pid) == started != ""
 
 
-def test_a_seed_draws_the_same_faults_again_and_another_seed_others():
+def test_a_seed_always_draws_the_same_faults_and_another_seed_others():
     for lane in LANES:
         first, again, other = (
             [fault for fault, _ in zip(draw(seed, lane, SORTS, 5), range(50), strict=False)] for seed in (1, 1, 2)

@@ -20,14 +20,14 @@ PROMISES = {
 
 
 class Violation(NamedTuple):
-    """A promise (a key of PROMISES) that was broken, and by what."""
+    """A promise (a key of PROMISES) that was broken, and the cause."""
 
     promise: str
     what: str
 
 
 class Verdict(NamedTuple):
-    """What was found. `explained`: what happened although one would rather it didn't, by its cause, counted."""
+    """The findings. `explained` counts, by cause, what happened although it was not wanted."""
 
     violations: list[Violation]
     explained: Counter[str]

@@ -1,4 +1,4 @@
-"""job.transaction(): the one transaction that ends the job."""
+"""job.transaction() is the one transaction that ends the job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_transaction_settles_at_its_end_and_commits_both():
     assert scene.database.log == ["begin", "write", "settle 7 ok 90d", "commit"]
 
 
-def test_what_is_raised_inside_rolls_back_and_is_the_outcome():
+def test_an_error_inside_the_block_rolls_back_and_is_the_outcome():
     def handler(job):
         with job.transaction():
             raise ValueError("inside")
@@ -33,7 +33,7 @@ def test_what_is_raised_inside_rolls_back_and_is_the_outcome():
 
 
 @pytest.mark.parametrize("error", [ValueError("after"), Permanent("after"), SystemExit(1)])
-def test_what_is_raised_afterwards_changes_nothing(error):
+def test_an_error_after_the_block_changes_nothing(error):
     def handler(job):
         with job.transaction():
             pass
@@ -44,7 +44,7 @@ def test_what_is_raised_afterwards_changes_nothing(error):
     assert scene.result.settle is Settle.DONE
 
 
-def test_it_ends_the_job_only_once():
+def test_a_transaction_ends_the_job_only_once():
     def handler(job):
         with job.transaction():
             pass
@@ -56,7 +56,7 @@ def test_it_ends_the_job_only_once():
     assert scene.database.log.count("begin") == 1
 
 
-def test_a_transaction_that_was_rolled_back_may_be_tried_again():
+def test_a_job_may_repeat_a_transaction_that_was_rolled_back():
     def handler(job):
         with pytest.raises(ValueError, match="inside"), job.transaction():
             raise ValueError("inside")
@@ -77,11 +77,11 @@ def test_a_lost_lease_rolls_the_handlers_writes_back():
     scene = Scene(handler)
     scene.database.leased = False
     assert scene.run().how is How.RELEASED
-    assert scene.result.settle is Settle.DUE  # which the database refuses: then it is lost
+    assert scene.result.settle is Settle.DUE  # the database refuses the settle, so the lease is lost
     assert scene.database.log == ["begin", "write", "settle 7 ok 7d", "rollback"]
 
 
-def test_a_commit_without_an_answer_is_neither_done_nor_undone():
+def test_a_commit_without_an_answer_has_an_unknown_outcome():
     def handler(job):
         with job.transaction():
             pass

@@ -1,4 +1,4 @@
-"""A run that waits for the database ends before the dead man fires, and by its own doing: for whatever lease."""
+"""A run that waits for the database ends before the dead man fires, and ends itself, for any lease timeout."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Silent:
                 self._scene.now = self.answer_by()
                 self._scene.meanwhile()
             self.broken = True
-            if statement != "ROLLBACK":  # psycopg only logs that
+            if statement != "ROLLBACK":  # psycopg only logs this
                 raise psycopg.OperationalError("no answer from the server")
 
 
@@ -93,7 +93,7 @@ class Scene:
 
 @pytest.mark.parametrize("statement", ["settle", "COMMIT", "ROLLBACK"])
 @given(lease=leases)
-def test_it_ends_before_the_dead_man_fires_and_is_charged_with_nothing(statement, lease):
+def test_a_run_without_an_answer_ends_before_the_dead_man_fires_and_costs_no_attempt(statement, lease):
     scene = Scene(statement, lease_timeout=lease, max_runtime=10 * lease)
     scene.attempt.unreachable = True
     outcome = scene.run()
@@ -104,7 +104,7 @@ def test_it_ends_before_the_dead_man_fires_and_is_charged_with_nothing(statement
 
 
 @pytest.mark.parametrize("statement", ["settle", "COMMIT"])
-def test_it_waits_on_while_the_lease_is_renewed(statement):
+def test_a_run_waits_for_an_answer_while_its_lease_is_renewed(statement):
     renewals = iter([NOW + 600, NOW + 900])
 
     def renew(attempt):
@@ -117,7 +117,7 @@ def test_it_waits_on_while_the_lease_is_renewed(statement):
 
 
 @pytest.mark.parametrize("statement", ["settle", "COMMIT", "ROLLBACK"])
-def test_it_does_not_outlast_max_runtime_by_much_however_often_the_lease_is_renewed(statement):
+def test_renewals_let_a_run_outlast_max_runtime_only_by_a_little(statement):
     def renew(attempt):
         attempt.lease_deadline = scene.now + 300
 
@@ -127,15 +127,15 @@ def test_it_does_not_outlast_max_runtime_by_much_however_often_the_lease_is_rene
     assert scene.now == NOW + 40 + SETTLE_SECONDS
 
 
-def test_once_settled_it_may_wait_for_as_long_as_it_likes():
+def test_a_settled_run_may_wait_without_limit():
     scene = Scene("nothing")
     assert scene.run().how is How.OK
     assert scene.attempt.answer_by() == math.inf
 
 
 @given(lease=leases, ran=st.floats(LONG_SECONDS, 86400.0))
-def test_no_dead_man_fires_before_the_interrupt_of_a_run_that_is_long(lease, ran):
-    """An earlier arming, for the job before it, may stand no longer."""
+def test_the_dead_man_never_fires_before_a_long_run_is_interrupted(lease, ran):
+    """An earlier arming, for the job before it, must not stand any longer."""
     scene = Scene("nothing", lease_timeout=lease)
     scene.now += ran
     latest, slack = scene.attempt.dead_man_at

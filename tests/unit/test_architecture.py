@@ -1,4 +1,4 @@
-"""The house keeps its shape: who may import whom, what a module and a SQL file must have."""
+"""The package keeps its structure: who may import whom, and what a module and a SQL file must have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shithubd_worker.host import shipped
 PACKAGE = Path(shithubd_worker.__file__).parent
 TESTS = Path(__file__).parents[1]
 
-# Bottom up: a room, a module or a package with all of its files, imports only what stands below it.
+# From the bottom up: a room is a module, or a package with all of its files. It imports only from the rooms below it.
 FLOORS = (
     ("errors", "model", "plain", "timing"),
     ("backoff", "client", "settings"),
@@ -34,11 +34,12 @@ FLOORS = (
     ("cli",),
     ("__main__",),
 )
-# What a handler may know of the package: what it raises, what it is given, and how it is registered.
+# What a handler may import from the package: the errors that it raises, what it is given, and how it is registered.
 HANDLERS_IMPORT = {"errors", "registry", "job", "handlers", ""}
-# Those outside of database/ and the handlers who speak psycopg: the others ask the sessions of database/.
+# The modules outside of database/ and the handlers that use psycopg. All others ask the sessions of database/.
 SPEAK_PSYCOPG = {"client.py", "telemetry/gauges.py", "turn/wire.py"}
-# Nothing in them touches a socket, a process, a signal or a file: the libraries that they import.
+# Nothing in these rooms touches a socket, a process, a signal or a file. So these are the only libraries that they
+# import.
 PURE = {
     "errors.py": {"datetime"},
     "model.py": {"dataclasses", "enum", "typing", "uuid"},
@@ -67,7 +68,7 @@ LONGEST_FILE, LONGEST_TEST, MOST_ARGUMENTS = 300, 500, 7
 
 
 def named(path: Path) -> str:
-    """A file of the package, by its place in it."""
+    """A file of the package, by its path in it."""
     return path.relative_to(PACKAGE).as_posix()
 
 
@@ -86,7 +87,8 @@ MACHINERY = [name for name in FILES if room(name) not in ("__init__", "handlers"
 
 @cache
 def imports(name: str, *, types: bool) -> frozenset[str]:
-    """The full names that a file imports; those under `if TYPE_CHECKING:` only if `types`. Each file is read once."""
+    """The full names that a file imports; imports under `if TYPE_CHECKING:` only with `types`. Each file is read
+    once."""
     tree = ast.parse(FILES[name].read_text())
     for_types = {
         inner
@@ -107,18 +109,18 @@ def imports(name: str, *, types: bool) -> frozenset[str]:
 
 
 def libraries(name: str, *, types: bool) -> set[str]:
-    """The libraries, ours among them, that a file imports."""
+    """The libraries that a file imports, including our own package."""
     return {each.partition(".")[0] for each in imports(name, types=types)}
 
 
 def rooms_that(name: str, *, types: bool) -> set[str]:
-    """The rooms of our own package that a file imports; '' for a name of the package itself, such as __version__."""
+    """The rooms of our own package that a file imports; '' for a name of the package, such as __version__."""
     ours = [each.split(".") for each in imports(name, types=types) if each.startswith("shithubd_worker")]
     return {parts[1] if len(parts) > 1 and parts[1] in ROOMS else "" for parts in ours}
 
 
 def files_that(name: str) -> set[str]:
-    """The files of our own package that a file imports when it runs."""
+    """The files of our own package that a file imports at run time."""
     found = set()
     for each in imports(name, types=False):
         parts = each.split(".")[1:]
@@ -136,8 +138,8 @@ def test_every_room_has_its_place():
 
 
 @pytest.mark.parametrize("name", MACHINERY)
-def test_a_file_imports_only_from_floors_below_its_own(name):
-    """Types too. That the command line looks up the forge's handlers is told apart."""
+def test_a_file_imports_only_from_the_floors_below_its_own(name):
+    """Type imports count, too. A separate test covers the command line, which looks up the forge's handlers."""
     higher = {
         other
         for other in rooms_that(name, types=True) - {"", room(name), "handlers"}
@@ -147,7 +149,7 @@ def test_a_file_imports_only_from_floors_below_its_own(name):
 
 
 def test_within_a_package_imports_run_one_way():
-    """Those that lead back to where they began, through other files of the package."""
+    """The set lists the files whose imports lead back to them through other files of the package."""
     inside = {name: {each for each in files_that(name) if room(each) == room(name) != "handlers"} for name in FILES}
 
     def reached(name: str) -> set[str]:
@@ -165,15 +167,15 @@ def test_a_handler_knows_nothing_of_the_machinery():
 
 
 def test_only_the_command_line_and_the_handlers_themselves_look_up_a_handler():
-    """The loop learns its handlers from the registry, so none is built in."""
+    """The loop learns its handlers from the registry, so no handler is built in."""
     assert {room(name) for name in FILES if "handlers" in rooms_that(name, types=False)} == {"cli", "handlers"}
 
 
-def test_the_package_itself_imports_nothing_of_its_own_until_it_is_asked():
+def test_an_import_of_the_package_loads_no_module_of_it():
     assert rooms_that("__init__.py", types=False) == set()
 
 
-def test_only_a_few_speak_to_the_database():
+def test_only_a_few_modules_use_the_database():
     speakers = {name for name in MACHINERY if "psycopg" in libraries(name, types=False)}
     assert {name for name in speakers if room(name) not in ("database", "cli")} == SPEAK_PSYCOPG
 
@@ -184,12 +186,12 @@ def test_each_library_is_used_in_one_room(library, rooms):
 
 
 @pytest.mark.parametrize("name", PURE)
-def test_the_pure_rooms_touch_nothing(name):
+def test_the_pure_rooms_import_no_input_or_output(name):
     assert libraries(name, types=False) - {"__future__", "shithubd_worker"} == PURE[name]
 
 
-def test_the_help_pays_for_no_library_and_no_room_that_it_does_not_show():
-    """As an interpreter of its own tells that prints it."""
+def test_the_help_loads_no_library_and_no_room_that_it_does_not_need():
+    """An interpreter of its own prints the help and tells what it loaded."""
     command = [sys.executable, "-X", "importtime", "-m", "shithubd_worker", "--help"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
@@ -199,13 +201,13 @@ def test_the_help_pays_for_no_library_and_no_room_that_it_does_not_show():
     assert rooms & {"attempt", "database", "telemetry", "turn", "process", "handlers"} == set()
 
 
-def test_nothing_but_the_attempt_and_the_host_may_end_or_interrupt_the_process():
+def test_only_the_attempt_and_the_host_may_end_or_interrupt_the_process():
     text = {name: path.read_text() for name, path in FILES.items()}
     assert {name for name in FILES if "os._exit" in text[name]} == {"host/forks.py", "host/signals.py"}
     assert {name for name in FILES if "raise Interrupted" in text[name]} == {"attempt/attempt.py"}
 
 
-def test_only_a_refused_settle_makes_a_lost_lease():
+def test_only_a_refused_settle_creates_a_lost_lease():
     assert {name for name, path in FILES.items() if "Outcome(How.LEASE_LOST" in path.read_text()} == {
         "turn/settling.py"
     }
@@ -231,8 +233,8 @@ def test_no_test_is_too_long_to_read():
     assert longer(TESTS.rglob("*.py"), LONGEST_TEST) == set()
 
 
-def test_nothing_is_made_of_too_many_things():
-    """What one constructor takes."""
+def test_no_constructor_takes_too_many_arguments():
+    """Each __init__ counts, without self."""
     taken = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -244,45 +246,45 @@ def test_nothing_is_made_of_too_many_things():
 
 
 FUNCTION_FILES = schema.function_files()
-MOST_FUNCTIONS = 12  # in a folder of one subject
+MOST_FUNCTIONS = 12  # in the folder of one subject
 
 
 def without_bodies(text: str) -> str:
-    """The text of a SQL file without its comments and without what stands between $$ and $$."""
+    """The text of a SQL file without its comments and its function bodies (between $$ and $$)."""
     return re.sub(r"\$\$.*?\$\$", "", re.sub(r"--[^\n]*", "", text), flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("path", FUNCTION_FILES, ids=lambda path: path.name)
-def test_a_file_defines_the_one_function_that_it_is_named_after(path):
+def test_a_file_defines_one_function_and_has_its_name(path):
     assert re.fullmatch(r"[a-z_]+_v\d", path.stem)
     heads = re.findall(r"CREATE OR REPLACE FUNCTION (\w+)\s*\(", without_bodies(path.read_text()))
     assert heads == [path.stem]
 
 
-def test_every_function_stands_in_a_folder_of_a_few_with_the_same_subject():
+def test_every_folder_of_functions_has_one_subject_and_a_few_files():
     assert {*(shipped.SQL / "functions").rglob("*.*")} == {*FUNCTION_FILES}
     assert max(Counter(path.parent for path in FUNCTION_FILES).values()) <= MOST_FUNCTIONS
 
 
 @pytest.mark.parametrize("path", FUNCTION_FILES, ids=lambda path: path.name)
-def test_every_function_keeps_the_path_to_its_own_schema(path):
+def test_every_function_keeps_the_search_path_of_its_schema(path):
     head = without_bodies(path.read_text())
     kept = re.findall(r'SET search_path (?:FROM CURRENT|= pg_catalog, (?::"schema", )?pg_temp)\b', head)
     assert len(kept) == head.count("CREATE OR REPLACE FUNCTION")
 
 
 @pytest.mark.parametrize("path", FUNCTION_FILES, ids=lambda path: path.name)
-def test_every_function_says_what_it_does_before_it_does_it(path):
+def test_every_function_begins_with_a_comment(path):
     assert re.match(r"-- \w[^\n]{15}", path.read_text())
 
 
-def test_the_functions_read_which_holds_stand_from_the_view_that_says_it():
+def test_only_the_view_decides_which_holds_stand():
     saying = {path.name for path in shipped.SQL.rglob("*.sql") if re.search(r"until IS NULL", path.read_text())}
     assert saying == {"0006_standing_holds.sql"}
 
 
 def test_every_call_of_a_function_from_python_finds_its_file():
-    """A name of a function in Python that no file defines would be found only when it is called."""
+    """Otherwise a wrong name in Python would be found only when it is called."""
     defined = {path.stem for path in FUNCTION_FILES}
     called = {
         node.value

@@ -1,4 +1,4 @@
-"""Who a command is: the user that it goes on as, and the person that it is recorded as."""
+"""Who a command is: the user that its process becomes, and the person that it is recorded as."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOBODY = pwd.getpwnam("nobody")
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The files of a host, and nobody's variables."""
+    """The files of a host, with no variables set."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "SHITHUBD_WORKER_"))}
     monkeypatch.setattr(os, "environ", clean)
     monkeypatch.setattr(host_files, "ENV_FILE", tmp_path / "worker.env")
@@ -39,7 +39,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def in_a_child(do: Callable[[], object]) -> object:
-    """What a function gives in a process of its own."""
+    """What a function returns in a process of its own."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -53,7 +53,8 @@ def in_a_child(do: Callable[[], object]) -> object:
 
 
 def gone_on(*words: str) -> object:
-    """Who a command of root's is when it connects: its ids, groups and home, and as whom it is recorded."""
+    """The user that a command of root's is when it connects: its ids, groups and home, and the person that is
+    recorded."""
 
     def go() -> object:
         host_env.adopt(words)
@@ -64,7 +65,7 @@ def gone_on(*words: str) -> object:
 
 
 @ROOT
-def test_root_goes_on_as_the_user_that_the_file_of_the_command_names(files: Path) -> None:
+def test_root_becomes_the_user_that_the_file_of_the_command_names(files: Path) -> None:
     (files / "operator.env").write_text(f"{RUN_AS}=nobody\n")
     (files / "owner.env").write_text("PGUSER=admin\n")
     os.environ["SUDO_USER"] = "alice"
@@ -76,7 +77,7 @@ def test_root_goes_on_as_the_user_that_the_file_of_the_command_names(files: Path
 
 
 @ROOT
-def test_a_later_file_takes_it_back(files: Path) -> None:
+def test_a_later_file_overrides_the_user_of_an_earlier_one(files: Path) -> None:
     (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{RUN_AS}=nobody\n")
     (files / "operator.env").write_text(f"{RUN_AS}=\n")
     assert gone_on("drain")[0] == [0] * 6  # type: ignore[index]
@@ -84,7 +85,7 @@ def test_a_later_file_takes_it_back(files: Path) -> None:
 
 
 @ROOT
-def test_no_variable_and_no_queue_of_ones_own_makes_root_somebody_else(files: Path) -> None:
+def test_a_variable_or_a_database_given_by_flag_leaves_root_as_root(files: Path) -> None:
     os.environ[RUN_AS] = "nobody"
     assert gone_on("drain")[0] == [0] * 6  # type: ignore[index]
     (files / "operator.env").write_text(f"{RUN_AS}=nobody\n")
@@ -94,7 +95,7 @@ def test_no_variable_and_no_queue_of_ones_own_makes_root_somebody_else(files: Pa
 @ROOT
 @pytest.mark.parametrize("spoilt", ["operator.env", "."])
 @pytest.mark.parametrize("how", ["owner", "group", "others"])
-def test_a_file_that_others_may_write_makes_root_nobody(files: Path, spoilt: str, how: str) -> None:
+def test_a_file_that_others_may_write_is_refused(files: Path, spoilt: str, how: str) -> None:
     (files / "operator.env").write_text(f"{RUN_AS}=nobody\n")
     path = files / spoilt
     if how == "owner":
@@ -102,14 +103,14 @@ def test_a_file_that_others_may_write_makes_root_nobody(files: Path, spoilt: str
     else:
         path.chmod(path.stat().st_mode | (0o020 if how == "group" else 0o002))
     host_env.adopt(["drain"])
-    with pytest.raises(ConfigError, match=r"nobody but root may write .*: chown root .*; chmod go-w "):
+    with pytest.raises(ConfigError, match=r"only root may have the right to write .*: chown root .*; chmod go-w "):
         as_whom.go_on()
     assert os.geteuid() == 0
 
 
 @ROOT
-def test_root_is_recorded_as_it_was_before_it_went_on(files: Path) -> None:
-    """Afterwards nobody can tell any more that it was root, and whom it would be believed."""
+def test_root_is_recorded_as_the_person_that_it_was_before(files: Path) -> None:
+    """Afterwards the process can no longer tell that it was root, and so whose word to believe."""
     (files / "operator.env").write_text(f"{RUN_AS}=nobody\n")
     os.environ.pop("SUDO_USER", None)
     operations.LOGINUID, kept = files / "none", operations.LOGINUID
@@ -121,7 +122,7 @@ def test_root_is_recorded_as_it_was_before_it_went_on(files: Path) -> None:
 
 
 @ROOT
-def test_a_user_that_is_missing_is_a_fault_of_the_file(files: Path) -> None:
+def test_a_file_that_names_a_missing_user_is_refused(files: Path) -> None:
     (files / "operator.env").write_text(f"{RUN_AS}=nobody-here\n")
     host_env.adopt(["drain"])
     with pytest.raises(ConfigError, match=r"operator.env: SHITHUBD_WORKER_RUN_AS: this host has no user 'nobody-here'"):
@@ -129,7 +130,7 @@ def test_a_user_that_is_missing_is_a_fault_of_the_file(files: Path) -> None:
 
 
 @ROOT
-def test_who_is_not_root_goes_on_as_he_is(files: Path) -> None:
+def test_a_user_other_than_root_stays_that_user(files: Path) -> None:
     (files / "operator.env").write_text(f"{RUN_AS}=root\n")
     files.chmod(0o755)
 
@@ -142,13 +143,14 @@ def test_who_is_not_root_goes_on_as_he_is(files: Path) -> None:
     assert in_a_child(go) == [NOBODY.pw_uid] * 3
 
 
-# As whom a process is recorded: is it root's, what sudo says, as whom the kernel knows that somebody has logged in.
+# Who a process is recorded as. Of root's processes: the user that sudo names. Else the user who logged in, by the
+# kernel.
 PERSONS = [
     (True, "alice", None, "alice"),
     (True, "alice", "games", "alice"),
     (True, None, "games", "games"),
     (True, None, None, "root"),
-    (False, "alice", "games", "games"),  # anybody can say that he came by sudo
+    (False, "alice", "games", "games"),  # every user can claim to come by sudo
     (False, "alice", None, "alice"),
     (False, None, "games", "games"),
     (False, None, None, "nobody"),
@@ -157,7 +159,7 @@ PERSONS = [
 
 @ROOT
 @pytest.mark.parametrize(("root", "sudo", "logged_in", "recorded"), PERSONS)
-def test_the_person_is_recorded(
+def test_the_person_behind_a_process_is_recorded(
     files: Path, root: bool, sudo: str | None, logged_in: str | None, recorded: str
 ) -> None:
     def go() -> object:
@@ -165,7 +167,7 @@ def test_the_person_is_recorded(
         uid = pwd.getpwnam(logged_in).pw_uid if logged_in else operations.NO_LOGIN
         try:
             operations.LOGINUID.write_text(str(uid))
-        except OSError:  # a container, or a kernel that keeps none
+        except OSError:  # a container, or a kernel that records no login
             loginuid = files / "loginuid"
             loginuid.write_text(str(uid))
             operations.LOGINUID = loginuid
@@ -180,8 +182,8 @@ def test_the_person_is_recorded(
 
 @ROOT
 @pytest.mark.parametrize("command", ["run", "check-config"])
-def test_what_lies_in_the_current_directory_is_never_loaded_by_root(files: Path, command: str) -> None:
-    """It comes first on the path of both, for the handlers; and root may stand in anybody's directory."""
+def test_root_never_loads_code_from_the_current_directory(files: Path, command: str) -> None:
+    """The directory comes first on Python's path, for the handlers. Root may be in the directory of any user."""
     (files / "worker.env").write_text(f"PGHOST=/run/postgresql\n{RUN_AS}=nobody\n")
     (here := files / "here").mkdir()
     loaded = files / "loaded"

@@ -1,4 +1,4 @@
-"""What a handler is given: its arguments, its log, and children that don't outlive its job."""
+"""What a handler is given: its arguments, its log, and children that do not outlive its job."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_members_of_the_payload_are_the_handlers_arguments():
     ],
     ids=["missing", "unknown", "job", "list", "number", "broken", "digits", "nested"],
 )
-def test_a_payload_that_does_not_fit_is_poison_and_the_handler_never_runs(payload):
+def test_a_payload_that_does_not_fit_the_handler_is_poison_and_never_runs(payload):
     ran = []
     scene = Scene(lambda job, repo: ran.append(job), payload)
     outcome = scene.run()
@@ -60,7 +60,7 @@ def test_a_member_for_a_positional_only_argument_is_poison():
     assert Scene(handler, '{"repo": 1}').run().how is How.POISON
 
 
-def test_what_a_handler_started_is_gone_when_it_ends():
+def test_the_children_of_a_handler_are_gone_when_it_ends():
     started = []
 
     def handler(job):

@@ -1,4 +1,4 @@
-"""The arithmetic of waiting: bounds, order and jitter, for any number."""
+"""The arithmetic of waiting: its bounds, its order and its jitter, for any number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ chances = st.floats(min_value=0, max_value=1, exclude_max=True)
 seconds = st.floats(min_value=0, max_value=1e9)
 
 
-def test_the_examples_in_its_text_are_true():
+def test_the_examples_in_the_docstrings_are_true():
     found = doctest.testmod(backoff)
     assert found.attempted >= 3
     assert found.failed == 0
@@ -44,7 +44,7 @@ def test_jitter_stays_within_a_fifth(wait, chance):
 
 
 @given(st.floats(min_value=1e-3, max_value=1e9), chances, chances)
-def test_jitter_follows_the_chance(wait, one, other):
+def test_jitter_follows_the_random_number(wait, one, other):
     low, high = sorted((one, other))
     assert backoff.jittered(wait, low) <= backoff.jittered(wait, high)
 
@@ -58,7 +58,7 @@ def test_jitter_uses_the_whole_fifth_on_both_sides():
 
 
 @given(chances)
-def test_a_database_that_is_away_is_looked_for_every_moment(chance):
+def test_a_missing_database_is_tried_again_within_a_second(chance):
     assert 0.1 <= backoff.reconnect(0, chance) <= 0.7
 
 

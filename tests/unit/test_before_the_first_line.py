@@ -1,4 +1,4 @@
-"""A run whose handler has not begun: whatever comes before its first line is no attempt, and ends no process."""
+"""A run whose handler has not begun: nothing before its first line counts as an attempt or ends the process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def made_to_ring(attempt):
 
 
 def prepared(handler=lambda job: None, *, age=0.0, release_at=math.inf, rings=False):
-    """An attempt with a lease so many seconds old. Its alarm rings when it is set for the first time, if it shall."""
+    """An attempt whose lease has this age in seconds. If asked, its alarm rings when it is set for the first time."""
     left = [made_to_ring] if rings else []
     registry = Registry()
     registry.handler("k", lease_timeout=TIMEOUT, backoff=0)(handler)
@@ -48,15 +48,15 @@ def prepared(handler=lambda job: None, *, age=0.0, release_at=math.inf, rings=Fa
     return made
 
 
-def test_an_alarm_that_rings_before_the_look_at_the_age_of_an_ended_lease_costs_nothing():
+def test_an_alarm_before_the_age_of_an_ended_lease_is_checked_costs_nothing():
     started = []
     attempt = prepared(noting(started), age=OVER, rings=True)
     assert (attempt.run(), started) == (None, [])
 
 
 @pytest.mark.parametrize("age", [0.0, OVER])
-def test_a_stop_that_is_due_before_the_first_line_leaves_no_trace_but_in_a_handler_that_has_begun(age):
-    """Which is interrupted by the next ring: the control thread sees to it."""
+def test_a_stop_before_the_first_line_interrupts_only_a_handler_that_has_begun(age):
+    """The next ring interrupts such a handler: the control thread sees to it."""
     started = []
 
     def handler(job):
@@ -77,18 +77,18 @@ def noting(started):
 
 
 class Rings(dict):
-    """The members of a payload: reading them raises a signal, which is heard at the next instruction that listens.
-    All of it is C, so that this is the handler's first one."""
+    """The members of a payload. Reading them raises a signal, which Python hears at the next instruction that listens.
+    All of this is C code, so that instruction is the handler's first one."""
 
     def __init__(self):
         super().__init__()
         self.keys = partial(list, filter(_thread.interrupt_main, [signal.SIGALRM]))
 
-    __iter__ = None  # else dict's own way would be taken
+    __iter__ = None  # otherwise dict's own method would be called
 
 
 @pytest.mark.parametrize("due", ["lost", "stop"])
-def test_an_interrupt_at_the_handlers_very_entry_is_no_attempt(due):
+def test_an_interrupt_at_the_entry_of_the_handler_costs_no_attempt(due):
     started = []
     attempt = prepared(noting(started), release_at=NOW if due == "stop" else math.inf)
     attempt.lost = due == "lost"
@@ -102,7 +102,7 @@ def test_an_interrupt_at_the_handlers_very_entry_is_no_attempt(due):
     assert (heard, started, result) == ([False], [], None)
 
 
-def test_an_interrupt_behind_the_first_line_is_one():
+def test_an_interrupt_after_the_first_line_costs_an_attempt():
     attempt = prepared(lambda job: attempt.interrupt_if_due(), release_at=NOW)
     result = attempt.run()
     assert result is not None
@@ -110,7 +110,7 @@ def test_an_interrupt_behind_the_first_line_is_one():
 
 
 @pytest.mark.parametrize("age", [0.0, OVER])
-def test_the_dead_man_is_armed_for_a_run_that_may_begin_and_never_for_a_lease_that_is_over(monkeypatch, age):
+def test_the_dead_man_is_armed_only_for_a_run_whose_lease_is_not_over(monkeypatch, age):
     armed = []
     monkeypatch.setattr(Timer, "set", lambda _timer, at: armed.append(at - NOW))
     runner = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""What a failed attempt leaves behind: what was raised, what it came from, and where the handler stood."""
+"""What a failed attempt records: the error, its causes, and where the handler stood."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_cause_is_named_with_its_place(error, trace):
     assert last == f"caused by OSError: [Errno 28] disk full at {__file__}:{full.__code__.co_firstlineno + 1} in full"
 
 
-def test_what_was_raised_while_another_was_handled_names_it_and_from_none_does_not():
+def test_an_error_names_the_one_that_was_being_handled_unless_raised_from_none():
     def clumsy():
         try:
             full()
@@ -61,7 +61,7 @@ def test_what_was_raised_while_another_was_handled_names_it_and_from_none_does_n
     assert "caused by" not in as_text(caught(quiet))
 
 
-def test_the_members_of_a_group_and_notes_are_told():
+def test_the_members_of_a_group_and_the_notes_are_shown():
     def many():
         raise ExceptionGroup("uploads", [caught(full), *(ValueError(n) for n in range(MOST_OTHERS + 1))])
 
@@ -73,7 +73,7 @@ def test_the_members_of_a_group_and_notes_are_told():
     assert lines[-1] == "and 2 more"
 
 
-def test_a_text_stays_short_and_storable_whatever_was_raised():
+def test_the_text_of_any_error_is_short_and_can_be_stored():
     class Odd(Exception):
         __notes__ = ["a note", 7, "\x00" * 9000]  # noqa: RUF012
 
@@ -92,7 +92,7 @@ def test_a_text_stays_short_and_storable_whatever_was_raised():
     assert text.startswith("Odd\na note")
 
 
-def test_where_another_thread_stands_is_told():
+def test_the_place_of_another_thread_is_shown():
     entered, leave = threading.Event(), threading.Event()
 
     def handler():
@@ -111,7 +111,7 @@ def test_where_another_thread_stands_is_told():
     assert stands_at(None) == ""
 
 
-def test_a_stack_begins_where_the_handler_does_and_not_in_the_loop():
+def test_a_stack_begins_in_the_handler_and_not_in_the_loop():
     seen = []
 
     def handler(job):
@@ -123,7 +123,7 @@ def test_a_stack_begins_where_the_handler_does_and_not_in_the_loop():
 
 
 @pytest.mark.parametrize(("source", "line"), [("import os\n\n1 / 0\n", 3), ("def f(:\n", 1)])
-def test_a_fault_of_a_module_of_handlers_is_told_with_its_file_and_line(tmp_path, monkeypatch, source, line):
+def test_an_error_in_a_module_of_handlers_is_shown_with_its_file_and_line(tmp_path, monkeypatch, source, line):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "faulty_jobs.py").write_text(source)
     with pytest.raises(ConfigError) as raised:

@@ -1,4 +1,4 @@
-"""How a worker gets careful after a refused turn, and what it passes over."""
+"""How a worker becomes careful after a refused turn, and which jobs it passes over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shithubd_worker.turn.caution import (
 
 
 def careful_turns(caution):
-    """How many turns are careful until the next usual one, which leases nothing."""
+    """How many turns are careful before the next usual one, which leases nothing."""
     count = 0
     while caution.wanted:
         caution.answered(careful=True, leased=True)
@@ -20,7 +20,7 @@ def careful_turns(caution):
     return count
 
 
-def test_twice_as_many_turns_are_careful_after_each_refusal_up_to_a_limit():
+def test_each_refusal_doubles_the_careful_turns_up_to_a_limit():
     caution, counts = Caution(), []
     for _ in range(12):
         caution.raise_it()
@@ -28,7 +28,7 @@ def test_twice_as_many_turns_are_careful_after_each_refusal_up_to_a_limit():
     assert counts == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, MOST_CAREFUL, MOST_CAREFUL]
 
 
-def test_a_usual_turn_that_leases_ends_the_growth_and_one_that_leases_nothing_does_not():
+def test_only_a_usual_turn_that_leases_ends_the_growth():
     caution = Caution()
     for _ in range(3):
         caution.raise_it()
@@ -41,7 +41,7 @@ def test_a_usual_turn_that_leases_ends_the_growth_and_one_that_leases_nothing_do
     assert careful_turns(caution) == 1
 
 
-def test_a_job_is_passed_over_twice_as_long_each_time_up_to_a_limit():
+def test_each_refusal_doubles_the_time_for_which_a_job_is_passed_over_up_to_a_limit():
     caution, now, waits = Caution(), 0.0, []
     for _ in range(10):
         caution.pass_over([7], now)
@@ -53,7 +53,7 @@ def test_a_job_is_passed_over_twice_as_long_each_time_up_to_a_limit():
     assert max(waits) == LONGEST_PASS_OVER_SECONDS
 
 
-def test_who_was_not_refused_for_long_is_forgotten():
+def test_a_job_that_was_not_refused_for_a_long_time_is_forgotten():
     caution = Caution()
     caution.pass_over([7], 0.0)
     later = PASS_OVER_SECONDS + LONGEST_PASS_OVER_SECONDS + 1
@@ -62,7 +62,7 @@ def test_who_was_not_refused_for_long_is_forgotten():
     assert caution.skip(later + PASS_OVER_SECONDS) == []
 
 
-def test_of_too_many_the_oldest_are_forgotten():
+def test_the_oldest_jobs_are_forgotten_when_there_are_too_many():
     caution = Caution()
     caution.pass_over(range(MOST_PASSED_OVER + 3), 0.0)
     assert list(caution.skip(0.0)) == list(range(3, MOST_PASSED_OVER + 3))

@@ -1,4 +1,4 @@
-"""A job's children: their process groups are killed with it, and nobody else's are."""
+"""A job's children: the worker kills their process groups with the job, and no other process group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 
 
 def stranger_with(pid):
-    """A process in a session of its own that got this number from the kernel; None if somebody else was quicker."""
+    """A process in a session of its own that got this pid from the kernel; None if another process got it first."""
     with LAST_PID.open("w") as file:
         file.write(str(pid - 1))
         file.flush()
@@ -33,7 +33,7 @@ def is_running(pid):
 
 
 @pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="only root can say which number a process gets")
-def test_a_stranger_who_got_the_number_of_a_child_that_ended_is_not_killed():
+def test_a_stranger_with_the_pid_of_an_ended_child_is_not_killed():
     def meet():
         children = Children()
         child = children.popen(["true"])

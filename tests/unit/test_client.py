@@ -1,4 +1,4 @@
-"""What a payload may be, told before anything is sent to the database."""
+"""What a payload may be: a fault is reported before anything is sent to the database."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ values = st.recursive(
 
 
 @given(st.dictionaries(text, values))
-def test_what_json_can_hold_comes_back_as_it_was(members):
+def test_every_json_value_comes_back_unchanged(members):
     assert json.loads(payload_text(members)) == members
 
 
-def test_text_is_sent_as_it_is_and_not_escaped():
+def test_text_is_sent_without_escapes():
     assert payload_text({"name": "Größe 🚀"}) == '{"name": "Größe 🚀"}'
 
 
@@ -65,19 +65,19 @@ def circular():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_neither_json_nor_postgresql_can_hold_is_named(members, says):
+def test_a_value_that_json_or_postgresql_cannot_hold_is_named(members, says):
     with pytest.raises(ValueError, match=says) as caught:
         payload_text(members)
     assert str(caught.value).startswith("the payload ")
     assert "\n" not in str(caught.value)
 
 
-def test_the_letters_of_an_escape_are_no_nul():
+def test_the_letters_of_an_escaped_nul_are_accepted():
     assert json.loads(payload_text({"a": "\\u0000", "b": "\\\\u0000"})) == {"a": "\\u0000", "b": "\\\\u0000"}
 
 
 @pytest.mark.parametrize("levels", [100, 300, 500, 700, 900])
-def test_a_nul_is_found_at_any_depth_that_json_itself_reaches(levels):
+def test_a_nul_is_found_at_any_depth_that_json_can_reach(levels):
     members = {"a": nested(levels, "\\u0000")}
     assert json.loads(payload_text(members)) == members
     with pytest.raises(ValueError, match="NUL"):
@@ -85,7 +85,7 @@ def test_a_nul_is_found_at_any_depth_that_json_itself_reaches(levels):
 
 
 class NoConnection:
-    """Whatever is asked of it: the payload and the times are refused before."""
+    """It fails on any use. The payload and the times must be refused before."""
 
     def __getattr__(self, name):
         raise AssertionError("the connection was used")

@@ -1,4 +1,4 @@
-"""Whether the database's clock was set: what is taken for a step, and what for a slow answer or a slewed clock."""
+"""Whether the database's clock was set: what counts as a step, and what as a slow answer or a slewed clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shithubd_worker.database.clock import Clock
 
-OFFSET = 1.7e9  # the database's clock less ours
+OFFSET = 1.7e9  # the database's clock minus ours
 delays = st.floats(0.0001, 60.0)
 answers = st.lists(st.tuples(delays, delays, st.floats(0.0, 1.0)), min_size=1, max_size=20)
 
@@ -18,13 +18,13 @@ def watched(steps):
 
 
 def ask(clock, at, took, part, offset=OFFSET):
-    """An answer that was made when `part` of its time was over. The end of it."""
+    """An answer that was made after `part` of its time. Returns the end of that time."""
     clock.saw(at, at + took * part + offset, at + took)
     return at + took
 
 
 @given(answers)
-def test_no_answer_of_a_clock_that_goes_steadily_is_a_step_however_late_it_comes(times):
+def test_a_late_answer_of_a_steady_clock_is_no_step(times):
     steps = []
     clock = watched(steps)
     now = 100.0
@@ -37,7 +37,7 @@ def test_no_answer_of_a_clock_that_goes_steadily_is_a_step_however_late_it_comes
 
 
 @given(answers, st.floats(-0.08, 0.08))
-def test_a_clock_that_is_slewed_is_followed_and_not_taken_for_one_that_was_set(times, slew):
+def test_a_slewed_clock_is_followed_and_is_no_step(times, slew):
     steps = []
     clock = watched(steps)
     now = 100.0
@@ -47,7 +47,7 @@ def test_a_clock_that_is_slewed_is_followed_and_not_taken_for_one_that_was_set(t
 
 
 @given(answers, st.sampled_from([2.0, -2.0, 600.0, -600.0, 3600.0, -3600.0, 4e7, -4e7]), st.floats(0.001, 5.0))
-def test_a_step_is_noticed_by_the_first_quick_answer_after_it_once(times, step, pause):
+def test_the_first_quick_answer_after_a_step_shows_it_once(times, step, pause):
     steps = []
     clock = watched(steps)
     now = 100.0
@@ -61,8 +61,9 @@ def test_a_step_is_noticed_by_the_first_quick_answer_after_it_once(times, step, 
     assert len(steps) == 1
 
 
-def test_an_answer_that_was_asked_for_before_the_last_one_came_says_nothing():
-    """The turn that was sent ahead is read when its handlers are done: the control thread has seen the step by then."""
+def test_an_answer_to_an_earlier_question_than_the_last_one_says_nothing():
+    """The main thread reads the turn that it sent ahead when its handlers are done. By then the control thread has seen
+    the step."""
     steps = []
     clock = watched(steps)
     ask(clock, 100.0, 0.01, 0.5)
@@ -71,7 +72,7 @@ def test_an_answer_that_was_asked_for_before_the_last_one_came_says_nothing():
     assert len(steps) == 1
 
 
-def test_a_clock_that_nobody_has_seen_says_that_nothing_has_expired():
+def test_nothing_has_expired_by_a_clock_that_nobody_has_read():
     clock = watched([])
     assert clock.earliest(100.0) == float("-inf")
     assert clock.steady_since == float("inf")

@@ -1,4 +1,4 @@
-"""What the operator decided: read whole, all faults at once, flags and variables for the same things."""
+"""What the operator decided: all of it is read, all faults are shown at once, and flags and variables mean the same."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from shithubd_worker.settings.config import LONGEST_SCHEMA, SETTINGS, Config, ch
 from shithubd_worker.settings.table import LONGEST_SECONDS, Address
 
 
-def test_nothing_given_is_the_documented_default():
+def test_a_setting_that_is_not_given_has_its_documented_default():
     assert make_config({}) == Config()
     assert (Config().poll_interval, Config().grace, Config().database_wait) == (1.0, 25.0, 60.0)
     assert Config().metrics == ("127.0.0.1", 8081, False)
 
 
-def test_what_is_given_is_what_counts(tmp_path):
+def test_a_setting_that_is_given_counts(tmp_path):
     config = make_config(
         {
             "handlers": ("a:registry", "b:registry"),
@@ -54,7 +54,7 @@ def test_what_is_given_is_what_counts(tmp_path):
     )
 
 
-def test_all_faults_are_told_at_once_each_with_its_flag_and_its_variable():
+def test_all_faults_are_shown_at_once_each_with_its_flag_and_its_variable():
     with pytest.raises(ConfigError) as caught:
         make_config(
             {
@@ -79,7 +79,7 @@ def test_all_faults_are_told_at_once_each_with_its_flag_and_its_variable():
 
 @pytest.mark.parametrize("value", ["0.009", "nan", "inf", "-inf", "1e6", "", " ", "1s"])
 def test_a_number_of_seconds_is_a_number_in_its_range(value):
-    if value == "":  # an empty variable is one that was not set
+    if value == "":  # an empty variable counts as unset
         assert make_config({"poll_interval": value}).poll_interval == 1.0
     else:
         with pytest.raises(ConfigError, match="number of seconds"):
@@ -87,7 +87,7 @@ def test_a_number_of_seconds_is_a_number_in_its_range(value):
 
 
 @given(st.floats(min_value=0.01, max_value=LONGEST_SECONDS))
-def test_every_number_in_the_range_is_taken_as_it_is(value):
+def test_every_number_in_the_range_is_accepted_unchanged(value):
     assert make_config({"poll_interval": str(value)}).poll_interval == value
 
 
@@ -104,12 +104,12 @@ def test_the_metrics_address_is_a_host_and_a_port(given_, host, port):
     assert make_config({"metrics": given_}).metrics == (host, port, True)
 
 
-def test_the_metrics_can_be_off():
+def test_the_metrics_can_be_switched_off():
     assert make_config({"metrics": "off"}).metrics.port is None
 
 
 @pytest.mark.parametrize("value", [":8081", "localhost", "localhost:", "localhost:65536", "::1:80", "a b:80", "h:-1"])
-def test_anything_else_is_no_metrics_address(value):
+def test_any_other_metrics_address_is_refused(value):
     with pytest.raises(ConfigError, match="HOST:PORT"):
         make_config({"metrics": value})
 
@@ -123,7 +123,7 @@ def test_a_directory_is_made_absolute_so_that_it_outlives_a_change_of_directory(
 
 
 @given(st.dictionaries(st.sampled_from([*SETTINGS]), st.text()))
-def test_no_text_whatsoever_brings_it_down(raw):
+def test_no_text_makes_the_reader_fail(raw):
     try:
         config = make_config(raw)
     except ConfigError:
@@ -142,7 +142,7 @@ def test_other_names_of_schemas_are_refused(name):
         check_schema(name)
 
 
-# Flags and variables: each setting can be given by both, under names that differ only in their spelling.
+# Flags and variables. Each setting has both, and their names differ only in spelling.
 
 VALUES = {
     "handlers": ("a:registry",),
@@ -164,7 +164,7 @@ VALUES = {
 
 
 def parsed(arguments, variables):
-    """What the options of `run` hand to make_config."""
+    """What the options of `run` pass to make_config."""
     import click
 
     seen = {}

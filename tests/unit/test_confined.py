@@ -1,4 +1,4 @@
-"""A confined program opens what it is given, and takes no more than it is given."""
+"""A confined program opens only what it is given, and uses no more memory and time than it is given."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def starter(*command: str, stdout: int = subprocess.DEVNULL) -> Callable[..., su
 
 
 def python(text: str, *rules: Rule, seconds: float = 60.0, memory: int = ENOUGH) -> tuple[int, str, str]:
-    """What a confined Python ends with, prints, and complains of at the end."""
+    """How a confined Python ends, what it prints, and the end of its complaints."""
     start = starter(sys.executable, "-I", "-S", "-c", text, stdout=subprocess.PIPE)
     with Confined(start, [*SYSTEM, *rules], seconds=seconds, memory=memory) as program:
         child = program.started()
@@ -70,7 +70,7 @@ def python(text: str, *rules: Rule, seconds: float = 60.0, memory: int = ENOUGH)
         "__import__('socket').create_connection(('127.0.0.1', {port}))",
     ],
 )
-def test_nothing_else_is_opened(inside, tmp_path, attempt):
+def test_a_confined_program_opens_nothing_that_it_was_not_given(inside, tmp_path, attempt):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("outside")
@@ -88,7 +88,7 @@ def test_nothing_else_is_opened(inside, tmp_path, attempt):
 
 
 @needs_landlock
-def test_what_is_given_is_read_and_changed(inside):
+def test_a_confined_program_reads_and_changes_what_it_was_given(inside):
     text = f"import os; os.chdir('{inside}'); open('a', 'w'); os.rename('a', 'b'); print(*os.listdir('.'))"
     assert python(text, Rule(inside, CHANGE)) == (0, "b\n", "")
     assert python(text, Rule(inside, READ))[0] == 1
@@ -111,7 +111,7 @@ def test_the_worker_itself_stays_free(inside, tmp_path):
     assert not [thread for thread in threads() if thread.name == "keeper"]
 
 
-def test_memory_is_limited_for_what_it_starts_as_well():
+def test_the_limit_of_memory_also_holds_for_the_programs_that_it_starts():
     child = "[sys.executable, '-I', '-S', '-c', 'bytearray(300_000_000)']"
     text = f"import subprocess, sys; sys.exit(subprocess.call({child}))"
     assert python(text, memory=ENOUGH)[0] == 0
@@ -119,19 +119,19 @@ def test_memory_is_limited_for_what_it_starts_as_well():
     assert (status, complaint) == (1, "MemoryError")
 
 
-def test_complaints_without_end_are_read_and_their_end_is_kept():
+def test_endless_complaints_are_read_and_their_end_is_kept():
     status, _, last = python("import sys; [sys.stderr.write('x' * 99 + '\\n') for _ in range(50_000)]; sys.exit('why')")
     assert (status, last) == (1, "why")
 
 
-def test_a_time_that_is_over_ends_even_what_does_not_want_to_go(monkeypatch):
+def test_a_program_that_ignores_sigterm_is_killed_when_its_time_is_over(monkeypatch):
     monkeypatch.setattr(confined, "OVERTIME_SECONDS", 0.1)
     text = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"
     began = time.monotonic()
     start = starter(sys.executable, "-I", "-S", "-c", text)
     with Confined(start, SYSTEM, seconds=1.0, memory=ENOUGH) as program:
         child = program.started()
-    assert (child.wait(), program.overran) in ((-9, True), (-15, True))  # -15: it had not got that far
+    assert (child.wait(), program.overran) in ((-9, True), (-15, True))  # -15: it had not yet begun to ignore SIGTERM
     assert time.monotonic() - began < 60
 
 

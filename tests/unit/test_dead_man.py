@@ -1,4 +1,4 @@
-"""The dead man's timer: a call that holds the interpreter is ended, by a signal that nothing else is ended by."""
+"""The dead man's timer: it ends a call that holds the interpreter, by a signal that ends nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def child(code):
 
 
 @pytest.mark.parametrize("how", HOLDS)
-def test_it_ends_a_process_whose_interpreter_is_held_and_shows_where(how):
+def test_the_dead_man_ends_a_process_whose_interpreter_is_held_and_shows_where(how):
     died = child(f"""
 threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
 def hog():
@@ -49,7 +49,7 @@ hog()""")
 
 
 @pytest.mark.parametrize("how", TAKEN)
-def test_a_signal_that_a_handler_took_is_taken_back_by_the_next_look(how):
+def test_the_next_look_takes_back_the_signal_that_a_handler_took(how):
     died = child(f"""
 man, end = DeadMan(), time.monotonic() + 0.5
 man.cover(end, 0.25)
@@ -61,7 +61,7 @@ hog()""")
     assert (died.returncode, "in hog" in died.stderr) == (-SIGNAL, True)
 
 
-def test_what_a_handler_does_with_faulthandlers_own_timer_is_its_own_matter():
+def test_a_handler_may_use_the_timer_of_faulthandler():
     died = child(
         "man = DeadMan()\nman.cover(time.monotonic() + 0.2)\nfaulthandler.dump_traceback_later(3600)\n"
         "faulthandler.cancel_dump_traceback_later()\nctypes.PyDLL(None).sleep(3600)"
@@ -69,8 +69,8 @@ def test_what_a_handler_does_with_faulthandlers_own_timer_is_its_own_matter():
     assert died.returncode == -SIGNAL
 
 
-def test_a_child_that_is_forked_lives_on():
-    """By whomever: the kernel gives no child a timer."""
+def test_a_forked_child_lives_on():
+    """It does not matter who forks: the kernel gives no child a timer."""
     done = child(
         "man = DeadMan()\nman.cover(time.monotonic() + 0.5)\nimport os\n"
         "if not os.fork():\n    time.sleep(1.5)\n    os._exit(7)\n"
@@ -80,7 +80,7 @@ def test_a_child_that_is_forked_lives_on():
     assert (done.returncode, done.stdout) == (0, "[7, 7]\n")
 
 
-def test_it_can_be_put_off_and_stood_down():
+def test_the_dead_man_can_be_postponed_and_disarmed():
     lived = child(
         "man = DeadMan()\nman.cover(time.monotonic() + 2)\nman.put_off(time.monotonic() + 3600)\n"
         "time.sleep(2.2)\nman.cover(time.monotonic() + 2)\nman.stand_down()\ntime.sleep(2.2)\nprint('alive')"
@@ -90,18 +90,18 @@ def test_it_can_be_put_off_and_stood_down():
 
 @pytest.fixture
 def armed(monkeypatch):
-    """What is asked of the timer."""
+    """The calls that the timer got."""
     asked = []
     monkeypatch.setattr(Timer, "set", lambda _timer, at: asked.append(at))
     yield asked
     DeadMan().disown()
 
 
-def test_an_arming_that_is_far_away_is_left_for_the_next_job(armed):
+def test_an_arming_far_ahead_is_left_for_the_next_job(armed):
     now = [100.0]
     man = DeadMan(lambda: now[0])
     man.cover(160.0)
-    man.cover(170.0)  # covered already: the first fires before
+    man.cover(170.0)  # already covered: the first one fires before
     man.stand_down(within=5.0)
     assert armed == [160.0]
     man.cover(150.0)
@@ -111,7 +111,7 @@ def test_an_arming_that_is_far_away_is_left_for_the_next_job(armed):
     assert armed == [160.0, 150.0, math.inf]
 
 
-def test_it_is_armed_once_for_all_that_it_fires_early_enough_for_and_not_too_early(armed):
+def test_one_arming_serves_every_run_that_it_fires_in_time_for(armed):
     man = DeadMan(lambda: 100.0)
     for latest in (160.0, 161.0, 170.0, 175.0):
         man.cover(latest, 15.0)
@@ -122,8 +122,8 @@ def test_it_is_armed_once_for_all_that_it_fires_early_enough_for_and_not_too_ear
     assert armed == [160.0, 176.0, 160.0, math.inf]
 
 
-def test_nobody_counts_on_a_timer_that_is_being_moved(armed):
-    """The main thread, which looks without the lock, then waits for it."""
+def test_the_main_thread_waits_while_the_timer_is_being_moved(armed):
+    """The main thread looks without the lock. It must not rely on a timer that the other thread is moving."""
     man, end = DeadMan(), time.monotonic() + 3600
     man.cover(end, 60)
     held, go, covered = threading.Event(), threading.Event(), []
@@ -151,6 +151,6 @@ def test_nobody_counts_on_a_timer_that_is_being_moved(armed):
     assert covered[2] is True
 
 
-def test_its_signal_ends_a_process_by_default_and_is_none_of_those_that_the_worker_hears():
+def test_the_signal_of_the_dead_man_has_its_default_and_no_other_use():
     assert signal.getsignal(SIGNAL) == signal.SIG_DFL
     assert SIGNAL not in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGURG, signal.SIGHUP)

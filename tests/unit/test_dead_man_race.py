@@ -1,5 +1,5 @@
-"""The control thread arms the dead man for the attempt that it has seen, or not at all: the main thread may have gone
-on to the next one meanwhile, which must end at another time."""
+"""The control thread arms the dead man only for the attempt that it has seen. Meanwhile the main thread may have begun
+the next attempt, which must end at another time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shithubd_worker.process.shared import Progress
 
 
 class Lock:
-    """Whoever waits for it comes too late: the main thread has gone on to `next`."""
+    """A thread that waits for it comes too late: the main thread has gone on to `next`."""
 
     def __init__(self, progress, following):
         self._progress = progress
@@ -31,7 +31,7 @@ class Lock:
 
 
 def attempt(seconds):
-    """One that has run for long, so that its lease is to be renewed."""
+    """An attempt that has run for so long that its lease must be renewed."""
     now = time.monotonic()
     return SimpleNamespace(
         kind=SimpleNamespace(lease_timeout=seconds, margin=1.0),
@@ -49,12 +49,12 @@ def attempt(seconds):
 
 
 def deadlines(progress, dead_man):
-    """Of a worker whose signals are as they should be."""
+    """The deadlines of a worker whose signals are as they should be."""
     return Enforcing(progress, dead_man, lethal=lambda: False, end=MagicMock())
 
 
 def renewal(progress, dead_man):
-    """With a database that renews whatever it is asked for."""
+    """A renewal whose database renews every lease."""
     clock = Clock(lambda _seconds: None)
     return Renewal(MagicMock(), progress, clock, SimpleNamespace(lost_at=0.0), dead_man, MagicMock())
 
@@ -62,7 +62,7 @@ def renewal(progress, dead_man):
 @pytest.mark.parametrize("seen", [attempt(300.0), None], ids=["a run", "nothing"])
 @pytest.mark.parametrize("renews", [False, True])
 @pytest.mark.parametrize("gone_on", [False, True])
-def test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen(seen, renews, gone_on):
+def test_the_control_thread_moves_the_dead_man_only_of_the_attempt_that_it_has_seen(seen, renews, gone_on):
     progress = Progress(Stop(25.0), attempt=seen)
     dead_man = MagicMock()
     dead_man.held.return_value = Lock(progress, attempt(5.0) if gone_on else seen)
@@ -75,7 +75,7 @@ def test_the_control_thread_moves_the_dead_man_of_nobody_but_whom_it_has_seen(se
 
 
 def test_the_control_thread_arms_nothing_for_a_run_that_has_not_begun():
-    """Its lease may be over already: then it doesn't begin, and the process must not be ended for it."""
+    """Its lease may be over already. Then the run does not begin, and the process must not end because of it."""
     seen = attempt(300.0)
     seen.shielded = True
     progress = Progress(Stop(25.0), attempt=seen)

@@ -1,4 +1,4 @@
-"""What the control thread does beside the database, duty by duty: hear, keep deadlines, tell systemd."""
+"""What the control thread does apart from the database, duty by duty: hear signals, keep deadlines, tell systemd."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NOW, MOMENT = 5000.0, 0.01
 
 
 class DeadMan:
-    """One that nobody needs here: test_dead_man_race.py."""
+    """A dead man that does nothing. See test_dead_man_race.py."""
 
     def held(self):
         return self
@@ -69,7 +69,7 @@ def running(why="runtime", **more):
 
 
 class Scene:
-    """The deadlines of one attempt, which ignores them; how it was ended, if it was."""
+    """The deadlines of one attempt that ignores them, and how it was ended, if it was."""
 
     def __init__(self, attempt, lethal=False, stop=None):
         self.stop, self.ended = stop or Stop(25.0, lambda: NOW - 25.0), []
@@ -96,7 +96,7 @@ def test_a_handler_that_ignores_its_interrupt_for_two_seconds_is_ended():
     assert scene.tick(PATIENCE_SECONDS) == [EXIT_FORCED]
 
 
-def test_it_is_counted_from_when_it_was_seen_for_after_a_stall_the_handler_had_no_turn_to_obey():
+def test_the_two_seconds_begin_when_the_control_thread_sees_the_deadline():
     scene = Scene(running())
     assert scene.tick(60.0, 60.0 + PATIENCE_SECONDS - MOMENT) == []
     assert scene.tick(60.0 + PATIENCE_SECONDS) == [EXIT_FORCED]
@@ -117,7 +117,7 @@ def test_a_handler_that_obeys_in_time_is_not_ended(obeys):
 
 
 @pytest.mark.parametrize("shielded", [False, True], ids=["in its handler", "in a COMMIT"])
-def test_in_a_stop_it_is_ended_when_the_grace_and_the_patience_are_over_and_the_exit_code_is_0(shielded):
+def test_a_stop_ends_a_handler_after_grace_and_patience_with_exit_code_0(shielded):
     scene = Scene(running("stop", shielded=shielded))
     scene.stop.hear(main=False)
     assert scene.stop.kill_at == NOW + PATIENCE_SECONDS
@@ -125,19 +125,19 @@ def test_in_a_stop_it_is_ended_when_the_grace_and_the_patience_are_over_and_the_
     assert scene.tick(PATIENCE_SECONDS) == [EXIT_OK]
 
 
-def test_a_stop_leaves_its_grace_to_a_handler_whose_own_time_is_not_over():
+def test_a_stop_leaves_a_handler_its_grace_while_max_runtime_is_not_over():
     scene = Scene(running("stop", end_at=NOW - 60.0))
     assert scene.tick(0.0, PATIENCE_SECONDS, 60.0) == []
 
 
-def test_nobody_is_ended_in_a_commit_because_its_time_is_over():
+def test_a_process_in_a_commit_is_not_ended_when_its_time_is_over():
     scene = Scene(running(shielded=True))
     with rung() as heard:
         assert scene.tick(0.0, PATIENCE_SECONDS, 60.0) == []
     assert heard == []
 
 
-def test_an_alarm_that_should_have_rung_is_rung_for_again_and_again():
+def test_a_missed_alarm_is_sent_again_and_again():
     scene = Scene(running())
     with rung() as heard:
         scene.tick(-MOMENT, 0.0, LOST_ALARM_SECONDS - MOMENT)
@@ -149,7 +149,7 @@ def test_an_alarm_that_should_have_rung_is_rung_for_again_and_again():
         assert len(heard) == 2
 
 
-def test_a_main_thread_whose_signals_would_end_the_process_takes_them_back_when_it_is_rung_for():
+def test_the_main_thread_takes_its_signals_back_when_it_is_called():
     with rung() as heard:
         Scene(running(end_at=math.inf), lethal=True).tick(0.0)
         Scene(None, lethal=True).tick(0.0)
@@ -161,7 +161,7 @@ def test_a_main_thread_whose_signals_would_end_the_process_takes_them_back_when_
 
 @pytest.fixture
 def hearing():
-    """The duty, the wish to stop, and what it called."""
+    """The duty, the wish to stop, and the calls that the duty made."""
     ears, stop, called = SelfPipe(), Stop(25.0), []
     duty = Hearing(
         ears,
@@ -187,7 +187,7 @@ def hearing():
     ears.close()
 
 
-def test_a_stop_is_heard_and_told_at_once_and_only_once(hearing):
+def test_a_stop_is_heard_and_announced_at_once_and_only_once(hearing):
     hear, stop = hearing
     with rung() as heard:
         assert (hear(), stop.wanted) == ([], False)
@@ -199,7 +199,7 @@ def test_a_stop_is_heard_and_told_at_once_and_only_once(hearing):
     assert len(heard) == 1
 
 
-def test_a_stop_that_the_main_thread_has_heard_is_told_as_well(hearing):
+def test_a_stop_that_the_main_thread_has_heard_is_announced_too(hearing):
     hear, stop = hearing
     stop.hear(main=True)
     assert hear() == ["wake", "beat"]
@@ -217,7 +217,7 @@ def test_a_reload_is_heard_each_time(hearing):
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """What a systemd was told since it was asked for the last time."""
+    """What systemd was told since the last call."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(str(tmp_path / "notify"))
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
@@ -257,14 +257,14 @@ def test_a_worker_that_goes_on_pings_every_ten_seconds_and_no_more_often(duty, t
 
 
 @pytest.mark.parametrize("runs", [False, True])
-def test_a_main_thread_that_stands_still_is_no_progress_but_one_that_runs_a_handler_is(duty, told, runs):
+def test_a_main_thread_makes_progress_only_if_it_ticks_or_runs_a_handler(duty, told, runs):
     duty._progress.attempt = running(end_at=math.inf) if runs else None
     duty.tick(NOW + STALLED_SECONDS)
     assert ("WATCHDOG=1" in told()) is runs
 
 
-def test_a_stop_is_given_the_time_that_is_left_of_it(duty, told):
-    duty._progress.stop.hear(main=True)  # at NOW: it is killed 27 s later
+def test_systemd_is_asked_for_the_time_that_a_stop_still_needs(duty, told):
+    duty._progress.stop.hear(main=True)  # at NOW: the process is killed 27 s later
     extended = []
     for after in (0.0, 1.0, 1.5, 26.0, 28.0):
         duty.tick(NOW + after)
@@ -272,7 +272,7 @@ def test_a_stop_is_given_the_time_that_is_left_of_it(duty, told):
     assert extended == [["EXTEND_TIMEOUT_USEC=15000000"]] * 2 + [[], ["EXTEND_TIMEOUT_USEC=6000000"], []]
 
 
-def test_the_status_is_told_when_it_changes_once_a_second_at_most(duty, told):
+def test_systemd_hears_a_changed_status_at_most_once_a_second(duty, told):
     told_of = []
     for after, trouble in ((0.0, ""), (0.5, "no disk"), (TOLD_AGAIN_SECONDS, "no disk"), (9.0, "no disk")):
         duty._progress.trouble = trouble
@@ -292,7 +292,7 @@ def test_the_status_is_told_when_it_changes_once_a_second_at_most(duty, told):
         (OSError("gone"), "idle; not reloaded: see the journal"),
     ],
 )
-def test_a_reload_is_told_from_its_beginning_to_what_came_of_it(duty, told, fault, says):
+def test_systemd_hears_the_beginning_and_the_result_of_a_reload(duty, told, fault, says):
     woken = []
 
     def take_over():
@@ -311,7 +311,7 @@ def test_a_reload_is_told_from_its_beginning_to_what_came_of_it(duty, told, faul
 
 @pytest.fixture
 def thread():
-    """Makes a control thread with these duties, that is not started."""
+    """Makes a control thread with these duties, and does not start it."""
     ears = SelfPipe()
 
     def make(*duties, at_hand=False):
@@ -323,7 +323,7 @@ def thread():
     ears.close()
 
 
-def test_all_duties_have_their_turn_at_each_tick_in_their_order(thread):
+def test_each_tick_runs_all_duties_in_their_order(thread):
     turns = []
     made = thread(lambda _now: turns.append("first"), lambda _now: turns.append("second"))
     made.start()
@@ -350,9 +350,7 @@ def test_a_fault_of_a_duty_ends_the_process(thread, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(("at_hand", "seconds"), [(False, TICK_SECONDS), (True, QUICK_TICK_SECONDS)])
-def test_the_thread_looks_often_while_there_is_something_that_a_slow_handler_would_keep(
-    thread, monkeypatch, at_hand, seconds
-):
+def test_the_thread_looks_often_while_the_tray_is_not_empty(thread, monkeypatch, at_hand, seconds):
     made, waits = thread(at_hand=at_hand), []
     poll = SimpleNamespace(register=lambda *_: None, poll=waits.append)
     monkeypatch.setattr(control.select, "poll", lambda: poll)

@@ -1,4 +1,4 @@
-"""How a file of variables is read. tests/systemd/test_env_files.py holds all of it to systemd itself."""
+"""How a file of variables is read. tests/systemd/test_env_files.py compares all of it with systemd."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_file_is_read_as_systemd_reads_it(line: str, variables: dict[str, st
         ("# C:\\\nA=x", "line 1: a comment ends with a backslash, which may hide the next line"),
     ],
 )
-def test_what_systemd_leaves_out_is_named_by_its_line_and_without_its_text(text: str, why: str) -> None:
+def test_a_line_that_systemd_ignores_is_named_by_its_number_and_without_its_text(text: str, why: str) -> None:
     found = parse(text.encode())
     assert "A" not in found.variables
     assert len(found.left_out) == 1
@@ -58,7 +58,7 @@ def test_what_systemd_leaves_out_is_named_by_its_line_and_without_its_text(text:
 
 
 @pytest.mark.parametrize("data", [b"B=1\nA=\xff", b"A=\0", b"#\0", "A=\ufffe".encode(), "A=\ufdd0".encode()])
-def test_a_file_of_which_systemd_takes_nothing_is_refused(data: bytes) -> None:
+def test_a_file_that_systemd_ignores_as_a_whole_is_refused(data: bytes) -> None:
     with pytest.raises(ConfigError, match="systemd takes nothing from this file"):
         parse(data)
 

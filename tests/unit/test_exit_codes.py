@@ -26,7 +26,7 @@ def section(code: str) -> str:
 
 
 def test_the_page_has_the_facts_of_the_code_and_of_the_units():
-    assert filled(PAGE, exit_code_facts.MAKERS) == PAGE, "write it again with `make reference`"
+    assert filled(PAGE, exit_code_facts.MAKERS) == PAGE, "write it again with `make pages`"
     assert without_words(PAGE) == []
 
 

@@ -1,4 +1,4 @@
-"""A flag wins over its variable, wherever it stands. What is printed to be pasted is one word to a shell."""
+"""A flag wins over its variable, in every position. A text that is printed to be pasted is one word to a shell."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARGUMENTS = {"KIND": "k", "JOB": "1", "TEXT": "t"}
 
 
 def commands(group=cli, above=()):
-    """Each command with its words: jobs list."""
+    """Each command with its words, such as `jobs list`."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, (*above, name))
@@ -37,14 +37,14 @@ def options():
 
 
 def parsed(words, command, before, behind):
-    """The context of a command that is given so: flags before its name, and behind it."""
+    """The context of a command with these flags, before its name and after it."""
     above = cli.make_context("shithubd-worker", [*before, *words.split()])
     arguments = [ARGUMENTS.get(each.name.upper(), "k") for each in command.params if each.required]
     return command.make_context(words.split()[-1], [*behind, *arguments], parent=above)
 
 
 @pytest.mark.parametrize(("words", "command", "option"), list(options()))
-def test_a_flag_wins_over_its_variable_wherever_it_stands(monkeypatch, words, command, option):
+def test_a_flag_wins_over_its_variable_in_every_position(monkeypatch, words, command, option):
     flag = option.opts[0]
     choices = getattr(option.type, "choices", ("7", "8"))
     monkeypatch.setenv(option.envvar, "0" if option.is_flag else choices[1])
@@ -61,7 +61,7 @@ def test_a_flag_wins_over_its_variable_wherever_it_stands(monkeypatch, words, co
 
 
 @pytest.mark.parametrize("flag", OF_THE_QUEUE)
-def test_a_flag_behind_the_name_wins_over_one_before_it_and_a_variable_is_the_last(monkeypatch, flag):
+def test_a_flag_after_the_name_wins_over_one_before_it_and_both_win_over_a_variable(monkeypatch, flag):
     command, name = cli.commands["status"], OF_THE_QUEUE[flag]
     variable = f"SHITHUBD_WORKER_{name.upper()}"
     for variable_set, before, behind in product((False, True), repeat=3):
@@ -73,7 +73,7 @@ def test_a_flag_behind_the_name_wins_over_one_before_it_and_a_variable_is_the_la
 
 @pytest.mark.parametrize("flag", OF_THE_QUEUE)
 @pytest.mark.parametrize("before", [True, False])
-def test_an_empty_flag_names_nothing_and_is_refused(flag, before):
+def test_an_empty_flag_is_refused(flag, before):
     given_so = [flag, ""]
     with pytest.raises(click.BadParameter, match="is empty"):
         parsed("status", cli.commands["status"], given_so if before else [], [] if before else given_so)
@@ -86,13 +86,13 @@ def test_a_command_to_paste_repeats_the_flags_and_leaves_a_password_out():
     assert "secret" not in again
     assert "user=ada" in again
     assert again.endswith("--schema 'my queue' 'a b'")
-    # What a variable says, it says in the same shell again.
+    # The same shell still has the variables, so the command does not repeat them.
     assert Shared("postgresql://db/forge", "my queue").command("resume") == "shithubd-worker resume"
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1))
-def test_any_text_is_one_word_of_a_shell_and_prints_as_it_is(text):
+def test_any_text_becomes_one_printable_word_that_a_shell_reads_back(text):
     word = shell_word(text)
     assert on_one_line(word) == word
     done = subprocess.run(

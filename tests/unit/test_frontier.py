@@ -1,4 +1,4 @@
-"""Where the next scan starts: no priority is left out or looked at twice, and a look from the start misses nothing."""
+"""Where the next scan starts: each priority is looked at exactly once, and a look from the start misses nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ moments = st.floats(min_value=0, max_value=4e9)
 priorities = st.integers(LEAST_PRIORITY, GREATEST_PRIORITY) | st.sampled_from(
     [LEAST_PRIORITY, LEAST_PRIORITY + 1, -1, 0, 1, GREATEST_PRIORITY - 1, GREATEST_PRIORITY]
 )
-walks = priorities.filter(lambda priority: priority < GREATEST_PRIORITY)  # one that got so far has ended
+walks = priorities.filter(lambda priority: priority < GREATEST_PRIORITY)  # a look that came so far has ended
 kinds = st.sampled_from(["a", "b"])
 jobs = st.lists(st.tuples(kinds, priorities, moments), max_size=20)
 
@@ -45,13 +45,13 @@ def leases(found):
 
 
 def settled(frontier, now=0.0):
-    """After a look from the start that took no time."""
+    """A frontier after a look from the start that took no time."""
     frontier.looked(now, 0.0, in_vain=True)
     return frontier
 
 
 def points(frontier, kind="k", now=0.0):
-    """Behind which moment and id the known priorities of a kind are looked at."""
+    """The time and the id from which each known priority of a kind is looked at."""
     ranges, _ = frontier.scan([kind], now)
     return {each.low: (each.since, each.after) for each in ranges if each.since > -inf}
 
@@ -67,7 +67,7 @@ def end(now):
 
 
 @given(st.lists(st.tuples(jobs, jobs, moments), max_size=5), st.booleans())
-def test_the_ranges_are_every_priority_once_in_their_order_for_each_kind(history, full):
+def test_the_ranges_of_a_kind_cover_every_priority_once_in_order(history, full):
     frontier = Frontier()
     for found, not_due, now in history:
         ranges, _ = frontier.scan(["a", "b"], 0.0)
@@ -76,7 +76,8 @@ def test_the_ranges_are_every_priority_once_in_their_order_for_each_kind(history
         for kind, priority in walked.items():
             frontier.walked(kind, priority)
         for kind, of_kind in groupby(frontier.scan(["a", "b"], 0.0)[0], attrgetter("kind")):
-            # A walk goes on behind where it stopped; the priorities with a point of their own are looked at always.
+            # A walk goes on behind the point where it stopped. Each turn looks at the priorities that have a point of
+            # their own.
             skipped = set(range(LEAST_PRIORITY, walked.get(kind, LEAST_PRIORITY - 1) + 1))
             for each in of_kind:
                 assert each.low == each.high or each.low not in skipped
@@ -106,7 +107,7 @@ def test_a_look_from_the_start_reaches_back_to_the_start_everywhere(found, now):
 
 
 @given(jobs, moments)
-def test_what_was_never_seen_is_looked_at_from_the_start_always(found, now):
+def test_a_priority_without_jobs_so_far_is_always_looked_at_from_the_start(found, now):
     frontier = settled(Frontier())
     frontier.learn([], leases(found), now)
     known = {(kind, priority) for kind, priority, _ in found} & set(remembered(frontier))
@@ -135,7 +136,7 @@ def test_the_next_scan_starts_a_little_before_the_end_of_a_range_that_has_no_mor
     assert points(frontier) == {5: end(now)}
 
 
-def test_a_job_found_behind_takes_the_point_back():
+def test_a_job_that_is_found_behind_the_point_moves_the_point_back():
     frontier = settled(Frontier())
     frontier.learn([], [lease("k", 5, 100.0, 7)], 200.0)
     frontier.learn([], [lease("k", 5, 50.0, 8)], 300.0)
@@ -166,7 +167,7 @@ def test_an_empty_range_of_many_priorities_makes_none_of_them_known():
 
 
 @given(walks, priorities)
-def test_a_walk_that_was_too_long_goes_on_until_it_ends_or_gives_something(walked, gave):
+def test_a_long_walk_goes_on_until_it_ends_or_finds_a_job(walked, gave):
     frontier = settled(Frontier())
     frontier.walked("k", walked)
     ranges, _ = frontier.scan(["k", "other"], 0.0)
@@ -181,7 +182,7 @@ def test_a_walk_that_was_too_long_goes_on_until_it_ends_or_gives_something(walke
 
 
 @given(st.lists(st.lists(priorities, min_size=1, max_size=600), min_size=1, max_size=5))
-def test_however_many_priorities_gave_something_a_few_are_remembered(batches):
+def test_only_a_few_priorities_are_remembered(batches):
     frontier = settled(Frontier())
     for batch in batches:
         frontier.learn([], [lease("k", priority, 100.0) for priority in batch], 300.0)
@@ -191,13 +192,13 @@ def test_however_many_priorities_gave_something_a_few_are_remembered(batches):
     assert len(frontier.scan(["k"], 0.0)[0]) <= 2 * MOST_POINTS + 1
 
 
-def test_a_cheap_look_at_everything_forgets_what_gave_nothing_since_the_last_but_a_few():
+def test_a_cheap_look_from_the_start_forgets_most_priorities_that_gave_nothing():
     frontier = settled(Frontier())
     frontier.learn([], [lease("k", priority, 100.0) for priority in range(1, 6)], 200.0)
-    settled(frontier)  # they gave something since the last one
+    settled(frontier)  # these gave a job since the last look
     assert remembered(frontier, "k") == [("k", priority) for priority in range(1, 6)]
     frontier.learn([], [lease("k", 1, 150.0)], 200.0)
-    # An expensive one: there are dead entries somewhere.
+    # An expensive look: there are dead index entries somewhere.
     frontier.looked(0.0, RESCAN_SECONDS / RESCAN_COST * 2, in_vain=True)
     assert len(remembered(frontier, "k")) == 5
     settled(frontier)
@@ -207,7 +208,7 @@ def test_a_cheap_look_at_everything_forgets_what_gave_nothing_since_the_last_but
 
 
 @given(st.lists(st.booleans(), max_size=10), st.floats(0, 1e6), st.floats(0, 1e4))
-def test_all_is_looked_at_again_after_a_second_or_two_hundred_times_what_it_cost(asked, ended, cost):
+def test_the_next_look_from_the_start_comes_after_a_second_or_200_times_its_cost(asked, ended, cost):
     throttle = Throttle()
     assert throttle.due(-1e9)
     throttle.looked(ended, cost)
@@ -223,10 +224,10 @@ def test_all_is_looked_at_again_after_a_second_or_two_hundred_times_what_it_cost
 
 
 @given(st.floats(min_value=1e-4, max_value=10), st.integers(1, 50))
-def test_however_many_notifications_ask_for_looks_these_take_a_small_share_and_none_waits_long(cost, ticks):
+def test_looks_for_notifications_take_a_small_share_and_come_soon(cost, ticks):
     throttle, now, looks, waited = Throttle(), 0.0, 0, 0.0
     throttle.looked(now, cost)
-    for _ in range(ticks):  # somebody notifies all the time
+    for _ in range(ticks):  # somebody sends notifications all the time
         throttle.hear()
         waited = max(waited, throttle.due_in(now))
         now += max(0.0, throttle.due_in(now))
@@ -235,7 +236,7 @@ def test_however_many_notifications_ask_for_looks_these_take_a_small_share_and_n
         throttle.looked(now, cost)
     assert waited <= RESCAN_SECONDS + 1e-6
     assert now >= looks * (cost + min(RESCAN_SECONDS, HEARD_COST * cost)) - 1e-6
-    throttle.hurry()  # our own word is obeyed at once
+    throttle.hurry()  # the worker's own request is obeyed at once
     assert throttle.due(now)
 
 
@@ -248,7 +249,7 @@ def test_a_notification_after_a_while_is_answered_by_a_look_at_once():
     frontier.looked(100.3, 0.01, in_vain=True)
     frontier.heard()
     assert not frontier.scan(["k"], 100.31)[1]
-    assert 0.18 < frontier.patience(100.31, 3600.0) < 0.2  # and it isn't forgotten
+    assert 0.18 < frontier.patience(100.31, 3600.0) < 0.2  # the request is not forgotten
 
 
 def test_anew_asks_for_one_look_from_the_start():
@@ -256,18 +257,18 @@ def test_anew_asks_for_one_look_from_the_start():
     assert not frontier.scan(["k"], 100.5)[1]
     frontier.anew()
     assert frontier.scan(["k"], 100.5)[1]
-    assert frontier.scan(["k"], 100.5)[1]  # until it was done
+    assert frontier.scan(["k"], 100.5)[1]  # until the look is done
     settled(frontier, now=100.5)
     assert not frontier.scan(["k"], 100.5)[1]
 
 
 @given(st.floats(0, 2), st.floats(0, 100), st.floats(0.01, 3600))
-def test_an_idle_worker_sleeps_no_longer_than_to_the_next_look_from_the_start(asleep_at, cost, poll):
+def test_an_idle_worker_sleeps_at_most_until_the_next_look_from_the_start(asleep_at, cost, poll):
     frontier = Frontier()
     frontier.scan(["k"], 0.0)
     settled(frontier)
     settled(frontier)
-    assert frontier.patience(asleep_at, poll) == poll  # the second one in vain
+    assert frontier.patience(asleep_at, poll) == poll  # the second look finds nothing
     frontier.looked(0.0, cost, in_vain=True)
     _, full = frontier.scan(["k"], asleep_at)
     patience = frontier.patience(asleep_at, poll)
@@ -278,8 +279,8 @@ def test_an_idle_worker_sleeps_no_longer_than_to_the_next_look_from_the_start(as
 
 
 @pytest.mark.parametrize("begin", ["a start", "a lease", "a word of something runnable", "a nap"])
-def test_who_goes_to_rest_looks_from_the_start_once_more_before_it_sleeps_for_long(begin):
-    """An enqueue that saw nobody at rest may be committed just after the look that found nothing."""
+def test_a_worker_that_goes_to_rest_looks_from_the_start_before_a_long_sleep(begin):
+    """An enqueue saw no worker at rest, and commits just after the look that found nothing."""
     frontier = Frontier()
     if begin != "a start":
         for _ in range(3):
@@ -290,7 +291,7 @@ def test_who_goes_to_rest_looks_from_the_start_once_more_before_it_sleeps_for_lo
     elif begin == "a word of something runnable":
         frontier.anew()
     elif begin == "a nap":
-        frontier.looked(0.0, 0.0, in_vain=False)  # meanwhile no enqueue would have woken it
+        frontier.looked(0.0, 0.0, in_vain=False)  # meanwhile no enqueue would have woken the worker
     frontier.scan(["k"], 100.0)
     settled(frontier, now=100.0)
     assert frontier.patience(100.0, 3600.0) <= RESCAN_SECONDS
@@ -299,7 +300,7 @@ def test_who_goes_to_rest_looks_from_the_start_once_more_before_it_sleeps_for_lo
     assert frontier.patience(101.0, 3600.0) == 3600.0
 
 
-def test_what_asked_for_a_look_from_the_start_is_not_slept_over():
+def test_a_worker_does_not_sleep_while_a_look_from_the_start_is_requested():
     frontier = settled(Frontier())
     frontier.scan(["k"], 0.5)
     frontier.anew()
@@ -307,7 +308,7 @@ def test_what_asked_for_a_look_from_the_start_is_not_slept_over():
 
 
 @given(jobs)
-def test_kinds_are_listed_in_the_order_that_was_asked_for(found):
+def test_kinds_are_listed_in_the_requested_order(found):
     frontier = Frontier()
     frontier.learn([], leases(found), 0.0)
     order = [each.kind for each in frontier.scan(["b", "c", "a"], 0.0)[0]]

@@ -1,4 +1,4 @@
-"""A handler whose code a call doesn't run is refused, or fails its job: it is never `ok`."""
+"""A handler whose code does not run when it is called is refused, or fails its job: such a job is never `ok`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def method_of(function):
 
 
 def object_of(function):
-    """An object that is called."""
+    """A callable object."""
     return type("Handler", (), {"__call__": function})()
 
 
@@ -55,7 +55,7 @@ def static_object_of(function):
 
 
 def decorated(function):
-    """As a decorator does it that thinks of plain functions only."""
+    """The function in a decorator that supports plain functions only."""
 
     @functools.wraps(function)
     def wrapper(*arguments, **members):
@@ -93,7 +93,7 @@ SEEN = [
 
 
 @pytest.mark.parametrize("handler", SEEN)
-def test_a_function_that_a_call_does_not_run_is_refused_where_it_is_registered(handler):
+def test_a_function_that_does_not_run_when_called_is_refused_at_registration(handler):
     with pytest.raises(TypeError, match=r"kind 'some.kind': the handler is an? .*: a call of it runs none of its code"):
         Registry().handler("some.kind")(handler)
 
@@ -128,18 +128,18 @@ NOT_SEEN = [
 
 
 @pytest.mark.parametrize("handler", NOT_SEEN)
-def test_a_result_that_still_has_to_be_run_fails_the_job_at_once(handler):
+def test_a_result_that_still_has_to_run_fails_the_job_at_once(handler):
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         outcome = Scene(handler).run()
         gc.collect()
     assert outcome.how is How.FAILED
     assert "so its code has not run to its end. A handler is a plain function" in outcome.error
-    assert not warned  # of a coroutine that nobody awaited
+    assert not warned  # the warning about a coroutine that nobody awaited
 
 
 def running(function):
-    """A decorator that knows what to do with a coroutine."""
+    """A decorator that runs a coroutine."""
 
     @functools.wraps(function)
     def wrapper(*arguments, **members):
@@ -171,7 +171,7 @@ def test_any_other_function_and_result_is_ok(handler):
     assert Scene(handler).run().how is How.OK
 
 
-def test_a_job_that_has_settled_itself_stays_ok_whatever_its_handler_returns():
+def test_a_job_that_has_settled_itself_stays_ok_with_any_result():
     def handler(job):
         with job.transaction():
             pass

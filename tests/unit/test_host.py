@@ -27,7 +27,7 @@ from shithubd_worker.timing import PATIENCE_SECONDS
 
 
 class Clock:
-    """The monotonic clock, moved by the test."""
+    """A monotonic clock that the test moves."""
 
     def __init__(self):
         self.now = 100.0
@@ -55,7 +55,7 @@ def test_nobody_wants_to_stop_at_first(stop):
 
 
 @pytest.mark.parametrize("ears", [[True], [False], [True, False], [False, True]])
-def test_one_signal_heard_by_one_thread_or_by_both_gives_the_job_its_grace(stop, clock, ears):
+def test_one_signal_gives_the_job_its_grace_even_if_both_threads_hear_it(stop, clock, ears):
     for main in ears:
         stop.hear(main=main)
         clock.now += 1
@@ -68,7 +68,7 @@ def test_one_signal_heard_by_one_thread_or_by_both_gives_the_job_its_grace(stop,
     "ears",
     [
         [True, True],
-        [False, False],  # the main thread is inside C, and hears neither
+        [False, False],  # the main thread is inside C code and hears neither
         [True, False, True],
         [True, False, False],
         [False, True, False, True],
@@ -83,7 +83,7 @@ def test_two_signals_release_at_once(stop, clock, ears):
 
 
 @given(st.lists(st.booleans(), max_size=12))
-def test_the_larger_count_of_the_two_ears_is_the_truth(ears):
+def test_the_larger_of_the_two_threads_counts_is_right(ears):
     stop = Stop(25.0, Clock())
     for main in ears:
         stop.hear(main=main)
@@ -92,7 +92,7 @@ def test_the_larger_count_of_the_two_ears_is_the_truth(ears):
     assert stop.release_at == (math.inf if heard == 0 else 125.0 if heard == 1 else 100.0)
 
 
-def test_the_second_signal_counts_from_the_moment_that_it_came(stop, clock):
+def test_the_second_signal_counts_from_the_moment_of_its_arrival(stop, clock):
     stop.hear(main=True)
     clock.now = 110.0
     stop.hear(main=True)
@@ -113,7 +113,7 @@ def me():
 
 @pytest.fixture
 def living():
-    """A living process that isn't ours to signal with anything."""
+    """A living process that we may not signal."""
     process = subprocess.Popen(["sleep", "3600"])
     yield process
     process.kill()
@@ -172,7 +172,7 @@ def test_this_process_is_not_dead(me):
     assert is_dead(me, me) is None
 
 
-def test_a_process_that_is_gone_is_dead(me, dead):
+def test_a_process_that_no_longer_exists_is_dead(me, dead):
     assert f"no process {dead.pid}" in is_dead(worker(me, dead), me)
 
 
@@ -185,7 +185,7 @@ def test_a_killed_process_is_dead_once_it_is_gone(me):
     assert is_dead(row, me)
 
 
-def test_a_pid_that_was_given_to_another_process_proves_the_death_of_the_first(me, living):
+def test_a_reused_pid_proves_the_death_of_the_first_process(me, living):
     row = worker(me, living, start_ticks=start_ticks(living.pid) - 1)
     assert "another process" in is_dead(row, me)
 
@@ -205,12 +205,12 @@ def test_an_unknown_start_proves_nothing(me, living):
     ],
     ids=lambda differs: next(iter(differs)),
 )
-def test_seen_from_another_machine_boot_or_namespace_a_missing_pid_proves_nothing(me, dead, elsewhere):
+def test_a_missing_pid_of_another_machine_boot_or_namespace_proves_nothing(me, dead, elsewhere):
     assert is_dead(worker(me, dead, **elsewhere), me) is None
 
 
 @pytest.mark.parametrize("unknown", [{"machine_id": ""}, {"boot_id": ""}])
-def test_where_the_machine_or_the_boot_is_unknown_nothing_is_proved(me, dead, unknown):
+def test_an_unknown_machine_or_boot_proves_nothing(me, dead, unknown):
     me = dataclasses.replace(me, **unknown)
     assert is_dead(worker(me, dead), me) is None
 
@@ -218,7 +218,7 @@ def test_where_the_machine_or_the_boot_is_unknown_nothing_is_proved(me, dead, un
 def test_an_earlier_invocation_of_our_own_unit_is_over_even_after_a_reboot(me, living):
     me = dataclasses.replace(me, unit="w@1.service", invocation_id="new")
     earlier = worker(me, living, invocation_id="old", boot_id="another boot", pid_namespace=1)
-    assert "was started anew" in is_dead(earlier, me)
+    assert "was started again" in is_dead(earlier, me)
 
 
 def test_our_own_invocation_is_alive(me, dead):
@@ -226,28 +226,28 @@ def test_our_own_invocation_is_alive(me, dead):
     assert is_dead(worker(me, dead), me) is None
 
 
-def test_another_units_invocation_says_nothing_and_its_process_decides(me, living, dead):
+def test_the_process_decides_for_an_invocation_of_another_unit(me, living, dead):
     me = dataclasses.replace(me, unit="w@1.service", invocation_id="mine")
     for process, proof in ((living, False), (dead, True)):
         other = worker(me, process, unit="w@2.service", invocation_id="theirs")
         assert bool(is_dead(other, me)) is proof
 
 
-def test_the_same_unit_on_another_machine_says_nothing(me, living):
+def test_the_same_unit_on_another_machine_proves_nothing(me, living):
     me = dataclasses.replace(me, unit="w@1.service", invocation_id="new")
     assert is_dead(worker(me, living, invocation_id="old", machine_id="another machine"), me) is None
 
 
-def test_the_same_unit_on_a_clone_of_this_machine_says_nothing(me, living):
+def test_the_same_unit_on_a_clone_of_this_machine_proves_nothing(me, living):
     me = dataclasses.replace(me, unit="w@1.service", invocation_id="new")
     clone = worker(me, living, invocation_id="old", host="another host", boot_id="another boot")
     assert is_dead(clone, me) is None
 
 
-def test_a_process_that_may_not_be_signalled_lives(me):
+def test_a_process_that_we_may_not_signal_lives(me):
     init = dataclasses.replace(me, id=uuid4(), pid=1, start_ticks=0)
     child = os.fork()
-    if child == 0:  # as somebody who may not signal the first process
+    if child == 0:  # as a user who may not signal the first process
         try:
             if os.geteuid() == 0:
                 os.setuid(65534)
@@ -271,7 +271,7 @@ def readable(pipe, seconds=0.0):
     return bool(select.select([pipe], [], [], seconds)[0])
 
 
-def test_a_wake_ends_the_sleep_or_the_next_one_once(pipe):
+def test_a_wake_ends_the_current_or_the_next_sleep_once(pipe):
     assert not readable(pipe)
     pipe.wake()
     assert readable(pipe, 60)
@@ -280,14 +280,14 @@ def test_a_wake_ends_the_sleep_or_the_next_one_once(pipe):
     assert pipe.drain() == b""
 
 
-def test_a_wake_from_another_thread_ends_it(pipe):
+def test_a_wake_from_another_thread_ends_the_sleep(pipe):
     thread = threading.Thread(target=pipe.wake)
     thread.start()
     assert readable(pipe, 60)
     thread.join()
 
 
-def test_a_thousand_wakes_block_nobody(pipe):
+def test_a_thousand_wakes_do_not_block(pipe):
     for _ in range(100_000):
         pipe.wake()
     assert readable(pipe)
@@ -297,7 +297,7 @@ def test_a_thousand_wakes_block_nobody(pipe):
     assert pipe.drain() == b"\0"
 
 
-def test_a_wake_after_the_end_hurts_nobody():
+def test_a_wake_after_the_end_does_nothing():
     pipe = SelfPipe()
     pipe.close()
     pipe.wake()
@@ -331,13 +331,13 @@ def systemd_socket(tmp_path, monkeypatch):
 
 @pytest.fixture
 def systemd(systemd_socket):
-    """What a worker has in its hand."""
+    """The notifier of a worker."""
     systemd = Systemd()
     yield systemd
     systemd._notifier.socket.close()
 
 
-def test_systemd_is_told_in_its_own_words(systemd, systemd_socket):
+def test_systemd_gets_messages_of_its_own_protocol(systemd, systemd_socket):
     systemd.ready("idle")
     assert systemd_socket.recv(4096) == b"READY=1\nSTATUS=idle"
     systemd.status("running search.reindex 42 for 3 s")
@@ -364,7 +364,7 @@ def test_a_status_is_sent_only_when_it_changes(systemd, systemd_socket):
     assert heard == [b"READY=1\nSTATUS=idle", b"STATUS=held", b"STATUS=idle", b"WATCHDOG=1"]
 
 
-def test_a_status_is_one_line_of_ascii_whatever_it_says(systemd, systemd_socket):
+def test_any_status_is_sent_as_one_line_of_ascii(systemd, systemd_socket):
     @given(st.text(st.characters(), min_size=1))
     def told(text):
         systemd.status("")
@@ -389,7 +389,7 @@ def test_without_systemd_nothing_is_sent_and_nothing_fails(monkeypatch):
     assert (done.stdout, done.stderr) == ("False None\n", "")
 
 
-def test_a_socket_that_nobody_listens_on_any_more_does_not_bring_the_worker_down(systemd, systemd_socket):
+def test_a_socket_without_a_listener_does_not_end_the_worker(systemd, systemd_socket):
     systemd_socket.close()
     systemd.watchdog()
 
@@ -405,7 +405,9 @@ def test_a_socket_that_nobody_listens_on_any_more_does_not_bring_the_worker_down
         ({"WATCHDOG_USEC": ""}, None),
     ],
 )
-def test_the_watchdog_is_ours_if_systemd_says_so(monkeypatch, systemd_socket, variables, seconds):
+def test_the_worker_pings_the_watchdog_only_if_systemd_asks_this_process(
+    monkeypatch, systemd_socket, variables, seconds
+):
     for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -415,8 +417,8 @@ def test_the_watchdog_is_ours_if_systemd_says_so(monkeypatch, systemd_socket, va
     assert systemd.watchdog_seconds == seconds
 
 
-def test_a_zombie_is_still_there_until_its_parent_looks(me):
-    """So a supervisor that hasn't reaped yet delays the proof; it never brings a false one."""
+def test_a_zombie_counts_as_alive_until_its_parent_reaps_it(me):
+    """A supervisor that has not reaped yet delays the proof of death, but never causes a false proof."""
     process = subprocess.Popen(["sleep", "3600"])
     row = worker(me, process)
     os.kill(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""How the commands find the database of the host that they are typed on."""
+"""How a command finds the database of the host on which it runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TEXT = "# ours\nPGHOST=/run/postgresql\nPGUSER='shithub'\nSHITHUBD_WORKER_GRACE=
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host whose units read these files, and nobody's variables."""
+    """A host whose units read these files, with no variables set."""
     for name in list(host_env.os.environ):
         if name.startswith(("PG", "SHITHUBD_WORKER_")):
             monkeypatch.delenv(name)
     monkeypatch.setattr(host_files, "ENV_FILE", tmp_path / "worker.env")
     monkeypatch.setattr(host_files, "PASSFILE", tmp_path / "pgpass")
-    # What adopt sets is taken back at the end of the test.
+    # The end of the test undoes what adopt sets.
     monkeypatch.setattr(host_env.os, "environ", dict(host_env.os.environ))
     (tmp_path / "worker.env").write_text(TEXT)
     return tmp_path
@@ -35,18 +35,18 @@ def adopted(*arguments: str) -> dict[str, str]:
     return {name: value for name, value in host_env.os.environ.items() if before.get(name) != value}
 
 
-def test_the_database_comes_from_the_file_of_the_units_and_nothing_else_does(files: Path) -> None:
+def test_only_the_database_comes_from_the_file_of_the_units(files: Path) -> None:
     wanted = {"PGHOST": "/run/postgresql", "PGUSER": "shithub", "SHITHUBD_WORKER_SCHEMA": "forge"}
     assert adopted("status") == wanted
 
 
-def test_a_password_that_may_be_read_is_used(files: Path) -> None:
+def test_a_password_that_the_user_may_read_is_used(files: Path) -> None:
     (files / "pgpass").touch()
     assert adopted("status")["PGPASSFILE"] == str(files / "pgpass")
 
 
 @pytest.mark.parametrize("name", host_env.NAMING)
-def test_whoever_names_a_database_gets_that_one(files: Path, name: str) -> None:
+def test_a_command_that_names_a_database_gets_that_one(files: Path, name: str) -> None:
     host_env.os.environ[name] = "mine"
     assert adopted("status") == {}
 
@@ -56,7 +56,7 @@ def test_a_database_named_by_its_flag_is_not_mixed_with_the_file(files: Path, fl
     assert adopted("status", *flag) == {}
 
 
-def test_what_is_set_already_wins(files: Path) -> None:
+def test_a_variable_that_is_set_already_wins(files: Path) -> None:
     host_env.os.environ["PGUSER"] = "me"
     assert "PGUSER" not in adopted("status")
 
@@ -66,7 +66,7 @@ def test_without_the_file_nothing_changes(files: Path) -> None:
     assert adopted("status") == {}
 
 
-def test_a_file_of_which_systemd_takes_nothing_changes_nothing_and_is_named(files: Path, capsys) -> None:
+def test_a_file_that_systemd_ignores_as_a_whole_changes_nothing_and_is_named(files: Path, capsys) -> None:
     (files / "worker.env").write_bytes(b"PGUSER=x\nPGHOST=\xff\n")
     assert adopted("status") == {}
     assert "worker.env: systemd takes nothing from this file: line 2 is not UTF-8" in capsys.readouterr().err
@@ -78,7 +78,7 @@ def test_a_misspelt_name_of_the_database_is_kept_for_the_command_to_refuse(files
     assert "SHITHUBD_WORKER_GRACES" not in host_env.os.environ
 
 
-def test_people_and_the_owner_of_the_tables_log_in_otherwise_than_the_workers(files: Path) -> None:
+def test_people_and_the_owner_of_the_tables_have_logins_of_their_own(files: Path) -> None:
     (files / "operator.env").write_text("PGUSER=oncall\n")
     (files / "owner.env").write_text("PGUSER=admin\n")
     (files / "owner.pgpass").touch()
@@ -95,7 +95,7 @@ def test_people_and_the_owner_of_the_tables_log_in_otherwise_than_the_workers(fi
         assert host_env.os.environ["PGPASSFILE"] == str(files / passfile)
 
 
-# What worker.env says, and as whom, with which password, a person's command logs in then.
+# What worker.env says; then the login and the password that a person's command uses.
 LOGINS = {
     "PGHOST=db\nPGUSER=shithub": ("oncall", "by operator.pgpass"),
     f"{DATABASE_URL.variable}=postgresql://db/shithub": ("oncall", "by operator.pgpass"),
@@ -110,9 +110,7 @@ LOGINS = {
 
 @pytest.mark.parametrize("text", LOGINS)
 @pytest.mark.parametrize("own", [False, True])
-def test_what_worker_env_says_of_a_login_wins_over_the_files_of_people_as_day_one_says(
-    files: Path, text: str, own: bool
-) -> None:
+def test_a_login_in_worker_env_wins_over_the_files_of_people(files: Path, text: str, own: bool) -> None:
     (files / "worker.env").write_text(text.format(files=files))
     (files / "services").write_text("[ours]\nhost=db\nuser=shithub\npassword=service\n")
     for name in ("pgpass", "operator.pgpass"):
@@ -125,7 +123,7 @@ def test_what_worker_env_says_of_a_login_wins_over_the_files_of_people_as_day_on
     url = taken.pop(DATABASE_URL.variable, "")
     nowhere = make_conninfo(url, host="/dev/null")
     for name, value in taken.items():
-        host_env.os.putenv(name, value)  # where libpq reads it
+        host_env.os.putenv(name, value)  # in the variable that libpq reads
     try:
         login = PGconn.connect(nowhere.encode())
     finally:

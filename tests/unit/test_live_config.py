@@ -1,4 +1,4 @@
-"""What a reload changes reaches whoever uses it, and nothing of it does if it is refused."""
+"""A reload changes the setting wherever it is used; a refused reload changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEW = replace(OLD, grace=7.0, prefetch=0.03, poll_interval=0.7, database_wait=3.
 
 @pytest.fixture
 def scene():
-    """A running worker's configuration; whoever uses it; and what the next reload reads, or raises."""
+    """A running worker's configuration, the users of it, and what the next reload reads or raises."""
     stop, pace, reads = Stop(OLD.grace), Pace(OLD.prefetch), []
 
     def reread():
@@ -30,7 +30,7 @@ def scene():
     return LiveConfig(OLD, reread, stop, pace), stop, pace, reads
 
 
-def test_a_reload_reaches_whoever_uses_what_it_changes(scene):
+def test_a_reload_reaches_every_user_of_a_changed_setting(scene):
     live, stop, pace, reads = scene
     reads.append(NEW)
     live.reload()
@@ -39,7 +39,7 @@ def test_a_reload_reaches_whoever_uses_what_it_changes(scene):
         assert getattr(live.now, field.name) == getattr(NEW if field.name in LIVE else OLD, field.name)
 
 
-def test_a_reload_that_is_refused_changes_nothing(scene):
+def test_a_refused_reload_changes_nothing(scene):
     live, stop, pace, reads = scene
     reads.append(ConfigError("grace: 'x' is no time"))
     with pytest.raises(ConfigError):

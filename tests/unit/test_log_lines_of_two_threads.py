@@ -25,7 +25,7 @@ def hurried():
 
 @pytest.fixture
 def told(monkeypatch):
-    """How many jobs the lines told of, by kind, in whichever thread."""
+    """How many jobs the lines of both threads report, by kind."""
     counts = Counter()
 
     def info(_text, kind, count, _how, **_):
@@ -36,14 +36,14 @@ def told(monkeypatch):
 
 
 def turn(thread, number):
-    """What one turn ended: a job of each of many kinds."""
+    """The jobs that one turn ended: one of each of many kinds."""
     batch = Batch("t", 0.0, 0.0)
     kinds = [f"{thread}.{number % 2}.{each}" for each in range(KINDS)]
     return [Finished(Lease(1, kind, "{}", 1, None, 0, 0, 0.0, batch), Outcome(How.OK), "7d", 0.1) for kind in kinds]
 
 
 @pytest.mark.usefixtures("hurried")
-def test_no_line_of_a_crowd_is_lost_between_two_threads_that_report_it(told):
+def test_two_threads_that_report_many_jobs_lose_no_line(told):
     crowd = logs._Crowd()
     singly = {"main": Counter(), "control": Counter()}
     failed = []
@@ -56,7 +56,7 @@ def test_no_line_of_a_crowd_is_lost_between_two_threads_that_report_it(told):
                 singly[thread].update([each.lease.kind for each in own])
                 if thread == "main":
                     crowd.flush()
-        except RuntimeError as error:  # a dictionary that changed while it was read
+        except RuntimeError as error:  # a dictionary that changed during an iteration
             failed.append(error)
 
     other = threading.Thread(target=report, args=("control",))
@@ -69,8 +69,8 @@ def test_no_line_of_a_crowd_is_lost_between_two_threads_that_report_it(told):
     assert told + singly["main"] + singly["control"] == total
 
 
-def test_a_line_that_waits_for_its_reader_keeps_nobody_from_counting(monkeypatch):
-    """A journal that stands still takes 0.2 s of whoever writes: the other thread goes on meanwhile."""
+def test_a_line_that_waits_for_its_reader_does_not_block_the_other_thread(monkeypatch):
+    """A journal that stands still costs the thread that writes 0.2 s. Meanwhile the other thread goes on."""
     crowd = logs._Crowd()
     finished = turn("main", 0) * 100
     crowd.admit(finished, Counter([(each.lease.kind, each.outcome.how) for each in finished]))

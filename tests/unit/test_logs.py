@@ -1,4 +1,5 @@
-"""Log lines: an object a line for collectors, a priority a line for the journal, nothing that steers a terminal."""
+"""Log lines: for collectors an object for each line, for the journal a priority, and nothing that controls a
+terminal."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def test_a_line_of_text_has_its_time_and_level():
     assert TEXT.format(record("ready: %s", "web1:7")) == "2026-11-22T18:51:00.250Z INFO ready: web1:7"
 
 
-def test_a_line_that_a_handler_wrote_says_for_which_job():
+def test_a_line_of_a_handler_names_its_job():
     made = record("halfway", name="shithubd_worker.job", job_id=7, kind="search.reindex", attempt=1)
     assert TEXT.format(made).endswith(" INFO job 7 search.reindex: halfway")
 
@@ -60,7 +61,7 @@ def test_the_journal_gets_one_entry_with_the_whole_stack_and_its_priority(level,
     assert fields["MESSAGE"].endswith("ValueError: third\n  | fourth")
 
 
-def test_the_journal_can_be_asked_for_a_job_and_for_a_kind():
+def test_the_journal_finds_lines_by_job_and_by_kind():
     made = record("x", job_id=7, kind="search.reindex", attempt=2, outcome="failed", event=logs.JOB_FAILED)
     assert journal_fields(made) == {
         "MESSAGE": "x",
@@ -76,7 +77,7 @@ def test_the_journal_can_be_asked_for_a_job_and_for_a_kind():
 
 
 @given(st.text(), st.text())
-def test_whatever_a_line_says_the_journal_can_store_it(text, kind):
+def test_the_journal_can_store_any_line(text, kind):
     for value in journal_fields(record("%s", text, kind=kind)).values():
         value.encode()
 
@@ -100,18 +101,18 @@ def test_control_characters_do_not_reach_a_terminal(text):
 
 
 @pytest.mark.parametrize("told_by", [TEXT.format, lambda made: journal_fields(made)["MESSAGE"]])
-def test_the_text_of_an_exception_steers_no_terminal_either(told_by):
+def test_the_text_of_an_exception_does_not_control_a_terminal(told_by):
     told = told_by(record("failed", error=ValueError("\x1b[2J\x07\x9b1m")))
     assert "ValueError" in told
     assert not {"\x1b", "\x07", "\x9b"} & set(told)
 
 
-def test_what_was_neutralised_can_still_be_read():
+def test_a_neutralised_character_can_still_be_read():
     assert TEXT.format(record("a\x1b[31mb\x00c")).endswith(" INFO a\\x1b[31mb\\x00c")
 
 
 @given(st.text(st.characters()), st.text(st.characters()))
-def test_json_is_one_object_on_one_line_whatever_it_says(text, error):
+def test_any_json_line_is_one_object_on_one_line(text, error):
     made = record("%s", text, error=ValueError(error), level=logging.ERROR, job_id=7, kind=text, outcome="retry")
     line = JsonFormatter().format(made)
     assert len(line.splitlines()) == 1
@@ -137,7 +138,7 @@ def test_json_has_no_more_members_than_it_needs():
         (("json", "info"), '"message": "shown"'),
     ],
 )
-def test_log_lines_go_to_stderr_from_the_chosen_level_on(arguments, seen):
+def test_log_lines_of_the_chosen_level_and_above_go_to_stderr(arguments, seen):
     log_format, level = arguments
     code = (
         "import logging; from shithubd_worker.telemetry import logs;"

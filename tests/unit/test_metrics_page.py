@@ -19,7 +19,7 @@ PAGE = METRICS.read_text()
 
 
 def test_the_page_has_the_facts_of_the_registry():
-    assert filled(PAGE, metrics_facts.MAKERS) == PAGE, "write it again with `make reference`"
+    assert filled(PAGE, metrics_facts.MAKERS) == PAGE, "write it again with `make pages`"
 
 
 def test_every_metric_has_its_words_and_one_row():

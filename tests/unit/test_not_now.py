@@ -1,4 +1,4 @@
-"""What is no fault of a job costs it no attempt: want of connections, memory, disk; and a handler's own "not now"."""
+"""What is not a job's fault costs it no attempt: too few connections, memory or disk, and a handler's own NotNow."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Refusing:
 
 
 def outcome_of(handler, database=None):
-    """What comes of it at the job's last attempt; and why the loop should pause, if it should."""
+    """The outcome of the job's last attempt, and the reason for the loop to pause, if it should."""
     registry = Registry()
     registry.handler("k", max_attempts=1)(handler)
     lease = Lease(1, "k", "{}", 1, None, 0, 0, 0.0, Batch("token", time.monotonic(), 0.0))
@@ -74,7 +74,7 @@ SHORT += [psycopg.errors.lookup(code)("no") for code in ("53000", "53100", "5320
 
 @pytest.mark.parametrize("error", SHORT, ids=repr)
 @pytest.mark.parametrize("way", [raising, wrapping])
-def test_a_job_that_was_refused_the_machines_means_is_released_for_a_while_and_the_loop_told(error, way):
+def test_a_shortage_releases_the_job_for_a_while_and_pauses_the_loop(error, way):
     outcome, short = outcome_of(way(error))
     assert outcome.how is How.RELEASED
     assert 0.8 * SHORT_SECONDS <= outcome.delay_seconds <= 1.2 * SHORT_SECONDS
@@ -112,7 +112,7 @@ def nothing_to_read(job):
 
 
 OWN = [
-    MemoryError(),  # a size that is absurd raises it at once; real want of memory is the kernel's matter
+    MemoryError(),  # an absurd size raises this at once; a real shortage of memory is the kernel's matter
     OSError(errno.ENOENT, "x"),
     OSError(errno.EACCES, "x"),
     ConnectionRefusedError(errno.ECONNREFUSED, "x"),
@@ -126,19 +126,19 @@ OWN = [
 
 
 @pytest.mark.parametrize("error", OWN, ids=repr)
-def test_what_may_be_the_jobs_own_fault_is_a_failed_attempt(error):
+def test_an_error_that_may_be_the_jobs_own_fault_is_a_failed_attempt(error):
     outcome, short = outcome_of(raising(error))
     assert (outcome.how, short) == (How.FAILED, None)
 
 
-def test_a_socket_that_has_nothing_to_say_is_no_want_of_processes():
+def test_an_empty_socket_is_no_shortage_of_processes():
     assert outcome_of(nothing_to_read)[0].how is How.FAILED
 
 
-def test_what_a_handler_says_on_purpose_counts_whatever_it_came_from():
+def test_the_exception_that_a_handler_chooses_counts_with_any_cause():
     full = OSError(errno.ENOSPC, "full")
     assert outcome_of(raising(Permanent("no"), full))[0].how is How.FAILED
-    assert outcome_of(raising(RetryAfter(5), full))[0].how is How.FAILED  # its last attempt
+    assert outcome_of(raising(RetryAfter(5), full))[0].how is How.FAILED  # the last attempt of the job
     outcome, short = outcome_of(raising(NotNow(5, "busy"), full))
     assert (outcome.how, outcome.delay_seconds, short) == (How.RELEASED, 5, None)
     assert outcome.error.startswith("busy\ncaused by OSError: ")
@@ -148,5 +148,5 @@ def test_what_a_handler_says_on_purpose_counts_whatever_it_came_from():
     ("given", "seconds"),
     [(0, 1), (-5, 1), (90, 90), (timedelta(minutes=2), 120), (math.inf, 365 * 86400), (math.nan, 1)],
 )
-def test_not_now_is_never_at_once_and_never_for_ever(given, seconds):
+def test_the_delay_of_not_now_has_a_lower_and_an_upper_limit(given, seconds):
     assert NotNow(given, "busy").seconds == seconds

@@ -1,4 +1,4 @@
-"""All that the package says to a terminal, or into a log, goes through one room each, which makes it plain."""
+"""All that the package writes to a terminal, or into a log, goes through one module each, which makes it harmless."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from shithubd_worker.telemetry.logs import JsonFormatter, TextFormatter, journal
 
 PACKAGE = Path(shithubd_worker.__file__).parent
 
-# Who may name what reaches a terminal, and why: by equality, so that no exception outlives its reason.
+# The files that may name what reaches a terminal, with the reason. Compared by equality, so no exception outlives its
+# reason.
 MAY_NAME = {
     "cli/screen.py": {"click.echo", "click.clear", "rich", "sys.stdout", "sys.stderr"},
-    "cli/__init__.py": {"sys.stdout"},  # its descriptor is closed when the reader has left
-    "cli/run.py": {"sys.stderr"},  # is it the journal?
+    "cli/__init__.py": {"sys.stdout"},  # closes its descriptor when the reader has left
+    "cli/run.py": {"sys.stderr"},  # asks whether it is the journal
     "telemetry/logs.py": {"sys.stderr"},  # whose descriptor gets the log lines
-    "host/outlets.py": {"os.write"},  # the log lines themselves
-    "host/forks.py": {"print", "sys.stdout", "sys.stderr"},  # the end of a handler's own child, as Python has it
+    "host/outlets.py": {"os.write"},  # writes the log lines
+    "host/forks.py": {"print", "sys.stdout", "sys.stderr"},  # ends a handler's own child as Python does
 }
 OF_CLICK = {
     *("echo", "secho", "style", "clear", "prompt", "confirm", "echo_via_pager", "progressbar", "pause", "edit"),
@@ -41,7 +42,7 @@ OTHERS = {"rich", "pprint", "warnings"}
 
 
 def ways_out(path: Path) -> set[str]:
-    """What a file names that writes to a terminal."""
+    """The names in a file that write to a terminal."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
@@ -65,13 +66,13 @@ def ways_out(path: Path) -> set[str]:
     return found
 
 
-def test_no_file_speaks_to_a_terminal_but_the_screen():
+def test_only_the_screen_writes_to_a_terminal():
     found = {str(path.relative_to(PACKAGE)): ways_out(path) for path in sorted(PACKAGE.rglob("*.py"))}
     assert {name: ways for name, ways in found.items() if ways} == MAY_NAME
 
 
 @given(st.text(st.characters()))
-def test_a_line_is_one_line_of_printable_characters_and_letters_stay(text):
+def test_a_line_stays_one_line_of_printable_characters_with_its_letters(text):
     plain = on_one_line(text)
     assert plain.isprintable()
     assert not {unicodedata.category(c) for c in plain} & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -79,7 +80,7 @@ def test_a_line_is_one_line_of_printable_characters_and_letters_stay(text):
 
 
 @given(st.text(st.characters()))
-def test_a_text_of_several_lines_begins_none_but_the_first(text):
+def test_no_later_line_of_a_text_looks_like_a_first_line(text):
     first, *others = behind_margin(text).split("\n")
     assert first.isprintable()
     assert all(line.startswith("  | ") and line.isprintable() for line in others)
@@ -105,7 +106,7 @@ def record(text: str, **extra: object) -> logging.LogRecord:
 
 
 @pytest.mark.parametrize("told_by", [TextFormatter().format, lambda made: journal_fields(made)["MESSAGE"]])
-def test_a_log_line_forges_no_other_and_a_stack_stands_behind_a_margin(told_by):
+def test_a_log_line_cannot_forge_another_and_a_stack_has_a_margin(told_by):
     told = told_by(record(CANARY, job_id=7, kind=CANARY))
     check_plain(told, "a log line")
     first, *others = told.split("\n")
@@ -122,7 +123,7 @@ def test_a_json_log_line_is_one_line_and_exact():
     assert json.loads(told)["message"] == CANARY
 
 
-def test_a_field_of_the_journal_is_plain_where_journalctl_shows_it():
+def test_the_fields_that_journalctl_shows_are_harmless():
     fields = journal_fields(record("x", kind=CANARY, outcome=CANARY))
     assert {name for name, value in fields.items() if not value.isprintable()} == {"MESSAGE"}
     assert fields["SHITHUB_KIND"] == on_one_line(CANARY)
@@ -131,22 +132,22 @@ def test_a_field_of_the_journal_is_plain_where_journalctl_shows_it():
 @pytest.mark.parametrize(
     "name", ["$(reboot)", "a b", "a\nb", "-x", "--force", "a;b", "'", "~root", "=ls", "", "é", "a\u202eb"]
 )
-def test_a_shell_is_not_offered(name):
+def test_a_word_that_is_unsafe_in_a_shell_is_not_completed(name):
     assert screen.offered([name, "plain"], "") == ["plain"]
 
 
 @pytest.mark.parametrize("name", ["search.reindex", "web1:4711", "shithubd-worker@2.service", "42", "a/b_c+d"])
-def test_a_shell_is_offered(name):
+def test_a_plain_word_is_completed(name):
     assert screen.offered([name, "other"], name[:1]) == [name]
 
 
-def test_a_terminal_that_lacks_a_letter_gets_its_escape():
+def test_a_terminal_without_a_letter_gets_its_escape():
     code = "from shithubd_worker.cli import screen; screen.take_any_letter(); screen.line('gr\u00f6\u0416')"
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
     assert done.stdout == b"gr\xf6\\u0416\n"
 
 
-def test_the_canaries_are_what_they_are_said_to_be():
+def test_the_canaries_are_as_described():
     assert not CANARY.isprintable()
     assert all(line in CANARY.split("\r\n") for line in FORGED)

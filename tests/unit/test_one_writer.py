@@ -1,4 +1,5 @@
-"""What two threads share has one writer: the table of ARCHITECTURE.md says who, and the code is held to it."""
+"""What two threads share has one writer. The table of ARCHITECTURE.md names the writer, and this test compares the code
+with it."""
 
 from __future__ import annotations
 
@@ -13,18 +14,18 @@ ARCHITECTURE = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text()
 ROW = re.compile(
     r"\| `(?P<room>[\w/]+\.py)` (?P<owner>\w+) \| (?P<fields>(?:`\w+`,? ?)+)\| (?P<writers>[^|]+) \| [^|]+ \|"
 )
-# What the control thread alone calls. All else that writes is the main thread.
+# The files that only the control thread calls. Every other writer is the main thread.
 CONTROL = {name for name in FILES if name.startswith("process/duties/")} | {
     "process/control.py",
     "process/live.py",
     "turn/relief.py",
 }
-# Fields of others that have the same name: of an answer of turn/wire.py.
+# Fields of other classes with the same name: of an answer of turn/wire.py.
 NAMESAKES = {("answer", "lost"), ("answer", "now")}
 
 
 def shared():
-    """Each field of the table: the room and the class that it lives in, and who writes it."""
+    """Each field of the table: its file, its class, and who writes it."""
     found = {}
     for row in ROW.finditer(ARCHITECTURE):
         for field in re.findall(r"`(\w+)`", row["fields"]):
@@ -36,7 +37,7 @@ SHARED = shared()
 
 
 def assigned(tree):
-    """Every `what.field = …` of a file, `+=` and `del` too: (what, field)."""
+    """Every `what.field = …` of a file, including `+=` and `del`, as (what, field)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del)):
             yield ast.unparse(node.value), node.attr
@@ -54,7 +55,7 @@ def class_of(room, owner):
 
 
 def made_with(room, owner):
-    """The fields that a class gives to each of its objects, before any thread has it."""
+    """The fields that a class sets on each new object, before any thread has the object."""
     found = set()
     for node in class_of(room, owner).body:
         if isinstance(node, ast.AnnAssign):
@@ -65,7 +66,7 @@ def made_with(room, owner):
 
 
 def writers(room, owner, field):
-    """The files that assign it after it was made. Its own class, and classes derived from it, do so by `self`, the
+    """The files that assign the field after the object is made. The class and its subclasses do so by `self`, the
     others by any name."""
     found = {name for name in FILES if {what for what, its in ASSIGNED[name] if its == field} - {"self"}}
     for name, node in CLASSES:
@@ -76,7 +77,7 @@ def writers(room, owner, field):
 
 
 @pytest.mark.parametrize(("owner", "field"), SHARED)
-def test_a_field_that_two_threads_share_is_assigned_by_its_writer_alone(owner, field):
+def test_only_its_writer_assigns_a_field_that_two_threads_share(owner, field):
     room, told = SHARED[owner, field]
     assert field in made_with(room, owner)
     by = writers(room, owner, field)
@@ -94,8 +95,8 @@ def test_a_field_that_two_threads_share_is_assigned_by_its_writer_alone(owner, f
 
 
 @pytest.mark.parametrize(("owner", "room"), sorted({(owner, room) for (owner, _), (room, _) in SHARED.items()}))
-def test_what_is_under_a_lock_is_assigned_under_it(owner, room):
-    """In a `with self._lock`, wherever it is assigned."""
+def test_a_field_with_a_lock_is_assigned_only_under_the_lock(owner, room):
+    """Each assignment, in any file, is inside a `with self._lock`."""
     under_lock = {field for (its, field), (_, told) in SHARED.items() if its == owner and told == "both, a lock"}
     for node in class_of(room, owner).body:
         if isinstance(node, ast.FunctionDef) and node.name != "__init__":
@@ -110,13 +111,13 @@ def test_what_is_under_a_lock_is_assigned_under_it(owner, room):
                     assert inner in locked, f"{owner}.{node.name} assigns {inner.attr} without the lock"
 
 
-def test_the_table_names_every_field_of_the_room_of_what_is_shared():
+def test_the_table_names_every_field_of_the_shared_state():
     assert {field for owner, field in SHARED if owner == "Progress"} == made_with("process/shared.py", "Progress")
     assert {field for owner, field in SHARED if owner == "Tray"} == made_with("turn/tray.py", "Tray")
 
 
-def test_what_the_control_thread_writes_elsewhere_is_in_the_table():
-    """Of another's object: of its own it may write what it likes, nobody else has it."""
+def test_the_table_has_every_field_that_the_control_thread_writes_elsewhere():
+    """These are fields of other objects. Its own objects belong to no other thread, so it may write them freely."""
     named = {field for (_, field), (_, told) in SHARED.items() if told.startswith("control: ")}
     for name in CONTROL:
         of_others = {field for what, field in ASSIGNED[name] if what not in ("self", "self._supervision")}

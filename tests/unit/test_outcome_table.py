@@ -1,4 +1,4 @@
-"""The table of what an attempt may come to: each case stands here, and nothing else decides one."""
+"""The table of all outcomes of an attempt: every case is here, and nothing else decides an outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, Permanent, Re
 from shithubd_worker.model import Batch, How, Lease, Outcome
 from shithubd_worker.registry import Registry
 
-MIDDLE = 0.5  # of the jitter: none
+MIDDLE = 0.5  # the jitter: none
 BACKOFF = 100.0
 LONG_AGO, JUST_NOW = 6.1, 5.9  # on both sides of a tenth of the lease's timeout
 NO = ValueError("no")
@@ -34,7 +34,7 @@ KIND, ODD_KIND = kind(), kind(lambda n: 1 / 0)
 def ended(
     raised=None, settle=Settle.DUE, *, why=None, attempt=1, most=None, of=KIND, refused=False, broke=False, **knew
 ):
-    """A run that ended so; of three attempts the first, unless said otherwise."""
+    """A run that ended in this way; it is the first of three attempts, unless the arguments say otherwise."""
     known = {"lost": False, "unreachable": False, "waited": 0.0, "ran": 41.0, "extended": False}
     return Ended(
         of,
@@ -64,13 +64,13 @@ def short(text):
 
 
 def or_away(result):
-    """The same, and what it is if the database went away."""
-    away = Outcome(How.RELEASED, f"released: the database went away under it: {result.outcome.error}")
+    """The same case, and its outcome if the database went away."""
+    away = Outcome(How.RELEASED, f"released: the database went away during the run: {result.outcome.error}")
     return result._replace(if_away=away)
 
 
 def behind(error, cause, *, clean_up=False):
-    """An error with what it came from; `clean_up`: it was raised while that was handled."""
+    """An error with its cause; with `clean_up` it was raised while the cause was handled."""
     if clean_up:
         error.__context__ = cause
     else:
@@ -79,7 +79,7 @@ def behind(error, cause, *, clean_up=False):
 
 
 def of_a_fork():
-    """EAGAIN, as the kernel refuses one process more."""
+    """EAGAIN, as the kernel refuses one more process."""
     before = subprocess._fork_exec
 
     def refuse(*_):
@@ -100,7 +100,7 @@ def state(code):
 
 
 class NoDay(Exception):
-    """What PostgreSQL says to a settle while the history has no partition for today."""
+    """What PostgreSQL answers to a settle while the history has no partition for today."""
 
     sqlstate = "23514"
     diag = SimpleNamespace(sqlstate=sqlstate, constraint_name=None, table_name="job_history_7d")
@@ -108,20 +108,20 @@ class NoDay(Exception):
 
 FULL = OSError(errno.ENOSPC, "full")
 AWAY = psycopg.OperationalError("no answer")
-LOST_TEXT = "given up: the lease could not be renewed, the database"
-HELD = "interrupted: it held the interpreter for so long that its lease nearly ended"
+LOST_TEXT = "given up: the lease could not be renewed, because the database"
+HELD = "interrupted: it held Python's interpreter (the GIL) until its lease was nearly over"
 
 TABLE = {
     # The handler returned.
     "it returned": (ended(), Result(OK)),
     "it returned, settled": (ended(settle=Settle.DONE), Result(OK, Settle.DONE)),
     "it returned in spite of a COMMIT without an answer": (ended(settle=Settle.IN_DOUBT), Result(OK, Settle.IN_DOUBT)),
-    # Once settled, nothing changes that.
+    # Once settled, a job keeps its outcome.
     "it raised, settled": (ended(NO, Settle.DONE), Result(OK, Settle.DONE)),
     "Permanent, settled": (ended(Permanent("no"), Settle.DONE, broke=True), Result(OK, Settle.DONE)),
     "a shortage, settled": (ended(FULL, Settle.DONE), Result(OK, Settle.DONE)),
     "interrupted, settled": (ended(INTERRUPTED, Settle.DONE, why="stop"), Result(OK, Settle.DONE)),
-    # It raised what it liked.
+    # It raised any exception.
     "it raised": (ended(NO), retry("ValueError: no")),
     "it raised, second attempt": (ended(NO, attempt=2), retry("ValueError: no", 200.0)),
     "it raised, last attempt of the kind": (ended(NO, attempt=3), failed("ValueError: no")),
@@ -132,11 +132,11 @@ TABLE = {
     "an interrupt of its own": (ended(INTERRUPTED), retry("Interrupted: it is over")),
     "the backoff raised": (
         ended(NO, of=ODD_KIND),
-        failed("ValueError: no\nand its backoff raised ZeroDivisionError: division by zero"),
+        failed("ValueError: no\nand the kind's backoff raised ZeroDivisionError: division by zero"),
     ),
     "the backoff was not needed": (ended(NO, of=ODD_KIND, attempt=3), failed("ValueError: no")),
     "it raised, in doubt": (ended(NO, Settle.IN_DOUBT), retry("ValueError: no", settle=Settle.IN_DOUBT)),
-    # It said what it wants.
+    # It chose the outcome.
     "Permanent": (ended(Permanent("no")), failed("no")),
     "Permanent for want of something": (
         ended(behind(Permanent("no"), FULL)),
@@ -168,7 +168,7 @@ TABLE = {
     "a settle of ours without a day": (ended(NoDay("no"), refused=True), short("NoDay: no")),
     "a day that its own statement wants": (ended(NoDay("no")), retry("NoDay: no")),
     "a settle of ours that may not": (ended(state("23505"), refused=True), retry("UniqueViolation: no")),
-    # Its connection broke: the worker asks whether the database went away.
+    # Its connection broke. The worker asks whether the database went away.
     "broke": (ended(NO, broke=True), or_away(retry("ValueError: no"))),
     "broke, last attempt": (ended(NO, broke=True, attempt=3), or_away(failed("ValueError: no"))),
     "broke, Permanent": (ended(Permanent("no"), broke=True), or_away(failed("no"))),
@@ -202,7 +202,7 @@ TABLE = {
     ),
     "no renewal in time": (
         ended(INTERRUPTED, why="lost", waited=LONG_AGO, attempt=3),
-        released(f"{LOST_TEXT} didn't do it in time"),
+        released(f"{LOST_TEXT} did not renew it in time"),
     ),
     "no turn to renew": (ended(INTERRUPTED, why="lost", waited=JUST_NOW), retry(HELD)),
     "no turn to renew, last attempt": (ended(INTERRUPTED, why="lost", attempt=3), failed(HELD)),
@@ -216,13 +216,13 @@ TABLE = {
     ),
     "longer than it asked for": (
         ended(INTERRUPTED, why="runtime", extended=True),
-        retry("interrupted after 41.0 s: longer than it had asked for by job.extend()"),
+        retry("interrupted after 41.0 s: longer than it had asked for with job.extend()"),
     ),
     "interrupted, and the backoff raised": (
         ended(INTERRUPTED, why="runtime", of=ODD_KIND),
         failed(
             "interrupted after 41.0 s: longer than max_runtime (40 s)\n"
-            "and its backoff raised ZeroDivisionError: division by zero"
+            "and the kind's backoff raised ZeroDivisionError: division by zero"
         ),
     ),
     "interrupted, and its connection broke": (
@@ -240,7 +240,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("case", TABLE)
-def test_what_each_case_comes_to(case):
+def test_each_case_has_its_outcome(case):
     ended, result = TABLE[case]
     assert decide(ended, MIDDLE) == result
 
@@ -257,13 +257,13 @@ def test_a_payload_that_does_not_fit_is_poison():
 
 
 @pytest.mark.parametrize(("chance", "times"), [(0.0, 0.8), (1.0, 1.2)])
-def test_what_fails_together_or_is_refused_together_does_not_come_back_together(chance, times):
+def test_jobs_that_fail_or_are_refused_together_do_not_come_back_together(chance, times):
     assert decide(ended(NO), chance).outcome.delay_seconds == pytest.approx(BACKOFF * times)
     assert decide(ended(FULL), chance).outcome.delay_seconds == pytest.approx(15.0 * times)
     assert decide(ended(RetryAfter(7, "no")), chance).outcome.delay_seconds == 7.0
 
 
-def test_an_interrupt_is_told_with_the_place_where_the_handler_stood():
+def test_an_interrupt_shows_where_the_handler_stood():
     def handler():
         raise Interrupted("it is over")
 

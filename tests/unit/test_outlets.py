@@ -1,4 +1,4 @@
-"""Log lines and words to systemd: none waits for a reader that stands still, and what is lost is counted."""
+"""Log lines and messages to systemd: none waits for a reader that stands still, and lost lines are counted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pipe(monkeypatch):
 
 @contextmanager
 def pipe_of_somebody_else(monkeypatch):
-    """That can't be opened anew."""
+    """A pipe that cannot be opened again."""
 
     def refuse(*_):
         raise PermissionError
@@ -55,7 +55,7 @@ WAYS = {"a pipe": pipe, "a pipe of somebody else": pipe_of_somebody_else, "a soc
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
-    """A way out that somebody else reads, or doesn't: (outlet, read)."""
+    """An outlet, and how to read what it writes: (outlet, read). Another process may read it, or may not."""
     outlets.unblocked.cache_clear()
     with WAYS[request.param](monkeypatch) as (fd, read):
         made = outlets.Stream(fd)
@@ -64,7 +64,7 @@ def way(request, monkeypatch):
             made._socket.close()
         if made._fd != fd:
             os.close(made._fd)
-        assert os.get_blocking(fd), "as whoever else writes there wants it"
+        assert os.get_blocking(fd), "as the other writers to it expect"
     outlets.unblocked.cache_clear()
 
 
@@ -78,7 +78,7 @@ def record(text, *arguments):
 
 
 def read_all(read, last):
-    """Read beside a writer until its last line came."""
+    """Read, while a writer writes, until its last line has arrived."""
     found = b""
     while last not in found:
         found += read()
@@ -92,7 +92,7 @@ def test_lines_that_nobody_reads_are_counted_and_the_others_arrive_whole_and_in_
         handler.handle(record("line %d %s", number, "x" * 300))
     assert 0 < handler.dropped < MANY
     lost = handler.dropped
-    begun = read()  # all that the kernel keeps
+    begun = read()  # all that the kernel's buffer keeps
     handler.handle(record("the last one"))
     found = (begun + read()).decode().splitlines()
     assert found[-1].endswith("the last one")
@@ -105,7 +105,7 @@ def test_lines_that_nobody_reads_are_counted_and_the_others_arrive_whole_and_in_
     assert found.index(told[0]) == len(numbers), "where they are missing"
 
 
-def test_a_line_longer_than_a_pipe_holds_arrives_whole_if_somebody_reads(way):
+def test_a_line_longer_than_a_pipes_buffer_arrives_whole_if_somebody_reads(way):
     outlet, read = way
     line = b"y" * 3_000_000 + b"\n"
     found = []
@@ -119,7 +119,7 @@ def test_a_line_longer_than_a_pipe_holds_arrives_whole_if_somebody_reads(way):
     assert found == ["y" * 3_000_000, "end"]
 
 
-def test_what_a_line_can_not_be_made_of_is_told_in_a_line(way):
+def test_a_record_that_cannot_be_formatted_is_reported_in_a_line(way):
     outlet, read = way
     handler_of(outlet).handle(record("%d jobs", "no number"))
     told = read().decode()
@@ -129,7 +129,7 @@ def test_what_a_line_can_not_be_made_of_is_told_in_a_line(way):
 
 @pytest.fixture
 def journal(tmp_path):
-    """The journal's socket, and what a worker writes to it with."""
+    """The journal's socket, and the outlet that writes to it."""
     path = str(tmp_path / "journal")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(path)
@@ -161,7 +161,7 @@ def test_the_journal_reads_what_was_written(text, kind):
     assert parsed(outlets.entry(fields)) == fields
 
 
-def test_a_journal_that_stands_still_stops_nobody(journal):
+def test_a_journal_that_stands_still_does_not_stop_the_worker(journal):
     listening, outlet, _ = journal
     handler = OutletHandler(outlet, lambda made: outlets.entry(journal_fields(made)))
     for number in range(MANY):
@@ -192,7 +192,7 @@ def test_a_journal_that_is_gone_and_comes_back_is_found_again(journal, tmp_path)
         assert again.recv(100) == b"MESSAGE=found\n"
 
 
-def test_a_systemd_that_stands_still_stops_nobody_and_hears_the_last_status_later(tmp_path, monkeypatch):
+def test_a_systemd_that_stands_still_does_not_stop_the_worker_and_hears_the_last_status_later(tmp_path, monkeypatch):
     path = str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
@@ -246,7 +246,7 @@ print(logs.dropped())
 def test_a_process_whose_stderr_nobody_reads_goes_on_to_its_end(code, ends_with):
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-    os.write(writer, b"." * 4096)  # not a byte more
+    os.write(writer, b"." * 4096)  # the pipe is full to the last byte
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=writer, timeout=60, check=False)
     assert done.returncode == ends_with
     if ends_with == 0:

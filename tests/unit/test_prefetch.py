@@ -1,4 +1,4 @@
-"""How many jobs are leased at once: bounds, growth and the window, for any durations."""
+"""How many jobs are leased at once: limits, growth and the window, for any durations."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def taught(window, history):
     return pace
 
 
-def test_the_examples_in_its_text_are_true():
+def test_the_examples_in_the_docstrings_are_true():
     found = doctest.testmod(prefetch)
     assert found.attempted >= 2
     assert found.failed == 0
 
 
 @given(windows, batches)
-def test_at_least_one_and_at_most_the_limit_are_leased_at_once(window, history):
+def test_a_batch_has_at_least_one_job_and_at_most_the_limit(window, history):
     most = taught(window, history).most("k")
     assert isinstance(most, int)
     assert 1 <= most <= MOST_AT_ONCE
 
 
 @given(windows)
-def test_a_kind_that_is_not_known_is_leased_one_by_one_and_nothing_is_sent_ahead_of_it(window):
+def test_an_unknown_kind_is_leased_one_by_one_and_never_ahead(window):
     pace = Pace(window)
     assert pace.most("k") == 1
     assert not pace.worth_sending_ahead(["k"])
@@ -62,7 +62,7 @@ def test_a_batch_grows_no_faster_than_by_its_factor(window, history):
 
 
 @given(windows, st.integers(min_value=1, max_value=MOST_AT_ONCE), st.floats(min_value=1e-6, max_value=1e3))
-def test_a_batch_fits_into_half_a_window_if_its_jobs_take_as_long_as_before(window, jobs, mean):
+def test_a_batch_fits_half_a_window_if_its_jobs_take_as_long_as_before(window, jobs, mean):
     pace = Pace(window)
     for _ in range(10):
         pace.ran("k", jobs=jobs, seconds=jobs * mean)
@@ -71,7 +71,7 @@ def test_a_batch_fits_into_half_a_window_if_its_jobs_take_as_long_as_before(wind
 
 
 @given(st.floats(min_value=0.01, max_value=10), st.floats(min_value=1e-6, max_value=5e-6))
-def test_a_kind_that_turns_slow_is_leased_one_by_one_at_once(window, quick):
+def test_a_kind_that_becomes_slow_is_leased_one_by_one_at_once(window, quick):
     pace = Pace(window)
     for jobs in (1, 4, 16, 64, 256, 500):
         pace.ran("k", jobs=jobs, seconds=jobs * quick)
@@ -81,7 +81,7 @@ def test_a_kind_that_turns_slow_is_leased_one_by_one_at_once(window, quick):
     assert not pace.worth_sending_ahead(["k"])
 
 
-def test_a_kind_that_turns_quick_again_is_believed_by_and_by():
+def test_a_kind_that_becomes_quick_again_gets_larger_batches_step_by_step():
     pace = Pace(0.1)
     pace.ran("k", jobs=1, seconds=10.0)
     tries = 0
@@ -93,7 +93,7 @@ def test_a_kind_that_turns_quick_again_is_believed_by_and_by():
 
 
 @given(batches, batches)
-def test_kinds_learn_apart(one, other):
+def test_each_kind_has_its_own_pace(one, other):
     pace = taught(0.1, one)
     for jobs, seconds in other:
         pace.ran("other", jobs=jobs, seconds=seconds)
@@ -101,7 +101,7 @@ def test_kinds_learn_apart(one, other):
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.integers(min_value=1, max_value=500), min_size=1))
-def test_a_batch_is_worth_it_only_if_all_its_kinds_are_known_and_it_is_short(counts):
+def test_a_batch_is_sent_ahead_only_if_all_its_kinds_are_known_and_it_is_short(counts):
     pace = Pace(0.1)
     for kind in "ab":
         pace.ran(kind, jobs=1, seconds=0.0001)
@@ -110,19 +110,19 @@ def test_a_batch_is_worth_it_only_if_all_its_kinds_are_known_and_it_is_short(cou
 
 
 @given(windows)
-def test_an_empty_tray_takes_no_time(window):
+def test_an_empty_tray_lasts_no_time(window):
     assert Pace(window).worth_sending_ahead([]) == (window / 2 > 0)
 
 
 @given(windows, batches, st.integers(min_value=1, max_value=MOST_AT_ONCE))
-def test_after_a_batch_that_was_too_much_the_next_is_half_of_what_ran(window, history, jobs):
+def test_the_batch_after_one_that_was_too_large_is_half_of_what_ran(window, history, jobs):
     pace = taught(window, history)
     pace.ran("k", jobs=jobs, seconds=0.0, too_many=True)
     assert pace.most("k") <= max(1, jobs // 2)
 
 
 @given(windows, batches)
-def test_a_kind_whose_leases_only_grow_old_is_leased_one_by_one_at_last(window, history):
+def test_a_kind_whose_leases_become_too_old_is_leased_one_by_one_in_the_end(window, history):
     pace = taught(window, history)
     seen = [pace.most("k")]
     while seen[-1] > 1:
@@ -136,7 +136,7 @@ def test_a_kind_whose_leases_only_grow_old_is_leased_one_by_one_at_last(window, 
     st.lists(st.sampled_from("abc"), min_size=1, max_size=600),
     st.floats(min_value=0.001, max_value=1e5),
 )
-def test_as_many_are_asked_for_again_as_start_in_half_of_the_time_and_always_one(means, kinds, window):
+def test_a_second_look_asks_for_as_many_jobs_as_start_in_half_the_time_and_at_least_one(means, kinds, window):
     pace = Pace(window)
     for kind, mean in means.items():
         for _ in range(6):
@@ -145,5 +145,5 @@ def test_as_many_are_asked_for_again_as_start_in_half_of_the_time_and_always_one
     assert 1 <= count <= len(kinds)
     spent = sum(pace.expected(kind, 1) for kind in kinds[:count])
     assert count == 1 or spent <= ASK_FOR_SECONDS * (1 + 1e-6)
-    if count < len(kinds):  # one more would have been too much, or belongs to the next batch
+    if count < len(kinds):  # one more would be too much, or belongs to the next batch
         assert sum(1 / pace.most(kind, ASK_FOR_SECONDS) for kind in kinds[: count + 1]) > 1

@@ -1,4 +1,4 @@
-"""Kinds and their handlers: what can be registered, what is refused at import, and how a worker loads them."""
+"""Kinds and their handlers: what can be registered, what an import refuses, and how a worker loads them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def registered(**settings):
     return registry["some.kind"]
 
 
-def test_a_kind_has_the_documented_limits_unless_told_otherwise():
+def test_a_kind_has_the_documented_limits_by_default():
     kind = registered()
     assert (kind.lease_timeout, kind.max_runtime, kind.max_attempts, kind.retention) == (300, 300, 10, "7d")
     assert [kind.backoff(n) for n in (1, 2, 3, 50)] == [30, 60, 120, 3600]
 
 
-def test_a_handler_stays_the_function_that_it_was():
+def test_a_registered_handler_stays_the_same_function():
     registry = Registry()
 
     @registry.handler("some.kind")
@@ -117,7 +117,7 @@ async def coroutine(job):
 
 
 @pytest.mark.parametrize("function", [no_arguments, keyword_only, keywords, coroutine])
-def test_a_function_that_cannot_be_given_its_job_is_refused(function):
+def test_a_function_that_cannot_take_its_job_is_refused(function):
     registry = Registry()
     with pytest.raises(TypeError, match="some"):
         registry.handler("some.kind")(function)
@@ -125,7 +125,7 @@ def test_a_function_that_cannot_be_given_its_job_is_refused(function):
 
 
 @pytest.mark.parametrize("function", [lambda job: 0, lambda job, /: 0, lambda *all_of_it: 0, lambda job, **more: 0])
-def test_any_function_whose_first_argument_can_be_the_job_is_taken(function):
+def test_any_function_whose_first_argument_can_be_the_job_is_accepted(function):
     registry = Registry()
     registry.handler("some.kind")(function)
     assert list(registry) == ["some.kind"]
@@ -146,11 +146,11 @@ def test_a_name_that_is_no_text_is_refused(name):
 
 
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=200))
-def test_any_other_name_is_taken(name):
+def test_any_other_name_is_accepted(name):
     check_kind(name)
 
 
-# Loading what the operator names.
+# The registries that the operator names.
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_several_registries_are_loaded_into_one(module):
     assert sorted(load([f"{one}:registry", f"{other}:registry"])) == ["a.one", "a.other"]
 
 
-def test_all_faults_of_the_registries_are_told_at_once_each_on_one_line(module):
+def test_all_faults_of_the_registries_are_shown_at_once_each_on_one_line(module):
     broken = module("raise RuntimeError('no\\nway')")
     exits = module("import sys\nsys.exit(3)")
     twice = module(GOOD.format(kind="a.kind", attempts=1) + "registry.handler('a.kind')(run)\n")

@@ -1,4 +1,4 @@
-"""What a reload reads, what it takes over, and what it refuses."""
+"""What a reload reads, what it applies, and what it refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNIT = "shithubd-worker@2.service"
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A host whose units read these files, and nobody's variables."""
+    """A host whose units read these files, with no variables set."""
     for name in list(os.environ):
         if name.startswith(("PG", "SHITHUBD_WORKER_")):
             monkeypatch.delenv(name)
@@ -33,7 +33,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def start(files: Path, monkeypatch: pytest.MonkeyPatch):
-    """A process as systemd starts it: Environment= first, and what the files say over it."""
+    """A process as systemd starts it: first the unit's Environment=, then the files, which override it."""
 
     def start(*flags: str, environment: dict[str, str] | None = None, said: str = "") -> Reload:
         (files / "worker.env").write_text(said)
@@ -45,7 +45,7 @@ def start(files: Path, monkeypatch: pytest.MonkeyPatch):
     return start
 
 
-def test_what_the_files_say_now_is_taken_over_and_the_units_own_file_wins(start, files, caplog):
+def test_a_reload_applies_the_files_and_the_units_own_file_wins(start, files, caplog):
     caplog.set_level(logging.INFO)
     reload = start(said="SHITHUBD_WORKER_GRACE=5\nSHITHUBD_WORKER_PREFETCH=0\n")
     assert (reload().grace, reload().prefetch) == (5.0, 0.0)
@@ -53,11 +53,11 @@ def test_what_the_files_say_now_is_taken_over_and_the_units_own_file_wins(start,
     (files / "shithubd-worker@2.env").write_text("SHITHUBD_WORKER_GRACE=7\n")
     caplog.clear()
     config = reload()
-    assert (config.grace, config.prefetch) == (7.0, 0.0)  # what nobody names any more stays
+    assert (config.grace, config.prefetch) == (7.0, 0.0)  # a setting that no file names any more stays
     assert logging.getLogger().level == logging.WARNING
 
 
-def test_what_has_changed_is_told_once_and_what_takes_a_restart_each_time(start, files, caplog):
+def test_a_change_is_reported_once_and_a_setting_that_needs_a_restart_each_time(start, files, caplog):
     caplog.set_level(logging.INFO)
     reload = start(said="SHITHUBD_WORKER_PREFETCH=0\nPGHOST=one\n")
     (files / "worker.env").write_text("SHITHUBD_WORKER_GRACE=6\nPGHOST=two\nPGPASSWORD=hush\n")
@@ -69,17 +69,17 @@ def test_what_has_changed_is_told_once_and_what_takes_a_restart_each_time(start,
     assert caplog.messages == ["reloaded: nothing that changes a running worker", later]
 
 
-def test_what_the_unit_itself_sets_stays_and_a_flag_wins(start, files):
+def test_a_setting_of_the_unit_stays_and_a_flag_wins(start, files):
     reload = start("--prefetch", "0.5", environment={"SHITHUBD_WORKER_GRACE": "9"}, said="SHITHUBD_WORKER_PREFETCH=1\n")
     (files / "worker.env").write_text("SHITHUBD_WORKER_PREFETCH=2\n")
     config = reload()
     assert (config.grace, config.prefetch) == (9.0, 0.5)
 
 
-def test_what_stood_over_a_setting_of_the_unit_and_is_taken_away_changes_nothing_before_a_restart(start, files, caplog):
+def test_a_removed_override_of_the_unit_changes_nothing_before_a_restart(start, files, caplog):
     reload = start(environment={"SHITHUBD_WORKER_GRACE": "900"}, said="SHITHUBD_WORKER_GRACE=5\n")
     (files / "worker.env").write_text("")
-    assert reload().grace == 5.0  # neither 25, the default, nor 900, which the environment doesn't tell any more
+    assert reload().grace == 5.0  # the value is not 25, the default, or 900, which the environment no longer shows
     assert "only a restart changes SHITHUBD_WORKER_GRACE" in caplog.text
 
 
@@ -91,12 +91,12 @@ def test_what_stood_over_a_setting_of_the_unit_and_is_taken_away_changes_nothing
         ("SHITHUBD_WORKER_POLL_ONLY=perhaps", "SHITHUBD_WORKER_POLL_ONLY"),
         ("SHITHUBD_WORKER_SCHEMA=100%", "schema '100%'"),
         ("SHITHUBD_WORKER_DATABASE_URL=nonsense://", "SHITHUBD_WORKER_DATABASE_URL"),
-        ("SHITHUBD_WORKER_REPO_ROOT=/nowhere", "SHITHUBD_WORKER_REPO_ROOT.: '/nowhere' is no directory"),
+        ("SHITHUBD_WORKER_REPO_ROOT=/nowhere", "SHITHUBD_WORKER_REPO_ROOT.: '/nowhere' is not a directory"),
         ("SHITHUBD_WORKER_EXCLUDE_KINDS=a", "EXCLUDE_KINDS is not a setting: did you mean .*EXCLUDE_KIND?"),
         ("export PGHOST=db", "worker.env: line 2: what stands before = is not the name of a variable"),
     ],
 )
-def test_a_fault_anywhere_refuses_all_of_it(start, files, said, fault):
+def test_any_fault_refuses_the_whole_reload(start, files, said, fault):
     reload = start()
     level = logging.getLogger().level
     (files / "worker.env").write_text(f"SHITHUBD_WORKER_LOG_LEVEL=error\n{said}\n")
@@ -107,7 +107,7 @@ def test_a_fault_anywhere_refuses_all_of_it(start, files, said, fault):
     assert reload().grace == 3.0
 
 
-def test_all_faults_are_told_at_once_those_of_switches_and_choices_too(start, files):
+def test_all_faults_are_shown_at_once_including_switches_and_choices(start, files):
     reload = start()
     names = ("GRACE", "POLL_ONLY", "LOG_LEVEL", "REPO_ROOT", "GRACES")
     (files / "worker.env").write_text("".join(f"SHITHUBD_WORKER_{name}=/perhaps\n" for name in names))
@@ -117,7 +117,7 @@ def test_all_faults_are_told_at_once_those_of_switches_and_choices_too(start, fi
     assert all(any(f"SHITHUBD_WORKER_{name}" in fault for fault in caught.value.args) for name in names)
 
 
-def test_a_file_that_is_gone_says_nothing_and_one_that_cannot_be_read_is_a_fault(start, files):
+def test_a_missing_file_is_ignored_and_an_unreadable_file_is_a_fault(start, files):
     reload = start(said="SHITHUBD_WORKER_GRACE=5\n")
     (files / "worker.env").unlink()
     assert reload().grace == 5.0
@@ -130,7 +130,7 @@ def test_a_file_that_is_gone_says_nothing_and_one_that_cannot_be_read_is_a_fault
         reload()
 
 
-def test_other_handlers_are_not_loaded_into_a_worker_that_runs(start, files, caplog):
+def test_a_reload_loads_no_other_handlers(start, files, caplog):
     reload = start()
     (files / "worker.env").write_text("SHITHUBD_WORKER_HANDLERS=no_such:registry\nSHITHUBD_WORKER_KIND=its.own\n")
     reload()

@@ -1,4 +1,4 @@
-"""`shithubd-worker runbook`: the pages where they are needed."""
+"""`shithubd-worker runbook` shows the pages on the host where they are needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def output(*arguments: str) -> str:
     return result.output
 
 
-def test_it_lists_every_page_with_a_line_about_it() -> None:
+def test_the_command_lists_every_page_with_a_line_about_it() -> None:
     lines = output().splitlines()
     assert [line.split()[0] for line in lines] == list(runbook.pages())
     assert "drain-workers" in runbook.pages()
@@ -27,17 +27,17 @@ def test_it_lists_every_page_with_a_line_about_it() -> None:
 
 
 @pytest.mark.parametrize("name", runbook.pages())
-def test_it_shows_a_page_without_what_is_meant_for_the_tests(name: str) -> None:
+def test_the_command_shows_a_page_without_the_marks_for_the_tests(name: str) -> None:
     shown = output(name.upper())
     assert shown.startswith("# ")
     assert "<!--" not in shown
     assert json.loads(output(name, "--json"))["text"] == shown
 
 
-def test_an_unknown_page_is_one_clear_line() -> None:
+def test_an_unknown_page_is_refused_in_one_clear_line() -> None:
     with pytest.raises(Refused, match="`shithubd-worker runbook` lists them"):
         output("nothing")
 
 
-def test_names_are_completed_without_a_database() -> None:
+def test_the_names_of_pages_are_completed_without_a_database() -> None:
     assert runbook._complete(None, None, "Drain") == ["drain-workers"]

@@ -1,4 +1,4 @@
-"""A variable that is none of ours, though it was meant to be one, is a fault."""
+"""A variable that looks like one of ours, but is not, is a fault."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_each_variable_of_each_command_is_known():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_letter_too_many_too_few_or_exchanged_in_any_variable_is_a_fault_with_the_nearest(name):
+def test_a_typing_error_in_any_variable_is_a_fault_that_names_the_nearest_variable(name):
     for wrong in (f"{name}S", name[:-1], name[:-2] + name[:-3:-1], name.replace("SHITHUBD", "SHITHUB"), name.lower()):
-        if wrong != name:  # a letter may be there twice
+        if wrong != name:  # the variable may have that letter twice
             assert misnamed([wrong]) == [f"{wrong} is not a setting: did you mean {name}?"]
 
 
-def test_a_name_that_is_like_none_of_ours_is_a_fault_and_what_others_have_is_none():
+def test_an_unknown_variable_with_our_prefix_is_a_fault_and_any_other_is_not():
     assert misnamed(["SHITHUBD_WORKER_XYZZY"]) == [
         "SHITHUBD_WORKER_XYZZY is not a setting: a variable of yours can't begin with SHITHUBD_WORKER_"
     ]
@@ -41,7 +41,7 @@ def test_a_name_that_is_like_none_of_ours_is_a_fault_and_what_others_have_is_non
 
 
 @pytest.mark.parametrize("flags", [(), ("--database-url",), ("--schema",)])
-def test_a_command_refuses_only_what_leaves_open_which_queue_it_acts_on(monkeypatch, flags):
+def test_a_command_refuses_only_variables_that_leave_the_queue_unclear(monkeypatch, flags):
     monkeypatch.setenv("SHITHUBD_WORKER_GRACES", "3")
     shared = Shared("dbname=mine", None, flags)
     shared.connect("test")

@@ -1,4 +1,5 @@
-"""What is written of the settings is what the table of settings says, and the file of the package can be used."""
+"""The settings page and the package's file of settings say what the table of settings says, and the file can be
+used."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from shithubd_worker.settings import env_file
 from shithubd_worker.settings.config import SETTINGS, Config, make_config
 from shithubd_worker.settings.names import VARIABLES, WITHOUT_FLAG, misnamed
 
-AGAIN = "write it again with `make settings`"
+AGAIN = "write it again with `make pages`"
 
 
 def test_the_page_says_what_the_table_says():
@@ -31,12 +32,12 @@ def test_the_page_has_each_variable_and_each_flag_of_run():
     assert [each for each in (*flags, *(f"`{name}`" for name in VARIABLES)) if each not in page] == []
 
 
-def test_the_file_of_the_package_sets_nothing():
+def test_every_setting_in_the_file_of_the_package_is_commented_out():
     assert env_file.parse(ENV_FILE.read_bytes()) == env_file.EnvFile()
 
 
-def test_each_line_of_the_file_of_the_package_can_be_used_as_it_stands(tmp_path):
-    """With the # in front of it taken away; the directories of the examples are made elsewhere."""
+def test_each_line_of_the_file_of_the_package_can_be_used_unchanged(tmp_path):
+    """The test removes the # before each line, and makes the directories of the examples elsewhere."""
     found = env_file.parse(re.sub(r"(?m)^#(?=[A-Z_]+=)", "", ENV_FILE.read_text()).encode())
     assert found.left_out == []
     assert misnamed(found.variables) == []
@@ -47,8 +48,8 @@ def test_each_line_of_the_file_of_the_package_can_be_used_as_it_stands(tmp_path)
     make_config(raw)
 
 
-def test_what_the_file_of_the_package_shows_for_a_default_is_the_default():
-    """metrics apart: whoever sets the address has chosen it."""
+def test_the_file_of_the_package_shows_the_defaults():
+    """All but the metrics address: an operator who sets it has chosen a value."""
     shown = env_file.parse(re.sub(r"(?m)^#(?=[A-Z_]+=)", "", ENV_FILE.read_text()).encode()).variables
     with_default = {name: shown[row.variable] for name, row in SETTINGS.items() if row.default and name != "metrics"}
     assert len(with_default) == 6

@@ -1,4 +1,5 @@
-"""Which kind goes first: equal time for all that have a backlog, and none for the time in which they had nothing."""
+"""Which kind goes first: kinds with a backlog get equal time, and a kind gets none for the time in which it had no
+jobs."""
 
 from __future__ import annotations
 
@@ -17,24 +18,24 @@ DUST = 1e-6  # sums of floats
 
 
 def serve(clocks, backlog, turns, spent):
-    """So many turns: the first of the kinds with a backlog runs, each time for as long as its jobs take."""
+    """This many turns: the first kind of those with a backlog runs, each time for as long as its jobs take."""
     for _ in range(turns):
         kind = min(sorted(backlog), key=clocks.start)
         clocks.ran(kind, backlog[kind])
         spent[kind] += backlog[kind]
 
 
-def test_the_examples_in_its_text_are_true():
+def test_the_examples_in_the_docstrings_are_true():
     found = doctest.testmod(shares)
     assert found.attempted >= 3
     assert found.failed == 0
 
 
 @given(st.dictionaries(st.sampled_from(KINDS), costs, min_size=2), st.integers(1, 200))
-def test_kinds_with_a_backlog_get_equal_time_whatever_their_jobs_take(backlog, turns):
+def test_kinds_with_a_backlog_get_equal_time(backlog, turns):
     spent = dict.fromkeys(backlog, 0.0)
     serve(Shares(), backlog, turns, spent)
-    # Nobody is ahead of another by more than one turn of its own.
+    # No kind is ahead of another by more than one of its own turns.
     for kind, seconds in spent.items():
         assert seconds <= min(spent.values()) + backlog[kind] + DUST * turns
 
@@ -44,7 +45,7 @@ def test_kinds_with_a_backlog_get_equal_time_whatever_their_jobs_take(backlog, t
     st.dictionaries(st.sampled_from(KINDS), costs, min_size=2),
     st.integers(1, 100),
 )
-def test_who_was_idle_has_no_claim_on_the_time_before(history, backlog, turns):
+def test_a_kind_that_was_idle_has_no_claim_on_the_time_before(history, backlog, turns):
     clocks = Shares()
     for before, served in history:
         serve(clocks, before, served, defaultdict(float))
@@ -56,7 +57,7 @@ def test_who_was_idle_has_no_claim_on_the_time_before(history, backlog, turns):
 
 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), costs), max_size=300))
-def test_it_remembers_one_number_a_kind(history):
+def test_one_number_is_remembered_for_each_kind(history):
     clocks = Shares()
     for kind, seconds in history:
         before = clocks.start(kind)

@@ -1,4 +1,4 @@
-"""A look at the clock that comes last, right before the handler: what took too long starts nothing."""
+"""The last look at the clock, right before the handler: a job that took too long to get there does not start."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from shithubd_worker.timing import START_AGAIN_WITHIN_SECONDS, START_WITHIN_SECO
     st.floats(0, 2, allow_subnormal=False),
     st.booleans(),
 )
-def test_a_step_before_the_handler_that_took_too_long_keeps_it_from_starting(slow_step, seconds, again):
-    """Whichever step it was, as if the process had stood still in it."""
+def test_a_slow_step_before_the_handler_keeps_it_from_starting(slow_step, seconds, again):
+    """Any of the steps may be the slow one: the process may have stood still in it."""
     clock = SimpleNamespace(now=1000.0)
     started = []
 

@@ -1,4 +1,4 @@
-"""What a worker says of itself is true of both of its threads; what it counted, it leaves to the database once."""
+"""What a worker says about itself is true of both its threads. It leaves what it counted to the database once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOTH = (True, False)
 
 
 @pytest.mark.parametrize(("main", "away", "runs"), list(itertools.product(BOTH, BOTH, BOTH)))
-def test_the_database_is_up_if_it_answered_both_threads_whatever_runs(main, away, runs):
+def test_the_database_is_up_if_it_answered_both_threads(main, away, runs):
     running = attempt(60.0)
     running.kind.name, running.lease, running.started_at = "a", MagicMock(id=1), 0.0
     progress = Progress(Stop(25.0), database_up=main, away=away, ready=True, attempt=running if runs else None)
@@ -26,7 +26,7 @@ def test_the_database_is_up_if_it_answered_both_threads_whatever_runs(main, away
     assert progress.is_up() is up
     assert progress.state() == ("reconnecting" if not up else "running" if runs else "idle")
     assert ("database" in progress.sentence(0.0)) is not up
-    # What the control thread tells the database is as it is then: it answers.
+    # The control thread tells the database this at a moment when the database answers.
     assert (progress.word(answered=True) == "reconnecting") is not main
 
 
@@ -56,7 +56,7 @@ def told(counting):
     return {(s.labels["kind"], s.labels["outcome"]): s.value for s in samples if "jobs_processed" in s.name and s.value}
 
 
-def test_the_last_word_has_what_no_scrape_has_told_of_and_no_scrape_tells_of_it_later(counting):
+def test_the_last_counts_have_what_no_scrape_has_shown_and_no_later_scrape_shows_it(counting):
     counting.processed({("a", How.RETRY): 2, ("b", How.OK): 1})
     assert told(counting) == {("a", "retry"): 2, ("b", "ok"): 1}
     counting.processed({("a", How.RETRY): 3})
@@ -64,7 +64,7 @@ def test_the_last_word_has_what_no_scrape_has_told_of_and_no_scrape_tells_of_it_
     assert told(counting) == {}
 
 
-def test_a_worker_that_nobody_scrapes_leaves_no_word(counting, monkeypatch):
+def test_a_worker_that_nobody_scrapes_leaves_no_counts(counting, monkeypatch):
     counting.processed({("a", How.RETRY): 2})
     now = metrics.time.monotonic() + metrics.UNSCRAPED_SECONDS + 1
     monkeypatch.setattr(metrics.time, "monotonic", lambda: now)

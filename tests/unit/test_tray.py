@@ -1,4 +1,4 @@
-"""The tray between two threads: each job is taken by one of them, once, and none is left behind."""
+"""The tray between two threads: one thread takes each job, once, and no job is left."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_jobs_are_taken_in_their_order_one_by_one_or_all(numbers, singly):
 
 
 @pytest.mark.parametrize("what", ["leased", "finished", "ahead"])
-def test_whatever_a_slow_handler_would_keep_is_at_hand(what):
+def test_everything_that_waits_for_a_slow_handler_is_at_hand(what):
     tray = Tray()
     if what == "leased":
         tray.leased.append(lease(1))
@@ -57,7 +57,7 @@ def test_whatever_a_slow_handler_would_keep_is_at_hand(what):
     assert tray.at_hand
 
 
-def test_what_is_in_doubt_is_not_at_hand():
+def test_a_doubtful_job_is_not_at_hand():
     tray = Tray()
     tray.doubtful.append(finished(1))
     assert not tray.at_hand
@@ -89,7 +89,7 @@ def test_two_threads_take_each_job_once():
 
 
 @pytest.mark.usefixtures("hurried")
-def test_what_one_thread_puts_down_while_the_other_takes_is_taken_once():
+def test_a_job_put_down_while_the_other_thread_takes_is_taken_once():
     tray, count, settled = Tray(), 5000, []
     over = threading.Event()
 
@@ -108,7 +108,7 @@ def test_what_one_thread_puts_down_while_the_other_takes_is_taken_once():
     assert sorted(each.lease.id for each in settled) == list(range(count))
 
 
-def test_a_lease_that_was_sent_ahead_and_given_back_keeps_nothing_from_others_but_the_next_one_does():
+def test_a_lease_sent_ahead_counts_as_at_hand_until_it_is_given_back():
     tray = Tray()
     tray.ahead = first = Ahead("token", 0.0)
     first.given_back = True

@@ -1,8 +1,9 @@
-"""Two threads hand jobs to and fro as fast as they can, and every job is accounted for: ended once, none lost.
+"""Two threads pass jobs to each other as fast as they can, and every job is accounted for: it ends once, and none is
+lost.
 
-The exchange, the tray, the settler and the relief are the real ones. The database is a book: it notes what each job
-came to, answers no question twice for the same job, and now and then it is away, refuses, or finds a row locked. Times
-are such that all that waits is old enough for the control thread to take.
+The exchange, the tray, the settler and the relief are the real ones. The database is a book: it notes how each job
+ended, and answers no question twice for the same job. From time to time it is away, refuses, or finds a row locked. The
+times are chosen so that everything that waits is old enough for the control thread to take.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ STRAY = "given back by its token"
 
 
 class Book:
-    """What both threads ask. `faults`: what became wrong, if anything did."""
+    """The database of both threads. `faults`: what went wrong, if anything did."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -53,7 +54,7 @@ class Book:
         self.leased = 0
 
     def lease(self, turn, count):
-        """So many jobs by one query."""
+        """This many jobs by one query."""
         token, batch = turn.token, Batch(turn.token, turn.sent_at, 0.0)
         with self._lock:
             self.leased += count
@@ -62,7 +63,7 @@ class Book:
         return leases
 
     def start(self, lease):
-        """A new token for a lease that stands (start_v1); None: somebody has given it back."""
+        """A new token for a lease that stands (start_v1); None if somebody has given the lease back."""
         with self._lock:
             if lease.id in self.started:
                 self.faults.append(f"{lease.id} started twice")
@@ -73,8 +74,8 @@ class Book:
             return lease._replace(batch=lease.batch._replace(token=token, again=True))
 
     def settle(self, finished, *, waits=False):
-        """As Settling.settle: whose lease is gone, and whose row is locked. Who waits for a lock, as a turn does, waits
-        in vain: nothing is written then."""
+        """As Settling.settle: the jobs whose lease is gone, and those whose row is locked. A call that waits for a
+        lock, as a turn does, gets none: then nothing is written."""
         with self._lock:
             self.handed_over[threading.current_thread().name] += len(finished)
             for each in finished:
@@ -105,7 +106,7 @@ class Book:
         return set() if waits else locked
 
     def release_strays(self, _worker, token):
-        """Give back what this query has leased, and nobody has started."""
+        """Give back the jobs that this query leased and nobody has started."""
         with self._lock:
             found = [job for job, its in self.tokens.items() if its == token]
             for job in found:
@@ -114,17 +115,17 @@ class Book:
             return [(job, "k") for job in found]
 
     def fate(self, lease):
-        """What became of it."""
+        """The outcome of the lease."""
         with self._lock:
             return self.ended.get(lease.id)
 
     def rows(self, function, *_):
-        """The only other thing that a settler asks: to write down that a lease was lost."""
+        """The settler's only other question: to record that a lease was lost."""
         self.faults.append(function)
 
 
 class Metrics:
-    """Counts what a settler tells of."""
+    """Counts what a settler reports."""
 
     def __init__(self):
         self.told = Counter()
@@ -145,7 +146,7 @@ class Metrics:
 
 
 class Line:
-    """In place of the wire: turns go to the book. What one leases is leased when it was sent, read or not."""
+    """In place of the wire: turns go to the book. A turn leases when it is sent, even if nobody reads its answer."""
 
     def __init__(self, book, count, batch):
         self.queue, self.count, self.batch, self.sent = book, count, batch, None
@@ -165,7 +166,7 @@ class Line:
 
 
 class Upkeep:
-    """Looks for leases whose answers were lost, and for nothing else."""
+    """Looks only for leases whose answers were lost."""
 
     def __init__(self, book):
         self.book, self.strays = book, []
@@ -198,20 +199,20 @@ class Scene:
         self.fell = []
 
     def control(self):
-        """As the control thread beside a slow handler. Its looks for strays come at each tick."""
+        """The control thread beside a slow handler. At each tick it looks for strays."""
         slow = SimpleNamespace(started_at=-1.0)
         try:
             for now in itertools.count(time.monotonic() + 1000.0, 2.0):
                 if self.over:
                     return
                 _ = self.tray.at_hand, self.tray.unanswered, self.settler.waiting, self.settler.unsettled
-                with suppress(psycopg.Error):  # the tray has it, in doubt
+                with suppress(psycopg.Error):  # the tray has it as doubtful
                     self.relief.tick(now, slow)
         except BaseException as error:
             self.fell.append(error)
 
     def turn(self):
-        """One turn; the loop goes on whatever the book says."""
+        """One turn; the loop goes on after any answer of the book."""
         try:
             self.exchange.turn()
         except psycopg.Error:
@@ -219,7 +220,7 @@ class Scene:
             self.exchange.database_is_back()
 
     def main(self):
-        """As the main thread: each job at hand is started once more, and run."""
+        """The main thread: it starts each job at hand once more, and runs it."""
         while self.book.leased < self.count:
             self.turn()
             while (lease := self.tray.next()) is not None:
@@ -229,7 +230,7 @@ class Scene:
                     self.tray.finished.append(Finished(started, OK, "7d", 0.1))
 
     def run(self):
-        """All jobs through both threads; then what is left is put down by one of them."""
+        """All jobs through both threads; then one of them puts down what is left."""
         other = threading.Thread(target=self.control, name="control")
         other.start()
         try:
@@ -243,10 +244,11 @@ class Scene:
             self.turn()
 
     def faults(self):
-        """What the account finds, in words."""
+        """The faults that the account shows, in words."""
         found = [*map(repr, self.fell), *self.book.faults]
         found += [f"{job} is lost" for job in self.book.tokens]
-        # Not of those given back: one whose token was given back before may be told of as well, if an answer was lost.
+        # Released jobs are left out: a job that was given back by its token is reported once more if an answer was
+        # lost.
         told = Counter({str(how): number for (_, how), number in self.metrics.told.items() if how != How.RELEASED})
         ended = Counter(str(how) for how in self.book.ended.values() if how not in (How.RELEASED, STRAY))
         found += [f"told {told}, ended {ended}"] if told != ended else []
@@ -256,7 +258,7 @@ class Scene:
 
 @pytest.fixture
 def hurried(monkeypatch):
-    """Threads take turns as often as they can, and what is locked is tried again at once."""
+    """Threads take turns as often as they can, and a locked job is tried again at once."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     monkeypatch.setattr(settling, "LOCKED_AGAIN_SECONDS", 0.0)
@@ -268,7 +270,8 @@ def hurried(monkeypatch):
 
 @pytest.fixture
 def torn():
-    """Threads take turns in the midst of any line of the rooms that they share: at one step of Python's in so many."""
+    """Threads take turns in the middle of any line of the modules that they share, at one step of Python's in so
+    many."""
     shared = {module.__file__ for module in (exchange, tray, settling, relief)}
     dice, before = random.Random(2), (sys.gettrace(), threading.gettrace())
 
@@ -301,11 +304,11 @@ def account_for(count, batch):
 
 @pytest.mark.usefixtures("hurried", "torn")
 @pytest.mark.parametrize("count", [1_200, pytest.param(100_000, marks=pytest.mark.long)])
-def test_no_job_is_lost_or_ended_twice_wherever_one_thread_stops_for_the_other(count):
+def test_no_job_is_lost_or_ends_twice_at_any_switch_between_the_threads(count):
     account_for(count, batch=4)
 
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("count", [40_000, pytest.param(1_000_000, marks=pytest.mark.long)])
-def test_each_job_between_two_threads_ends_once_and_none_is_lost(count):
+def test_every_job_between_two_threads_ends_exactly_once(count):
     account_for(count, batch=40)

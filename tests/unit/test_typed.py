@@ -1,4 +1,4 @@
-"""What a user's type checker makes of the package."""
+"""What a user's type checker says about programs that use the package."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def check(tmp_path_factory):
-    """Checks a program as its author would, beside the installed package; what mypy says, and whether all is well."""
+    """Checks a program as its author would, with the package installed. Returns what mypy says, and whether all is
+    well."""
     directory = tmp_path_factory.mktemp("program")
 
     def check(text):
@@ -59,13 +60,13 @@ def check(tmp_path_factory):
     return check
 
 
-def test_a_program_with_a_handler_and_an_enqueue_is_checked_strictly(check):
+def test_a_program_with_a_handler_and_an_enqueue_passes_a_strict_check(check):
     well, said = check(PROGRAM)
     assert well, said
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_mistake_in_it_is_found(check, wrong):
+def test_a_mistake_in_such_a_program_is_found(check, wrong):
     well, said = check(PROGRAM.replace(*WRONG[wrong]))
     assert not well
     assert "program.py" in said

@@ -1,5 +1,8 @@
-"""What the units must say: each directive on which a promise rests, by its value. No systemd is needed for that:
-`test_units_static.py` has it read the units, and the booted tests have it do what they say."""
+"""What the units must say: each directive on which a promise rests, by its value.
+
+No systemd is needed for that. `test_units_static.py` has systemd read the units, and the booted tests check that the
+directives take effect.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ UNITS = Path(__file__).parents[2] / "units"
 WORKER = "shithubd-worker.service"
 
 PROMISED = {
-    # Who is killed, when, and what is left of it.
+    # Which processes are killed, and when, and what remains of them.
     "Type": ["notify"],
-    "NotifyAccess": ["main"],  # a git of a job speaks for nobody
+    "NotifyAccess": ["main"],  # a git of a job must not send messages in the worker's name
     "OOMPolicy": ["continue"],  # a git that takes too much memory is a failed attempt, not the end of the worker
-    "KillMode": ["mixed"],  # SIGTERM leaves the git of a job alone
+    "KillMode": ["mixed"],  # SIGTERM does not reach the git of a job
     "TimeoutStopSec": ["30"],
     "TimeoutStopFailureMode": ["abort"],  # the stacks are in the journal
     "WatchdogSec": ["30"],
@@ -28,13 +31,13 @@ PROMISED = {
     "StartLimitIntervalSec": ["0"],  # a database may be away for hours
     "PartOf": ["shithubd-worker.target"],
     "ExecStopPost": ["-/usr/bin/shithubd-worker release-dead"],
-    # The password: nobody else reads it, and it is gone with the process.
+    # The password: no other user can read it, and it is gone with the process.
     "RuntimeDirectory": ["%N"],
     "RuntimeDirectoryMode": ["0700"],
     "RuntimeDirectoryPreserve": ["no"],
     "LoadCredential": ["pgpass:/etc/shithub/pgpass"],
     "KeyringMode": ["private"],
-    # What a job may write, and what others may read of it.
+    # What a job may write, and what others may read of that.
     "StateDirectory": ["shithub shithub/repos"],
     "StateDirectoryMode": ["0750"],
     "UMask": ["0027"],
@@ -42,7 +45,7 @@ PROMISED = {
     "ProtectHome": ["yes"],
     "PrivateTmp": ["yes"],
     "ProtectProc": ["invisible"],
-    # What it may become, and whom it may reach.
+    # What the process may become, and which addresses it may reach.
     "User": ["shithub"],
     "NoNewPrivileges": ["yes"],
     "CapabilityBoundingSet": [""],
@@ -54,7 +57,7 @@ PROMISED = {
     "SystemCallFilter": [
         "@system-service",
         "~@privileged @resources",
-        "landlock_create_ruleset landlock_add_rule landlock_restrict_self",  # by which each git is confined
+        "landlock_create_ruleset landlock_add_rule landlock_restrict_self",  # each git is confined by it
     ],
     "SystemCallErrorNumber": ["EPERM"],
     "MemoryHigh": ["1536M"],
@@ -64,7 +67,7 @@ PROMISED = {
 
 
 def directives(name: str) -> dict[str, list[str]]:
-    """Each directive of a unit or a drop-in, with its values in their order: none if it isn't there."""
+    """Each directive of a unit or a drop-in, with its values in order; empty if the directive is missing."""
     found = defaultdict(list)
     for line in (UNITS / name).read_text().splitlines():
         if match := re.match(r"([A-Za-z]+)=(.*)", line):
@@ -73,7 +76,7 @@ def directives(name: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("directive", PROMISED)
-def test_a_directive_on_which_a_promise_rests_is_as_it_must_be(directive: str) -> None:
+def test_a_directive_on_which_a_promise_rests_has_its_value(directive: str) -> None:
     assert directives(WORKER)[directive] == PROMISED[directive]
 
 
@@ -83,26 +86,26 @@ def test_the_target_is_stopped_after_its_workers_and_the_database_before_them() 
     assert "Requires" not in directives(WORKER)  # a worker outlives a restart of its database
 
 
-def test_a_long_drain_is_as_long_as_it_says() -> None:
+def test_the_long_drain_drop_in_lasts_as_long_as_it_says() -> None:
     text = (UNITS / "drop-ins/long-drain.conf").read_text()
     (minutes,) = re.findall(r"for up to (\d+) minutes, in place of (?:\d+) seconds", text)
     (seconds,) = re.findall(r"in place of (\d+) seconds", text)
     (grace,) = re.findall(r"(?m)^Environment=SHITHUBD_WORKER_GRACE=(\d+)$", text)
     assert int(grace) == int(minutes) * 60
     assert int(seconds) == Config().grace
-    # systemd would end it before, but for the worker's asking for more time: so nothing else is changed.
+    # Without the worker's requests for more time, systemd would end it earlier. So the drop-in changes nothing else.
     assert int(grace) > int(directives(WORKER)["TimeoutStopSec"][0]) > Config().grace + PATIENCE_SECONDS
     assert list(directives("drop-ins/long-drain.conf")) == ["Environment"]
 
 
-def test_the_offline_drop_in_leaves_no_way_out() -> None:
+def test_the_offline_drop_in_allows_no_address() -> None:
     said = directives("drop-ins/offline.conf")
-    assert said["RestrictAddressFamilies"] == ["none", "AF_UNIX"]  # the first takes back what the unit lists
+    assert said["RestrictAddressFamilies"] == ["none", "AF_UNIX"]  # the first line removes what the unit lists
     assert (said["PrivateNetwork"], said["IPAddressDeny"]) == (["yes"], ["any"])
     assert said["Environment"] == ["SHITHUBD_WORKER_METRICS=off"]
 
 
-def test_the_history_is_dropped_by_its_owner_once_a_day_also_after_a_night_without_power() -> None:
+def test_the_owner_drops_the_history_once_a_day_also_after_a_night_without_power() -> None:
     service, timer = directives("shithub-history.service"), directives("shithub-history.timer")
     assert service["User"] == ["shithub-admin"]
     assert service["ExecStart"] == ["/usr/bin/shithubd-worker history drop"]

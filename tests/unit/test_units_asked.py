@@ -1,4 +1,4 @@
-"""What is read from a unit's command and files. tests/systemd/test_check_unit.py has all of it on a real host."""
+"""What is read from a unit's command and files. tests/systemd/test_check_unit.py checks all of it on a real host."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def unit(*words: str, file: Path | None = None) -> Unit:
         (["/usr/bin/python3", "-m", "shithubd_worker", "run"], ([], [])),
     ],
 )
-def test_the_flags_of_a_command_are_those_of_the_program_in_it(words, flags):
+def test_the_flags_of_a_command_are_those_after_its_program(words, flags):
     assert unit(*words).flags == flags
 
 
@@ -54,7 +54,7 @@ def test_a_command_without_run_starts_no_worker(words):
         unit(*words).flags  # noqa: B018
 
 
-def test_a_line_that_goes_on_is_one_and_has_the_place_where_it_begins(tmp_path):
+def test_a_continued_line_counts_as_one_and_has_the_number_of_its_first(tmp_path):
     file = tmp_path / "x.service"
     file.write_text(FILE)
     found = [(line.place, line.key, line.value) for line in unit("run", file=file).lines()]
@@ -62,10 +62,10 @@ def test_a_line_that_goes_on_is_one_and_has_the_place_where_it_begins(tmp_path):
     assert [key for _, key, _ in found[1:]] == ["RuntimeDirectory", "ExecPaths", "TimeoutStopSec", "ProtectHome"]
     assert unit("run", file=file).where("--b", "B") == f"{file}:5"
     assert unit("run", file=file).where("--c", "XC") is None
-    assert unit("run", "--b=1", file=file).where("--b", "B") is None  # nothing of it stands in a file
+    assert unit("run", "--b=1", file=file).where("--b", "B") is None  # no file has the line
 
 
-def test_what_is_started_in_its_place_has_its_sandbox_and_nothing_that_is_the_workers_own(tmp_path):
+def test_the_check_starts_in_the_units_sandbox_without_what_belongs_to_the_worker(tmp_path):
     file = tmp_path / "x.service"
     file.write_text(FILE)
     text = starts("check.service", unit("run", file=file), ["/bin/x", 'a "b" \\ 5%'], tmp_path)
@@ -75,11 +75,11 @@ def test_what_is_started_in_its_place_has_its_sandbox_and_nothing_that_is_the_wo
     assert "ExecPaths=/usr\n" in text
     assert "RuntimeDirectory" not in text
     assert "TimeoutStopSec" not in text
-    assert "TimeoutStartSec=90\n" in text  # or a module that hangs would keep an upgrade of the package for ever
+    assert "TimeoutStartSec=90\n" in text  # otherwise a module that hangs would stop an upgrade of the package for ever
     assert "WantedBy" not in text
 
 
-def test_where_systemd_cannot_be_asked_a_unit_is_not_checked_and_that_is_said():
+def test_without_systemd_a_unit_is_not_checked_and_the_command_says_so():
     done = subprocess.run(
         [sys.executable, "-m", "shithubd_worker", "check-config", "--unit", "shithubd-worker"],
         env={"PATH": "/nowhere"},

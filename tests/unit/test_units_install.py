@@ -1,5 +1,5 @@
-"""`units install|diff|uninstall --root`, and which program a unit may start; what they do to a running systemd is in
-tests/systemd."""
+"""`units install|diff|uninstall --root`, and which program a unit may start. tests/systemd shows their effect on a
+running systemd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shithubd_worker.cli import cli
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, Refused, ShithubdError
 from shithubd_worker.host import shipped, units
 
-PROGRAM = Path("/usr/bin/env").resolve()  # any program that every host has
+PROGRAM = Path("/usr/bin/env").resolve()  # a program that every host has
 PLACE = "usr/local/lib/systemd/system/shithubd-worker.service"
 
 
@@ -28,7 +28,7 @@ def install(root: Path, *more: str) -> Result:
     return run("install", "--root", root, "--program", PROGRAM, *more)
 
 
-def test_every_shipped_unit_has_a_place_and_starts_the_program_that_was_named(tmp_path: Path) -> None:
+def test_every_shipped_unit_is_installed_and_starts_the_given_program(tmp_path: Path) -> None:
     assert install(tmp_path).return_value == EXIT_OK
     written = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     assert len(written) == len([path for path in shipped.UNITS.iterdir() if path.is_file()]) == 10
@@ -38,7 +38,7 @@ def test_every_shipped_unit_has_a_place_and_starts_the_program_that_was_named(tm
     assert not [text for text in written.values() if units.PROGRAM in text]
 
 
-def test_installing_twice_changes_nothing_and_says_so(tmp_path: Path) -> None:
+def test_a_second_install_changes_nothing_and_says_so(tmp_path: Path) -> None:
     first = install(tmp_path).output
     second = install(tmp_path).output
     assert first.count("new: ") == second.count("unchanged: ") == 10
@@ -66,7 +66,7 @@ def test_diff_shows_what_an_install_would_change(tmp_path: Path) -> None:
     assert run(*compare).return_value == EXIT_OK
 
 
-def test_uninstall_takes_away_what_install_wrote_and_nothing_else(tmp_path: Path) -> None:
+def test_uninstall_removes_exactly_what_install_wrote(tmp_path: Path) -> None:
     install(tmp_path)
     drop_in = tmp_path / "etc/systemd/system/shithubd-worker.service.d/mine.conf"
     drop_in.parent.mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_uninstall_takes_away_what_install_wrote_and_nothing_else(tmp_path: Path
     assert "nothing to do" in run("uninstall", "--root", tmp_path).output
 
 
-def test_beside_the_units_of_a_package_nothing_is_installed_and_a_former_install_can_be_taken_away(
+def test_install_refuses_beside_the_units_of_a_package_and_uninstall_removes_a_former_install(
     tmp_path: Path,
 ) -> None:
     install(tmp_path)
@@ -94,7 +94,7 @@ def test_beside_the_units_of_a_package_nothing_is_installed_and_a_former_install
 
 
 @pytest.mark.parametrize("hidden", ["/tmp/here", "/root/bin/x", "/home/ada/x"])
-def test_a_program_that_the_units_can_not_reach_is_refused(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_the_units_cannot_reach_is_refused(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     monkeypatch.setattr(units.os, "access", lambda *_: True)
     monkeypatch.setattr(units, "_interpreter", lambda _: None)
@@ -103,7 +103,9 @@ def test_a_program_that_the_units_can_not_reach_is_refused(hidden: str, monkeypa
         units.check_program(Path(hidden))
 
 
-def test_a_program_whose_interpreter_lies_in_a_home_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_whose_interpreter_is_in_a_home_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script, interpreter = tmp_path / "worker", tmp_path / "home/python3"
     interpreter.parent.mkdir()
     interpreter.touch()
@@ -117,7 +119,7 @@ def test_a_program_whose_interpreter_lies_in_a_home_is_refused(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(("name", "mode"), [("missing", None), ("not executable", 0o644), ("with space", 0o755)])
-def test_what_is_no_program_or_has_a_name_that_systemd_reads_otherwise_is_refused(
+def test_a_path_that_is_no_program_or_that_systemd_would_misread_is_refused(
     tmp_path: Path, name: str, mode: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(units, "_hidden", lambda: iter([]))

@@ -1,4 +1,5 @@
-"""Which addresses a webhook may go to, held against IANA's registries and against every way to write one in another."""
+"""Which addresses a webhook may go to, compared with IANA's registries and with every way to write one address in
+another."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from shithubd_worker.handlers.webhook_addresses import is_public
 
-# The registries' own blocks, and what clouds use beside them: written apart from the table of the product.
+# The registries' own blocks, and the addresses that clouds use. They are written independently of the product's table.
 SPECIAL_4 = [
     IPv4Network(block)
     for block in (
@@ -61,7 +62,7 @@ def isatap(prefix, bit, ip):
 
 
 def written_in_6(ip):
-    """The IPv6 addresses whose packets end at an IPv4 address."""
+    """The IPv6 addresses whose packets reach an IPv4 address."""
     number = int(ip)
     yield IPv6Address(0xFFFF << 32 | number)
     yield IPv6Address(int(IPv6Address("64:ff9b::")) | number)
@@ -69,14 +70,14 @@ def written_in_6(ip):
 
 
 @pytest.mark.parametrize("address", NAMED)
-def test_an_address_that_once_got_through_or_might_is_refused(address):
+def test_a_dangerous_address_is_refused(address):
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", ["93.184.215.14", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1", "::ffff:8.8.8.8"]
 )
-def test_a_public_address_is_fine_however_it_is_spelled(address):
+def test_a_public_address_is_accepted_in_every_spelling(address):
     assert is_public(address)
 
 
@@ -106,7 +107,7 @@ def test_no_special_ipv6_address_gets_through(ip):
 
 
 @given(st.integers(0, 2**128 - 1))
-def test_what_is_public_of_ipv6_is_unicast_and_python_agrees(number):
+def test_every_public_ipv6_address_is_unicast_and_python_agrees(number):
     ip = IPv6Address(number)
     if is_public(str(ip)):
         assert ip in IPv6Network("2000::/3")
@@ -115,5 +116,5 @@ def test_what_is_public_of_ipv6_is_unicast_and_python_agrees(number):
 
 
 @given(prefixes, st.integers(1 << 48, 2**64 - 1).filter(lambda number: number >> 32 not in (0x5EFE, 0x02005EFE)))
-def test_an_address_of_a_provider_is_public(prefix, number):
+def test_an_address_of_a_well_known_provider_is_public(prefix, number):
     assert is_public(str(IPv6Address(prefix << 64 | number)))

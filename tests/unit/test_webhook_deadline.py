@@ -1,6 +1,6 @@
-"""A receiver that drips, floods or goes on for ever holds a worker for no longer than one deadline, from real sockets.
+"""A receiver that drips, floods or never ends holds a worker for at most one deadline, on real sockets.
 
-Each receiver here would end well, or in another way, if it were given the time: so no time has to be measured.
+With more time, each receiver here would end well, or in another way. So no test has to measure time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from shithubd_worker.model import How
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 DEADLINE = 0.5
-DRIPS = 200  # of one byte, 50 ms apart: twenty times the deadline, and no single wait is near it
+DRIPS = 200  # of one byte each, 50 ms apart: twenty times the deadline, while no single wait comes near it
 
 
 @contextmanager
 def receiver(answer: Callable[[socket.socket], None], ends: list[str] | None = None) -> Iterator[int]:
-    """The port of one that takes a connection and the beginning of a request, and answers as it is told. `ends` is told
-    whether it could say all of it, or the worker had hung up."""
+    """The port of a server that accepts a connection, reads the beginning of a request, and answers as it is told.
+    `ends` gets whether it could send all of its answer, or the worker had hung up."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -65,7 +65,7 @@ def drip(before: bytes, slowly: bytes, after: bytes) -> Callable[[socket.socket]
 
 
 def flood(data: bytes) -> Callable[[socket.socket], None]:
-    """100 MB, and a good end."""
+    """100 MB, and a proper end."""
 
     def answer(connection: socket.socket) -> None:
         for _ in range(100_000_000 // len(data)):
@@ -90,7 +90,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("https", drip(b"\x16\x03\x03\x40\x00\x02", b"\0", b""), id="a handshake"),
     ],
 )
-def test_one_that_drips_is_given_up_at_the_deadline(config, soon, scheme, answer):  # noqa: F811
+def test_a_receiver_that_drips_is_given_up_at_the_deadline(config, soon, scheme, answer):  # noqa: F811
     ends: list[str] = []
     with receiver(answer, ends) as port:
         outcome = deliver(config, f"{scheme}://127.0.0.1:{port}/hidden?hidden")
@@ -107,12 +107,12 @@ def test_one_that_drips_is_given_up_at_the_deadline(config, soon, scheme, answer
     ],
     ids=["a body", "chunks"],
 )
-def test_one_that_drips_what_nobody_needs_is_judged_by_what_came(config, soon, before):  # noqa: F811
+def test_a_receiver_that_drips_only_the_body_is_judged_by_its_status(config, soon, before):  # noqa: F811
     ends: list[str] = []
     with receiver(drip(before, b"0", b""), ends) as port:
         outcome = deliver(config, f"http://127.0.0.1:{port}")
     assert outcome.how is How.RETRY
-    assert re.search("answered 500|timed out", first_line(outcome))  # the latter on a machine that is very busy
+    assert re.search("answered 500|timed out", first_line(outcome))  # the latter on a very busy machine
     assert ends == ["hung up"]
 
 
@@ -126,7 +126,7 @@ def test_one_that_drips_what_nobody_needs_is_judged_by_what_came(config, soon, b
     ],
     ids=["100 Continue", "103 Early Hints", "with headers", "no line at all"],
 )
-def test_one_that_floods_is_given_up_after_a_quarter_of_a_mebibyte(config, data):  # noqa: F811
+def test_a_receiver_that_floods_is_given_up_after_a_quarter_of_a_mebibyte(config, data):  # noqa: F811
     ends: list[str] = []
     with receiver(flood(data), ends) as port:
         outcome = deliver(config, f"http://127.0.0.1:{port}")
@@ -141,7 +141,7 @@ def test_an_early_hint_is_not_the_answer(config):  # noqa: F811
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_one_that_takes_nothing_is_given_up_at_the_deadline(config, soon, scheme):  # noqa: F811
+def test_a_receiver_that_reads_nothing_is_given_up_at_the_deadline(config, soon, scheme):  # noqa: F811
     over = threading.Event()
     with receiver(lambda _: over.wait() and None) as port:
         outcome = deliver(config, f"{scheme}://127.0.0.1:{port}", body="x" * 16_000_000)
@@ -149,8 +149,8 @@ def test_one_that_takes_nothing_is_given_up_at_the_deadline(config, soon, scheme
     assert first_line(outcome).endswith("timed out")
 
 
-def test_the_look_up_of_the_name_uses_up_the_same_time(config, monkeypatch):  # noqa: F811
-    """A slow resolver, an address that takes no connection, and a receiver that says nothing: each has what is left."""
+def test_the_lookup_of_the_name_uses_the_same_deadline(config, monkeypatch):  # noqa: F811
+    """A slow resolver, an address that accepts no connection, and a silent receiver: each has the rest of the time."""
     left = []
     connect = webhook_wire.connect
 
@@ -159,7 +159,7 @@ def test_the_look_up_of_the_name_uses_up_the_same_time(config, monkeypatch):  # 
         return connect(address, seconds)
 
     class Clock:
-        """Each look at it is a second later."""
+        """Each reading is a second later."""
 
         now = 0.0
 
@@ -170,7 +170,7 @@ def test_the_look_up_of_the_name_uses_up_the_same_time(config, monkeypatch):  # 
     monkeypatch.setattr(webhook_wire, "time", Clock())
     monkeypatch.setattr(webhook_wire, "connect", seen)
     with socket.socket() as taken, receiver(lambda connection: connection.sendall(OK)) as port:
-        taken.bind(("127.0.0.2", port))  # and it doesn't listen
+        taken.bind(("127.0.0.2", port))  # and it does not listen
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
         monkeypatch.setattr(webhook_deliver, "socket", FakeSocket(lambda *_, **__: found))
         monkeypatch.setattr(webhook_deliver, "DELIVERY_TIMEOUT", 5.5)

@@ -1,4 +1,4 @@
-"""webhook.deliver against a real receiver on the loopback; no database."""
+"""webhook.deliver with a real receiver on the loopback, without a database."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNREADABLE = "url can't be read: a host is needed, and a port from 1 to 65535 if
 
 @dataclass
 class Receiver:
-    """A web server that answers as it is told and remembers what it got."""
+    """A web server that answers as it is told and remembers its requests."""
 
     port: int
     status: int = 204
@@ -62,7 +62,7 @@ def serve(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
     class Quiet(HTTPServer):
         def handle_error(self, *arguments: object) -> None:
-            pass  # a client that hangs up in the handshake is what some tests want
+            pass  # some tests want a client that hangs up in the handshake
 
     server = Quiet(("127.0.0.1", 0), Handler)
     if context:
@@ -83,7 +83,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca.pem, and server.pem (with its key) for hooks.example alone."""
+    """ca.pem, and server.pem (with its key), which is valid only for hooks.example."""
     directory = tmp_path_factory.mktemp("certificates")
 
     def openssl(*arguments: str) -> None:
@@ -131,7 +131,7 @@ def strict(secrets: Path) -> Config:
 
 @pytest.fixture
 def resolves(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Names that resolve as they are told; a name that isn't told doesn't exist."""
+    """Names that resolve as they are told. All other names do not exist."""
     names: dict[str, list[str]] = {}
 
     def resolve(host: str, port: int, **options: Any) -> list[Any]:
@@ -139,14 +139,14 @@ def resolves(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in names[host]]
 
-    # Only this module's look-ups: connecting to an address needs the real function.
+    # Only the lookups of this module: a connection to an address needs the real function.
     monkeypatch.setattr(webhook_deliver, "socket", FakeSocket(resolve))
     return names
 
 
 @pytest.fixture(autouse=True)
 def loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a fault lets through, no test connects to anything but the loopback."""
+    """No test connects to anything but the loopback, even if a fault lets an address through."""
     connect = webhook_wire.connect
 
     def checked(address: webhook_wire.Address, seconds: float) -> socket.socket:
@@ -193,7 +193,7 @@ def test_a_body_is_any_json_value(receiver, config, body):
     assert json.loads(receiver.got[0][2]) == body
 
 
-def test_every_attempt_of_a_job_carries_the_same_delivery_and_every_job_another(receiver, config):
+def test_every_attempt_of_a_job_has_the_same_delivery_id_and_every_job_its_own(receiver, config):
     for job in (1, 1, 2):
         deliver(config, f"http://127.0.0.1:{receiver.port}", job=job)
     first, again, other = [headers["x-shithub-delivery"] for _, headers, _ in receiver.got]
@@ -216,14 +216,15 @@ def test_a_certificate_is_checked_by_the_name_of_the_url(secure_receiver, config
 
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
     assert deliver(config, f"https://hooks.example:{secure_receiver.port}/").how is How.OK
-    assert deliver(config, f"https://HOOKS.example.:{secure_receiver.port}/").how is How.RETRY  # not in our resolver
+    # our resolver does not know it
+    assert deliver(config, f"https://HOOKS.example.:{secure_receiver.port}/").how is How.RETRY
     wrong = deliver(config, f"https://other.example:{secure_receiver.port}/")
     assert wrong.how is How.RETRY
     assert "Hostname mismatch" in first_line(wrong)
     assert [headers["host"] for _, headers, _ in secure_receiver.got] == [f"hooks.example:{secure_receiver.port}"]
 
 
-def test_a_large_body_arrives_whole_and_a_large_answer_is_cut_with_tls_too(
+def test_a_large_body_arrives_whole_and_a_large_answer_is_cut_also_with_tls(
     receiver, secure_receiver, config, certificates, resolves, monkeypatch
 ):
     resolves["hooks.example"] = ["127.0.0.1"]
@@ -244,7 +245,7 @@ def test_any_2xx_is_done(receiver, config, status):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
-def test_the_receivers_no_is_final(receiver, config, status):
+def test_a_refusal_of_the_receiver_is_final(receiver, config, status):
     receiver.status, receiver.body = status, b"no\n  such\x1b[31m hook " + b"x" * 5000
     outcome = deliver(config, f"http://127.0.0.1:{receiver.port}/secret-path")
     assert outcome.how is How.FAILED
@@ -262,7 +263,7 @@ def test_a_redirect_is_not_followed(receiver, config):
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again_by_the_kinds_backoff(receiver, config, status):
+def test_a_temporary_error_is_tried_again_after_the_backoff_of_the_kind(receiver, config, status):
     receiver.status, receiver.body = status, b"later"
     outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
     assert outcome.how is How.RETRY
@@ -319,7 +320,7 @@ def test_a_receiver_that_hangs_up_is_tried_again(config):
         outcome = deliver(config, f"http://127.0.0.1:{listening.getsockname()[1]}")
         thread.join()
     assert outcome.how is How.RETRY
-    # The one, or a reset if it hung up before it had read the whole request.
+    # Either the first error, or a reset if the receiver hung up before it had read the whole request.
     assert re.search("Remote end closed connection|Connection reset by peer", first_line(outcome))
 
 
@@ -332,7 +333,7 @@ def test_a_receiver_that_never_answers_is_given_up(config, monkeypatch):
 
 
 def test_a_dead_first_address_gives_way_to_the_second(receiver, config, resolves):
-    resolves["two.example"] = ["127.0.0.2", "127.0.0.1"]  # the receiver listens on the second alone
+    resolves["two.example"] = ["127.0.0.2", "127.0.0.1"]  # the receiver listens only on the second address
     assert deliver(config, f"http://two.example:{receiver.port}").how is How.OK
 
 
@@ -368,7 +369,7 @@ def test_an_address_that_is_not_public_is_refused(strict, resolves, address):
     assert outcome.error == f"inside.example has the address {address}, which is not a public one"
 
 
-def test_the_connection_goes_to_the_address_that_was_judged_and_nothing_is_looked_up_again(strict, monkeypatch):
+def test_the_connection_goes_to_the_checked_address_without_another_lookup(strict, monkeypatch):
     answers, went = [PUBLIC, "127.0.0.1"], []
 
     def resolve(host: str, port: int, **options: Any) -> list[Any]:
@@ -429,13 +430,13 @@ def test_bad_urls_fail_at_once_with_one_line(strict):
         "https://nowhere.example/hunter2?hunter2#hunter2", "https://nowhere.example/\\hunter2", "https://x/ hunter2",
     ],
 )  # fmt: skip
-def test_no_error_tells_what_a_url_holds_beside_its_host(strict, resolves, url):
+def test_no_error_shows_more_of_a_url_than_its_host(strict, resolves, url):
     outcome = deliver(strict, url)
     assert outcome.error
     assert "hunt" not in outcome.error
 
 
-def test_an_international_name_is_resolved_as_dns_has_it(strict, resolves):
+def test_an_international_name_is_resolved_in_its_dns_form(strict, resolves):
     assert first_line(deliver(strict, "https://bücher.example/")).startswith("xn--bcher-kva.example can't be resolved")
 
 
@@ -448,7 +449,7 @@ def test_an_event_must_fit_a_header(strict, event):
 
 
 @pytest.mark.parametrize("ref", ["", "..", ".hidden", "a/b", "../secret", "/etc/passwd", "a\0b", "x" * 300, None, 7])
-def test_a_secret_can_only_be_named_inside_its_directory(strict, ref):
+def test_a_secret_must_be_inside_its_directory(strict, ref):
     outcome = deliver(strict, "https://example.org/", secret_ref=ref)
     assert outcome.how is How.FAILED
     assert outcome.error == "secret_ref must be the name of a file: letters, digits and _ . @ + -, no dot first"
@@ -486,7 +487,7 @@ def test_no_secret_and_no_path_of_a_url_is_in_an_error(receiver, config):
             assert KEY.decode() not in outcome.error
 
 
-def test_importing_the_handlers_imports_none_of_their_libraries():
+def test_an_import_of_the_handlers_loads_none_of_their_libraries():
     code = (
         "import sys, shithubd_worker.handlers;print([m for m in ('http.client', 'psycopg', 'ssl') if m in sys.modules])"
     )

@@ -1,4 +1,4 @@
-"""What comes of anything that a handler may raise."""
+"""The outcome of everything that a handler may raise."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Unspeakable(Exception):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_whatever_else_it_raises_is_a_failed_attempt_with_its_stack(error, said):
+def test_any_other_exception_is_a_failed_attempt_with_its_stack(error, said):
     outcome = Scene(raising(error), backoff=100).run()
     assert outcome.how is How.RETRY
     assert outcome.error.startswith(said)
@@ -55,7 +55,7 @@ def test_recursion_without_end_is_a_failed_attempt():
     assert outcome.error.startswith("RecursionError")
 
 
-def test_permanent_fails_the_job_whatever_attempts_are_left():
+def test_permanent_fails_the_job_with_any_number_of_attempts_left():
     outcome = Scene(raising(Permanent("repository was deleted"))).run()
     assert (outcome.how, outcome.error) == (How.FAILED, "repository was deleted")
 
@@ -81,7 +81,7 @@ def test_retry_after_takes_the_place_of_the_backoff_and_is_not_jittered():
         ({"attempt": 1, "kinds": 3, "jobs": -5}, How.FAILED),
     ],
 )
-def test_the_attempts_of_the_job_or_else_of_its_kind_are_used_up(error, limits, outcome):
+def test_a_job_fails_after_its_own_attempts_or_those_of_its_kind(error, limits, outcome):
     registry = Registry()
     registry.handler("some.kind", max_attempts=limits["kinds"])(raising(error))
     scene = Scene(attempt=limits["attempt"], max_attempts=limits.get("jobs"))
@@ -90,18 +90,18 @@ def test_the_attempts_of_the_job_or_else_of_its_kind_are_used_up(error, limits, 
 
 
 @given(st.floats(allow_nan=True) | st.integers(), st.integers(1, 5))
-def test_no_number_from_a_backoff_is_too_odd_for_the_database(seconds, attempt):
+def test_any_number_from_a_backoff_becomes_a_delay_for_the_database(seconds, attempt):
     outcome = Scene(raising(ValueError()), backoff=lambda n: seconds, attempt=attempt).run()
     assert outcome.how in (How.RETRY, How.FAILED)
     assert 0 <= outcome.delay_seconds <= A_YEAR
 
 
 @pytest.mark.parametrize("backoff", [lambda n: 1 / 0, lambda n: "soon", lambda n: None, lambda: 1])
-def test_a_backoff_that_fails_fails_the_job_and_says_so(backoff):
+def test_a_backoff_that_raises_fails_the_job_and_says_so(backoff):
     outcome = Scene(raising(ValueError("bad luck")), backoff=backoff).run()
     assert outcome.how is How.FAILED
     assert "bad luck" in outcome.error
-    assert "its backoff raised" in outcome.error
+    assert "the kind's backoff raised" in outcome.error
 
 
 @pytest.mark.parametrize("how", [RuntimeError, Permanent])
@@ -120,16 +120,18 @@ def test_any_text_can_be_stored(text):
     assert outcome.error.encode().decode() == outcome.error
 
 
-def test_a_failure_while_the_handlers_connection_is_broken_leaves_the_worker_to_ask_whose_fault_it_is():
+def test_an_error_with_a_broken_connection_lets_the_worker_ask_whose_fault_it_is():
     scene = Scene(raising(ValueError("server closed the connection")))
     scene.database.broken = True
     outcome = scene.run()
     assert outcome.how is How.RETRY
     assert "server closed the connection" in outcome.error
     assert scene.result.if_away.how is How.RELEASED
-    assert scene.result.if_away.error.startswith("released: the database went away under it: ValueError: server closed")
+    assert scene.result.if_away.error.startswith(
+        "released: the database went away during the run: ValueError: server closed"
+    )
 
 
-def test_a_handler_that_finds_its_lease_lost_leaves_it_to_the_settle_to_say_so():
+def test_a_handler_that_finds_its_lease_lost_leaves_the_report_to_the_settle():
     outcome = Scene(raising(LeaseLost("leased again"))).run()
     assert (outcome.how, outcome.error) == (How.RELEASED, "LeaseLost: leased again")

@@ -1,4 +1,4 @@
-"""When a run must end: its deadlines, its alarm, and what its interrupt comes to."""
+"""When a run must end: its deadlines, its alarm, and the outcome of its interrupt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_alarm_is_set_to_the_first_deadline_and_taken_back_at_the_end():
     assert scene.alarms == [40]
     scene = Scene(lease_timeout=300, max_runtime=3600)
     scene.run()
-    assert scene.alarms == [290]  # the lease, less the time to give it up in
+    assert scene.alarms == [290]  # the lease, minus the time that a worker needs to give it up
     scene = Scene(lease_timeout=300)
     scene.stop.release_at = NOW + 5
     scene.run()
@@ -33,14 +33,14 @@ def test_the_alarm_is_set_to_the_first_deadline_and_taken_back_at_the_end():
 
 
 @pytest.mark.parametrize(("timeout", "margin"), [(1, 0.2), (10, 2), (50, 10), (300, 10), (86400, 10)])
-def test_a_lease_is_given_up_a_fifth_before_its_end_at_most_ten_seconds(timeout, margin):
+def test_a_lease_is_given_up_a_fifth_or_at_most_ten_seconds_before_its_end(timeout, margin):
     registry = Registry()
     registry.handler("k", lease_timeout=timeout)(lambda job: None)
     assert registry["k"].margin == pytest.approx(margin)
 
 
 def interrupted_at(seconds, scene_of=lambda scene: None, **limits):
-    """A handler during whose run the clock moves on, and then the alarm rings."""
+    """A handler. During its run the clock moves on, and then the alarm rings."""
 
     def handler(job):
         scene.clock.now = NOW + seconds
@@ -56,7 +56,7 @@ def test_the_end_of_max_runtime_is_a_failed_attempt():
     assert outcome.how is How.RETRY
     reason, *stack = outcome.error.splitlines()
     assert reason == "interrupted after 40.0 s: longer than max_runtime (40 s)"
-    assert stack[-2].endswith("in handler")  # where it stood
+    assert stack[-2].endswith("in handler")  # the place where it stood
     assert scene.alarms == [40, INTERRUPT_AGAIN_SECONDS]
     _, outcome = interrupted_at(40, max_runtime=40, max_attempts=1)
     assert outcome.how is How.FAILED
@@ -76,7 +76,7 @@ def test_a_stop_releases_the_job():
     assert outcome.how is How.RELEASED
 
 
-def test_a_lease_that_was_refused_is_lost_whatever_else_is_due():
+def test_a_refused_lease_is_lost_even_if_another_deadline_is_due():
     def lost(scene):
         scene.attempt.lost = True
         scene.stop.release_at = NOW
@@ -91,11 +91,11 @@ def test_a_lease_that_could_not_be_renewed_is_given_up_before_others_can_take_it
 
     scene, outcome = interrupted_at(290, away, lease_timeout=300, max_runtime=3600)
     assert outcome.how is How.RELEASED
-    assert outcome.error == "given up: the lease could not be renewed, the database is away"
+    assert outcome.error == "given up: the lease could not be renewed, because the database is away"
     assert scene.clock.now < NOW + 300
 
 
-def test_a_renewal_moves_the_end():
+def test_a_renewal_moves_the_deadline_of_the_lease():
     def renewed(scene):
         scene.attempt.lease_deadline = NOW + 600
 
@@ -138,19 +138,19 @@ def test_a_handler_that_swallows_its_interrupt_is_interrupted_again_and_may_stil
     assert swallowed == ["runtime"] * 3
 
 
-def test_nothing_interrupts_what_is_no_handlers_frame():
+def test_nothing_interrupts_code_outside_of_the_handler():
     scene = Scene()
     scene.clock.now = NOW + 10_000
-    scene.attempt.interrupt_if_due()  # not started
+    scene.attempt.interrupt_if_due()  # the run has not started
     scene.clock.now = NOW
     assert scene.run().how is How.OK
-    scene.attempt.interrupt_if_due()  # over: the settle is under way
+    scene.attempt.interrupt_if_due()  # the run is over: its settle is under way
     assert scene.attempt.shielded
     assert scene.attempt.over
 
 
 def test_a_real_alarm_ends_a_real_sleep():
-    """With the process's own clock, timer and signal, as the worker wires them."""
+    """With the process's own clock, timer and signal, wired as in the worker."""
     registry = Registry()
     registry.handler("some.kind", max_runtime=1, backoff=1000)(lambda job: time.sleep(3600))
     lease = Lease(1, "some.kind", "{}", 1, None, 0, 0, 0.0, Batch("t", time.monotonic() + 60, 0.0))

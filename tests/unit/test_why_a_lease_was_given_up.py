@@ -1,4 +1,4 @@
-"""A lease that could not be renewed: the history tells apart whether the database was away, or didn't do it."""
+"""A lease that could not be renewed: the history shows whether the database was away, or did not renew it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from shithubd_worker.attempt.attempt import Attempt
 
 
 @pytest.mark.parametrize(
-    ("unreachable", "why"), [(True, "the database is away"), (False, "the database didn't do it in time")]
+    ("unreachable", "why"), [(True, "the database is away"), (False, "the database did not renew it in time")]
 )
-def test_why_a_lease_could_not_be_renewed(unreachable, why):
+def test_the_history_says_why_a_lease_could_not_be_renewed(unreachable, why):
     attempt = Scene("settle").attempt
     attempt.unreachable, attempt.asked_at = unreachable, NOW - attempt.kind.lease_timeout
     outcome = attempt.interrupted_outcome("lost", "")
-    assert outcome.error == f"given up: the lease could not be renewed, {why}"
+    assert outcome.error == f"given up: the lease could not be renewed, because {why}"
 
 
-def test_a_control_thread_that_is_answered_just_now_does_not_disturb_the_verdict():
-    """It takes back that it waits, while the main thread looks since when it does."""
+def test_an_answer_to_the_control_thread_at_that_moment_does_not_change_the_reason():
+    """The control thread clears its waiting mark while the main thread reads how long it has waited."""
     asked = [NOW - 1000.0]
 
     class Answered(Attempt):
@@ -28,4 +28,4 @@ def test_a_control_thread_that_is_answered_just_now_does_not_disturb_the_verdict
 
     scene = Scene("settle").attempt
     scene.__class__ = Answered
-    assert scene.interrupted_outcome("lost", "").error.endswith("the database didn't do it in time")
+    assert scene.interrupted_outcome("lost", "").error.endswith("the database did not renew it in time")

@@ -1,1 +1,1 @@
-"""The duties of the control thread, one a file. control.py says in which order they have their turn."""
+"""The duties of the control thread, one a file. wiring.py sets their order."""

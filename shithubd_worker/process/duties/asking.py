@@ -1,4 +1,4 @@
-"""What the control thread asks of the database: all that is due, one after the other."""
+"""What the control thread asks the database: all questions that are due, one after the other."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 class Question(Protocol):
-    """Something that the control thread asks of the database, again and again."""
+    """A question that the control thread asks the database again and again."""
 
     def tick(self, now: float, attempt: Attempt | None) -> None:
-        """Ask it, if it is due. Raises what psycopg raises. `attempt`: what runs now."""
+        """Ask it, if it is due. Raises what psycopg raises. `attempt` is what runs now."""
 
 
 class Asking:
-    """The clock and the lease come before what may wait for somebody's lock."""
+    """The clock and the lease come first, because the other questions may wait for a lock."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Asking:
         self._questions: tuple[Question, ...] = (clock_look, renewal, relief, heartbeat)
         self._renewal = renewal
         self._heartbeat = heartbeat
-        self._again_at: dict[Question, float] = {}  # of what was refused: when to ask it again
+        self._again_at: dict[Question, float] = {}  # of refused questions: when to ask again
 
     def tick(self, now: float) -> None:
-        """Ask what is due, unless it is too early to look again for a database that is away.
+        """Ask what is due, unless the database is away and it is too early to look for it again.
 
-        The attempt is told before anything is asked that it waits for an answer: if its lease ends meanwhile, that
-        is no fault of its handler's.
+        Before anything is asked, the attempt is told that the thread waits for an answer. If the lease ends meanwhile,
+        that is not the handler's fault.
         """
         attempt = self._progress.attempt
         if attempt is not None and self._outage.lasts:
@@ -65,7 +65,7 @@ class Asking:
             self._ask(now, attempt)
         except DatabaseError as error:
             self._outage.goes_on(error)
-            # There is something to ask, by which it shows that the database is back.
+            # Ask everything at the next look: an answer shows that the database is back.
             self._again_at.clear()
             self._heartbeat.hurry()
         else:
@@ -74,7 +74,7 @@ class Asking:
                 attempt.asked_at, attempt.unreachable = None, False
 
     def _ask(self, now: float, attempt: Attempt | None) -> None:
-        """What is refused must not keep the others from their turn, and is asked again a little later."""
+        """A refused question must not keep the others from their turn. It is asked again a little later."""
         for question in self._questions:
             if now < self._again_at.get(question, 0.0):
                 continue

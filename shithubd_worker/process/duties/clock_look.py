@@ -1,4 +1,4 @@
-"""A look at the database's clock, and at whether enqueues wake the main thread, while no turn brings either."""
+"""A look at the database's clock, and at whether enqueues wake the main thread. While turns come, they do both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shithubd_worker.timing import CLOCK_LOOK_SECONDS
 
 
 class ClockLook:
-    """`clock` tells itself whether somebody has set it."""
+    """`clock` notices whether somebody has set the database's clock."""
 
     def __init__(self, session: ControlSession, clock: Clock, wake_main: Callable[[], None]) -> None:
         self._session = session
@@ -19,8 +19,8 @@ class ClockLook:
         self._wake_main = wake_main
 
     def tick(self, now: float, _attempt: Attempt | None) -> None:
-        """Unless a turn has shown it lately."""
+        """Look, unless a turn has shown the clock lately."""
         if now - self._clock.seen_at >= CLOCK_LOOK_SECONDS:
             self._session.look_at_clock(self._clock)
             if not self._session.wakes_come():
-                self._wake_main()  # it may sleep for long; the turn that follows finds the same
+                self._wake_main()  # it may sleep for long; its next turn finds the same

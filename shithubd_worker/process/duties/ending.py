@@ -1,4 +1,4 @@
-"""The handler ignores its interrupt: settle for the main thread, and end the process."""
+"""The end for a handler that ignores its interrupt: settle in place of the main thread, then end the process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Ending:
-    """`strays`: the tokens of the lease queries whose answers nobody will read."""
+    """Ends the process. `strays` gives the tokens of the lease queries whose answers nobody will read."""
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class Ending:
         self._end_process = end_process
 
     def __call__(self, attempt: Attempt, code: int) -> None:
-        """With this exit code. What can't be settled stays leased, and the worker's row tells release-dead of it."""
+        """End the process with this exit code. What can't be settled stays leased, and release-dead finds it by the
+        worker's row."""
         why = attempt.why_end() or "stop"
         log.critical(
             "job %d (%s) ignores its interrupt (%s): ending this process",
@@ -69,7 +70,7 @@ class Ending:
         self._end_process(code)
 
     def _count(self, attempt: Attempt, *, forced: bool) -> None:
-        """What ends with this process, and no scrape will see."""
+        """Hand over what ends with this process and what no scrape has seen."""
         if attempt.lost:
             self._metrics.processed({(attempt.kind.name, How.LEASE_LOST): 1})
         ended = self._metrics.last_word()

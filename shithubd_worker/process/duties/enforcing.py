@@ -1,4 +1,4 @@
-"""The deadlines of the running handler are kept: by the dead man, by a lost alarm's stand-in, and by a forced end."""
+"""Keeps the deadlines of the running handler: by the dead man, in place of a lost alarm, and by a forced end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from shithubd_worker.timing import (
 
 
 class Enforcing:
-    """`lethal`: would a signal of ours end the process? `end` ends it, with a code, because of an attempt."""
+    """`lethal` says whether a signal of ours would end the process. `end` ends it, with an exit code, because of an
+    attempt."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Enforcing:
         self._late_since = math.inf
 
     def tick(self, now: float) -> None:
-        """Look at the attempt that runs now, if one does."""
+        """Look at the attempt that runs now, if there is one."""
         attempt = self._progress.attempt
         if attempt is None or attempt.over or attempt.settled:
             self._late_since = math.inf
@@ -46,18 +47,18 @@ class Enforcing:
                     self._dead_man.stand_down(within=STAND_DOWN_SECONDS)
             return
         with self._dead_man.held():
-            # Not one that hasn't started: its lease may be over, and then it won't.
+            # Not for an attempt that hasn't started: if its lease is over, it will not start.
             if self._progress.attempt is attempt and not attempt.shielded:
                 self._dead_man.cover(*attempt.dead_man_at)
         if self._lethal():
-            ring_main()  # the main thread alone can take signals back
+            ring_main()  # only the main thread can take signals back
         if (late := now - attempt.end_at) < 0:
             self._late_since = math.inf
             return
         if not attempt.shielded and late >= LOST_ALARM_SECONDS and now - self._rang_at >= INTERRUPT_AGAIN_SECONDS:
             self._rang_at = now
             ring_main()
-        # Counted from when this thread saw it: after a stall of the whole process the handler had no turn to obey.
+        # Counted from when this thread saw it. If the whole process stood still, the handler had no turn to obey.
         self._late_since = min(now, self._late_since)
         if now - self._late_since < PATIENCE_SECONDS:
             return

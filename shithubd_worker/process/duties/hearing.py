@@ -1,4 +1,4 @@
-"""The signals: a stop, and a change of the configuration. Heard here even while the main thread is inside C."""
+"""Hears the signals of a stop and of a reload, even while the main thread is inside C."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from shithubd_worker.host.signals import SelfPipe, Stop, ring_main
 
 
 class Hearing:
-    """`ears` are told each signal by its number. `reload` takes the configuration over, `beat_now` has the next beat
-    say at once that this worker stops."""
+    """`ears` receive each signal's number. `reload` reads the configuration again. `beat_now` makes the next beat come
+    at once, so that it says that this worker stops."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Hearing:
         self._stop_told = False
 
     def tick(self, _now: float) -> None:
-        """Hear what came since the last one. The main thread may have heard a stop before."""
+        """Hear the signals since the last tick. The main thread may have heard a stop first."""
         heard = self._ears.drain()
         for number in heard:
             if number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""The beat: the sign of life of this worker, what it does, and by what it is held."""
+"""The beat: this worker's sign of life, with what it does and which holds it obeys."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Due every few seconds, and when what `status` should show has changed. That a worker went from one quick job to
-    the next is no news: it beats no more often, however many there are."""
+    """A beat is due every few seconds, and when something changes that `status` must show. A change from one quick job
+    to the next does not count, so the number of jobs doesn't raise the number of beats."""
 
     def __init__(
         self,
@@ -37,7 +37,8 @@ class Heartbeat:
         self._shown: object = None
 
     def first(self) -> list[Hold]:
-        """Of a worker that has just registered, by the main thread, before the control thread runs: what holds it."""
+        """The first beat, right after the worker registered. The main thread sends it, before the control thread runs.
+        Returns the holds that cover this worker."""
         holds = self._progress.holds = self._session.beat(self._identity.id, "idle", None, None, None) or []
         return holds
 
@@ -46,7 +47,7 @@ class Heartbeat:
         self._beat_at = 0.0
 
     def tick(self, now: float, attempt: Attempt | None) -> None:
-        """Beat, if it is time."""
+        """Beat, if it is due."""
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
         state = self._progress.word(answered=True)
         token, unsettled = running.lease.token if running else None, self._settler.unsettled

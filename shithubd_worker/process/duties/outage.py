@@ -1,4 +1,4 @@
-"""The control connection is lost: since when, and when the database is looked for again."""
+"""The state of the control connection: since when it is lost, and when to look for the database again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Outage:
-    """The next call on the connection opens another: here is only decided when that may be."""
+    """The next call on the session opens a new connection. This class only decides when that may happen."""
 
     def __init__(
         self, session: ControlSession, progress: Progress, wake_main: Callable[[], None], metrics: Metrics
@@ -26,22 +26,22 @@ class Outage:
         self._progress = progress
         self._wake_main = wake_main
         self._metrics = metrics
-        self.lost_at = 0.0  # when the connection was lost the last time, or could not be opened
+        self.lost_at = 0.0  # when the connection was last lost, or could not be opened
         self._retry_at = 0.0
         self._tries = 0
-        self._refusals = 0  # times in a row that the database was there, and ended what it was asked
+        self._refusals = 0  # times in a row that the database answered, and then ended the connection
 
     @property
     def lasts(self) -> bool:
-        """Was the last thing that was asked not answered?"""
+        """Did the last question get no answer?"""
         return self._tries > 0
 
     def waits(self, now: float) -> bool:
-        """Is it too early to look again? Not if the main thread has found the database since."""
+        """Is it too early to look again? It is not if the main thread has found the database since."""
         return now < self._retry_at and self._progress.found_at <= self.lost_at
 
     def goes_on(self, error: DatabaseError) -> None:
-        """The connection is lost, or none can be had."""
+        """The connection is lost, or can't be opened."""
         if not self._tries:
             log.warning("control connection lost: %s", self._session.last_word or in_one_line(error))
         self._refusals = self._refusals + 1 if self._session.opened else 0
@@ -50,13 +50,13 @@ class Outage:
         self._progress.away = True
         self.lost_at = time.monotonic()
         if self._session.login_refused is not None:
-            self._wake_main()  # nobody beats any more: it must end
+            self._wake_main()  # nobody beats any more, so the worker must end
         self._retry_at = self.lost_at + backoff.reconnect(self._refusals, random.random())  # noqa: S311
 
     def is_over(self) -> None:
-        """The database has answered all that it was asked."""
+        """The database has answered all questions."""
         if self._tries:
-            self._wake_main()  # it may wait to look for itself
+            self._wake_main()  # it may be waiting before its own next try
             self._metrics.reconnected("control")
         self._tries = self._refusals = 0
         self._progress.away = False

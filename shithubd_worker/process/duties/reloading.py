@@ -1,4 +1,4 @@
-"""Somebody has changed the configuration, and a SIGHUP says so."""
+"""A reload: a SIGHUP says that the configuration has changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Reloading:
-    """`take_over` reads it again, and raises if it can't be had: then nothing has changed."""
+    """`take_over` reads the configuration again. If it raises, nothing has changed."""
 
     def __init__(
         self,
@@ -29,17 +29,17 @@ class Reloading:
         self._wake_main = wake_main
 
     def __call__(self) -> None:
-        """Take it over, and tell systemd and the log what came of that."""
+        """Read it, and tell systemd and the log the result."""
         self._systemd.reloading()
         refused = ""
         try:
             self._take_over()
-            self._wake_main()  # it may sleep for the old interval
+            self._wake_main()  # it may be sleeping for the old poll interval
         except ConfigError as error:
             refused = f"; not reloaded: {error.args[0]}"
-            log.error("not reloaded, all stays as it was: %s", "; ".join(error.args))  # noqa: TRY400 (its text is enough)
-        except Exception:  # whatever is wrong with a file, the job that runs must not end of it
+            log.error("not reloaded, the worker keeps its settings: %s", "; ".join(error.args))  # noqa: TRY400 (its text is enough)
+        except Exception:  # a fault in a file must not end the running job
             refused = "; not reloaded: see the journal"
-            log.exception("not reloaded, all stays as it was")
+            log.exception("not reloaded, the worker keeps its settings")
         self._supervision.refused = refused
         self._systemd.ready(self._supervision.line(time.monotonic()))

@@ -1,4 +1,4 @@
-"""The lease of the running job: renewed in time, and given up at once if somebody else has it."""
+"""Renews the lease of the running job in time, and gives the run up at once if another worker has the job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shithubd_worker.timing import RENEW_AFTER
 
 
 class Renewal:
-    """For whatever runs. Jobs at hand that haven't started are renewed by nobody."""
+    """For the running job alone. Nothing renews jobs at hand that haven't started."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Renewal:
         self._metrics = metrics
 
     def tick(self, now: float, attempt: Attempt | None) -> None:
-        """Renew it if that is due."""
+        """Renew the lease, if that is due."""
         if attempt is None or attempt.over or attempt.lost or attempt.settled or not self._due(now, attempt):
             return
         timeout = attempt.kind.lease_timeout
@@ -43,20 +43,22 @@ class Renewal:
         if self._session.renew(attempt.lease, timeout):
             self._metrics.renewed(ok=True)
             attempt.lease_deadline = sent_at + timeout
-            # At once: a handler that holds the interpreter may not let this thread run again.
+            # At once: a handler that holds the interpreter may keep this thread from running again.
             with self._dead_man.held():
                 if self._progress.attempt is attempt:
                     self._dead_man.put_off(attempt.dead_man_at[0])
         elif not attempt.over and not attempt.shielded:
-            # Not if the main thread is just committing the settle: then the lease is gone because it was ended.
+            # If the main thread is just committing the settle, the lease is gone because it was ended, not because it
+            # was lost.
             attempt.lost = True
             self._metrics.renewed(ok=False)
             ring_main()
 
     def _due(self, now: float, attempt: Attempt) -> bool:
-        """After a third of its time; at once if the database may have forgotten it, or believe that it is over."""
+        """After a third of the timeout. At once if the database may have forgotten the lease, or may believe that it is
+        over."""
         timeout = attempt.kind.lease_timeout
-        written_at = attempt.lease_deadline - timeout  # when the lease's end was, or a little before
-        # A database that crashed may have forgotten the lease: nobody waits for it to be on the disk.
+        written_at = attempt.lease_deadline - timeout  # when the lease's end was written, or a little before
+        # A lease is committed asynchronously, so a database that crashed may have forgotten it.
         doubted_at = max(self._clock.stepped_at, self._outage.lost_at, self._progress.found_at)
         return now >= written_at + timeout * RENEW_AFTER or written_at < doubted_at

@@ -1,6 +1,8 @@
--- A time as every reader of ours can hold it: ISO 8601 and Python know the years 1 to 9999, PostgreSQL knows the time
--- before and after them, and infinity. What lies outside is shown as the first or the last moment that they know. Whoever
--- puts a time of a table into JSON calls this; what Python reads as a row passes connection.TimeLoader, which does the same.
+-- Returns a time that every client can read.
+-- A time outside of the years 1 to 9999 becomes the first or the last moment of those years. ISO 8601 and Python know only
+-- these years. PostgreSQL also knows earlier and later times, and infinity. Null stays null.
+-- Every function that puts a time of a table into JSON calls this one. Rows that Python reads go through
+-- connection.TimeLoader, which does the same.
 CREATE OR REPLACE FUNCTION readable_v1(p_time timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path FROM CURRENT
 AS $$

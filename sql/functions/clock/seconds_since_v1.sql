@@ -1,6 +1,8 @@
--- How many seconds ago a time was, by the database's clock; below 0 if it lies ahead; null if it is infinite. It can't
--- fail: a difference of timestamps can (of infinite ones before PostgreSQL 17), and so can a timestamp with an interval
--- added, near the ends of what PostgreSQL can store. Whoever asks for the age of a time of a table calls this.
+-- Returns how many seconds ago a time was, by the database's clock.
+-- The result is negative for a time in the future, and null for null or an infinite time.
+-- This function never fails. A difference of two timestamps can fail (of infinite ones, before PostgreSQL 17). A timestamp
+-- plus an interval can fail near the limits of what PostgreSQL stores. So every function that needs the age of a stored
+-- time calls this one.
 CREATE OR REPLACE FUNCTION seconds_since_v1(p_time timestamptz) RETURNS double precision
 LANGUAGE plpgsql VOLATILE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$

@@ -1,10 +1,15 @@
--- Makes the day partitions of the history, from yesterday to p_days ahead, and returns how many it made. Each is made apart and
--- then attached: that takes a lock which no reader or settle minds, where CREATE ... PARTITION OF would wait for every reader
--- and make every settle wait behind it. Gives up after a second of waiting: there is time. A table that is none of ours and has
--- the name of a day is left alone, with a warning, and that day is missing (history_days_ready_v1). With the rights of the
--- tables' owner, so that a worker needs none to create. At most 60 days: a worker's login shall not fill the catalog. The
--- schema is in its path for an event trigger of the application. Called by migrate, by each worker every ten minutes, and by
--- whoever finds no day for a row (record_v1; a worker after its settle).
+-- Makes the day partitions of the history, from yesterday to p_days ahead, and returns how many it made.
+-- p_days is at most 60; a larger value counts as 60, so that a worker's login cannot fill the catalog.
+-- Each partition is made as a separate table and then attached. ATTACH PARTITION takes a lock that blocks neither readers
+-- nor settles. CREATE TABLE ... PARTITION OF would wait for every reader, and every settle would wait behind it.
+-- Locks: it returns 0 at once if another session has locked the row of worker_schema, because that session makes the days
+-- or migrates. It waits at most one second for any other lock and then fails (lock_timeout). The days are made well
+-- ahead, so a later call is early enough.
+-- A table of somebody else that has the name of a day is left alone, with a warning. That day is then missing: see
+-- history_days_ready_v1.
+-- It runs with the rights of the owner, so that a worker needs no right to create tables. The queue's schema is in its
+-- search_path for an event trigger of the application.
+-- Called by migrate, and by each worker every ten minutes. record_v1 and a worker whose settle found no day call it, too.
 CREATE OR REPLACE FUNCTION ensure_history_v1(p_days integer DEFAULT 14) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, :"schema", pg_temp SET lock_timeout = '1s' SET timezone = 'UTC' SET datestyle = 'ISO, YMD'
@@ -15,17 +20,19 @@ DECLARE
     v_name   text;
     v_made   integer := 0;
 BEGIN
-    -- Not an advisory lock, which anybody can take. Nobody but migrate locks this row, and no reader minds.
+    -- An advisory lock would not do, because anybody can take one. Only migrate locks this row too, and it blocks no reader.
     PERFORM FROM :"schema".worker_schema FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
-        RETURN 0;  -- somebody else is making them
+        RETURN 0;  -- another session makes them, or migrates
     END IF;
     FOR v_parent IN SELECT c.parent FROM :"schema".history_classes_v1() c LOOP
         FOR v_day IN SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date + n FROM pg_catalog.generate_series(-1, least(p_days, 60)) AS n LOOP
             v_name := v_parent || pg_catalog.to_char(v_day, '_YYYYMMDD');
             IF pg_catalog.to_regclass(pg_catalog.format('%I.%I', :'schema', v_name)) IS NOT NULL THEN
                 IF NOT :"schema".history_day_v1(v_parent, v_day) THEN
-                    RAISE WARNING 'the table % is none of the history: it keeps its day from being made', v_name;
+                    RAISE WARNING
+                        'the table % is not a partition of the history, and keeps its day from being made: drop or rename it',
+                        v_name;
                 END IF;
                 CONTINUE;
             END IF;

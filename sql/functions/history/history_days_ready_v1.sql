@@ -1,6 +1,7 @@
--- How many days after today have their partitions, one after the other. 0: tomorrow has none, so from midnight (UTC) on the
--- first settle fails, and its worker must make the day. -1: today has none. Looks no further than to the first day that is
--- missing: each scrape asks.
+-- Returns for how many days after today the history has its partitions, without a gap.
+-- 0 means that tomorrow has none: the first settle after midnight (UTC) fails, and its worker must make the day.
+-- -1 means that today has none. The result is at most 400. The function stops at the first missing day, because each scrape
+-- calls it.
 CREATE OR REPLACE FUNCTION history_days_ready_v1() RETURNS integer
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

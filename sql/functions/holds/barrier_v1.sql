@@ -1,15 +1,20 @@
--- True once a hold that is committed is certain: no lease of its scope can begin any more, and none that was granted
--- can still start. False if p_timeout seconds (null: no limit) were not enough. Of each round at most a second
--- counts, so that a step of the clock counts as no more. In two steps:
---   1. wait for those transactions that have the gate now. Whoever takes it later has a newer snapshot: it sees the
---      hold. The gate is never taken exclusively, which would stall the fleet behind one stuck lease. Who reads the table,
---      as a dump does for hours, has a lock of another mode: nobody waits for him. Nor for who has the right lock without
---      the right to lease: PREPARE locks the tables of its statement, and asks for no right to them.
---   2. a job starts within 200 ms of its lease query, or within 400 ms of one more look at the holds (start_v1): wait until
---      no lease of the scope is younger than 800 ms. The rest is for a worker that stands still before the handler's first line.
---      A lease of the future (an UPDATE, a clock that was set back) counts as granted just now. The clock is asked once
---      which leases are young, and how long to wait for them; then sleeps are counted, each of which lasts as long as it
---      says or longer: so the clock may be set meanwhile.
+-- Waits until a committed hold is certain.
+-- Then no lease of its scope can begin any more, and no job that was leased before can still start.
+-- p_scope and p_target are those of the hold. p_timeout is in seconds; null means no limit.
+-- Returns true when the hold is certain, and false if the time was not enough. Of each round of waiting at most one second
+-- counts, so that a step of the clock adds no more than that.
+-- Raises an error outside of READ COMMITTED, and if this transaction wrote a hold that it has not committed.
+-- It waits in two steps:
+--   1. For the transactions that hold the gate now. A transaction that takes the gate later has a newer snapshot, so it
+--      sees the hold. barrier_v1 never takes the gate exclusively, because one stuck lease would then stall the fleet. It
+--      does not wait for a reader such as a dump, which may take hours: the lock of a reader has another mode. It does not
+--      wait for a holder without the right to lease either: PREPARE locks the tables of its statement without a check of
+--      rights.
+--   2. Until no lease of the scope is younger than 800 ms. A job starts within 200 ms of its lease query, or within 400 ms
+--      of one more look at the holds (start_v1). The rest is for a worker that stands still just before the handler's first
+--      line. A lease that lies in the future (an UPDATE, or a clock that was set back) counts as granted now. The clock is
+--      read once, to find the young leases and the time to wait for them. From then on sleeps are counted, and each sleep
+--      lasts at least as long as requested. So the clock may be set meanwhile.
 CREATE OR REPLACE FUNCTION barrier_v1(p_scope text, p_target text DEFAULT '', p_timeout double precision DEFAULT NULL)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -34,7 +39,7 @@ BEGIN
            AND pid <> pg_backend_pid()
            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
            AND (v_holders IS NULL OR l.virtualtransaction = ANY (v_holders))
-           -- MEMBER: also by a SET ROLE of the session's.
+           -- MEMBER: the session may also get the right by SET ROLE.
            AND EXISTS (SELECT FROM pg_roles r WHERE has_table_privilege(r.oid, 'gate', 'UPDATE')
                           AND pg_has_role(a.usesysid, r.oid, 'MEMBER'));
         EXIT WHEN v_holders IS NULL;

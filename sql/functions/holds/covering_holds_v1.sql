@@ -1,5 +1,6 @@
--- The drains that cover a worker now. Kinds are not looked at: they are the lease's own business.
--- Called by lease_v1 and start_v1 (behind the gate) and by beat_v1.
+-- Lists the drains that cover a worker now.
+-- Pauses are not in the list: the lease checks the kinds itself (held_kinds_v1).
+-- Called by lease_v1 and start_v1, behind the gate, and by beat_v1.
 CREATE OR REPLACE FUNCTION covering_holds_v1(p_worker uuid) RETURNS SETOF holds
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 AS $$

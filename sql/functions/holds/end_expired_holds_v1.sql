@@ -1,7 +1,8 @@
--- Takes away the holds that reached their end, with an audit row each. A pause goes last: first what is marked paused goes
--- back into the queue, some p_limit jobs a call. What the database refuses to flip is passed over and stays paused, with a
--- warning of how many and what to do; for what somebody has locked, the pause stays until a later call. Called by sweep_v1.
--- As the owner, so that a worker can write no audit row but this one.
+-- Ends each hold whose end has passed (until), with an audit row for each.
+-- A pause ends last of all: first the paused jobs of its kind go back into the queue, in batches of p_limit. Once p_limit
+-- jobs were flipped, the rest is left to the next call. The pause also stays while somebody has locked one of its jobs. A
+-- job that the database refuses to flip stays paused; a warning says how many jobs those are, and what to do.
+-- Called by sweep_v1. It runs with the rights of the owner, so that a worker can write no other audit row.
 CREATE OR REPLACE FUNCTION end_expired_holds_v1(p_limit integer DEFAULT 5000) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$
@@ -32,7 +33,7 @@ BEGIN
             PERFORM :"schema".wake_v1();
             CONTINUE WHEN EXISTS (SELECT FROM :"schema".jobs WHERE state = 'paused' AND kind = v_hold.target AND id <> ALL (v_refused));
             IF pg_catalog.cardinality(v_refused) > 0 THEN
-                RAISE WARNING 'the pause of kind % is over, but % of its jobs stay paused: mend what refuses them, then resume-kind %',
+                RAISE WARNING 'the pause of kind % is over, but % of its jobs stay paused: fix what refuses them, then run resume-kind %',
                     v_hold.target, pg_catalog.cardinality(v_refused), v_hold.target;
             END IF;
         END IF;

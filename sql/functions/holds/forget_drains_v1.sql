@@ -1,5 +1,5 @@
--- Ends the drains that named a worker which is gone, with an audit row each. With the rights of the tables' owner: a worker may
--- end no other hold.
+-- Ends the drains of workers that are gone, with an audit row for each.
+-- Called by remove_workers_v1. It runs with the rights of the owner, so that a worker can end no other hold.
 CREATE OR REPLACE FUNCTION forget_drains_v1() RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$

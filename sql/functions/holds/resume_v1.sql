@@ -1,4 +1,6 @@
--- Ends a drain; with no arguments all drains, of whatever scope. Pauses of kinds stay. Returns the holds that ended.
+-- Ends one drain, or all drains if p_scope is null.
+-- p_scope and p_target are those of drain_v1. Pauses of kinds stay: resume_kind_v1 ends those.
+-- Returns the holds that it ended; no row if there was none. Each gets an audit row.
 CREATE OR REPLACE FUNCTION resume_v1(
     p_scope text DEFAULT NULL, p_target text DEFAULT '', p_reason text DEFAULT NULL, p_actor text DEFAULT session_user
 ) RETURNS SETOF holds

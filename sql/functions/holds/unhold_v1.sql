@@ -1,6 +1,8 @@
--- Ends a hold, with its audit row, and returns it (with who had set it); no row if there was none. A mirror still
--- at work on it (mirror_pause_v1) holds the row shared, so that it is over when this returns.
--- Called by resume_v1 and resume_kind_v1. As the owner: see hold_v1.
+-- Ends a hold, writes its audit row, and wakes the workers.
+-- Returns the hold that it ended, with the actor who had set it; no row if there was none.
+-- Locks: a batch of mirror_pause_v1 that is still at work holds a shared lock on the row. So this function waits for it,
+-- and no batch is at work when it returns.
+-- Called by resume_v1 and resume_kind_v1. It runs with the rights of the owner: see hold_v1.
 CREATE OR REPLACE FUNCTION unhold_v1(p_scope text, p_target text, p_reason text, p_actor text) RETURNS SETOF holds
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$

@@ -1,7 +1,11 @@
--- failed, queued or paused → gone, kept in the history as discarded. Never a running job.
--- Returns what happened: discarded; not discarded: processing; not discarded: a trigger left the job as it was (one of the
--- application's returned NULL: nothing is written of it); or no such job.
--- As the owner, so that an operator can do it with its audit row alone.
+-- Removes a failed, queued or paused job, and keeps it in the history as discarded.
+-- A running job is never discarded. p_reason and p_actor go into the audit row. Returns what happened:
+--   discarded
+--   not discarded: processing
+--   not discarded: a trigger left the job as it was  (a trigger of the application returned NULL; nothing was written)
+--   no such job
+--
+-- It runs with the rights of the owner, so that an operator can discard no job without an audit row.
 CREATE OR REPLACE FUNCTION discard_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp

@@ -1,8 +1,14 @@
--- processing → queued by an operator's word: the forced re-lease of the runbook. The old owner is fenced off. Refused
--- while the owner beats (p_force overrides). Returns what happened: released; alive: <by whom>; not processing: <state>;
--- not released: a trigger left the job as it was (one of the application's returned NULL or the old row: nothing is written
--- of it); or no such job.
--- As the owner, so that an operator can do it with its audit row alone.
+-- Puts a running job back into the queue at the word of an operator: the forced re-lease of the runbook.
+-- The old owner is fenced off, and the attempt is given back. While the owner beats, the release is refused, unless p_force
+-- is true. p_reason and p_actor go into the audit row. Returns what happened:
+--   released
+--   alive: <host>:<pid> beat <seconds> s ago
+--   not processing: <state>
+--   not released: a trigger left the job as it was  (a trigger of the application returned NULL or the old row; nothing
+--                                                    was written)
+--   no such job
+--
+-- It runs with the rights of the owner, so that an operator can release no job without an audit row.
 CREATE OR REPLACE FUNCTION release_job_v1(
     p_id bigint, p_force boolean DEFAULT false, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user
 ) RETURNS text
@@ -23,7 +29,7 @@ BEGIN
     IF FOUND AND NOT p_force THEN
         RETURN pg_catalog.format('alive: %s beat %s s ago', v_job.leased_by, round(v_beat::numeric, 1));
     END IF;
-    -- Not by flip_v1, which tells its caller that the database refused it by a warning alone: an operator is told by the error.
+    -- flip_v1 would only warn if the database refuses the change. An operator must get the error.
     UPDATE :"schema".jobs
        SET state = 'queued', attempts = greatest(attempts, 1) - 1, run_at = least(run_at, clock_timestamp()),
            leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL

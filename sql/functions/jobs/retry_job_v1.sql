@@ -1,7 +1,13 @@
--- failed → queued with its attempts and crashes forgotten, or queued for later → queued for now. Never a running job.
--- Returns what happened: retried; not retried: <state>; not retried: a trigger left the job as it was (one of the
--- application's returned NULL or the old row: nothing is written of it); or no such job.
--- As the owner, so that an operator can do it with its audit row alone.
+-- Queues a failed job anew, or makes a job that is queued for later due now.
+-- The attempts and crashes of a failed job are set to 0. A running or paused job is left alone. p_reason and p_actor go
+-- into the audit row. Returns what happened:
+--   retried
+--   not retried: <state>
+--   not retried: a trigger left the job as it was  (a trigger of the application returned NULL or the old row; nothing
+--                                                   was written)
+--   no such job
+--
+-- It runs with the rights of the owner, so that an operator can retry no job without an audit row.
 CREATE OR REPLACE FUNCTION retry_job_v1(p_id bigint, p_reason text DEFAULT NULL, p_actor text DEFAULT session_user)
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp

@@ -1,5 +1,7 @@
--- Would the database refuse to lease this job: a trigger, a constraint or an index of the application? Why, or null. It is
--- tried and taken back. Called by lease_v1 for a turn after one that was refused, never on the usual path.
+-- Returns why the database would refuse to lease a job, or null if it would not.
+-- The cause can be a trigger, a constraint or an index of the application. The function tries the lease and takes it back.
+-- It raises a want of memory, disk or connections (class 53), because that is about no single job.
+-- Called by lease_v1 with p_careful, in a turn after one that was refused; never on the usual path.
 CREATE OR REPLACE FUNCTION lease_refused_v1(p_id bigint, p_worker uuid, p_leased_by text, p_token uuid, p_expires timestamptz)
 RETURNS text
 LANGUAGE plpgsql SET search_path FROM CURRENT

@@ -1,32 +1,45 @@
--- queued → processing. Looks at ranges of the index jobs_queue, in the order in which the arrays list them: each is of
--- one kind, its priorities p_low to p_high, from p_since (seconds since 1970) and p_after (an id) on. The worker remembers
--- where its last scan ended and looks on from there: what lies behind are dead index entries, which pile up while somebody holds a
--- snapshot. See shithubd_worker/turn/frontier.py. Of a kind at most p_most jobs, and of all together as many as fill one
--- window (p_most jobs of a kind fill it); the kind's lease timeout in p_seconds. A worker that gets none, and
--- is p_wakeable, is woken by the next enqueue (see shithubd_worker/turn/damping.py): from then on its session has lock 7304 shared,
--- until a turn gives it jobs or finds it held (what ends a hold wakes all). One that only polls says null: its session is a
--- pooler's, whose locks are none of ours. Jobs of p_skip are passed over. p_careful is for the turn after one that the database
--- refused, with p_most 1: it finds out whether the one job that it would lease is the cause.
+-- Leases the next jobs for a worker (queued → processing), and returns a report and those jobs.
 --
--- Returns no row if a hold covers the worker, or its row in workers is gone. Else the first row is a report, and each other row
--- is a leased job. A job has the number of its range (from 1), which stands for its kind. Its content is its payload, or null
--- unless that is certain to be short: so the answer fits the buffers of a socket that nobody reads, and no row's text can make
--- the lease fail (see payloads_v1). The report has content alone, a JSON object:
---   now_us   the database's clock at the look, in microseconds since 1970
+-- Where it looks: at ranges of the index jobs_queue, in the order of the arrays. A range has one kind (p_kinds), its
+-- priorities from p_low to p_high, and begins behind p_since (seconds since 1970) and p_after (an id). The worker remembers
+-- where its last scan ended and goes on from there. Behind that point lie dead index entries, which pile up while somebody
+-- holds a snapshot. See shithubd_worker/turn/frontier.py. The other arguments:
+--   p_worker    the worker's uuid; p_token is the lease token for all jobs of this query
+--   p_seconds   the lease timeout of each range's kind
+--   p_most      the most jobs to lease of each range's kind. That many jobs fill one window; all jobs of the query
+--               together fill at most one.
+--   p_wakeable  true: if there is no job, the next enqueue must wake this worker (shithubd_worker/turn/damping.py). From
+--               then on its session holds lock 7304 shared, until a turn gives it jobs or finds it held. The end of a hold
+--               wakes all workers. Null: the worker only polls, because its session is a pooler's, whose locks are not ours.
+--   p_skip      jobs to pass over
+--   p_careful   true in the turn after one that the database refused. p_most is 1 then, and the function finds out whether
+--               the job that it would lease is the cause.
+--
+-- Returns no row if a drain covers the worker, or if the worker has no row in workers. Else the first row is a report, and
+-- each other row is a leased job. "range" is the number of the job's range, from 1, which stands for its kind. The content
+-- of a job is its payload, or null unless the payload is certain to be short. So the answer fits the buffers of a socket
+-- that nobody reads, and no payload's text can make the lease fail (payloads_v1 fetches the others).
+-- In the report only content is set, a JSON object:
+--   now_us   the database's clock when it began to look, in microseconds since 1970
 --   took_us  how many microseconds the looks took
---   visited  how many of the ranges were looked at to their end
---   deaf     p_wakeable was asked for, and can't be relied on
---   walked   pairs of a range of several priorities and a priority, up to which it gave nothing: the next turn shall go on
---            behind it, so that no turn takes long
---   refused  null; or, if p_careful, the job that the database refuses to lease: its range and id, and why
--- A column that tells the two apart, or columns of the report's own, would cost each job 0.1 to 0.2 microseconds; this costs a
--- turn 2.
+--   visited  how many of the ranges it looked at to their end
+--   deaf     true: p_wakeable was given, but the worker cannot rely on being woken
+--   walked   for ranges of several priorities: pairs of a range and the priority up to which it gave nothing. The next turn
+--            must go on behind that priority. So no turn takes long.
+--   refused  null; or, with p_careful, the job that the database refuses to lease: its range, its id, and why
 --
--- The gate: a lock of the table gate, taken by a statement of its own before the one that leases. Each statement here
--- has a snapshot of its own, so a lease that began after a hold was committed sees the hold; and whoever sets a hold
--- waits for those who have the gate now (barrier_v1), after which nobody can have missed it. In one statement the
--- snapshot would be older than the lock. Called by the main thread of a worker, also ahead, while handlers run: its
--- transaction, with the settle_v1 of the same turn if there is one, ends by itself, whoever reads the answer when.
+-- This form costs a turn 2 microseconds. A column that tells the two kinds of rows apart, or columns for the report, would
+-- cost each job 0.1 to 0.2.
+--
+-- Raises an error outside of READ COMMITTED.
+--
+-- Locks: the gate, which is a lock of the table gate. A statement of its own takes the gate before another statement leases.
+-- Each statement has its own snapshot, so a lease that began after the commit of a hold sees that hold. To be sure of a
+-- hold, barrier_v1 waits for the transactions that have the gate at that moment. In one statement the snapshot would be
+-- older than the lock.
+--
+-- Called by the main thread of a worker, also ahead, while a handler runs. Its transaction has the settle_v1 of the same
+-- turn too, if there is one. The server ends that transaction even if the worker reads the answer much later.
 CREATE OR REPLACE FUNCTION lease_v1(
     p_worker uuid, p_token uuid,
     p_kinds text[], p_low smallint[], p_high smallint[], p_since double precision[], p_after bigint[],
@@ -47,10 +60,10 @@ DECLARE
     v_holds     boolean;
     v_range     record;
     v_most      integer;
-    v_share     double precision := 1;  -- of the window, not yet filled
+    v_share     double precision := 1;  -- of the window: the part that is not filled yet
     v_found     bigint[];
     v_alone     boolean[];
-    v_full      boolean := false;  -- there may be more in the last range
+    v_full      boolean := false;  -- the last range may have more
     v_priority  smallint;
     v_run_at    timestamptz;
     v_took      double precision;
@@ -66,10 +79,10 @@ DECLARE
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'lease_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation')
-            USING HINT = 'Under a snapshot older than the gate a lease could slip past a hold.';
+            USING HINT = 'A lease could miss a hold if its snapshot were older than the gate.';
     END IF;
     IF pg_current_xact_id_if_assigned() IS NULL THEN
-        SET LOCAL synchronous_commit = off;  -- nothing is settled before it: a lease that a crash loses is leased again
+        SET LOCAL synchronous_commit = off;  -- nothing is settled here; a job is leased again if a crash loses its lease
     END IF;
     LOCK TABLE gate IN ROW SHARE MODE;
 
@@ -86,8 +99,9 @@ BEGIN
         END IF;
         v_held := held_kinds_v1();
     END IF;
-    -- As the look below locks it: to wait for somebody's lock is no cost of looking, and what is due after it counts. Not before:
-    -- who is held waits for nobody, as while the operator who drained the fleet works on the table.
+    -- The look below takes this lock, too. It is taken before v_now, so that the wait does not count as a cost of the look. Jobs
+    -- that become due during the wait are found, too. It is not taken earlier, so that a held worker waits for nobody. The
+    -- operator who drained the fleet may be at work on the table.
     LOCK TABLE jobs IN ROW SHARE MODE;
     v_now := clock_timestamp();
 
@@ -103,17 +117,17 @@ BEGIN
                LATERAL (SELECT j.priority, j.run_at FROM jobs j
                          WHERE j.state = 'queued' AND j.kind = n.kind
                            AND (j.priority, j.run_at, j.id) > (n.low, n.since, n.after)
-                           -- Of a range of several priorities the first, due or not: from there on, one by one.
+                           -- In a range of several priorities: its first job, due or not. From there the loop goes one by one.
                            AND (j.priority, j.run_at) <= (n.high, CASE WHEN n.low = n.high THEN v_now ELSE 'infinity' END)
                          ORDER BY j.priority, j.run_at, j.id LIMIT 1) first
          ORDER BY n.at
     LOOP
         v_priority := v_range.priority;
         v_run_at := v_range.run_at;
-        LOOP  -- through the priorities of the range; most are of one
+        LOOP  -- over the priorities of the range; most ranges have one
             IF v_run_at <= v_now THEN
                 v_visited := v_range.at - 1;
-                v_most := floor(v_range.most * v_share + 0.001);  -- it is a sum of fractions
+                v_most := floor(v_range.most * v_share + 0.001);  -- the share is a sum of fractions, so it is not exact
                 EXIT looks WHEN v_most < 1;
                 SELECT array_agg(c.id), array_agg(c.alone) INTO v_found, v_alone
                   FROM (SELECT j.id, j.alone OR j.crashes > 0 AS alone FROM jobs j
@@ -125,8 +139,8 @@ BEGIN
                            FOR UPDATE SKIP LOCKED) c;
                 v_full := cardinality(v_alone) = v_most;
                 IF v_alone[1] THEN
-                    -- It crashed before, or was at hand when its worker died: if it kills its worker, it takes no
-                    -- other along.
+                    -- This job crashed before, or was at hand when its worker died. It is leased alone: if it kills its
+                    -- worker again, no other job is affected.
                     EXIT looks WHEN v_ids <> '{}';
                     v_found := v_found[1:1];
                     v_full := true;
@@ -165,9 +179,9 @@ BEGIN
     END IF;
 
     IF v_ids = '{}' AND p_wakeable THEN
-        -- Once more with each turn that is empty; it gives back all at once. Never waits: an enqueue has it alone for an
-        -- instant (jobs_enqueued_v1), but one that was stopped in that instant must stop no worker, nor must somebody who
-        -- keeps it. Without it, an enqueue that comes when he has let go of it wakes nobody.
+        -- Each empty turn takes the lock once more; unlock_all gives all of them back at once. It never waits for the lock. An
+        -- enqueue holds it alone for an instant (jobs_enqueued_v1), and may be stopped in that instant; a stranger may keep
+        -- it. A worker must go on in both cases. A worker without the lock is deaf: once the lock is free, no enqueue wakes it.
         IF NOT pg_try_advisory_lock_shared(7304, schema_key_v1()) THEN
             PERFORM pg_sleep(0.002);
             v_deaf := NOT pg_try_advisory_lock_shared(7304, schema_key_v1());
@@ -179,7 +193,7 @@ BEGIN
 
     content := json_build_object(
         'now_us', (date_part('epoch', v_now) * 1000000)::bigint,
-        'took_us', least(greatest(v_took, 0), 5000000)::integer,  -- whatever the clock did meanwhile
+        'took_us', least(greatest(v_took, 0), 5000000)::integer,  -- the clock may have been set meanwhile
         'visited', v_visited, 'deaf', v_deaf, 'walked', v_walked, 'refused', v_refused);
     RETURN NEXT;
     IF v_ids <> '{}' THEN
@@ -192,8 +206,9 @@ BEGIN
               FROM unnest(v_ids, v_expiries, v_ranges) t (id, expires, "range")
              WHERE j.id = t.id
             RETURNING j.id, t."range",
-                      -- What takes so little space in the table, as it is, can't be long as text; only numbers can, which have
-                      -- an exponent (1e100000 takes 10 bytes): of those 16 MB a row are made at most, and left out below.
+                      -- A payload that is so small in the table, and not compressed, has a short text. The exception is a
+                      -- number with an exponent (1e100000 takes 10 bytes). At most 16 MB of text are made of a row with
+                      -- such numbers, and left out below.
                       CASE WHEN pg_column_size(j.payload) <= 2048 AND pg_column_compression(j.payload) IS NULL
                                 AND NOT p_careful THEN j.payload END AS payload,
                       j.attempts, j.max_attempts,

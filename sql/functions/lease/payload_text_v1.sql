@@ -1,14 +1,16 @@
--- A payload as text, if that has at most p_most bytes: else what can be shown of it, and a fault that says how large it is.
--- How large a payload is in the table says nothing: 1e100000 is stored in 10 bytes, and a value may be compressed. So what can't
--- fit is not even made: of what is no number with an exponent the text takes at least a sixth of the value's own size. A value
--- of which no text can be made, because it is longer than 1 GB or damaged, has a fault too. Want of memory is no fault of a payload.
+-- Returns a payload as text if the text has at most p_most bytes, and else a fault that says how large it is.
+-- written is the text. With a fault it is the first 200 characters of the text, or null if no text was made.
+-- The size of a payload in the table says nothing about its text: 1e100000 takes 10 bytes, and a value may be compressed.
+-- A text that cannot fit is not even made. This is known because a text has at least a sixth of the bytes of its value,
+-- except for numbers with an exponent. A value whose text cannot be made, because it is longer than 1 GB or damaged, has
+-- a fault too. Want of memory is not a fault of the payload: the function raises it.
 CREATE OR REPLACE FUNCTION payload_text_v1(p_payload jsonb, p_most bigint, OUT written text, OUT fault text)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$
 DECLARE
     v_size bigint;
 BEGIN
-    v_size := pg_column_size(p_payload || '{}');  -- not compressed: what is added is nothing
+    v_size := pg_column_size(p_payload || '{}');  -- adding nothing yields the value uncompressed
     IF v_size > 6 * p_most THEN
         fault := format('it takes %s bytes; at most %s are given as text', v_size, p_most);
         RETURN;

@@ -1,10 +1,11 @@
--- The payloads of leased jobs that lease_v1 left out of its answer, in the order of p_ids: of the first, and of as many
--- more as come to 1 MiB in all, so that no answer grows beyond what a worker wants in its memory. A job whose payload is none for
--- a handler (payload_text_v1) has a fault instead, which says why. No row: the lease is lost, or it is not yet its turn.
--- Called by the main thread when the first job's turn comes.
+-- Returns the payloads that lease_v1 left out of its answer: the first of p_ids, and as many of the next ones as 1 MiB holds.
+-- So no answer takes more of the worker's memory than that, except for one long first payload.
+-- A payload that no handler can take has a fault instead, which says why. Its text has more than 64 MiB, or cannot be made
+-- (payload_text_v1). A job without a row has lost its lease, or its turn comes later.
+-- Called by the main thread when the turn of the first job comes.
 CREATE OR REPLACE FUNCTION payloads_v1(p_ids bigint[], p_token uuid) RETURNS TABLE (id bigint, payload text, fault text)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
--- As in settle_v1: by the primary key, whatever the planner believes to know about a queue.
+-- As in settle_v1: one plan, by the primary key, because the planner's statistics of a queue are never up to date.
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
@@ -14,7 +15,7 @@ DECLARE
 BEGIN
     FOR v_job IN
         SELECT j.id, j.payload, e.at, pg_column_size(j.payload) AS stored,
-               -- What is certain to be short needs no care: see lease_v1.
+               -- A payload that is certain to be short needs no check: see lease_v1.
                CASE WHEN pg_column_size(j.payload) <= 2048 AND pg_column_compression(j.payload) IS NULL
                     THEN j.payload::text END AS written
           FROM unnest(p_ids) WITH ORDINALITY e (id, at), jobs j
@@ -28,7 +29,7 @@ BEGIN
         ELSE
             SELECT t.written, t.fault INTO payload, fault
               FROM payload_text_v1(v_job.payload, CASE WHEN v_job.at = 1 THEN 67108864 ELSE v_room END) t;
-            EXIT WHEN v_job.at > 1 AND fault IS NOT NULL;  -- too long for the room that is left; maybe not for a handler
+            EXIT WHEN v_job.at > 1 AND fault IS NOT NULL;  -- too long for the rest of this answer, but maybe not for a handler
         END IF;
         id := v_job.id;
         RETURN NEXT;

@@ -1,4 +1,5 @@
--- Moves a lease's expiry to p_seconds from now; false if the lease is lost. Fenced. Called by the control thread.
+-- Moves the expiry of a lease to p_seconds from now, and returns false if the lease is lost.
+-- It is lost if id, token or the state processing do not match. Called by the control thread.
 CREATE OR REPLACE FUNCTION renew_v1(p_id bigint, p_token uuid, p_seconds double precision) RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$

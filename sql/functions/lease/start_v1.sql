@@ -1,7 +1,8 @@
--- One more look at the holds for leased jobs that could not start in time after their lease query. Returns the ids of
--- those that may still start: they have a fresh lease, under a token of its own, so that whoever was about to give
--- them back under the old one changes nothing. The others are held by now, or lost. Behind the gate like the lease
--- itself, and with a new leased_at, so that barrier_v1 counts its time anew. Called by the main thread.
+-- Looks at the holds once more for leased jobs that could not start in time, and returns the ids of those that may start now.
+-- Each of these has a fresh lease of p_seconds under p_new_token. So nobody can give it back by the old token any more. The
+-- other jobs are held or lost.
+-- Raises an error outside of READ COMMITTED. Locks: the gate, as lease_v1 does. It sets leased_at anew, so that
+-- barrier_v1 counts from this moment. Called by the main thread.
 CREATE OR REPLACE FUNCTION start_v1(
     p_worker uuid, p_ids bigint[], p_token uuid, p_new_token uuid, p_seconds double precision[]
 ) RETURNS SETOF bigint
@@ -22,7 +23,7 @@ BEGIN
     UPDATE jobs j
        SET leased_at = v_now, lease_expires_at = v_now + make_interval(secs => s.seconds), lease_token = p_new_token
       FROM unnest(p_ids, p_seconds) s (id, seconds)
-     WHERE j.id = s.id AND j.lease_token = p_token AND j.state || '' = 'processing'  -- not by jobs_leases: see settle_v1
+     WHERE j.id = s.id AND j.lease_token = p_token AND j.state || '' = 'processing'  -- as in settle_v1
        AND NOT j.kind = ANY (held_kinds_v1())
     RETURNING j.id;
 END $$;

@@ -1,5 +1,6 @@
--- The times of a job for JSON, as readable_v1 makes them, to be laid over to_jsonb of its row: nothing if all are readable as
--- they are, which is asked at once for all four, because lists are long. Called by shown_job_v1.
+-- Returns the four times of a job as JSON, made readable by readable_v1, or an empty object if all are readable already.
+-- Concatenate the result to the job's to_jsonb. All four times are tested at once, because lists are long. Called by
+-- shown_job_v1.
 CREATE OR REPLACE FUNCTION job_times_v1(p_job jobs) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $$

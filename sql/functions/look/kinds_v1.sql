@@ -1,7 +1,14 @@
--- Each kind that has jobs, a pause or a worker: its jobs by state, how many of the queued could run now, how many are
--- held, since when the oldest of them waits, how many leases expired, and how many living workers handle it. `capped`
--- names the figures that are no more than a lower bound, because counting stopped. p_counts is what count_jobs_v1 said
--- some time ago (recount_v1); null: count now. Called by status_v1 and queue_gauges_v1.
+-- Lists each kind that has jobs, a pause or a living worker, with its counts.
+--   queued, processing, paused, failed  its jobs in each state
+--   runnable        how many of the queued jobs could run now
+--   held            how many jobs are held
+--   oldest_seconds  for how long the oldest due job has waited
+--   expired         how many of its leases have expired
+--   workers         how many living workers handle it
+--   capped          the figures that are only a lower bound, because counting stopped
+--
+-- p_counts is an older result of count_jobs_v1 (see recount_v1); null means to count now.
+-- Called by status_v1 and, through counted_kinds_v1, by queue_gauges_v1.
 CREATE OR REPLACE FUNCTION kinds_v1(p_counts jsonb DEFAULT NULL) RETURNS TABLE (
     kind text, queued bigint, processing bigint, paused bigint, failed bigint, runnable bigint, held bigint,
     oldest_seconds double precision, expired bigint, workers bigint, capped text[])

@@ -1,6 +1,7 @@
--- Is this kind in any job, hold or worker, or in the history? A pause of any other kind is probably a slip of the pen. Each
--- question is a probe of an index, or a walk over what is few: workers, leases. The history has no index by kind: of that no
--- more than 100,000 rows are looked at, so that a pause doesn't wait for it. Called by pause-kind.
+-- Tells whether any job, hold or worker, or the history, has this kind.
+-- A pause of an unknown kind is probably a typing error. Each question probes an index or reads a few rows (workers,
+-- leases). The history has no index on kind: the function reads at most 100,000 of its rows, so that a pause does not wait.
+-- Called by pause-kind.
 CREATE OR REPLACE FUNCTION known_kind_v1(p_kind text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$

@@ -1,5 +1,6 @@
--- Who leases what, since when, one JSON object each. `started` is when the owner's last beat says that it began to run
--- the job, null if no beat said so yet: a job that runs for less than about a second is rarely seen to have started.
+-- Lists who leases which job since when, as one JSON object for each lease.
+-- p_scope and p_target are those of in_scope_v1. started is the moment at which the owner began to run the job, by its last
+-- beat; null if no beat has said so yet. A job that runs for less than about a second rarely has one.
 CREATE OR REPLACE FUNCTION leases_v1(p_scope text DEFAULT 'fleet', p_target text DEFAULT '') RETURNS SETOF jsonb
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

@@ -1,6 +1,7 @@
--- Jobs in the order of their ids, one JSON object each (shown_job_v1); null for a state or a kind means any.
--- What waits for an operator, and what runs, is few among many queued ones, maybe with the highest ids of all: it is
--- looked up by its own index, kind by kind, and not by a walk over the table in the order of ids.
+-- Lists jobs in the order of their ids, as one JSON object each (shown_job_v1, with at most 4 KiB of a payload).
+-- p_state and p_kind select; null means any. It returns at most p_limit jobs, with ids above p_after.
+-- Paused, failed and running jobs are few among many queued ones, and may have the highest ids of all. So they are found
+-- through their own index, kind by kind, and not by a walk over the table in the order of ids.
 CREATE OR REPLACE FUNCTION list_jobs_v1(p_state text, p_kind text, p_limit integer, p_after bigint DEFAULT NULL)
 RETURNS SETOF jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'

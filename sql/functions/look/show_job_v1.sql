@@ -1,5 +1,6 @@
--- One job with the story of its leases: its row of jobs, or, once it is gone, the last row of its history; null if it
--- never was, or is forgotten. As in shown_job_v1.
+-- Returns one job with the history of its leases, as a JSON object.
+-- The job is its row in jobs or, once that is gone, its last row in the history. Returns null for an id that never existed,
+-- or whose history was dropped. A payload of more than 1 MiB and long errors are cut as in shown_job_v1.
 CREATE OR REPLACE FUNCTION show_job_v1(p_id bigint) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

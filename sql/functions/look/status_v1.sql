@@ -1,7 +1,9 @@
--- The whole of `shithubd-worker status` in one answer, of this moment. The leases are all there; counts may be capped
--- (count_jobs_v1): `capped` names, for each kind and for the sums, the figures that are no more than a lower bound.
--- `history_drops`: who last dropped all days of the history that were over, how many wait now, and how many of them have
--- for more than two days (`late`): the timer comes every day, a worker that may drop every ten minutes.
+-- Returns all that `shithubd-worker status` shows, counted at this moment, as a JSON object.
+-- All leases are in it. Counts may be capped (count_jobs_v1): capped names the figures that are only a lower bound, for
+-- each kind and for the sums.
+-- history_drops says who last dropped all days of the history that were over, and how many wait now (waiting). late is how
+-- many of those were over more than two days ago. There should be none: the timer runs each day, and a worker with the right
+-- to drop looks every ten minutes.
 CREATE OR REPLACE FUNCTION status_v1() RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

@@ -1,4 +1,5 @@
--- The workers, one JSON object each; `silent` if its last beat doesn't say that it lives (lives_v1), or if it has none.
+-- Lists the workers, as one JSON object each.
+-- silent is true if the worker's last beat does not show that it lives (lives_v1), or if it has none.
 CREATE OR REPLACE FUNCTION workers_v1() RETURNS SETOF jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

@@ -1,7 +1,10 @@
--- Counts, for the metrics of all workers, what ended with its worker (leases_returned), by kind and outcome: the attempts of a
--- worker that no scrape has seen, what was taken from the dead, and as `forced` the processes that were ended because a handler
--- of the kind didn't stop. The arrays run in parallel. Called by a worker that leaves, by its control thread when that ends the
--- process, by release-dead and by return_crashed_v1.
+-- Adds to the counts that outlive a worker (leases_returned), by kind and outcome.
+--   - the attempts of a worker that leaves before a scrape saw them
+--   - the leases taken from dead workers
+--   - as 'forced': the processes that were ended because a handler of the kind did not stop
+-- The arrays run in parallel.
+-- Called by a worker that leaves, by its control thread when that ends the process, by release-dead, and by
+-- return_crashed_v1.
 CREATE OR REPLACE FUNCTION count_ended_v1(p_kinds text[], p_outcomes text[], p_counts bigint[]) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
@@ -15,7 +18,7 @@ AS $$
            coalesce(sum(n) FILTER (WHERE outcome = 'lease_lost'), 0),
            coalesce(sum(n) FILTER (WHERE outcome = 'forced'), 0)
       FROM unnest(p_kinds, p_outcomes, p_counts) e (kind, outcome, n)
-     GROUP BY kind ORDER BY kind  -- two at once, in the same order: no deadlock
+     GROUP BY kind ORDER BY kind  -- two calls at once lock in the same order, so they can't deadlock
     ON CONFLICT (kind) DO UPDATE
        SET ok = added_v1(r.ok, excluded.ok),
            retry = added_v1(r.retry, excluded.retry),

@@ -1,11 +1,12 @@
--- How many jobs of each kind there are, in parts: due and later (both queued; due has the oldest run_at too), paused,
--- failed, processing, and expired (some of those). A part may have several rows, which add up, or none.
+-- Counts the jobs of each kind, in parts: due, later, paused, failed, processing and expired.
+-- due and later are both queued; due also has the oldest run_at. expired are some of processing. A part may have several
+-- rows, which you add up, or none.
 --
--- What it costs doesn't grow with the queue. Counting stops at p_cap for each kind, priority and part (`capped`: there
--- are more), and once p_total were counted at 1,000, so that hundreds of long kinds cost no more than a few. It
--- skips from kind to kind through the indexes of lease_v1 and resume-kind, whatever the planner's statistics say.
--- Rows that are deleted, but can't be cleaned because somebody holds a snapshot, are walked over once, not for each
--- figure: hence v_first. What is processing is all counted: that is what decides, and no more than workers lease.
+-- The cost does not grow with the queue. Counting stops at p_cap for each kind, priority and part; capped is true then.
+-- Once p_total jobs were counted, it stops at 1,000, so that hundreds of long kinds cost no more than a few. The function
+-- skips from kind to kind through the indexes of lease_v1 and resume-kind, even if the planner's statistics are wrong.
+-- Deleted rows that cannot be cleaned, because somebody holds a snapshot, are walked over once and not for each figure:
+-- v_first serves for that. Processing jobs are all counted: this figure decides, and they are no more than workers lease.
 -- Called by kinds_v1 for an operator, and by recount_v1 for the metrics.
 CREATE OR REPLACE FUNCTION count_jobs_v1(p_cap integer DEFAULT 100000, p_total integer DEFAULT 300000)
 RETURNS TABLE (kind text, part text, jobs bigint, oldest timestamptz, capped boolean)
@@ -53,8 +54,8 @@ BEGIN
         part := v_state;
         v_kind := '';
         LOOP
-            -- The second condition tells the planner that the index has all of these rows; and a walk in the order of ids
-            -- alone, through all jobs, is none that it may choose.
+            -- The second condition tells the planner that jobs_parked has all of these rows. The order by kind and id keeps it
+            -- from a walk over all jobs in the order of ids.
             SELECT j.kind, j.id INTO v_kind, v_id FROM jobs j
              WHERE j.state = v_state AND j.state IN ('paused', 'failed') AND j.kind > v_kind
              ORDER BY j.kind, j.id LIMIT 1;

@@ -1,5 +1,6 @@
--- kinds_v1 of counts that were kept, as a JSON array; null if they can't be read: somebody wrote something else there. Then
--- they count as not counted yet, and the next count mends them. Called by queue_gauges_v1.
+-- Returns kinds_v1 for stored counts as a JSON array, or null if the stored counts cannot be read.
+-- They cannot be read if somebody wrote something else there. The queue then counts as not counted yet, and the next count
+-- repairs them. Called by queue_gauges_v1.
 CREATE OR REPLACE FUNCTION counted_kinds_v1(p_counts jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

@@ -1,8 +1,13 @@
--- What the metrics endpoint shows of the queue, in one answer: each kind as in kinds_v1, by the counts of queue_counts
--- (how old they are: `age`, in seconds; null if nobody counted yet); and, of this moment, the paused kinds with the
--- start of their pause, the holds by scope, the workers by state, the days of history ready, the version of the schema, and
--- the dead rows of jobs that no vacuum has removed yet, as PostgreSQL's statistics have them; and, of all time, what
--- ended with its worker, the kinds in the order of their first. Reads no job.
+-- Returns all that the metrics endpoint shows of the queue, as a JSON object.
+--   age, counted_at  of the last count in queue_counts: its age in seconds and its time; null if nobody has counted yet
+--   kinds            each kind as in kinds_v1, by that count
+--   paused           now: the paused kinds, and when each pause began
+--   holds, workers   now: how many holds there are of each scope, and how many workers in each state
+--   history_days     now: how many days after today have their partitions
+--   schema           the version of the schema
+--   dead_rows        the dead rows of jobs that no vacuum has removed yet, by PostgreSQL's statistics
+--   returned         of all time: the counts that outlive workers (leases_returned), ordered by each kind's first entry
+-- It reads no row of jobs.
 CREATE OR REPLACE FUNCTION queue_gauges_v1() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$

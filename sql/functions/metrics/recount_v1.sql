@@ -1,5 +1,6 @@
--- Counts the queue and keeps the result for all who are scraped (queue_counts). The cap lies well above the depths that
--- alerts ask for. Called by the metrics endpoint, in the background, after claim_count_v1; it has set a time limit.
+-- Counts the queue and stores the result for all workers that are scraped (queue_counts).
+-- The cap is well above the depths that alerts ask for. Called by the metrics endpoint, in the background, after
+-- claim_count_v1. The caller sets a time limit.
 CREATE OR REPLACE FUNCTION recount_v1(p_cap integer DEFAULT 10000, p_total integer DEFAULT 300000) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$

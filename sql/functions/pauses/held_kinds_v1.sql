@@ -1,4 +1,5 @@
--- The kinds that are paused now. Called by lease_v1 and start_v1 (behind the gate) and by whoever counts held jobs.
+-- Returns the kinds that are paused now.
+-- Called by lease_v1 and start_v1, behind the gate, and by kinds_v1 to count held jobs.
 CREATE OR REPLACE FUNCTION held_kinds_v1() RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 AS $$

@@ -1,9 +1,13 @@
--- queued → paused for the next p_limit jobs of a paused kind that waited when the pause began, in the order in which
--- they would have run. The mirror of the pause in the table: the hold itself is what the lease obeys. Returns how many
--- were flipped, where to go on (p_after) and how many the database refused to flip (flip_v1), which stay queued; no row when
--- all were tried or the pause is over. A batch begins where the last one ended, so that it never walks again over what was
--- flipped, cleaned away or not.
--- Called again and again by pause-kind, each batch a transaction. As the owner: an operator has no right to lock a hold.
+-- Marks the next jobs of a paused kind as paused (queued → paused), in the order in which they would have run.
+-- It marks only jobs that waited when the pause began. The state paused only mirrors the hold; the lease obeys the hold.
+-- p_limit is the most jobs of a batch. A batch begins where the last one ended (p_after; null for the first). So it never
+-- walks again over jobs that were flipped, cleaned away or left. Returns one row:
+--   flipped  how many jobs it marked
+--   after    the p_after of the next call
+--   refused  how many jobs the database refused to flip (flip_v1); they stay queued
+-- No row means that all jobs were tried, or that the pause is over.
+-- Called again and again by pause-kind, one transaction for each batch. It runs with the rights of the owner, because an
+-- operator has no right to lock a hold.
 CREATE OR REPLACE FUNCTION mirror_pause_v1(p_hold bigint, p_after jsonb DEFAULT NULL, p_limit integer DEFAULT 5000)
 RETURNS TABLE (flipped integer, after jsonb, refused integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -17,7 +21,7 @@ DECLARE
     v_run_at   timestamptz := coalesce((p_after->>'run_at')::timestamptz, '-infinity');
     v_id       bigint      := coalesce((p_after->>'id')::bigint, -9223372036854775808);
 BEGIN
-    -- Shared, so that a resume waits for this batch and then flips back what it flipped.
+    -- A shared lock: a resume waits for this batch, and then flips back the jobs that the batch flipped.
     SELECT * INTO v_hold FROM :"schema".holds WHERE id = p_hold FOR SHARE;
     IF NOT FOUND THEN
         RETURN;

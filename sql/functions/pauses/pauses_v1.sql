@@ -1,4 +1,5 @@
--- The pauses that stand now, for a worker that starts under them and says so.
+-- Lists the pauses that stand now.
+-- Called by a worker at its start, which logs them.
 CREATE OR REPLACE FUNCTION pauses_v1() RETURNS TABLE (kind text, reason text, actor text)
 LANGUAGE sql STABLE SET search_path FROM CURRENT
 AS $$

@@ -1,7 +1,12 @@
--- paused → queued for the next p_limit jobs of a kind, oldest first, those paused by hand too. Returns how many were
--- flipped, where to go on (p_after) and how many the database refused to flip (flip_v1), which stay paused; no row when all
--- were tried. A batch begins where the last one ended, as in mirror_pause_v1. Called again and again by
--- resume-kind, each batch a transaction. As the owner: what is put back has no lease, and an operator has no right to a token.
+-- Puts the next paused jobs of a kind back into the queue (paused → queued), oldest first, including those paused by hand.
+-- p_limit is the most jobs of a batch. A batch begins where the last one ended (p_after), as in mirror_pause_v1. Returns one
+-- row:
+--   flipped  how many jobs it put back
+--   after    the p_after of the next call
+--   refused  how many jobs the database refused to flip (flip_v1); they stay paused
+-- No row means that all jobs were tried.
+-- Called again and again by resume-kind, one transaction for each batch. It runs with the rights of the owner, because a flip
+-- clears what remains of a lease. An operator has no right to write a token.
 CREATE OR REPLACE FUNCTION unpause_v1(
     p_kind text, p_after bigint DEFAULT -9223372036854775808, p_limit integer DEFAULT 5000
 ) RETURNS TABLE (flipped integer, after bigint, refused integer)
@@ -13,7 +18,7 @@ DECLARE
 BEGIN
     SELECT pg_catalog.array_agg(w.id) INTO v_ids
       FROM (SELECT j.id FROM :"schema".jobs j
-             WHERE j.state = 'paused'  -- by the index of what is paused, not in the order of ids through all jobs
+             WHERE j.state = 'paused'  -- through jobs_parked, not over all jobs in the order of ids
                AND (j.kind, j.id) > (p_kind, p_after) AND (j.kind, j.id) <= (p_kind, 9223372036854775807)
              ORDER BY j.kind, j.id LIMIT p_limit
                FOR UPDATE) w;

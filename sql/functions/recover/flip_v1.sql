@@ -1,8 +1,9 @@
--- Puts jobs, whose rows the caller has locked, into another state, queued or paused, and returns the ids of those that are in
--- it now. A lease of theirs ends, with the attempt given back (see return_crashed_v1 on run_at); settle_v1 does the same in its own
--- words. If the database refuses it for one of them (a trigger or a unique index of the application), that one stays as it is, with
--- a warning, and the others don't. A row that a trigger skips stays without a warning. For want of memory or disk it fails as a
--- whole: that is about no single job.
+-- Puts jobs whose rows the caller has locked into another state, queued or paused, and returns the ids of those that it
+-- flipped.
+-- A lease of such a job ends, and its attempt is given back (on run_at see return_crashed_v1; settle_v1 does the same in its
+-- own words). If the database refuses one of the jobs (a trigger or a unique index of the application), it warns and leaves
+-- that job unchanged. The others are flipped. A row that a trigger skips stays without a warning. Want of memory or
+-- disk (class 53) is raised, because it is about no single job.
 CREATE OR REPLACE FUNCTION flip_v1(p_ids bigint[], p_state text) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, :"schema", pg_temp SET enable_seqscan = off SET jit = off
 AS $$

@@ -1,7 +1,9 @@
--- processing → queued for the leases that a worker doesn't know of: those of these tokens, whose answers never reached it,
--- however late they committed, but for those that somebody has locked. Nothing of them was started; the attempts are given
--- back. One that the database refuses to release is left to its expiry. Called by sweep_v1 for the worker that sweeps, by the
--- control thread for a lease that was sent ahead while a handler turned slow, and by unregister_v1.
+-- Releases the leases that a worker does not know of: those with the tokens of lease queries whose answer it never got.
+-- A lease counts even if it committed late. None of these jobs was started, so their attempts are given back. It skips jobs
+-- that somebody has locked. A job that the database refuses to release keeps its lease until that expires.
+-- Returns the jobs that it released.
+-- Called by sweep_v1 for the worker that sweeps, and by unregister_v1. The control thread calls it for a lease that was sent
+-- ahead, when the handler that runs turns out to be slow.
 CREATE OR REPLACE FUNCTION release_strays_v1(p_worker uuid, p_tokens uuid[])
 RETURNS TABLE (id bigint, kind text)
 LANGUAGE plpgsql SET search_path FROM CURRENT

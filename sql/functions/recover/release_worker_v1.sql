@@ -1,7 +1,10 @@
--- Returns what a dead worker held, and takes its row away. The caller must know that the process is dead: systemd
--- said so (release-dead, by invocation id), or its pid is gone (a worker that starts on the same host). A job that somebody else
--- has locked is waited for, but no longer than a second: then it is left to its expiry, and so is one that the database refuses
--- to return. As long as there is one, the row stays, by which others know whose it is.
+-- Takes back the leases of a dead worker, and removes its row.
+-- p_error says how it died. The caller must know that the process is dead. Either systemd said so (release-dead, by
+-- invocation id), or its pid is gone (a worker that starts on the same host).
+-- Returns the jobs, with what became of each (return_crashed_v1).
+-- It waits at most one second for a job that somebody has locked, and then leaves that job to the expiry of its lease. It
+-- also leaves a job that the database refuses to return. While there is such a job, the worker's row stays: it tells whose
+-- the job is.
 CREATE OR REPLACE FUNCTION release_worker_v1(p_worker uuid, p_error text)
 RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '1s'

@@ -1,13 +1,16 @@
--- processing → queued, or failed at the third crash, for jobs whose owner is gone. The attempts are given back. If the
--- owner held a single job, the crash is counted: at once runnable after the first, 30 s later (± 20 %) after the second.
--- If it held several (p_held: how many, for each job), nobody can say which of them was running: no crash is counted, but
--- from now on each is leased alone, so that the culprit shows itself and takes no other along. Each is counted for the
--- metrics (leases_returned). What was leased was due, and is so again if the clock was set back since. With p_refused, which
--- says why the database refuses to queue them, they fail instead. Called by return_dead_v1, whose caller has locked the rows.
+-- Takes jobs back from owners that are gone: into the queue, or failed at the third crash (processing → queued or failed).
+-- Their attempts are given back. p_held says for each job how many leases its owner held:
+--   one      the crash is counted. The job is due at once after the first crash, 30 s later (± 20 %) after the second.
+--   several  nobody can say which job was running, so no crash is counted. From now on each of them is leased alone, so that
+--            the culprit shows itself and takes no other job along.
+-- A job that was leased was due: it is due now, even if the clock was set back since. p_refused says why the database refuses
+-- to queue the jobs again; with it, they fail instead. Each job gets a row in the history and is counted for the metrics
+-- (leases_returned).
+-- Called by return_dead_v1, whose caller has locked the rows.
 CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL)
 RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
--- As in settle_v1: by the primary key, whatever the planner believes to know about a queue.
+-- As in settle_v1: one plan, by the primary key, because the planner's statistics of a queue are never up to date.
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column

@@ -1,7 +1,9 @@
--- return_crashed_v1 for jobs whose owner is gone, such that one which the database refuses to return (a trigger or a unique
--- index of the application) keeps no other from returning: then they are returned one by one, what can't be queued again fails,
--- with the reason, and what can't even fail keeps its lease, with a warning, until somebody tries again. The caller has locked
--- the rows of p_ids, and knows why. Called by sweep_v1 and release_worker_v1.
+-- Takes jobs back from owners that are gone (return_crashed_v1), one by one if the database refuses to take all at once.
+-- So a job that the database refuses to return (a trigger or a unique index of the application) keeps no other from
+-- returning. A job that cannot be queued again fails, with the reason. A job that cannot even fail keeps its lease, with a
+-- warning, until the next attempt.
+-- The caller has locked the rows of p_ids, and says in p_error why their owner is gone. Called by sweep_v1 and
+-- release_worker_v1.
 CREATE OR REPLACE FUNCTION return_dead_v1(p_ids bigint[], p_error text)
 RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
@@ -9,7 +11,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_ids  bigint[];
-    v_held bigint[];  -- how many leases the owner of each has, also those of another kind, with a longer lease
+    v_held bigint[];  -- for each job: how many leases its owner has, including those that have not expired
     v_why  text;
 BEGIN
     SELECT array_agg(o.id), array_agg(o.held) INTO v_ids, v_held
@@ -31,7 +33,7 @@ BEGIN
             v_why := SQLERRM;
             BEGIN
                 IF SQLSTATE LIKE '53%' OR SQLSTATE LIKE '40%' OR SQLSTATE = '55P03' THEN
-                    RAISE;  -- it passes
+                    RAISE;  -- this error passes
                 END IF;
                 RETURN QUERY SELECT r.* FROM return_crashed_v1(v_ids[n:n], v_held[n:n], p_error, v_why) r;
             EXCEPTION WHEN OTHERS THEN

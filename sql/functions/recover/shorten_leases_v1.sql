@@ -1,9 +1,11 @@
--- A clock that is set back leaves leases of the dead that end too late. One of the kinds p_kinds, whose leases last p_seconds,
--- can't rightly end later than that from now: its end is brought forward, unless its owner's last beat vouches for it. That
--- is one of the last day, and at most 30 s ahead: if the owner still lives, it wrote the lease by the clock as it is now. It may
--- be of another release, in which leases last longer, and cut off for the moment. A beat that lies further ahead says that
--- the clock was set back since; an owner that was silent for a day, or has no beat, is no more (see forget_workers_v1).
--- One by one: there are few, and one that is locked or refused keeps no other from it. Called by sweep_v1.
+-- Shortens leases that end too late, because the clock was set back while their owner is dead.
+-- A lease of a kind in p_kinds lasts p_seconds, so it cannot rightly end later than that from p_now (5 s are allowed on
+-- top). If it does, its end is brought forward to that, unless the last beat of its owner vouches for it. Such a beat is
+-- from the last day, and at most 30 s ahead. Then the owner wrote the lease by the clock as it is now. It may live, be of another
+-- release in which leases last longer, and be cut off for the moment. A beat further ahead shows that the clock was set back
+-- since. An owner that was silent for a day, or has no beat, is dead (see forget_workers_v1).
+-- It works one by one: there are few such leases, and one that is locked or refused must not keep the others from it.
+-- Called by sweep_v1.
 CREATE OR REPLACE FUNCTION shorten_leases_v1(p_now timestamptz, p_kinds text[], p_seconds double precision[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$

@@ -1,17 +1,22 @@
--- Puts right what nobody else will, every second or two in each worker, between two of its jobs; two at once share the
--- work (SKIP LOCKED). Returns the jobs that it touched:
+-- Takes back expired leases, releases leases whose answers were lost, and ends the holds that are over.
+-- Each worker calls it every second or two, between two of its jobs. Two calls at once share the work (SKIP LOCKED).
+-- Returns the jobs that it changed, with their outcome:
 --   released         leases of this worker whose answers it never got: those of p_strays (release_strays_v1)
---   crashed, poison  leases that expired, of any kind and any worker, at most p_limit; one without an expiry counts as
---                    expired. Not one that its owner says to have finished, in a beat of the last 10 s: somebody had
---                    locked the row, and it is about to be settled. Looks p_back seconds back (null: from the first on):
---                    behind lie dead index entries, which pile up while somebody holds a snapshot, so the worker looks
---                    at all of them less often the longer that takes. Not at all with p_back 0: a worker that has just found the database again, or that its
---                    clock was set, gives the others, who have to find that too, the time to renew.
--- p_earliest is what this clock shows at least, in seconds since 1970, as the caller's own clock has it: no lease
--- that ends later counts as expired. If somebody sets this clock ahead, the sweep that comes before the caller knows returns nothing.
--- With p_back null, leases of the kinds p_kinds, which last p_seconds, are shortened if they end too late (shorten_leases_v1).
--- Holds that reached their end are taken away, and what they had marked paused goes back into the queue.
--- One row that somebody has locked, or that the database refuses to change, keeps no other from any of this.
+--   crashed, poison  expired leases of any kind and any worker, at most p_limit. A lease without an expiry counts as
+--                    expired. A lease does not count if a beat of the last 10 s says that its owner has finished the job.
+--                    Then somebody had locked the row, and the owner is about to settle it.
+-- The other arguments:
+--   p_back      how many seconds back to look for expiries; null: at all leases. Further back lie dead index entries,
+--               which pile up while somebody holds a snapshot. So a worker looks at all less often, the longer that takes.
+--               0: return no expired lease. A worker passes it when it has just found the database again, or found that the
+--               clock was set. The others have to find that, too, and need time to renew.
+--   p_earliest  what the clock shows at least, in seconds since 1970, by the caller's own clock. No lease that ends later
+--               counts as expired. So if somebody sets the database's clock ahead, a sweep before the caller knows of it
+--               returns nothing.
+--   p_kinds     with p_back null: leases of these kinds, which last p_seconds, are shortened if they end too late
+--               (shorten_leases_v1)
+--
+-- A row that somebody has locked, or that the database refuses to change, keeps no other row from this.
 CREATE OR REPLACE FUNCTION sweep_v1(
     p_worker uuid, p_back double precision DEFAULT NULL, p_strays uuid[] DEFAULT '{}', p_limit integer DEFAULT 2000,
     p_earliest double precision DEFAULT NULL, p_kinds text[] DEFAULT '{}', p_seconds double precision[] DEFAULT '{}'

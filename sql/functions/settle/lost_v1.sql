@@ -1,6 +1,7 @@
--- Writes down that a worker came back too late for its lease, so that a second run is explained. Changes no job.
--- Called by either thread of a worker after a settle was refused. The worker says who it is: where a crash of the database forgot the
--- lease, it may have forgotten the worker's row, too.
+-- Records in the history that a worker lost its lease, so that a second run of the job is explained.
+-- It changes no job. With p_retention 'none' it records nothing. The worker gives its own name (p_leased_by): a crash of the
+-- database that forgot the lease may have forgotten the worker's row, too.
+-- Called by either thread of a worker after a settle was refused.
 CREATE OR REPLACE FUNCTION lost_v1(
     p_leased_by text, p_id bigint, p_kind text, p_attempts integer, p_error text, p_retention text
 ) RETURNS void

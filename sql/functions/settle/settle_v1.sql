@@ -1,22 +1,25 @@
--- Ends leases, one outcome each: the arrays run in parallel, and one of a single item holds for all ids. Fenced: id, token
--- and 'processing' must match, else nothing is written for that job. Returns the ids of those that were lost, so no row
--- when all went well.
---   ok               processing → gone
---   retry            processing → queued, so many seconds (p_delays) from now
---   failed, poison   processing → failed
---   released         processing → queued as it was, or so many seconds from now (p_delays); the attempt is given back (see
---                    return_crashed_v1 on run_at)
--- A row of the history goes with each, unless its kind keeps none. Commits synchronously, whatever the session says: what was
--- settled must survive a crash of the database. Called by the main thread in front of its lease, by job.transaction() on the
--- handler's own connection (settle_within_v1), and by both threads for what a turn didn't settle (settle_soon_v1). How a lease
--- is given back, and what a row of the history has, stand here as well as in flip_v1, return_crashed_v1, release_job_v1 and
--- ended_v1: a function for it would be called for each job, which costs each a microsecond.
+-- Ends leases, each with its outcome, and writes a history row for each.
+-- The arrays run in parallel; an array of one item holds for all ids. Each write is fenced: id, token and the state
+-- processing must match, else nothing is written for that job.
+-- Returns the ids whose lease was lost: no row if all went well. p_outcomes has one of:
+--   ok               the job is done: its row goes
+--   retry            back into the queue, due p_delays seconds from now
+--   failed, poison   failed
+--   released         back into the queue unchanged, or due p_delays seconds from now; the attempt is given back (on run_at
+--                    see return_crashed_v1)
+-- Raises an error for any other outcome. p_errors goes into the history and, unless null, into last_error. p_retentions is
+-- the retention class; 'none' keeps no history.
+-- The commit is synchronous in every session: what is settled must survive a crash of the database.
+-- Called by the main thread in the same transaction as its next lease. job.transaction() calls it on the handler's own
+-- connection (settle_within_v1), and both threads call it for what a turn did not settle (settle_soon_v1).
+-- The fields of a lease and of a history row are written here as well as in flip_v1, return_crashed_v1, release_job_v1
+-- and ended_v1. A shared function would be called for each job, and cost each job a microsecond.
 CREATE OR REPLACE FUNCTION settle_v1(
     p_ids bigint[], p_tokens uuid[], p_outcomes text[], p_delays double precision[], p_errors text[], p_retentions text[]
 ) RETURNS SETOF bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT
--- One plan for all sizes, by the primary key: the planner's statistics of a queue are never up to date. Where the state
--- is compared as an expression, it is to keep the planner from reading all leases by jobs_leases instead.
+-- One plan for all sizes, by the primary key, because the planner's statistics of a queue are never up to date. The state
+-- is compared as an expression (state || ''), so that the planner cannot read all leases through jobs_leases instead.
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
@@ -69,8 +72,8 @@ BEGIN
                                  ELSE j.run_at END,
                    attempts = CASE WHEN h.outcome = 'released' THEN greatest(j.attempts, 1) - 1 ELSE j.attempts END,
                    last_error = coalesce(h.error, j.last_error),
-                   -- A run that came to its end clears it of suspicion. What is released may not have begun, or not have
-                   -- got to what kills.
+                   -- A run that came to its end shows that the job kills no worker. A released job may not have begun, or
+                   -- may not have reached the line that kills.
                    alone = j.alone AND h.outcome = 'released',
                    leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
               FROM held h

@@ -1,5 +1,6 @@
--- settle_v1 in the handler's own transaction, waiting for nobody longer than a second: no interrupt falls into this wait, and the
--- lease runs meanwhile. Called by job.transaction(); what the handler wrote is rolled back then, and the job is released.
+-- Settles jobs as settle_v1 does, in the handler's own transaction, and waits for a lock for at most one second.
+-- The wait is short because no interrupt can end it, and the lease runs out meanwhile. After one second the call fails:
+-- what the handler wrote is rolled back, and the job is released. Called by job.transaction().
 CREATE OR REPLACE FUNCTION settle_within_v1(
     p_ids bigint[], p_tokens uuid[], p_outcomes text[], p_delays double precision[], p_errors text[], p_retentions text[]
 ) RETURNS SETOF bigint

@@ -1,11 +1,15 @@
--- The number that stands for this schema in the one advisory lock of ours, so that two schemas in one database don't share it:
--- 7304, a worker at rest (see jobs_enqueued_v1). Anybody who may connect can take it; see there what comes of that. In plpgsql,
--- which keeps its plans; so are all functions of the hot path (before PostgreSQL 18, one in SQL that can't be inlined is
--- planned anew in every query). About this file and others: migrate puts the schema's name in place of :'schema' and :"schema",
--- as psql does with a variable. A function that is SECURITY DEFINER, or called by one, names what is ours by it, and searches
--- in pg_catalog first: in our schema only behind that, and only if it writes to a table, for a trigger of the application
--- there. A function or an operator that somebody else made in our schema is preferred to one of pg_catalog whose arguments fit
--- less exactly: so there every argument fits exactly, or the name is qualified (see tests/postgres/test_definers.py).
+-- Returns the number of this schema for our advisory lock 7304, so that two schemas in one database do not share the lock.
+-- The lock stands for a worker at rest: see jobs_enqueued_v1, also on strangers, who can take it if they may connect.
+-- This function is in plpgsql, which keeps its plans, as all functions of the hot path. Before PostgreSQL 18, an SQL function
+-- that cannot be inlined is planned anew in every query.
+--
+-- For this file and others:
+--   - migrate puts the schema's name in place of :'schema' and :"schema", as psql does with a variable.
+--   - A function that is SECURITY DEFINER, or is called by one, uses that name for our objects and searches in pg_catalog
+--     first. Our schema comes second in its path, and only if it writes to a table, for a trigger of the application there.
+--   - If somebody made a function or an operator in our schema, PostgreSQL prefers it to one of pg_catalog whose arguments fit
+--     less exactly. So in these functions every argument fits exactly, or the name is qualified (see
+--     tests/postgres/test_definers.py).
 CREATE OR REPLACE FUNCTION schema_key_v1() RETURNS integer
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$ BEGIN RETURN hashtext(:'schema'); END $$;

@@ -1,6 +1,10 @@
--- A worker's sign of life: what it does since when, and which jobs it has finished and can't settle yet. Answers with the drains
--- that cover it, as a JSON array; null if its row is gone (it must register again); false if somebody's lock on holds or workers
--- keeps it from looking: the worker lives all the same, and others must see that. Called by the control thread.
+-- Records a worker's sign of life, and returns the drains that cover the worker as a JSON array.
+-- p_state is what it does. p_job and p_kind are the job that it runs, p_running is for how many seconds. p_unsettled are the
+-- jobs that it has finished and cannot settle yet. Two results are not an array:
+--   null   its row is gone, and it must register again
+--   false  a lock on holds or workers keeps it from looking at the holds. The beat is recorded all the same: others must see
+--          that the worker lives.
+-- Called by the control thread.
 CREATE OR REPLACE FUNCTION beat_v1(
     p_worker uuid, p_state text, p_job bigint, p_kind text, p_running double precision, p_unsettled bigint[] DEFAULT '{}'
 ) RETURNS jsonb

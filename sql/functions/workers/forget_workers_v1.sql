@@ -1,5 +1,6 @@
--- Takes away the rows of workers that were silent for a day (or whose last beat lies a day ahead: see lives_v1) and hold no
--- lease: nobody on their host came back. Where a beat is missing, the start counts as the last one.
+-- Removes the rows of workers that were silent for a day and hold no lease, and returns how many.
+-- Nobody on their host came back to do that. A last beat more than a day ahead counts as silence, too (see lives_v1). Without a
+-- beat, the start of the worker counts as its last one.
 CREATE OR REPLACE FUNCTION forget_workers_v1() RETURNS integer
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$

@@ -1,4 +1,5 @@
--- The other workers of a machine, as they registered: the candidates for a proof of death by a worker that starts there.
+-- Lists the other workers of a machine, as they registered.
+-- A worker that starts there looks for proof that one of them is dead.
 CREATE OR REPLACE FUNCTION housemates_v1(p_worker uuid, p_machine_id text)
 RETURNS TABLE (id uuid, host text, pid integer, machine_id text, boot_id text, pid_namespace bigint, start_ticks bigint,
                unit text, invocation_id text)

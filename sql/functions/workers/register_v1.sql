@@ -1,5 +1,6 @@
--- A worker's rows, at its start and again if it finds one of them gone. Called at a worker's start, later by its control
--- thread.
+-- Writes the rows of a worker: who it is, and its first beat.
+-- Rows that stand already stay unchanged. Called by a worker at its start, and by its control thread when it finds one of the
+-- rows gone.
 CREATE OR REPLACE FUNCTION register_v1(
     p_id uuid, p_host text, p_pid integer, p_machine_id text, p_boot_id text, p_pid_namespace bigint,
     p_start_ticks bigint, p_unit text, p_invocation_id text, p_version text, p_schema_version integer, p_kinds text[]

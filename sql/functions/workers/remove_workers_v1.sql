@@ -1,5 +1,5 @@
--- Takes away the rows of workers that are gone, unless they still hold a lease, and ends the drains that named them. Returns
--- how many.
+-- Removes the rows of workers that are gone, except those that still hold a lease, and returns how many.
+-- It also ends the drains that named them (forget_drains_v1).
 CREATE OR REPLACE FUNCTION remove_workers_v1(p_workers uuid[]) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
