@@ -1,8 +1,8 @@
-"""What the dashboard asks, one row for each question of somebody who was woken by an alert.
+"""What the dashboard asks: one row for each question of a person whom an alert woke.
 
-Queries about the queue take `max by`, for all workers say the same of it, and heed $kind alone; what a worker says of
-itself heeds $instance too. Of the states of workers, which change from one scrape to the next, the mean is taken: else
-their sum would be more than there are.
+Queries about the queue take `max by`, because all workers say the same about it, and they use $kind alone. What a
+worker says about itself uses $instance, too. The states of workers change from one scrape to the next, so the query
+takes their mean. Otherwise their sum would be larger than the number of workers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENDED = "shithub_worker_jobs_processed_total"
 
 @dataclass(frozen=True)
 class Line:
-    """One query, and the name of each series that it gives; {{label}} stands for the label's value."""
+    """One query, and the name of each of its series; {{label}} stands for the label's value."""
 
     expr: str
     legend: str
@@ -28,8 +28,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One graph. `unit` is Grafana's name of it; `alerts` are those that the graph explains, so the pages to read;
-    `alarm` is the threshold of the first one, where it has a simple one."""
+    """One graph. `unit` is Grafana's name for it. `alerts` are those that the graph explains, and so the pages to read.
+    `alarm` is the threshold of the first alert, if that is one number."""
 
     title: str
     about: str
@@ -41,12 +41,13 @@ class Panel:
 
 
 def _quantile(histogram: str, labels: str, by: str = "le") -> str:
-    """The duration within which 95 of 100 were done, lately."""
+    """The duration within which 95 of 100 ended recently."""
     return f"histogram_quantile(0.95, sum by ({by}) (rate({histogram}_bucket{{{labels}}}{RECENTLY})))"
 
 
 def _ended(outcomes: str, by: str, died: str = "") -> str:
-    """Attempts that ended: by the word of the worker, or with it (then `died` is which), of which all say the same."""
+    """Attempts that ended: those that their worker counted, and those that ended together with it. All workers say the
+    same about the second; `died` selects them if their outcomes differ from `outcomes`."""
     with_it = f"rate(shithubd_leases_returned_total{{{QUEUE}, outcome{died or outcomes}}}{RECENTLY})"
     return f"sum by ({by}) (rate({ENDED}{{{BOTH}, outcome{outcomes}}}{RECENTLY}) or max by (kind, outcome) ({with_it}))"
 
@@ -55,7 +56,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Are users waiting?": (
         Panel(
             "How long the oldest due job has waited",
-            "What users did that long ago has had no effect yet. Jobs of a paused kind wait on purpose.",
+            "Users have waited that long. Jobs of a paused kind wait on purpose.",
             "s",
             ("QueueOldestAgeHigh",),
             (Line(f"max by (kind) (shithubd_job_queue_oldest_age_seconds{{{QUEUE}}})", "{{kind}}"),),
@@ -63,7 +64,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Jobs that could run now",
-            "Counted every 10 s at most, up to 10,000 of a kind; 0 for a kind that is paused.",
+            "Counted every 10 s at most, and up to 10,000 for each kind. A paused kind shows 0.",
             "short",
             ("JobBacklogGrowing",),
             (Line(f"max by (kind) ({DEPTH})", "{{kind}}"),),
@@ -71,7 +72,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "From due to leased, 95 %",
-            "How long jobs that a worker took lately had waited.",
+            "How long the jobs had waited that workers leased recently.",
             "s",
             ("QueueOldestAgeHigh",),
             (Line(_quantile("shithub_worker_job_wait_seconds", BOTH, "kind, le"), "{{kind}}"),),
@@ -80,7 +81,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Why?": (
         Panel(
             "Workers by state",
-            "As the database has them: silent ones have given no sign of life for 30 s.",
+            "As the database sees them. A silent worker has not beaten for 30 s.",
             "short",
             ("WorkerDown", "WorkerMemoryHigh"),
             (Line("avg by (state) (shithubd_workers)", "{{state}}"),),
@@ -88,7 +89,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Workers that …",
-            "The four should be equal. A unit that systemd has given up on is missing in all.",
+            "The four lines should be equal. A unit that has failed is missing in all of them.",
             "short",
             ("WorkerAbsent", "WorkerUnitFailed", "PostgresUnreachable", "QueueScrapeFailing", "SchemaMismatch"),
             (
@@ -103,7 +104,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Attempts that ended",
-            "None, while jobs could run and workers are idle: leasing is broken.",
+            "If it shows none while jobs could run and workers are idle, leasing is broken.",
             "ops",
             ("QueueNotDraining", "PoisonJobs"),
             (Line(_ended('=~".+"', "outcome"), "{{outcome}}"),),
@@ -111,7 +112,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Share of attempts that failed",
-            "Of those that ran to an end: released jobs and lost leases are no failures.",
+            "Only attempts that ran to their end count. Released jobs and lost leases are no failures.",
             "percentunit",
             ("JobFailureRatioHigh", "KindOnlyFails"),
             (
@@ -126,7 +127,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "How long handlers run",
-            "95 % of those that returned, and the oldest of those that run now.",
+            "95 % of the handlers returned within this time. The second line is the oldest job that runs now.",
             "s",
             ("JobOverRuntime",),
             (
@@ -140,7 +141,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Jobs that wait for somebody",
-            "Paused, until somebody resumes the kind; failed for good, until somebody retries or discards them.",
+            "Paused jobs wait for a resume of the kind. Failed jobs wait until somebody retries or discards them.",
             "short",
             ("KindPausedTooLong", "PoisonJobs"),
             (
@@ -151,7 +152,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Kinds that no worker handles",
-            "1 for a kind with waiting jobs that no living worker knows.",
+            "1 for a kind whose jobs wait and that no living worker knows.",
             "short",
             ("KindUnhandled",),
             (Line(f"max by (kind) (shithubd_job_kind_unhandled{{{QUEUE}}})", "{{kind}}"),),
@@ -159,7 +160,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "What was cut short",
-            "Workers that started anew, and leases that ended otherwise than by their worker's word.",
+            "Workers that started again, and leases that did not end in the usual way.",
             "short",
             ("WorkerCrashLooping", "KindEndsItsProcess", "ExpiredLeases", "FencedWrites", "DatabaseClockStepped"),
             (
@@ -186,7 +187,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Lease queries",
-            "How long they take, and how long the last answer is ago for the luckiest worker that isn't inside a job.",
+            "How long a query takes, and how long ago the newest answer came. Workers inside a job do not count.",
             "s",
             ("LeasingStalled",),
             (
@@ -203,14 +204,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Until when?": (
         Panel(
             "Time until a kind has caught up",
-            "What could run, divided by how fast it becomes less. Nothing where it grows, or isn't counted to its end.",
+            "The jobs that could run, divided by how fast they become fewer. No line while they grow, or above 10,000.",
             "s",
             ("JobBacklogGrowing", "QueueNotDraining"),
             (Line(f"max by (kind) (({DEPTH} > 0) / (-deriv({DEPTH}{RECENTLY}) > 0))", "{{kind}}"),),
         ),
         Panel(
             "Jobs in and out",
-            "What ended, and what must have come in beside that for the queue to be as long as it is.",
+            "Out: the jobs that ended. In: what must have come in meanwhile, by the length of the queue.",
             "ops",
             ("JobBacklogGrowing",),
             (
@@ -224,7 +225,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "How long kinds have been paused",
-            "Whose pause has an end shows in shithubd-worker status. Drains are the red areas behind all graphs.",
+            "shithubd-worker status shows which pause has an end. Drains are the red areas behind all graphs.",
             "s",
             ("KindPausedTooLong", "FleetHoldTooLong"),
             (Line(f"time() - max by (kind) (shithubd_job_kind_paused_timestamp_seconds{{{QUEUE}}})", "{{kind}}"),),
@@ -232,14 +233,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Until the history has no table left",
-            "Workers make them 14 days ahead. At 0 no job can end.",
+            "Workers make the tables 14 days ahead. At 0 no job can end.",
             "s",
             ("HistoryRunsOut",),
             (Line("max(shithubd_history_ready_seconds)", "ready"),),
         ),
         Panel(
             "Dead rows",
-            "What finished jobs left in the table and no vacuum has removed yet.",
+            "Rows of finished jobs in the table that no vacuum has removed yet.",
             "short",
             ("XminHeldBack",),
             (Line("max by (table) (shithubd_dead_rows)", "{{table}}"),),
@@ -247,7 +248,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Memory of each worker",
-            "The process alone. Its unit, with the git under it, is slowed down at 1.5 GiB and killed at 2.",
+            "The process alone. At 1.5 GiB the kernel slows its unit down, with the git below it. At 2 GiB it kills.",
             "bytes",
             ("WorkerMemoryHigh",),
             (Line(f'process_resident_memory_bytes{{job="shithubd-worker", {WORKER}}}', "{{instance}}"),),
@@ -255,12 +256,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
     ),
 }
-# Areas behind all graphs, while the query gives something above 0.
+# Areas behind all graphs, while the query gives more than 0.
 HOLDS: dict[str, str] = {
     "paused kinds": f"max by (kind) (shithubd_job_kind_paused_timestamp_seconds{{{QUEUE}}})",
     "drains": 'max by (scope) (shithubd_holds{scope!="kind"}) > 0',
 }
-# The variables that a reader chooses by, and where their values come from.
+# The variables that a reader can choose, and where their values come from.
 VARIABLES: dict[str, str] = {
     "instance": "label_values(shithub_worker_build_info, instance)",
     "kind": "label_values(shithubd_job_queue_depth, kind)",

@@ -1,7 +1,7 @@
-"""The static layer: what a page says, held against the facts of a product. No process of the product is started.
+"""The static layer: it compares what a page says with the facts of a product. It starts no process of the product.
 
-Each check yields the faults of one page. What a page claims of leases and of seconds, and no other check can see, it
-says in a comment, as in `<!-- claim late=refused grace=25 -->`; the probes at the end ask the product's own database.
+Each check yields the faults of one page. Some claims about leases and seconds no check can see. A page states them in a
+comment, as in `<!-- claim late=refused grace=25 -->`, and the probes at the end ask the product's own database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shithubd_worker.cli.needs import ADMIN, MIGRATE, NEEDS
 
 
 class Fault(NamedTuple):
-    """What isn't so, and the line of the page that says it."""
+    """What is false, and the line of the page that says it."""
 
     line: int
     text: str
@@ -32,7 +32,7 @@ class Fault(NamedTuple):
 
 Check = Callable[[Page, Product, Database], Iterator[Fault]]
 
-ANY = "1"  # what stands for a placeholder where only the form counts
+ANY = "1"  # in place of a placeholder, where only the form counts
 BEFORE_A_COMMAND = {"--", "do", "then", "else", "if", "while", "until", "!", "sudo"}
 BETWEEN_COMMANDS = set("();<>|&\n")
 UNIT = re.compile(
@@ -42,20 +42,20 @@ PATH = re.compile(r"/(?:etc|run|var/lib|usr)/[\w./@-]+\w")
 # Settings that PgBouncer takes in tests/poolers.py: it refuses to start with one that it doesn't know.
 OF_PGBOUNCER = {"default_pool_size", "pool_mode"}
 STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b")
-# Properties of a unit that tell how it is, not what its file says.
+# Properties of a unit that show its state, not what its file says.
 OF_THE_MOMENT = {"ExecMainStatus", "NRestarts", "SubState", "ActiveState", "Result", "StatusText", "MainPID"}
 KIND = re.compile(r"(?:\bkind(?: =|=)? ?['`]?|(?:pause|resume)-kind |enqueue |--kind |--failed )(\w+[.:]\w+)(?!\w*=)")
 CLAIM = re.compile(r"<!-- claim (.*?) -->")
 
 
 def found(pattern: str | re.Pattern[str], text: str) -> Iterator[tuple[int, re.Match[str]]]:
-    """Each match, with its line from 1."""
+    """Each match, with its line, counted from 1."""
     for match in re.finditer(pattern, text):
         yield text.count("\n", 0, match.start()) + 1, match
 
 
 def quoted(page: Page) -> Iterator[tuple[int, str]]:
-    """What stands in backquotes in the text, with its line."""
+    """Each text in backquotes, with its line."""
     for line, match in found(r"`([^`\n]+)`", page.prose):
         yield line, match[1]
 
@@ -115,8 +115,8 @@ def commands_and_flags(page: Page, product: Product, _: Database) -> Iterator[Fa
 
 
 def who_types_it(page: Page, _: Product, __: Database) -> Iterator[Fault]:
-    """What only the owner of the tables may, and a worker, is not typed as root, who is an operator: but for the
-    owner's, where the page has root go on as him."""
+    """Root is an operator, so no page lets root type what only the tables' owner or a worker may do. One exception: on
+    a page that tells the host to go on as the owner, root may type the owner's commands."""
     others = {"shithub_worker"} if f"{RUN_AS}={ADMIN}" in page.text else {"shithub_worker", MIGRATE}
     theirs = "|".join(name for name, role in NEEDS.items() if role in others)
     typed = rf"(?<!runuser -u {ADMIN} -- )(?<!/)\bshithubd-worker (?:{theirs})\b(?! --unit)"
@@ -141,7 +141,7 @@ def statements(page: Page) -> Iterator[tuple[int, str]]:
 
 
 def sql(page: Page, product: Product, database: Database) -> Iterator[Fault]:
-    """Every statement is understood by the schema."""
+    """The schema understands every statement."""
     with database.connect() as connection:
         for line, text in statements(page):
             try:
@@ -152,7 +152,7 @@ def sql(page: Page, product: Product, database: Database) -> Iterator[Fault]:
 
 
 def values(page: Page, product: Product, database: Database) -> Iterator[Fault]:
-    """Every state, outcome and scope that a column is compared with is one that the column can have."""
+    """A page compares a column only with states, outcomes and scopes that the column can have."""
     rows = database.query("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c'")
     for line, match in found(r"(?<![\w.])(state|outcome|scope) ?= ?'(\w+)'", page.text):
         if not any(match[1] in check and f"'{match[2]}'" in check for (check,) in rows):
@@ -163,7 +163,7 @@ def values(page: Page, product: Product, database: Database) -> Iterator[Fault]:
 
 
 def units_and_paths(page: Page, product: Product, _: Database) -> Iterator[Fault]:
-    """Every unit, drop-in, and path below /etc/shithub or /run/shithub* is one that it ships or reads."""
+    """The product ships or reads every unit, drop-in, and path below /etc/shithub or /run/shithub*."""
     for line, match in found(UNIT, page.text):
         for name in re.findall(r"(?<![/\w])shithub[\w@*.-]*", match[0]):
             unit = re.sub(r"@[\w-]+", "@", name if "." in name else f"{name}.service")
@@ -180,7 +180,7 @@ def units_and_paths(page: Page, product: Product, _: Database) -> Iterator[Fault
 
 
 def kinds(page: Page, product: Product, _: Database) -> Iterator[Fault]:
-    """Every kind has a handler, unless the page is about one that has none."""
+    """Every kind has a handler, unless the page is about a kind without one."""
     strangers = {given["kind"] for block in page.blocks for name, given in block.scenes if name == "unhandled"}
     for line, match in found(KIND, page.text):
         if match[1] not in product.kinds | strangers:
@@ -188,8 +188,8 @@ def kinds(page: Page, product: Product, _: Database) -> Iterator[Fault]:
 
 
 def words(page: Page, product: Product, database: Database) -> Iterator[Fault]:
-    """A name in backquotes, if it has an underscore, is one of the database or of a pooler before it, of the handlers'
-    registry, or a metric."""
+    """A name with an underscore, in backquotes, is a name of the database, the pooler or the handlers' registry, or a
+    metric."""
     columns = database.query("SELECT table_name, column_name FROM information_schema.columns")
     others = database.query("SELECT name FROM pg_settings UNION SELECT proname FROM pg_proc")
     known = {name for row in (*columns, *others) for name in row} | OF_PGBOUNCER
@@ -199,7 +199,7 @@ def words(page: Page, product: Product, database: Database) -> Iterator[Fault]:
 
 
 def metrics(page: Page, product: Product, _: Database) -> Iterator[Fault]:
-    """Every metric is exported."""
+    """A worker exports every metric."""
     named = [(line, match[0]) for line, match in found(r"\bshithub(?:d|_worker)_[a-z_]+", page.text)]
     named += [(b.line, name) for b in page.blocks if b.language == "promql" for name in metrics_of(b.text)]
     for line, name in named:
@@ -208,14 +208,14 @@ def metrics(page: Page, product: Product, _: Database) -> Iterator[Fault]:
 
 
 def alerts(page: Page, product: Product, _: Database) -> Iterator[Fault]:
-    """Every alert is in the rules."""
+    """The rules have every alert."""
     for line, match in found(r"\balert `(\w+)`", page.prose):
         if match[1] not in product.alerts:
             yield Fault(line, f"no rule has the alert {match[1]}")
 
 
 def variables(page: Page, product: Product, _: Database) -> Iterator[Fault]:
-    """Every variable is read by a command."""
+    """A command reads every variable."""
     for line, match in found(r"_?SHITHUBD_WORKER_[A-Z_]+", page.text):
         if match[0] not in product.variables:
             yield Fault(line, f"nothing reads {match[0]}")
@@ -225,7 +225,7 @@ def variables(page: Page, product: Product, _: Database) -> Iterator[Fault]:
 
 
 def plain(name: str, value: str) -> tuple[str, str]:
-    """A directive as its file has it and as `systemctl show` has it, in one form: seconds, bytes."""
+    """A directive in one form (seconds, bytes), as a unit file or as `systemctl show` writes it."""
     if name.endswith("Sec"):
         return name.replace("USec", "Sec"), re.sub(r"^(\d+)(?:s|sec)?$", r"\1", value)
     if size := re.fullmatch(r"(\d+)([KMG])", value):
@@ -234,7 +234,7 @@ def plain(name: str, value: str) -> tuple[str, str]:
 
 
 def directives(page: Page, product: Product, _: Database) -> Iterator[Fault]:
-    """Every directive that the page names is in the unit, with the value that it says."""
+    """The unit has every directive that the page names, with the same value."""
     known = {plain(name, value) for name, values in product.directives.items() for value in values}
     names = {name for name, _ in known}
     for line, match in found(r"(?:(?<=\n)|(?<=`))([A-Z][a-z]\w+)=([^`\n]+)", page.text):
@@ -249,7 +249,7 @@ def directives(page: Page, product: Product, _: Database) -> Iterator[Fault]:
 
 
 def exit_codes(page: Page, product: Product, _: Database) -> Iterator[Fault]:
-    """Every exit code is one that a command or a worker ends with, and stands beside a word of its meaning."""
+    """A command or a worker ends with every exit code, and the paragraph has a word of its meaning."""
     for line, match in found(r"\b(?:exit code|status=)\s?(\d+)(?!/|\w)", re.sub("Exit code", "exit code", page.prose)):
         meaning = product.exit_codes.get(int(match[1]))
         start = page.prose.rfind("\n\n", 0, match.start())
@@ -257,10 +257,10 @@ def exit_codes(page: Page, product: Product, _: Database) -> Iterator[Fault]:
         if meaning is None:
             yield Fault(line, f"nothing ends with {match[1]}")
         elif not re.search(meaning, page.prose[max(start, 0) : end if end > 0 else None], re.IGNORECASE):
-            yield Fault(line, f"{match[1]} means {meaning}, of which nothing is said here")
+            yield Fault(line, f"{match[1]} means {meaning}, but this paragraph does not say so")
 
 
-# What only the database can tell.
+# Questions that only the database can answer.
 
 
 class Scene:
@@ -273,28 +273,28 @@ class Scene:
         self.one, self.other = product.hire(database), product.hire(database)
 
     def do(self, statement: str) -> None:
-        """Ask the database to."""
+        """Run one statement."""
         self._database.query(statement)
 
     def age(self, seconds: int) -> None:
-        """All leases become older."""
+        """Make all leases older."""
         self.do(self._product.age.format(seconds))
 
     def close(self) -> None:
-        """The workers go."""
+        """Close both workers."""
         self.one.close()
         self.other.close()
 
 
 def _expired(scene: Scene) -> str:
-    """What becomes of a job whose lease has ended?"""
+    """What happens to a job whose lease has ended?"""
     scene.one.lease(300)
     scene.age(400)
     return "again" if scene.other.lease(300) is not None else "left"
 
 
 def _late(scene: Scene) -> str:
-    """What becomes of the result of a worker that has lost its lease?"""
+    """What happens to the result of a worker that has lost its lease?"""
     lease = scene.one.lease(300)
     scene.age(400)
     scene.other.lease(300)
@@ -309,7 +309,7 @@ def _timeout(scene: Scene) -> str:
 
 
 def _held(statement: str) -> Callable[[Scene], str]:
-    """What becomes of a waiting job once an operator has said this?"""
+    """What happens to a waiting job after this statement of an operator?"""
 
     def probe(scene: Scene) -> str:
         try:
@@ -322,7 +322,7 @@ def _held(statement: str) -> Callable[[Scene], str]:
 
 
 def _unit(scene: Scene) -> str:
-    """Whose workers does the drain of a unit hold, if two hosts have one of that name?"""
+    """Two hosts have a unit of the same name. Whose workers does a drain of that unit hold?"""
     scene.do("UPDATE workers SET host = id::text, unit = 'shithubd-worker.service'")
     scene.do("SELECT drain_v1('unit', 'shithubd-worker.service')")
     leased = [worker.lease(300) for worker in (scene.one, scene.other)]
@@ -341,7 +341,7 @@ PROBES = {
 
 
 def answer_to(name: str, product: Product, database: Database) -> str:
-    """What is so. Raises KeyError for a claim that is neither a figure nor a question to the database."""
+    """The truth. Raises KeyError for a claim that is neither a figure nor a question to the database."""
     if name in product.figures:
         return product.figures[name]
     probe = PROBES[name]
@@ -353,7 +353,7 @@ def answer_to(name: str, product: Product, database: Database) -> str:
 
 
 def claims(page: Page, product: Product, database: Database) -> Iterator[Fault]:
-    """What the page claims of leases and of seconds is so."""
+    """What the page claims about leases and seconds is true."""
     for line, match in found(CLAIM, page.text):
         for name, claimed in (word.split("=", 1) for word in match[1].split()):
             if (answer := answer_to(name, product, database)) != claimed:

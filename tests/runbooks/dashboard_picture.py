@@ -1,10 +1,10 @@
-"""runbooks/dashboard.svg: the dashboard's graphs, drawn from what a real Prometheus saw of a bad five minutes.
+"""runbooks/dashboard.svg: the dashboard's graphs, drawn from five bad minutes that a real Prometheus saw.
 
     make dashboard PICTURE=1                                    (needs matplotlib, and installs it)
-    python tests/runbooks/dashboard_picture.py --again          draw the last recording anew
+    python tests/runbooks/dashboard_picture.py --again          draw the last recording again
 
-Two workers, on a PostgreSQL of their own, are scraped every second; then follow a flood, a receiver that doesn't
-answer, a pause of its kind, and a worker that is killed.
+Prometheus scrapes two workers every second; they have a PostgreSQL of their own. Then come a flood, a receiver that
+does not answer, a pause of its kind, and the kill of a worker.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class BadDay:
         self.began = time.time()
 
     def start(self, name: str) -> WorkerProcess:
-        """A worker whose metrics are where Prometheus looks for it."""
+        """A worker with its metrics on the port that Prometheus scrapes."""
         options = ("--handlers", "dashboard_jobs:registry", "--metrics", f"127.0.0.1:{self.ports[name]}")
         worker = WorkerProcess(self.database, self.directory, *options, env={"PYTHONPATH": str(Path(__file__).parent)})
         worker.wait_for(" ready\n")
@@ -94,7 +94,7 @@ class BadDay:
                 self.events.append((time.time() - self.began, name))
 
     def acts(self) -> Iterator[tuple[float, str, Callable[[], object]]]:
-        """When, how it is called in the picture, and what happens."""
+        """The time, the name in the picture, and what happens."""
         pause = ("pause-kind", "webhook.deliver", "--reason", "the receiver is down")
         yield 40, "a flood", lambda: self.enqueue("search.reindex", 6000)
         yield 120, "a receiver is down", self.broken.touch
@@ -109,7 +109,7 @@ class BadDay:
         yield SECONDS, "", lambda: None
 
     def kill(self) -> None:
-        """The end of a worker, without a word."""
+        """Kill a worker."""
         self.workers["web2"].end()
 
     def restart(self) -> None:
@@ -117,7 +117,7 @@ class BadDay:
         self.workers["web2"] = self.start("web2")
 
     def command(self, *words: str) -> None:
-        """A command of the operator's."""
+        """A command of the operator."""
         program = [sys.executable, "-m", "shithubd_worker", *words]
         subprocess.run(
             program, env=self.database.environment(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -262,7 +262,7 @@ def told(value: float, unit: str) -> str:
 
 
 def main() -> None:
-    """Record, unless the last recording shall do, and draw."""
+    """Record, unless --again uses the last recording, and draw."""
     parser = argparse.ArgumentParser(description="Draw runbooks/dashboard.svg from five real minutes.")
     parser.add_argument("--again", action="store_true", help=f"draw {RECORDING.relative_to(REPOSITORY)} anew")
     if not parser.parse_args().again:

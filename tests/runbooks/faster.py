@@ -1,10 +1,10 @@
-"""The alert rules at sixty times their speed, so that a test can wait for what takes a quarter of an hour."""
+"""The alert rules at sixty times their speed, so that a test does not wait for a quarter of an hour."""
 
 from __future__ import annotations
 
 import re
 
-# The lines that an alert's time is in, in the one shape that the rules are written in: its expression, and its `for:`.
+# The lines of a rule that have durations, in the one shape of our rules: its expression, and its `for:`.
 _TIMED = re.compile(r"^ {8}for: .*$|^ {10}(?!\w+: ).*$", re.MULTILINE)
 _DURATION = re.compile(r"(?<![\w.])((?:\d+(?:ms|[smhdwy]))+)\b")
 _SECONDS = re.compile(r"(?<=\* )(60|3600|86400)\b")

@@ -1,7 +1,7 @@
-"""Doing what a page says, word by word, on a booted host, and holding what it prints against what it shows.
+"""Do what a page says, word by word, on a booted host, and compare what each block prints with what the page shows.
 
-Its reader has logged in: each block runs in a login shell of root's, or of the user that the page names, with the
-environment and the directory that such a shell has, and nothing of the tests' own.
+The reader has logged in. So each block runs in a login shell of root, or of the user that the page names. It has the
+environment and the directory of such a shell, and nothing from the tests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import scenes
 from nspawn import Host
 from page import Block, Page, filled, prints
 
-# How each language is run. What the operator types is read from stdin, so that nothing quotes it once more.
+# The program for each language. It reads the block from stdin, so nothing quotes the text again.
 RUN = {
     "sh": ("bash", "-eu"),
     "sql": ("psql", "-X", "-d", "shithub", "-v", "ON_ERROR_STOP=1"),
@@ -22,7 +22,7 @@ RUN = {
 
 
 def follow(host: Host, path: Path, *, by_sudo: str | None = None) -> None:
-    """Do what a page says, from its first block to its last: as root, who came by ssh, or a person who takes sudo."""
+    """Do what a page says, from its first block to its last: as root over ssh, or as a person who uses sudo."""
     values: dict[str, str] = {}
     for block in steps(path):
         set_scene(host, block, values)
@@ -30,18 +30,18 @@ def follow(host: Host, path: Path, *, by_sudo: str | None = None) -> None:
 
 
 def steps(path: Path) -> list[Block]:
-    """A page's blocks, but for those that people do, and promql, which test_alert_rules.py holds against the rules."""
+    """A page's blocks, without manual ones and promql. test_alert_rules.py compares promql with the rules."""
     return [block for block in Page(path).blocks if block.manual is None and block.language in RUN]
 
 
 def set_scene(host: Host, block: Block, values: dict[str, str]) -> None:
-    """Prepare the host for a block; what its placeholders stand for is added to `values`."""
+    """Prepare the host for a block. Adds the values of its placeholders to `values`."""
     for name, arguments in block.scenes:
         values |= arguments | scenes.play(name, host, arguments)
 
 
 def do(host: Host, block: Block, values: dict[str, str], *, by_sudo: str | None = None) -> None:
-    """Run one block. Fails if it ends or prints otherwise than the page says."""
+    """Run one block. Fails if its exit code or its output differs from the page."""
     text = filled(block.text, values)
     code, said = answer(host, block, text, by_sudo=by_sudo)
     assert code == int(block.options.get("rc", "0")), f"{block}\n{text}\n{said}"
@@ -51,7 +51,7 @@ def do(host: Host, block: Block, values: dict[str, str], *, by_sudo: str | None 
 
 
 def answer(host: Host, block: Block, text: str, *, by_sudo: str | None = None) -> tuple[int, str]:
-    """How a block ends whose placeholders are filled in, and what it prints."""
+    """The exit code of a block with filled placeholders, and what it prints."""
     user, command = block.options.get("as", "root"), shlex.join(RUN[block.language])
     if by_sudo:
         user, command = by_sudo, f"sudo -iu {user} {command}"

@@ -1,4 +1,4 @@
-"""The kinds of the incidents, as they behave in them; copied to the booted host as a module of its own."""
+"""The kinds of the incidents, and how they behave. The tests copy this module to the booted host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 from page_jobs import STATE, registry
 
-RUNS = STATE / "runs"  # a line for each run that began: who ran twice, without asking the database
+RUNS = STATE / "runs"  # a line for each run that began: shows what ran twice, without the database
 
 
 def _begins(job):
@@ -42,7 +42,7 @@ def long_job(job, door, may_run=900):
 
 @registry.handler("forge.sign", lease_timeout=60, max_runtime=2, backoff=1)
 def hangs_in_c(job):
-    """A deadlock inside a library of C, that no signal ends; the interpreter is free. Gone with the mended library."""
+    """A deadlock inside a C library, which no signal ends. The interpreter is free. The mended library has none."""
     _begins(job)
     if not (STATE / "mended").exists():
         library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
@@ -52,7 +52,7 @@ def hangs_in_c(job):
 
 @registry.handler("forge.render", lease_timeout=3)
 def holds_the_gil(job):
-    """In one call that keeps the interpreter. Gone with the mended library."""
+    """One call holds the interpreter. The mended library does not do that."""
     _begins(job)
     if not (STATE / "mended").exists():
         sum(range(10**18))
@@ -60,7 +60,7 @@ def holds_the_gil(job):
 
 @registry.handler("forge.notify", lease_timeout=60, max_runtime=1, backoff=2)
 def hangs_in_the_network(job):
-    """Asks a service that takes the connection and doesn't answer."""
+    """Asks a service that accepts the connection and does not answer."""
     _begins(job)
     with socket.create_connection(("127.0.0.1", 4004)) as service:
         service.sendall(b"hello\n")
@@ -69,7 +69,7 @@ def hangs_in_the_network(job):
 
 @registry.handler("forge.mail")
 def slow(job):
-    """30 ms each, until whatever is slow is fast again."""
+    """Takes 30 ms, until the slow service is fast again."""
     if not (STATE / "mended").exists():
         time.sleep(0.03)
 

@@ -1,5 +1,5 @@
-"""A forge at its usual work, on the booted host: five jobs a second by plain INSERT. Each id whose commit was answered
-is written down: that one must be done in the end."""
+"""A forge at its usual work, on the booted host: five jobs a second by plain INSERT. It writes down each id whose
+commit was answered: that job must be done in the end."""
 
 from __future__ import annotations
 

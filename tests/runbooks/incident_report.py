@@ -1,4 +1,4 @@
-"""build/incidents.md: a line for each incident that was acted out, and all that the operator saw of it."""
+"""build/incidents.md: a line for each incident, and all that the operator saw of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ RECORDS = BUILD / "incidents"
 HEAD = """# What the operator saw
 
 Written by `make test-long` (tests/runbooks/test_incidents_*.py). Seconds count from the fault. Alerts: "x60" marks the
-shipped rules with all durations divided by 60, as the closed loops run them, so that nobody waits for a quarter of an
-hour; "own" marks the same rules at their own speed, where `pending` means that the condition holds and the rule's
-`for:` still runs. Back at work: seconds from the end of the fault, or from the beginning of the operator's last deed,
-to the end of the next job of the usual work. Waited: a job of the usual work, from its INSERT to its end, at most.
+shipped rules with all durations divided by 60. The closed loops run them so, because nobody can wait for a quarter of
+an hour. "own" marks the same rules at their own speed. There `pending` means: the condition holds, and the rule's
+`for:` still runs. Back at work: the seconds from the end of the fault, or from the start of the operator's last step,
+to the end of the next job of the usual work. Waited: the longest time of a job of the usual work, from its INSERT to
+its end.
 
 | incident | first signs | alerts (own) | what led to a page | pages | back at work | waited | jobs |
 |---|---|---|---|---|---|---|---|
@@ -24,7 +25,7 @@ to the end of the next job of the usual work. Waited: a job of the usual work, f
 
 
 def write_report(record: dict[str, Any]) -> None:
-    """Anew, with this record in place of an older one of the same incident."""
+    """Write the report again. This record replaces an older one of the same incident."""
     RECORDS.mkdir(parents=True, exist_ok=True)
     (RECORDS / f"{record['name']}.json").write_text(json.dumps(record, indent=1))
     records = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))]

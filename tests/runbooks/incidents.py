@@ -1,6 +1,6 @@
-"""An incident on a booted host, and the record of it: what the operator sees, when, what he does, and what it cost.
+"""An incident on a booted host, and its record: what the operator sees and when, what the operator does, and the cost.
 
-Times are written down, never judged. They go to build/incidents.md, which `make test-long` names.
+The tests write times down, and never judge them. They go to build/incidents.md, which `make test-long` names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOAD = "forge.service"
 OTHER = "shithubd-worker@2.service"
 ENQUEUED = "/var/lib/forge-enqueued"
 HERE = Path(__file__).parent
-# Of the journal: what a worker warns of, and what systemd says of its unit.
+# From the journal: the warnings of a worker, and what systemd says about its unit.
 TOLD = "journalctl -q --no-pager -o json --since=@{:.3f} -u 'shithubd-worker*'"
 SYSTEMD = re.compile(r"Main process exited|Failed with|Watchdog timeout|Scheduled restart|^Reload|Started|Stopped")
 WARNING = 4  # and above it the numbers are lower
@@ -33,7 +33,7 @@ STATE = "systemctl show {} --property=ActiveState,SubState,Result,ExecMainStatus
 
 
 class Incident:
-    """One of them. Use `with incident(...) as it`."""
+    """One incident. Use `with incident(...) as it`."""
 
     def __init__(self, name: str, host: Host, monitoring: Monitoring) -> None:
         self.name, self.host, self.monitoring = name, host, monitoring
@@ -49,18 +49,18 @@ class Incident:
     # What happens.
 
     def begins(self, what: str) -> None:
-        """The fault, from now on."""
+        """The fault begins now."""
         self.began = time.time()
         self._note("fault", what)
 
     def ends(self, what: str) -> None:
-        """The fault is gone: by the operator's last deed, from when he began it, or by itself, now."""
+        """The fault is over: since the operator began the last step, or else since now."""
         deeds = [at for at, sort, _ in self._seen if sort == "does"]
         self.over = max(deeds, default=time.time())
         self._note("over", what, self.over)
 
     def works_again(self) -> None:
-        """A job of the usual work is done that was not before the fault ended."""
+        """Wait until a job of the usual work ends after the end of the fault."""
         first = (
             "SELECT extract(epoch FROM min(finished_at))::float AS at FROM job_history WHERE kind = 'forge.tick'"
             f" AND outcome = 'ok' AND finished_at > to_timestamp({self.over!r})"
@@ -73,7 +73,7 @@ class Incident:
     # What the operator sees and does.
 
     def alert(self, name: str, speed: str | None = None) -> str:
-        """Wait until it fires, sixty times as fast or at its own speed; the page that it links to."""
+        """Wait until the alert fires, sixty times as fast or at its own speed. Returns the page that it links to."""
         [fired, *_] = eventually(lambda: self.monitoring.firing(name, speed), f"{name} fires")
         page: str = fired["annotations"]["runbook_url"].partition("/runbooks/")[2]
         assert (RUNBOOKS / page).is_file()
@@ -81,12 +81,12 @@ class Incident:
         return page
 
     def alert_of(self, *names: str) -> str:
-        """Wait until the first of them fires; the page that it links to."""
+        """Wait until the first of these alerts fires. Returns the page that it links to."""
         first = eventually(lambda: next(filter(self.monitoring.firing, names), None), f"one of {names} fires")
         return self.alert(first)
 
     def index(self, page: str) -> str:
-        """No alert tells of it: the operator finds the page in the list of them, or where an incident leads to."""
+        """No alert fires. The operator finds the page in the list of pages, or in incidents.md."""
         name = Path(page).stem
         assert name in self.types("shithubd-worker runbook", quiet=True)[1]
         assert f"({page})" in (RUNBOOKS / "incidents.md").read_text()
@@ -94,13 +94,13 @@ class Incident:
         return page
 
     def link(self, page: str, to: str, when: str) -> str:
-        """The page leads on to another one, in the line that says when."""
+        """The page links to another page, in the item that says when."""
         said = self.says(page, when)
         assert f"{Path(to).name}" in said, said
         return to
 
     def says(self, page: str, when: str) -> str:
-        """What the page says if one sees this: it must say something."""
+        """The page's decision for what the operator sees. There must be one."""
         bullets = re.findall(r"^- (?:[^\n]|\n(?=  ))+", Page(RUNBOOKS / page).prose, re.MULTILINE)
         [said, *_] = [bullet for bullet in bullets if when in bullet] or [""]
         assert said, f"{page} says nothing of {when!r}"
@@ -108,8 +108,8 @@ class Incident:
         return said
 
     def follow(self, page: str, *sections: str, values: dict[str, str] | None = None, like: bool = True) -> list[str]:
-        """Do what the page says there, block by block as it stands; what each block printed. `like`: as the page shows
-        it; a page shows one fault of several."""
+        """Do what these sections of the page say, block by block. Returns what each block printed. `like`: it must be
+        what the page shows. A page shows one of several faults, so not every output can match."""
         blocks = [block for block in steps(RUNBOOKS / page) if not sections or block.section in sections]
         assert {block.section for block in blocks} >= set(sections), sections
         return [self._follow(block, values or {}, like) for block in blocks]
@@ -128,7 +128,7 @@ class Incident:
         return said
 
     def types(self, command: str, rc: int | None = 0, quiet: bool = False) -> tuple[int, str]:
-        """A command that no page gave him, or that he has already; its exit code, and what it says."""
+        """Run a command that no page gives, or that the operator has already. Returns its exit code and its output."""
         at = time.time()
         process = self.host.popen("bash", "-c", command, stdout=-1, stderr=-2)
         said, _ = process.communicate(timeout=300)
@@ -139,15 +139,15 @@ class Incident:
         return process.returncode, said
 
     def deed(self, what: str) -> None:
-        """What he does without typing it here."""
+        """The operator does something without a command here."""
         self._note("does", what)
 
     def aside(self, text: str) -> None:
-        """A figure for the record."""
+        """Add a line to the record."""
         self.asides.append(text)
 
     def shown(self) -> str:
-        """All that was shown until now, by the units and in the journal."""
+        """All that the units and the journal have shown until now."""
         self.read_journal()
         return "\n".join(what for _, sort, what in self._seen if sort in ("unit", "journal"))
 
@@ -157,7 +157,7 @@ class Incident:
         self._seen.append((at or time.time(), sort, what))
 
     def watch(self) -> None:
-        """What a screen beside the operator would show, each thing once: the units, and the alerts."""
+        """Note what the units and the alerts show, each thing once."""
         while not self._quiet.wait(0.5):
             try:
                 known = dict(line.split("=", 1) for line in self.host.run("sh", "-c", STATE.format(UNIT)).splitlines())
@@ -183,11 +183,11 @@ class Incident:
             self._note(sort, what)
 
     def close(self) -> None:
-        """Nothing is looked at any more."""
+        """Stop watching."""
         self._quiet.set()
 
     def check_account(self) -> None:
-        """Each job that was enqueued is done, no effect is there twice, and the history tells of each run."""
+        """Check that each enqueued job is done, no effect happened twice, and the history has each run."""
         host = self.host
         host.run("systemctl", "stop", LOAD, check=False)
         left = "SELECT FROM jobs"
@@ -216,7 +216,7 @@ class Incident:
         )
 
     def read_journal(self) -> None:
-        """What the journal had for him, each thing once."""
+        """Note the journal's lines for the operator, each thing once."""
         told = self.host.run("sh", "-c", TOLD.format(self.began), check=False)
         self._seen = [each for each in self._seen if each[1] != "journal"]
         known: set[str] = set()
@@ -234,7 +234,7 @@ class Incident:
             self._note("journal", first[:220], at)
 
     def write(self, passed: bool) -> None:
-        """Into its file, and all that are there into the report."""
+        """Write the record into its file, and all records into the report."""
         told = [each for each in sorted(self._seen) if each[0] >= self.began - 1] if self.began else []
         seen = [(round(at - self.began, 1), sort, what) for at, sort, what in told]
         record = {
@@ -253,7 +253,7 @@ class Incident:
 def incident(name: str, host: Host, second: str | None = None) -> Iterator[Incident]:
     """A host at work: a worker, its monitoring, and five jobs a second. Afterwards the account is checked.
 
-    `second`: the drop-in of a second worker, if there shall be one.
+    `second`: the drop-in of a second worker, if the incident needs one.
     """
     configure(host, "incident_jobs:registry")
     bring(host)
@@ -285,7 +285,7 @@ def _acted_out(it: Incident) -> Iterator[Incident]:
 
 
 def bring(host: Host) -> None:
-    """The incidents' modules, and a table for the effects of jobs; nothing is left of the incident before."""
+    """Copy the incidents' modules, and make a table for the effects of jobs. Removes what an earlier incident left."""
     for name in ("incident_jobs.py", "incident_load.py"):
         host.write(f"/srv/forge/{name}", (HERE / name).read_text())
     host.run("sh", "-c", f"rm -f /var/lib/shithub/mended /var/lib/shithub/runs {ENQUEUED}; touch {ENQUEUED}")
@@ -298,7 +298,7 @@ def bring(host: Host) -> None:
 
 
 def at_work(host: Host) -> None:
-    """The worker is up, and the usual work goes through it."""
+    """Start the worker, and wait until it runs the usual work."""
     host.run("systemctl", "start", UNIT)
     start_load(host)
     done = "SELECT FROM job_history WHERE kind = 'forge.tick' AND outcome = 'ok'"
@@ -311,12 +311,12 @@ def start_load(host: Host) -> None:
 
 
 def start(host: Host, unit: str, *command: str) -> None:
-    """A program of the forge's, as a unit that `systemctl stop` ends."""
+    """Start a program of the forge, as a unit that `systemctl stop` ends."""
     host.run("systemd-run", "--quiet", "--collect", f"--unit={unit}", *command)
 
 
 def put(host: Host, kind: str, payload: str = "{}", count: int = 1) -> list[int]:
-    """Jobs by plain INSERT; their ids."""
+    """Enqueue jobs by plain INSERT. Returns their ids."""
     values = f"SELECT '{kind}', '{payload}' FROM generate_series(1, {count})"
     rows = host.psql("shithub", f"INSERT INTO jobs (kind, payload) {values} RETURNING id")
     return [int(number) for number in rows.split()]
@@ -330,14 +330,14 @@ def ends_of(host: Host, *numbers: int) -> list[str]:
 
 
 def in_flight(host: Host, kind: str, payload: str = "{}") -> int:
-    """A job by plain INSERT, once it runs."""
+    """Enqueue a job by plain INSERT, and wait until it runs."""
     [number] = put(host, kind, payload)
     eventually(lambda: runs(host, number), f"job {number} runs")
     return number
 
 
 def start_other(host: Host, text: str) -> None:
-    """A second worker on the host, whose metrics are on port 8082."""
+    """Start a second worker on the host. Its metrics are on port 8082."""
     host.write("/etc/shithub/shithubd-worker@2.env", "SHITHUBD_WORKER_METRICS=127.0.0.1:8082\n")
     drop_in(host, OTHER, text)
     host.run("systemctl", "start", OTHER)

@@ -17,8 +17,8 @@ RULES = "/etc/prometheus/alerts.rules.yml"
 OWN_SPEED = "/etc/prometheus/alerts-own-speed.rules.yml"
 MORE = "/etc/prometheus/more-workers.yml"
 DATA = "/var/lib/prometheus/metrics2"
-# All of it a sixtieth too: a scrape and an evaluation every 30 s, and by Prometheus' own defaults 5 minutes in which a
-# sample counts, and a minute after which an alert that goes on is sent again.
+# These durations are divided by 60, too: a scrape and an evaluation every 30 s; and Prometheus' own defaults, 5 minutes
+# in which a sample counts, and a minute until it sends an alert again that still fires.
 FILES = {
     "/etc/prometheus/prometheus.yml": f"""
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
@@ -42,9 +42,9 @@ receivers: [{name: nobody}]
 
 
 class Monitoring:
-    """The two on one host. Use `with Monitoring(host) as monitoring`. `own_speed`: the rules as they are shipped, too,
-    with a label that tells them apart; node_exporter, for the one alert that needs it; and no memory of before.
-    `more`: ports of further workers."""
+    """Prometheus and Alertmanager on one host. Use `with Monitoring(host) as monitoring`. `own_speed` adds the shipped
+    rules at their own speed, with a label that distinguishes them, and node_exporter for the one alert that needs it.
+    It also deletes all older samples. `more`: the ports of more workers."""
 
     def __init__(self, host: Host, own_speed: bool = False, more: tuple[int, ...] = ()) -> None:
         self.host = host
@@ -66,7 +66,7 @@ class Monitoring:
         return self
 
     def start(self) -> None:
-        """And wait until they answer: also after a boot of the host."""
+        """Start both, and wait until they answer. Also after a reboot of the host."""
         self.host.run("systemctl", "restart", *UNITS, *[NODE] * self._own_speed)
         for url in (PROMETHEUS, ALERTMANAGER):
             eventually(lambda url=url: self.host.run("curl", "-sSf", f"{url}/-/ready", check=False), f"{url} is ready")
@@ -76,25 +76,25 @@ class Monitoring:
         self.host.run("rm", "-f", OWN_SPEED, MORE)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """What Prometheus answers of this moment."""
+        """The answer of Prometheus for this moment."""
         found: list[dict[str, Any]] = self._ask(f"{PROMETHEUS}/api/v1/query", query=expression)["data"]["result"]
         return found
 
     def rule(self, alert: str) -> dict[str, Any]:
-        """The rule as Prometheus has it: its state, its health, its labels, and the templates of its annotations."""
+        """The rule in Prometheus: its state, health and labels, and the templates of its annotations."""
         groups = self._ask(f"{PROMETHEUS}/api/v1/rules")["data"]["groups"]
         rules = [rule for group in groups if group["file"] == RULES for rule in group["rules"]]
         return next(rule for rule in rules if rule["name"] == alert)
 
     def firing(self, alert: str, speed: str | None = None) -> list[dict[str, Any]]:
-        """What Alertmanager would tell people of: its labels and annotations. `speed`: own, or that of the others."""
+        """The alerts that Alertmanager would send: labels and annotations. `speed`: own, or sixty times as fast."""
         found: list[dict[str, Any]] = self._ask(
             f"{ALERTMANAGER}/api/v2/alerts", filter=f'alertname="{alert}"', active="true"
         )
         return [each for each in found if each["labels"].get("speed") == speed]
 
     def states(self) -> set[str]:
-        """All that Prometheus has in mind: each alert, at which speed, and whether it waits for its `for:` or fires."""
+        """All active alerts in Prometheus: each with its speed, and whether it fires or waits for its `for:`."""
         alerts = self._ask(f"{PROMETHEUS}/api/v1/alerts")["data"]["alerts"]
         speeds = [(alert, alert["labels"].get("speed", "x60")) for alert in alerts]
         return {f"{alert['labels']['alertname']} {alert['state']} ({speed})" for alert, speed in speeds}

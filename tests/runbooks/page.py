@@ -1,4 +1,4 @@
-"""A runbook page as the tests see it: its blocks, what prepares them, and what they print. See runbooks/README.md."""
+"""A runbook page as the tests see it: its blocks, their scenes, and what they print. See runbooks/README.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 PAGES = sorted([*RUNBOOKS.glob("tasks/*.md"), *RUNBOOKS.glob("alerts/*.md")])
-# What a block may be written in; text is what the block before it prints.
+# The languages of blocks. A text block is what the block before it prints.
 RUNNABLE = ("sh", "sql", "promql")
 
 _FENCE = re.compile(r"^```(\w*)$")
@@ -44,7 +44,7 @@ class Block:
 
 
 class Page:
-    """One page. Raises ValueError for what can't be understood: a test must not pass over it."""
+    """One page. Raises ValueError for text that it cannot understand, so that no test skips it."""
 
     def __init__(self, path: Path, *, with_figures: bool = False) -> None:
         """`with_figures`: text that stands alone is a figure, a block like others. In a runbook it is a mistake."""
@@ -54,7 +54,7 @@ class Page:
 
     @cached_property
     def prose(self) -> str:
-        """All but the blocks and the comments, each line at its number."""
+        """The text without blocks and comments. Each line keeps its number."""
         either = re.compile(r"^```.*?^```$|<!--.*?-->", re.DOTALL | re.MULTILINE)
         return either.sub(lambda match: "\n" * match[0].count("\n"), self.text)
 
@@ -107,7 +107,7 @@ def _heed(block: Block, above: list[str]) -> None:
 
 
 def filled(text: str, values: dict[str, str]) -> str:
-    """With the scene's values in place of <job-id> and the like."""
+    """The text with the scene's values in place of <job-id> and other placeholders."""
     return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
 
 
@@ -118,8 +118,8 @@ def prints(expected: str, found: str) -> bool:
 
 
 def pattern(expected: str) -> str:
-    """A regular expression for what a page shows: `...` is anything in a line, a line of it any lines. Columns may be
-    wider than shown."""
+    """A regular expression for what a page shows. `...` is anything in a line, and a line of `...` is any number of
+    lines. Columns may be wider than shown."""
     parts = []
     for line in expected.rstrip().splitlines():
         if line.strip() == "...":

@@ -1,4 +1,4 @@
-"""The kinds that the runbooks speak of, as they behave in an incident; copied to the booted host as a module."""
+"""The kinds that the runbooks name, as they behave in an incident. The tests copy this module to the booted host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATE = Path("/var/lib/shithub")
 
 @registry.handler("search.reindex", backoff=3600)
 def reindex(job, until=None, crash=False, hang=False):
-    """Until a file appears, if one is named; or the end of its worker; or for ever, in C, though it may run for 1 s."""
+    """Ends when a file appears, if one is named; or crashes its worker; or hangs in C, although it may run for 1 s."""
     if hang:
         job.extend(1)
         wait_for_oneself(ctypes.CDLL(None))
@@ -27,7 +27,7 @@ def reindex(job, until=None, crash=False, hang=False):
 
 
 def wait_for_oneself(libc):
-    """In C, where no signal ends it."""
+    """Hang in C, where no signal ends it."""
     mutex = ctypes.create_string_buffer(64)
     for _ in range(2):
         libc.pthread_mutex_lock(mutex)
@@ -35,7 +35,7 @@ def wait_for_oneself(libc):
 
 @registry.handler("repo.maintenance", lease_timeout=2)
 def maintain(job):
-    """The same for ever, and keep the interpreter."""
+    """Hang for ever, and hold the interpreter."""
     wait_for_oneself(ctypes.PyDLL(None))
 
 

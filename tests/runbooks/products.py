@@ -1,4 +1,4 @@
-"""What the static layer holds pages against: a product as facts. Ours, and the one of upstream/ to prove the layer."""
+"""The products that the static layer compares pages with, as facts: ours, and that of upstream/ to test the layer."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ UPSTREAM = Path(__file__).with_name("upstream")
 
 
 class Worker(Protocol):
-    """A worker by hand, to ask the database what its leases are worth."""
+    """A worker without a process, which shows what the database does with its leases."""
 
     def lease(self, seconds: float) -> Any:
-        """A job, of a kind with this lease timeout; None if there is none for it."""
+        """Lease a job of a kind with this lease timeout. None if there is none."""
 
     def finish(self, lease: Any) -> bool:
-        """Was it written that the job is done?"""
+        """Settle the job. Did the database accept it?"""
 
     def close(self) -> None:
         """Drop its connections."""
@@ -54,7 +54,7 @@ class Product:
     metrics: frozenset[str]
     alerts: frozenset[str]  # that a Prometheus with its rules knows
     variables: frozenset[str]
-    exit_codes: Mapping[int, str]  # a pattern of the words of which one stands where a page names the code
+    exit_codes: Mapping[int, str]  # a pattern for the meaning: where a page names the code, a word matches it
     figures: Mapping[str, str]  # seconds, by the names that a claim gives them
     hire: Callable[[Database], Worker]  # and for the jobs that a worker by hand leases:
     empty: str  # takes all of them away, and what holds them
@@ -93,7 +93,7 @@ class OurWorker:
 
 
 class UpstreamWorker:
-    """Its two statements: a lease ends after five minutes, whatever the kind; a job is finished by its id alone."""
+    """Its two statements: each lease ends after five minutes, for all kinds; a job is finished by its id alone."""
 
     LEASE = """
         UPDATE jobs SET locked_by = %s, locked_at = now(), attempts = attempts + 1

@@ -1,11 +1,11 @@
-"""What a PromQL expression names, read without a parser: Prometheus itself says whether it can be understood."""
+"""The names in a PromQL expression, read without a parser. Prometheus itself checks the syntax."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-# Its own words, of those that we use.
+# PromQL's own words, as far as we use them.
 WORDS = {"and", "or", "unless", "offset", "sum", "max", "min", "avg", "count"}
 WORDS |= {"changes", "increase", "last_over_time", "max_over_time", "time", "vector"}
 WORDS |= {"clamp_min", "deriv", "histogram_quantile", "rate"}
@@ -19,7 +19,7 @@ def metrics_of(expr: str) -> set[str]:
 
 
 def selections_of(expr: str) -> Iterator[tuple[str, str, str]]:
-    """Each (metric, label, value) that it selects by; of alternatives each, as a regular expression."""
+    """Each (metric, label, value) that an expression selects. Each alternative is a regular expression."""
     for metric, matchers in re.findall(r"\b([a-z_]\w*)\{([^}]*)\}", expr):
         for label, values in re.findall(r'(\w+)[=!]~?"([^"]*)"', matchers):
             for value in values.split("|"):

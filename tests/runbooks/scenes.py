@@ -1,4 +1,4 @@
-"""What a runbook page starts from: incidents, made for real on the booted host. Named in the pages' comments."""
+"""The scenes that runbook pages start from: real incidents on the booted host. The pages' comments name them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SCENES: dict[str, tuple[Scene, set[str]]] = {}
 RECEIVER = "/var/lib/shithub/receiver"
 SESSION = "forgotten-session.service"  # that somebody left idle in a transaction
 AHEAD = 1000  # so many versions later is the schema of a release that nobody has written yet
-# Lets running jobs finish soon after somebody asked for a stop or set a hold, and not before: so a page shows the same
-# on a slow machine as on a fast one.
+# Lets running jobs finish soon after a stop or a hold, and not before. So a page shows the same on a slow machine as on
+# a fast one.
 OPENER = f"""
 until systemctl show 'shithubd-worker*.service' --property=ActiveState | grep -q deactivating ||
       [ "$(runuser -u postgres -- psql -XAtqd shithub -c 'SELECT count(*) FROM holds')" != 0 ]
@@ -35,7 +35,7 @@ def scene(*, gives: set[str] | None = None) -> Callable[[Scene], Scene]:
 
 
 def gives(name: str) -> set[str]:
-    """The placeholders that a scene fills in. Raises KeyError for one that isn't there."""
+    """The placeholders that a scene fills in. Raises KeyError for an unknown scene."""
     return _SCENES[name][1]
 
 
@@ -57,19 +57,19 @@ def _empty(host: Host) -> None:
 
 
 def _insert(host: Host, kind: str, count: int) -> list[int]:
-    """Many jobs at once, as any program may enqueue them; their ids."""
+    """Enqueue many jobs at once, as any program may. Returns their ids."""
     host.psql("shithub", f"INSERT INTO jobs (kind) SELECT '{kind}' FROM generate_series(1, {count})")
     return [row["id"] for row in host.sql("shithub", f"SELECT id FROM jobs WHERE kind = '{kind}' ORDER BY id")]
 
 
 def begin(host: Host, statements: str) -> None:
-    """A session of the database's superuser that begins a transaction, and then idles in it until somebody ends it."""
+    """A session of the superuser begins a transaction, and idles in it until somebody ends the session."""
     forgotten = f"(echo '{statements}'; exec sleep infinity) | psql -XAtqd shithub"
     host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={SESSION}", "sh", "-c", forgotten)
 
 
 def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str) -> None:
-    """Lease a job to a worker of another host that was not heard of for ten minutes."""
+    """Lease a job to a worker of another host that has been silent for ten minutes."""
     host.psql(
         "shithub",
         "WITH w AS (INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
@@ -83,20 +83,20 @@ def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str
 
 
 def _install_a_migration(host: Host) -> None:
-    """The installed release is one that needs a migration more. A worker that runs knows nothing of it."""
+    """The installed release needs one more migration. A running worker does not know it."""
     directory, newest = _release(host)
     host.write(f"{directory}/migrations/{newest + 1:04}_nothing.sql", "-- expand\n")
 
 
 def take_back_the_migration(host: Host) -> None:
-    """The installed release and its database are again what they were."""
+    """Put the installed release and its database back."""
     directory, _ = _release(host)
     host.run("sh", "-c", f"rm -f {directory}/migrations/*_nothing.sql")
     host.psql("shithub", f"UPDATE worker_schema SET version = {_release(host)[1]}")
 
 
 def _release(host: Host) -> tuple[str, int]:
-    """Where the installed release has its SQL, and the schema version that it brings."""
+    """The directory of the installed release's SQL, and its schema version."""
     look = (
         "from shithubd_worker.database import schema; from shithubd_worker.host import shipped;"
         " print(shipped.SQL, schema.newest_version())"
@@ -107,7 +107,7 @@ def _release(host: Host) -> tuple[str, int]:
 
 @scene()
 def at_work(host: Host, kind: str, waiting: str) -> None:
-    """A worker runs a job, and more of them wait. It finishes when somebody wants to stop it."""
+    """A worker runs a job, and more jobs wait. The job ends when somebody wants to stop it."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
     in_flight(host, kind, until="door")
@@ -136,14 +136,14 @@ def fills_up(host: Host, kind: str, slot: str) -> dict[str, str]:
 
 @scene()
 def stuck_behind(host: Host, kind: str, waiting: str) -> None:
-    """A worker runs a job that doesn't come to an end, and others, which take no time, wait behind it."""
+    """A worker runs a job that does not end. Quick jobs wait behind it."""
     never_ends(host, kind)
     _insert(host, kind, int(waiting))
 
 
 @scene()
 def never_ends(host: Host, kind: str) -> None:
-    """A worker runs a job that doesn't come to an end."""
+    """A worker runs a job that does not end."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
     in_flight(host, kind, until="door")
@@ -159,7 +159,7 @@ def queued(host: Host, kind: str, count: str) -> None:
 
 @scene(gives={"job-id"})
 def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
-    """A job is leased by a worker on another host, which was not heard of for ten minutes."""
+    """A worker on another host has leased a job, and has been silent for ten minutes."""
     _empty(host)
     number = enqueue(host, kind)
     _lease_to_the_dead(host, number, kind, on, "now() + interval '4 minutes'")
@@ -168,7 +168,7 @@ def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
 
 @scene(gives={"job-id"})
 def failed(host: Host, kind: str, count: str) -> dict[str, str]:
-    """Jobs have failed for good; what made them fail is over now."""
+    """Jobs have failed for good. The cause is gone now."""
     _empty(host)
     numbers = _insert(host, kind, int(count))
     host.run("systemctl", "start", UNIT)
@@ -180,18 +180,18 @@ def failed(host: Host, kind: str, count: str) -> dict[str, str]:
 
 @scene(gives={"job-id"})
 def crashing(host: Host, kind: str) -> dict[str, str]:
-    """A job has killed its worker three times, and was taken out of the queue for it."""
+    """A job has killed its worker three times, so it is failed."""
     return _after_its_worker(host, kind, {"crash": True}, "SELECT FROM jobs WHERE id = {} AND state = 'failed'")
 
 
 @scene(gives={"job-id"})
 def ends_its_worker(host: Host, kind: str) -> dict[str, str]:
-    """A job hangs in C, so that its interrupt reaches nobody, and its worker was ended for that."""
+    """A job hung in C, where no interrupt reaches it, so its worker ended its own process."""
     return _after_its_worker(host, kind, {"hang": True}, "SELECT FROM job_history WHERE id = {} AND outcome = 'retry'")
 
 
 def _after_its_worker(host: Host, kind: str, payload: dict[str, bool], ended: str) -> dict[str, str]:
-    """A job has ended as the query asks, its worker with it, and the next worker is up."""
+    """A job and its worker have ended, as the query says, and the next worker is up."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind, **payload)
@@ -202,7 +202,7 @@ def _after_its_worker(host: Host, kind: str, payload: dict[str, bool], ended: st
 
 @scene(gives={"job-id"})
 def holds_the_interpreter(host: Host, kind: str) -> dict[str, str]:
-    """A job keeps the interpreter to itself, and its worker was ended for that. It isn't tried again soon."""
+    """A job held the interpreter, so its worker was ended. The job does not run again soon."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind)
@@ -221,7 +221,7 @@ def holds_the_interpreter(host: Host, kind: str) -> dict[str, str]:
 
 @scene()
 def misconfigured(host: Host) -> None:
-    """The worker's unit has failed with exit code 78: a setting in worker.env can't be read."""
+    """The worker's unit has failed with exit code 78: worker.env has a faulty setting."""
     _empty(host)
     host.run("sh", "-c", "echo SHITHUBD_WORKER_GRACE=soon >> /etc/shithub/worker.env")
     host.run("systemctl", "start", UNIT, check=False)
@@ -230,7 +230,7 @@ def misconfigured(host: Host) -> None:
 
 @scene()
 def outdated(host: Host) -> None:
-    """A worker is up, and the release that was installed since needs other tables; pip finds this one."""
+    """A worker is up. The release that was installed since needs other tables, and pip finds it."""
     _empty(host)
     host.write("/etc/pip.conf", "[install]\nno-index = yes\nfind-links = /mnt/wheels\n")  # in place of PyPI
     host.run("systemctl", "start", UNIT)
@@ -272,7 +272,7 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
 
 @scene(gives={"pid"})
 def snapshot(host: Host, kind: str, count: str) -> dict[str, str]:
-    """Jobs have run, and a session that is idle in its transaction may still have to see their rows."""
+    """Jobs have run. A session that is idle in its transaction could still read their rows."""
     _empty(host)
     begin(host, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM jobs;")
     idle = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction' AND backend_xmin IS NOT NULL"
@@ -295,7 +295,7 @@ def left_behind(host: Host) -> None:
 
 @scene(gives={"job-ids"})
 def unhandled(host: Host, kind: str, count: str) -> dict[str, str]:
-    """A worker is up, and jobs wait of a kind that it doesn't know."""
+    """A worker is up. Jobs wait whose kind it does not know."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
     return {"job-ids": " ".join(map(str, _insert(host, kind, int(count))))}
@@ -303,7 +303,7 @@ def unhandled(host: Host, kind: str, count: str) -> dict[str, str]:
 
 @scene(gives={"job-id"})
 def expired(host: Host, kind: str, on: str) -> dict[str, str]:
-    """A job's lease has ended, its worker on another host is gone, and this host's worker is inside a long job."""
+    """A job's lease has ended, and its worker on another host is gone. This host's worker is inside a long job."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
     in_flight(host, kind, until="door")
@@ -324,7 +324,7 @@ def poison(host: Host, kind: str) -> dict[str, str]:
 
 @scene(gives={"job-id"})
 def fenced(host: Host, kind: str) -> dict[str, str]:
-    """A job was given back by force while its worker ran it; both runs came to their end."""
+    """Somebody forced the release of a job while its worker ran it. Both runs have ended."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, kind, until="door")
@@ -338,8 +338,8 @@ def fenced(host: Host, kind: str) -> dict[str, str]:
 
 @scene()
 def clock_set_back(host: Host, kind: str, count: str) -> None:
-    """The database's clock went an hour ahead and back again, and jobs are left that were enqueued meanwhile. No clock
-    is touched: what a worker is told of it, and the times of those jobs, are all that there is to see of it."""
+    """The database's clock went an hour ahead and back again. Jobs are left that were enqueued meanwhile. The scene
+    changes no clock: it changes what the database tells a worker, and the times of those jobs."""
     _empty(host)
     host.run("systemctl", "start", UNIT)
     this = f"_SYSTEMD_INVOCATION_ID={host.show(UNIT, 'InvocationID')['InvocationID']}"

@@ -1,4 +1,4 @@
-"""The alerts against their own tests, their pages, and what a worker really exports. Needs no server."""
+"""The alerts compared with their own tests, their pages, and what a worker really exports. Needs no server."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ from shithubd_worker.telemetry.metrics import Metrics
 RULES = RUNBOOKS / "alerts.rules.yml"
 TESTS = RUNBOOKS / "alerts.test.yml"
 PAGES = {path.stem: path for path in sorted((RUNBOOKS / "alerts").glob("*.md"))}
-HEADINGS = ["Meaning", "Is it real?", "Diagnosis", "Mitigation", "Fixed?"]
+HEADINGS = [
+    "What it means",
+    "Is it real?",
+    "Stop the damage",
+    "Find the cause",
+    "Mend it",
+    "Is it over?",
+    "Undo",
+    "The rule",
+]
 
-# The two files are written in one plain shape, so that reading them needs no library. What doesn't have that shape is
-# noticed: promtool counts the rules too.
+# The two files have one plain shape, so that no library is needed to read them. promtool counts the rules, too, so a
+# test fails if a rule has another shape.
 _RULE = re.compile(
     r"(?P<comment>(?:^ {6}#.*\n)*)"
     r"^ {6}- alert: (?P<name>\w+)\n"
@@ -39,11 +48,11 @@ _LOOK = re.compile(
     r"eval_time: (?P<minute>\d+)m\n +alertname: (?P<alert>\w+)\n +exp_alerts:(?P<silent> \[\])?$", re.MULTILINE
 )
 
-# What Prometheus adds to what it scrapes.
+# The labels that Prometheus adds to each sample.
 THEIRS = {"job", "instance"}
 
-# What no worker can export, and the one rule that needs it: node_exporter's sample of a unit that systemd gave up on.
-# tests/systemd/test_units_config.py holds it against a real one.
+# No worker can export this: node_exporter's sample of a failed unit. One rule needs it.
+# tests/systemd/test_units_config.py compares it with a real one.
 OF_OTHERS = {
     "WorkerUnitFailed": {"node_systemd_unit_state": [{"name": "shithubd-worker.service", "state": "failed"}]},
 }
@@ -84,7 +93,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Case:
-    """One case of the rules' tests: what it says of itself, and for each alert when it fires, in the order of time."""
+    """One case of the rules' tests: its name, and for each alert whether it fires, in the order of time."""
 
     name: str
     fires: dict[str, list[bool]]
@@ -178,7 +187,7 @@ def test_the_tests_name_no_alert_that_is_not_there() -> None:
 
 
 @every_alert
-def test_whoever_drains_or_pauses_is_not_woken_by_it(rule: Rule) -> None:
+def test_a_drain_or_a_pause_wakes_nobody(rule: Rule) -> None:
     if rule.severity == "page":
         quiet = [case.name for case in cases_of(rule) if "doesn't fire" in case.name]
         assert any(word in name for name in quiet for word in ("drained", "paused")), quiet
@@ -190,7 +199,7 @@ def test_its_page_shows_its_expression(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES.values(), ids=list(PAGES))
-def test_every_page_has_the_shape_that_its_reader_knows(path: Path) -> None:
+def test_every_page_has_the_same_sections_in_the_same_order(path: Path) -> None:
     title, _, users, first, wake, gap = path.read_text().splitlines()[:6]
     assert title == f"# {path.stem}"
     assert users.endswith(".")
@@ -198,8 +207,13 @@ def test_every_page_has_the_shape_that_its_reader_knows(path: Path) -> None:
     assert wake.startswith("Wake ")
     assert gap == ""
     assert re.findall(r"^## (.*)$", path.read_text(), re.MULTILINE) == HEADINGS
-    diagnosis = path.read_text().split("## Diagnosis")[1].split("## Mitigation")[0]
-    assert len(re.findall(r"^- If ", diagnosis, re.MULTILINE)) >= 2, "branches"
+    cause = path.read_text().split("## Find the cause")[1].split("## Mend it")[0]
+    assert len(re.findall(r"^- If ", cause, re.MULTILINE)) >= 2, "branches"
+
+
+def test_the_readme_explains_the_sections_of_a_page() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", (RUNBOOKS / "README.md").read_text(), re.MULTILINE)
+    assert rows == ["section", "the first lines", *HEADINGS]
 
 
 def samples() -> dict[str, list[dict[str, str]]]:
@@ -244,6 +258,6 @@ def test_a_worker_exports_every_label_that_it_selects(rule: Rule, exported: dict
     assert grouped <= known | THEIRS
 
 
-def test_a_metric_that_is_not_there_would_be_noticed() -> None:
+def test_a_metric_that_does_not_exist_is_found() -> None:
     expr = 'max by (kind) (no_such_metric{state="held"}) > 5 unless on (job) up{job="x"} == 0'
     assert metrics_of(expr) == {"no_such_metric", "up"}

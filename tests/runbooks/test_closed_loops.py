@@ -1,7 +1,7 @@
-"""From a fault to its alert, to the page that the alert names, and by what that page says to the alert's end.
+"""From a fault to its alert, from the alert to its page, and from the page to the alert's end.
 
 On a booted host, with a real Prometheus and Alertmanager. The rules run at sixty times their speed, but a worker at its
-own: figures of the queue, which it counts every 10 s, are as late here as if it did so every 10 minutes.
+own. It counts the queue every 10 s, so here the figures are as late as if it counted every 10 minutes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -23,9 +24,9 @@ from worker_host import UNIT, configure, start_postgresql
 # The first one boots the host and installs everything.
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(900)]
 
-# Three that wake somebody: the workers, the database, and what is between them.
+# Three alerts that wake somebody: about the workers, the database, and the way between them.
 ALWAYS = ("WorkerAbsent", "PostgresUnreachable", "LeasingStalled")
-# Those that look half a minute back at the same kind's attempts are apart from each other.
+# Some look half a minute back at the attempts of one kind. Those do not stand next to each other.
 LONG = (
     "WorkerDown",
     "KindPausedTooLong",
@@ -63,7 +64,7 @@ def all_is_well(host: Host, monitoring: Monitoring, alert: str) -> None:
 
 
 def check_what_it_says(fired: dict[str, Any], rule: dict[str, Any], kind: str | None) -> None:
-    """Does whoever is on call learn from it what the rule has to say?"""
+    """Does the alert tell the person on call what the rule says?"""
     labels, annotations = fired["labels"], fired["annotations"]
     assert labels["severity"] == rule["labels"]["severity"]
     assert labels.get("kind") in (None, kind)
@@ -74,7 +75,7 @@ def check_what_it_says(fired: dict[str, Any], rule: dict[str, Any], kind: str | 
 
 
 def is_over(alert: str, monitoring: Monitoring) -> bool:
-    """Has it resolved, and not because Prometheus sees nothing or can't evaluate the rule?"""
+    """Has the alert resolved, and can Prometheus still see the worker and evaluate the rule?"""
     rule = monitoring.rule(alert)
     assert rule["health"] == "ok", rule
     seen = monitoring.query('up{job="shithubd-worker"} == 1')
@@ -82,7 +83,7 @@ def is_over(alert: str, monitoring: Monitoring) -> bool:
 
 
 @pytest.mark.parametrize("alert", LOOPS)
-def test_it_fires_leads_to_its_page_and_resolves_by_what_that_says(
+def test_the_alert_fires_and_resolves_when_somebody_follows_its_page(
     alert: str, host: Host, monitoring: Monitoring, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure(host, "page_jobs:registry")
@@ -99,7 +100,7 @@ def test_it_fires_leads_to_its_page_and_resolves_by_what_that_says(
         told = steps(RUNBOOKS.parent / fired["annotations"]["runbook_url"].partition("/blob/main/")[2])
         assert told[0] == first
         told[0].scenes.clear()  # it is set already
-        look = [block for block in told if block.section in ("Is it real?", "Diagnosis")]
+        look = list(takewhile(lambda block: block.section not in ("Stop the damage", "Mend it"), told))
         for block in look:
             set_scene(host, block, values)
             do(host, block, values)

@@ -1,4 +1,4 @@
-"""The dashboard against a real scrape: a real worker, a real Prometheus, and every query that Grafana would send it."""
+"""The dashboard and a real scrape: a real worker, a real Prometheus, and every query that Grafana would send."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOARD: dict[str, Any] = json.loads((RUNBOOKS / "dashboard.json").read_text())
 GRAPHS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {variable["name"]: variable for variable in BOARD["templating"]["list"]}
 HOLDS = [annotation["expr"] for annotation in BOARD["annotations"]["list"]]
-# What Grafana puts in place of a variable, when the reader has chosen nothing.
+# The values that Grafana uses for variables when the reader has chosen nothing.
 CHOSEN = {"$instance": ".*", "$kind": ".*", "$__rate_interval": "5s"}
 
 every_graph = pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph["title"])
@@ -36,7 +36,7 @@ def sent(expr: str) -> str:
 
 
 def queries() -> Iterator[tuple[str, set[str]]]:
-    """All that are sent: the expression, and the labels by which its series are named."""
+    """All queries: the expression, and the labels in the names of its series."""
     for graph in GRAPHS:
         for target in graph["targets"]:
             yield sent(target["expr"]), set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
@@ -92,7 +92,7 @@ def test_a_threshold_is_that_of_the_first_alert(graph: dict[str, Any]) -> None:
 def test_every_query_shows_what_happened(
     database: Database, start_worker: Callable[..., WorkerProcess], door: Door
 ) -> None:
-    """After jobs of each fate, with one running, one paused and many that nobody knows, no graph is empty."""
+    """Jobs have ended in each way; one runs, one is paused, and many have an unknown kind. Then no graph is empty."""
     need_prometheus()
     kinds = ("test.ok", "test.fails", "test.waits")
     worker = start_worker("--metrics", "127.0.0.1:0", *(word for kind in kinds for word in ("--kind", kind)))
@@ -109,7 +109,7 @@ def test_every_query_shows_what_happened(
 
         def still_empty() -> dict[str, set[str]]:
             database.query("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE kind = 'nobody.knows' LIMIT 10)")
-            # So that each scrape counts anew, and not one in 10 s.
+            # Each scrape must count again, not one in 10 s.
             database.query(
                 "UPDATE queue_counts SET counted_at = counted_at - interval '15 s', claimed_at = '-infinity'"
             )
@@ -133,7 +133,7 @@ def test_every_query_shows_what_happened(
                 assert server.query(f'{metric}{{{label}!=""}}'), variable
 
 
-def test_a_query_that_is_none_or_shows_nothing_would_be_noticed() -> None:
+def test_an_invalid_query_and_an_empty_answer_are_found() -> None:
     need_prometheus()
     with Prometheus({}, "1s") as server:
         with pytest.raises(ValueError, match="parse error"):

@@ -1,4 +1,4 @@
-"""Every block of every runbook, word by word, on a real systemd host, and its output against what the page shows."""
+"""Run every block of every runbook, word by word, on a real systemd host, and compare its output with the page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_page_is_true(path: Path, host: Host) -> None:
         take_back_the_migration(host)
 
 
-def test_the_page_of_a_drain_is_true_for_a_person_with_sudo_and_the_audit_record_names_him(host: Host) -> None:
+def test_the_page_of_a_drain_is_true_with_sudo_and_the_audit_record_names_the_person(host: Host) -> None:
     configure(host, "page_jobs:registry")
     host.run("useradd", "--create-home", "--shell", "/bin/bash", "alice")
     host.write("/etc/sudoers.d/alice", "alice ALL=(ALL) NOPASSWD: ALL\n", "0440")
@@ -57,7 +57,7 @@ def test_the_page_of_an_alert_is_true(path: Path, host: Host) -> None:
 
 @pytest.fixture
 def new_host(wheels: Path) -> Iterator[Host]:
-    """A host with PostgreSQL, that knows nothing of the worker."""
+    """A host with PostgreSQL, and without the worker."""
     with Host("shw-new", bind_ro={wheels: "/mnt/wheels"}) as host:
         host.write("/etc/pip.conf", "[install]\nno-index = yes\nfind-links = /mnt/wheels\n")  # in place of PyPI
         start_postgresql(host)
@@ -69,7 +69,7 @@ def test_day_one_is_true(new_host: Host) -> None:
     nobody_else_comes_in(new_host)
 
 
-def test_what_the_readme_says_of_a_host_is_true(new_host: Host) -> None:
+def test_the_readmes_commands_for_a_host_work(new_host: Host) -> None:
     [commands] = [block.text for block in Page(README).blocks if "units install" in block.text]
     new_host.run("bash", "-eu", stdin=f"cd /mnt/wheels\n{commands}")
     idle = {"ActiveState": "active", "StatusText": "idle"}
@@ -78,7 +78,7 @@ def test_what_the_readme_says_of_a_host_is_true(new_host: Host) -> None:
 
 
 def nobody_else_comes_in(host: Host) -> None:
-    """A login that was granted nothing doesn't connect, makes no temporary tables, and names nothing of the schema."""
+    """A login without grants cannot connect, make temporary tables, or name anything in the schema."""
     rights = (
         "SELECT has_database_privilege('public', 'shithub', 'CONNECT, TEMPORARY')"
         " OR has_schema_privilege('public', 'public', 'USAGE') AS some"

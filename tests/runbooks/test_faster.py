@@ -1,4 +1,4 @@
-"""The rules at sixty times their speed are the same rules: only durations differ, and promtool takes them."""
+"""The rules at sixty times their speed are the same rules: only durations differ, and promtool accepts them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from promtool import promtool
 
 RULES = (RUNBOOKS / "alerts.rules.yml").read_text()
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-# The numbers of 60 and more in the rules that are no seconds: jobs, and the bytes of a KiB.
+# The numbers of 60 and more in the rules that are not seconds: jobs, and the bytes of a KiB.
 OTHER = {"5000", "1024"}
 
 
@@ -47,23 +47,23 @@ def durations(rules: str) -> list[int]:
         ("      # 10m, then 6h", "      # 10m, then 6h"),
     ],
 )
-def test_each_duration_is_a_sixtieth_and_nothing_else_changes(line: str, faster: str) -> None:
+def test_each_duration_is_divided_by_sixty_and_nothing_else_changes(line: str, faster: str) -> None:
     assert sixty_times_as_fast(f"{line}\n") == f"{faster}\n"
 
 
 @pytest.mark.parametrize("duration", ["30s", "7d", "1h30m", "500ms"])
-def test_a_duration_that_it_would_not_get_right_is_refused(duration: str) -> None:
+def test_a_duration_that_it_cannot_divide_is_refused(duration: str) -> None:
     with pytest.raises(ValueError, match=duration):
         sixty_times_as_fast(f"          changes(up[{duration}]) > 3\n")
 
 
-def test_all_durations_of_the_rules_are_a_sixtieth() -> None:
+def test_all_durations_of_the_rules_are_divided_by_sixty() -> None:
     real = durations(RULES)
     assert len(real) > RULES.count("- alert: ")
     assert [60 * seconds for seconds in durations(sixty_times_as_fast(RULES))] == real
 
 
-def test_each_number_of_seconds_in_the_rules_is_a_product_so_that_it_is_found() -> None:
+def test_the_rules_write_each_number_of_seconds_as_a_product() -> None:
     bare = re.sub(r"\* (60|3600|86400)\b", "", expressions(RULES))
     numbers = re.findall(r"(?<![\w.])\d+(?![\w.])", bare)
     assert {number for number in numbers if int(number) >= 60} <= OTHER, "write seconds as 10 * 60, 2 * 3600, 3 * 86400"

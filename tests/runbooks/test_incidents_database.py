@@ -1,4 +1,4 @@
-"""Incidents of the database, acted out with the pages open: see incidents.py."""
+"""Incidents of the database. The operator follows the pages: see incidents.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PYTHON = "/opt/shithubd-worker/bin/python"
 
 @pytest.fixture
 def cluster(host: Host) -> Iterator[str]:
-    """The unit of PostgreSQL; it runs again afterwards."""
+    """The unit of PostgreSQL. It runs again after the test."""
     yield postgresql(host)
     start_postgresql(host)
 
@@ -41,10 +41,10 @@ def test_the_database_is_down(host: Host, cluster: str) -> None:
         it.begins("PostgreSQL is stopped, while the worker runs a job")
         host.run("systemctl", "stop", cluster)
         page = it.alert("PostgresUnreachable", "own")
-        it.follow(page, "Is it real?", "Diagnosis")
+        it.follow(page, "Is it real?", "Find the cause")
         it.says(page, "Connection refused")
         assert it.types("curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:8081/readyz")[1] == "503"
-        it.follow(page, "Mitigation", "Fixed?")
+        it.follow(page, "Mend it", "Is it over?")
         it.ends("PostgreSQL is started")
         open_door(host)
         it.works_again()
@@ -61,12 +61,12 @@ def test_the_database_is_locked(host: Host) -> None:
         [told] = it.follow(page, "Is it real?", values={"pid": "..."})
         found = re.search(r"pid (\d+) \(.*\) holds a lock on jobs", told)
         assert found
-        it.follow(page, "Diagnosis", values={"pid": found[1]})
+        it.follow(page, "Find the cause", values={"pid": found[1]})
         it.says(page, "idle in transaction")
-        it.follow(page, "Mitigation", values={"pid": found[1]})
+        it.follow(page, "Mend it", values={"pid": found[1]})
         it.ends("the session is ended")
         it.works_again()
-        it.follow(page, "Fixed?")
+        it.follow(page, "Is it over?")
         assert host.show(UNIT, "MainPID", "NRestarts") == before
         host.run("systemctl", "stop", SESSION, check=False)
         assert "database away" not in it.shown(), "it was there all the time, and so was the way to it"
@@ -131,7 +131,7 @@ def test_the_database_is_out_of_connections(host: Host) -> None:
         it.types("systemctl stop hog.service  # the program")
         it.ends("the program is stopped")
         it.works_again()
-        it.follow(page, "Fixed?")
+        it.follow(page, "Is it over?")
 
 
 class OnHost:
@@ -150,7 +150,7 @@ class OnHost:
 
 @pytest.fixture
 def clock(host: Host) -> Iterator[SteppedClock]:
-    """Of a database that is put back afterwards."""
+    """The clock of a database that is replaced after the test by the one of before."""
     host.psql("postgres", "CREATE DATABASE before TEMPLATE shithub")
     yield SteppedClock(OnHost(host))  # type: ignore[arg-type]
     host.run("systemctl", "stop", "shithubd-worker*")
@@ -158,7 +158,7 @@ def clock(host: Host) -> Iterator[SteppedClock]:
 
 
 def test_the_clock_is_set_ahead_and_back(host: Host, clock: SteppedClock) -> None:
-    """One worker is inside a job all the time; the other one would take it away, if it believed the clock."""
+    """One worker is inside a job all the time. The other one would take that job away if it trusted the clock."""
     with incident("a clock step", host, second="") as it:
         long = in_flight(host, "forge.import", '{"door": "door"}')
         it.begins("the database's clock goes an hour ahead; after a minute it is set right")
@@ -175,7 +175,7 @@ def test_the_clock_is_set_ahead_and_back(host: Host, clock: SteppedClock) -> Non
         it.ends("the clock is right")
         start_load(host)
         it.works_again()
-        it.follow(page, "Is it real?", "Diagnosis", "Mitigation", "Fixed?")
+        it.follow(page, "Is it real?", "Find the cause", "Mend it", "Is it over?")
         left = "SELECT FROM jobs WHERE kind = 'search.reindex'"
         eventually(lambda: not host.sql("shithub", left), "what was enqueued meanwhile is done")
         open_door(host)

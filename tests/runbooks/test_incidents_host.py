@@ -1,4 +1,4 @@
-"""Incidents of a host and of what is put on it, acted out with the pages open: see incidents.py."""
+"""Incidents of a host and of releases on it. The operator follows the pages: see incidents.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def deploy(it: Incident, what: str, before: str, after: str = "") -> None:
 
 
 def go_back(it: Incident, page: str, when: str) -> None:
-    """As the page leads to it: the former release is put in place, and the unit started."""
+    """The page leads to this: put the former release in place, and start the unit."""
     it.link(page, UPGRADE, when)
     it.host.write(f"/srv/forge/{MODULE}", (HERE / MODULE).read_text())
     it.types("systemctl restart shithubd-worker  # with the former release of the handlers")
@@ -35,14 +35,14 @@ def test_a_release_that_cannot_be_imported(host: Host) -> None:
         it.types(RESTART, 1)
         page = it.alert("WorkerUnitFailed")
         it.follow(page, "Is it real?")
-        [ended, checked] = it.follow(page, "Diagnosis", like=False)
+        [ended, checked] = it.follow(page, "Find the cause", like=False)
         assert "ExecMainStatus=78" in ended
         assert "forge_missing" in ended
         assert "forge_missing" in checked
         go_back(it, page, "you see 78")
         it.ends("the former release is back")
         it.works_again()
-        it.follow(page, "Fixed?")
+        it.follow(page, "Is it over?")
 
 
 def test_a_release_that_lost_a_kind(host: Host) -> None:
@@ -54,7 +54,7 @@ def test_a_release_that_lost_a_kind(host: Host) -> None:
         page = it.alert("KindUnhandled")
         [told] = it.follow(page, "Is it real?", like=False)
         assert [line for line in told.splitlines() if "forge.badge" in line and line.endswith("none")], told
-        it.follow(page, "Diagnosis", like=False)
+        it.follow(page, "Find the cause", like=False)
         go_back(it, page, "until the last release")
         it.ends("the former release is back")
         it.works_again()
@@ -78,7 +78,7 @@ def test_a_release_with_a_bug_in_one_handler(host: Host) -> None:
         it.ends("the former release is back, and all is tried again")
         it.works_again()
         eventually(lambda: ends_of(host, *numbers).count("ok") == len(numbers), "they are done")
-        it.follow(page, "Fixed?", like=False)
+        it.follow(page, "Is it over?", like=False)
 
 
 def test_a_broken_file(host: Host) -> None:
@@ -91,16 +91,16 @@ def test_a_broken_file(host: Host) -> None:
         it.types(f"systemctl status {UNIT} --no-pager -n 3", None)
         it.types(RESTART, 1)
         page = it.alert("WorkerUnitFailed")
-        it.follow(page, "Is it real?", "Diagnosis")
+        it.follow(page, "Is it real?", "Find the cause")
         it.says(page, "you see 78")
-        it.follow(page, "Mitigation", "Fixed?")
+        it.follow(page, "Mend it", "Is it over?")
         it.ends("the line is gone, and the unit is started")
         it.works_again()
         assert reloaded != 0, "a reload of a faulty file fails"
 
 
 def test_a_password_that_was_changed_without_telling_the_workers(host: Host) -> None:
-    """And hours later the database is restarted."""
+    """Hours later the database restarts."""
     page = "tasks/credentials-rotation.md"
     with incident("a password changed, the workers not told", host) as it:
         it.begins("the workers' password is changed in the database alone; then PostgreSQL is restarted")
@@ -128,7 +128,7 @@ def test_a_wrong_password_file(host: Host) -> None:
         it.types(RESTART, 1)
         alert = it.alert("WorkerUnitFailed")
         it.follow(alert, "Is it real?")
-        [ended, _] = it.follow(alert, "Diagnosis", like=False)
+        [ended, _] = it.follow(alert, "Find the cause", like=False)
         assert "ExecMainStatus=77" in ended
         assert "password authentication failed" in ended
         it.link(alert, page, "you see 77")
@@ -136,7 +136,7 @@ def test_a_wrong_password_file(host: Host) -> None:
         it.types(f"systemctl start {UNIT}")
         it.ends("the right file is back, and the unit is started")
         it.works_again()
-        it.follow(alert, "Fixed?")
+        it.follow(alert, "Is it over?")
 
 
 @pytest.mark.parametrize("how", ["a reboot", "a power cut"])

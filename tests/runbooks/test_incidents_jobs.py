@@ -1,4 +1,4 @@
-"""Incidents that jobs and processes make, acted out with the pages open: see incidents.py."""
+"""Incidents that jobs and processes cause. The operator follows the pages: see incidents.py."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ sleep 0.2; done"""
 
 
 def last_end(it: Incident) -> str:
-    """How systemd says that the worker ended last: `status=…`, where the page has one look for it, the newest first."""
+    """The last end of the worker, as systemd says it: `status=…`. The page says where; the newest comes first."""
     said = it.follow(LOOPING, "Is it real?", like=False)
     ends = [line for line in said[0].splitlines() if "Main process exited" in line]
     return ends[0].partition("status=")[2].strip()
 
 
 def takes_its_worker_along(it: Incident, kind: str, numbers: list[int], code: str, where: str) -> None:
-    """From the alert to a kind that is paused, and to one that is mended."""
+    """From the alert to the pause of the kind, to its cause, and to the mended kind."""
     host = it.host
     page = it.alert("KindEndsItsProcess", "own")
     assert last_end(it).startswith(code)
@@ -33,12 +33,12 @@ def takes_its_worker_along(it: Incident, kind: str, numbers: list[int], code: st
     [told] = it.follow(page, "Is it real?", like=False)
     found = re.search(rf"job (\d+) \({kind}\)", told)
     assert found, told
-    shown = it.follow(page, "Diagnosis", values={"kind": kind, "job-id": found[1]}, like=False)
-    assert where in "".join(shown)
-    it.follow(page, "Mitigation", values={"kind": kind})
+    it.follow(page, "Stop the damage", values={"kind": kind})
     eventually(lambda: not any(runs(host, number) for number in numbers), "none of it runs")
     it.ends("the kind is paused")
     it.works_again()
+    shown = it.follow(page, "Find the cause", values={"kind": kind, "job-id": found[1]}, like=False)
+    assert where in "".join(shown)
     it.types("touch /var/lib/shithub/mended  # the mended library")
     it.types(f"shithubd-worker resume-kind {kind}")
     it.types(f'shithubd-worker jobs retry --failed {kind} --reason "mended"')
@@ -94,7 +94,7 @@ def test_a_long_job_and_a_drain(host: Host) -> None:
         [said, _] = it.follow(page, "It runs, and you wait for it", like=False)
         assert "timeout: still running: 1" in said
         assert f"forge.import {number}" in " ".join(said.split())
-        # The page shows the undo next; here he goes through with it.
+        # The page shows the undo next; here the operator goes on with the drain.
         it.types('shithubd-worker drain --reason "kernel update"')
         it.says(page, "It beats")
         it.types("systemctl restart shithubd-worker")
@@ -118,7 +118,7 @@ def test_a_flood(host: Host) -> None:
         page = it.alert("JobBacklogGrowing")
         [told] = it.follow(page, "Is it real?", like=False)
         assert "forge.mail" in told
-        it.follow(page, "Diagnosis", "Mitigation", "Fixed?", values={"kind": "forge.mail"})
+        it.follow(page, "Find the cause", "Mend it", "Is it over?", values={"kind": "forge.mail"})
         it.says(page, "far more come than usual")
         it.types("systemctl stop flood.service  # the program that enqueues")
         it.types("touch /var/lib/shithub/mended  # what they wait for is fast again")
@@ -147,7 +147,7 @@ def test_kill_9(host: Host) -> None:
 
 
 def test_sigstop_of_3_minutes(host: Host) -> None:
-    """Two workers: systemd's watchdog looks after the first one; the second one is as if all its host stood still."""
+    """Two workers: systemd's watchdog watches the first. The second is like a worker on a host that stands still."""
     with incident("SIGSTOP of 3 minutes", host, second="[Service]\nWatchdogSec=0\n") as it:
         jobs = [in_flight(host, "forge.import", '{"door": "door"}') for _ in range(2)]
         watched, other = sorted(jobs, key=lambda number: owner(host, number) == OTHER)
@@ -168,7 +168,7 @@ def test_sigstop_of_3_minutes(host: Host) -> None:
         it.deed("lets the second one go on")
         host.run("systemctl", "kill", "--signal=CONT", OTHER)
         it.ends("SIGCONT")
-        # Its time ran on meanwhile: the dead man ends it before it writes anything.
+        # Its timer ran meanwhile, so the timer ends the process before it writes anything.
         eventually(lambda: host.show(OTHER, "NRestarts") == {"NRestarts": "1"}, "systemd starts it again")
         eventually(lambda: "the process or its host stood still until now" in it.shown(), "it is told")
         assert "status=26/VTALRM" in it.shown()

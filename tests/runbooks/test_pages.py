@@ -1,4 +1,4 @@
-"""The runbooks against the product, in seconds: what a page names exists. That it works is test_executed.py's."""
+"""What a page names exists in the product. Takes seconds; test_executed.py shows that it works."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from pathlib import Path
 import claims
 import page
 import products
+import prose
 import pytest
 import scenes
 from claims import CHECKS, Check
 from conftest import Database, new_database
+from mutants.runbooks import MUTANTS
 from page import PAGES, RUNBOOKS, RUNNABLE, Block, Page
-from products import Product
+from products import UPSTREAM, Product
 from servers import Server
+from test_closed_loops import ALWAYS, LOOPS
+from test_upstream import REPORTED
 
 MOST_MANUAL = 0.05
+# What a page may take of its reader: the words of half of its sentences, and the grade (see prose.py).
+MEDIAN, GRADE = 14, 9
 # What leads to the pages.
 STUBS = (RUNBOOKS / "README.md", RUNBOOKS / "incidents.md")
 
@@ -35,7 +41,7 @@ def ours() -> Product:
 
 @pytest.fixture(scope="module")
 def schema(server: Server) -> Iterator[Database]:
-    """A database of our schema for all pages: nothing that is checked here leaves a trace."""
+    """A database with our schema for all pages. No check leaves a trace in it."""
     yield from new_database(server)
 
 
@@ -71,14 +77,14 @@ def test_every_scene_and_placeholder_is_known(path: Path) -> None:
         assert block.manual is not None or block.placeholders <= given, block
 
 
-def test_hardly_any_block_is_left_to_people() -> None:
+def test_at_most_one_block_in_twenty_is_left_to_people() -> None:
     manual = [block for block in blocks() if block.manual is not None]
     assert all(block.manual for block in manual)
     assert len(manual) <= MOST_MANUAL * len(blocks())
 
 
 @every_page
-def test_what_a_page_shows_could_be_wrong(path: Path) -> None:
+def test_a_page_never_shows_only_dots(path: Path) -> None:
     for block in Page(path).blocks:
         assert block.prints is None or set(block.prints) - set(". \n"), f"{block} shows nothing but dots"
 
@@ -88,7 +94,31 @@ def test_a_page_has_a_title_and_something_to_do(path: Path) -> None:
     found = Page(path)
     assert found.text.startswith("# ")
     assert found.blocks
-    assert len(found.text.splitlines()) <= 150, "too long for somebody who is tired"
+    seen = [line for line in found.text.splitlines() if not line.startswith("<!--")]
+    assert len(seen) <= 150, "too long for somebody who is tired"
+
+
+@pytest.mark.parametrize("path", [*PAGES, *STUBS], ids=lambda path: path.stem)
+def test_a_tired_reader_understands_a_page_at_once(path: Path) -> None:
+    text = path.read_text()
+    assert prose.median_length(text) <= MEDIAN
+    assert prose.grade(text) <= GRADE
+    assert not [said for said in prose.sentences(text) if len(said.split()) > prose.LONGEST]
+    assert not list(prose.stumbles(text))
+
+
+def test_the_readme_has_the_figures_of_the_tests() -> None:
+    readme = " ".join(STUBS[0].read_text().split())
+    numbers = {3: "three", 10: "ten", 13: "thirteen", 16: "sixteen"}
+    statements = len(re.findall(r"^## \d+\.", (UPSTREAM / "page.md").read_text(), re.MULTILINE))
+    said = (
+        f"For {numbers[len(LOOPS)]} alerts a test follows the whole loop",
+        f"`make test` does this for {numbers[len(ALWAYS)]} alerts, `make test-long` for all {numbers[len(LOOPS)]}",
+        f"The forge's own pages said {numbers[statements]} things",
+        f"The static layer reports {numbers[len(REPORTED)]} of them",
+        f"Its subject `runbooks` has {len(MUTANTS)} changes",
+    )
+    assert [each for each in said if each not in readme] == []
 
 
 @pytest.mark.parametrize(
@@ -127,11 +157,11 @@ def test_a_page_that_is_not_understood_is_a_fault(tmp_path: Path, text: str, fau
         Page(tmp_path / "x.md")
 
 
-def test_the_runbooks_directory_holds_nothing_that_no_test_reads() -> None:
+def test_the_tests_read_every_page_in_the_directory() -> None:
     assert set(RUNBOOKS.rglob("*.md")) == {*PAGES, *STUBS}
 
 
-# For each check a sentence that isn't so.
+# For each check a false sentence.
 LIES: dict[Check, str] = {
     claims.commands_and_flags: "`shithubd-worker drain --everything`",
     claims.who_types_it: "`shithubd-worker history drop`",
@@ -150,7 +180,7 @@ LIES: dict[Check, str] = {
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_each_check_reports_what_is_not_so(check: Check, tmp_path: Path, ours: Product, schema: Database) -> None:
+def test_each_check_reports_its_false_sentence(check: Check, tmp_path: Path, ours: Product, schema: Database) -> None:
     (tmp_path / "x.md").write_text(f"# x\n\n{LIES[check]}\n")
     [fault] = check(Page(tmp_path / "x.md"), ours, schema)
     assert fault.line == 3

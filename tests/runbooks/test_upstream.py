@@ -1,4 +1,4 @@
-"""The static layer proved: it reports what the pages of the forge's own worker said and its code didn't keep."""
+"""A test of the static layer: it reports what the pages of the forge's own worker promised and its code did not do."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from conftest import Database
 from page import Page
 from products import UPSTREAM, Product
 
-# What is reported of each statement. Three are missing, because a worker must be stopped to see them: 3, the job is
-# finished at SIGTERM; 4, its result is written; 5, an interrupted one runs again soon. On a booted host they are seen,
-# by the page drain-workers and by tests/systemd.
+# What the layer reports about each statement. Three are missing, because only the stop of a worker can show them: 3,
+# the job ends at SIGTERM; 4, its result is written; 5, an interrupted job runs again soon. On a booted host the page
+# drain-workers and tests/systemd show them.
 REPORTED = {
     1: "Type=notify: the unit says simple",
     2: "TimeoutStopSec=30: the unit says nothing of it",
@@ -58,17 +58,17 @@ def test_ten_of_thirteen_statements_are_reported_each_for_its_own_reason(theirs:
     assert all(reason in said[number] for number, reason in REPORTED.items()), said
 
 
-def test_of_our_worker_all_are_true_but_that_nobody_takes_over(database: Database) -> None:
+def test_all_statements_but_the_last_are_true_of_our_worker(database: Database) -> None:
     assert reported(Page(UPSTREAM / "page.md"), products.ours(), database) == {13: f"{REPORTED[13]}\n"}
 
 
-def test_a_claim_that_was_set_right_is_not_reported(database: Database) -> None:
+def test_a_corrected_claim_is_not_reported(database: Database) -> None:
     page = Page(UPSTREAM / "page.md")
     page.text = page.text.replace("expired=left", "expired=again")
     assert not reported(page, products.ours(), database)
 
 
-def test_a_claim_that_no_probe_knows_is_a_fault_of_its_page(database: Database) -> None:
+def test_a_claim_that_no_probe_knows_is_an_error(database: Database) -> None:
     page = Page(UPSTREAM / "page.md")
     page.text = page.text.replace("claim expired", "claim expird")
     with pytest.raises(KeyError):
