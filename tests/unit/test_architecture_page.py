@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from test_architecture import FILES, FLOORS
 
 from shithubd_worker.host.shipped import SQL
+from shithubd_worker.telemetry import logs
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -221,6 +223,17 @@ def test_every_link_of_the_page_leads_somewhere(name):
         target = (ROOT / name).parent / file if file else ROOT / name
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text()), link
+
+
+def test_the_page_of_the_host_has_each_drop_in_and_each_field_of_the_journal():
+    named = ticked(PAGES["docs/host.md"])
+    drop_ins = {path.name for path in (ROOT / "units/drop-ins").iterdir()}
+    assert {name for name in named if name.endswith(".conf")} == drop_ins
+    record = logging.LogRecord("logger", logging.INFO, "file", 1, "text", (), None)
+    for name in ("job_id", "kind", "attempt", "outcome", "event"):
+        setattr(record, name, "1")
+    usual = {"PRIORITY", "SYSLOG_IDENTIFIER", "MESSAGE"}
+    assert set(logs.journal_fields(record)) - usual == {name for name in named if re.fullmatch(r"[A-Z_]{9,}", name)}
 
 
 def test_every_page_can_be_reached_from_the_architecture():
