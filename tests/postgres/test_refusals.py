@@ -109,7 +109,7 @@ def test_a_job_that_may_not_end_or_fail_stays_leased_until_it_may(database, star
     refuse(database, f"was.id = {jobs[7]} AND was.state = 'processing'")
     worker = start_worker(*WIDE, handlers=HANDLERS)
     gone(database, [job for job in jobs if job != jobs[7]])
-    worker.wait_for(f"job {jobs[7]} refused.ends to settle it as failed: not this one")
+    worker.wait_for(f"job {jobs[7]} refused.ends: the database refuses to settle it as failed: not this one")
     assert states(database, jobs[7]) == {jobs[7]: "processing"}
     database.query("DROP TRIGGER application ON jobs")
     gone(database, [jobs[7]])
@@ -125,7 +125,7 @@ def test_a_job_that_may_not_be_leased_is_passed_over_and_those_behind_it_run(dat
     later = enqueue(database, 40)
     gone(database, later)
     assert set(states(database, *jobs).values()) == {"queued"}
-    assert worker.log.count("refused.ends to lease it: not this one") >= 3
+    assert worker.log.count("refused.ends: the database refuses to lease it: not this one") >= 3
     assert worker.metric('shithub_worker_refused_writes_total{kind="refused.ends"}') >= 3
     assert worker.terminate() == 0
 
