@@ -5,8 +5,8 @@ import gc
 
 def main() -> None:
     """Run it."""
-    # To import a module makes objects, and no garbage: the search for garbage would be a twentieth of the start.
-    # Shared.connect switches it on again.
+    # To import a module makes objects, and no garbage: the search for garbage would be a tenth of the start.
+    # cli.common.collect_again switches it on again.
     gc.disable()
     from shithubd_worker.cli import main as command_line
 

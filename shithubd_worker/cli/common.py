@@ -31,6 +31,12 @@ COMPLETION_SECONDS = 2.0
 _LONGEST_DURATION = 100 * 366 * 86400.0  # beyond a century, Python's and PostgreSQL's times are not safe
 
 
+def collect_again() -> None:
+    """Search for garbage again, because all imports are done. What they made is left out of each search from now on."""
+    gc.freeze()
+    gc.enable()
+
+
 @dataclass
 class Shared:
     """Which queue a command acts on, and how long it may take. `flags` are the settings that came from flags, not from
@@ -75,7 +81,6 @@ class Shared:
         from shithubd_worker.database import conninfo
         from shithubd_worker.database.connection import connector
 
-        gc.enable()  # switched off in __main__ for the imports, which end here
         refuse_misnamed(self.flags)
         conninfo.check(self.database_url)
         kept_by = self.kept_by if by is None else None
@@ -97,6 +102,7 @@ class Shared:
 
         connect = self.connect("shithubd-worker command", pooled=not as_owner, answer_seconds=answer_seconds)
         operations = Operations(connect, self.schema_name)
+        collect_again()
         with rights.in_pg_catalog(operations.connection):
             if as_owner:
                 rights.become_owner(operations.connection, operations.schema, session=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shithubd_worker.cli.common import Shared, json_option, with_database
+from shithubd_worker.cli.common import Shared, collect_again, json_option, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
 from shithubd_worker.cli.reload import reload_of
 from shithubd_worker.cli.screen import emit, line
@@ -171,6 +171,7 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
             chosen=config.metrics.chosen,
         )
         log.info("metrics on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    collect_again()
     return worker.run(config.database_wait)
 
 
