@@ -78,6 +78,8 @@ class Settler:
     def report(self, settled: Sequence[Finished], late: Sequence[Finished] = ()) -> None:
         """Count and log what is settled, and what came too late for that. Asks the database nothing, so that it can
         work on something else."""
+        if not settled and not late:
+            return  # most often before the first job of a worker that was idle: it must not wait for this
         for each in late:
             self._metrics.fenced(each.lease.kind)
         over = [*settled, *map(_lost, late)] if late else settled
