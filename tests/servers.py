@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROOM = 4 << 30  # bytes: three processes with two servers each, and their WAL
+ROOM = 4 << 30  # bytes: some processes with two servers each, and their WAL
 
 
 class Server:
