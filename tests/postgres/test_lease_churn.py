@@ -9,7 +9,8 @@ import pytest
 from conftest import WorkerProcess, eventually, new_database
 
 JOBS = 250
-MOST_UPDATES = 3  # updates of a job's row: its lease, and on average a little less than two more looks
+# Updates of a job's row: 2.1 on a quiet machine, 3.1 on a loaded one. With a look at each old lease there are 5.1.
+MOST_UPDATES = 4
 
 
 @pytest.fixture
