@@ -13,8 +13,8 @@ PATIENCE = 300.0  # seconds; a limit for faults, never a measure
 
 def eventually(look: Callable[[], T], what: str = "the condition", within: float = PATIENCE) -> T:
     """The first true answer of `look`. After `within` seconds an AssertionError names the condition. Between two looks
-    it rests for as long as one took, because the other side needs the processor, too. It rests longer, the longer it has
-    waited: most looks open a connection, and thirty thousand of them took a fifth of a whole run."""
+    it rests for as long as one took, because the other side needs the processor, too. The longer it has waited, the
+    longer it rests: most looks open a connection, and thirty thousand of them took a fifth of a whole run."""
     first = time.monotonic()
     while True:
         began = time.monotonic()
