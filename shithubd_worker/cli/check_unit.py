@@ -103,7 +103,9 @@ def _start(unit: Unit) -> dict[str, Any]:
 def _why(name: str) -> str:
     """What systemd said about a failed start."""
     units_asked.call("journalctl", "--sync")
-    told = units_asked.call("journalctl", f"--unit={name}", "--output=cat", "--no-pager", "--priority=warning").stdout
+    # Not by --unit: a child of systemd tells why, and is often gone before the journal looks up which unit it was in.
+    of_the_unit = ("_UID=0", f"UNIT={name}", "+", f"_SYSTEMD_UNIT={name}")
+    told = units_asked.call("journalctl", "--output=cat", "--no-pager", "--priority=warning", *of_the_unit).stdout
     return "; ".join(line.removeprefix(f"{name}: ") for line in told.splitlines()[:2]) or "see the journal"
 
 
