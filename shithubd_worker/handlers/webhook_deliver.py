@@ -18,8 +18,6 @@ import re
 import socket
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlsplit
@@ -27,12 +25,10 @@ from uuid import UUID, uuid5
 
 from shithubd_worker import __version__
 from shithubd_worker.errors import NotNow, Permanent, RetryAfter
-from shithubd_worker.handlers.excerpt import printable
 from shithubd_worker.handlers.webhook_addresses import is_public
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
-
+    from shithubd_worker.handlers.webhook_answer import Answer
     from shithubd_worker.handlers.webhook_wire import Address, Deadline, Wire
     from shithubd_worker.job import Job
 
@@ -42,15 +38,13 @@ DELIVERY_TIMEOUT = 15.0
 RESOLVE_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
 MOST_ADDRESSES = 2
-MOST_EXCERPT_BYTES = 4096
-LONGEST_EXCERPT = 200
-LONGEST_RETRY_AFTER = 86_400.0
 MISCONFIGURED_SECONDS = 300
 
 _EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,254}")
 _DELIVERIES = UUID("6f1f2c1e-8a55-5c0e-9a3e-2d0c5b7b8a11")
 _TRY_AGAIN = (408, 425, 429)
+_REDIRECTS = (301, 302, 303, 307, 308)
 # The characters that a path and a query may have unchanged (RFC 3986). A % already begins an escape.
 _OF_A_PATH = "/:@!$&'()*+,;=~-._%"
 
@@ -106,7 +100,7 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
     }
     deadline = Deadline(DELIVERY_TIMEOUT)
     addresses = _addresses(target, deadline, private=job.config.webhook_allow_private)
-    _judge(target, *_post(target, addresses, payload, headers, deadline))
+    _judge(target, _post(target, addresses, payload, headers, deadline))
 
 
 def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
@@ -201,12 +195,10 @@ def _resolve(host: str, port: int, seconds: float) -> list[Address]:
 
 def _post(
     target: Target, addresses: list[Address], payload: bytes, headers: dict[str, str], deadline: Deadline
-) -> tuple[int, str | None, str]:
-    """The status, Retry-After and the beginning of the response. The next address is tried only if a connection
-    failed."""
-    from http.client import HTTPException
-
+) -> Answer:
+    """The answer. The next address is tried only if a connection failed."""
     from shithubd_worker.handlers import webhook_wire
+    from shithubd_worker.handlers.webhook_answer import post
 
     failure: Exception | None = None
     for address in addresses:
@@ -217,10 +209,8 @@ def _post(
             continue
         with connection:
             try:
-                wire = _wire(target, connection, deadline)
-                with webhook_wire.post(wire, target.path, headers, payload) as answer:
-                    return answer.status, answer.headers.get("Retry-After"), _excerpt(answer)
-            except (OSError, HTTPException) as error:
+                return post(_wire(target, connection, deadline), target.path, headers, payload)
+            except OSError as error:
                 raise RetryAfter(None, f"{target.origin} ({address[1][0]}): {_reason(error)}") from None
     tried = ", ".join(str(where[0]) for _, where in addresses)
     raise RetryAfter(None, f"{target.origin} ({tried}): {_reason(failure)}")
@@ -237,51 +227,19 @@ def _wire(target: Target, connection: socket.socket, deadline: Deadline) -> Wire
     return TlsWire(connection, deadline, ssl.create_default_context(), target.host)
 
 
-def _excerpt(response: HTTPResponse) -> str:
-    """The beginning of the receiver's answer, on one line. Nothing of a success, because its body is private."""
-    from http.client import HTTPException
-
-    if response.status < 300:  # noqa: PLR2004
-        return ""
-    try:
-        # One read, not decoded. So a slow sender and a compressed bomb of zeros don't get far.
-        data = response.read1(MOST_EXCERPT_BYTES)
-    except (HTTPException, OSError, ValueError):
-        return ""
-    text = " ".join(data.decode(errors="replace").split())
-    return printable(text)[:LONGEST_EXCERPT]
-
-
-def _judge(target: Target, status: int, retry_after: str | None, excerpt: str) -> None:
+def _judge(target: Target, answer: Answer) -> None:
+    status = answer.status
     if 200 <= status < 300:  # noqa: PLR2004
         return
-    said = f"{target.origin} answered {status}" + (f": {excerpt}" if excerpt else "")
-    if 300 <= status < 400:  # noqa: PLR2004
-        raise Permanent(f"{target.origin} answered {status}: redirects are not followed")
-    if 400 <= status < 500 and status not in _TRY_AGAIN:  # noqa: PLR2004
+    said = f"{target.origin} answered {status}" + (f": {answer.excerpt}" if answer.excerpt else "")
+    if status in _REDIRECTS:
+        raise Permanent(f"{said}: redirects are not followed")
+    if 300 <= status < 500 and status not in _TRY_AGAIN:  # noqa: PLR2004
         raise Permanent(said)
-    wait = _seconds(retry_after) if status in (429, 503) else None
-    if wait is not None:
-        raise RetryAfter(wait, said)
-    raise RetryAfter(None, said)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """A Retry-After header as seconds from now, 1 second to 1 day. None if there is no readable one."""
-    if retry_after is None:
-        return None
-    given = retry_after.strip()
-    if given.isascii() and given.isdigit():
-        seconds = float(given[:10])
-    else:
-        try:
-            moment = parsedate_to_datetime(given)
-        except ValueError:
-            return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = (moment - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 1.0), LONGEST_RETRY_AFTER)
+    raise RetryAfter(answer.retry_after, said)
 
 
 def _reason(error: Exception | None) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST_EXCERPT]
+    from shithubd_worker.handlers.webhook_answer import one_line
+
+    return one_line(str(error).encode()) or type(error).__name__
