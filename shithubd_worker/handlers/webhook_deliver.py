@@ -17,10 +17,8 @@ import os
 import re
 import socket
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, quote, urlsplit
 from uuid import UUID, uuid5
 
 from shithubd_worker import __version__
@@ -29,6 +27,7 @@ from shithubd_worker.handlers.webhook_addresses import is_public
 
 if TYPE_CHECKING:
     from shithubd_worker.handlers.webhook_answer import Answer
+    from shithubd_worker.handlers.webhook_target import Target
     from shithubd_worker.handlers.webhook_wire import Address, Deadline, Wire
     from shithubd_worker.job import Job
 
@@ -45,29 +44,6 @@ _SECRET_NAME = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,254}")
 _DELIVERIES = UUID("6f1f2c1e-8a55-5c0e-9a3e-2d0c5b7b8a11")
 _TRY_AGAIN = (408, 425, 429)
 _REDIRECTS = (301, 302, 303, 307, 308)
-# The characters that a path and a query may have unchanged (RFC 3986). A % already begins an escape.
-_OF_A_PATH = "/:@!$&'()*+,;=~-._%"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to deliver. `host` is ASCII, as in DNS. `path` is the path with the query."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port. Only these are shown, because path and query may hold a receiver's secret."""
-        return f"{self.scheme}://{self.authority}"
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == {"https": 443, "http": 80}[self.scheme] else f"{host}:{self.port}"
 
 
 def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
@@ -81,11 +57,13 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
     replaces it. Raises Permanent for bad arguments, redirects and other 4xx, NotNow for what an operator must put
     right, and RetryAfter for everything else.
     """
+    # Imported here: a worker without webhooks, and --help, load no TLS and no names of other alphabets.
+    from shithubd_worker.handlers.webhook_target import read_target
     from shithubd_worker.handlers.webhook_wire import Deadline
 
     if not isinstance(event, str) or not _EVENT.fullmatch(event):
         raise Permanent("event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
-    target = _target(url, insecure=job.config.webhook_allow_private)
+    target = read_target(url, insecure=job.config.webhook_allow_private)
     try:
         payload = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
     except ValueError as error:
@@ -107,33 +85,6 @@ def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
     """The same for every attempt of a job. It depends on more than the job's number, because two databases count the
     same numbers."""
     return str(uuid5(_DELIVERIES, f"{job}\n{url}\n{event}\n{hashlib.sha256(payload).hexdigest()}"))
-
-
-def _target(url: object, *, insecure: bool) -> Target:
-    # No error quotes a part of the URL before that part is known to be the host: the rest may be a secret.
-    if not isinstance(url, str) or not url.isprintable() or " " in url or "\\" in url:
-        raise Permanent("url must be a text without spaces, backslashes or control characters")
-    if not url.lower().startswith(("https://", "http://") if insecure else "https://"):
-        raise Permanent("url must begin with https://")
-    try:
-        parts = urlsplit(url)
-        if parts.username is not None or parts.password is not None:
-            raise Permanent("url must not hold a user name or password")
-        port = parts.port
-        host = _ascii_host(parts)
-    except ValueError:  # UnicodeError too
-        raise Permanent("url can't be read: a host is needed, and a port from 1 to 65535 if any") from None
-    if not host or port == 0:
-        raise Permanent("url needs a host, and a port from 1 to 65535 if any")
-    path = quote(parts.path or "/", _OF_A_PATH) + (f"?{quote(parts.query, _OF_A_PATH + '?')}" if parts.query else "")
-    return Target(parts.scheme, host, port or {"https": 443, "http": 80}[parts.scheme], path)
-
-
-def _ascii_host(parts: SplitResult) -> str:
-    host = parts.hostname or ""
-    if "%" in host:
-        raise ValueError("a zone or an escape in the host")
-    return host if ":" in host else host.encode("idna").decode("ascii")
 
 
 def _secret(job: Job, ref: object) -> bytes:
@@ -223,8 +174,9 @@ def _wire(target: Target, connection: socket.socket, deadline: Deadline) -> Wire
         return Wire(connection, deadline)
     import ssl
 
-    # The system's certificate authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR. The context checks the name.
-    return TlsWire(connection, deadline, ssl.create_default_context(), target.host)
+    # The system's certificate authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR. The context checks the name. A
+    # certificate has it without the dot of the root.
+    return TlsWire(connection, deadline, ssl.create_default_context(), target.host.removesuffix("."))
 
 
 def _judge(target: Target, answer: Answer) -> None:
