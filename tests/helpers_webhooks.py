@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from helpers_handlers import outcome_without_database
 
-from shithubd_worker.handlers import webhook_wire
+from shithubd_worker.handlers import webhook_connect
 from shithubd_worker.model import Outcome
 from shithubd_worker.settings.config import Config
 
@@ -201,13 +201,13 @@ def family_of(address: str) -> socket.AddressFamily:
 @pytest.fixture(autouse=True)
 def loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test connects to anything but the loopback, even if a fault lets an address through."""
-    connect = webhook_wire.connect
+    begin = webhook_connect.begin
 
-    def checked(address: webhook_wire.Address, seconds: float) -> socket.socket:
+    def checked(address: webhook_connect.Address) -> socket.socket:
         assert ip_address(address[1][0]).is_loopback, address
-        return connect(address, seconds)
+        return begin(address)
 
-    monkeypatch.setattr(webhook_wire, "connect", checked)
+    monkeypatch.setattr(webhook_connect, "begin", checked)
 
 
 def deliver(config: Config, url: object, **changed: object) -> Outcome:

@@ -15,28 +15,25 @@ import hmac
 import json
 import os
 import re
-import socket
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from shithubd_worker import __version__
 from shithubd_worker.errors import NotNow, Permanent, RetryAfter
-from shithubd_worker.handlers.webhook_addresses import is_public
 
 if TYPE_CHECKING:
+    import socket
+
     from shithubd_worker.handlers.webhook_answer import Answer
+    from shithubd_worker.handlers.webhook_connect import Address
     from shithubd_worker.handlers.webhook_target import Target
-    from shithubd_worker.handlers.webhook_wire import Address, Deadline, Wire
+    from shithubd_worker.handlers.webhook_wire import Deadline, Wire
     from shithubd_worker.job import Job
 
 # In seconds, from the look-up of the name to the end of the answer. It is half of the kind's max_runtime of 30.
 DELIVERY_TIMEOUT = 15.0
-# A part of that time, so that some is left for a second address.
-RESOLVE_TIMEOUT = 5.0
-CONNECT_TIMEOUT = 5.0
-MOST_ADDRESSES = 2
+NAMED_ADDRESSES = 3
 MISCONFIGURED_SECONDS = 300
 
 _EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
@@ -58,12 +55,14 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
     right, and RetryAfter for everything else.
     """
     # Imported here: a worker without webhooks, and --help, load no TLS and no names of other alphabets.
+    from shithubd_worker.handlers.webhook_connect import resolve
     from shithubd_worker.handlers.webhook_target import read_target
     from shithubd_worker.handlers.webhook_wire import Deadline
 
     if not isinstance(event, str) or not _EVENT.fullmatch(event):
         raise Permanent("event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
-    target = read_target(url, insecure=job.config.webhook_allow_private)
+    private = job.config.webhook_allow_private
+    target = read_target(url, insecure=private)
     try:
         payload = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
     except ValueError as error:
@@ -77,8 +76,7 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
         "X-Shithub-Signature-256": f"sha256={hmac.digest(_secret(job, secret_ref), payload, 'sha256').hex()}",
     }
     deadline = Deadline(DELIVERY_TIMEOUT)
-    addresses = _addresses(target, deadline, private=job.config.webhook_allow_private)
-    _judge(target, _post(target, addresses, payload, headers, deadline))
+    _judge(target, _post(target, resolve(target, deadline, private=private), payload, headers, deadline))
 
 
 def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
@@ -112,59 +110,24 @@ def _secret(job: Job, ref: object) -> bytes:
     return secret
 
 
-def _addresses(target: Target, deadline: Deadline, *, private: bool) -> list[Address]:
-    """The addresses to try, in the resolver's order. One address that isn't public refuses all: no honest name has
-    both."""
-    found = _resolve(target.host, target.port, deadline.left(RESOLVE_TIMEOUT))
-    if not private:
-        for _, (address, *_rest) in found:
-            if not is_public(address):
-                raise Permanent(f"{target.host} has the address {address}, which is not a public one")
-    return found[:MOST_ADDRESSES]
-
-
-def _resolve(host: str, port: int, seconds: float) -> list[Address]:
-    """Ask the resolver in a thread, because it can take half a minute and no signal interrupts it."""
-    answer: list[Address] = []
-    failure: list[OSError] = []
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answer.extend(dict.fromkeys((family, where) for family, _, _, _, where in found))
-        except OSError as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=ask, name="resolve", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if answer:
-        return answer
-    reason = failure[0].strerror if failure else f"no answer in {seconds:g} s"
-    raise RetryAfter(None, f"{host} can't be resolved: {reason}")
-
-
 def _post(
     target: Target, addresses: list[Address], payload: bytes, headers: dict[str, str], deadline: Deadline
 ) -> Answer:
     """The answer. The next address is tried only if a connection failed."""
-    from shithubd_worker.handlers import webhook_wire
-    from shithubd_worker.handlers.webhook_answer import post
+    from shithubd_worker.handlers.webhook_answer import one_line, post
+    from shithubd_worker.handlers.webhook_connect import connect
 
-    failure: Exception | None = None
-    for address in addresses:
-        try:
-            connection = webhook_wire.connect(address, deadline.left(CONNECT_TIMEOUT))
-        except OSError as error:
-            failure = error
-            continue
+    tried = ", ".join(str(where[0]) for _, where in addresses[:NAMED_ADDRESSES])
+    if len(addresses) > NAMED_ADDRESSES:
+        tried += f" and {len(addresses) - NAMED_ADDRESSES} more"
+    try:
+        connection, (_, where) = connect(addresses, deadline)
+        tried = where[0]
         with connection:
-            try:
-                return post(_wire(target, connection, deadline), target.path, headers, payload)
-            except OSError as error:
-                raise RetryAfter(None, f"{target.origin} ({address[1][0]}): {_reason(error)}") from None
-    tried = ", ".join(str(where[0]) for _, where in addresses)
-    raise RetryAfter(None, f"{target.origin} ({tried}): {_reason(failure)}")
+            return post(_wire(target, connection, deadline), target.path, headers, payload)
+    except OSError as error:
+        reason = one_line(str(error).encode()) or type(error).__name__
+        raise RetryAfter(None, f"{target.origin} ({tried}): {reason}") from None
 
 
 def _wire(target: Target, connection: socket.socket, deadline: Deadline) -> Wire:
@@ -189,9 +152,3 @@ def _judge(target: Target, answer: Answer) -> None:
     if 300 <= status < 500 and status not in _TRY_AGAIN:  # noqa: PLR2004
         raise Permanent(said)
     raise RetryAfter(answer.retry_after, said)
-
-
-def _reason(error: Exception | None) -> str:
-    from shithubd_worker.handlers.webhook_answer import one_line
-
-    return one_line(str(error).encode()) or type(error).__name__

@@ -30,10 +30,6 @@ MOST_BYTES = 256 * 1024
 _CHUNK = 16 * 1024
 
 
-# What getaddrinfo returns: a family, and an address of it with the port.
-Address = tuple[int, tuple[Any, ...]]
-
-
 class Deadline:
     """A moment on the monotonic clock."""
 
@@ -152,17 +148,3 @@ class TlsWire(Wire):
                 self._tls.write(self._unsent[0])
                 self._unsent.popleft()
         return self._out.read()
-
-
-def connect(address: Address, seconds: float) -> socket.socket:
-    """Connect to exactly this address. Nothing is looked up."""
-    family, where = address
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.settimeout(seconds)
-        made.connect(where)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send the body at once after the headers
-    except BaseException:
-        made.close()
-        raise
-    return made

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 from helpers_webhooks import OK, config, deliver, loopback_alone, only_line, secrets, speaker
 
-from shithubd_worker.handlers import webhook_deliver, webhook_wire
+from shithubd_worker.handlers import webhook_deliver
 from shithubd_worker.model import How
 
 DEADLINE = 0.5
@@ -114,33 +114,3 @@ def test_a_receiver_that_reads_nothing_is_given_up_at_the_deadline(config, soon,
         outcome = deliver(config, f"{scheme}://127.0.0.1:{port}", body="x" * 16_000_000)
         over.set()
     assert only_line(outcome).endswith("timed out")
-
-
-def test_the_lookup_of_the_name_uses_the_same_deadline(config, monkeypatch):
-    """A slow resolver, an address that accepts no connection, and a silent receiver: each has the rest of the time."""
-    left = []
-    connect = webhook_wire.connect
-
-    def seen(address: webhook_wire.Address, seconds: float) -> socket.socket:
-        left.append(seconds)
-        return connect(address, seconds)
-
-    class Clock:
-        """Each reading is a second later."""
-
-        now = 0.0
-
-        def monotonic(self) -> float:
-            self.now += 1.0
-            return self.now
-
-    monkeypatch.setattr(webhook_wire, "time", Clock())
-    monkeypatch.setattr(webhook_wire, "connect", seen)
-    with socket.socket() as taken, speaker(lambda connection: connection.sendall(OK)) as port:
-        taken.bind(("127.0.0.2", port))  # and it does not listen
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        monkeypatch.setattr(webhook_deliver, "DELIVERY_TIMEOUT", 3.5)
-        assert deliver(config, f"http://slow.example:{port}").how is How.RETRY
-        monkeypatch.undo()
-    assert left == [1.5, 0.5]

@@ -188,67 +188,6 @@ def test_an_import_of_the_handlers_loads_none_of_their_libraries():
     assert done.stdout.strip() == "set()"
 
 
-def test_a_receiver_that_is_down_is_tried_again(config):
-    with deaf_port() as port:
-        outcome = deliver(config, f"http://127.0.0.1:{port}")
-    assert outcome.how is How.RETRY
-    assert first_line(outcome) == f"http://127.0.0.1:{port} (127.0.0.1): [Errno 111] Connection refused"
-
-
-def test_a_dead_first_address_gives_way_to_the_second(receiver, config, resolves):
-    resolves["two.example"] = ["127.0.0.2", "127.0.0.1"]  # the receiver listens only on the second address
-    assert deliver(config, f"http://two.example:{receiver.port}").how is How.OK
-
-
-def test_a_name_that_does_not_resolve_is_tried_again(config, resolves):
-    outcome = deliver(config, "https://nowhere.example/")
-    assert outcome.how is How.RETRY
-    assert first_line(outcome) == "nowhere.example can't be resolved: Name or service not known"
-
-
-def test_a_resolver_that_never_answers_is_given_up(config, monkeypatch):
-    answer = threading.Event()
-    monkeypatch.setattr(webhook_deliver, "RESOLVE_TIMEOUT", 0.01)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **o: answer.wait() and [])
-    outcome = deliver(config, "https://slow.example/")
-    answer.set()
-    assert outcome.how is How.RETRY
-    assert first_line(outcome) == "slow.example can't be resolved: no answer in 0.01 s"
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-        "240.0.0.1", "255.255.255.255", "192.88.99.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1",
-        "ff02::1", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
-        "2001:db8::1",
-    ],
-)  # fmt: skip
-def test_an_address_that_is_not_public_is_refused(strict, resolves, address):
-    resolves["inside.example"] = [PUBLIC, address]
-    outcome = deliver(strict, "https://inside.example/")
-    assert outcome.how is How.FAILED
-    assert outcome.error == f"inside.example has the address {address}, which is not a public one"
-
-
-def test_the_connection_goes_to_the_checked_address_without_another_lookup(strict, monkeypatch):
-    answers, went = [PUBLIC, "127.0.0.1"], []
-
-    def resolve(host: str, port: int, **options: Any) -> list[Any]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers.pop(0), port))]
-
-    def connect(address: webhook_wire.Address, seconds: float) -> socket.socket:
-        went.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(webhook_wire, "connect", connect)
-    assert deliver(strict, "https://rebinding.example:8443/").how is How.RETRY
-    assert went == [(socket.AF_INET, (PUBLIC, 8443))]
-    assert answers == ["127.0.0.1"]
-
-
 @pytest.mark.parametrize("ref", ["", "..", ".hidden", "a/b", "../secret", "/etc/passwd", "a\0b", "x" * 300, None, 7])
 def test_a_secret_must_be_inside_its_directory(strict, ref):
     outcome = deliver(strict, "https://example.org/", secret_ref=ref)
