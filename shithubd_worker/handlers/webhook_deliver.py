@@ -1,8 +1,7 @@
 """webhook.deliver: POST an event, signed, to a receiver that a stranger named.
 
-A stranger chose the URL, so it must not become a way into the forge's own network. The name is resolved once, every
-address is checked, and the connection goes to a checked address, never to the name again. Redirects are not followed,
-and proxies of the environment are not used.
+A stranger chose the URL, so it must not become a way into the forge's own network (webhook_target.py reads the URL,
+webhook_connect.py judges its addresses). Redirects are not followed, and proxies of the environment are not used.
 
 The receiver is a stranger too, so it must not keep a worker from other jobs: one deadline ends the whole delivery
 (webhook_wire.py).
@@ -15,12 +14,11 @@ import hmac
 import json
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from shithubd_worker import __version__
-from shithubd_worker.errors import NotNow, Permanent, RetryAfter
+from shithubd_worker.errors import Permanent, RetryAfter
 
 if TYPE_CHECKING:
     import socket
@@ -34,10 +32,8 @@ if TYPE_CHECKING:
 # In seconds, from the look-up of the name to the end of the answer. It is half of the kind's max_runtime of 30.
 DELIVERY_TIMEOUT = 15.0
 NAMED_ADDRESSES = 3
-MISCONFIGURED_SECONDS = 300
 
 _EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-_SECRET_NAME = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,254}")
 _DELIVERIES = UUID("6f1f2c1e-8a55-5c0e-9a3e-2d0c5b7b8a11")
 _TRY_AGAIN = (408, 425, 429)
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -56,6 +52,7 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
     """
     # Imported here: a worker without webhooks, and --help, load no TLS and no names of other alphabets.
     from shithubd_worker.handlers.webhook_connect import resolve
+    from shithubd_worker.handlers.webhook_secret import read_secret
     from shithubd_worker.handlers.webhook_target import read_target
     from shithubd_worker.handlers.webhook_wire import Deadline
 
@@ -67,13 +64,14 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
         payload = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
     except ValueError as error:
         raise Permanent(f"body is not JSON: {error}") from None
+    secret = read_secret(secret_ref, job.config.secrets_dir or os.environ.get("CREDENTIALS_DIRECTORY"))
     headers = {
         "Host": target.authority,
         "Content-Type": "application/json",
         "User-Agent": f"shithubd-worker/{__version__}",
         "X-Shithub-Event": event,
         "X-Shithub-Delivery": delivery_id(job.id, url, event, payload),
-        "X-Shithub-Signature-256": f"sha256={hmac.digest(_secret(job, secret_ref), payload, 'sha256').hex()}",
+        "X-Shithub-Signature-256": f"sha256={hmac.digest(secret, payload, 'sha256').hex()}",
     }
     deadline = Deadline(DELIVERY_TIMEOUT)
     _judge(target, _post(target, resolve(target, deadline, private=private), payload, headers, deadline))
@@ -83,31 +81,6 @@ def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
     """The same for every attempt of a job. It depends on more than the job's number, because two databases count the
     same numbers."""
     return str(uuid5(_DELIVERIES, f"{job}\n{url}\n{event}\n{hashlib.sha256(payload).hexdigest()}"))
-
-
-def _secret(job: Job, ref: object) -> bytes:
-    if not isinstance(ref, str) or not _SECRET_NAME.fullmatch(ref):
-        raise Permanent("secret_ref must be the name of a file: letters, digits and _ . @ + -, no dot first")
-    if ref == "pgpass":  # the database's password is among the unit's credentials: no receiver may guess at it
-        raise Permanent("secret_ref 'pgpass' is the worker's own credential")
-    directory = job.config.secrets_dir or os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        raise NotNow(
-            MISCONFIGURED_SECONDS, "no secrets directory configured: set --secrets-dir (SHITHUBD_WORKER_SECRETS_DIR)"
-        )
-    try:
-        secret = (Path(directory) / ref).read_bytes().removesuffix(b"\n")
-    except OSError as error:
-        if not Path(directory).is_dir():  # perhaps it is not mounted
-            raise NotNow(MISCONFIGURED_SECONDS, f"the secrets directory {directory} is not there") from None
-        if isinstance(error, PermissionError):
-            raise NotNow(
-                MISCONFIGURED_SECONDS, f"secret {ref!r} can't be read from {directory}: {error.strerror}"
-            ) from None
-        raise RetryAfter(None, f"secret {ref!r} can't be read from {directory}: {error.strerror}") from None
-    if not secret:  # anybody could sign with an empty secret
-        raise RetryAfter(None, f"secret {ref!r} in {directory} is empty")
-    return secret
 
 
 def _post(

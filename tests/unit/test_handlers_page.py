@@ -12,7 +12,14 @@ import pytest
 
 import shithubd_worker
 from shithubd_worker import errors, handlers
-from shithubd_worker.handlers import git, repo_maintenance, search_reindex, webhook_answer, webhook_deliver
+from shithubd_worker.handlers import (
+    git,
+    repo_maintenance,
+    search_reindex,
+    webhook_answer,
+    webhook_deliver,
+    webhook_secret,
+)
 from shithubd_worker.job import Job
 from shithubd_worker.model import Batch, Lease
 from shithubd_worker.registry import Kind, Registry
@@ -149,7 +156,7 @@ def test_the_page_has_each_member_of_the_payloads_of_the_kinds_that_come_along()
 def test_the_page_says_for_how_long_the_kinds_that_come_along_wait():
     waits = {row["the handler meets"]: row["the job"] for row in rows("The kinds that come along", 2)}
     [away] = [job for meets, job in waits.items() if "not mounted" in meets]
-    assert git.MISCONFIGURED_SECONDS == webhook_deliver.MISCONFIGURED_SECONDS
+    assert git.MISCONFIGURED_SECONDS == webhook_secret.MISCONFIGURED_SECONDS
     assert away == f"released for {git.MISCONFIGURED_SECONDS / 60:g} minutes"
     assert waits["another git gc on the repository"] == (
         f"released for {repo_maintenance.BUSY_AGAIN_SECONDS / 60:g} minutes"
