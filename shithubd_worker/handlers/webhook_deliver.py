@@ -62,7 +62,7 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
     target = read_target(url, insecure=private)
     try:
         payload = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Permanent(f"body is not JSON: {error}") from None
     secret = read_secret(secret_ref, job.config.secrets_dir or os.environ.get("CREDENTIALS_DIRECTORY"))
     headers = {
@@ -70,17 +70,20 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
         "Content-Type": "application/json",
         "User-Agent": f"shithubd-worker/{__version__}",
         "X-Shithub-Event": event,
-        "X-Shithub-Delivery": delivery_id(job.id, url, event, payload),
+        "X-Shithub-Delivery": delivery_id(job.schema, job.id, url, event, payload),
         "X-Shithub-Signature-256": f"sha256={hmac.digest(secret, payload, 'sha256').hex()}",
     }
     deadline = Deadline(DELIVERY_TIMEOUT)
     _judge(target, _post(target, resolve(target, deadline, private=private), payload, headers, deadline))
 
 
-def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
-    """The same for every attempt of a job. It depends on more than the job's number, because two databases count the
-    same numbers."""
-    return str(uuid5(_DELIVERIES, f"{job}\n{url}\n{event}\n{hashlib.sha256(payload).hexdigest()}"))
+def delivery_id(schema: str, job: int, url: str, event: str, payload: bytes) -> str:
+    """The same for every attempt of a job, also by another release of the worker.
+
+    It depends on more than the job's number: two databases count the same numbers, and a database that was restored
+    counts them again.
+    """
+    return str(uuid5(_DELIVERIES, f"{schema}\n{job}\n{url}\n{event}\n{hashlib.sha256(payload).hexdigest()}"))
 
 
 def _post(

@@ -58,12 +58,36 @@ def test_a_body_is_any_json_value(receiver, config, body):
     assert json.loads(receiver.got[0][2]) == body
 
 
+def test_a_body_may_be_nested_until_python_can_not_write_it(receiver, config):
+    def nested(depth: int) -> list:
+        body: list = []
+        for _ in range(depth - 1):
+            body = [body]
+        return body
+
+    job = SimpleNamespace(id=1, schema="public", config=config)
+    url = f"http://127.0.0.1:{receiver.port}"
+    webhook_deliver.deliver(job, url, "push", nested(400), "site-hook")
+    assert receiver.got[0][2] == b"[" * 400 + b"]" * 400
+    with pytest.raises(Permanent, match=r"^body is not JSON: maximum recursion depth exceeded.*"):
+        webhook_deliver.deliver(job, url, "push", nested(100_000), "site-hook")
+    assert len(receiver.got) == 1
+
+
 def test_every_attempt_of_a_job_has_the_same_delivery_id_and_every_job_its_own(receiver, config):
     for job in (1, 1, 2):
         deliver(config, f"http://127.0.0.1:{receiver.port}", job=job)
     first, again, other = [headers["x-shithub-delivery"] for _, headers, _ in receiver.got]
     assert first == again
     assert first != other
+
+
+def test_a_delivery_id_is_the_same_in_every_release_and_another_in_another_database():
+    """An upgrade comes between two attempts. A database that was restored, or another one, counts the same numbers."""
+    mine = ("public", 42, "https://example.org/hook", "push", b'{"after":"1f2e3d"}')
+    assert delivery_id(*mine) == "07b80510-cebc-5e18-b94d-a2e2caf7c251"
+    others = [("forge", *mine[1:]), ("public", 43, *mine[2:]), (*mine[:4], b"{}"), (*mine[:3], "ping", mine[4])]
+    assert len({delivery_id(*each) for each in [mine, *others]}) == 5
 
 
 def test_a_proxy_of_the_environment_is_not_used(receiver, config, monkeypatch):
