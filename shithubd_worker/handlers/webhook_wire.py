@@ -4,7 +4,7 @@ A timeout for each read is not enough: a receiver that sends one byte a second n
 `Wire` ends at its deadline, and the received bytes are counted. Both happen below TLS, so a handshake counts too.
 
 A receiver may answer before it has read everything, and then read no more. So a `Wire` sends while it waits for the
-answer. A reader that has its answer leaves the rest unsent.
+answer. After a refusal the rest may stay unsent; after a success `finish` sends it.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ class Wire(io.RawIOBase):
         view = memoryview(data)
         self._unsent.extend(view[at : at + _CHUNK] for at in range(0, len(view), _CHUNK))
 
+    def finish(self) -> None:
+        """Send the rest, though the answer is there. A receiver may say yes first, and read afterwards."""
+        while self._to_send():
+            self._connection.settimeout(self._deadline.left())
+            self._push()
+
     def readable(self) -> bool:
         """Yes."""
         return True
@@ -79,7 +85,7 @@ class Wire(io.RawIOBase):
         if self._left <= 0:
             raise OSError(f"an answer of more than {MOST_BYTES // 1024} KiB")
         while True:
-            self._outgoing = self._outgoing or memoryview(self._next())
+            self._to_send()
             if not self._arrived():
                 self._push()
                 continue
@@ -87,6 +93,10 @@ class Wire(io.RawIOBase):
                 data = self._connection.recv(min(most, self._left))
                 self._left -= len(data)
                 return data
+
+    def _to_send(self) -> bool:
+        self._outgoing = self._outgoing or memoryview(self._next())
+        return bool(self._outgoing)
 
     def _arrived(self) -> bool:
         """Wait. True if something has arrived, or the connection broke; False if there is room to send."""

@@ -32,6 +32,7 @@ from helpers_webhooks import (
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
+from shithubd_worker.handlers import webhook_deliver
 from shithubd_worker.handlers.webhook_answer import MOST_INTERIM, post, wait
 from shithubd_worker.handlers.webhook_wire import Deadline, Wire
 from shithubd_worker.model import How, Outcome
@@ -211,20 +212,43 @@ def test_an_answer_before_the_request_was_read_counts_and_ends_the_delivery(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_hint_before_the_request_was_read_does_not_end_it(config, certificates, resolves, monkeypatch, scheme):
+@pytest.mark.parametrize(("first", "last"), [(HINT, OK), (OK, b"")], ids=["a hint", "a success"])
+def test_a_receiver_that_answers_first_and_reads_afterwards_gets_the_whole_event(
+    config, certificates, resolves, monkeypatch, scheme, first, last
+):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
     resolves["hooks.example"] = ["127.0.0.1"]
-    read = []
+    read = [b"?"]
 
     def answer(connection):
-        connection.sendall(HINT)
-        while not read or not read[-1].endswith(b'"'):
+        connection.sendall(first)
+        if first is OK and scheme == "http":
+            connection.shutdown(socket.SHUT_WR)
+        while read[-1] and not read[-1].endswith(b'"'):
             read.append(connection.recv(1 << 20))
-        connection.sendall(OK)
+        if last:
+            connection.sendall(last)
 
     with speaker(answer, context=tls(certificates) if scheme == "https" else None) as port:
-        assert deliver(config, f"{scheme}://hooks.example:{port}", body="x" * 3_000_000).how is How.OK
-    assert sum(map(len, read)) > 2_900_000
+        assert deliver(config, f"{scheme}://hooks.example:{port}", body="x" * 16_000_000).how is How.OK
+    assert read[-1].endswith(b'"')
+    assert sum(map(len, read)) > 15_900_000
+
+
+@pytest.mark.parametrize("then", ["hangs up", "reads no more"])
+def test_a_success_counts_even_if_the_receiver_did_not_want_the_rest(config, monkeypatch, then):
+    monkeypatch.setattr(webhook_deliver, "DELIVERY_TIMEOUT", 1.0)
+    over = threading.Event()
+
+    def answer(connection):
+        connection.sendall(OK)
+        if then == "reads no more":
+            over.wait()
+
+    with speaker(answer) as port:
+        outcome = deliver(config, f"http://127.0.0.1:{port}", body="x" * 16_000_000)
+        over.set()
+    assert outcome.how is How.OK
 
 
 def test_an_answer_and_a_reset_between_the_look_at_the_wire_and_the_next_send_count():
