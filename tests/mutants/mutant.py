@@ -59,7 +59,8 @@ def _tests() -> dict[str, str]:
 
 def wants_host(layer: str) -> bool:
     """Does this layer boot a systemd host?"""
-    return layer.startswith(("tests/runbooks/test_executed.py", "tests/systemd/")) and "test_units_static.py" not in layer
+    booted = ("tests/runbooks/test_executed.py", "tests/systemd/")
+    return layer.startswith(booted) and "test_units_static.py" not in layer
 
 
 def concerned(tree: Path, mutant: Mutant) -> set[Path]:

@@ -1,9 +1,9 @@
 """What the runbooks rely on.
 
 Each change is made everywhere at once, as a developer would change the product. So the product still works: with
-another name, another figure, or without one of its promises. The layers are tried in turn: the pages are compared with the
-product's facts and the alerts' rules (seconds). Some changes are seen only on a booted host. These name the page that
-shows them, because all pages together take several minutes.
+another name, another figure, or without one of its promises. The layers are tried in turn: they compare the pages
+with the product's facts and with the alerts' rules. Some changes are seen only on a booted host. Such a mutant names
+the page that shows it, because all pages together take several minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DRAIN = ("test_the_page_of_a_drain_is_true_with_sudo_and_the_audit_record_names_
 
 
 def _page(name: str) -> tuple[str, ...]:
-    return (f"test_the_page_is_true[{name}]",)
+    return (f"test_a_task_is_true[{name}]",)
 
 
 MUTANTS = (
