@@ -14,9 +14,10 @@ from shithubd_worker.host import shipped
 
 
 def pages() -> dict[str, Path]:
-    """The pages by name: tasks first, then alerts."""
-    found = [path for kind in ("tasks", "alerts") for path in sorted((shipped.RUNBOOKS / kind).glob("*.md"))]
-    return {path.stem: path for path in found}
+    """The pages by name: first the one that leads to the others, then tasks, then alerts, last how to read them."""
+    folders = [sorted((shipped.RUNBOOKS / kind).glob("*.md")) for kind in ("tasks", "alerts")]
+    first, last = shipped.RUNBOOKS / "incidents.md", shipped.RUNBOOKS / "README.md"
+    return {path.stem: path for path in (first, *folders[0], *folders[1], last)}
 
 
 def _complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -29,7 +30,8 @@ def _complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str)
 def runbook(name: str | None, *, as_json: bool) -> int:
     """List the runbooks, or show one of them.
 
-    A runbook is a task, or the page of an alert. The command needs no database and no network, and changes nothing.
+    A runbook is a task, or the page of an alert. `runbook incidents` leads from what you see to a page, and
+    `runbook README` says how to read the pages. The command needs no database and no network, and changes nothing.
     Capital letters in NAME do not matter.
 
     \b
@@ -40,6 +42,7 @@ def runbook(name: str | None, *, as_json: bool) -> int:
     \b
     Examples:
       shithubd-worker runbook
+      shithubd-worker runbook incidents
       shithubd-worker runbook drain-workers
       shithubd-worker runbook WorkerDown
     """
@@ -67,9 +70,9 @@ COMMANDS = (runbook,)
 
 
 def _about(path: Path) -> str:
-    """One line: a task's title, or the first sentence about an alert."""
+    """One line: the first sentence about an alert, or the title of another page."""
     lines = [line for line in path.read_text().splitlines() if line]
-    return lines[0].removeprefix("# ") if path.parent.name == "tasks" else lines[1].split(". ")[0].rstrip(".")
+    return lines[1].split(". ")[0].rstrip(".") if path.parent.name == "alerts" else lines[0].removeprefix("# ")
 
 
 def _for_readers(text: str) -> str:
