@@ -150,6 +150,12 @@ def never_ends(host: Host, kind: str) -> None:
 
 
 @scene()
+def the_job_ends(host: Host) -> None:
+    """The job that did not end comes to its end."""
+    open_door(host)
+
+
+@scene()
 def queued(host: Host, kind: str, count: str) -> None:
     """Jobs wait, and no worker is there."""
     _empty(host)
