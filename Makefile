@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard pages host lint format units wheel deb clean help
+.PHONY: demo test coverage test-quick test-long mutants bench bench-quick dashboard pages host lint format units wheel deb lock clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -25,6 +25,7 @@ coverage: setup  ## the same with coverage of every process, which takes longer
 
 SEED := $(or $(SEED),$(shell shuf --input-range=1-999999999 --head-count=1))
 test-long: setup ## the long tests: alerts, incidents, torture, mutants (2.5 hours); with new random examples, or those of SEED=123
+	@scripts/setup long
 	@echo "the random examples are those of make test-long SEED=$(SEED)"
 	SEED=$(SEED) $(RUN)/python -m pytest -m 'long or loop or torture or drawn or hypothesis' --hypothesis-seed=$(SEED)
 	@echo "the random examples were those of make test-long SEED=$(SEED)"
@@ -73,6 +74,9 @@ wheel: $(STAMP)  ## dist/*.whl
 deb:             ## dist/*.deb, for the Debian that it is built on
 	@scripts/setup packaging
 	@mkdir -p dist && scripts/deb dist
+
+lock:            ## debian/requirements.txt: what the Debian package brings from PyPI
+	scripts/lock
 
 .PHONY: setup
 setup: $(STAMP)  ## install what the tests need, as root Debian's packages, too

@@ -17,10 +17,10 @@ def main() -> int:
         print(f"can't boot a host here: {reason}", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="shw-") as directory:
-        wheels, tool = Path(directory, "wheels"), Path(directory, "pip")
+        wheels = Path(directory, "wheels")
         wheels.mkdir()
         print("building the wheel ...", file=sys.stderr)
-        build_wheels(wheels, tool)
+        build_wheels(wheels)
         with Host("shw-shell", bind_ro={wheels: "/mnt/wheels"}) as host:
             print("booted; installing ...", file=sys.stderr)
             install(host)

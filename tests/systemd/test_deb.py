@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from nspawn import PATIENCE, Host, NspawnError, eventually
 from worker_host import (
     REPOSITORY,
@@ -38,10 +42,8 @@ VENV = f"/usr/lib/{NAME}"
 LOCAL_UNIT = f"/usr/local/lib/systemd/system/{UNIT}"
 
 
-def _run(*command: str | Path, **environment: str) -> str:
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=600
-    )
+def _run(*command: str | Path) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -55,9 +57,7 @@ def packages(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert os.environ.get("CI") != "true", reason
             pytest.skip(reason)
     directory = tmp_path_factory.mktemp("packages")
-    [wheel] = wheels.glob("shithubd_worker-*.whl")
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
-    built = Path(_run(REPOSITORY / "scripts/deb", directory, wheel, **offline).strip())
+    built = Path(_run(REPOSITORY / "scripts/deb", directory, wheels).strip())
     built = built.rename(directory / "this.deb")
 
     tree = directory / "tree"
@@ -122,6 +122,25 @@ def test_the_wheel_and_the_package_say_that_they_have_types(wheels: Path, packag
     with zipfile.ZipFile(wheel) as files:
         assert "shithubd_worker/py.typed" in files.namelist()
     assert "/site-packages/shithubd_worker/py.typed" in _run("dpkg-deb", "--contents", packages / "this.deb")
+
+
+def test_the_package_says_what_it_consists_of_so_that_a_scanner_can_read_it(wheels: Path, packages: Path) -> None:
+    shown = ("sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -xO "$2"', "sh")
+    text = _run(*shown, packages / "this.deb", f"./usr/share/doc/{NAME}/sbom.cdx.json")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    parts = [bill["metadata"]["component"], *bill["components"]]
+    digests = {each["name"].replace("-", "_").lower(): each["hashes"][0]["content"] for each in parts}
+    assert digests == {
+        path.name.split("-")[0]: hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels.glob("*.whl")
+    }
+    libraries = [inner["name"] for each in parts for inner in each.get("components", ())]
+    assert any("libssl" in name for name in libraries)
+
+
+@pytest.mark.long
+def test_lintian_finds_nothing_in_the_package(packages: Path) -> None:
+    assert _run("lintian", "--allow-root", "--info", "--display-info", "--pedantic", packages / "this.deb") == ""
 
 
 def test_the_package_brings_all_that_a_host_needs_and_starts_nothing(host: Host) -> None:
@@ -236,6 +255,15 @@ def test_an_upgrade_leaves_the_workers_at_work_if_a_unit_of_theirs_could_not_sta
     assert host.sql("shithub", "SELECT version FROM workers") == [{"version": NEXT}]
 
 
+def check_that_it_comes_back(host: Host) -> None:
+    """Installed again, the package starts the workers that are enabled, and no others."""
+    apt(host, "install", "/mnt/packages/this.deb")
+    up = "SELECT unit FROM workers ORDER BY unit"
+    eventually(lambda: len(host.sql("shithub", up)) == 2, "the enabled workers are up")
+    assert [row["unit"] for row in host.sql("shithub", up)] == [UNIT, f"{NAME}@second.service"]
+    assert host.show("shithub-history.timer", "ActiveState") == {"ActiveState": "inactive"}, "it is not enabled"
+
+
 def test_remove_stops_the_workers_and_purge_leaves_what_is_not_the_packages(host: Host) -> None:
     theirs = f"/etc/shithub/{NAME}@second.env"
     host.write(theirs, "SHITHUBD_WORKER_METRICS=off\nSHITHUBD_WORKER_GRACE=600\n")
@@ -250,6 +278,8 @@ def test_remove_stops_the_workers_and_purge_leaves_what_is_not_the_packages(host
         assert remove.wait(PATIENCE) == 0
     assert outcomes(host, number) == ["ok"]
     assert host.sql("shithub", "SELECT id FROM workers") == []
+    check_that_it_comes_back(host)
+    apt(host, "remove", NAME)
     assert host.show(UNIT, "LoadState", "ActiveState") == {"LoadState": "not-found", "ActiveState": "inactive"}
     assert "PGHOST=127.0.0.1" in host.run("cat", "/etc/shithub/worker.env")
 

@@ -76,7 +76,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Path:
     with one_at_a_time(shared):
         if not shared.exists():
             building = tmp_path_factory.mktemp("building")
-            build_wheels(building, tmp_path_factory.mktemp("pip"))
+            build_wheels(building)
             building.rename(shared)
     return shared
 
@@ -89,11 +89,9 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
-def build_wheels(directory: Path, tool: Path) -> None:
-    """Our wheel and those that it depends on; `tool` is for a virtual environment that does it."""
-    _output(PYTHON, "-m", "venv", tool)
-    _output(tool / "bin/pip", "wheel", "--quiet", "--wheel-dir", directory, REPOSITORY)
-    shutil.rmtree(tool)
+def build_wheels(directory: Path) -> None:
+    """Our wheel and those that it depends on, for the host's Python."""
+    _output(REPOSITORY / "scripts/wheels", directory)
 
 
 @pytest.fixture(scope="session")
