@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from shithubd_worker.settings.config import Config
 
 log = logging.getLogger("shithubd_worker.job")
+
+
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the job to each record. A name of `extra=` that is the job's becomes `extra_...`."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """See logging.LoggerAdapter, which would drop the caller's `extra=`."""
+        job, given = dict(self.extra or {}), kwargs.get("extra") or {}
+        kept = {f"extra_{name}" if name in job else name: value for name, value in given.items()}
+        return msg, {**kwargs, "extra": {**kept, **job}}
 
 
 class Running(Protocol):
@@ -52,8 +62,8 @@ class Job:
 
     @cached_property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger. Each of its lines carries the job's id, kind and attempt."""
-        return logging.LoggerAdapter(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
+        """A logger. Each of its lines carries the job's id, kind and attempt, and keeps what `extra=` gives."""
+        return _JobLog(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
 
     def extend(self, seconds: float | timedelta | None = None) -> None:
         """Ask for more time: the handler may run for `seconds` (a number or a timedelta) from now. None means its
