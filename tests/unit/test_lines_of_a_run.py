@@ -74,7 +74,7 @@ class Ungrateful:
 MADE = {
     "by the author's own logger": lambda: logging.getLogger("myforge").info("x"),
     "by the root logger": lambda: logging.warning("x"),  # noqa: LOG015
-    "by job.log": lambda: Job(SimpleNamespace(lease=LEASE), None, "public").log.info("x"),
+    "by job.log": lambda: Job(SimpleNamespace(lease=LEASE)).log.info("x"),
     "by a library": lambda: logging.getLogger("urllib3.pool").error("x"),
     "by a warning": lambda: warnings.warn("x", stacklevel=1),
     "by a thread of the handler": lambda: in_thread(lambda: logging.getLogger("myforge").info("x")),
@@ -172,7 +172,7 @@ def test_extra_is_kept_and_changes_nothing_that_is_ours(seen):
 
 
 def test_job_log_keeps_extra_and_its_own_job(seen):
-    log = Job(SimpleNamespace(lease=LEASE), None, "public").log
+    log = Job(SimpleNamespace(lease=LEASE)).log
     log.info("x", extra={"repo": "a", "kind": "mine", "event": "e", "outcome": "o"})
     assert OF_THE_JOB.items() <= seen.json[0].items()
     assert (seen.json[0]["repo"], seen.json[0]["extra_kind"], seen.json[0]["extra_outcome"]) == ("a", "mine", "o")
