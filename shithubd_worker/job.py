@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from shithubd_worker.settings.config import Config
 
 log = logging.getLogger("shithubd_worker.job")
+
+
+class _JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the job to each record. A name of `extra=` that is the job's becomes `extra_...`."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """See logging.LoggerAdapter, which would drop the caller's `extra=`."""
+        job, given = dict(self.extra or {}), kwargs.get("extra") or {}
+        kept = {f"extra_{name}" if name in job else name: value for name, value in given.items()}
+        return msg, {**kwargs, "extra": {**kept, **job}}
 
 
 class Running(Protocol):
@@ -146,9 +156,10 @@ class Job:
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """logging.LoggerAdapter[logging.Logger]: a logger. Each of its lines carries the job's id, kind and attempt."""
+        """logging.LoggerAdapter[logging.Logger]: a logger. Each of its lines carries the job's id, kind and
+        attempt, and keeps what `extra=` gives."""
         if self._log is None:
-            self._log = logging.LoggerAdapter(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
+            self._log = _JobLog(log, {"job_id": self.id, "kind": self.kind, "attempt": self.attempt})
         return self._log
 
     def extend(self, seconds: float | timedelta | None = None) -> None:

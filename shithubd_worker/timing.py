@@ -181,3 +181,13 @@ COUNT_LIMIT_SECONDS = 2.5
 SCRAPE_ANSWER_SECONDS = 3.0
 # A worker that no scrape has read for this long counts as not scraped. Two minutes is the longest usual interval.
 UNSCRAPED_SECONDS = 120.0
+
+# --- The end of a process.
+
+# How long exit functions (atexit) of handlers and their libraries may run at the end of a process.
+EXIT_FUNCTIONS_SECONDS = 2.0
+# How much of that an idle pool of threads or processes gets to end.
+END_OF_POOLS_SECONDS = 1.0
+# An exit function that holds the interpreter lets no thread of Python end the process. So libc does it, this much
+# later.
+HELD_AT_EXIT_SECONDS = 0.25

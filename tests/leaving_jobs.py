@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -113,24 +114,18 @@ def late(job, what=None, door=None):
         time.sleep(0.1)
 
 
-class Slow:
-    """Makes the end of the interpreter slow, after it has removed its signal handlers."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __del__(self, mkdir=os.mkdir, sleep=time.sleep, access=os.access, timer=signal.getitimer):
-        # Only functions in C: by now Python has cleared what others need.
-        mkdir(self.path)
-        if timer(0) == (0.0, 0.0):
-            mkdir(self.path + "/silent")
-        while not access(self.path + "/on", 0):
-            sleep(0.01)
-
-
 @registry.handler("leave.slow_end", lease_timeout=60)
 def slow_end(job, path):
-    sys.cleared_at_the_end = Slow(path)  # a module that was loaded before gc.freeze() is never collected
+    """Makes the end of the process slow, after the worker has let go of its signals."""
+
+    def exit_function():
+        os.mkdir(path)  # noqa: PTH102
+        if signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0):
+            os.mkdir(path + "/silent")  # noqa: PTH102
+        while not os.access(path + "/on", os.F_OK):
+            time.sleep(0.01)
+
+    atexit.register(exit_function)
 
 
 @registry.handler("leave.no_descriptor", lease_timeout=60)

@@ -63,6 +63,7 @@ while True:
     os.environ.update(order["env"])
     os.chdir(order["cwd"])
     sys.path[1:1] = order["env"]["PYTHONPATH"].split(":")
+    exec(order["first"])
     sys.argv = ["shithubd-worker", *order["arguments"]]
     sys.exit(main())
 """
@@ -93,7 +94,8 @@ def end() -> None:
 
 
 class Process:
-    """`shithubd-worker ARGS`, with what subprocess.Popen offers. `session`: in one of its own."""
+    """`shithubd-worker ARGS`, with what subprocess.Popen offers. `session`: in one of its own. `first`: code that the
+    process runs before."""
 
     def __init__(
         self,
@@ -103,9 +105,10 @@ class Process:
         files: Sequence[Any],  # stdin, stdout, stderr: what has a fileno()
         cwd: Path = HERE,
         session: bool = False,
+        first: str = "",
     ) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        order = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "session": session}
+        order = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "session": session, "first": first}
         with theirs:
             descriptors = [theirs.fileno(), *(file.fileno() for file in files)]
             socket.send_fds(_nursery()[0], [json.dumps(order).encode()], descriptors)

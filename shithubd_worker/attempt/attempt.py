@@ -250,6 +250,7 @@ class Attempt(Deadlines):
                 "job %d raised an error after job.transaction() had settled it: it stays ok",
                 self.lease.id,
                 exc_info=raised,
+                extra={"job_id": self.lease.id, "kind": self.kind.name, "attempt": self.lease.attempt},
             )
         settle = Settle.DONE if self.settled else Settle.IN_DOUBT if self.in_doubt else Settle.DUE
         interrupt = self._interrupt(self._interrupted) if self._interrupted else None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -17,6 +17,7 @@ from shithubd_worker.cli import (
     host_env,
     jobs,
     migrate,
+    needs,
     pause_kind,
     run,
     runbook,
@@ -26,7 +27,8 @@ from shithubd_worker.cli import (
     units,
 )
 from shithubd_worker.cli.common import database_options
-from shithubd_worker.errors import EXIT_DETACHED, EXIT_ERROR, EXIT_USAGE, ShithubdError
+from shithubd_worker.errors import EXIT_CONFIG, EXIT_DETACHED, EXIT_ERROR, EXIT_OK, EXIT_USAGE, ShithubdError
+from shithubd_worker.host import stdio
 
 EPILOG = """
 \b
@@ -93,11 +95,27 @@ for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The program. Every error is one clear line on stderr and a documented exit code."""
+    from shithubd_worker.host.leaving import leave
+
     sys.excepthook = screen.unforeseen
-    screen.take_any_letter()
-    sys.exit(_main())
+    stdout = stdio.take(goes_on=needs.changes(sys.argv[1:]))
+    code = EXIT_ERROR
+    try:
+        code = _main()
+        sys.stdout.flush()
+    except OSError as error:
+        _refused(error, by_stdout=error is stdout.failed)
+    except SystemExit as error:  # click's, after it has completed a word
+        code = error.code if isinstance(error.code, int) else EXIT_OK
+    except BaseException as error:  # noqa: BLE001 (a fault of ours, and the process ends)
+        screen.unforeseen(type(error), error, error.__traceback__)
+    else:
+        if (lost := stdout.failed) and lost.errno != errno.EPIPE:
+            done = "done, but " if code == EXIT_OK else ""
+            screen.say(f"shithubd-worker: {done}stdout can't be written: {lost.strerror}. It says: {stdout.kept}")
+    leave(code)
 
 
 def _main() -> int:
@@ -116,12 +134,9 @@ def _main() -> int:
         return EXIT_DETACHED
     except ShithubdError as error:
         return _fail(error)
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            raise
-        # The reader of the output has left. So the command ends too, without a traceback from the flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_ERROR
+    except UnicodeEncodeError as error:
+        screen.say(f"shithubd-worker: {error.object[error.start :]!a:.100} is not UTF-8: it comes from the environment")
+        return EXIT_CONFIG
     except Exception as error:
         import psycopg
 
@@ -133,6 +148,13 @@ def _main() -> int:
         for note in getattr(error, "__notes__", ()):
             told.add_note(note)
         return _fail(told)
+
+
+def _refused(error: OSError, *, by_stdout: bool) -> None:
+    """The machine refuses something. If the reader of the output has left, the command ends and says nothing."""
+    if error.errno != errno.EPIPE:
+        what = "stdout can't be written: " if by_stdout else f"{error.filename}: " if error.filename else ""
+        screen.say(f"shithubd-worker: {what}{error.strerror or error}")
 
 
 def _fail(error: ShithubdError) -> int:

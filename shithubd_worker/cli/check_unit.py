@@ -85,10 +85,13 @@ def _start(unit: Unit) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="shithubd-check-", dir="/run") as out:
         try:
             file.parent.mkdir(exist_ok=True)
-            file.write_text(units_asked.starts(name, unit, words, Path(out)))
+            file.write_text(units_asked.starts(name, unit, words, Path(out)), encoding="utf-8")
             units_asked.call("systemctl", "start", "--quiet", name)
             shown = units_asked.call("systemctl", "show", "--property=ExecMainStatus", "--value", name).stdout.strip()
-            said = {kind: Path(out, kind).read_text() if Path(out, kind).exists() else "" for kind in ("out", "err")}
+            said = {
+                kind: Path(out, kind).read_text(encoding="utf-8") if Path(out, kind).exists() else ""
+                for kind in ("out", "err")
+            }
             _, begins, answer = f"\n{said['out']}".rpartition("\n{\n")  # a module may have printed something before it
             if begins:
                 return dict(json.loads(f"{{{answer}"))

@@ -23,18 +23,37 @@ NEEDS = {
     "status": "shithub_metrics",
     "workers": "shithub_metrics",
 }
+# What these do stays done, though nobody can read what they say. All other commands only look.
+CHANGES = frozenset(
+    {
+        *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind"),
+        *("jobs release", "jobs retry", "jobs discard", "history drop", "units install", "units uninstall"),
+    }
+)
 _TAKES_A_VALUE = ("--database-url", "--schema")
+_ONLY_SHOWS = {"--help", "-h", "--version", "--dry-run"}
 
 
 def role(arguments: Sequence[str]) -> str:
     """The least role that a command line's command needs."""
-    words = iter(arguments)
+    return NEEDS.get(_words(arguments)[0], OPERATOR)
+
+
+def changes(arguments: Sequence[str]) -> bool:
+    """Does a command line change anything?"""
+    first, second = _words(arguments)
+    return not CHANGES.isdisjoint({first, f"{first} {second}"}) and _ONLY_SHOWS.isdisjoint(arguments)
+
+
+def _words(arguments: Sequence[str]) -> tuple[str, str]:
+    """The first two words that are no options: the command, or its group and its name."""
+    words, found = iter(arguments), []
     for word in words:
         if word in _TAKES_A_VALUE:
             next(words, None)
         elif not word.startswith("-"):
-            return NEEDS.get(word, OPERATOR)
-    return OPERATOR
+            found.append(word)
+    return (*found, "", "")[0], (*found, "", "")[1]
 
 
 def login(role: str) -> Login:

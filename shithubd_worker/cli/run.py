@@ -77,10 +77,9 @@ def run(shared: Shared, **raw: object) -> int:
     logs.configure(str(raw["log_format"]), str(raw["log_level"]))
     _keep_passfile()
     config, kinds = load(shared, raw)
+    logs.stay()
     unit = os.environ.get(UNIT)
-    code = _work(shared, config, kinds, reload_of(click.get_current_context(), unit) if unit else None)
-    _leave_threads_behind(code)
-    return code
+    return _work(shared, config, kinds, reload_of(click.get_current_context(), unit) if unit else None)
 
 
 @click.command("release-dead")
@@ -173,19 +172,6 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
         log.info("metrics on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     collect_again()
     return worker.run(config.database_wait)
-
-
-def _leave_threads_behind(code: int) -> None:
-    """Threads that a handler left running must not keep a finished worker from its exit."""
-    import threading
-
-    from shithubd_worker.host.signals import end_process
-
-    left = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
-    if left:
-        log.warning("ending %d thread(s) that handlers left running: %s", len(left), ", ".join(left))
-        logging.shutdown()
-        end_process(code)
 
 
 def _kept_passfile() -> Path | None:

@@ -58,7 +58,7 @@ def runbook(name: str | None, *, as_json: bool) -> int:
     path = next((path for each, path in pages().items() if each.lower() == name.lower()), None)
     if path is None:
         raise Refused(f"there is no runbook {name!r}: `shithubd-worker runbook` lists them")
-    text = _for_readers(path.read_text())
+    text = _for_readers(path.read_text(encoding="utf-8"))
     if as_json:
         emit({"name": path.stem, "of": path.parent.name, "text": text})
     else:
@@ -71,7 +71,7 @@ COMMANDS = (runbook,)
 
 def _about(path: Path) -> str:
     """One line: the first sentence about an alert, or the title of another page."""
-    lines = [line for line in path.read_text().splitlines() if line]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
     return lines[1].split(". ")[0].rstrip(".") if path.parent.name == "alerts" else lines[0].removeprefix("# ")
 
 

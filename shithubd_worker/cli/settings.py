@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,8 +50,9 @@ def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
     settings."""
     faults = misnamed(os.environ)
     config = _values(shared, raw, faults)  # after this, root may be another user: see as_whom
-    if (here := str(Path.cwd())) not in sys.path[:1]:
-        sys.path.insert(0, here)
+    with suppress(OSError):  # the directory was removed
+        if (here := str(Path.cwd())) not in sys.path[:1]:
+            sys.path.insert(0, here)
     from shithubd_worker import registry
 
     loaded = _unless_faulty(lambda: registry.load(raw.get("handlers") or ()), faults)  # type: ignore[arg-type]

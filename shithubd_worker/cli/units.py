@@ -231,7 +231,7 @@ def _remove(file: units.File) -> None:
 
 def _run(step: Sequence[str]) -> None:
     try:
-        done = subprocess.run(step, capture_output=True, text=True, check=False)  # noqa: S603 (the steps are ours)
+        done = subprocess.run(step, capture_output=True, encoding="utf-8", errors="replace", check=False)  # noqa: S603 (the steps are ours)
     except FileNotFoundError as error:
         raise Refused(f"{step[0]} is not installed (Debian: systemd)") from error
     if done.returncode:
@@ -241,7 +241,7 @@ def _run(step: Sequence[str]) -> None:
 def _running() -> list[str]:
     states = "active,activating,deactivating,reloading"
     command = ["systemctl", "list-units", "--no-legend", "--plain", f"--state={states}", "shithubd-worker*.service"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)  # noqa: S603
     return [line.split()[0] for line in done.stdout.splitlines() if line.split()]
 
 

@@ -49,13 +49,14 @@ def actor() -> str:
     """
     sudo, logged_in = os.environ.get("SUDO_USER"), _logged_in()
     named = [sudo, logged_in] if os.geteuid() == 0 else [logged_in, sudo]
-    return f"{next(filter(None, named), None) or _user(os.geteuid())}@{socket.gethostname()}"
+    name = next(filter(None, named), None) or _user(os.geteuid())
+    return f"{name}@{socket.gethostname()}".encode(errors="replace").decode()
 
 
 def _logged_in() -> str | None:
     """The user as whom the person logged in. None for a service, and where the kernel keeps no such record."""
     with suppress(OSError, ValueError):
-        uid = int(LOGINUID.read_text())
+        uid = int(LOGINUID.read_text(encoding="utf-8"))
         return None if uid == NO_LOGIN else _user(uid)
     return None
 

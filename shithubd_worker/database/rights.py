@@ -33,7 +33,7 @@ class Grant(NamedTuple):
 @cache
 def grants() -> tuple[Grant, ...]:
     """Everything in sql/rights.sql."""
-    return tuple(_grants(re.sub(r"--[^\n]*", "", (shipped.SQL / "rights.sql").read_text())))
+    return tuple(_grants(re.sub(r"--[^\n]*", "", (shipped.SQL / "rights.sql").read_text(encoding="utf-8"))))
 
 
 def _grants(text: str) -> Iterator[Grant]:

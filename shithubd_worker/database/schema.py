@@ -32,7 +32,7 @@ def migrations() -> tuple[Migration, ...]:
     """All migrations that this release knows, in order."""
     found = []
     for path in sorted((shipped.SQL / "migrations").glob("*.sql")):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         match = re.match(r"-- (expand|contract)\n", text)
         if not match:
             raise SchemaMismatch(f"{path}: the first line must be -- expand or -- contract")
@@ -50,7 +50,7 @@ def function_files() -> tuple[Path, ...]:
 @cache
 def functions() -> str:
     """All functions in one text."""
-    return "\n".join(path.read_text() for path in function_files())
+    return "\n".join(path.read_text(encoding="utf-8") for path in function_files())
 
 
 @cache

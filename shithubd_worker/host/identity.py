@@ -56,7 +56,7 @@ def is_dead(other: Identity, me: Identity) -> str | None:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

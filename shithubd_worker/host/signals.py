@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from shithubd_worker.host.forks import keep_private
 from shithubd_worker.timing import PATIENCE_SECONDS, TIMER_TOLERANCE_SECONDS
@@ -170,6 +171,6 @@ def ring_main() -> None:
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGURG)
 
 
-def end_process(code: int) -> None:
+def end_process(code: int) -> NoReturn:
     """End this process at once, from any thread, without asking a handler that doesn't respond."""
     os._exit(code)

@@ -106,8 +106,8 @@ def plan(program: Path, root: Path) -> list[File]:
         # shithubd-worker.sysusers.conf → sysusers.d/shithubd-worker.conf
         name = source.name.removesuffix(ending) + ".conf" if ending.endswith(".conf") else source.name
         path = below(root, TARGET / PLACES[ending] / name)
-        wanted = source.read_text().replace(PROGRAM, str(program))
-        files.append(File(path, wanted, path.read_text() if path.is_file() else None))
+        wanted = source.read_text(encoding="utf-8").replace(PROGRAM, str(program))
+        files.append(File(path, wanted, path.read_text(encoding="utf-8") if path.is_file() else None))
     return files
 
 

@@ -71,7 +71,7 @@ class Unit:
         """The assignments in [Service] of the unit's files, drop-ins last."""
         for path in (self.told["FragmentPath"], *self.told["DropInPaths"]):
             with suppress(OSError):  # a file that was removed: NeedDaemonReload shows it
-                yield from _service_lines(path, Path(path).read_text(errors="replace"))
+                yield from _service_lines(path, Path(path).read_text(encoding="utf-8", errors="replace"))
 
     def where(self, flag: str, variable: str) -> str | None:
         """Where a setting got its value: the place of the flag, else of the variable's file, else of Environment=."""
@@ -126,7 +126,7 @@ def other_workers(unit: Unit) -> Iterator[Unit]:
 def call(*command: str) -> subprocess.CompletedProcess[str]:
     """Run one of systemd's own tools. Raises Refused if the tool is missing or finds no systemd."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)  # noqa: S603
     except OSError as error:
         raise Refused(f"systemd can't be asked: {command[0]}: {error.strerror}") from error
     if done.returncode and re.search("Failed to connect to|not been booted with systemd", done.stderr):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.model import Hold, WorkerState
+from shithubd_worker.model import Hold, Lease, WorkerState
 
 
 @dataclass
@@ -62,6 +62,11 @@ class Progress:
         """For a scrape: which kind runs now, and for how many seconds."""
         attempt = self.attempt
         return None if attempt is None else (attempt.kind.name, time.monotonic() - attempt.started_at)
+
+    def at_work(self) -> Lease | None:
+        """For the log: the job whose handler runs now."""
+        attempt = self.attempt
+        return None if attempt is None or attempt.over else attempt.lease
 
     def sentence(self, now: float) -> str:
         """The state as a sentence, for `systemctl status`."""

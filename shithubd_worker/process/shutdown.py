@@ -11,7 +11,7 @@ from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.reconnect import Reconnect
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
-from shithubd_worker.timing import LOCKED_AGAIN_SECONDS
+from shithubd_worker.timing import EXIT_FUNCTIONS_SECONDS, LOCKED_AGAIN_SECONDS
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.settling import Settler
 
@@ -37,6 +37,11 @@ class Shutdown:
         self._progress = progress
         self._sleep = sleep
         self._waits = False  # has it logged that it waits for locks?
+
+    @property
+    def leave_by(self) -> float:
+        """Until when exit functions may run."""
+        return self._progress.stop.kill_at + EXIT_FUNCTIONS_SECONDS
 
     def put_down(self) -> None:
         """Give back what has not started and settle what is finished, even through reconnects. Raises Unsettled if

@@ -35,7 +35,7 @@ class Sleep:
         wakeups = self._selection.wakeups
         if wakeups.called:
             return
-        logs.flush()
+        logs.tell()
         seconds, listen = self._selection.rest(self._config.now.poll_interval)
         self._sleep(seconds, listen=listen)
         self._queue.heed()

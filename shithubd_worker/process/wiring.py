@@ -40,7 +40,7 @@ from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.process.startup import Startup
 from shithubd_worker.process.work import Work
 from shithubd_worker.process.worker import Worker
-from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry import lines, logs
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import CONTROL_ANSWER_SECONDS, HANDLER_ANSWER_SECONDS, MAIN_ANSWER_SECONDS
 from shithubd_worker.turn.exchange import Exchange
@@ -174,6 +174,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     presence = Presence(startup, control_session, progress, sleep, systemd, metrics, hang_up)
     loop = Loop(exchange, work, sleep, patience, shutdown, progress, (control_session, handler_session))
     metrics.watch(progress.state, progress.running, progress.is_up)
+    lines.watch(progress.at_work)
     return Worker(process_state, dead_man, presence, control, exchange, loop, shutdown)
 
 

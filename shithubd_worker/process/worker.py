@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shithubd_worker.database.failures import DatabaseError, explained
 from shithubd_worker.errors import EXIT_DATABASE, EXIT_OK, ShithubdError, Unsettled
+from shithubd_worker.host import leaving
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.forks import Hooks
 from shithubd_worker.host.process_state import ProcessState
@@ -55,6 +56,7 @@ class Worker:
             return self._live(database_wait)
         finally:
             self._process_state.let_go()
+            leaving.no_later_than(self._shutdown.leave_by)
 
     def _live(self, database_wait: float) -> int:
         if not self._presence.enter(database_wait):

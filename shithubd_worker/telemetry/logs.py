@@ -1,4 +1,4 @@
-"""Log lines: text for people, entries with fields for the systemd journal, JSON for collectors."""
+"""Where log lines go, and what is logged about jobs. How a line looks: lines.py."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import TextIO
 
 from shithubd_worker.host.outlets import Journal, Outlet, Stream, entry
-from shithubd_worker.model import NOT_STARTED, Finished, How
-from shithubd_worker.plain import behind_margin, json_text, on_one_line
+from shithubd_worker.model import NOT_STARTED, Finished, How, Lease
+from shithubd_worker.telemetry.crowd import FINE, Crowd
+from shithubd_worker.telemetry.lines import FIELDS, JsonFormatter, TextFormatter, journal_fields, written
 
 log = logging.getLogger(__name__)
-
-# In characters. An entry is one datagram, which holds some 200 KB.
-LONGEST_FIELD = 40_000
-
-_FIELDS = ("job_id", "kind", "attempt", "outcome")
 
 # The id of an event in the journal (`extra={"event": …}`), which stays the same when a line's words change. From
 # units/shithubd-worker.catalog, `journalctl -x` shows what the event means and where its runbook is.
@@ -39,31 +33,6 @@ _OUTCOMES = {
     How.CRASHED: JOB_CRASHED,
     How.LEASE_LOST: LEASE_LOST,
 }
-
-
-class TextFormatter(logging.Formatter):
-    """`2026-11-22T18:41:00Z INFO text`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One record. Further lines, for example of a traceback, stand behind a margin."""
-        return f"{_moment(record)} {record.levelname} {_text(self, record)}"
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and job_id, kind, attempt and outcome where they apply."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One record on one line."""
-        line: dict[str, object] = {
-            "time": _moment(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json_text(line)
 
 
 class OutletHandler(logging.Handler):
@@ -106,24 +75,12 @@ def dropped() -> int:
 
 def _unreadable(record: logging.LogRecord) -> logging.LogRecord:
     """A record in place of one that can't be written: its text, its arguments, and the error."""
-    return logging.LogRecord(
-        record.name, record.levelno, record.pathname, record.lineno, "%r: %r", (record.msg, record.args), sys.exc_info()
+    texts = (written(record.msg), written(record.args))
+    made = logging.LogRecord(
+        record.name, record.levelno, record.pathname, record.lineno, "%s: %s", texts, sys.exc_info()
     )
-
-
-def journal_fields(record: logging.LogRecord) -> dict[str, str]:
-    """The fields of a journal entry: `journalctl SHITHUB_JOB_ID=42`, `SHITHUB_KIND=search.reindex`, …"""
-    fields = {
-        "PRIORITY": str(_priority(record.levelno)),
-        "SYSLOG_IDENTIFIER": "shithubd-worker",
-        "SHITHUB_LOGGER": record.name,
-    }
-    fields |= {f"SHITHUB_{name.upper()}": str(getattr(record, name)) for name in _FIELDS if hasattr(record, name)}
-    if event := getattr(record, "event", None):
-        fields["MESSAGE_ID"] = event
-    # `journalctl -F SHITHUB_KIND` shows a field raw.
-    plain = {"MESSAGE": _text(logging.Formatter(), record)} | {name: on_one_line(fields[name]) for name in fields}
-    return {name: value[:LONGEST_FIELD] for name, value in plain.items()}
+    vars(made).update({name: value for name, value in vars(record).items() if name in FIELDS})
+    return made
 
 
 def is_the_journal(stream: TextIO) -> bool:
@@ -135,8 +92,12 @@ def is_the_journal(stream: TextIO) -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{known.st_dev}:{known.st_ino}"
 
 
+_ours: list[logging.Handler] = []
+
+
 def configure(log_format: str, level: str) -> None:
-    """Send all log lines to stderr. If stderr is the systemd journal, send entries with fields."""
+    """Send all log lines to stderr: those of all loggers, warnings, and errors of threads. If stderr is the systemd
+    journal, send entries with fields."""
     if log_format == "text" and is_the_journal(sys.stderr):
         handler = OutletHandler(Journal(), lambda record: entry(journal_fields(record)))
     else:
@@ -145,70 +106,50 @@ def configure(log_format: str, level: str) -> None:
             Stream(sys.stderr.fileno()),
             lambda record: f"{formatter.format(record)}\n".encode("utf-8", "backslashreplace"),
         )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    _ours[:] = [handler]
+    logging.basicConfig(level=level.upper(), handlers=_ours, force=True)
+    logging.captureWarnings(capture=True)
+    threading.excepthook = _thread_failed
+    sys.unraisablehook = _was_ignored
 
 
-# In each second so many jobs that ended well, or were given back, get a line of their own. The rest get one line a
-# kind: no journal keeps up with thousands of lines a second, and the history has each job.
-FINE_LINES_PER_SECOND = 50
-_FINE = frozenset({How.OK, How.RELEASED})
+def stay() -> None:
+    """After other code was loaded: it may have switched off our loggers, or taken the place of our handler, as
+    logging.config does. The worker's log is the operator's, so both come back."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger) and name.split(".")[0] == "shithubd_worker":
+            logger.disabled = False
+    for handler in _ours:
+        if handler not in logging.root.handlers:
+            logging.root.addHandler(handler)
 
 
-class _Crowd:
-    """Counts the lines of this second, and the jobs that got none. For both threads, under a lock: without it, one
-    thread could lose what the other counts between its read and its write. No line is written under the lock."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._second = 0
-        self._lines = 0
-        self._left_out: Counter[tuple[str, How]] = Counter()
-
-    def admit(self, finished: Sequence[Finished], ended: Counter[tuple[str, How]]) -> Sequence[Finished]:
-        """The jobs that get a line of their own: all that didn't end well, and others while this second has room. The
-        rest are counted."""
-        second = int(time.monotonic())
-        well = {key: count for key, count in ended.items() if key[1] in _FINE}
-        before: Counter[tuple[str, How]] = Counter()
-        own: list[Finished] = []
-        with self._lock:
-            if second != self._second:
-                before, self._left_out = self._left_out, before
-                self._second, self._lines = second, 0
-            room = max(0, FINE_LINES_PER_SECOND - self._lines)
-            self._lines += sum(well.values())
-            if room or len(well) < len(ended):
-                for each in finished:
-                    if each.outcome.how not in _FINE:
-                        own.append(each)
-                    elif room:
-                        own.append(each)
-                        room -= 1
-                        well[each.lease.kind, each.outcome.how] -= 1
-            self._left_out.update(well)
-        _report_left_out(before)
-        return own
-
-    def flush(self) -> None:
-        """Report the jobs that got no line, if there are any."""
-        with self._lock:
-            left_out, self._left_out = self._left_out, Counter()
-        _report_left_out(left_out)
+def _thread_failed(hook: threading.ExceptHookArgs) -> None:
+    """In place of threading.excepthook, which writes the stack line by line, past the log."""
+    if hook.exc_type is not SystemExit:
+        name = hook.thread.name if hook.thread else "?"
+        logging.getLogger("py.threads").error("thread %s failed", name, exc_info=hook.exc_value)
 
 
-def _report_left_out(left_out: Counter[tuple[str, How]]) -> None:
-    for (kind, how), count in sorted((+left_out).items()):
-        log.info("%s: %d more jobs %s within a second", kind, count, how, extra={"kind": kind, "outcome": str(how)})
+def _was_ignored(hook: sys.UnraisableHookArgs) -> None:
+    """In place of sys.unraisablehook: an error in a destructor or in an exit function."""
+    what = hook.err_msg or "Exception ignored in"
+    logging.getLogger("py.ignored").error("%s: %r", what, hook.object, exc_info=hook.exc_value)
 
 
-_crowd = _Crowd()
-flush = _crowd.flush
+_crowd = Crowd()
+flush, tell = _crowd.flush, _crowd.tell
+
+
+def about(lease: Lease) -> dict[str, object]:
+    """`extra=` for a line of ours about a job."""
+    return {"job_id": lease.id, "kind": lease.kind, "attempt": lease.attempt}
 
 
 def report(finished: Sequence[Finished], ended: Counter[tuple[str, How]]) -> None:
     """Log one line for each job that ended, with its fields. `ended` is how many, by kind and outcome."""
     for each in _crowd.admit(finished, ended):
-        _report(each, logging.INFO if each.outcome.how in _FINE else logging.WARNING)
+        _report(each, logging.INFO if each.outcome.how in FINE else logging.WARNING)
 
 
 def returned(job: int, kind: str, how: str) -> None:
@@ -273,27 +214,8 @@ def _report(finished: Finished, level: int) -> None:
         lease.attempt,
         text,
         extra={
-            "job_id": lease.id,
-            "kind": lease.kind,
-            "attempt": lease.attempt,
+            **about(lease),
             "outcome": str(outcome.how),
             "event": _OUTCOMES.get(outcome.how),
         },
     )
-
-
-def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    text = record.getMessage()
-    if record.name == "shithubd_worker.job":
-        text = f"job {getattr(record, 'job_id', '?')} {getattr(record, 'kind', '?')}: {text}"
-    if record.exc_info:
-        text = f"{text}\n{formatter.formatException(record.exc_info)}"
-    return behind_margin(text)
-
-
-def _moment(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _priority(level: int) -> int:
-    return {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}.get(level, 7)

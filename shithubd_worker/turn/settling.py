@@ -96,7 +96,12 @@ class Settler:
             except DatabaseError as error:
                 for unwritten in late[number:] if lost(error) else [each]:
                     why = in_one_line(error)
-                    log.warning("job %d: its lost lease is not in the history: %s", unwritten.lease.id, why)
+                    log.warning(
+                        "job %d: its lost lease is not in the history: %s",
+                        unwritten.lease.id,
+                        why,
+                        extra=logs.about(unwritten.lease),
+                    )
                 if lost(error):
                     raise
 

@@ -136,13 +136,13 @@ def test_a_handler_that_closes_the_workers_descriptors_ends_it_and_loses_no_job(
     assert worker.terminate() == 0
 
 
-def test_no_signal_during_the_end_of_python_replaces_the_exit_code(database, start_worker, tmp_path):
+def test_no_signal_during_exit_functions_replaces_the_exit_code(database, start_worker, tmp_path):
     path = tmp_path / "ending"
     job = enqueue(database, "leave.slow_end", path=str(path))
     worker = start_worker(handlers=HANDLERS)
     eventually(lambda: history(database, job) == ["ok"], "it will end slowly")
     worker.send(signal.SIGTERM)
-    eventually(path.exists, "Python has taken its handlers away")
+    eventually(path.exists, "the exit function runs")
     for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGURG):
         worker.send(number)
     (path / "on").touch()

@@ -302,3 +302,10 @@ def test_no_name_in_sql_is_bound_to_one_schema():
     for path in shipped.SQL.rglob("*.sql"):
         code = re.sub(r"--[^\n]*", "", path.read_text())
         assert not re.search(r"\bpublic\.", code), path.name
+
+
+def test_each_file_is_read_in_an_encoding_of_its_own_and_not_in_that_of_the_locale():
+    ruff = Path(sys.executable).with_name("ruff")
+    command = [ruff, "check", "--preview", "--select", "PLW1514", "--isolated", "--no-cache", PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

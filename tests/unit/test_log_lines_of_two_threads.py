@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from shithubd_worker.model import Batch, Finished, How, Lease, Outcome
-from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry import crowd as crowds
 
 ROUNDS, KINDS = 1500, 40
 
@@ -28,10 +28,11 @@ def told(monkeypatch):
     """How many jobs the lines of both threads report, by kind."""
     counts = Counter()
 
-    def info(_text, kind, count, _how, **_):
+    def info(_text, kind, count, *_, **__):
         counts[kind] += count
 
-    monkeypatch.setattr(logs.log, "info", info)
+    monkeypatch.setattr(crowds, "MOST_KINDS", 10_000)
+    monkeypatch.setattr(crowds.log, "info", info)
     return counts
 
 
@@ -44,7 +45,7 @@ def turn(thread, number):
 
 @pytest.mark.usefixtures("hurried")
 def test_two_threads_that_report_many_jobs_lose_no_line(told):
-    crowd = logs._Crowd()
+    crowd = crowds.Crowd()
     singly = {"main": Counter(), "control": Counter()}
     failed = []
 
@@ -71,11 +72,11 @@ def test_two_threads_that_report_many_jobs_lose_no_line(told):
 
 def test_a_line_that_waits_for_its_reader_does_not_block_the_other_thread(monkeypatch):
     """A journal that stands still costs the thread that writes 0.2 s. Meanwhile the other thread goes on."""
-    crowd = logs._Crowd()
+    crowd = crowds.Crowd()
     finished = turn("main", 0) * 100
     crowd.admit(finished, Counter([(each.lease.kind, each.outcome.how) for each in finished]))
     free = []
-    monkeypatch.setattr(logs.log, "info", lambda *_, **__: free.append(not crowd._lock.locked()))
+    monkeypatch.setattr(crowds.log, "info", lambda *_, **__: free.append(not crowd._lock.locked()))
     crowd.flush()
     assert free
     assert all(free)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from shithubd_worker.cli import runbook
 from shithubd_worker.host import shipped
 from shithubd_worker.telemetry import logs
-from shithubd_worker.telemetry.logs import JsonFormatter, TextFormatter, journal_fields
+from shithubd_worker.telemetry.lines import JsonFormatter, TextFormatter, journal_fields
 
 
 def record(message, *arguments, level=logging.INFO, name="shithubd_worker.process.worker", error=None, **extra):
@@ -41,7 +41,7 @@ def test_a_line_of_text_has_its_time_and_level():
 
 def test_a_line_of_a_handler_names_its_job():
     made = record("halfway", name="shithubd_worker.job", job_id=7, kind="search.reindex", attempt=1)
-    assert TEXT.format(made).endswith(" INFO job 7 search.reindex: halfway")
+    assert TEXT.format(made).endswith(" INFO job 7 search.reindex (attempt 1): halfway")
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,18 @@ from hypothesis import strategies as st
 import shithubd_worker
 from shithubd_worker.cli import screen
 from shithubd_worker.plain import behind_margin, json_text, on_one_line
-from shithubd_worker.telemetry.logs import JsonFormatter, TextFormatter, journal_fields
+from shithubd_worker.telemetry.lines import JsonFormatter, TextFormatter, journal_fields
 
 PACKAGE = Path(shithubd_worker.__file__).parent
 
 # The files that may name what reaches a terminal, with the reason. Compared by equality, so no exception outlives its
 # reason.
 MAY_NAME = {
-    "cli/screen.py": {"click.echo", "click.clear", "rich", "sys.stdout", "sys.stderr"},
-    "cli/__init__.py": {"sys.stdout"},  # closes its descriptor when the reader has left
+    "__main__.py": {"os.write", "sys.stderr"},  # says that the program can't start
+    "cli/screen.py": {"click.echo", "click.clear", "rich"},
+    "cli/__init__.py": {"sys.stdout"},  # flushes it, and looks whether it took all
+    "host/leaving.py": {"sys.stdout"},  # flushes it at the end
+    "host/stdio.py": {"sys.stdout", "sys.stderr"},  # makes them
     "cli/run.py": {"sys.stderr"},  # asks whether it is the journal
     "telemetry/logs.py": {"sys.stderr"},  # whose descriptor gets the log lines
     "host/outlets.py": {"os.write"},  # writes the log lines
@@ -142,7 +145,10 @@ def test_a_plain_word_is_completed(name):
 
 
 def test_a_terminal_without_a_letter_gets_its_escape():
-    code = "from shithubd_worker.cli import screen; screen.take_any_letter(); screen.line('gr\u00f6\u0416')"
+    code = (
+        "from shithubd_worker.cli import screen; from shithubd_worker.host import stdio;"
+        " stdio.take(goes_on=False); screen.line('gr\u00f6\u0416')"
+    )
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
     assert done.stdout == b"gr\xf6\\u0416\n"

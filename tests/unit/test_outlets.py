@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from shithubd_worker.host import outlets
 from shithubd_worker.host.systemd import Systemd
-from shithubd_worker.telemetry.logs import OutletHandler, TextFormatter, journal_fields
+from shithubd_worker.telemetry.lines import TextFormatter, journal_fields
+from shithubd_worker.telemetry.logs import OutletHandler
 
 MANY = 20_000
 

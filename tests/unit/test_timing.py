@@ -38,12 +38,15 @@ from shithubd_worker.timing import (
     DEAD_MAN_MARGIN,
     DEAD_MAN_SLACK,
     DEAF_SECONDS,
+    END_OF_POOLS_SECONDS,
     ENDING_SECONDS,
+    EXIT_FUNCTIONS_SECONDS,
     EXTEND_AGAIN_SECONDS,
     EXTEND_START_SECONDS,
     EXTEND_STOP_SECONDS,
     GIVE_BACK_AFTER_SECONDS,
     HANDLER_ANSWER_SECONDS,
+    HELD_AT_EXIT_SECONDS,
     HOUSEKEEPING_SECONDS,
     INTERRUPT_AGAIN_SECONDS,
     LOCKED_AGAIN_SECONDS,
@@ -291,6 +294,8 @@ def test_a_loop_that_waits_or_pauses_is_not_taken_for_stalled_nor_is_the_control
 
 def test_systemd_waits_for_longer_than_a_stop_or_a_start_takes():
     assert CONFIG.grace + PATIENCE_SECONDS + TICK_SECONDS + CONTROL_ANSWER_SECONDS < STOP
+    assert CONFIG.grace + PATIENCE_SECONDS + EXIT_FUNCTIONS_SECONDS + HELD_AT_EXIT_SECONDS < STOP
+    assert END_OF_POOLS_SECONDS < EXIT_FUNCTIONS_SECONDS
     assert CONFIG.grace + HANDLER_ANSWER_SECONDS < STOP
     assert CONFIG.grace + PATIENCE_SECONDS + TICK_SECONDS + NOTIFY_SECONDS < STOP
     assert CONFIG.database_wait + PAUSE + CONNECT_SECONDS < START

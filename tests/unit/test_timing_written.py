@@ -65,6 +65,8 @@ FIGURES = [
     "  when the process is ended",
     f"grace {CONFIG.grace:g}  <  forced end {CONFIG.grace + t.PATIENCE_SECONDS:g}, + a tick, + {ANSWER:g} for an answer"
     f"  <  TimeoutStopSec {STOP:g}",
+    f"forced end {CONFIG.grace + t.PATIENCE_SECONDS:g}, + {t.EXIT_FUNCTIONS_SECONDS:g} for exit functions, +"
+    f" {t.HELD_AT_EXIT_SECONDS:g} if one of them holds the interpreter  <  TimeoutStopSec {STOP:g}",
     f"a longer grace: EXTEND_TIMEOUT_USEC by {t.EXTEND_STOP_SECONDS:g} every {t.EXTEND_AGAIN_SECONDS:g}, at most until"
     f" {t.ENDING_SECONDS:g} after the forced end",
     f"release-dead: {t.CONNECT_SECONDS:g} to connect, + {deadline.LOOK_SECONDS:g} for a lock, +"

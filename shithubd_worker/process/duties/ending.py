@@ -55,7 +55,7 @@ class Ending:
             attempt.lease.id,
             attempt.kind.name,
             why,
-            extra={"job_id": attempt.lease.id, "kind": attempt.kind.name, "event": logs.HANDLER_ENDED},
+            extra={**logs.about(attempt.lease), "event": logs.HANDLER_ENDED},
         )
         attempt.end_children()
         try:
@@ -63,9 +63,11 @@ class Ending:
             if why != "lost":
                 self._session.unregister(self._worker, self._strays())
         except DatabaseError as error:
-            log.error("could not settle job %d: %s", attempt.lease.id, error)  # noqa: TRY400 (its text is enough)
+            text = "could not settle job %d: %s"
+            log.error(text, attempt.lease.id, error, extra=logs.about(attempt.lease))  # noqa: TRY400 (its text is enough)
         else:
             self._count(attempt, forced=code == EXIT_FORCED)
+        logs.flush()
         self._systemd.stopping()
         self._end_process(code)
 
