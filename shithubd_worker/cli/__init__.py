@@ -15,6 +15,7 @@ from shithubd_worker.cli import (
     enqueue,
     history,
     host_env,
+    init,
     jobs,
     migrate,
     pause_kind,
@@ -32,9 +33,10 @@ EPILOG = """
 \b
 Start here. Name the database as for psql (PGHOST, PGDATABASE, ...) or with
 --database-url. A host of workers names it in /etc/shithub/worker.env.
+  shithubd-worker init first                  write a handler, and its test
   shithubd-worker migrate                     make the tables
-  shithubd-worker run --handlers myforge.jobs:registry
   shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
+  shithubd-worker run --handlers myforge.jobs:registry
   shithubd-worker status
 
 \b
@@ -88,7 +90,7 @@ def cli(database_url: str | None, schema: str | None) -> None:
     """
 
 
-ROOMS = (run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, history, units, runbook)
+ROOMS = (init, run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, history, units, runbook)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

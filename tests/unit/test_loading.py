@@ -307,7 +307,7 @@ def test_several_registries_are_loaded_into_one(project):
 
 @pytest.fixture
 def two_installed(project, installed):
-    """Two packages with handlers, one of which brings two kinds; and a module of one's own, with one of them."""
+    """Two packages with handlers: the first has two kinds. And a module of one's own, with the first of these kinds."""
     both = f"{GOOD}registry.handler('b.kind', max_attempts=2)(run)\n"
     project(**{"forge.py": both, "more.py": GOOD.replace("a.kind", "c.kind"), "jobs.py": GOOD})
     installed += [EntryPoint(name, f"{name}:registry", ENTRY_POINTS) for name in ("forge", "more")]
