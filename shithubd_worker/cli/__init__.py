@@ -33,10 +33,10 @@ EPILOG = """
 \b
 Start here. Name the database as for psql (PGHOST, PGDATABASE, ...) or with
 --database-url. A host of workers names it in /etc/shithub/worker.env.
-  shithubd-worker init first                  write a handler, and its test
+  shithubd-worker init first && cd first      write a handler, and its test
   shithubd-worker migrate                     make the tables
-  shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
-  shithubd-worker run --handlers myforge.jobs:registry
+  shithubd-worker enqueue hello '{"name": "Ada"}'
+  shithubd-worker run --handlers jobs:registry
   shithubd-worker status
 
 \b

@@ -53,7 +53,7 @@ def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: obje
 
     \b
     Examples:
-      shithubd-worker check-config --handlers myforge.jobs:registry
+      shithubd-worker check-config --handlers jobs:registry
       sudo shithubd-worker check-config --unit shithubd-worker@2
     """
     context = click.get_current_context()

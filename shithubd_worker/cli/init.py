@@ -39,7 +39,7 @@ def init(directory: Path) -> int:
 
     \b
     Example:
-      shithubd-worker init first
+      shithubd-worker init first && cd first
     """
     with ExitStack() as undo:
         try:

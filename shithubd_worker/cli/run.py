@@ -64,9 +64,8 @@ def run(shared: Shared, **raw: object) -> int:
 
     \b
     Examples:
-      shithubd-worker run --handlers myforge.jobs:registry
+      shithubd-worker run --handlers jobs:registry --until-empty
       shithubd-worker run --kind webhook.deliver --metrics 127.0.0.1:8082
-      shithubd-worker run --until-empty --metrics off
     """
     import faulthandler
 
