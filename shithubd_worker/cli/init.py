@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from shithubd_worker.cli.screen import line
+from shithubd_worker.cli.common import json_option
+from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.errors import EXIT_OK, Refused, RightsMissing, ShithubdError
 from shithubd_worker.host import shipped
 from shithubd_worker.plain import shell_word
@@ -23,7 +24,8 @@ def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str) -> 
 
 @click.command()
 @click.argument("directory", metavar="DIR", callback=_not_empty)
-def init(directory: Path) -> int:
+@json_option
+def init(directory: Path, *, as_json: bool) -> int:
     """Write a small project that runs: a handler, and its test.
 
     The files are jobs.py, test_jobs.py, README.md, and worker.env for a unit of systemd. The command makes the
@@ -56,12 +58,16 @@ def init(directory: Path) -> int:
         except OSError as error:
             raise ShithubdError(f"{error.filename or directory} cannot be written: {error.strerror}") from None
         undo.pop_all()
-    line(f"{directory}: {', '.join(FILES)} are written. Type next, with PGDATABASE and the like set as for psql:")
-    # "./" for a name that begins with a dash
-    first = f"cd {shell_word(str(directory))}" if not str(directory).startswith("-") else f"cd ./{directory}"
-    commands = (shipped.PROJECT / "README.md").read_text(encoding="utf-8").split("```sh\n")[1].partition("```")[0]
-    for number, command in enumerate(commands.splitlines()):
-        line(f"  {first} && {command}" if number == 0 and directory != Path() else f"  {command}")
+    commands = (shipped.PROJECT / "README.md").read_text(encoding="utf-8").split("```sh\n")[1].splitlines()[:3]
+    if directory != Path():
+        dash = "./" if str(directory).startswith("-") else ""  # else it would be an option of cd
+        commands[0] = f"cd {shell_word(f'{dash}{directory}')} && {commands[0]}"
+    if as_json:
+        emit({"files": [str(directory / name) for name in FILES], "next": commands})
+    else:
+        line(f"{directory}: {', '.join(FILES)} are written. Type next, with PGDATABASE and the like set as for psql:")
+        for command in commands:
+            line(f"  {command}")
     return EXIT_OK
 
 

@@ -83,6 +83,11 @@ def test_its_readme_names_its_files_and_is_a_page(first):
     assert all(name in page.text for name in FILES if name != "README.md")
 
 
+def test_it_prints_the_same_for_programs(command, tmp_path):
+    told = command.json("init", "first", cwd=tmp_path)
+    assert told == {"files": [f"first/{name}" for name in FILES], "next": [each.strip() for each in NEXT.splitlines()]}
+
+
 @pytest.mark.parametrize("there", FILES)
 def test_it_overwrites_nothing(command, tmp_path, there):
     (tmp_path / there).write_text("mine")
