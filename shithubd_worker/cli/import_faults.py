@@ -59,20 +59,19 @@ def not_imported(module_name: str, error: BaseException) -> str:
     return f"{said} ({place}){_advice(said, frame.filename)}"
 
 
-def no_registry(module: ModuleType, attribute: str, found: object) -> str:
+def no_registry(name: str, module: ModuleType, attribute: str, found: object) -> str:
     """The module has no registry of this name, but this, or nothing."""
     file = getattr(module, "__file__", None)
-    name = module.__name__
     own = Path(f"{name.replace('.', '/')}.py")
     if found is not None:
         what = f"the class {found.__name__}" if isinstance(found, type) else f"of type {type(found).__name__}"
         wrong = f"{attribute!r} in {file} is {what}, and no Registry"
-    elif file is None:
+    elif own.is_file() and (not own.samefile(file) if file else name in sys.builtin_module_names):
+        return f"Python has a module {name!r} of its own ({file or 'built in'}). Rename {own.absolute()}"
+    elif file is None and hasattr(module, "__path__"):
         wrong = f"{name!r} is a directory without an __init__.py"
-    elif own.is_file() and not own.samefile(file):
-        return f"Python has a module {name!r} of its own, {file}. Rename {own.absolute()}"
     else:
-        wrong = f"{file} has no {attribute!r}"
+        wrong = f"{file or name} has no {attribute!r}"
     there_are = [each for each, value in vars(module).items() if isinstance(value, Registry)]
     near = difflib.get_close_matches(attribute, there_are, n=1, cutoff=0) or there_are[:1]
     below = [each for directory in getattr(module, "__path__", ()) for each in _with_a_registry(Path(directory))]
@@ -83,10 +82,10 @@ def no_registry(module: ModuleType, attribute: str, found: object) -> str:
     return f"{wrong}. A registry is made by: registry = Registry()"
 
 
-def no_handlers(module: ModuleType, attribute: str) -> str:
+def no_handlers(name: str, attribute: str) -> str:
     """The registry is empty."""
     return (
-        f"{attribute!r} in {getattr(module, '__file__', module.__name__)} has no handlers."
+        f"{attribute!r} in {getattr(sys.modules[name], '__file__', name)} has no handlers."
         ' Register one with @registry.handler("some.kind"), or import the modules that do'
     )
 
@@ -201,7 +200,7 @@ def _modules_below(directory: Path) -> Iterator[Path]:
             directories[:] = sorted(set(directories) - set(hidden)) if depth < _DEEPEST else []
             yield from (Path(parent, each) for each in ("", *sorted(files)))  # a directory counts, too
 
-    return (each for each in itertools.islice(walk(), _MOST_FILES) if each.suffix == ".py")
+    return (each for each in itertools.islice(walk(), _MOST_FILES) if each.suffix == ".py" and each.is_file())
 
 
 def _with_a_registry(directory: Path) -> Iterator[str]:

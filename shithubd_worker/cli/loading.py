@@ -7,8 +7,7 @@ import functools
 import importlib
 import inspect
 import re
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 
 from shithubd_worker.cli import import_faults
@@ -70,7 +69,7 @@ def _named(spec: str) -> Registry:
     assert parts is not None  # noqa: S101 (without a hint it is well-formed)
     found = _found_in(parts["module"], parts["attribute"])
     if not found:
-        raise Unusable(import_faults.no_handlers(sys.modules[parts["module"]], parts["attribute"]))
+        raise Unusable(_told(import_faults.no_handlers, parts["module"], parts["attribute"]))
     return found
 
 
@@ -92,10 +91,18 @@ def _found_in(module_name: str, attribute: str) -> Registry:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise Unusable(import_faults.not_imported(module_name, error)) from error
+        raise Unusable(_told(import_faults.not_imported, module_name, error)) from error
     if not isinstance(found, Registry):
-        raise Unusable(import_faults.no_registry(module, attribute, found))
+        raise Unusable(_told(import_faults.no_registry, module_name, module, attribute, found))
     return found
+
+
+def _told(explain: Callable[..., str], module_name: str, *more: object) -> str:
+    """The explanation. A module can put any object in its own place, so looking at it may fail."""
+    try:
+        return explain(module_name, *more)
+    except Exception as error:  # noqa: BLE001
+        return f"module {module_name!r} has no registry there ({type(error).__name__} while looking at it)"
 
 
 def _take(registry: Registry, found: Registry) -> None:

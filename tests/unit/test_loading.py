@@ -195,12 +195,28 @@ FAULTS = {
     "Python's own module": (
         {"queue.py": GOOD},
         "queue:registry",
-        "Python has a module 'queue' of its own, {python}/queue.py. Rename {here}/queue.py",
+        "Python has a module 'queue' of its own ({python}/queue.py). Rename {here}/queue.py",
     ),
+    "a built-in module": (
+        {"time.py": GOOD},
+        "time:registry",
+        "Python has a module 'time' of its own (built in). Rename {here}/time.py",
+    ),
+    "no module of the author": ({}, "sys:registry", "sys has no 'registry'. A registry is made by: "),
     "its own __getattr__": (
         {"jobs.py": "def __getattr__(name): raise LookupError(name)"},
         "jobs:registry",
         "LookupError: registry ({here}/jobs.py:1)",
+    ),
+    "nothing in its place": (
+        {"jobs.py": "import sys\nsys.modules[__name__] = None"},
+        "jobs:registry",
+        "module 'jobs' has no registry there (TypeError while looking at it)",
+    ),
+    "an odd package": (
+        {"jobs.py": "__path__ = 3"},
+        "jobs:registry",
+        "module 'jobs' has no registry there (TypeError while looking at it)",
     ),
     "no handlers": (
         {"jobs.py": MADE},
