@@ -18,7 +18,6 @@ PAGE = settings_pages.ROOT / "docs/commands.md"
 SHARED = ("--timeout", "--reason", "--json", "--database-url", "--schema", "--help", "--version")
 # Why an example isn't run by the tests: the first text that it has counts.
 NOT_RUN = {
-    "myforge": "the module is yours",
     "run --kind": "it runs until you stop it",
     "--watch": "it runs until you stop it",
     "runuser": "it needs root on a host of workers",

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import reprlib
-import traceback
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Concatenate, Literal, TypeVar, get_args
 
 from shithubd_worker.backoff import after_attempt
-from shithubd_worker.errors import ConfigError
 from shithubd_worker.model import Lease
 from shithubd_worker.timing import SHORTEST_LEASE_SECONDS, margin
 
@@ -28,7 +24,6 @@ Retention = Literal["none", "7d", "90d"]
 # A handler keeps its own type. A type checker refuses one whose first argument can't be the job.
 F = TypeVar("F", bound="Callable[Concatenate[Job, ...], object]")
 
-ENTRY_POINTS = "shithubd_worker.handlers"
 RETENTIONS: tuple[Retention, ...] = get_args(Retention)
 LONGEST_KIND = 200
 LONGEST_SECONDS = 365 * 86_400
@@ -152,51 +147,6 @@ class Registry(Mapping[str, Kind]):
 
     def __len__(self) -> int:
         return len(self._kinds)
-
-
-def load(specs: Iterable[str]) -> Registry:
-    """The registry of a worker: every `module:registry` of `specs`, and the entry points of the installed packages.
-
-    A kind of `specs` wins over the same kind of an entry point, so a host can replace a handler. Raises ConfigError,
-    with all faults, for a module that can't be imported or that has no such registry.
-    """
-    registry = Registry()
-    faults: list[str] = []
-    for spec in specs:
-        try:
-            registry.add(_from_spec(spec).values())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (importing a stranger's module may raise anything)
-            faults.append(f"--handlers {spec}: {_one_line(error)}")
-    for entry_point in entry_points(group=ENTRY_POINTS):
-        try:
-            loaded = _checked(entry_point.load())
-            registry.add(kind for name, kind in loaded.items() if name not in registry)
-        except (Exception, SystemExit) as error:  # noqa: BLE001
-            faults.append(f"entry point {entry_point.name} ({entry_point.value}): {_one_line(error)}")
-    if faults:
-        raise ConfigError(*faults)
-    return registry
-
-
-def _from_spec(spec: str) -> Registry:
-    module_name, colon, attribute = spec.partition(":")
-    if not (module_name and colon and attribute):
-        raise ValueError("expected module:registry, for example myforge.jobs:registry")
-    return _checked(getattr(importlib.import_module(module_name), attribute))
-
-
-def _checked(found: object) -> Registry:
-    if not isinstance(found, Registry):
-        raise TypeError(f"this is a {type(found).__name__}, not a Registry")
-    return found
-
-
-def _one_line(error: BaseException) -> str:
-    said = f"{type(error).__name__}: {error}".splitlines()[0]
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, SyntaxError) or not frames or "importlib" in frames[-1].filename:
-        return said  # the error says where, or there is no such module
-    return f"{said} ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def check_kind(kind: object) -> None:

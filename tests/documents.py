@@ -1,4 +1,5 @@
-"""Doing what a page of documentation says, block by block, in an empty directory and a database of its own.
+"""Doing what a page of documentation says, block by block, as its reader: in a shell that goes on from block to block,
+with a database of one's own, and with a virtual environment into which the product was installed as README.md says.
 
 The marks of a page are those of the runbooks (runbooks/README.md), with three differences. A block of Python whose
 first line is `# path/file.py` is written to that file; each other one is executed with `connection` at hand, a
@@ -8,16 +9,14 @@ the moments and durations, or the names of people and their hosts, need not be t
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
+import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psycopg
 from conftest import Database, WorkerProcess
 from page import Block, filled, prints
 from waiting import PATIENCE, eventually
@@ -40,24 +39,57 @@ _VARIES = {
 }
 
 
-class Reader:
-    """Somebody who does what a page says."""
+# What an interpreter of the reader's runs: each block sees what those above it have left.
+_PYTHON = """
+import contextlib, importlib, io, json, sys, traceback
+import psycopg
+names = {"__name__": "page"}
+for order in sys.stdin:
+    text, url = json.loads(order)
+    code, said = 0, io.StringIO()
+    importlib.invalidate_caches()
+    with psycopg.connect(url, autocommit=True) as names["connection"], contextlib.redirect_stdout(said):
+        try:
+            exec(compile(text, "a block of the page", "exec"), names)
+        except BaseException:
+            code = 1
+            traceback.print_exc(file=said)
+    print(json.dumps([code, said.getvalue()]), flush=True)
+"""
 
-    def __init__(self, database: Database, directory: Path) -> None:
+
+def shell_environment(home: Path) -> dict[str, str]:
+    """The environment of a person whose Python is the one that the tests were made with, without their packages."""
+    ours = {str(Path(sys.prefix, "bin"))}
+    path = [each for each in os.environ["PATH"].split(":") if each not in ours]
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PG", "PYTHON", "SHITHUBD_WORKER_", "VIRTUAL_ENV"))
+    }
+    return {
+        "PIP_CACHE_DIR": str(Path.home() / ".cache/pip"),
+        **kept,
+        "PATH": ":".join([f"{sys.base_prefix}/bin", *path]),
+        "HOME": str(home),
+        "LC_ALL": "C.UTF-8",
+        "COLUMNS": "100",
+    }
+
+
+class Reader:
+    """Somebody who does what a page says. Their home has a virtual environment `try`, which comes first in PATH."""
+
+    def __init__(self, database: Database, home: Path, directory: Path) -> None:
         self.database = database
-        self.directory = directory
+        self.directory = directory  # where the shell is
         self.values: dict[str, str] = {}
         self._workers: list[WorkerProcess] = []
         self._door = directory.parent / "door"
-        self._names: dict[str, object] = {"__name__": "page"}  # what one block of Python leaves to the next
-        clean = database.environment()
-        del clean["SHITHUBD_WORKER_DATABASE_URL"], clean["PYTHONPATH"]
+        self._state = directory.parent / "shell"
+        self._python: subprocess.Popen[str] | None = None
+        clean = shell_environment(home)
         self.environment = {
             **clean,
-            "PATH": f"{Path(sys.executable).parent}:{clean['PATH']}:{database.server.bindir}",  # the last for psql
-            "HOME": str(directory),
-            "LC_ALL": "C.UTF-8",
-            "COLUMNS": "100",
+            "PATH": f"{home}/try/bin:{clean['PATH']}:{database.server.bindir}",  # the last for psql
             "PGHOST": "127.0.0.1",
             "PGPORT": str(database.server.port),
             "PGUSER": "postgres",
@@ -77,13 +109,12 @@ class Reader:
             assert same, f"{block} shows\n{shown}\nbut\n{text}\nprints\n{said}"
 
     def leave(self) -> None:
-        """End what is still at work, and forget the modules that were written."""
+        """End what is still at work."""
         self._door.touch()
         for worker in self._workers:
             worker.end()
-        for name, module in list(sys.modules.items()):
-            if str(self.directory) in (getattr(module, "__file__", None) or ""):
-                del sys.modules[name]
+        if self._python:
+            self._python.communicate()
 
     def worker(self, *arguments: str, **env: str) -> WorkerProcess:
         """Start a worker that goes on until the page is over."""
@@ -103,6 +134,8 @@ class Reader:
         return int(self.database.query(insert, kind, payload, count)[0][0])
 
     def _run(self, block: Block, text: str) -> tuple[int, str]:
+        if block.language == "sh":  # what its directory and its variables are at the end, the next block begins with
+            text = f"trap '(pwd; env -0) >\"{self._state}\"' EXIT\n{text}"
         done = subprocess.run(
             RUN[block.language],
             input=f"{text}\n",
@@ -114,6 +147,11 @@ class Reader:
             timeout=float(block.options.get("timeout", PATIENCE)),
             check=False,
         )
+        if block.language == "sh":
+            directory, _, variables = self._state.read_text().partition("\n")
+            self.directory = Path(directory)
+            pairs = (each.partition("=") for each in variables.split("\0") if each)
+            self.environment = {name: value for name, _, value in pairs if name not in ("_", "SHLVL", "PWD", "OLDPWD")}
         return done.returncode, done.stdout
 
     def _run_python(self, text: str) -> tuple[int, str]:
@@ -121,19 +159,22 @@ class Reader:
             path = self.directory / named[1]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{text}\n")
-            importlib.invalidate_caches()
             compile(text, str(path), "exec")
             return 0, ""
-        said = io.StringIO()
-        with (
-            psycopg.connect(self.database.url, autocommit=True) as connection,
-            contextlib.chdir(self.directory),
-            _in_path(self.directory),
-            contextlib.redirect_stdout(said),
-        ):
-            self._names["connection"] = connection
-            exec(compile(text, "a block of the page", "exec"), self._names)
-        return 0, said.getvalue()
+        if self._python is None:
+            self._python = subprocess.Popen(
+                ["python", "-c", _PYTHON],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=self.directory,
+                env=self.environment,
+            )
+        assert self._python.stdin
+        assert self._python.stdout
+        print(json.dumps([text, self.database.url]), file=self._python.stdin, flush=True)
+        code, said = json.loads(self._python.stdout.readline())
+        return code, said
 
 
 def _steady(text: str, block: Block) -> str:
@@ -141,15 +182,6 @@ def _steady(text: str, block: Block) -> str:
         if block.options.get(name) == "vary":
             text = re.sub(varies, f"<{name}>", text)
     return text
-
-
-@contextlib.contextmanager
-def _in_path(directory: Path):
-    sys.path.insert(0, str(directory))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(directory))
 
 
 # What a page starts from. Each returns what its placeholders stand for.

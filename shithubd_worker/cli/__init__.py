@@ -15,6 +15,7 @@ from shithubd_worker.cli import (
     enqueue,
     history,
     host_env,
+    init,
     jobs,
     migrate,
     needs,
@@ -34,9 +35,10 @@ EPILOG = """
 \b
 Start here. Name the database as for psql (PGHOST, PGDATABASE, ...) or with
 --database-url. A host of workers names it in /etc/shithub/worker.env.
+  shithubd-worker init first && cd first      write a handler, and its test
   shithubd-worker migrate                     make the tables
-  shithubd-worker run --handlers myforge.jobs:registry
-  shithubd-worker enqueue search.reindex '{"repo": "alice/site.git"}'
+  shithubd-worker enqueue hello '{"name": "Ada"}'
+  shithubd-worker run --handlers jobs:registry
   shithubd-worker status
 
 \b
@@ -90,7 +92,7 @@ def cli(database_url: str | None, schema: str | None) -> None:
     """
 
 
-ROOMS = (run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, history, units, runbook)
+ROOMS = (init, run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, history, units, runbook)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

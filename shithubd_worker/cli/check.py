@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from shithubd_worker.cli.common import Shared, json_option, with_database
-from shithubd_worker.cli.screen import emit, line
+from shithubd_worker.cli.screen import emit, line, only_data_on_stdout
 from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK, ConfigError
 from shithubd_worker.settings.config import SETTINGS
@@ -53,7 +53,7 @@ def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: obje
 
     \b
     Examples:
-      shithubd-worker check-config --handlers myforge.jobs:registry
+      shithubd-worker check-config --handlers jobs:registry
       sudo shithubd-worker check-config --unit shithubd-worker@2
     """
     context = click.get_current_context()
@@ -85,7 +85,8 @@ COMMANDS = (check_config,)
 def _check_here(shared: Shared, raw: dict[str, object]) -> dict[str, Any]:
     """The answer for --json: the configuration, or the faults. The faults have no places here."""
     try:
-        config, kinds = load(shared, raw)
+        with only_data_on_stdout():
+            config, kinds = load(shared, raw)
         faults = list(_out_of_reach(config, kinds))
     except ConfigError as error:
         faults = list(error.args)

@@ -64,9 +64,8 @@ def run(shared: Shared, **raw: object) -> int:
 
     \b
     Examples:
-      shithubd-worker run --handlers myforge.jobs:registry
+      shithubd-worker run --handlers jobs:registry --until-empty
       shithubd-worker run --kind webhook.deliver --metrics 127.0.0.1:8082
-      shithubd-worker run --until-empty --metrics off
     """
     import faulthandler
 
@@ -76,6 +75,7 @@ def run(shared: Shared, **raw: object) -> int:
     faulthandler.enable(outlets.unblocked(2))
     logs.configure(str(raw["log_format"]), str(raw["log_level"]))
     _keep_passfile()
+    _import_ours_first()
     config, kinds = load(shared, raw)
     logs.stay()
     unit = os.environ.get(UNIT)
@@ -143,6 +143,13 @@ _live = textwrap.fill(_live, 76, break_on_hyphens=False, initial_indent="  ", su
 run.help = (run.help or "").replace("{live}", _live)
 
 COMMANDS = (run, release_dead)
+
+
+def _import_ours_first() -> None:
+    """Import what a worker needs before the author's directory is first on sys.path. A file http.py there must not be
+    taken for Python's."""
+    from shithubd_worker.process import wiring  # noqa: F401
+    from shithubd_worker.telemetry import endpoint  # noqa: F401
 
 
 def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | None) -> int:

@@ -7,10 +7,12 @@ can't forget it. Only our own code sets styles and line breaks.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -37,6 +39,19 @@ def say(text: str) -> None:
 def meanwhile(*, as_json: bool) -> Callable[[str], None]:
     """How to report what is already true while the command goes on: stdout is for data alone."""
     return say if as_json else line
+
+
+@contextlib.contextmanager
+def only_data_on_stdout() -> Iterator[None]:
+    """What a stranger's code, or a child of it, prints meanwhile goes to stderr."""
+    undo = contextlib.ExitStack()
+    with contextlib.suppress(OSError):  # one of the two is closed
+        kept = os.dup(1)
+        undo.callback(os.close, kept)
+        undo.callback(os.dup2, kept, 1)
+        os.dup2(2, 1)
+    with undo, contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def folded(text: str) -> None:

@@ -53,9 +53,9 @@ def load(shared: Shared, raw: dict[str, object]) -> tuple[Config, list[Kind]]:
     with suppress(OSError):  # the directory was removed
         if (here := str(Path.cwd())) not in sys.path[:1]:
             sys.path.insert(0, here)
-    from shithubd_worker import registry
+    from shithubd_worker.cli import loading
 
-    loaded = _unless_faulty(lambda: registry.load(raw.get("handlers") or ()), faults)  # type: ignore[arg-type]
+    loaded = _unless_faulty(lambda: loading.load(raw.get("handlers") or ()), faults)  # type: ignore[arg-type]
     kinds = _chosen(raw, loaded, faults) if loaded is not None else []
     if faults or config is None:
         raise ConfigError(*dict.fromkeys(faults))
@@ -95,9 +95,17 @@ def _chosen(raw: Mapping[str, Any], loaded: Mapping[str, Kind], faults: list[str
     for name, given in (("kinds", only), ("exclude_kinds", never)):
         for kind in (kind for kind in given if kind not in loaded):
             known = False
-            several = "several are separated by spaces" if "," in kind else f"there are {there_are}"
-            faults.append(f"{SETTINGS[name].spelled}: no handler for kind {kind!r}; {several}")
+            faults.append(f"{SETTINGS[name].spelled}: no handler for kind {kind!r}; {_advice(kind, there_are)}")
     kinds = [kind for name, kind in loaded.items() if (not only or name in only) and name not in never]
     if not kinds and known:
         faults.append("no kind to work on: --handlers, --kind and --exclude-kind leave none")
     return kinds
+
+
+def _advice(kind: str, there_are: str) -> str:
+    from shithubd_worker.cli import loading
+
+    if "," in kind:
+        return "several are separated by spaces"
+    installed = loading.installed_with(kind)
+    return f"--handlers {installed} adds it" if installed else f"there are {there_are}"

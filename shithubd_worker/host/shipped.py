@@ -12,4 +12,4 @@ def _directory(name: str) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
-SQL, UNITS, RUNBOOKS = map(_directory, ("sql", "units", "runbooks"))
+SQL, UNITS, RUNBOOKS, PROJECT = map(_directory, ("sql", "units", "runbooks", "project"))

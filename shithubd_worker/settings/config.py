@@ -24,10 +24,11 @@ class Config:
 
     handlers: tuple[str, ...] = words(
         "--handlers",
-        "Load the handlers of this registry: a Python module, and the name of the registry in it. The current directory"
-        " is first on sys.path. Its handler of a kind replaces that of an installed package.",
+        "Load these handlers, and no others. Name a Python module and its registry; or name installed handlers:"
+        " `forge` has those that come along. The current directory is first on sys.path. A module's handler of a kind"
+        " replaces an installed one.",
         metavar="MODULE:REGISTRY",
-        unset="only the handlers of installed packages",
+        unset="the handlers of all installed packages",
         example="myforge.jobs:registry",
     )
     kinds: tuple[str, ...] = words(

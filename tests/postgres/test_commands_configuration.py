@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -13,29 +15,51 @@ from conftest import eventually
 
 
 @pytest.mark.parametrize("step", ["run", "check-config"])
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("import no_such_library_at_all", "no_such_library_at_all"),
-        ("raise RuntimeError('at import')", "at import"),
-        ("raise SystemExit(0)", "SystemExit"),
-        ("this is no python", "SyntaxError"),
-        ("for _ in range(2): registry.handler('twice')(lambda job: 0)", "'twice' is registered twice"),
-        ("registry = 7", "not a Registry"),
-        ("@registry.handler('k')\nasync def f(job): ...", "async"),
-    ],
-    ids=["missing", "raises", "exits", "syntax", "duplicate", "no registry", "async"],
-)
-def test_a_start_fails_if_its_handlers_cannot_be_loaded(command, module, step, text, says):
-    env = module("broken_jobs", text)
+def test_a_start_fails_if_its_handlers_cannot_be_loaded(command, module, step):
+    """tests/unit/test_loading.py has what may be wrong with them."""
+    env = module("broken_jobs", "\nraise RuntimeError('at import')")
     told = command.refused(step, "--handlers", "broken_jobs:registry", code=78, env=env)
-    assert "--handlers broken_jobs:registry" in told
-    assert says in told
+    assert re.search(r"--handlers broken_jobs:registry: RuntimeError: at import \(/.*/broken_jobs\.py:4\)", told)
 
 
-def test_a_start_fails_if_two_registries_have_the_same_kind(command):
-    told = command.refused("run", "--handlers", "sample_jobs:registry", "--handlers", "sample_jobs:registry", code=78)
-    assert "registered twice" in told
+def handlers(*modules):
+    return [word for each in modules for word in ("--handlers", f"{each}:registry")]
+
+
+def test_a_start_fails_if_two_registries_have_the_same_kind(command, module):
+    env = module("other_jobs", "registry.handler('test.ok')(lambda job: 0)")
+    told = command.refused("run", *handlers("sample_jobs", "other_jobs"), code=78, env=env)
+    assert "kind 'test.ok' is registered twice: at " in told
+
+
+def test_a_worker_has_only_the_handlers_that_are_named(command, module):
+    def kinds(*specs, **settings):
+        return {each["kind"] for each in command.json("check-config", *specs, **settings)["kinds"]}
+
+    forge = {"repo.maintenance", "search.reindex", "webhook.deliver"}
+    env = module("mine", "registry.handler('mine')(lambda job: 0)")
+    assert kinds() == forge
+    assert kinds("--handlers", "mine:registry", env=env) == {"mine"}
+    assert kinds(env=env | {"SHITHUBD_WORKER_HANDLERS": "mine:registry forge"}) == {"mine", *forge}
+    told = command.refused("run", "--handlers", "mine:registry", "--kind", "webhook.deliver", code=78, env=env)
+    assert told.endswith("no handler for kind 'webhook.deliver'; --handlers forge adds it")
+
+
+def test_what_a_module_prints_is_not_in_the_way_of_json(command, module):
+    printing = "import os\nprint('one')\nos.system('echo two')\nregistry.handler('mine')(lambda job: 0)"
+    env = module("printing", printing)
+    done = command("check-config", "--json", "--handlers", "printing:registry", env=env)
+    assert json.loads(done.stdout)["kinds"][0]["kind"] == "mine"
+    assert sorted(done.stderr.split()) == ["one", "two"]
+
+
+def test_a_file_of_the_author_is_not_taken_for_a_module_of_python(command, tmp_path):
+    """`run` in a directory with an http.py, which the metrics need."""
+    (tmp_path / "http.py").write_text("raise RuntimeError('this is not the http of Python')")
+    program = [sys.executable, "-m", "shithubd_worker", "run", "--until-empty", "--metrics", "127.0.0.1:0"]
+    env = command.database.environment() | {"PYTHONSAFEPATH": "1"}
+    done = subprocess.run(program, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 FAULTS = ("--grace", "-1", "--poll-interval", "often", "--metrics", "nowhere", "--repo-root", "/no/such/directory")

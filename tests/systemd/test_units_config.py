@@ -5,7 +5,8 @@ from __future__ import annotations
 import nspawn
 import pytest
 from nspawn import Host, eventually
-from worker_host import UNIT, drop_in, enqueue, in_flight, outcomes, runs, status_text
+from page import Page
+from worker_host import REPOSITORY, UNIT, drop_in, enqueue, in_flight, outcomes, runs, status_text
 
 pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
@@ -85,3 +86,14 @@ def test_a_signal_alone_reloads_and_the_worker_reports_a_wrong_configuration(hos
     eventually(lambda: f"not reloaded, the worker keeps its settings: {SAYS}" in host.journal(UNIT), "the journal too")
     reload(host, "SHITHUBD_WORKER_GRACE=5")
     eventually(lambda: status_text(host) == "idle", "the next one is taken")
+
+
+def test_the_project_that_init_writes_comes_to_a_host_as_its_readme_says(host: Host) -> None:
+    unit = "shithubd-worker@jobs.service"
+    _, steps = Page(REPOSITORY / "project/README.md").blocks
+    host.run("sh", "-euc", f"cd /root && shithubd-worker init first && cd first\n{steps.text}")
+    number = enqueue(host, "hello", name="Ada")
+    eventually(lambda: outcomes(host, number) == ["ok"], "its worker ran the job")
+    assert "hello, Ada" in host.journal(unit)
+    host.run("systemctl", "disable", "--now", "--quiet", unit)
+    host.run("rm", "-r", "/srv/jobs", "/root/first")

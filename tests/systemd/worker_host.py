@@ -39,7 +39,7 @@ PGHOST={database}
 PGUSER=shithub
 PGDATABASE=shithub
 PYTHONPATH=/srv/forge
-SHITHUBD_WORKER_HANDLERS={handlers}
+SHITHUBD_WORKER_HANDLERS={handlers} forge
 """
 
 

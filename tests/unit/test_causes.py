@@ -9,8 +9,8 @@ import pytest
 from attempts import Scene
 
 from shithubd_worker.attempt.raised import LONGEST_ERROR, MOST_OTHERS, as_text, stands_at
+from shithubd_worker.cli.loading import load
 from shithubd_worker.errors import ConfigError, NotNow, Permanent, RetryAfter
-from shithubd_worker.registry import load
 
 
 def caught(function):

@@ -1,18 +1,15 @@
-"""Kinds and their handlers: what can be registered, what an import refuses, and how a worker loads them."""
+"""Kinds and their handlers: what can be registered, and what an import refuses."""
 
 from __future__ import annotations
 
 import inspect
 from datetime import timedelta
-from importlib.metadata import EntryPoint
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker import registry as registry_module
-from shithubd_worker.errors import ConfigError
-from shithubd_worker.registry import ENTRY_POINTS, Registry, check_kind, load
+from shithubd_worker.registry import Registry, check_kind
 
 
 def registered(**settings):
@@ -151,84 +148,3 @@ def test_any_other_name_is_accepted(name):
 
 
 # The registries that the operator names.
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """Write a module that can be imported, and return its name."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry_module, "entry_points", lambda *, group: [])
-    count = 0
-
-    def write(text):
-        nonlocal count
-        count += 1
-        name = f"jobs_of_{tmp_path.name.replace('-', '_')}_{count}"
-        (tmp_path / f"{name}.py").write_text(text)
-        return name
-
-    return write
-
-
-GOOD = """
-from shithubd_worker import Registry
-registry = Registry()
-@registry.handler({kind!r}, max_attempts={attempts})
-def run(job): ...
-"""
-
-
-def test_several_registries_are_loaded_into_one(module):
-    one, other = module(GOOD.format(kind="a.one", attempts=1)), module(GOOD.format(kind="a.other", attempts=1))
-    assert sorted(load([f"{one}:registry", f"{other}:registry"])) == ["a.one", "a.other"]
-
-
-def test_all_faults_of_the_registries_are_shown_at_once_each_on_one_line(module):
-    broken = module("raise RuntimeError('no\\nway')")
-    exits = module("import sys\nsys.exit(3)")
-    twice = module(GOOD.format(kind="a.kind", attempts=1) + "registry.handler('a.kind')(run)\n")
-    empty = module("registry = 7")
-    with pytest.raises(ConfigError) as caught:
-        load([*(f"{m}:registry" for m in (broken, exits, twice, empty)), f"{empty}:nothing", "no_such:x", "junk"])
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 7
-    for line, part in zip(
-        lines,
-        [
-            "RuntimeError: no",
-            "SystemExit: 3",
-            "'a.kind' is registered twice",
-            "int, not a Registry",
-            "nothing",
-            "no_such",
-            "expected",
-        ],
-        strict=True,
-    ):
-        assert line.startswith("--handlers ")
-        assert part in line
-
-
-def test_the_same_kind_in_two_named_registries_is_a_fault(module):
-    one, other = module(GOOD.format(kind="a.kind", attempts=1)), module(GOOD.format(kind="a.kind", attempts=2))
-    with pytest.raises(ConfigError, match=r"'a\.kind' is registered twice"):
-        load([f"{one}:registry", f"{other}:registry"])
-
-
-def test_a_host_can_replace_the_handler_of_an_installed_package(module, monkeypatch):
-    mine = module(GOOD.format(kind="forge.kind", attempts=1))
-    package = module(
-        GOOD.format(kind="forge.kind", attempts=2) + "registry.handler('forge.other', max_attempts=3)(run)"
-    )
-    entry_point = EntryPoint("forge", f"{package}:registry", ENTRY_POINTS)
-    monkeypatch.setattr(registry_module, "entry_points", lambda *, group: [entry_point])
-    loaded = load([f"{mine}:registry"])
-    assert {name: kind.max_attempts for name, kind in loaded.items()} == {"forge.kind": 1, "forge.other": 3}
-
-
-def test_an_installed_package_that_is_broken_is_named(module, monkeypatch):
-    broken = module("import no_such_library")
-    entry_point = EntryPoint("forge", f"{broken}:registry", ENTRY_POINTS)
-    monkeypatch.setattr(registry_module, "entry_points", lambda *, group: [entry_point])
-    with pytest.raises(ConfigError, match=r"entry point forge .*no_such_library"):
-        load([])
