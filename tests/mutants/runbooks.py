@@ -105,7 +105,7 @@ MUTANTS = (
         "held.idle = held.certain",
     ),
     Mutant("the undo isn't told", f"{CLI}/certainty.py", '        line(f"undo: {undo}")\n', ""),
-    Mutant("held jobs aren't counted", f"{CLI}/status.py", '"held": found["held"]', '"held": 0'),
+    Mutant("held jobs aren't counted", f"{CLI}/shown.py", '"held": found["held"]', '"held": 0'),
     Mutant(
         "commands don't look for the host's database", f"{CLI}/__init__.py", "    host_env.adopt(sys.argv[1:])\n", ""
     ),
