@@ -1,4 +1,4 @@
-"""A kind for each customer, by mistake: whatever shows the queue stays short and quick, and says what it leaves out."""
+"""A kind for each customer, by mistake: all that shows the queue stays short and quick, and says what it leaves out."""
 
 from __future__ import annotations
 
