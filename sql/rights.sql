@@ -20,8 +20,9 @@ GRANT SELECT ON holds, standing_holds TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
 GRANT EXECUTE ON FUNCTION
     added_v1, beat_v1, channel_v1, count_ended_v1, covering_holds_v1, end_expired_holds_v1, ended_v1, enqueues_notify_v1,
-    ensure_history_v1, flip_v1, forget_drains_v1, forget_workers_v1, housemates_v1, lease_fate_v1, lease_refused_v1, lease_v1,
-    lost_v1, past_v1, pauses_v1, payload_text_v1, payloads_v1, record_v1, register_v1, release_invocation_v1,
+    ensure_history_v1, flip_v1, forget_drains_v1, forget_workers_v1, held_kinds_v1, housemates_v1, lease_fate_v1,
+    lease_refused_v1, lease_v1, lost_v1, past_v1, pauses_v1, payload_text_v1, payloads_v1, record_v1, register_v1,
+    release_invocation_v1,
     release_strays_v1, release_worker_v1, remove_workers_v1, renew_v1, return_crashed_v1, return_dead_v1, schema_key_v1,
     settle_soon_v1, settle_v1, settle_within_v1, shorten_leases_v1, start_v1, sweep_v1, unregister_v1,
     wake_v1, wakes_come_v1
@@ -43,10 +44,11 @@ GRANT EXECUTE ON FUNCTION
     TO shithub_operator;
 
 -- A monitor: how many jobs there are, who runs what, what is held. No payload, no error, no token.
-GRANT SELECT (id, kind, state, priority, run_at, attempts, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
+GRANT SELECT (id, kind, state, priority, run_at, attempts, crashes, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
    TO shithub_metrics;
-GRANT SELECT ON workers, beats, holds, standing_holds, history_drops, leases_returned, queue_counts TO shithub_metrics;
-GRANT EXECUTE ON FUNCTION expired_history_v1, in_scope_v1, leases_v1, status_v1, workers_v1
+GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, queue_counts TO shithub_metrics;
+GRANT EXECUTE ON FUNCTION
+    expired_history_v1, in_scope_v1, kinds_named_like_v1, last_error_v1, leases_v1, named_kinds_v1, status_v1, workers_v1
    TO shithub_operator, shithub_metrics;
 -- The worker's own metrics endpoint counts. Another exporter only reads what a worker counted. So it cannot change what
 -- alerts read, or lock a table that workers write.
@@ -55,5 +57,5 @@ GRANT EXECUTE ON FUNCTION claim_count_v1, recount_v1 TO shithub_worker;
 GRANT EXECUTE ON FUNCTION counted_kinds_v1, queue_gauges_v1 TO shithub_worker, shithub_metrics;
 
 -- The functions that the functions above call.
-GRANT EXECUTE ON FUNCTION count_jobs_v1, held_kinds_v1, history_classes_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1,
-    readable_v1, seconds_since_v1, statement_time_v1 TO shithub_worker, shithub_operator, shithub_metrics;
+GRANT EXECUTE ON FUNCTION count_jobs_v1, history_classes_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1,
+    readable_v1, running_v1, seconds_since_v1, statement_time_v1 TO shithub_worker, shithub_operator, shithub_metrics;

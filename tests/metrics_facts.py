@@ -38,9 +38,10 @@ class _AnsweredQueue(QueueCollector):
 
     def _read(self) -> dict[str, Any]:
         kind: dict[str, Any] = dict.fromkeys(("queued", "processing", "paused", "failed", "runnable", "expired"), 0)
-        kind |= {"kind": KIND, "workers": 1, "oldest_seconds": 1.0, "capped": []}
+        kind |= {"kind": KIND, "workers": 1, "oldest_seconds": 1.0, "capped": [], "kinds": 1}
         counted = {"age": 1.0, "counted_at": 1.0, "kinds": [kind]}
-        now = {"paused": {KIND: 1.0}, "holds": {}, "workers": {}, "history_days": 14, "schema": 6, "dead_rows": 0}
+        now = {"paused": {KIND: 1.0}, "paused_more": 0, "holds": {}, "workers": {}}
+        now |= {"history_days": 14, "schema": 6, "dead_rows": 0}
         returned = dict.fromkeys((*How, "forced"), 0) | {"kind": KIND}
         return {**counted, **now, "returned": [returned]}
 

@@ -31,7 +31,7 @@ class _Held:
     certain: bool = False
     idle: bool = False
     mirrored: int = 0
-    running: list[dict[str, Any]] | None = None  # None: not known
+    leases: list[dict[str, Any]] | None = None  # None: not known
     gave_up: tuple[str, ...] = ()  # the reason
 
 
@@ -63,8 +63,9 @@ def see_through(
             {
                 "hold": as_json_object(hold),
                 "barrier": held.certain,
-                "drained": None if held.running is None else not held.running,
-                "running": held.running,
+                "drained": None if held.leases is None else not held.leases,
+                "running": None if held.leases is None else [each for each in held.leases if each["runs"] is not False],
+                "leased": None if held.leases is None else len(held.leases),
                 "paused": held.mirrored,
                 "refused": operations.refused,
                 "refusal": (operations.refusal or SKIPPED) if operations.refused else None,
@@ -97,7 +98,7 @@ def _make_certain(
                 held.gave_up = ("time is over: waiting jobs that are not marked paused yet are held too",)
                 break
     held.idle = held.certain and wait and operations.wait_until_idle(scope, deadline.at, say)
-    held.running = operations.leases(scope)
+    held.leases = operations.leases(scope)
 
 
 def _show(operations: Operations, held: _Held, *, timed_out: bool) -> None:
@@ -107,13 +108,13 @@ def _show(operations: Operations, held: _Held, *, timed_out: bool) -> None:
             line(f"{operations.refused} more stay queued, and are held too: {operations.refusal or SKIPPED}")
     for each in held.gave_up:
         line(each)
-    if held.running:
-        from shithubd_worker.database.operations import describe
+    if held.leases:
+        from shithubd_worker.database.leased import describe, how_many, running
 
-        line(f"{'timeout: ' if timed_out else ''}still running: {len(held.running)}")
-        for lease in held.running[:10]:
-            line(f"  {describe(lease)}")
-    elif held.running is not None:
+        line(f"{'timeout: ' if timed_out else ''}still running: {how_many(held.leases)}")
+        for one in running(held.leases)[:10]:
+            line(f"  {describe(one)}")
+    elif held.leases is not None:
         line("nothing of it is running" if held.hold.mode == "pause" else "drained: nothing of it is running")
 
 

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from shithubd_worker.cli import as_whom, hints, screen
 from shithubd_worker.cli.settings import option
+from shithubd_worker.model import Scope
 from shithubd_worker.plain import shell_word
 from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, check_schema
 from shithubd_worker.settings.names import refuse_misnamed
@@ -213,18 +214,18 @@ def completed(field: str) -> Callable[[click.Context, click.Parameter, str], lis
 
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
-            status = queue_named(ctx).operations(answer_seconds=COMPLETION_SECONDS).status()
+            operations = queue_named(ctx).operations(answer_seconds=COMPLETION_SECONDS)
+            return screen.offered(_names(operations, field, incomplete), incomplete)
         except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
             return []
-        return screen.offered(names(status, field), incomplete)
 
     return complete
 
 
-def names(status: dict[str, Any], field: str) -> Sequence[str]:
-    """The names of one sort in the answer of status_v1."""
+def _names(operations: Operations, field: str, begun: str) -> Sequence[str]:
+    """The names of one sort. None of these questions counts the jobs."""
     if field == "kind":
-        return [kind["kind"] for kind in status["kinds"]]
+        return operations.kinds_like(begun)
     if field == "job":
-        return [str(lease["id"]) for lease in status["leases"]]
-    return [worker[field] for worker in status["workers"] if worker[field]]
+        return [str(lease["id"]) for lease in operations.leases(Scope("fleet"))]
+    return [worker[field] for worker in operations.workers() if worker[field]]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.leased import briefly, how_many
 from shithubd_worker.database.session import Session
 from shithubd_worker.model import Scope
 
@@ -165,7 +166,7 @@ class Operations(Session):
             ids, now = [lease["id"] for lease in leases], time.monotonic()
             if ids != said or now >= tell_at:
                 said, tell_at = ids, now + TELL_SECONDS
-                say(f"waiting for {len(leases)}: " + "; ".join(describe(lease) for lease in leases[:3]))
+                say(f"waiting for {how_many(leases)}: {briefly(leases)}")
             time.sleep(LOOK_SECONDS)
         return True
 
@@ -190,6 +191,14 @@ class Operations(Session):
     def status(self) -> dict[str, Any]:
         """The state of the queue and its workers."""
         return self.value("status_v1")  # type: ignore[no-any-return]
+
+    def kinds(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """All kinds as in `status`, none of them left out; or one kind."""
+        return [row[0] for row in self.rows("named_kinds_v1", None, kind)]
+
+    def kinds_like(self, prefix: str) -> list[str]:
+        """Some kinds whose names begin so, for a shell that completes a word."""
+        return [row[0] for row in self.rows("kinds_named_like_v1", prefix)]
 
     def leases(self, scope: Scope) -> list[dict[str, Any]]:
         """The leases in a scope, with their owners."""
@@ -233,13 +242,6 @@ def _finite(digits: str) -> float:
     if math.isinf(number := float(digits)):
         raise ValueError(f"{digits} is too large")  # JSON has no infinity
     return number
-
-
-def describe(lease: dict[str, Any]) -> str:
-    """`search.reindex 42 by web1:4711 for 12 s`."""
-    seconds = lease["seconds"]
-    since = f" for {seconds:.0f} s" if seconds is not None else ""
-    return f"{lease['kind']} {lease['id']} by {lease['leased_by']}{since}"
 
 
 def _json(value: object) -> object:

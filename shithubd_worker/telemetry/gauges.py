@@ -17,6 +17,7 @@ from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.control_session import FORCED
 from shithubd_worker.database.session import Session
 from shithubd_worker.model import How, State, WorkerState
+from shithubd_worker.telemetry.names import OTHER, named
 from shithubd_worker.timing import (
     COUNT_AWAITED_SECONDS,
     COUNT_LIMIT_SECONDS,
@@ -26,9 +27,8 @@ from shithubd_worker.timing import (
 
 log = logging.getLogger(__name__)
 
-MOST_STRANGERS = 100
-OTHER = "other"  # all other kinds that this worker doesn't know: a stranger's INSERTs must not make endless series
-_SUMMED = ("queued", "processing", "paused", "failed", "runnable", "expired", "workers")
+MOST_STRANGERS = 100  # a stranger's INSERTs must not make endless series
+_SUMMED = ("queued", "processing", "paused", "failed", "runnable", "expired", "kinds")
 
 
 class QueueCollector(Collector):
@@ -42,7 +42,7 @@ class QueueCollector(Collector):
         self._reader = Session(connect, schema)
         self._counter = Session(connect, schema)  # of the thread: a connection can have one question at a time
         self._counting: threading.Thread | None = None
-        self._known = frozenset(known)
+        self._known = frozenset(named(known))
         self._lock = threading.Lock()
 
     def describe(self) -> Iterable[Any]:
@@ -75,7 +75,7 @@ class QueueCollector(Collector):
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            answer: dict[str, Any] = self._reader.value("queue_gauges_v1")
+            answer: dict[str, Any] = self._reader.value("queue_gauges_v1", sorted(self._known))
         except psycopg.Error as error:
             log.warning("the queue's metrics are left out: %s", str(error).strip().splitlines()[0])
             self._reader.close()
@@ -101,15 +101,16 @@ class QueueCollector(Collector):
             self._counter.close()
 
     def _folded(self, kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The counts by kind. Kinds that this worker doesn't know appear by name only up to a limit; the rest is one
-        kind, `other`."""
-        strangers = [kind for kind in kinds if kind["kind"] not in self._known]
-        if len(strangers) <= MOST_STRANGERS:
+        """The counts by kind. Kinds that this worker doesn't name appear by name only up to a limit. The rest is one
+        kind, `other`. The database has already put most of a long rest together, in an entry without a name."""
+        strangers = [kind for kind in kinds if kind["kind"] is not None and kind["kind"] not in self._known]
+        rest = strangers[MOST_STRANGERS:] + [kind for kind in kinds if kind["kind"] is None]
+        if not rest:
             return kinds
-        rest = strangers[MOST_STRANGERS:]
         other: dict[str, Any] = {name: sum(kind[name] for kind in rest) for name in _SUMMED}
         ages = [kind["oldest_seconds"] for kind in rest if kind["oldest_seconds"] is not None]
         other |= {"kind": OTHER, "oldest_seconds": max(ages, default=None)}
+        other |= {"workers": min((kind["workers"] for kind in rest if kind["queued"]), default=1)}
         other |= {"capped": [figure for kind in rest for figure in kind["capped"]]}
         return [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS] + [other]
 
@@ -118,8 +119,8 @@ class QueueCollector(Collector):
         start, at 0, so that increase() sees the first. Of the others, the same hundred always keep their names."""
         sums = {kind: Counter[str]() for kind in self._known}
         for row in kinds:
-            named = row["kind"] in self._known or len(sums) < len(self._known) + MOST_STRANGERS
-            sums.setdefault(row["kind"] if named else OTHER, Counter()).update(
+            fits = row["kind"] in self._known or len(sums) < len(self._known) + MOST_STRANGERS
+            sums.setdefault(row["kind"] if fits and row["kind"] is not None else OTHER, Counter()).update(
                 {how: row[how] for how in (*How, FORCED)}
             )
         returned = CounterMetricFamily(
@@ -152,13 +153,23 @@ def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator
     """What was counted, perhaps a while ago."""
     yield _family("queue_counted_timestamp_seconds", "When the jobs were counted.", value=answer["counted_at"])
     yield _family(
+        "queue_kinds_unnamed",
+        'Kinds with jobs that have no series of their own: their sums are kind="other".',
+        value=sum(kind["kinds"] for kind in kinds if kind["kind"] == OTHER),
+    )
+    yield _family(
         "job_queue_depth",
         "Jobs that could run now.",
         ["kind"],
         {(k["kind"],): k["runnable"] for k in kinds},
     )
     states = [state.value for state in State]
-    yield _family("jobs", "Jobs by state.", ["kind", "state"], {(k["kind"], s): k[s] for k in kinds for s in states})
+    yield _family(
+        "jobs",
+        "Jobs by state; processing: leased, and perhaps not started.",
+        ["kind", "state"],
+        {(k["kind"], s): k[s] for k in kinds for s in states},
+    )
     yield _family(
         "job_counts_capped",
         "1 for a kind with more jobs than the two above say: counting stopped.",
@@ -193,6 +204,7 @@ def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
         ["kind"],
         {(kind,): since for kind, since in answer["paused"].items()},
     )
+    yield _family("paused_kinds_unnamed", "Paused kinds that the metric above leaves out.", value=answer["paused_more"])
     scopes = ("fleet", "host", "unit", "worker", "kind")
     yield _family("holds", "Holds that stand.", ["scope"], {(s,): answer["holds"].get(s, 0) for s in scopes})
     yield _family(

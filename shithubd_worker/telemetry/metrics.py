@@ -27,6 +27,7 @@ from shithubd_worker import __version__
 from shithubd_worker.database.schema import newest_version
 from shithubd_worker.model import How, Lease, WorkerState
 from shithubd_worker.telemetry import logs
+from shithubd_worker.telemetry.names import OTHER, named
 from shithubd_worker.timing import UNSCRAPED_SECONDS
 
 # Up to an hour: the longest common limits are ten and fifteen minutes.
@@ -35,10 +36,13 @@ LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 
 
 class Metrics:
-    """Counts what this process does. Every pair of kind and outcome is there from the start, at 0."""
+    """Counts what this process does. Every pair of kind and outcome is there from the start, at 0. Of very many kinds
+    the last ones are one kind, `other`."""
 
     def __init__(self, kinds: Sequence[str], leased_by: str) -> None:
         self.registry = CollectorRegistry()
+        unnamed = len(kinds) - len(named(kinds))
+        kinds = list(dict.fromkeys([*named(kinds), *([OTHER] if unnamed else [])]))
         self._kinds = frozenset(kinds)
         ours = "shithub_worker_"
 
@@ -82,6 +86,9 @@ class Metrics:
         ).set(1)
         gauge("schema_version", "The version of the schema that this release brings.").set(newest_version())
         gauge("info", "1; this process as jobs.leased_by names it.", ["leased_by"]).labels(leased_by).set(1)
+        gauge("kinds_unnamed", 'Kinds of this worker that have no series of their own: they share kind="other".').set(
+            unnamed
+        )
         for kind in kinds:
             self._fenced.labels(kind)
             self._refused.labels(kind)
@@ -116,11 +123,11 @@ class Metrics:
 
         def in_flight(kind: str) -> float:
             now = running()
-            return float(now is not None and now[0] == kind)
+            return float(now is not None and self._name(now[0]) == kind)
 
         def started(kind: str) -> float:
             now = running()
-            return time.time() - now[1] if now is not None and now[0] == kind else 0.0
+            return time.time() - now[1] if now is not None and self._name(now[0]) == kind else 0.0
 
         def is_in(name: WorkerState) -> float:
             return float(state() == name)
@@ -132,6 +139,9 @@ class Metrics:
             self._in_flight.labels(kind).set_function(partial(in_flight, kind))
             self._started.labels(kind).set_function(partial(started, kind))
 
+    def _name(self, kind: str) -> str:
+        return kind if kind in self._kinds else OTHER
+
     def leased(self, leases: Sequence[Lease], seconds: float) -> None:
         """A lease query ended."""
         self._polled.set_to_current_time()
@@ -142,7 +152,7 @@ class Metrics:
         for lease in leases:
             waits[lease.kind].append(now - lease.run_at if lease.run_at > -inf else 0.0)
         for kind, each in waits.items():
-            self._wait.observe(kind, each)
+            self._wait.observe(self._name(kind), each)
 
     def claim_failed(self) -> None:
         """The database didn't answer, or refused."""
@@ -150,11 +160,11 @@ class Metrics:
 
     def ran(self, kind: str, seconds: Sequence[float]) -> None:
         """Handlers of a kind returned, or raised: how long each ran."""
-        self._duration.observe(kind, seconds)
+        self._duration.observe(self._name(kind), seconds)
 
     def processed(self, ended: Mapping[tuple[str, How], int]) -> None:
         """Attempts were settled: how many, by kind and outcome."""
-        self._processed.add(ended)
+        self._processed.add([((self._name(kind), how), count) for (kind, how), count in ended.items()])
 
     def last_word(self) -> dict[tuple[str, str], int]:
         """The attempts that no scrape has seen, for the database to count. From now on no scrape sees them."""
@@ -162,11 +172,11 @@ class Metrics:
 
     def fenced(self, kind: str) -> None:
         """A settle was refused."""
-        self._fenced.labels(kind).inc()
+        self._fenced.labels(self._name(kind)).inc()
 
     def refused(self, kind: str) -> None:
         """The database refused to lease or to settle a job."""
-        self._refused.labels(kind).inc()
+        self._refused.labels(self._name(kind)).inc()
 
     def renewed(self, *, ok: bool) -> None:
         """A lease was renewed, or found lost."""
@@ -208,10 +218,10 @@ class Processed(Collector):
         self._gone = False
         self._lock = threading.Lock()
 
-    def add(self, ended: Mapping[tuple[str, How], int]) -> None:
-        """Add so many."""
+    def add(self, ended: Iterable[tuple[tuple[str, How], int]]) -> None:
+        """Add so many to each pair of a kind and an outcome."""
         with self._lock:
-            for pair, count in ended.items():
+            for pair, count in ended:
                 self._counts[pair] += count
 
     def last_word(self) -> dict[tuple[str, str], int]:

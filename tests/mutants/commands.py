@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant(
         "status --drained exits with 0 while something runs",
         CLI,
-        "EXIT_OK if not running else EXIT_CHECK_SAYS_NO",
+        "EXIT_OK if drained else EXIT_CHECK_SAYS_NO",
         "EXIT_OK",
         ("test_the_exit_code_says_whether_the_queue_is_drained",),
     ),

@@ -91,8 +91,8 @@ MUTANTS = (
     Mutant(
         "jobs held by the fleet's drain count as runnable",
         sql("kinds_v1"),
-        "s.fleet OR kind = ANY (s.kinds) AS stopped",
-        "kind = ANY (s.kinds) AS stopped",
+        "s.fleet OR p.kind IS NOT NULL AS stopped",
+        "p.kind IS NOT NULL AS stopped",
         TOLD,
     ),
     # The gate.
@@ -105,7 +105,7 @@ MUTANTS = (
         "IF false THEN",
         FLEET,
     ),
-    Mutant("a second look is blind to pauses", sql("start_v1"), "AND NOT j.kind = ANY (held_kinds_v1())", "", KIND),
+    Mutant("a second look is blind to pauses", sql("start_v1"), "AND j.kind <> ALL (v_held)", "", KIND),
     Mutant(
         "the barrier doesn't wait for holders of the gate",
         sql("barrier_v1"),

@@ -134,7 +134,7 @@ MUTANTS = (
         DRAIN,
     ),
     Mutant("the undo isn't told", f"{CLI}/certainty.py", '        line(f"undo: {undo}")\n', "", DRAIN),
-    Mutant("held jobs aren't counted", f"{CLI}/status.py", '"held": found["held"]', '"held": 0', _page("pause-kind")),
+    Mutant("held jobs aren't counted", f"{CLI}/shown.py", '"held": found["held"]', '"held": 0', _page("pause-kind")),
     Mutant(
         "commands don't look for the host's database",
         f"{CLI}/__init__.py",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from commands import emptied_database, exact_command, moment, one_database  # noqa: F401 (fixtures)
@@ -86,7 +87,7 @@ def test_queued_jobs_count_as_held_while_a_hold_covers_them(database, command):
 
 def test_the_exit_code_says_whether_the_queue_is_drained(database, command):
     assert command("status", "--drained").stdout.startswith("drained")
-    assert command.json("status", "--drained") == {"drained": True, "running": []}
+    assert command.json("status", "--drained") == {"drained": True, "running": [], "leased": 0}
     job = add_job(database, state="processing", worker=uuid4())
     assert command("status", "--drained", code=3).stdout.startswith("running 1, held 0")
     told = command.json("status", "--drained", code=3)
@@ -118,3 +119,100 @@ def test_workers_are_listed(database, command):
     assert max(map(len, text.splitlines())) <= 80
     for word in ("web1:7", "web2:8", str(alive), kinds[0], kinds[-1], "silent"):
         assert word in text
+
+
+def test_jobs_that_are_leased_ahead_do_not_count_as_running(database, command):
+    worker = add_worker(database, "web1", 7)
+    jobs = [add_job(database, "slow", "processing", worker=worker, leased_by="web1:7") for _ in range(500)]
+    database.query("UPDATE beats SET job_id = %s, job_kind = 'slow', job_since = now()", jobs[300])
+    quick = add_worker(database, "web2", 8)
+    for kind in ("quick", "quick", "other"):
+        add_job(database, kind, "processing", worker=quick, leased_by="web2:8")
+
+    told = command.json("status")
+    assert (told["running"], told["leased"], told["states"]["processing"]) == (2, 503, 503)
+    assert {kind["kind"]: kind["running"] for kind in told["kinds"] if kind["processing"]} == {
+        "slow": 1,
+        "quick": 1,  # at most
+        "other": 1,  # at most
+    }
+    assert Counter(lease["runs"] for lease in told["leases"]) == {True: 1, False: 499, None: 3}
+    assert [lease["id"] for lease in told["leases"] if lease["runs"]] == [jobs[300]]
+    drained = command.json("status", "--drained", code=3)
+    assert (len(drained["running"]), drained["leased"]) == (4, 503)
+
+    text = command("status").stdout
+    assert text.startswith("running 2 of 503 leased, held 0 ")
+    assert re.search(r"^slow +0 +1 of 500 ", text, re.MULTILINE)
+    assert re.search(rf"^ *{jobs[300]} +slow +web1:7", text, re.MULTILINE)
+    assert re.search(r"^ *1 of 3 +quick, other +web2:8", text, re.MULTILINE)
+    assert text.count("slow ") == 3  # among the kinds, of what runs, of its worker
+    workers = command("workers").stdout
+    assert f"slow {jobs[300]}" in workers
+    assert "3 leased" in workers
+
+    said = command("drain", "--wait", "--timeout", "1s", code=4)
+    assert "timeout: still running: 2 of 503 leased" in said.stdout
+    assert "waiting for 2 of 503 leased: " in said.stderr + said.stdout
+    command("resume")
+    said = command("pause-kind", "slow").stdout
+    assert "still running: 1 of 500 leased" in said
+    assert f"  slow {jobs[300]} by web1:7 for " in said
+
+
+def test_a_job_whose_beat_is_older_than_its_end_does_not_count_as_running(database, command):
+    worker = add_worker(database, "web1", 7)
+    over = add_job(database, "k", "processing", worker=worker)
+    database.query("UPDATE beats SET job_id = %s, job_kind = 'k', job_since = now()", over)
+    database.query("DELETE FROM jobs WHERE id = %s", over)
+    [told] = command.json("workers")
+    assert (told["job_id"], told["job_kind"], told["job_since"], told["leases"]) == (None, None, None, 0)
+    add_job(database, "k", "processing", worker=worker)
+    [lease] = command.json("status")["leases"]
+    assert lease["runs"] is None
+    unsettled = add_job(database, "k", "processing", worker=worker)
+    database.query("UPDATE beats SET job_id = %s, unsettled = ARRAY[%s::bigint]", unsettled, unsettled)
+    assert {lease["runs"] for lease in command.json("status")["leases"]} == {None}  # it is over, and another may run
+
+
+def test_the_status_shows_the_retries_of_each_kind(database, command):
+    later = {"attempts": 1, "run_at": datetime.now(UTC) + timedelta(hours=3)}
+    soon = {"attempts": 2, "run_at": datetime.now(UTC) + timedelta(minutes=10)}
+    add_job(database, "mail.send", last_error="TimeoutError: an hour ago", **later)
+    add_job(database, "mail.send", last_error="SMTPError: 451 \x1b[2Jtry " + "again " * 99 + "\n stack", **soon)
+    add_job(database, "mail.send", priority=7, last_error="no", **later)
+    add_job(database, "mail.send", run_at=later["run_at"])  # never ran
+    add_job(database, "crashed", crashes=1, last_error="its worker died")
+    add_job(database, "new")
+
+    told = command.json("status")
+    assert told["retries"] == 4
+    kinds = {kind["kind"]: kind for kind in told["kinds"]}
+    assert {name: kind["retries"] for name, kind in kinds.items()} == {"mail.send": 3, "crashed": 1, "new": 0}
+    assert 500 < kinds["mail.send"]["next_retry_seconds"] <= 600
+    assert moment(kinds["mail.send"]["next_retry"]) == soon["run_at"]
+    assert kinds["mail.send"]["last_error"].startswith("SMTPError: 451 ")
+    assert len(kinds["mail.send"]["last_error"]) == 200
+    assert kinds["new"]["last_error"] is None
+
+    text = command("status").stdout  # Command checks for escape codes
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"^ +3 +mail.send +in 10 min +SMTPError: 451", text, re.MULTILINE)
+    assert re.search(r"^ +1 +crashed +now +its worker died *$", text, re.MULTILINE)
+    assert "stack" not in text
+    assert "an hour ago" not in text
+
+
+def test_long_lists_of_holds_and_workers_are_cut_and_counted(database, command):
+    database.query(
+        "INSERT INTO holds (scope, target, actor) SELECT 'kind', 'k' || n, 'me' FROM generate_series(1, 30) n"
+    )
+    for pid in range(50):
+        add_worker(database, "web1", pid)
+    add_worker(database, "web2", 1, silent=True)
+    text = command("status").stdout
+    assert "hold: ... and 10 more (in the table standing_holds)" in text
+    assert re.search(r"^\.\.\. +11 more +of all: 1 silent, 50 starting", text, re.MULTILINE)
+    assert "web2:1" in text  # a silent worker is shown first
+    told = command.json("status")
+    assert (told["hold_count"], told["worker_states"]) == (30, {"starting": 50, "silent": 1})

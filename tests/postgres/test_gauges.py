@@ -314,6 +314,7 @@ def test_the_count_of_a_long_queue_reads_few_rows(any_database):
             ("a", "later", 100, True),
             ("a", "paused", 100, True),
             ("a", "processing", 7, False),
+            ("a", "running", 1, False),
             *[("b", part, 100, True) for part in ("due", "failed", "later", "paused")],
             ("c", "due", 50, False),
         ]

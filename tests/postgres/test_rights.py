@@ -91,6 +91,8 @@ def operate(database: Database, url: str) -> None:
         running = database.value("SELECT id FROM jobs")
         waiting = insert(operations.connection, "k", x=1)
         fleet = Scope("fleet")
+        database.query("UPDATE jobs SET attempts = 1, last_error = 'no' WHERE state = 'queued'")
+        operations.kinds_like("k")
         operations.drain(fleet, "why", None)
         operations.barrier(fleet, None, print)
         operations.status()
@@ -120,9 +122,12 @@ def operate(database: Database, url: str) -> None:
 def look(database: Database, url: str) -> None:
     """All that a monitor asks of the database, once."""
     add_worker(database, "here", invocation="abc")
+    database.query("INSERT INTO jobs (kind, attempts, last_error) VALUES ('k', 1, 'no')")
     with closing(Operations(connector(url, "monitor"), "public")) as operations:
         schema.check(operations.connection, "public")
-        operations.status()
+        told = operations.status()
+        assert {kind["last_error"] for kind in told["kinds"]} == {None}  # it sees how many retries wait, and not why
+        operations.kinds_like("k")
         operations.workers()
         operations.now()
         database.query("SELECT claim_count_v1(0, 5); SELECT recount_v1()")  # as a worker does

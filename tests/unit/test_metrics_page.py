@@ -18,6 +18,7 @@ from shithubd_worker.timing import COUNTS_FRESH_SECONDS, COUNTS_STALE_SECONDS
 PAGE = METRICS.read_text()
 # What a figure of ours or of the process can count. The words of each row begin with one of these.
 UNITS = (
+    "Kinds",
     *(
         "Attempts",
         "Bytes",

@@ -9,7 +9,8 @@ CREATE OR REPLACE FUNCTION start_v1(
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 DECLARE
-    v_now timestamptz;
+    v_now  timestamptz;
+    v_held text[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'start_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation');
@@ -18,12 +19,13 @@ BEGIN
     IF EXISTS (SELECT FROM covering_holds_v1(p_worker)) THEN
         RETURN;
     END IF;
+    v_held := held_kinds_v1();
     v_now := clock_timestamp();
     RETURN QUERY
     UPDATE jobs j
        SET leased_at = v_now, lease_expires_at = v_now + make_interval(secs => s.seconds), lease_token = p_new_token
       FROM unnest(p_ids, p_seconds) s (id, seconds)
      WHERE j.id = s.id AND j.lease_token = p_token AND j.state || '' = 'processing'  -- as in settle_v1
-       AND NOT j.kind = ANY (held_kinds_v1())
+       AND j.kind <> ALL (v_held)
     RETURNING j.id;
 END $$;

@@ -10,6 +10,8 @@ AS $$
 DECLARE
     v_after bigint := coalesce(p_after, -9223372036854775808);
     v_kind  text := coalesce(p_kind, '');  -- below the least
+    v_below bigint := 9223372036854775807;
+    v_more  bigint[];
     v_ids   bigint[] := '{}';
 BEGIN
     IF p_state = 'processing' THEN
@@ -17,15 +19,21 @@ BEGIN
     ELSIF p_state IN ('paused', 'failed') THEN
         LOOP
             IF p_kind IS NULL THEN
-                SELECT min(j.kind) INTO v_kind FROM jobs j
-                 WHERE j.state = p_state AND j.state IN ('paused', 'failed') AND j.kind > v_kind;
+                SELECT j.kind INTO v_kind FROM jobs j
+                 WHERE j.state = p_state AND j.state IN ('paused', 'failed')
+                   AND (j.kind, j.id) > (v_kind, 9223372036854775807)
+                 ORDER BY j.kind, j.id LIMIT 1;
             END IF;
             EXIT WHEN v_kind IS NULL;
-            v_ids := v_ids || ARRAY(SELECT j.id FROM jobs j
-                                     WHERE j.state = p_state AND j.state IN ('paused', 'failed')
-                                       AND (j.kind, j.id) > (v_kind, v_after)
-                                       AND (j.kind, j.id) <= (v_kind, 9223372036854775807)
-                                     ORDER BY j.kind, j.id LIMIT p_limit);
+            v_more := ARRAY(SELECT j.id FROM jobs j
+                             WHERE j.state = p_state AND j.state IN ('paused', 'failed')
+                               AND (j.kind, j.id) > (v_kind, v_after) AND (j.kind, j.id) <= (v_kind, v_below)
+                             ORDER BY j.kind, j.id LIMIT p_limit);
+            IF v_more <> '{}' THEN
+                -- Only the least ids are kept, and of further kinds only lower ones are read.
+                v_ids := ARRAY(SELECT u.id FROM unnest(v_ids || v_more) u (id) ORDER BY u.id LIMIT p_limit);
+                v_below := coalesce(v_ids[p_limit], v_below);
+            END IF;
             EXIT WHEN p_kind IS NOT NULL;
         END LOOP;
     ELSE
