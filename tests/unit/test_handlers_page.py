@@ -12,7 +12,7 @@ import pytest
 
 import shithubd_worker
 from shithubd_worker import errors, handlers
-from shithubd_worker.handlers import git, repo_maintenance, search_reindex, webhook_deliver
+from shithubd_worker.handlers import git, repo_maintenance, search_index, webhook_deliver
 from shithubd_worker.job import Job
 from shithubd_worker.model import Batch, Lease
 from shithubd_worker.registry import Kind, Registry
@@ -155,7 +155,7 @@ def test_the_page_says_for_how_long_the_kinds_that_come_along_wait():
         f"released for {repo_maintenance.BUSY_AGAIN_SECONDS / 60:g} minutes"
     )
     assert waits["another search.reindex on the repository"] == (
-        f"released for {search_reindex.BUSY_AGAIN_SECONDS / 60:g} minutes"
+        f"released for {search_index.BUSY_AGAIN_SECONDS / 60:g} minutes"
     )
     assert f"git gc that takes longer than {repo_maintenance.TIME_LIMIT / 60:g} minutes" in waits
     assert repo_maintenance.TOO_LONG_AGAIN_SECONDS == webhook_deliver.LONGEST_RETRY_AFTER == 86_400
