@@ -10,7 +10,7 @@ import codecs
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
 
@@ -101,8 +101,9 @@ def words(text: str) -> list[str]:
     Everything else separates words, `_` too. In a script without spaces, each character is a word. Files and queries go
     through the same function.
     """
-    pattern = _RUN if text.isascii() else _word()
-    return pattern.findall(fold(text))
+    folded = fold(text)
+    pattern = _RUN if folded.isascii() or not _special().search(folded) else _word()
+    return pattern.findall(folded)
 
 
 @cache
@@ -123,7 +124,13 @@ def _crowd() -> re.Pattern[str]:
 @cache
 def _word() -> re.Pattern[str]:
     mark = f"[{_marks()}{chr(_JOINER)}]*"
-    return re.compile(rf"(?!{mark[:-1]})[{_ALONE}](?<=[^\W_]){mark}|(?:[^\W_{_ALONE}]+{mark})+")
+    return re.compile(rf"(?:[^\W_{_ALONE}]+{mark})+|(?!{mark[:-1]})[{_ALONE}](?<=[^\W_]){mark}")
+
+
+@cache
+def _special() -> re.Pattern[str]:
+    """What makes the words of a text more than runs of letters and digits."""
+    return re.compile(f"[{_marks()}{chr(_JOINER)}{_ALONE}]")
 
 
 @cache
@@ -134,7 +141,9 @@ def _alone() -> re.Pattern[str]:
 def parts(text: str) -> set[str]:
     """The parts of compound words in a text: get, user and name of getUserName; http and server of HTTPServer."""
     found: set[str] = set()
-    for word in {word for word in _RUN.findall(text) if len(word) <= LONGEST_COMPOUND}:
+    for word in set(_RUN.findall(text)):
+        if word.islower() or len(word) > LONGEST_COMPOUND:
+            continue
         pieces = _HUMP.split(word)
         if len(pieces) > 1:
             found.update(folded for piece in pieces if len(piece) > 1 for folded in words(piece))
@@ -143,11 +152,13 @@ def parts(text: str) -> set[str]:
 
 def keys(sequence: Sequence[str]) -> list[str]:
     """What the index keeps of words in a row: each word, and each pair of characters that are words."""
-    found = [word[:LONGEST_KEY] for word in sequence]
+    return [*(word[:LONGEST_KEY] for word in sequence), *_pairs(sequence)]
+
+
+def _pairs(sequence: Sequence[str]) -> Iterator[str]:
     if not all(map(str.isascii, sequence)):
         alone = _alone()
-        found += [a + b for a, b in pairwise(sequence) if alone.match(a) and alone.match(b)]
-    return found
+        yield from (a + b for a, b in pairwise(sequence) if alone.match(a) and alone.match(b))
 
 
 def has(text: str, sequence: tuple[str, ...]) -> bool:
@@ -170,7 +181,11 @@ def vector(path: str, content: str) -> str:
     """The words of a file as a literal of PostgreSQL's type tsvector. Those of the path have the weight A; those that
     the content has often have B or C."""
     named = {*keys(words(path)), *parts(path)}
-    counted = Counter(keys(words(content)))
+    all_words = words(content)
+    counted = Counter(all_words)
+    for long in [word for word in counted if len(word) > LONGEST_KEY]:
+        counted[long[:LONGEST_KEY]] += counted.pop(long)
+    counted.update(_pairs(all_words))
     counted.update(parts(content).difference(counted))
     left = MOST_KEY_BYTES
     literals = []
