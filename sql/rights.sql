@@ -28,7 +28,7 @@ GRANT EXECUTE ON FUNCTION
     wake_v1, wakes_come_v1
     TO shithub_worker;
 -- The worker's handlers: search.reindex and repo.maintenance.
-GRANT SELECT, INSERT, UPDATE ON search_repos TO shithub_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON search_repos TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON search_files TO shithub_worker;
 GRANT SELECT (repo, started_at), INSERT, DELETE ON repo_maintenance TO shithub_worker;
 
@@ -38,7 +38,7 @@ GRANT SELECT ON jobs, job_history, workers, beats, holds, standing_holds, audit,
     search_repos, search_files, repo_maintenance TO shithub_operator;
 GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
-    barrier_v1, discard_job_v1, drain_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
+    barrier_v1, discard_job_v1, drain_v1, forget_index_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
     pause_kind_v1, payload_text_v1, release_job_v1, resume_kind_v1, resume_v1, retry_job_v1, show_job_v1,
     shown_job_v1, unhold_v1, unpause_v1
     TO shithub_operator;

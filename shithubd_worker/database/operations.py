@@ -229,6 +229,11 @@ class Operations(Session):
         """Discard a job that isn't processing."""
         return str(self.value("discard_job_v1", job, reason, self.actor))
 
+    def forget_index(self, repo: str, reason: str | None) -> dict[str, Any] | None:
+        """Take the index of a repository away. Returns its ref and its files, or None if there was none."""
+        rows = self.rows("forget_index_v1", repo, reason, self.actor)
+        return dict(zip(("ref", "files"), rows[0], strict=True)) if rows else None
+
 
 def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
     """The job with its payload parsed. The payload stays text if Python can't read it, or if it was cut."""

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from shithubd_worker.errors import NotNow, Permanent
 from shithubd_worker.handlers import confined
 from shithubd_worker.handlers.git_check import check
+from shithubd_worker.handlers.git_place import MISCONFIGURED_SECONDS, located
 
 if TYPE_CHECKING:
     from shithubd_worker.job import Job
 
-# After an operator's mistake, the job waits so many seconds until it is tried again.
-MISCONFIGURED_SECONDS = 300
-# The name is part of an index row, which PostgreSQL limits to about 2,700 bytes.
-LONGEST_NAME = 1000
 LONGEST_COMPLAINT = 300
 # What one git may take, unless its caller says otherwise: time by the clock, and own memory for each of its processes
 # (the unit's MemoryHigh). A kind's max_runtime is longer.
@@ -62,7 +61,12 @@ _OVERRIDES = (
 _SHORTAGES = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)}
 
 
-_NO_SUCH = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+# What git says when this git can't work with the repository's configuration. To try again doesn't help.
+_UNFIT = re.compile(
+    "unknown repository extension|v1-only extension|Expected git repo version|bad config|bad boolean config value"
+    "|bad numeric config value|invalid value for 'extensions|unknown hash algorithm|unknown ref storage"
+    "|missing value for '|bad (?:zlib|pack) compression level"
+)
 
 
 class GitFailed(Exception):
@@ -87,6 +91,7 @@ class Repository:
     path: Path
     root: Path
     borrowed: tuple[Path, ...] = ()
+    asked: str = ""  # the name as it was spelled, which may be that of a link
 
 
 def find(job: Job, repo: object) -> Repository:
@@ -96,8 +101,8 @@ def find(job: Job, repo: object) -> Repository:
     well if git must not run on the repository. Raises NotNow for what an operator has to put right, because that is not
     the job's fault.
     """
-    path, root = _confined(_root(job), repo)
-    name = path.relative_to(root).as_posix()
+    place = located(job, repo)
+    name, path, root = place.name, place.path, place.root
     if not path.is_dir():
         raise Permanent(f"{name!r} is not a git repository")
     # Git calls a repository that it may not read no repository at all.
@@ -105,7 +110,7 @@ def find(job: Job, repo: object) -> Repository:
     if not os.access(path, os.R_OK | os.X_OK):
         raise unreadable
     try:
-        repository = Repository(name, path, root, check(root, path, name))
+        repository = Repository(name, path, root, check(root, path, name), place.asked)
     except PermissionError:
         raise unreadable from None
     for line in _news():
@@ -188,6 +193,8 @@ def _running(
         for shortage, words in _SHORTAGES.items():
             if words in complaint:  # raise what a system call of this process would raise
                 raise OSError(shortage, f"{said}: {complaint}")
+        if status > 0 and _UNFIT.search(complaint):
+            raise Permanent(f"{said}: this git can't use its configuration: {complaint}")
         raise GitFailed(f"{said}: {complaint}", status)
 
 
@@ -247,51 +254,11 @@ def _command(repository: Repository, arguments: tuple[str, ...]) -> list[str]:
     return [_program(), *options, f"--git-dir={repository.path}", *arguments]
 
 
-def _root(job: Job) -> Path:
-    root = job.config.repo_root
-    if root is None:
-        raise NotNow(
-            MISCONFIGURED_SECONDS, "no repository root configured: set --repo-root (SHITHUBD_WORKER_REPO_ROOT)"
-        )
-    if not _holds_something(root):  # perhaps it is not mounted: then the repositories are not unknown, only away
-        raise NotNow(MISCONFIGURED_SECONDS, f"the repository root {root} does not exist, or is empty")
-    return root.resolve()
-
-
-def _holds_something(root: Path) -> bool:
-    try:
-        with os.scandir(root) as entries:
-            return next(entries, None) is not None
-    except PermissionError:  # a directory may be entered though it can't be listed
-        return os.access(root, os.X_OK)
-    except OSError:
-        return False
-
-
-def _confined(root: Path, repo: object) -> tuple[Path, Path]:
-    if not isinstance(repo, str) or not 0 < len(repo) <= LONGEST_NAME or "\x00" in repo:
-        raise Permanent(f"repo must be a path of 1 to {LONGEST_NAME} characters, not {_shown(repo)}")
-    asked = root / repo
-    if ".." in asked.parts:
-        raise Permanent(f"repo {_shown(repo)} leads out of the repository root")
-    try:
-        path = asked.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: symbolic links that form a circle
-        if isinstance(error, OSError) and error.errno not in _NO_SUCH:  # a broken disk, a file server that is away
-            raise NotNow(MISCONFIGURED_SECONDS, f"repo {_shown(repo)} can't be reached: {error.strerror}") from None
-        raise Permanent(f"unknown repository: {_shown(repo)}") from None
-    if root not in path.parents:
-        raise Permanent(f"repo {_shown(repo)} leads out of the repository root")
-    return path, root
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_COMPLAINT else f"{text[:LONGEST_COMPLAINT]}…"
-
-
 def _complaint(text: bytes, status: int) -> str:
+    """Why git failed, on one line: what it reports as an error first, with the list below it."""
     lines = [line for line in text.decode(errors="backslashreplace").splitlines() if line.strip()]
-    # The first fatal line says why; the lines after it are advice.
-    line = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "")
-    return line[:LONGEST_COMPLAINT] or f"exit status {status}"
+    at = next((n for n, line in enumerate(lines) if line.startswith(("fatal:", "error:"))), len(lines) - 1)
+    # The lines after it are advice, but for a list and for the place in a file.
+    listed = list(takewhile(lambda line: line.startswith(("\t", "fatal: bad config")), lines[at + 1 :]))
+    said = " ".join(line.strip() for line in [*lines[at : at + 1], *listed])
+    return said[:LONGEST_COMPLAINT] or f"exit status {status}"

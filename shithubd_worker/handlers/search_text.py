@@ -1,28 +1,49 @@
-"""The text of files for the search: decoding, words, and the parts of words. Pure, no I/O."""
+"""The text of files for the search: decoding, words, and what the index keeps of them. Pure, no I/O.
+
+The index keeps each word of a file once. So it says which files can match. If the order of words counts, the text of
+such a file decides: `has` compares word by word.
+"""
 
 from __future__ import annotations
 
+import codecs
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import pairwise
 
 # Git's own rule for binary files.
 BINARY_PROBE_BYTES = 8000
-# A tsvector holds at most 1 MiB, and words take up to 2.4 times their own bytes in it. Words behind this limit are not
-# found; the content is kept and shown in full.
-MOST_WORD_BYTES = 320 * 1024
-MOST_PART_BYTES = 32 * 1024
-# Longer words are keys and hashes in base64, not words that people search for.
-LONGEST_WORD = 200
+# A tsvector holds at most 1 MiB: the words, and six bytes for the rank of some. A file with more different words gets
+# the mark NOT_ALL. Then each search takes it as a file that can match.
+MOST_KEY_BYTES = 1024 * 1024 - 4096
+NOT_ALL = "*"  # not a word
+# In characters. The index keeps the beginning of a longer word: a key, or a hash in base64.
+LONGEST_KEY = 200
 LONGEST_COMPOUND = 64
+# From so many times on, a word counts more in the order of hits.
+OFTEN, MORE_OFTEN = 3, 8
 
-_WORD = re.compile(r"[^\W_]+")
+# Scripts without spaces between words: Thai to Tibetan, Myanmar, Khmer, Chinese, Japanese, Korean.
+_ALONE = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3100-\u318f\u31a0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_FIRST_MARK, _LAST_MARK = 0x300, 0x1E950
+_JOINER = 0x34F  # a mark that nobody sees, and that no mark is sorted across
+_RUN = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_ESCAPED = re.compile(rb"\\(?:\\|x([0-9a-f]{2}))")
 
 
 def decode(data: bytes) -> str | None:
     """The text of a file, without NUL, which PostgreSQL can't store. None if the file is binary.
 
-    The text is UTF-8; or UTF-16 if the first two bytes say so; or Latin-1, in which every byte is a character.
+    The text is UTF-16 if the first two bytes say so. Otherwise it is UTF-8, and each byte that isn't UTF-8 is a
+    character of Latin-1.
     """
     if data.startswith(_UTF16_MARKS):
         try:
@@ -32,42 +53,148 @@ def decode(data: bytes) -> str | None:
         return None if "\x00" in text else text
     if b"\x00" in data[:BINARY_PROBE_BYTES]:
         return None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return text.replace("\x00", " ")
+    return data.decode("utf-8-sig", errors="shithub-latin-1").replace("\x00", " ")
+
+
+def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)  # noqa: S101 (it is for reading alone)
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error("shithub-latin-1", _as_latin_1)
+
+
+def path_shown(name: bytes) -> str:
+    r"""A path of git on one line. Two paths never look alike: a backslash is \\, and each byte of what is no printable
+    text is \x with two digits."""
+    return "".join(
+        r"\\"
+        if character == "\\"
+        else character
+        if character.isprintable()
+        else "".join(rf"\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
+        for character in name.decode(errors="surrogateescape")
+    )
+
+
+def path_text(shown: str) -> str:
+    """The text of a path, for its words, from what path_shown made of it."""
+    return _ESCAPED.sub(_unescaped, shown.encode()).decode(errors="replace").replace("\x00", " ")
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(found[1].decode()) if found[1] else b"\\"
+
+
+def fold(text: str) -> str:
+    """The text as it is compared: without case, and with one form of each letter (NFKC). Lines stay lines."""
+    if text.isascii():
+        return text.lower()
+    # Python sorts marks in a row in quadratic time. So Unicode's own rule for streams divides them (UAX 15).
+    text = _crowd().sub(rf"\g<0>{chr(_JOINER)}", text)
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in order and in lower case: letters and digits. Everything else separates words, `_` too.
+    """The words of a text, folded and in order: letters and digits, with their accents.
 
-    Files and queries go through the same function. So PostgreSQL's parser, which has rules for hosts, URLs, signed
-    numbers and hyphens, never sees one of these.
+    Everything else separates words, `_` too. In a script without spaces, each character is a word. Files and queries go
+    through the same function.
     """
-    return [word.lower() for word in _WORD.findall(text) if len(word) <= LONGEST_WORD]
+    folded = fold(text)
+    pattern = _RUN if folded.isascii() or not _special().search(folded) else _word()
+    return pattern.findall(folded)
+
+
+@cache
+def _marks() -> str:
+    """Accents and vowel signs, as ranges of a pattern's class. They belong to the letter before them."""
+    marks = [n for n in range(_FIRST_MARK, _LAST_MARK) if unicodedata.category(chr(n)).startswith("M") and n != _JOINER]
+    starts = [n for before, n in pairwise([-1, *marks]) if n != before + 1]
+    ends = [n for n, after in pairwise([*marks, -1]) if after != n + 1]
+    return "".join(f"{chr(a)}-{chr(z)}" for a, z in zip(starts, ends, strict=True)) + "\U000e0100-\U000e01ef"
+
+
+@cache
+def _crowd() -> re.Pattern[str]:
+    mark = rf"[{_marks()}\uff9e\uff9f]"  # the last two become marks
+    return re.compile(f"{mark}{mark}{{29}}(?={mark})")  # a class at the beginning is fast to look for
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    mark = f"[{_marks()}{chr(_JOINER)}]*"
+    return re.compile(rf"(?:[^\W_{_ALONE}]+{mark})+|(?!{mark[:-1]})[{_ALONE}](?<=[^\W_]){mark}")
+
+
+@cache
+def _special() -> re.Pattern[str]:
+    """What makes the words of a text more than runs of letters and digits."""
+    return re.compile(f"[{_marks()}{chr(_JOINER)}{_ALONE}]")
+
+
+@cache
+def _alone() -> re.Pattern[str]:
+    return re.compile(f"[{_ALONE}]")
 
 
 def parts(text: str) -> set[str]:
     """The parts of compound words in a text: get, user and name of getUserName; http and server of HTTPServer."""
-    compounds = {word for word in _WORD.findall(text) if len(word) <= LONGEST_COMPOUND}
     found: set[str] = set()
-    for word in compounds:
+    for word in set(_RUN.findall(text)):
+        if word.islower() or len(word) > LONGEST_COMPOUND:
+            continue
         pieces = _HUMP.split(word)
         if len(pieces) > 1:
-            found.update(piece.lower() for piece in pieces if len(piece) > 1)
+            found.update(folded for piece in pieces if len(piece) > 1 for folded in words(piece))
     return found
 
 
-def document(text: str) -> tuple[str, str]:
-    """What goes into the index: the words of a text in order, and the parts of words that aren't words of it
-    already."""
-    all_words = words(text)
-    extra = sorted(parts(text).difference(all_words))
-    return _bounded(" ".join(all_words), MOST_WORD_BYTES), _bounded(" ".join(extra), MOST_PART_BYTES)
+def keys(sequence: Sequence[str]) -> list[str]:
+    """What the index keeps of words in a row: each word, and each pair of characters that are words."""
+    return [*(word[:LONGEST_KEY] for word in sequence), *_pairs(sequence)]
 
 
-def _bounded(text: str, most: int) -> str:
-    if len(text) * 4 <= most:
-        return text
-    return text.encode()[:most].decode(errors="ignore")
+def _pairs(sequence: Sequence[str]) -> Iterator[str]:
+    if not all(map(str.isascii, sequence)):
+        alone = _alone()
+        yield from (a + b for a, b in pairwise(sequence) if alone.match(a) and alone.match(b))
+
+
+def has(text: str, sequence: tuple[str, ...]) -> bool:
+    """Does a text have these words in a row?"""
+    # First a quick look that takes too much, because a word can go on. Words are letters, so they are patterns.
+    return _near(sequence).search(fold(text)) is not None and in_a_row(sequence, words(text))
+
+
+@lru_cache(16)
+def _near(sequence: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile((r"[\W_]+" if all(map(str.isascii, sequence)) else r"[\W_]*").join(sequence))
+
+
+def in_a_row(sequence: Sequence[str], all_words: Iterable[str]) -> bool:
+    """Are these words in a row among all of them?"""
+    return f" {' '.join(sequence)} " in f" {' '.join(all_words)} "
+
+
+def vector(path: str, content: str) -> str:
+    """The words of a file as a literal of PostgreSQL's type tsvector. Those of the path have the weight A; those that
+    the content has often have B or C."""
+    named = {*keys(words(path)), *parts(path)}
+    all_words = words(content)
+    counted = Counter(all_words)
+    for long in [word for word in counted if len(word) > LONGEST_KEY]:
+        counted[long[:LONGEST_KEY]] += counted.pop(long)
+    counted.update(_pairs(all_words))
+    counted.update(parts(content).difference(counted))
+    left = MOST_KEY_BYTES
+    literals = []
+    for key in (*named, *(key for key in counted if key not in named)):
+        times = counted[key]
+        weight = "A" if key in named else "B" if times >= MORE_OFTEN else "C" if times >= OFTEN else ""
+        left -= len(key.encode()) + (6 if weight else 0)
+        if left < 0:
+            literals.append(f"'{NOT_ALL}'")
+            break
+        literals.append(f"'{key}':1{weight}" if weight else f"'{key}'")
+    return " ".join(literals)

@@ -26,7 +26,7 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     assert re.findall(r"(?m)^.*\w-$", told) == [], "a name is broken at its hyphen"
     example = told.partition("Example")[2]
     assert f"shithubd-worker {' '.join(path)}" in example
-    if path not in {("jobs",), ("units",), ("history",), ("run",)}:
+    if path not in {("jobs",), ("units",), ("history",), ("search",), ("run",)}:
         assert "--json" in told
 
 
@@ -36,8 +36,9 @@ def test_there_is_a_command_for_each_step():
         " runbook jobs units history"
     )
     jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
+    others = [("history", "drop"), ("search", "find"), ("search", "forget")]
     host = [("units", name) for name in ("install", "diff", "uninstall")]
-    assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, ("history", "drop")}
+    assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, *others}
 
 
 def test_the_help_shows_how_to_start_and_the_exit_codes(command):

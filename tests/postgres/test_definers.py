@@ -224,6 +224,8 @@ CALLS = """
     SELECT public.retry_job_v1(id) FROM public.jobs WHERE state = 'processing';
     SELECT public.release_job_v1(id, true, 'why') FROM public.jobs WHERE state = 'processing';
     SELECT public.discard_job_v1(id, 'why') FROM public.jobs WHERE kind = 'k';
+    INSERT INTO public.search_repos (repo, ref, commit, files, generation) VALUES ('a.git', 'HEAD', '0', 1, 1);
+    SELECT public.forget_index_v1('a.git', 'why');
     SELECT public.record_v1(ARRAY[
         ROW(0, 'k', 'ok', 1, 'h:1', now(), now() + '14 days', NULL, NULL, NULL, '7d')::public.job_history]);
     SELECT public.ensure_history_v1(16)
@@ -256,7 +258,16 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
     outcomes = dict(any_database.query("SELECT outcome, count(*) FROM job_history GROUP BY 1"))
     assert outcomes == {"ok": 1, "released": 2, "discarded": 9}
     actions = dict(any_database.query("SELECT action, count(*) FROM audit GROUP BY 1"))
-    assert actions == {"pause": 2, "resume": 1, "drain": 1, "expire": 4, "retry": 1, "release": 2, "discard": 9}
+    assert actions == {
+        "pause": 2,
+        "resume": 1,
+        "drain": 1,
+        "expire": 4,
+        "retry": 1,
+        "release": 2,
+        "discard": 9,
+        "forget-index": 1,
+    }
 
 
 def test_a_foreign_table_with_the_name_of_a_day_is_left_alone_and_the_other_days_are_made(any_database, mallory):

@@ -111,6 +111,7 @@ def operate(database: Database, url: str) -> None:
         assert operations.retry_job(running, "why") == "retried"
         assert operations.discard_job(running, "why") == "discarded"
         operations.job(running)
+        operations.forget_index("a.git", "why")
         connection = operations.connection
         connection.execute("SELECT * FROM audit, history_drops, leases_returned, queue_counts, beats")
         connection.execute("SELECT * FROM search_repos, search_files, repo_maintenance")

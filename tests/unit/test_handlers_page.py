@@ -15,7 +15,7 @@ from shithubd_worker import errors, handlers
 from shithubd_worker.handlers import (
     git,
     repo_maintenance,
-    search_reindex,
+    search_index,
     webhook_answer,
     webhook_deliver,
     webhook_secret,
@@ -150,7 +150,7 @@ def test_the_page_says_for_how_long_the_kinds_that_come_along_wait():
         f"released for {repo_maintenance.BUSY_AGAIN_SECONDS / 60:g} minutes"
     )
     assert waits["another search.reindex on the repository"] == (
-        f"released for {search_reindex.BUSY_AGAIN_SECONDS / 60:g} minutes"
+        f"released for {search_index.BUSY_AGAIN_SECONDS / 60:g} minutes"
     )
     assert f"git gc that takes longer than {repo_maintenance.TIME_LIMIT / 60:g} minutes" in waits
     assert repo_maintenance.TOO_LONG_AGAIN_SECONDS == webhook_answer.LONGEST_RETRY_AFTER == 86_400
