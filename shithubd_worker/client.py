@@ -161,14 +161,17 @@ def _ask(connection: psycopg.Connection[Any], schema: str) -> None:
     if row is None or row[1] != 6:  # noqa: PLR2004 (the columns above)
         raise SchemaMismatch(f"{no_queue(connection, schema)}: give schema=…, or set {SCHEMA.variable}")
     if not row[0]:
-        user, grant = _quoted(row[2]), "GRANT shithub_enqueue TO"
-        if row[3] != "shithub_owner":  # without `migrate --roles`, the roles have no rights
-            grant = (
-                f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {user}; GRANT INSERT (kind, payload, priority, run_at,"
-                f" max_attempts), SELECT (id) ON {_quoted(schema)}.jobs TO"
+        user, owner = _quoted(row[2]), row[3]
+        who, grant = "a superuser", f"GRANT shithub_enqueue TO {user}"
+        if owner != "shithub_owner":  # without `migrate --roles`, the roles have no rights
+            who, grant = (
+                f"its owner {owner!r}",
+                (
+                    f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {user}; GRANT INSERT (kind, payload, priority, run_at,"
+                    f" max_attempts), SELECT (id) ON {_quoted(schema)}.jobs TO {user}"
+                ),
             )
-        may_not = f"{row[2]!r} may not enqueue in schema {schema!r}"
-        raise RightsMissing(f"{LACKS}: {may_not}. Somebody who owns the queue can give it: {grant} {user}")
+        raise RightsMissing(f"{LACKS}: {row[2]!r} may not enqueue in schema {schema!r}. As {who}: {grant}")
 
 
 def no_queue(connection: psycopg.Connection[Any], schema: str) -> str:
