@@ -54,7 +54,11 @@ def enqueue(
 
     Raises TypeError or ValueError for an argument that can't work, and SchemaMismatch or RightsMissing (of
     shithubd_worker.errors) if there is no queue or the login may not write to it. All of these leave the caller's
-    transaction usable.
+    transaction usable. An example:
+
+        with connection.transaction():
+            number = enqueue(connection, "stars.add", repo="ada/engine", stars=2, delay=60)
+        print(f"job {number} waits for a minute")
     """
     import psycopg
 
