@@ -11,7 +11,7 @@ import operator
 import os
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 from weakref import WeakKeyDictionary
 
 from shithubd_worker import payload
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 PRIORITIES = (-(2**15), 2**15 - 1)
 ATTEMPTS = (1, 2**31 - 1)
 LONGEST_DELAY = 100 * 366 * 86_400.0  # beyond a century, Python's and PostgreSQL's times are not safe
+
+# Do the functions of schema n look for their tables in another schema? So it is after ALTER SCHEMA ... RENAME.
+MADE_ELSEWHERE: LiteralString = (
+    "EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'show_job_v1' AND NOT"
+    " coalesce(p.proconfig, '{}') OPERATOR(pg_catalog.@>)"
+    " ARRAY[pg_catalog.format('search_path=%%I, pg_temp', n.nspname)])"
+)
 
 # The schemas whose queue a connection could write to when it asked.
 _asked: WeakKeyDictionary[psycopg.Connection[Any], set[str]] = WeakKeyDictionary()
@@ -147,23 +154,21 @@ def _insert_into(schema: str, encoding: str) -> bytes:
 
 def _ask(connection: psycopg.Connection[Any], schema: str) -> None:
     """Raise SchemaMismatch or RightsMissing if the login can't enqueue in this schema."""
-    row = (
-        _cursor(connection)
-        .execute(
-            "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.bool_and("
-            "pg_catalog.has_column_privilege(c.oid, a.attnum, CASE a.attname WHEN 'id' THEN 'SELECT' ELSE 'INSERT'"
-            " END)), pg_catalog.count(*)::int, current_user::text, pg_catalog.pg_get_userbyid(c.relowner)::text"
-            " FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
-            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid"
-            " WHERE n.nspname = %s::text::name AND c.relname = 'jobs'"
-            " AND a.attname IN ('id', 'kind', 'payload', 'priority', 'max_attempts', 'run_at')"
-            " GROUP BY n.oid, c.oid, c.relowner",
-            (schema,),
-        )
-        .fetchone()
+    query: LiteralString = (
+        "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.bool_and("  # noqa: S608
+        "pg_catalog.has_column_privilege(c.oid, a.attnum, CASE a.attname WHEN 'id' THEN 'SELECT' ELSE 'INSERT' END)),"
+        " pg_catalog.count(*)::int, current_user::text, pg_catalog.pg_get_userbyid(c.relowner)::text, "
+        + MADE_ELSEWHERE
+        + " FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
+        " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid WHERE n.nspname = %s::text::name AND c.relname = 'jobs'"
+        " AND a.attname IN ('id', 'kind', 'payload', 'priority', 'max_attempts', 'run_at')"
+        " GROUP BY n.oid, n.nspname, c.oid, c.relowner"
     )
+    row = _cursor(connection).execute(query, (schema,)).fetchone()
     if row is None or row[1] != 6:  # noqa: PLR2004 (the columns above)
         raise SchemaMismatch(f"{no_queue(connection, schema)}: give schema=…, or set {SCHEMA.variable}")
+    if row[4]:
+        raise SchemaMismatch(made_elsewhere(schema))
     if not row[0]:
         user, owner = _quoted(row[2]), row[3]
         who, grant = "a superuser", f"GRANT shithub_enqueue TO {user}"
@@ -176,6 +181,11 @@ def _ask(connection: psycopg.Connection[Any], schema: str) -> None:
                 ),
             )
         raise RightsMissing(f"{LACKS}: {row[2]!r} may not enqueue in schema {schema!r}. As {who}: {grant}")
+
+
+def made_elsewhere(schema: str) -> str:
+    """Says that the schema was renamed."""
+    return f"schema {schema!r} had another name when its functions were made: run `shithubd-worker migrate`"
 
 
 def no_queue(connection: psycopg.Connection[Any], schema: str) -> str:

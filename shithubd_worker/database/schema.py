@@ -127,9 +127,7 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
                 f"the database lacks functions of this release ({', '.join(missing)}): run `shithubd-worker migrate`"
             )
         if _made_elsewhere(connection, schema):
-            raise SchemaMismatch(
-                f"schema {schema!r} had another name when its functions were made: run `shithubd-worker migrate`"
-            )
+            raise SchemaMismatch(client.made_elsewhere(schema))
     return found
 
 
@@ -283,14 +281,8 @@ def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]
 
 
 def _made_elsewhere(connection: psycopg.Connection, schema: str) -> bool:
-    """Do our functions look for their tables in another schema? So it is after ALTER SCHEMA ... RENAME."""
-    row = connection.execute(
-        "SELECT FROM pg_catalog.pg_proc WHERE proname = 'show_job_v1'"
-        " AND pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)) AND NOT coalesce(proconfig,"
-        " '{}') @> ARRAY[pg_catalog.format('search_path=%%I, pg_temp', %s::text)]",
-        (schema, schema),
-    ).fetchone()
-    return row is not None
+    query = f"SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = %s AND {client.MADE_ELSEWHERE}"
+    return connection.execute(query, (schema,)).fetchone() is not None
 
 
 def _relation(connection: psycopg.Connection, schema: str, name: str) -> object:

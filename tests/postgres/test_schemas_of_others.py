@@ -123,6 +123,9 @@ def test_a_renamed_schema_works_again_after_migrate(blank, roles, new):
             r"schema 'old' of database .* has no queue, but schema .* has one: name it with --schema, or run",
             refused(connection, schema.check, "old"),
         )
+        with blank.connect() as caller, caller.transaction():
+            assert "had another name" in refused(caller, enqueue, "k", schema=new)
+            assert caller.execute("SELECT 1").fetchone() == (1,)
         digest = f"functions {schema.functions_digest(new)}"
         assert schema.migrate(connection, new, dry_run=True) == [digest]
         assert schema.migrate(connection, new) == [digest]
