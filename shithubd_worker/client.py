@@ -1,17 +1,41 @@
-"""Enqueueing from Python. Any other program uses `INSERT INTO jobs (kind, payload) VALUES (…)`."""
+"""Enqueueing from Python. Any other program uses `INSERT INTO jobs (kind, payload) VALUES (…)`.
+
+A statement that PostgreSQL refuses aborts the caller's transaction. So each argument is checked before anything is
+sent. Whether there is a queue, and whether the login may write to it, only the database knows: the first enqueue on a
+connection asks. Each later one is a single statement.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+import operator
+import os
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, LiteralString
+from weakref import WeakKeyDictionary
+
+from shithubd_worker import payload
+from shithubd_worker.errors import LACKS, RightsMissing, SchemaMismatch
+from shithubd_worker.model import check_kind
+from shithubd_worker.plain import json_in_ascii
+from shithubd_worker.settings.config import SCHEMA, schema_fault
 
 if TYPE_CHECKING:
     import psycopg
 
-# The escape of a NUL in JSON text. After another backslash the same letters are no escape.
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+PRIORITIES = (-(2**15), 2**15 - 1)
+ATTEMPTS = (1, 2**31 - 1)
+LONGEST_DELAY = 100 * 366 * 86_400.0  # beyond a century, Python's and PostgreSQL's times are not safe
+
+# Do the functions of schema n look for their tables in another schema? So it is after ALTER SCHEMA ... RENAME.
+MADE_ELSEWHERE: LiteralString = (
+    "EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'show_job_v1' AND NOT"
+    " coalesce(p.proconfig, '{}') OPERATOR(pg_catalog.@>)"
+    " ARRAY[pg_catalog.format('search_path=%%I, pg_temp', n.nspname)])"
+)
+
+# The schemas whose queue a connection could write to when it asked.
+_asked: WeakKeyDictionary[psycopg.Connection[Any], set[str]] = WeakKeyDictionary()
 
 
 def enqueue(
@@ -23,7 +47,7 @@ def enqueue(
     run_at: datetime | None = None,
     priority: int = 0,
     max_attempts: int | None = None,
-    schema: str = "public",
+    schema: str | None = None,
     **members: object,
 ) -> int:
     """Add a job in the caller's transaction, and return its id. The job exists once that transaction commits.
@@ -33,61 +57,186 @@ def enqueue(
       datetime.
     - `priority`: within a kind, a lower number runs first.
     - `max_attempts`: None means the kind's value.
+    - `schema`: where the queue is. None means SHITHUBD_WORKER_SCHEMA, or `public`.
 
-    Raises ValueError for members that JSON or PostgreSQL can't hold. That happens before anything is sent, so the
-    caller's transaction stays usable. An example:
+    Raises TypeError or ValueError for an argument that can't work, and SchemaMismatch or RightsMissing (of
+    shithubd_worker.errors) if there is no queue or the login may not write to it. All of these leave the caller's
+    transaction usable. An example:
 
         with connection.transaction():
             number = enqueue(connection, "stars.add", repo="ada/engine", stars=2, delay=60)
         print(f"job {number} waits for a minute")
     """
+    import psycopg
+
+    check_kind(kind)
     if delay is not None and run_at is not None:
         raise ValueError("give delay or run_at, not both")
-    if run_at is not None and run_at.tzinfo is None:
-        raise ValueError("run_at needs a time zone: datetime.now(timezone.utc) + …")
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay or 0)
-    return insert(connection, schema, kind, payload_text(members), seconds, run_at, priority, max_attempts)
+    seconds = 0.0 if delay is None else _seconds(delay)
+    at = None if run_at is None else moment_in_utc(run_at)
+    priority = _whole("priority", priority, PRIORITIES)
+    max_attempts = None if max_attempts is None else _whole("max_attempts", max_attempts, ATTEMPTS)
+    text = payload.payload_text(members)
+    schema = _queue(schema)
+    if not isinstance(connection, psycopg.Connection):
+        raise TypeError(
+            f"connection must be a psycopg.Connection, not {type(connection).__name__}: give the connection that your"
+            " pool or framework keeps inside. An async program executes the INSERT itself (docs/sql.md)"
+        )
+    if (encoding := connection.info.encoding) != "utf-8":
+        _check_letters(encoding, kind, schema)
+    asked = _asked.get(connection)
+    if asked is None or schema not in asked:
+        _ask(connection, schema)
+        _asked.setdefault(connection, set()).add(schema)
+    return insert(connection, schema, kind, text, seconds, at, priority, max_attempts)
 
 
 def insert(
     connection: psycopg.Connection[Any],
     schema: str,
     kind: str,
-    payload: str,
+    payload_text: str,
     delay: float = 0.0,
     run_at: datetime | None = None,
     priority: int = 0,
     max_attempts: int | None = None,
 ) -> int:
-    """The INSERT that enqueues. `payload` is JSON text. `delay` (seconds) counts only without `run_at`. Returns the
-    id."""
-    from psycopg import sql
-    from psycopg.rows import tuple_row
-
-    query = sql.SQL(
-        "INSERT INTO {} (kind, payload, priority, max_attempts, run_at) VALUES (%s, %s::jsonb, %s, %s,"
-        " coalesce(%s::timestamptz, now() + pg_catalog.make_interval(secs => %s::double precision))) RETURNING id"
-    ).format(sql.Identifier(schema, "jobs"))
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        cursor.execute(query, (kind, payload, priority, max_attempts, run_at, delay))
-        row = cursor.fetchone()
+    """The INSERT that enqueues, with checked values. `delay` (seconds) counts only without `run_at`. Returns the id."""
+    encoding = connection.info.encoding
+    if encoding != "utf-8":
+        payload_text = json_in_ascii(payload_text)
+    query = _insert_into(schema, encoding)
+    row = _cursor(connection).execute(query, (kind, payload_text, priority, max_attempts, run_at, delay)).fetchone()
     if row is None:  # a trigger of the application dropped the row
         raise RuntimeError("the database returned no id: a trigger on jobs dropped the row")
     return int(row[0])
 
 
-def payload_text(members: dict[str, object]) -> str:
-    """The members as JSON text that PostgreSQL accepts. Raises ValueError, which names what PostgreSQL can't hold."""
+def moment_in_utc(run_at: datetime) -> datetime:
+    """The same moment in UTC. Raises TypeError or ValueError if it can't be a job's run_at."""
+    if not isinstance(run_at, datetime):
+        raise TypeError(f"run_at must be a datetime with a time zone, not {type(run_at).__name__}")
+    if run_at.utcoffset() is None:
+        raise ValueError("run_at needs a time zone: datetime.now(timezone.utc) + …")
     try:
-        text = json.dumps(members, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:  # not a type of JSON, or NaN, or a value that contains itself
-        raise ValueError(f"the payload is not JSON: {error}") from error
-    except RecursionError as error:
-        raise ValueError("the payload is nested too deeply") from error
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("the payload contains a lone surrogate, which is not a character") from error
-    if "\\u0000" in text and _NUL.search(text):
-        raise ValueError("the payload contains a NUL character, which PostgreSQL can't store")
-    return text
+        return run_at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"run_at is outside of the years 1 to 9999 in UTC: {run_at}") from error
+
+
+def queues(connection: psycopg.Connection[Any]) -> list[str]:
+    """The schemas of this database that have a queue."""
+    rows = _cursor(connection).execute(
+        "SELECT n.nspname::text FROM pg_catalog.pg_namespace n WHERE 2 = (SELECT pg_catalog.count(*)::int"
+        " FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relname IN ('jobs', 'worker_schema')"
+        " AND c.relkind = 'r') ORDER BY 1"
+    )
+    return [str(name) for (name,) in rows]
+
+
+def _cursor(connection: psycopg.Connection[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
+    """A cursor of psycopg's own. The connection's may use other placeholders, or make other rows."""
+    import psycopg
+    from psycopg.rows import tuple_row
+
+    return psycopg.Cursor(connection, row_factory=tuple_row)
+
+
+@lru_cache
+def _insert_into(schema: str, encoding: str) -> bytes:
+    return (
+        f"INSERT INTO {_quoted(schema)}.jobs (kind, payload, priority, max_attempts, run_at)"  # noqa: S608
+        " VALUES (%s, %s::jsonb, %s, %s, coalesce(%s::timestamptz,"
+        " now() + pg_catalog.make_interval(secs => %s::double precision))) RETURNING id"
+    ).encode(encoding)
+
+
+def _ask(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Raise SchemaMismatch or RightsMissing if the login can't enqueue in this schema."""
+    query: LiteralString = (
+        "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.bool_and("  # noqa: S608
+        "pg_catalog.has_column_privilege(c.oid, a.attnum, CASE a.attname WHEN 'id' THEN 'SELECT' ELSE 'INSERT' END)),"
+        " pg_catalog.count(*)::int, current_user::text, pg_catalog.pg_get_userbyid(c.relowner)::text, "
+        + MADE_ELSEWHERE
+        + " FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
+        " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid WHERE n.nspname = %s::text::name AND c.relname = 'jobs'"
+        " AND a.attname IN ('id', 'kind', 'payload', 'priority', 'max_attempts', 'run_at')"
+        " GROUP BY n.oid, n.nspname, c.oid, c.relowner"
+    )
+    row = _cursor(connection).execute(query, (schema,)).fetchone()
+    if row is None or row[1] != 6:  # noqa: PLR2004 (the columns above)
+        raise SchemaMismatch(f"{no_queue(connection, schema)}: give schema=…, or set {SCHEMA.variable}")
+    if row[4]:
+        raise SchemaMismatch(made_elsewhere(schema))
+    if not row[0]:
+        user, owner = _quoted(row[2]), row[3]
+        who, grant = "a superuser", f"GRANT shithub_enqueue TO {user}"
+        if owner != "shithub_owner":  # without `migrate --roles`, the roles have no rights
+            who, grant = (
+                f"its owner {owner!r}",
+                (
+                    f"GRANT USAGE ON SCHEMA {_quoted(schema)} TO {user}; GRANT INSERT (kind, payload, priority, run_at,"
+                    f" max_attempts), SELECT (id) ON {_quoted(schema)}.jobs TO {user}"
+                ),
+            )
+        raise RightsMissing(f"{LACKS}: {row[2]!r} may not enqueue in schema {schema!r}. As {who}: {grant}")
+
+
+def made_elsewhere(schema: str) -> str:
+    """Says that the schema was renamed."""
+    return f"schema {schema!r} had another name when its functions were made: run `shithubd-worker migrate`"
+
+
+def no_queue(connection: psycopg.Connection[Any], schema: str) -> str:
+    """Says that the schema has no queue, and which schema has one."""
+    others = ", ".join(map(repr, queues(connection)))
+    elsewhere = f", but schema {others} has one" if others else ""
+    return f"schema {schema!r} of database {connection.info.dbname!r} has no queue{elsewhere}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _queue(schema: str | None) -> str:
+    name = os.environ.get(SCHEMA.variable, SCHEMA.default) if schema is None else schema
+    if not isinstance(name, str):
+        raise TypeError(f"schema must be a string, not {type(name).__name__}")
+    if fault := schema_fault(name):
+        raise ValueError(fault if schema is not None else f"{SCHEMA.variable}: {fault}")
+    return name
+
+
+def _check_letters(encoding: str, *names: str) -> None:
+    for name in names:
+        try:
+            name.encode(encoding)
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the connection's client_encoding ({encoding}) can't send {name!r}: use UTF8") from error
+
+
+def _seconds(delay: float | timedelta) -> float:
+    if isinstance(delay, timedelta):
+        seconds = delay.total_seconds()
+    elif isinstance(delay, (bool, str, bytes, bytearray)) or not (
+        hasattr(delay, "__float__") or hasattr(delay, "__index__")
+    ):
+        raise TypeError(f"delay must be seconds or a timedelta, not {type(delay).__name__}")
+    else:
+        try:
+            seconds = float(delay)
+        except (OverflowError, ValueError) as error:
+            raise ValueError(f"delay can't be a number of seconds: {error}") from error
+    if not -LONGEST_DELAY <= seconds <= LONGEST_DELAY:  # so is NaN
+        raise ValueError(f"delay must be at most a century, not {seconds:g} s")
+    return seconds
+
+
+def _whole(name: str, value: int, limits: tuple[int, int]) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
+    number, (least, most) = operator.index(value), limits
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be {least} to {most}")
+    return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,6 +11,18 @@ from uuid import UUID
 
 # The first and the last time that Python knows. A table can hold others.
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+LONGEST_KIND = 200
+# No kind has these: control characters (of C0 and C1), and halves of a character.
+_NOT_IN_A_KIND = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def check_kind(kind: object) -> None:
+    """Raise ValueError or TypeError if this can't be the name of a kind. The database has the same rule."""
+    if not isinstance(kind, str):
+        raise TypeError(f"a kind must be a string, not {type(kind).__name__}")
+    if not 1 <= len(kind) <= LONGEST_KIND or _NOT_IN_A_KIND.search(kind):
+        raise ValueError(f"kind {kind!r}: a kind has 1 to {LONGEST_KIND} characters, and no control character")
 
 
 def moment(seconds: float) -> datetime:

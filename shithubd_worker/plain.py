@@ -8,8 +8,11 @@ points that are no character. The letters of all scripts stay.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
 
 # It stands before each further line of a text that may have several. No line of ours begins so.
 MARGIN = "  | "
@@ -70,6 +73,44 @@ def _escaped(character: str) -> str:
     return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"  # noqa: PLR2004
 
 
+@dataclass(frozen=True, slots=True)
+class Json:
+    """JSON text that becomes a part of other JSON without a change: every number keeps all of its digits."""
+
+    text: str
+
+
 def json_text(data: object, *, indent: int | None = None, default: Callable[[object], object] | None = None) -> str:
     """JSON in printable ASCII. Everything else, DEL too, is \\uXXXX, and a reader gets the exact text back."""
-    return json.dumps(data, default=default, indent=indent).replace("\x7f", "\\u007f")
+    parts: list[str] = []
+    mark = uuid4().hex
+
+    def other(value: object) -> object:
+        if isinstance(value, Json):
+            parts.append(json_in_ascii(value.text))
+            return f"{mark}{len(parts) - 1}"
+        if default is None:
+            raise TypeError(f"{type(value).__name__} is no type of JSON")
+        return default(value)
+
+    text = json.dumps(data, default=other, indent=indent).replace("\x7f", "\\u007f")
+    return re.sub(f'"{mark}([0-9]+)"', lambda found: parts[int(found[1])], text) if parts else text
+
+
+def json_in_ascii(text: str) -> str:
+    """The same JSON in printable ASCII. Outside of its strings, JSON has no other letters."""
+    return re.sub(r"[^\x20-\x7e]", _escaped_in_json, text)
+
+
+def json_printable(text: str) -> str:
+    """The same JSON with an escape in place of each letter that isn't printable.
+
+    >>> print(json_printable('{"name": "größe' + chr(8203) + '"}'))
+    {"name": "größe\\u200b"}
+    """
+    return "".join(c if c.isprintable() else json_in_ascii(c) for c in text)
+
+
+def _escaped_in_json(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import reprlib
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Concatenate, Literal, TypeVar, get_args
 
 from shithubd_worker.backoff import after_attempt
-from shithubd_worker.model import Lease
+from shithubd_worker.model import Lease, check_kind
+from shithubd_worker.payload import RESERVED
 from shithubd_worker.timing import SHORTEST_LEASE_SECONDS, margin
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ Retention = Literal["none", "7d", "90d"]
 F = TypeVar("F", bound="Callable[Concatenate[Job, ...], object]")
 
 RETENTIONS: tuple[Retention, ...] = get_args(Retention)
-LONGEST_KIND = 200
 LONGEST_SECONDS = 365 * 86_400
 MOST_FITTING = 100
 
@@ -149,12 +148,6 @@ class Registry(Mapping[str, Kind]):
         return len(self._kinds)
 
 
-def check_kind(kind: object) -> None:
-    """Raise ValueError or TypeError if this can't be the name of a kind."""
-    if not isinstance(kind, str):
-        raise TypeError(f"a kind must be a string, not {type(kind).__name__}")
-    if not 1 <= len(kind) <= LONGEST_KIND or any(unicodedata.category(c) in ("Cc", "Cs") for c in kind):
-        raise ValueError(f"kind {kind!r}: a kind has 1 to {LONGEST_KIND} characters, and no control character")
 
 
 def _seconds(kind: str, name: str, value: float | timedelta) -> float:
@@ -172,11 +165,37 @@ def _signature(kind: str, function: Handler) -> inspect.Signature:
             " A handler is a plain function. It runs async code itself, with asyncio.run()"
         )
     signature = inspect.signature(function)
+    job, *members = signature.parameters.values() or (None,)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    first = next(iter(signature.parameters.values()), None)
-    if first is None or first.kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
+    if job is None or job.kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
         raise TypeError(f"kind {kind!r}: the handler's first argument must be the job: def f(job, ...)")
+    filled = getattr(function, "keywords", {}) if isinstance(function, functools.partial) else {}
+    # A decorator without functools.wraps() hands on all that comes: def f(job, *args, **kwargs).
+    hands_on = any(each.kind is each.VAR_KEYWORD for each in members)
+    for each in members:
+        if wrong := None if each.name in filled else _not_passed(each, hands_on=hands_on):
+            passes = f"{_where(function)}enqueue() can't pass the parameter {each.name!r}"
+            raise TypeError(f"kind {kind!r}: {passes}: {wrong}")
     return signature
+
+
+def _not_passed(parameter: inspect.Parameter, *, hands_on: bool) -> str | None:
+    """Why no member of a payload becomes this parameter of a handler, and what to do; else None."""
+    if parameter.name in RESERVED and parameter.kind is not parameter.VAR_KEYWORD:
+        return f"{parameter.name}= is an argument of enqueue() itself. Give the parameter another name"
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        return "it is positional only, and members of a payload have names. Move the / in front of it"
+    if parameter.kind is parameter.VAR_POSITIONAL and not hands_on:
+        return "members of a payload have names. Name the parameter, or take **members"
+    return None
+
+
+def _where(function: Handler) -> str:
+    """`file:line: ` of a handler, if it has one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}: " if code else ""
 
 
 def _never_run(function: Handler) -> str | None:

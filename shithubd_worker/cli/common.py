@@ -200,10 +200,10 @@ def moment(text: str) -> datetime | timedelta:
 
 def check_kind(name: str) -> None:
     """Raise click.BadParameter if an argument can't be the name of a kind."""
-    from shithubd_worker import registry
+    from shithubd_worker import model
 
     try:
-        registry.check_kind(name)
+        model.check_kind(name)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="KIND") from error
 

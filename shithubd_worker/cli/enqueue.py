@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import datetime, timedelta
 
@@ -45,7 +44,7 @@ def enqueue(
     """Add a job to the queue, and print its id.
 
     PAYLOAD is a JSON object: the handler's arguments by name. Without it the handler gets no arguments; - reads it from
-    stdin. A payload with more than 64 MiB of text fails before its handler runs.
+    stdin. A handler gets at most 64 MiB of text. The payload that `jobs show` prints can be pasted here.
 
     You can name any kind. The job waits until a worker has a handler for it. To undo it before it runs: `jobs discard
     ID`.
@@ -57,7 +56,7 @@ def enqueue(
       shithubd-worker enqueue mail.send --priority 5 --run-at 2026-11-22T18:00:00Z
       echo '{"repo": "site.git"}' | shithubd-worker enqueue search.reindex -
     """
-    from shithubd_worker.client import insert
+    from shithubd_worker.client import insert, moment_in_utc
 
     check_kind(kind)
     text = _payload(payload)
@@ -68,7 +67,10 @@ def enqueue(
         when = moment(run_at)
         if isinstance(when, timedelta):
             raise click.BadParameter(f"{run_at!r} is a duration: give it to --delay", param_hint="--run-at")
-        at = when
+        try:
+            at = moment_in_utc(when)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--run-at") from error
     operations = shared.operations()
     with operations.connection.transaction():
         job = insert(operations.connection, operations.schema, kind, text, delay or 0.0, at, priority)
@@ -84,22 +86,12 @@ COMMANDS = (enqueue,)
 
 def _payload(given: str) -> str:
     """The payload as JSON text that the database accepts, or a click.BadParameter with one line."""
-    from shithubd_worker.client import payload_text
+    from shithubd_worker.payload import check_given
 
     if given == "-":
         given = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     try:
-        members = json.loads(given)
-    except RecursionError as error:
-        raise click.BadParameter("nested too deeply", param_hint="payload") from error
-    except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="payload") from error
-    if not isinstance(members, dict):
-        raise click.BadParameter(
-            f"a JSON object is needed, the handler's arguments by name, not {type(members).__name__}",
-            param_hint="payload",
-        )
-    try:
-        return payload_text(members)
+        check_given(given)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="payload") from error
+    return given

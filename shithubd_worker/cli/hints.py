@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def note(error: Exception, shared: Shared, command: Sequence[str]) -> None:
-    """Add to a refused command which role its login lacks. Only if the roles have their rights here, and the login is
-    neither a member of the needed role nor has the owner's rights. Also add which user of this host has the role of the
+    """Add to a refused command what to GRANT: the needed role, or its rights where the roles have none. Not if the
+    login is a member of the role or has the owner's rights. Also add which user of this host has the role of the
     tables' owner, but not for `migrate --roles`, which needs more.
 
     If, for example, the application's trigger refused something, no role of ours would help, so nothing is added.
@@ -54,6 +54,6 @@ def _note_role(error: Exception, shared: Shared, needed: str) -> None:
 
     with suppress(psycopg.Error, ShithubdError), shared.connect("shithubd-worker command", pooled=True)() as connection:
         with rights.in_pg_catalog(connection):
-            lacks = rights.lacks(connection, shared.schema_name, needed)
-        if lacks:
-            error.add_note(f"this needs the role {needed}")
+            remedy = rights.remedy(connection, shared.schema_name, needed)
+        if remedy:
+            error.add_note(remedy)

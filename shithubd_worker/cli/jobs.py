@@ -9,7 +9,7 @@ import click
 
 from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
-from shithubd_worker.cli.screen import emit, field, line, say, stack
+from shithubd_worker.cli.screen import emit, field, json_word, line, say, stack
 from shithubd_worker.errors import EXIT_OK, NoSuchJob, Refused, TimedOut
 from shithubd_worker.model import State
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 LONGEST_LINE = 80  # the error is cut to fit; `jobs show` shows all of it
-STATES = [state.value for state in State]
 
 _kind_option = click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
 _id_type = click.IntRange(-(2**63), 2**63 - 1)
@@ -46,7 +45,7 @@ def jobs() -> None:
 @jobs.command("list")
 @with_database
 @within(LOOK_SECONDS)
-@click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only jobs in this state.")
 @_kind_option
 @click.option(
     "--limit",
@@ -94,8 +93,8 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
 def show(shared: Shared, job: int, *, as_json: bool) -> int:
     """Show one job, and how each of its leases ended.
 
-    The command also finds a finished job that the history keeps. The retention of its kind says how long: 7 days, 90
-    days or not at all. The command changes nothing.
+    The command also finds a finished job that the history keeps, for 7 days, 90 days or not at all. You can paste the
+    payload into `enqueue`. If it has more than 1 MiB, it is cut. The command changes nothing.
 
     \b
     Exit codes:
@@ -111,6 +110,8 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
     if as_json:
         emit(found)
         return EXIT_OK
+    if found["payload"] is not None and "payload_cut" not in found:
+        found["payload"] = json_word(found["payload"])
     for name, value in found.items():
         if name == "last_error" and value is not None:
             stack(name, value)

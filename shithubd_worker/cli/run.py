@@ -18,7 +18,7 @@ from shithubd_worker.cli.reload import reload_of
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK
-from shithubd_worker.settings.config import SETTINGS
+from shithubd_worker.settings.config import SCHEMA, SETTINGS
 from shithubd_worker.settings.names import UNIT
 from shithubd_worker.timing import RELEASE_DEAD_SECONDS, SCRAPE_ANSWER_SECONDS
 
@@ -163,6 +163,7 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
     def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:
         return shared.connect(name, pooled=config.pooled, ours=ours, answer_seconds=answer_seconds)
 
+    os.environ[SCHEMA.variable] = shared.schema_name  # where a handler enqueues, if it names no schema
     metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
     worker = wiring.worker(config, kinds, connect, shared.schema_name, metrics, reread)
     if config.metrics.port is not None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
+import sys
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +20,7 @@ from types import TracebackType
 
 import click
 
-from shithubd_worker.plain import behind_margin, json_text, on_one_line
+from shithubd_worker.plain import Json, behind_margin, json_in_ascii, json_printable, json_text, on_one_line
 
 _VALUE_AT = 17  # the column of the value in `field` and `stack`
 # Every shell reads these as plain text: they can't be a quote, an option, a variable, a pattern or a separator.
@@ -62,7 +64,13 @@ def folded(text: str) -> None:
 
 def field(name: str, value: object) -> None:
     """A name and its value on one line."""
-    line(f"{name:<{_VALUE_AT}}{value}")
+    line(f"{name:<{_VALUE_AT}}{str(value).lower() if isinstance(value, bool) else value}")
+
+
+def json_word(value: Json | str) -> str:
+    """JSON as one word of a shell, to be pasted into a command. It stays the same JSON on each terminal."""
+    plain = json_printable(value.text if isinstance(value, Json) else value)
+    return shlex.quote(plain if sys.stdout.encoding.lower() == "utf-8" else json_in_ascii(plain))
 
 
 def stack(name: str, value: str) -> None:

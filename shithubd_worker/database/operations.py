@@ -23,6 +23,7 @@ from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.leased import briefly, how_many
 from shithubd_worker.database.session import Session
 from shithubd_worker.model import Scope
+from shithubd_worker.plain import Json
 
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
@@ -236,10 +237,11 @@ class Operations(Session):
 
 
 def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
-    """The job with its payload parsed. The payload stays text if Python can't read it, or if it was cut."""
+    """The job with its payload as JSON. The payload stays text if Python can't read it, or if it was cut."""
     if job["payload"] is not None and "payload_cut" not in job:
         with suppress(ValueError, RecursionError):
-            job["payload"] = json.loads(job["payload"], parse_float=_finite)
+            json.loads(job["payload"], parse_float=_finite)
+            job["payload"] = Json(job["payload"])
     return job
 
 

@@ -90,6 +90,26 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
         raise RightsMissing(f"{LACKS}: {', '.join(missing[:3])}{more}{help_}")
 
 
+def remedy(connection: psycopg.Connection, schema: str, role: str) -> str | None:
+    """What gives this login the rights of a role of ours, as SQL. None if neither the role nor the owner could help."""
+    owner = find_owner(connection, schema)
+    if owner is None or owns(connection, schema):
+        return None
+    user = sql.Identifier(connection.info.user).as_string(connection)
+    if owner == OWNER:
+        return f"this needs the role {role}: GRANT {role} TO {user}" if lacks(connection, schema, role) else None
+    if role == MIGRATE:
+        return f"its owner {owner!r} may"
+    if role == "shithub_enqueue":  # a few rights, which a queue without our roles can give to a login
+        where = sql.Identifier(schema).as_string(connection)
+        given = [f"GRANT USAGE ON SCHEMA {where} TO {user}"]
+        for _, privilege, columns, name in (grant for grant in grants() if grant.role == role):
+            of = f" ({', '.join(columns)})" if columns else ""
+            given.append(f"GRANT {privilege}{of} ON {where}.{name} TO {user}")
+        return f"its owner {owner!r} can give it: {'; '.join(given)}"
+    return f"its owner {owner!r} can give it: `shithubd-worker migrate --roles`, then GRANT {role} TO {user}"
+
+
 def lacks(connection: psycopg.Connection, schema: str, role: str) -> bool:
     """Would membership in a role of ours help this login? Not where the roles have no rights, not for a member, and not
     for the owner."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.database import granting, rights
+from shithubd_worker import client
+from shithubd_worker.database import granting, inventory, rights
 from shithubd_worker.errors import Refused, SchemaMismatch
 from shithubd_worker.host import shipped
 from shithubd_worker.timing import MIGRATION_LOCK_SECONDS
@@ -62,9 +63,10 @@ def function_names() -> tuple[str, ...]:
 
 
 @cache
-def functions_digest() -> str:
-    """A digest of all functions. `migrate` replaces the functions of a database that has another digest."""
-    return hashlib.sha256(functions().encode()).hexdigest()[:16]
+def functions_digest(schema: str = "public") -> str:
+    """A digest of all functions, as they are in this schema. `migrate` replaces the functions of a database that has
+    another digest. The functions know the name of their schema, so a schema that was renamed has another digest."""
+    return hashlib.sha256(f"{schema}\n{functions()}".encode()).hexdigest()[:16]
 
 
 def newest_version() -> int:
@@ -80,25 +82,24 @@ class Found:
     functions: str
 
 
+def parts(version: int) -> list[inventory.Part]:
+    """The tables, views and indexes of a schema at this version."""
+    return inventory.parts((each.version, each.text) for each in migrations() if each.version <= version)
+
+
 def find(connection: psycopg.Connection, schema: str) -> Found:
-    """Look at a database. Raises SchemaMismatch if it has a table `jobs` that is not ours."""
-    marker = _relation(connection, schema, "worker_schema")
-    jobs = _relation(connection, schema, "jobs")
-    if marker is None:
-        if jobs is not None:
-            raise SchemaMismatch(
-                f"schema {schema!r} has a table jobs that this program didn't make, or a half-restored copy of ours:"
-                " name another schema with --schema, or restore the backup whole"
-            )
+    """Look at a database. Raises SchemaMismatch for a table `jobs` that isn't ours, and for a part of our tables."""
+    if not inventory.marked(connection, schema):
+        if _relation(connection, schema, "jobs") is not None:
+            inventory.refuse_foreign(connection, schema, parts(newest_version()), function_names())
         return Found(0, "")
     row = connection.execute(
-        sql.SQL("SELECT version, functions FROM {}").format(sql.Identifier(schema, "worker_schema"))
+        sql.SQL("SELECT version, functions FROM {}").format(sql.Identifier(schema, inventory.MARKER))
     ).fetchone()
-    if row is None or jobs is None:
-        raise SchemaMismatch(
-            f"schema {schema!r} is half-migrated: {'worker_schema is empty' if row is None else 'jobs is missing'};"
-            " restore it from a backup, or drop what remains of it and migrate again"
-        )
+    if row is None:
+        raise SchemaMismatch(f"schema {schema!r} is half-migrated. worker_schema is empty: restore it from a backup")
+    if lost := inventory.missing(connection, schema, parts(row[0])):
+        raise inventory.incomplete(connection, schema, lost)
     return Found(row[0], row[1])
 
 
@@ -107,9 +108,9 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
     do."""
     found = find(connection, schema)
     if found.version == 0:
-        raise SchemaMismatch(
-            f"schema {schema!r} of database {connection.info.dbname!r} has no queue: run `shithubd-worker migrate`"
-        )
+        where = client.no_queue(connection, schema)
+        name_it = "name it with --schema, or " if ", but " in where else ""
+        raise SchemaMismatch(f"{where}: {name_it}run `shithubd-worker migrate`")
     if found.version > newest_version():
         raise SchemaMismatch(
             f"the database is at schema version {found.version}, this release knows {newest_version()}:"
@@ -120,10 +121,13 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
             f"the database is at schema version {found.version}, this release needs {newest_version()}:"
             " run `shithubd-worker migrate`"
         )
-    if found.functions != functions_digest() and (missing := _missing_functions(connection, schema)):
-        raise SchemaMismatch(
-            f"the database lacks functions of this release ({', '.join(missing)}): run `shithubd-worker migrate`"
-        )
+    if found.functions != functions_digest(schema):
+        if missing := _missing_functions(connection, schema):
+            raise SchemaMismatch(
+                f"the database lacks functions of this release ({', '.join(missing)}): run `shithubd-worker migrate`"
+            )
+        if _made_elsewhere(connection, schema):
+            raise SchemaMismatch(client.made_elsewhere(schema))
     return found
 
 
@@ -204,6 +208,8 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
         connection.execute("SET LOCAL search_path TO pg_catalog, pg_temp")
         # Of two migrations one waits for the other, but a dry run waits only briefly.
         connection.execute(f"SET LOCAL lock_timeout = '{1 if dry_run else 0}s'".encode())
+        if not inventory.marked(connection, schema):
+            inventory.refuse_foreign(connection, schema, parts(newest_version()), function_names())
         if roles:
             applied += granting.make_roles(connection, schema)
             applied += granting.hand_over(connection, schema, function_names())
@@ -212,9 +218,9 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
         if connection.execute(exists, (schema,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         _refuse_strangers(connection, schema)
-        if _relation(connection, schema, "worker_schema") is not None:
+        if _relation(connection, schema, inventory.MARKER) is not None:
             # The lock of a row, not an advisory lock, which anybody can take.
-            marker = sql.Identifier(schema, "worker_schema")
+            marker = sql.Identifier(schema, inventory.MARKER)
             connection.execute(sql.SQL("SELECT FROM {} FOR UPDATE").format(marker))
         # Other sessions queue behind a lock for which this waits, and the fleet must not wait for a transaction that
         # stays open. When the time is over, nothing has changed.
@@ -230,17 +236,20 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
         # first.
         connection.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(schema)))
         new = [migration for migration in migrations() if migration.version > found.version]
+        made = [part for part in parts(newest_version()) if part.version > found.version]
+        inventory.refuse_foreign(connection, schema, made, ())
         for migration in new:
             _run_file(connection, migration.text)
             applied.append(migration.name)
-        if new or found.functions != functions_digest():  # a migration may drop functions that it changes
+        # A migration may drop functions that it changes, and somebody may have moved or dropped one.
+        if new or found.functions != functions_digest(schema) or _missing_functions(connection, schema):
             connection.execute("SET LOCAL check_function_bodies = off")  # functions call each other: see function_files
             _run_file(connection, _of_schema(connection, functions(), schema))
-            applied.append(f"functions {functions_digest()}")
+            applied.append(f"functions {functions_digest(schema)}")
             connection.execute(
                 "INSERT INTO worker_schema (version, functions) VALUES (%s, %s) ON CONFLICT (only_row) DO UPDATE"
                 " SET version = excluded.version, functions = excluded.functions, applied_at = clock_timestamp()",
-                (newest_version(), functions_digest()),
+                (newest_version(), functions_digest(schema)),
             )
         granting.shut(connection, schema, function_names())
         if shared:
@@ -269,6 +278,11 @@ def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]
         (list(function_names()), schema),
     )
     return [name for (name,) in rows]
+
+
+def _made_elsewhere(connection: psycopg.Connection, schema: str) -> bool:
+    query = f"SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = %s AND {client.MADE_ELSEWHERE}"
+    return connection.execute(query, (schema,)).fetchone() is not None
 
 
 def _relation(connection: psycopg.Connection, schema: str, name: str) -> object:

@@ -145,11 +145,28 @@ SCHEMA = Setting(
 )
 
 
+def schema_fault(name: str) -> str | None:
+    """Why this can't be the name of the queue's schema, and what to do; else None.
+
+    It has no %, which stands for a parameter in a query of psycopg's, and no $, which ends the text of a function.
+    """
+    if name.strip("\"'") == "$user" or "," in name:
+        wrong = "this is a search_path, not a schema: give the name of one schema"
+    elif name != name.strip() or name[:1] + name[-1:] in ('""', "''"):
+        wrong = "give the name without quotes and spaces around it"
+    elif name.startswith("pg_") or name == "information_schema":
+        wrong = "PostgreSQL keeps this name for itself: choose another one"
+    elif not name or not name.isprintable() or len(name.encode()) > LONGEST_SCHEMA or set("%$") & set(name):
+        wrong = f"1 to {LONGEST_SCHEMA} bytes, all printable, none of them % or $"
+    else:
+        return None
+    return f"schema {name!r}: {wrong}"
+
+
 def check_schema(name: str) -> str:
-    """The name of a schema, or a ConfigError. Without %, which stands for a parameter in a query of psycopg's, and $,
-    which ends the text of a function."""
-    if not name or not name.isprintable() or len(name.encode()) > LONGEST_SCHEMA or set("%$") & set(name):
-        raise ConfigError(f"schema {name!r}: 1 to {LONGEST_SCHEMA} bytes, all printable, none of them % or $")
+    """The name of a schema, or a ConfigError."""
+    if fault := schema_fault(name):
+        raise ConfigError(fault)
     return name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -135,6 +136,54 @@ def test_a_finished_job_is_shown_from_its_history(database, command):
     assert ended["outcome"] == "ok"
     assert moment(ended["leased_at"]) <= moment(ended["finished_at"])
     assert "ok (attempt 1) by" in command("jobs", "show", job).stdout
+
+
+PASTED = [
+    '{"a": "it\'s \\"größe\\" $(x) `y` !z \\\\ 🚀", "b": "\\n\\t\\u007f\\u200b\\u202e\\u2028"}',
+    '{"e": 1e400, "s": 1e-400, "i": 123456789012345678901234567890, "f": 0.1000000000000000055511151231257827,'
+    f' "z": -0, "y": -0.0, "m": 1.10, "d": 1, "d": 2, "t": true, "n": null, "digits": {"9" * 4300},'
+    f' "deep": {"[" * 800}{"]" * 800}, "nothing": {{}}}}',
+]
+
+
+@pytest.mark.parametrize("letters", ["utf-8", "latin-1", "ascii"])
+def test_the_payload_of_a_shown_job_can_be_pasted_into_enqueue(database, command, letters):
+    """In each encoding of the terminal, and from the JSON as well: every letter and every digit comes back."""
+    jobs = [database.value("INSERT INTO jobs (kind, payload) VALUES ('k', %s) RETURNING id", each) for each in PASTED]
+    env = {"PYTHONIOENCODING": letters}
+    again = []
+    for job in jobs:
+        [word] = re.findall(r"^payload +(.*)$", command("jobs", "show", job, env=env).stdout, re.MULTILINE)
+        [text] = subprocess.run(
+            ["bash", "-c", f"printf '%s\\n' {word}"], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        again.append(command.json("enqueue", "k", text)["id"])
+        shown = command("jobs", "show", job, "--json", env=env).stdout
+        assert isinstance(json.loads(shown)["payload"], dict)
+        [text] = re.findall(r'^  "payload": (.*?),?$', shown, re.MULTILINE)
+        again.append(command.json("enqueue", "k", "-", input=text)["id"])
+    stored = "SELECT payload::text FROM jobs WHERE id = ANY (%s) ORDER BY id"
+    assert database.query(stored, again) == [row for row in database.query(stored, jobs) for _ in range(2)]
+
+
+def test_a_payload_that_was_cut_is_not_shown_as_a_word_to_paste(database, command):
+    job = add_job(database, payload=json.dumps({"a": "x" * 1_100_000}))
+    text = command("jobs", "show", job).stdout
+    assert re.search(r"^payload +{\"a\": \"x+$", text, re.MULTILINE)
+    assert re.search(r"^payload_cut +its text has 1100009 bytes", text, re.MULTILINE)
+
+
+def test_no_value_of_a_job_is_shown_as_python_writes_it(database, command):
+    text = command("jobs", "show", add_job(database, payload='{"a": [true, null]}')).stdout
+    assert re.search(r"^alone +false$", text, re.MULTILINE)
+    assert re.search(r"^payload +'{\"a\": \[true, null\]}'$", text, re.MULTILINE)
+    assert not re.search(r"\b(True|False|None)\b", text)
+
+
+@pytest.mark.parametrize("payload", ['{"a": 1e4300}', '{"a": 1e-4301}', '{"a": 1E9999999999999999999}'])
+def test_enqueue_refuses_a_number_that_no_worker_could_read(database, command, payload):
+    assert "a number has" in command.refused("enqueue", "k", payload, code=2)
+    assert database.value("SELECT count(*) FROM jobs") == 0
 
 
 @pytest.mark.parametrize("job", ["1", "0", "9223372036854775807"])

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
+from commands import emptied_database, exact_command, handlers_module, one_database  # noqa: F401 (fixtures)
 from conftest import PATIENCE, eventually
 from rows import add_job, state
 
@@ -76,6 +76,25 @@ def test_a_queue_in_a_schema_of_its_own_works_from_end_to_end(database, command,
     # The queue in public noticed nothing of this.
     assert state(database, mine) == ("queued", 0)
     assert command.json("status")["holds"] == []
+
+
+def test_a_handler_enqueues_into_the_queue_of_its_worker(database, command, module, beside):
+    """Whether a flag or a variable named that queue."""
+    env = module(
+        "chain_jobs",
+        "from shithubd_worker import enqueue\n"
+        "@registry.handler('first')\n"
+        "def first(job):\n"
+        "    with job.transaction() as connection:\n"
+        "        enqueue(connection, 'second')\n",
+    )
+    arguments = ("run", "--until-empty", "--metrics", "off", "--kind", "first", "--handlers", "chain_jobs:registry")
+    for named in (("--schema", beside), ()):
+        variable = {} if named else {"SHITHUBD_WORKER_SCHEMA": beside}
+        command("enqueue", "first", *named, env=variable)
+        command(*arguments, *named, env=env | variable)
+    assert database.query(f"SELECT kind FROM {QUOTED}.jobs") == [("second",), ("second",)]
+    assert database.value("SELECT count(*) FROM jobs") == 0
 
 
 QUOTED = '"odd ""schema""; --"'

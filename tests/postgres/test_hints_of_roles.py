@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from test_migrate_roles import Blank, blank
 
@@ -27,10 +28,50 @@ def refused(command, url, *arguments):
     return line
 
 
-def test_a_login_without_the_role_is_told_its_name(command, login):
-    for role in ("", "shithub_enqueue", "shithub_migrate"):
-        assert refused(command, login(role), "jobs", "list").endswith(f": {HINT} shithub_operator")
-    assert refused(command, login("shithub_operator"), "history", "drop").endswith(f": {HINT} shithub_migrate")
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (("jobs", "list"), "shithub_operator"),
+        (("enqueue", "k"), "shithub_enqueue"),
+        (("status",), "shithub_metrics"),
+        (("history", "drop"), "shithub_migrate"),
+    ],
+)
+def test_a_login_without_the_role_is_told_the_grant_that_helps(database, command, login, words, needed):
+    url = login("")
+    user = psycopg.conninfo.conninfo_to_dict(url)["user"]
+    said = refused(command, url, *words)
+    assert said.endswith(f': {HINT} {needed}: GRANT {needed} TO "{user}"')
+    database.query(said.rpartition(": ")[2])
+    assert command(*words, env={"SHITHUBD_WORKER_DATABASE_URL": url}).returncode == 0
+
+
+def test_a_member_of_another_role_is_told_of_the_one_that_it_lacks(command, login):
+    for role in ("shithub_enqueue", "shithub_migrate"):
+        assert f": {HINT} shithub_operator: GRANT shithub_operator TO " in refused(command, login(role), "jobs", "list")
+    said = refused(command, login("shithub_operator"), "history", "drop")
+    assert f": {HINT} shithub_migrate: GRANT shithub_migrate TO " in said
+
+
+def test_without_the_roles_a_login_is_told_the_rights_that_it_needs_to_enqueue(blank: Blank, command):
+    """The statements that the message shows are enough."""
+    blank.migrate(name="queue")
+    stranger = f"stranger_{blank.login}"
+    blank.query(f"CREATE ROLE {stranger} LOGIN")
+    try:
+        env = {"SHITHUBD_WORKER_SCHEMA": "queue"}
+        env["SHITHUBD_WORKER_DATABASE_URL"] = psycopg.conninfo.make_conninfo(blank.url, user=stranger)
+        said = command("enqueue", "k", env=env).stderr
+        assert f"its owner '{blank.login}' can give it: GRANT USAGE ON SCHEMA \"queue\" TO" in said
+        assert "SELECT (id) ON" in said
+        blank.query(said.partition("can give it: ")[2])
+        assert command("enqueue", "k", env=env).returncode == 0
+        said = command("jobs", "list", env=env).stderr
+        grant = f'GRANT shithub_operator TO "{stranger}"'
+        assert f"its owner '{blank.login}' can give it: `shithubd-worker migrate --roles`, then {grant}" in said
+        assert f"its owner '{blank.login}' may" in command("history", "drop", env=env).stderr
+    finally:
+        blank.query(f"DROP OWNED BY {stranger}; DROP ROLE {stranger}")
 
 
 @pytest.mark.parametrize("role", ["shithub_enqueue", "shithub_operator"])

@@ -14,7 +14,7 @@ from rows import add_worker
 from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased
 
-from shithubd_worker.client import enqueue as insert
+from shithubd_worker.client import insert
 from shithubd_worker.database import rights, schema
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import FORCED, ControlSession
@@ -89,7 +89,7 @@ def operate(database: Database, url: str) -> None:
     with closing(Operations(connector(url, "operations"), "public")) as operations:
         schema.check(operations.connection, "public")
         running = database.value("SELECT id FROM jobs")
-        waiting = insert(operations.connection, "k", x=1)
+        waiting = insert(operations.connection, "public", "k", "{}")
         fleet = Scope("fleet")
         database.query("UPDATE jobs SET attempts = 1, last_error = 'no' WHERE state = 'queued'")
         operations.kinds_like("k")
@@ -139,7 +139,7 @@ def put(database: Database, url: str) -> None:
     """All that an enqueuer does, once."""
     with connector(url, "enqueuer")() as connection:
         schema.check(connection, "public")
-        insert(connection, "k", priority=3, max_attempts=2, delay=3, x=1)
+        insert(connection, "public", "k", "{}", priority=3, max_attempts=2, delay=3)
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,6 @@ def test_a_payload_that_does_not_fit_the_handler_is_poison_and_never_runs(payloa
     assert scene.attempt.over
 
 
-def test_a_member_for_a_positional_only_argument_is_poison():
-    def handler(job, repo, /):
-        pytest.fail("ran")
-
-    assert Scene(handler, '{"repo": 1}').run().how is How.POISON
-
-
 def test_the_children_of_a_handler_are_gone_when_it_ends():
     started = []
 

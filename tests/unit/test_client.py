@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from datetime import UTC, datetime
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.client import enqueue, payload_text
+from shithubd_worker.client import enqueue
+from shithubd_worker.payload import RESERVED, payload_text
 
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"))
 values = st.recursive(
@@ -82,6 +84,10 @@ def test_a_nul_is_found_at_any_depth_that_json_can_reach(levels):
     assert json.loads(payload_text(members)) == members
     with pytest.raises(ValueError, match="NUL"):
         payload_text({"a": nested(levels, "\x00")})
+
+
+def test_the_reserved_names_are_the_arguments_of_enqueue():
+    assert set(inspect.getfullargspec(enqueue).kwonlyargs) == RESERVED
 
 
 class NoConnection:

@@ -142,6 +142,28 @@ def test_other_names_of_schemas_are_refused(name):
         check_schema(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("$user", "a search_path, not a schema"),
+        ('"$user"', "a search_path, not a schema"),
+        ("public, x", "a search_path, not a schema"),
+        ('"$user",public', "a search_path, not a schema"),
+        (" ", "without quotes and spaces"),
+        (" queue", "without quotes and spaces"),
+        ('"queue"', "without quotes and spaces"),
+        ("'queue'", "without quotes and spaces"),
+        ("pg_queue", "PostgreSQL keeps this name"),
+        ("pg_catalog", "PostgreSQL keeps this name"),
+        ("pg_temp", "PostgreSQL keeps this name"),
+        ("information_schema", "PostgreSQL keeps this name"),
+    ],
+)
+def test_a_name_that_was_meant_otherwise_is_refused_with_what_to_do(name, says):
+    with pytest.raises(ConfigError, match=says):
+        check_schema(name)
+
+
 # Flags and variables. Each setting has both, and their names differ only in spelling.
 
 VALUES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from datetime import timedelta
 
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shithubd_worker.registry import Registry, check_kind
+from shithubd_worker.model import check_kind
+from shithubd_worker.payload import RESERVED
+from shithubd_worker.registry import Registry
 
 
 def registered(**settings):
@@ -119,6 +122,57 @@ def test_a_function_that_cannot_take_its_job_is_refused(function):
     with pytest.raises(TypeError, match="some"):
         registry.handler("some.kind")(function)
     assert not registry
+
+
+def handler_with(parameters):
+    made = {}
+    exec(f"def f({parameters}): ...", made)
+    return made["f"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name", "says"),
+    [
+        *((f"job, {name}", name, "Give the parameter another name") for name in sorted(RESERVED)),
+        ("job, repo, priority=0", "priority", "priority= is an argument of enqueue() itself"),
+        ("job, *, delay=1", "delay", "delay= is an argument of enqueue() itself"),
+        ("job, schema, **members", "schema", "schema= is an argument of enqueue() itself"),
+        ("job, repo, /", "repo", "it is positional only"),
+        ("job, repo=1, /, ref=2", "repo", "Move the / in front of it"),
+        ("job, *names", "names", "Name the parameter, or take **members"),
+        ("job, repo, *delay", "delay", "Give the parameter another name"),
+    ],
+)
+def test_a_parameter_that_enqueue_cannot_pass_is_refused_with_its_place(parameters, name, says):
+    function = handler_with(parameters)
+    here = f"{function.__code__.co_filename}:1: "
+
+    @functools.wraps(function)
+    def decorated(*arguments, **members):
+        return function(*arguments, **members)
+
+    for each in (function, functools.partial(function), decorated):
+        with pytest.raises(TypeError) as caught:
+            Registry().handler("some.kind")(each)
+        told = str(caught.value)
+        assert told.startswith(f"kind 'some.kind': {here}enqueue() can't pass the parameter {name!r}: ")
+        assert says in told
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        handler_with("job, /, repo, *, ref=1"),
+        handler_with("job, connection, kind"),  # positional only in enqueue()
+        handler_with("job, *args, **kwargs"),  # what a decorator without functools.wraps() is
+        handler_with("*args, **kwargs"),
+        handler_with("job, **delay"),
+        functools.partial(handler_with("job, repo, delay"), delay=3),
+    ],
+)
+def test_a_parameter_that_enqueue_can_pass_or_need_not_pass_is_accepted(function):
+    registry = Registry()
+    assert registry.handler("some.kind")(function) is function
 
 
 @pytest.mark.parametrize("function", [lambda job: 0, lambda job, /: 0, lambda *all_of_it: 0, lambda job, **more: 0])
