@@ -89,6 +89,24 @@ def test_without_a_database_the_queue_gauges_are_absent_and_the_process_still_an
     assert get(worker, "/readyz")[0] == 200
 
 
+CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shithubd-worker metrics'"
+
+
+def test_connections_that_were_cut_while_idle_cost_no_scrape(database, worker):
+    eventually(lambda: worker.metric("shithubd_queue_scrape_success") == 1, "counted")
+    for _ in range(3):
+        assert len(database.query(CUT)) > 0
+        eventually(lambda: not database.query(CUT), "they are gone")
+        assert worker.metric("shithubd_schema_version") is not None
+        assert worker.metric("shithubd_queue_scrape_success") == 1
+    database.query("UPDATE queue_counts SET counted_at = now() - interval '15 s', claimed_at = '-infinity'")
+    eventually(lambda: not database.query(CUT), "they are gone")
+    worker.metrics()
+    recounted = "SELECT counted_at > now() - interval '5 s' FROM queue_counts"
+    eventually(lambda: database.value(recounted), "the count needed no second claim")
+    assert "WARNING" not in worker.log
+
+
 def test_a_held_worker_is_ready(database, worker):
     database.query("SELECT drain_v1()")
     eventually(lambda: get(worker, "/readyz") == (200, b"held\n"), "held")
