@@ -157,7 +157,8 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
     def connect(name: str, answer_seconds: float | None, ours: bool) -> Connect:
         return shared.connect(name, pooled=config.pooled, ours=ours, answer_seconds=answer_seconds)
 
-    metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
+    objectives = {kind.name: kind.wait_objective for kind in kinds if kind.wait_objective is not None}
+    metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}", objectives)
     worker = wiring.worker(config, kinds, connect, shared.schema_name, metrics, reread)
     if config.metrics.host and config.metrics.port is None:
         unit = os.environ.get(UNIT, "").removesuffix(".service")

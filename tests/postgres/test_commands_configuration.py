@@ -60,7 +60,7 @@ def test_a_good_configuration_needs_no_database(command):
     assert "configuration is good: 1 kind" in command(*arguments, env=away).stdout
     told = command.json(*arguments, env=away)
     limits = {"lease_timeout": 300.0, "max_runtime": 300.0, "max_attempts": 10, "retention": "7d"}
-    assert told["kinds"] == [{"kind": "test.ok", **limits}]
+    assert told["kinds"] == [{"kind": "test.ok", **limits, "wait_objective": None}]
     assert told["config"]["grace"] == 3.0
     assert told["schema"] == "public"
 

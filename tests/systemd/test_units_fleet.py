@@ -13,6 +13,7 @@ from worker_host import PROGRAM, REPOSITORY, UNIT, UNITS, drop_in, in_flight, op
 pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 SECOND = "shithubd-worker@second.service"
 TARGET = "shithubd-worker.target"
+MEMORY = ("process_resident_memory_bytes", "shithub_worker_unit_memory_bytes")
 
 
 def test_a_stop_of_the_target_returns_when_all_workers_are_down(host: Host) -> None:
@@ -46,13 +47,16 @@ def test_each_instance_has_its_own_metrics_port_and_limits_in_one_slice_and_prom
         for unit, port in ports.items():
             eventually(lambda u=unit: host.show(u, "ActiveState") == {"ActiveState": "active"}, f"{unit} is up")
             pid = host.show(unit, "MainPID")["MainPID"]
-            assert f'leased_by="{host.name}:{pid}"' in host.run("curl", "-sS", f"http://127.0.0.1:{port}/metrics")
+            shown = host.run("curl", "-sS", f"http://127.0.0.1:{port}/metrics")
+            assert f'leased_by="{host.name}:{pid}"' in shown
+            memory = {name: re.findall(rf"^{name} (.*)$", shown, re.MULTILINE) for name in MEMORY}
+            assert all(float(value) > 2**24 for [value] in memory.values())
             group = host.show(unit, "ControlGroup")["ControlGroup"]
             assert group.startswith("/shithubd.slice/shithubd-worker.slice/")
             assert group.endswith(f"/{unit}")
-        shown = [host.show(unit, "MemoryMax", "LimitNOFILE") for unit in units]
-        assert shown[0] == {"MemoryMax": str(300 * 1024**2), "LimitNOFILE": "777"}
-        assert shown[1]["MemoryMax"] == str(2 * 1024**3)
+        limits = [host.show(unit, "MemoryMax", "LimitNOFILE") for unit in units]
+        assert limits[0] == {"MemoryMax": str(300 * 1024**2), "LimitNOFILE": "777"}
+        assert limits[1]["MemoryMax"] == str(2 * 1024**3)
         assert "777" in host.run("grep", "Max open files", f"/proc/{host.show(units[0], 'MainPID')['MainPID']}/limits")
         listed = host.run("systemctl", "list-dependencies", "--plain", TARGET).split()
         assert set(ports) <= set(listed)

@@ -232,3 +232,12 @@ def test_an_installed_package_that_is_broken_is_named(module, monkeypatch):
     monkeypatch.setattr(registry_module, "entry_points", lambda *, group: [entry_point])
     with pytest.raises(ConfigError, match=r"entry point forge .*no_such_library"):
         load([])
+
+
+def test_a_wait_objective_is_a_duration_or_nothing():
+    assert registered().wait_objective is None
+    assert registered(wait_objective=90).wait_objective == 90.0
+    assert registered(wait_objective=timedelta(hours=6)).wait_objective == 21_600.0
+    for value in (0, -1, 0.5, "60", True, float("nan"), float("inf"), timedelta(days=400)):
+        with pytest.raises(ValueError, match="wait_objective must be at least 1 second"):
+            registered(wait_objective=value)
