@@ -35,7 +35,11 @@ def enqueue(
     - `max_attempts`: None means the kind's value.
 
     Raises ValueError for members that JSON or PostgreSQL can't hold. That happens before anything is sent, so the
-    caller's transaction stays usable.
+    caller's transaction stays usable. An example:
+
+        with connection.transaction():
+            number = enqueue(connection, "stars.add", repo="ada/engine", stars=2, delay=60)
+        print(f"job {number} waits for a minute")
     """
     if delay is not None and run_at is not None:
         raise ValueError("give delay or run_at, not both")

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
+
+# The first and the last time that Python knows. A table can hold others.
+FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+
+
+def moment(seconds: float) -> datetime:
+    """A time in seconds since 1970, as the nearest that Python knows. `seconds` may be infinite."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError):
+        return FIRST if seconds < 0 else LAST
 
 
 class State(StrEnum):
@@ -97,6 +109,14 @@ class Lease(NamedTuple):
     def sent_at(self) -> float:
         """When the lease query was sent, on the monotonic clock; taken just before."""
         return self.batch.sent_at
+
+
+class Past(NamedTuple):
+    """What a lease doesn't carry, because few handlers ask for it: when the job was added, and the error of its last
+    run."""
+
+    created_at: datetime
+    last_error: str | None
 
 
 class Finished(NamedTuple):

@@ -1,38 +1,35 @@
-"""Kinds and their handlers.
-
-A developer fills a registry, with about ten lines for each kind:
-
-    registry = Registry()
-
-    @registry.handler("search.reindex", lease_timeout=60, max_attempts=5)
-    def reindex(job, repo, ref="HEAD"): ...
-
-The job is always the first argument; the members of the payload are the keyword arguments.
-"""
+"""Kinds and their handlers: a developer fills a registry, and a worker loads it."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import inspect
+import reprlib
 import traceback
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Literal, TypeVar, get_args
 
 from shithubd_worker.backoff import after_attempt
 from shithubd_worker.errors import ConfigError
+from shithubd_worker.model import Lease
 from shithubd_worker.timing import SHORTEST_LEASE_SECONDS, margin
+
+if TYPE_CHECKING:
+    from shithubd_worker.job import Job
 
 Handler = Callable[..., object]
 Backoff = Callable[[int], float]
-F = TypeVar("F", bound=Handler)
+Retention = Literal["none", "7d", "90d"]
+# A handler keeps its own type. A type checker refuses one whose first argument can't be the job.
+F = TypeVar("F", bound="Callable[Concatenate[Job, ...], object]")
 
 ENTRY_POINTS = "shithubd_worker.handlers"
-RETENTIONS = ("none", "7d", "90d")
+RETENTIONS: tuple[Retention, ...] = get_args(Retention)
 LONGEST_KIND = 200
 LONGEST_SECONDS = 365 * 86_400
 MOST_FITTING = 100
@@ -66,12 +63,32 @@ class Kind:
             if len(self.fitting) < MOST_FITTING:
                 self.fitting.add(names)
 
+    def most_attempts(self, lease: Lease) -> int:
+        """How many attempts the leased job has: its own number, or else that of the kind."""
+        return self.max_attempts if lease.max_attempts is None else lease.max_attempts
+
 
 class Registry(Mapping[str, Kind]):
-    """A mapping of kinds: the kind's name → its handler and limits."""
+    """A mapping of kinds: the kind's name → its handler and limits.
+
+    A handler's first argument is the job. The members of the payload are its keyword arguments. An example:
+
+        registry = Registry()
+
+
+        @registry.handler("stars.add", lease_timeout=60, max_attempts=5)
+        def add_stars(job: Job, repo: str, stars: int = 1) -> None:
+            job.log.info("%s has %d more", repo, stars)
+
+
+        print(registry, registry["stars.add"].max_attempts)
+    """
 
     def __init__(self) -> None:
         self._kinds: dict[str, Kind] = {}
+
+    def __repr__(self) -> str:
+        return f"<Registry {reprlib.repr(list(self))}>"
 
     def handler(
         self,
@@ -81,7 +98,7 @@ class Registry(Mapping[str, Kind]):
         max_runtime: float | timedelta | None = None,
         max_attempts: int = 10,
         backoff: float | Backoff | None = None,
-        retention: str = "7d",
+        retention: Retention = "7d",
         wait_objective: float | timedelta | None = None,
     ) -> Callable[[F], F]:
         """Register a function as the handler of `kind`.
@@ -94,8 +111,8 @@ class Registry(Mapping[str, Kind]):
         - `retention`: how long the history keeps a finished job: none, 7d or 90d.
         - `wait_objective`: how long a due job may wait until it starts. The alerts compare with it; nothing else does.
 
-        Durations are seconds or a timedelta, and at least one second. Raises
-        ValueError or TypeError, at import, for a value that can't work and for a kind that is registered twice.
+        Durations are seconds or a timedelta, and at least one second. Raises ValueError or TypeError, at import, for a
+        value that can't work and for a kind that is registered twice.
         """
         check_kind(kind)
         if retention not in RETENTIONS:
@@ -135,7 +152,7 @@ class Registry(Mapping[str, Kind]):
     def __getitem__(self, name: str) -> Kind:
         return self._kinds[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._kinds)
 
     def __len__(self) -> int:
@@ -242,5 +259,8 @@ def _backoff(kind: str, backoff: float | Backoff | None) -> Backoff:
         return backoff
     if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not backoff >= 0:
         raise ValueError(f"kind {kind!r}: backoff must be seconds or a function of the attempt, not {backoff!r}")
-    seconds = float(backoff)
-    return lambda attempt: seconds
+    return functools.partial(_constant, float(backoff))
+
+
+def _constant(seconds: float, attempt: int) -> float:
+    return seconds

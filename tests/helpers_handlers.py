@@ -22,7 +22,7 @@ from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.handlers import registry
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Batch, Lease, Outcome
-from shithubd_worker.registry import Kind
+from shithubd_worker.registry import Kind, Registry
 from shithubd_worker.settings.config import Config
 
 
@@ -48,8 +48,9 @@ class NoDatabase:
 class Bench:
     """A registered worker in this process, which runs one job at a time when asked to."""
 
-    def __init__(self, url: str, schema: str, config: Config) -> None:
+    def __init__(self, url: str, schema: str, config: Config, kinds: Registry = registry) -> None:
         self._config = config
+        self._kinds = kinds
         self.schema = schema
         self.connection = connector(url, "bench")()
         me = identify()
@@ -57,11 +58,14 @@ class Bench:
         self._worker = BareWorker(url, schema, me.id)
         self._ledger = HandlerSession(with_connection, schema)
         self._beat = ControlSession(with_connection, schema)
-        self._beat.register(me, list(registry))
+        self._beat.register(me, list(kinds))
 
     def run(self, kind: str, **members: object) -> Outcome:
         """Enqueue a job, lease it, run it, and settle it unless its handler did."""
-        attempt = self.lease(kind, **members)
+        return self.finish(self.lease(kind, **members))
+
+    def finish(self, attempt: Attempt) -> Outcome:
+        """Run a leased job, and settle it unless its handler did."""
         result = attempt.prepare() or attempt.run()
         assert result is not None
         if result.settle is not Settle.DONE:
@@ -72,10 +76,15 @@ class Bench:
     def lease(self, kind: str, **members: object) -> Attempt:
         """Enqueue a job and lease it: an Attempt that is ready to be prepared and run."""
         job = enqueue(self.connection, kind, schema=self.schema, **members)
-        lease = self._worker.lease([registry[kind]])
+        attempt = self.next(kind)
+        assert attempt.lease.id == job
+        return attempt
+
+    def next(self, kind: str) -> Attempt:
+        """Lease a job that waits."""
+        lease = self._worker.lease([self._kinds[kind]])
         assert lease is not None
-        assert lease.id == job
-        return _attempt(registry[kind], lease, self._config, self._ledger)
+        return _attempt(self._kinds[kind], lease, self._config, self._ledger)
 
     def close(self) -> None:
         """Close the connections."""

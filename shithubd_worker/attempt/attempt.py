@@ -21,7 +21,7 @@ from shithubd_worker.attempt.raised import fell_at_entry, refuse_unrun
 from shithubd_worker.errors import Interrupted, LeaseLost
 from shithubd_worker.host.forks import end_child, refuse_in_child
 from shithubd_worker.job import Job
-from shithubd_worker.model import Lease, Outcome
+from shithubd_worker.model import Lease, Outcome, Past
 from shithubd_worker.registry import Kind
 from shithubd_worker.settings.config import Config
 from shithubd_worker.timing import INTERRUPT_AGAIN_SECONDS
@@ -52,6 +52,9 @@ class HandlerDatabase(Protocol):
     def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
         """End the lease, in the transaction that is open on the connection."""
 
+    def past(self, lease: Lease) -> Past | None:
+        """What the lease doesn't carry. None if it is lost."""
+
 
 class Attempt(Deadlines):
     """One run of one handler."""
@@ -59,13 +62,13 @@ class Attempt(Deadlines):
     # The worker makes one for each job, 40,000 times a second.
     __slots__ = (
         "_alarm",
-        "_config",
         "_database",
         "_interrupted",
         "_job",
         "_members",
         "_refused",
         "children",
+        "config",
         "in_doubt",
     )
 
@@ -83,7 +86,7 @@ class Attempt(Deadlines):
         Deadlines.__init__(self, kind, lease, stop, clock)  # super() takes twice as long
         self.children: Children | None = None  # made when the handler starts its first child
         self.in_doubt = False  # job.transaction() sent its COMMIT, and no answer came
-        self._config = config
+        self.config = config
         self._database = database
         self._alarm = alarm
         self._interrupted: str | None = None
@@ -95,7 +98,7 @@ class Attempt(Deadlines):
         """Parse the payload and check it against the handler's signature. A Result if it doesn't fit, else None."""
         try:
             self._members, _ = _read_json(self.lease.payload or "")
-            self._job = Job(self, self._config, self._database.schema)
+            self._job = Job(self)
             self.kind.check(self._job, self._members)
         except (ValueError, TypeError, RecursionError, MemoryError) as error:
             self.over = True
@@ -131,6 +134,27 @@ class Attempt(Deadlines):
             self.over = True
             self.end_children()
             del self._job  # the job refers to this attempt: together they would wait for the garbage collector
+
+    @property
+    def schema(self) -> str:
+        """See Job.schema."""
+        return self._database.schema
+
+    @property
+    def max_attempts(self) -> int:
+        """See Job.max_attempts."""
+        return self.kind.most_attempts(self.lease)
+
+    def past(self) -> Past:
+        """See Job.created_at. It breaks no transaction of the handler, and leaves none open."""
+        refuse_in_child("job.created_at or job.last_error")
+        if self.settled or self.in_doubt:
+            raise RuntimeError("job.transaction() has ended the job: read job.created_at and job.last_error before")
+        with self.connection().transaction():
+            found = self._database.past(self.lease)
+        if found is None:
+            raise LeaseLost(f"job {self.lease.id} was leased again while this run went on")
+        return found
 
     def extend(self, seconds: float | timedelta | None) -> None:
         """Set the end of `max_runtime` to `seconds` from now."""

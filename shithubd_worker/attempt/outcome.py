@@ -131,8 +131,7 @@ def short_delay(chance: float) -> float:
 
 def _failed(kind: Kind, lease: Lease, text: str, chance: float, delay: float | None = None) -> Outcome:
     """A failed attempt: the job is tried again later, if an attempt is left."""
-    most = kind.max_attempts if lease.max_attempts is None else lease.max_attempts
-    if lease.attempt >= most:
+    if lease.attempt >= kind.most_attempts(lease):
         return Outcome(How.FAILED, text)
     if delay is None:
         try:

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, timeout_from_conninfo
 from shithubd_worker.database import logins
 from shithubd_worker.database import pooled as pooler
 from shithubd_worker.database.impatient import ImpatientConnection, SharedConnection
+from shithubd_worker.model import FIRST, LAST
 from shithubd_worker.timing import ANSWER_LOCK, CONNECT_SECONDS, LONGEST_LOCK_SECONDS
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ _PINNED = (
     "SET default_transaction_isolation = 'read committed'; SET datestyle = 'ISO, YMD'; SET timezone = 'UTC';"
     " SET idle_session_timeout = 0; SET statement_timeout = 0"
 )
-
-
-FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 
 
 class TimeLoader(Loader):

@@ -18,7 +18,7 @@ from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.database.session import Session
 from shithubd_worker.database.settles import settle
-from shithubd_worker.model import Finished, Lease, Outcome
+from shithubd_worker.model import Finished, Lease, Outcome, Past, moment
 from shithubd_worker.timing import HANDLER_ANSWER_SECONDS, HANDLER_FRESH_SECONDS
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ class HandlerSession(Session):
     def settle(self, lease: Lease, outcome: Outcome, retention: str) -> bool:
         """End the lease inside the handler's own transaction."""
         return not settle(self, "settle_within_v1", [Finished(lease, outcome, retention, 0.0)])
+
+    def past(self, lease: Lease) -> Past | None:
+        """What the lease doesn't carry, because few handlers ask for it. None if the lease is lost."""
+        rows = self.rows("past_v1", lease.id, lease.token)
+        return Past(moment(float(rows[0][0])), rows[0][1]) if rows else None  # the handler may load them as it likes
 
     @property
     def broken(self) -> bool:

@@ -93,9 +93,9 @@ class Session:
             query = self._queries[key] = sql.SQL("SELECT * FROM {}({})").format(
                 sql.Identifier(self.schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
             )
-        # Also on a handler's connection, whose row factory may be another one.
+        # Also on a handler's connection, whose factories may be others.
         connection = self.connection
-        with connection.cursor(row_factory=tuple_row) as cursor:
+        with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
             connection.ask(cursor, query, arguments)
             return cursor.fetchall()
 

@@ -105,4 +105,32 @@ MUTANTS = (
         "CASE WHEN h.outcome = 'released' THEN j.attempts",
         ("test_a_release_keeps_the_last_error_and_the_mark_alone[debian]",),
     ),
+    Mutant(
+        "a handler is told of a job that another worker has",
+        sql("past_v1"),
+        "j.lease_token = p_token AND ",
+        "",
+        ("test_a_handler_that_asks_once_another_worker_has_the_job_loses_its_lease",),
+    ),
+    Mutant(
+        "a handler's question leaves a transaction open",
+        "shithubd_worker/attempt/attempt.py",
+        "with self.connection().transaction():\n            found",
+        "self.connection()\n        if True:\n            found",
+        ("test_a_handler_may_ask_wherever_its_connection_is[without_autocommit]",),
+    ),
+    Mutant(
+        "a settle uses the cursors of the handler",
+        "shithubd_worker/database/session.py",
+        "psycopg.Cursor(connection, row_factory=tuple_row)",
+        "connection.cursor(row_factory=tuple_row)",
+        ("test_a_transaction_settles_whatever_cursors_the_handler_makes",),
+    ),
+    Mutant(
+        "the payload of a job is made once",
+        "shithubd_worker/job.py",
+        'members: dict[str, Any] = json.loads(self._running.lease.payload or "")',
+        "members: dict[str, Any] = self._running._members",
+        ("test_the_payload_of_a_job_the_arguments_and_what_a_handler_does_to_either_are_apart",),
+    ),
 )

@@ -65,11 +65,13 @@ MUTANTS = (
         "interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED",
         "interrupt.waited >= 0.5",
     ),
-    _row("one attempt more than allowed", "if lease.attempt >= most:", "if lease.attempt > most:"),
-    _row(
+    _row("one attempt more than allowed", "if lease.attempt >= kind", "if lease.attempt > kind"),
+    Mutant(
         "the job's own limit of attempts counts for nothing",
-        "kind.max_attempts if lease.max_attempts is None else lease.max_attempts",
-        "kind.max_attempts",
+        "shithubd_worker/registry.py",
+        "self.max_attempts if lease.max_attempts is None else lease.max_attempts",
+        "self.max_attempts",
+        ("test_each_case_has_its_outcome",),
     ),
     _row("the backoff is always that of the first attempt", "kind.backoff(lease.attempt)", "kind.backoff(1)"),
     _row("a job is put off for ever", "min(delay, LONGEST_DELAY_SECONDS)", "delay"),

@@ -1,8 +1,9 @@
 """What the runbooks rely on.
 
 Each change is made everywhere at once, as a developer would change the product. So the product still works: with
-another name, another figure, or without one of its promises. The layers are tried in turn. First the pages are compared
-with the product's facts and the alerts' rules (seconds). Then the pages run on a booted host (a minute or two).
+another name, another figure, or without one of its promises. The layers are tried in turn: they compare the pages
+with the product's facts and with the alerts' rules. Some changes are seen only on a booted host. Such a mutant names
+the page that shows it, because all pages together take several minutes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,13 @@ from mutants.mutant import PYTHON, UNIT, Mutant, sql
 CLI, SETTINGS = "shithubd_worker/cli", "shithubd_worker/settings"
 SQL = "sql/**/*.sql"
 RULES = "runbooks/alerts.rules.yml"
+DAY_ONE = ("test_day_one_is_true",)
+DRAIN = ("test_the_page_of_a_drain_is_true_with_sudo_and_the_audit_record_names_the_person",)
+
+
+def _page(name: str) -> tuple[str, ...]:
+    return (f"test_a_task_is_true[{name}]",)
+
 
 MUTANTS = (
     # Names that an operator types.
@@ -45,7 +53,7 @@ MUTANTS = (
     Mutant("job_history is called job_log", f"{SQL} {PYTHON}", "job_history", "job_log"),
     Mutant("holds has another name for its targets", SQL, "target", "subject"),
     Mutant("the state paused is called parked", SQL, "'paused'", "'parked'"),
-    Mutant("the outcome crashed is called died", SQL, "'crashed'", "'died'"),
+    Mutant("the outcome crashed is called died", SQL, "'crashed'", "'died'", _page("poison-job")),
     # Metrics and alerts.
     Mutant("the depth of the queue has another name", PYTHON, "job_queue_depth", "job_queue_length"),
     Mutant("db_up is called database_up", PYTHON, '"db_up"', '"database_up"'),
@@ -56,7 +64,9 @@ MUTANTS = (
     Mutant("an alert has another threshold", RULES, "> 5000", "> 50000"),
     Mutant("an alert leads elsewhere", RULES, "alerts/PoisonJobs.md", "alerts/PoisonedJobs.md"),
     # Units.
-    Mutant("the unit has another name", f"units/* {PYTHON}", "shithubd-worker.service", "forge-worker.service"),
+    Mutant(
+        "the unit has another name", f"units/* {PYTHON}", "shithubd-worker.service", "forge-worker.service", DAY_ONE
+    ),
     Mutant("the instances have another name", f"units/* {PYTHON}", "shithubd-worker@", "forge-worker@"),
     Mutant("a drop-in has another name", "units/drop-ins/*", "long-drain", "patience"),
     Mutant("TimeoutStopSec is 90", UNIT, "TimeoutStopSec=30", "TimeoutStopSec=90"),
@@ -66,9 +76,17 @@ MUTANTS = (
     Mutant(
         "another file is loaded as the password", UNIT, "pgpass:/etc/shithub/pgpass", "pgpass:/etc/shithub/password"
     ),
-    Mutant("the file of variables is elsewhere", UNIT, "/etc/shithub/worker.env", "/etc/default/shithub"),
+    Mutant(
+        "the file of variables is elsewhere", UNIT, "/etc/shithub/worker.env", "/etc/default/shithub", _page("add-host")
+    ),
     Mutant("an instance has no file of its own", UNIT, "EnvironmentFile=-/etc/shithub/%N.env\n", ""),
-    Mutant("a wrong configuration is tried again", UNIT, "RestartPreventExitStatus=2 64 76 77 78", ""),
+    Mutant(
+        "a wrong configuration is tried again",
+        UNIT,
+        "RestartPreventExitStatus=2 64 76 77 78",
+        "",
+        ("test_a_wrong_configuration_fails_once",),
+    ),
     Mutant("it isn't restarted", UNIT, "Restart=always", "Restart=no"),
     Mutant("it doesn't tell when it is ready", UNIT, "Type=notify\n", "Type=exec\n"),
     Mutant("nobody returns a dead worker's leases", UNIT, "ExecStopPost=-/usr/bin/shithubd-worker release-dead\n", ""),
@@ -89,11 +107,21 @@ MUTANTS = (
     Mutant("all kinds have one lease timeout", sql("lease_v1"), "secs => n.seconds", "secs => 300"),
     Mutant("an expired lease stays", sql("sweep_v1"), "<= v_now\n", "<= '-infinity'\n"),
     Mutant("a settle needs no token", sql("settle_v1"), "AND j.lease_token = e.token ", ""),
-    Mutant("a pause marks no rows", sql("mirror_pause_v1"), "v_ids, 'paused'", "v_ids, 'queued'"),
-    Mutant("a release changes nothing", sql("release_job_v1"), "state = 'queued'", "state = 'processing'"),
-    Mutant("a retry leaves it failed", sql("retry_job_v1"), "state = 'queued'", "state = 'failed'"),
-    Mutant("a discard leaves no trace", sql("discard_job_v1"), "'discarded'", "'ok'"),
-    Mutant("a crash takes out nothing", sql("return_crashed_v1"), "o.crash >= 3 ", "o.crash >= 300 "),
+    Mutant("a pause marks no rows", sql("mirror_pause_v1"), "v_ids, 'paused'", "v_ids, 'queued'", _page("pause-kind")),
+    Mutant(
+        "a release changes nothing",
+        sql("release_job_v1"),
+        "state = 'queued'",
+        "state = 'processing'",
+        _page("stuck-job"),
+    ),
+    Mutant(
+        "a retry leaves it failed", sql("retry_job_v1"), "state = 'queued'", "state = 'failed'", _page("failed-jobs")
+    ),
+    Mutant("a discard leaves no trace", sql("discard_job_v1"), "'discarded'", "'ok'", _page("failed-jobs")),
+    Mutant(
+        "a crash takes out nothing", sql("return_crashed_v1"), "o.crash >= 3 ", "o.crash >= 300 ", _page("poison-job")
+    ),
     Mutant("a timeout exits with 0", "shithubd_worker/errors.py", "EXIT_TIMEOUT = 4", "EXIT_TIMEOUT = 0"),
     Mutant("a refused login exits with 80", "shithubd_worker/errors.py", "EXIT_RIGHTS = 77", "EXIT_RIGHTS = 80"),
     Mutant("a stop waits for 60 s", "shithubd_worker/settings/config.py", "25.0", "60.0"),
@@ -103,10 +131,15 @@ MUTANTS = (
         f"{CLI}/certainty.py",
         "held.idle = held.certain and wait and operations.wait_until_idle(scope, deadline.at, say)",
         "held.idle = held.certain",
+        DRAIN,
     ),
-    Mutant("the undo isn't told", f"{CLI}/certainty.py", '        line(f"undo: {undo}")\n', ""),
-    Mutant("held jobs aren't counted", f"{CLI}/status.py", '"held": found["held"]', '"held": 0'),
+    Mutant("the undo isn't told", f"{CLI}/certainty.py", '        line(f"undo: {undo}")\n', "", DRAIN),
+    Mutant("held jobs aren't counted", f"{CLI}/status.py", '"held": found["held"]', '"held": 0', _page("pause-kind")),
     Mutant(
-        "commands don't look for the host's database", f"{CLI}/__init__.py", "    host_env.adopt(sys.argv[1:])\n", ""
+        "commands don't look for the host's database",
+        f"{CLI}/__init__.py",
+        "    host_env.adopt(sys.argv[1:])\n",
+        "",
+        _page("failed-jobs"),
     ),
 )

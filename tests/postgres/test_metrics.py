@@ -43,10 +43,16 @@ def test_a_scrape_passes_promtool(database, worker):
 
 
 def test_the_endpoint_counts_what_happened(database, worker):
-    for kind, payload in (("test.ok", {}), ("test.ok", {}), ("test.fails", {}), ("test.fails", {"how": "permanent"})):
+    one_after_the_other = (
+        ("test.ok", {}),
+        ("test.ok", {}),
+        ("test.fails", {}),
+        ("test.fails", {"how": "permanent"}),
+        ("test.sleep", {"x": 1}),
+    )
+    for ended, (kind, payload) in enumerate(one_after_the_other, 1):  # so that each is a claim of its own
         database.query("INSERT INTO jobs (kind, payload) VALUES (%s, %s)", kind, json.dumps(payload))
-    database.query("""INSERT INTO jobs (kind, payload) VALUES ('test.sleep', '{"x": 1}')""")
-    eventually(lambda: database.value("SELECT count(*) FROM job_history") == 5, "all ended")
+        eventually(lambda n=ended: database.value("SELECT count(*) FROM job_history") == n, "it ended")
     counted = "SELECT kind, outcome, count(*) FROM job_history GROUP BY 1, 2"
     for kind, outcome, count in database.query(counted):
         sample = f'shithub_worker_jobs_processed_total{{kind="{kind}",outcome="{outcome}"}}'

@@ -175,8 +175,8 @@ def test_a_role_may_only_call_functions_that_its_work_calls(database, login, rol
     assert granted(role) - called == {*CALLED_SELDOM.get(role, ())}
 
 
-# Called after an error, or by a process of its own: the tests of those show it.
-CALLED_SELDOM = {"shithub_worker": ("lease_refused_v1", "payload_text_v1", "settle_within_v1")}
+# Called after an error, for a handler that asks, or by a process of its own: the tests of those show it.
+CALLED_SELDOM = {"shithub_worker": ("lease_refused_v1", "past_v1", "payload_text_v1", "settle_within_v1")}
 
 
 def granted(role: str) -> set[str]:

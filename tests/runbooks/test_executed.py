@@ -22,7 +22,7 @@ ALERTS = [path for path in PAGES if path.parent.name == "alerts"]
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
-def test_the_page_is_true(path: Path, host: Host) -> None:
+def test_a_task_is_true(path: Path, host: Host) -> None:
     configure(host, "page_jobs:registry")
     try:
         follow(host, path)

@@ -40,7 +40,7 @@ def neighbour(booted: Host, wheels: Path) -> Iterator[Host]:
         rules = booted.psql("postgres", "SHOW hba_file").strip()
         booted.run("sh", "-c", f"echo 'host shithub shithub,oncall {SECOND}/32 scram-sha-256' >> {rules}")
         booted.run("systemctl", "restart", postgresql(booted))
-        install(second)
+        install(second, wheels.with_suffix(".tar"))
         bring_handlers(second)
         yield second
     booted.psql("postgres", "ALTER SYSTEM RESET listen_addresses")

@@ -73,13 +73,20 @@ def wheels(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Path:
         pytest.skip(reason)
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"wheels-{testrun_uid}"
-    with shared.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(shared):
         if not shared.exists():
             building = tmp_path_factory.mktemp("building")
             build_wheels(building, tmp_path_factory.mktemp("pip"))
             building.rename(shared)
     return shared
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Only one of the processes that share the tests makes what stands at the path."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def build_wheels(directory: Path, tool: Path) -> None:
@@ -93,7 +100,7 @@ def build_wheels(directory: Path, tool: Path) -> None:
 def booted(wheels: Path) -> Iterator[Host]:
     """The booted host with the worker installed, its database made and migrated."""
     with Host("shw-host", bind_ro={wheels: "/mnt/wheels"}) as host:
-        install(host)
+        install(host, wheels.with_suffix(".tar"))
         make_database(host)
         yield host
 
@@ -124,15 +131,35 @@ def reset(host: Host) -> None:
     host.run("rm", "-f", DOOR)
 
 
-def install(host: Host) -> None:
-    """The worker, from its wheel, as on a user's machine."""
-    host.run(PYTHON, "-m", "venv", "/opt/shithubd-worker")
-    pip = "/opt/shithubd-worker/bin/pip install --quiet --no-index --find-links=/mnt/wheels"
-    host.run(*pip.split(), "shithubd-worker")
+def install(host: Host, archive: Path | None = None) -> None:
+    """The worker, from its wheel, as on a user's machine. The first host that is given the archive writes it. The
+    others unpack it, because pip takes all processors for seconds."""
+    if archive is None:
+        install_environment(host)
+    else:
+        with one_at_a_time(archive):
+            if archive.exists():
+                with archive.open("rb") as file:
+                    _tar(host, "-x", stdin=file)
+            else:
+                install_environment(host)
+                with archive.open("wb") as file:
+                    _tar(host, "-c", "shithubd-worker", stdout=file)
     host.run("ln", "-s", PROGRAM, "/usr/bin/shithubd-worker")
     host.run("shithubd-worker", "units", "install")
     # Enabled, it stays loaded after a stop, so that systemd remembers how it ended.
     host.run("systemctl", "enable", "--quiet", UNIT)
+
+
+def install_environment(host: Host) -> None:
+    """A virtual environment with the worker."""
+    host.run(PYTHON, "-m", "venv", "/opt/shithubd-worker")
+    pip = "/opt/shithubd-worker/bin/pip install --quiet --no-index --find-links=/mnt/wheels"
+    host.run(*pip.split(), "shithubd-worker")
+
+
+def _tar(host: Host, *arguments: str, **streams: Any) -> None:
+    assert host.popen("tar", "-C", "/opt", *arguments, **streams).wait() == 0
 
 
 def postgresql(host: Host) -> str:
