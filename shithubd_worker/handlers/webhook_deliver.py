@@ -1,8 +1,7 @@
 """webhook.deliver: POST an event, signed, to a receiver that a stranger named.
 
-A stranger chose the URL, so it must not become a way into the forge's own network. The name is resolved once, every
-address is checked, and the connection goes to a checked address, never to the name again. Redirects are not followed,
-and proxies of the environment are not used.
+A stranger chose the URL, so it must not become a way into the forge's own network (webhook_target.py reads the URL,
+webhook_connect.py judges its addresses). Redirects are not followed, and proxies of the environment are not used.
 
 The receiver is a stranger too, so it must not keep a worker from other jobs: one deadline ends the whole delivery
 (webhook_wire.py).
@@ -15,65 +14,29 @@ import hmac
 import json
 import os
 import re
-import socket
-import threading
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, quote, urlsplit
 from uuid import UUID, uuid5
 
 from shithubd_worker import __version__
-from shithubd_worker.errors import NotNow, Permanent, RetryAfter
-from shithubd_worker.handlers.excerpt import printable
-from shithubd_worker.handlers.webhook_addresses import is_public
+from shithubd_worker.errors import Permanent, RetryAfter
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
+    import socket
 
-    from shithubd_worker.handlers.webhook_wire import Address, Deadline, Wire
+    from shithubd_worker.handlers.webhook_answer import Answer
+    from shithubd_worker.handlers.webhook_connect import Address
+    from shithubd_worker.handlers.webhook_target import Target
+    from shithubd_worker.handlers.webhook_wire import Deadline, Wire
     from shithubd_worker.job import Job
 
 # In seconds, from the look-up of the name to the end of the answer. It is half of the kind's max_runtime of 30.
 DELIVERY_TIMEOUT = 15.0
-# A part of that time, so that some is left for a second address.
-RESOLVE_TIMEOUT = 5.0
-CONNECT_TIMEOUT = 5.0
-MOST_ADDRESSES = 2
-MOST_EXCERPT_BYTES = 4096
-LONGEST_EXCERPT = 200
-LONGEST_RETRY_AFTER = 86_400.0
-MISCONFIGURED_SECONDS = 300
+NAMED_ADDRESSES = 3
 
 _EVENT = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-_SECRET_NAME = re.compile(r"[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,254}")
 _DELIVERIES = UUID("6f1f2c1e-8a55-5c0e-9a3e-2d0c5b7b8a11")
 _TRY_AGAIN = (408, 425, 429)
-# The characters that a path and a query may have unchanged (RFC 3986). A % already begins an escape.
-_OF_A_PATH = "/:@!$&'()*+,;=~-._%"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to deliver. `host` is ASCII, as in DNS. `path` is the path with the query."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port. Only these are shown, because path and query may hold a receiver's secret."""
-        return f"{self.scheme}://{self.authority}"
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == {"https": 443, "http": 80}[self.scheme] else f"{host}:{self.port}"
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
@@ -87,143 +50,60 @@ def deliver(job: Job, url: str, event: str, body: Any, secret_ref: str) -> None:
     replaces it. Raises Permanent for bad arguments, redirects and other 4xx, NotNow for what an operator must put
     right, and RetryAfter for everything else.
     """
+    # Imported here: a worker without webhooks, and --help, load no TLS and no names of other alphabets.
+    from shithubd_worker.handlers.webhook_connect import resolve
+    from shithubd_worker.handlers.webhook_secret import read_secret
+    from shithubd_worker.handlers.webhook_target import read_target
     from shithubd_worker.handlers.webhook_wire import Deadline
 
     if not isinstance(event, str) or not _EVENT.fullmatch(event):
         raise Permanent("event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -")
-    target = _target(url, insecure=job.config.webhook_allow_private)
+    private = job.config.webhook_allow_private
+    target = read_target(url, insecure=private)
     try:
         payload = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Permanent(f"body is not JSON: {error}") from None
+    secret = read_secret(secret_ref, job.config.secrets_dir or os.environ.get("CREDENTIALS_DIRECTORY"))
     headers = {
         "Host": target.authority,
         "Content-Type": "application/json",
         "User-Agent": f"shithubd-worker/{__version__}",
         "X-Shithub-Event": event,
-        "X-Shithub-Delivery": delivery_id(job.id, url, event, payload),
-        "X-Shithub-Signature-256": f"sha256={hmac.digest(_secret(job, secret_ref), payload, 'sha256').hex()}",
+        "X-Shithub-Delivery": delivery_id(job.schema, job.id, url, event, payload),
+        "X-Shithub-Signature-256": f"sha256={hmac.digest(secret, payload, 'sha256').hex()}",
     }
     deadline = Deadline(DELIVERY_TIMEOUT)
-    addresses = _addresses(target, deadline, private=job.config.webhook_allow_private)
-    _judge(target, *_post(target, addresses, payload, headers, deadline))
+    _judge(target, _post(target, resolve(target, deadline, private=private), payload, headers, deadline))
 
 
-def delivery_id(job: int, url: str, event: str, payload: bytes) -> str:
-    """The same for every attempt of a job. It depends on more than the job's number, because two databases count the
-    same numbers."""
-    return str(uuid5(_DELIVERIES, f"{job}\n{url}\n{event}\n{hashlib.sha256(payload).hexdigest()}"))
+def delivery_id(schema: str, job: int, url: str, event: str, payload: bytes) -> str:
+    """The same for every attempt of a job, also by another release of the worker.
 
-
-def _target(url: object, *, insecure: bool) -> Target:
-    # No error quotes a part of the URL before that part is known to be the host: the rest may be a secret.
-    if not isinstance(url, str) or not url.isprintable() or " " in url or "\\" in url:
-        raise Permanent("url must be a text without spaces, backslashes or control characters")
-    if not url.lower().startswith(("https://", "http://") if insecure else "https://"):
-        raise Permanent("url must begin with https://")
-    try:
-        parts = urlsplit(url)
-        if parts.username is not None or parts.password is not None:
-            raise Permanent("url must not hold a user name or password")
-        port = parts.port
-        host = _ascii_host(parts)
-    except ValueError:  # UnicodeError too
-        raise Permanent("url can't be read: a host is needed, and a port from 1 to 65535 if any") from None
-    if not host or port == 0:
-        raise Permanent("url needs a host, and a port from 1 to 65535 if any")
-    path = quote(parts.path or "/", _OF_A_PATH) + (f"?{quote(parts.query, _OF_A_PATH + '?')}" if parts.query else "")
-    return Target(parts.scheme, host, port or {"https": 443, "http": 80}[parts.scheme], path)
-
-
-def _ascii_host(parts: SplitResult) -> str:
-    host = parts.hostname or ""
-    if "%" in host:
-        raise ValueError("a zone or an escape in the host")
-    return host if ":" in host else host.encode("idna").decode("ascii")
-
-
-def _secret(job: Job, ref: object) -> bytes:
-    if not isinstance(ref, str) or not _SECRET_NAME.fullmatch(ref):
-        raise Permanent("secret_ref must be the name of a file: letters, digits and _ . @ + -, no dot first")
-    if ref == "pgpass":  # the database's password is among the unit's credentials: no receiver may guess at it
-        raise Permanent("secret_ref 'pgpass' is the worker's own credential")
-    directory = job.config.secrets_dir or os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        raise NotNow(
-            MISCONFIGURED_SECONDS, "no secrets directory configured: set --secrets-dir (SHITHUBD_WORKER_SECRETS_DIR)"
-        )
-    try:
-        secret = (Path(directory) / ref).read_bytes().removesuffix(b"\n")
-    except OSError as error:
-        if not Path(directory).is_dir():  # perhaps it is not mounted
-            raise NotNow(MISCONFIGURED_SECONDS, f"the secrets directory {directory} is not there") from None
-        if isinstance(error, PermissionError):
-            raise NotNow(
-                MISCONFIGURED_SECONDS, f"secret {ref!r} can't be read from {directory}: {error.strerror}"
-            ) from None
-        raise RetryAfter(None, f"secret {ref!r} can't be read from {directory}: {error.strerror}") from None
-    if not secret:  # anybody could sign with an empty secret
-        raise RetryAfter(None, f"secret {ref!r} in {directory} is empty")
-    return secret
-
-
-def _addresses(target: Target, deadline: Deadline, *, private: bool) -> list[Address]:
-    """The addresses to try, in the resolver's order. One address that isn't public refuses all: no honest name has
-    both."""
-    found = _resolve(target.host, target.port, deadline.left(RESOLVE_TIMEOUT))
-    if not private:
-        for _, (address, *_rest) in found:
-            if not is_public(address):
-                raise Permanent(f"{target.host} has the address {address}, which is not a public one")
-    return found[:MOST_ADDRESSES]
-
-
-def _resolve(host: str, port: int, seconds: float) -> list[Address]:
-    """Ask the resolver in a thread, because it can take half a minute and no signal interrupts it."""
-    answer: list[Address] = []
-    failure: list[OSError] = []
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            answer.extend(dict.fromkeys((family, where) for family, _, _, _, where in found))
-        except OSError as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=ask, name="resolve", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if answer:
-        return answer
-    reason = failure[0].strerror if failure else f"no answer in {seconds:g} s"
-    raise RetryAfter(None, f"{host} can't be resolved: {reason}")
+    It depends on more than the job's number: two databases count the same numbers, and a database that was restored
+    counts them again.
+    """
+    return str(uuid5(_DELIVERIES, f"{schema}\n{job}\n{url}\n{event}\n{hashlib.sha256(payload).hexdigest()}"))
 
 
 def _post(
     target: Target, addresses: list[Address], payload: bytes, headers: dict[str, str], deadline: Deadline
-) -> tuple[int, str | None, str]:
-    """The status, Retry-After and the beginning of the response. The next address is tried only if a connection
-    failed."""
-    from http.client import HTTPException
+) -> Answer:
+    """The answer. The next address is tried only if a connection failed."""
+    from shithubd_worker.handlers.webhook_answer import one_line, post
+    from shithubd_worker.handlers.webhook_connect import connect
 
-    from shithubd_worker.handlers import webhook_wire
-
-    failure: Exception | None = None
-    for address in addresses:
-        try:
-            connection = webhook_wire.connect(address, deadline.left(CONNECT_TIMEOUT))
-        except OSError as error:
-            failure = error
-            continue
+    tried = ", ".join(str(where[0]) for _, where in addresses[:NAMED_ADDRESSES])
+    if len(addresses) > NAMED_ADDRESSES:
+        tried += f" and {len(addresses) - NAMED_ADDRESSES} more"
+    try:
+        connection, (_, where) = connect(addresses, deadline)
+        tried = where[0]
         with connection:
-            try:
-                wire = _wire(target, connection, deadline)
-                with webhook_wire.post(wire, target.path, headers, payload) as answer:
-                    return answer.status, answer.headers.get("Retry-After"), _excerpt(answer)
-            except (OSError, HTTPException) as error:
-                raise RetryAfter(None, f"{target.origin} ({address[1][0]}): {_reason(error)}") from None
-    tried = ", ".join(str(where[0]) for _, where in addresses)
-    raise RetryAfter(None, f"{target.origin} ({tried}): {_reason(failure)}")
+            return post(_wire(target, connection, deadline), target.path, headers, payload)
+    except OSError as error:
+        reason = one_line(str(error).encode()) or type(error).__name__
+        raise RetryAfter(None, f"{target.origin} ({tried}): {reason}") from None
 
 
 def _wire(target: Target, connection: socket.socket, deadline: Deadline) -> Wire:
@@ -233,55 +113,18 @@ def _wire(target: Target, connection: socket.socket, deadline: Deadline) -> Wire
         return Wire(connection, deadline)
     import ssl
 
-    # The system's certificate authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR. The context checks the name.
-    return TlsWire(connection, deadline, ssl.create_default_context(), target.host)
+    # The system's certificate authorities, or those of SSL_CERT_FILE and SSL_CERT_DIR. The context checks the name. A
+    # certificate has it without the dot of the root.
+    return TlsWire(connection, deadline, ssl.create_default_context(), target.host.removesuffix("."))
 
 
-def _excerpt(response: HTTPResponse) -> str:
-    """The beginning of the receiver's answer, on one line. Nothing of a success, because its body is private."""
-    from http.client import HTTPException
-
-    if response.status < 300:  # noqa: PLR2004
-        return ""
-    try:
-        # One read, not decoded. So a slow sender and a compressed bomb of zeros don't get far.
-        data = response.read1(MOST_EXCERPT_BYTES)
-    except (HTTPException, OSError, ValueError):
-        return ""
-    text = " ".join(data.decode(errors="replace").split())
-    return printable(text)[:LONGEST_EXCERPT]
-
-
-def _judge(target: Target, status: int, retry_after: str | None, excerpt: str) -> None:
+def _judge(target: Target, answer: Answer) -> None:
+    status = answer.status
     if 200 <= status < 300:  # noqa: PLR2004
         return
-    said = f"{target.origin} answered {status}" + (f": {excerpt}" if excerpt else "")
-    if 300 <= status < 400:  # noqa: PLR2004
-        raise Permanent(f"{target.origin} answered {status}: redirects are not followed")
-    if 400 <= status < 500 and status not in _TRY_AGAIN:  # noqa: PLR2004
+    said = f"{target.origin} answered {status}" + (f": {answer.excerpt}" if answer.excerpt else "")
+    if status in _REDIRECTS:
+        raise Permanent(f"{said}: redirects are not followed")
+    if 300 <= status < 500 and status not in _TRY_AGAIN:  # noqa: PLR2004
         raise Permanent(said)
-    wait = _seconds(retry_after) if status in (429, 503) else None
-    if wait is not None:
-        raise RetryAfter(wait, said)
-    raise RetryAfter(None, said)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """A Retry-After header as seconds from now, 1 second to 1 day. None if there is no readable one."""
-    if retry_after is None:
-        return None
-    given = retry_after.strip()
-    if given.isascii() and given.isdigit():
-        seconds = float(given[:10])
-    else:
-        try:
-            moment = parsedate_to_datetime(given)
-        except ValueError:
-            return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = (moment - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 1.0), LONGEST_RETRY_AFTER)
-
-
-def _reason(error: Exception | None) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:LONGEST_EXCERPT]
+    raise RetryAfter(answer.retry_after, said)

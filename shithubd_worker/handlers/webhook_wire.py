@@ -1,32 +1,33 @@
-"""One HTTP exchange with a receiver that may be slow, endless or hostile: one deadline for all, and a limit of bytes.
+"""A connection to a receiver that may be slow, endless or hostile: one deadline for all, and a limit of bytes.
 
 A timeout for each read is not enough: a receiver that sends one byte a second never exceeds it. So every wait of a
 `Wire` ends at its deadline, and the received bytes are counted. Both happen below TLS, so a handshake counts too.
+
+A receiver may answer before it has read everything, and then read no more. So a `Wire` sends while it waits for the
+answer. After a refusal the rest may stay unsent; after a success `finish` sends it.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import select
 import socket
 import time
+from collections import deque
 from contextlib import suppress
 from functools import partial
-from http.client import HTTPConnection, HTTPResponse
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
 # A long chain of certificates and long headers take a quarter of it.
 MOST_BYTES = 256 * 1024
 _CHUNK = 16 * 1024
-
-# What getaddrinfo returns: a family, and an address of it with the port.
-Address = tuple[int, tuple[Any, ...]]
 
 
 class Deadline:
@@ -44,13 +45,27 @@ class Deadline:
 
 
 class Wire(io.RawIOBase):
-    """A connection. http.client uses it like a socket."""
+    """A connection. The answer is read from it as from a file."""
 
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+        connection.setblocking(False)
         self._connection = connection
         self._deadline = deadline
+        self._ready = select.poll()
         self._left = MOST_BYTES
-        self._file = io.BufferedReader(self)
+        self._unsent: deque[memoryview] = deque()
+        self._outgoing = memoryview(b"")
+
+    def send(self, data: bytes) -> None:
+        """Send this, while a read waits for what arrives."""
+        view = memoryview(data)
+        self._unsent.extend(view[at : at + _CHUNK] for at in range(0, len(view), _CHUNK))
+
+    def finish(self) -> None:
+        """Send the rest, though the answer is there. A receiver may say yes first, and read afterwards."""
+        while self._to_send():
+            self._connection.settimeout(self._deadline.left())
+            self._push()
 
     def readable(self) -> bool:
         """Yes."""
@@ -62,35 +77,46 @@ class Wire(io.RawIOBase):
         buffer[: len(data)] = data
         return len(data)
 
-    def makefile(self, _mode: str) -> io.BufferedReader[Wire]:
-        """The same file for all answers: what one answer leaves in the buffer belongs to the next."""
-        return self._file
-
-    def sendall(self, data: bytes) -> None:
-        """Send everything, even if the receiver takes it slowly."""
-        self._send(data)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-        super().close()
-
     def _read(self, most: int) -> bytes:
         return self._receive(most)
 
     def _receive(self, most: int) -> bytes:
+        """What arrives next; nothing at its end. What is still to be sent goes out meanwhile."""
         if self._left <= 0:
             raise OSError(f"an answer of more than {MOST_BYTES // 1024} KiB")
-        self._connection.settimeout(self._deadline.left())
-        data = self._connection.recv(min(most, self._left))
-        self._left -= len(data)
-        return data
+        while True:
+            self._to_send()
+            if not self._arrived():
+                self._push()
+                continue
+            with suppress(BlockingIOError):
+                data = self._connection.recv(min(most, self._left))
+                self._left -= len(data)
+                return data
 
-    def _send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            self._connection.settimeout(self._deadline.left())
-            view = view[self._connection.send(view) :]
+    def _to_send(self) -> bool:
+        self._outgoing = self._outgoing or memoryview(self._next())
+        return bool(self._outgoing)
+
+    def _arrived(self) -> bool:
+        """Wait. True if something has arrived, or the connection broke; False if there is room to send."""
+        self._ready.register(self._connection, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
+        while not (found := self._ready.poll(math.ceil(self._deadline.left() * 1000))):
+            pass
+        return found[0][1] != select.POLLOUT
+
+    def _push(self) -> None:
+        try:
+            self._outgoing = self._outgoing[self._connection.send(self._outgoing) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # the receiver takes no more; perhaps it has answered
+            self._outgoing = memoryview(b"")
+            self._unsent.clear()
+
+    def _next(self) -> bytes | memoryview:
+        """What is to be sent next."""
+        return self._unsent.popleft() if self._unsent else b""
 
 
 class TlsWire(Wire):
@@ -105,12 +131,6 @@ class TlsWire(Wire):
         self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
         self._through(self._tls.do_handshake)
 
-    def sendall(self, data: bytes) -> None:
-        """Send everything, even if the receiver takes it slowly."""
-        view = memoryview(data)
-        while view:
-            view = view[self._through(partial(self._tls.write, view[:_CHUNK])) :]
-
     def _read(self, most: int) -> bytes:
         try:
             return self._through(partial(self._tls.read, most))
@@ -121,46 +141,20 @@ class TlsWire(Wire):
         """Do a step, and exchange the bytes that TLS needs for it."""
         while True:
             try:
-                done = step()
+                return step()
             except self._errors.SSLWantReadError:
-                self._send(self._out.read())
                 if data := self._receive(_CHUNK):
                     self._in.write(data)
                 else:
                     self._in.write_eof()
-            except self._errors.SSLError:  # the TLS alert
-                self._send(self._out.read())
+            except self._errors.SSLError:
+                with suppress(OSError):
+                    self._connection.send(self._out.read())  # the TLS alert, if there is room
                 raise
-            else:
-                self._send(self._out.read())
-                return done
 
-
-def connect(address: Address, seconds: float) -> socket.socket:
-    """Connect to exactly this address. Nothing is looked up."""
-    family, where = address
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.settimeout(seconds)
-        made.connect(where)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # send the body at once after the headers
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-def post(wire: Wire, path: str, headers: Mapping[str, str], body: bytes) -> HTTPResponse:
-    """Send a request. Returns the answer with its headers; its body is still to be read. Raises OSError and
-    HTTPException."""
-    request = HTTPConnection("")
-    request.sock = wire  # so no name is looked up, and no proxy is used
-    with suppress(BrokenPipeError):  # perhaps it answered before it read everything
-        request.request("POST", path, body, {**headers, "Connection": "close"})
-    while True:
-        answer = HTTPResponse(cast("socket.socket", wire), method="POST")
-        answer.begin()
-        if answer.status >= 200:  # noqa: PLR2004
-            return answer
-        # An interim answer, for example 103: the next one follows in the same file.
-        answer.fp = None  # type: ignore[assignment]
+    def _next(self) -> bytes:
+        if self._unsent:
+            with suppress(self._errors.SSLWantReadError):  # a new handshake comes first
+                self._tls.write(self._unsent[0])
+                self._unsent.popleft()
+        return self._out.read()

@@ -12,7 +12,14 @@ import pytest
 
 import shithubd_worker
 from shithubd_worker import errors, handlers
-from shithubd_worker.handlers import git, repo_maintenance, search_reindex, webhook_deliver
+from shithubd_worker.handlers import (
+    git,
+    repo_maintenance,
+    search_reindex,
+    webhook_answer,
+    webhook_deliver,
+    webhook_secret,
+)
 from shithubd_worker.job import Job
 from shithubd_worker.registry import Kind, Registry
 from shithubd_worker.settings.config import Config
@@ -137,7 +144,7 @@ def test_the_page_has_each_member_of_the_payloads_of_the_kinds_that_come_along()
 def test_the_page_says_for_how_long_the_kinds_that_come_along_wait():
     waits = {row["the handler meets"]: row["the job"] for row in rows("The kinds that come along", 2)}
     [away] = [job for meets, job in waits.items() if "not mounted" in meets]
-    assert git.MISCONFIGURED_SECONDS == webhook_deliver.MISCONFIGURED_SECONDS
+    assert git.MISCONFIGURED_SECONDS == webhook_secret.MISCONFIGURED_SECONDS
     assert away == f"released for {git.MISCONFIGURED_SECONDS / 60:g} minutes"
     assert waits["another git gc on the repository"] == (
         f"released for {repo_maintenance.BUSY_AGAIN_SECONDS / 60:g} minutes"
@@ -146,7 +153,7 @@ def test_the_page_says_for_how_long_the_kinds_that_come_along_wait():
         f"released for {search_reindex.BUSY_AGAIN_SECONDS / 60:g} minutes"
     )
     assert f"git gc that takes longer than {repo_maintenance.TIME_LIMIT / 60:g} minutes" in waits
-    assert repo_maintenance.TOO_LONG_AGAIN_SECONDS == webhook_deliver.LONGEST_RETRY_AFTER == 86_400
+    assert repo_maintenance.TOO_LONG_AGAIN_SECONDS == webhook_answer.LONGEST_RETRY_AFTER == 86_400
     assert f"no answer within {webhook_deliver.DELIVERY_TIMEOUT:g} s" in TEXT
 
 

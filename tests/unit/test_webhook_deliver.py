@@ -1,176 +1,41 @@
 """webhook.deliver with a real receiver on the loopback, without a database."""
 
+# ruff: noqa: F401, F811 (fixtures)
+
 from __future__ import annotations
 
 import hashlib
 import hmac
 import json
-import re
+import os
 import socket
-import ssl
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
-from helpers_handlers import outcome_without_database
+from helpers_webhooks import (
+    KEY,
+    certificates,
+    config,
+    deliver,
+    loopback_alone,
+    only_line,
+    receiver,
+    resolves,
+    says,
+    secrets,
+    secure_receiver,
+    speaker,
+    strict,
+    tls,
+)
 from servers import deaf_port
 
-from shithubd_worker.handlers import webhook_deliver, webhook_wire
-from shithubd_worker.model import How, Outcome
-from shithubd_worker.settings.config import Config
-
-KEY = b"correct horse"
-PUBLIC = "93.184.215.14"
-UNREADABLE = "url can't be read: a host is needed, and a port from 1 to 65535 if any"
-
-
-@dataclass
-class Receiver:
-    """A web server that answers as it is told and remembers its requests."""
-
-    port: int
-    status: int = 204
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    got: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-
-
-def serve(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-            self.send_response(receiver.status)
-            for name, value in receiver.headers.items():
-                self.send_header(name, value)
-            if receiver.status != 204:
-                self.send_header("Content-Length", str(len(receiver.body)))
-            self.end_headers()
-            self.wfile.write(receiver.body)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    class Quiet(HTTPServer):
-        def handle_error(self, *arguments: object) -> None:
-            pass  # some tests want a client that hangs up in the handshake
-
-    server = Quiet(("127.0.0.1", 0), Handler)
-    if context:
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    receiver = Receiver(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield receiver
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    yield from serve()
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca.pem, and server.pem (with its key), which is valid only for hooks.example."""
-    directory = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    usage = ("-addext", "keyUsage=critical,keyCertSign")
-    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=test CA", *usage, "-keyout", "ca.key", "-out", "ca.pem")
-    openssl(*new, "-subj", "/CN=hooks.example", "-keyout", "server.key", "-out", "server.csr")
-    (directory / "names").write_text(
-        "subjectAltName=DNS:hooks.example\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
-    )
-    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-    openssl("x509", "-req", "-in", "server.csr", *signed, "-out", "server.crt")
-    (directory / "server.pem").write_bytes(
-        (directory / "server.key").read_bytes() + (directory / "server.crt").read_bytes()
-    )
-    return directory
-
-
-@pytest.fixture
-def secure_receiver(certificates: Path) -> Iterator[Receiver]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "server.pem")
-    yield from serve(context)
-
-
-@pytest.fixture
-def secrets(tmp_path: Path) -> Path:
-    directory = tmp_path / "secrets"
-    directory.mkdir()
-    (directory / "site-hook").write_bytes(KEY + b"\n")
-    return directory
-
-
-@pytest.fixture
-def config(secrets: Path) -> Config:
-    return Config(secrets_dir=secrets, webhook_allow_private=True)
-
-
-@pytest.fixture
-def strict(secrets: Path) -> Config:
-    return Config(secrets_dir=secrets)
-
-
-@pytest.fixture
-def resolves(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Names that resolve as they are told. All other names do not exist."""
-    names: dict[str, list[str]] = {}
-
-    def resolve(host: str, port: int, **options: Any) -> list[Any]:
-        if host not in names:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in names[host]]
-
-    # Only the lookups of this module: a connection to an address needs the real function.
-    monkeypatch.setattr(webhook_deliver, "socket", FakeSocket(resolve))
-    return names
-
-
-@pytest.fixture(autouse=True)
-def loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test connects to anything but the loopback, even if a fault lets an address through."""
-    connect = webhook_wire.connect
-
-    def checked(address: webhook_wire.Address, seconds: float) -> socket.socket:
-        assert ip_address(address[1][0]).is_loopback, address
-        return connect(address, seconds)
-
-    monkeypatch.setattr(webhook_wire, "connect", checked)
-
-
-class FakeSocket:
-    SOCK_STREAM = socket.SOCK_STREAM
-
-    def __init__(self, getaddrinfo: Any) -> None:
-        self.getaddrinfo = getaddrinfo
-
-
-def deliver(config: Config, url: object, **changed: object) -> Outcome:
-    members = {"url": url, "event": "push", "body": {"ref": "refs/heads/main"}, "secret_ref": "site-hook", **changed}
-    return outcome_without_database("webhook.deliver", config, **members)  # type: ignore[arg-type]
-
-
-def first_line(outcome: Outcome) -> str:
-    assert outcome.error
-    return outcome.error.splitlines()[0]
+from shithubd_worker.errors import Permanent
+from shithubd_worker.handlers import webhook_deliver
+from shithubd_worker.handlers.webhook_deliver import delivery_id
+from shithubd_worker.model import How
 
 
 def test_an_event_arrives_signed_over_exactly_its_bytes(receiver, config):
@@ -193,12 +58,36 @@ def test_a_body_is_any_json_value(receiver, config, body):
     assert json.loads(receiver.got[0][2]) == body
 
 
+def test_a_body_may_be_nested_until_python_can_not_write_it(receiver, config):
+    def nested(depth: int) -> list:
+        body: list = []
+        for _ in range(depth - 1):
+            body = [body]
+        return body
+
+    job = SimpleNamespace(id=1, schema="public", config=config)
+    url = f"http://127.0.0.1:{receiver.port}"
+    webhook_deliver.deliver(job, url, "push", nested(400), "site-hook")
+    assert receiver.got[0][2] == b"[" * 400 + b"]" * 400
+    with pytest.raises(Permanent, match=r"^body is not JSON: maximum recursion depth exceeded.*"):
+        webhook_deliver.deliver(job, url, "push", nested(100_000), "site-hook")
+    assert len(receiver.got) == 1
+
+
 def test_every_attempt_of_a_job_has_the_same_delivery_id_and_every_job_its_own(receiver, config):
     for job in (1, 1, 2):
         deliver(config, f"http://127.0.0.1:{receiver.port}", job=job)
     first, again, other = [headers["x-shithub-delivery"] for _, headers, _ in receiver.got]
     assert first == again
     assert first != other
+
+
+def test_a_delivery_id_is_the_same_in_every_release_and_another_in_another_database():
+    """An upgrade comes between two attempts. A database that was restored, or another one, counts the same numbers."""
+    mine = ("public", 42, "https://example.org/hook", "push", b'{"after":"1f2e3d"}')
+    assert delivery_id(*mine) == "07b80510-cebc-5e18-b94d-a2e2caf7c251"
+    others = [("forge", *mine[1:]), ("public", 43, *mine[2:]), (*mine[:4], b"{}"), (*mine[:3], "ping", mine[4])]
+    assert len({delivery_id(*each) for each in [mine, *others]}) == 5
 
 
 def test_a_proxy_of_the_environment_is_not_used(receiver, config, monkeypatch):
@@ -208,27 +97,75 @@ def test_a_proxy_of_the_environment_is_not_used(receiver, config, monkeypatch):
         assert deliver(config, f"http://127.0.0.1:{receiver.port}").how is How.OK
 
 
-def test_a_certificate_is_checked_by_the_name_of_the_url(secure_receiver, config, certificates, resolves, monkeypatch):
-    resolves.update({"hooks.example": ["127.0.0.1"], "other.example": ["127.0.0.1"]})
-    untrusted = deliver(config, f"https://hooks.example:{secure_receiver.port}/")
-    assert untrusted.how is How.RETRY
-    assert "CERTIFICATE_VERIFY_FAILED" in first_line(untrusted)
-
+@pytest.fixture
+def trusted(certificates, resolves, monkeypatch):
+    """The test's authority is trusted, and all names lead to the loopback."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
-    assert deliver(config, f"https://hooks.example:{secure_receiver.port}/").how is How.OK
-    # our resolver does not know it
-    assert deliver(config, f"https://HOOKS.example.:{secure_receiver.port}/").how is How.RETRY
-    wrong = deliver(config, f"https://other.example:{secure_receiver.port}/")
-    assert wrong.how is How.RETRY
-    assert "Hostname mismatch" in first_line(wrong)
-    assert [headers["host"] for _, headers, _ in secure_receiver.got] == [f"hooks.example:{secure_receiver.port}"]
+    for name in ("hooks.example", "hooks.example.", "xn--fa-hia.example", "fass.example", "other.example"):
+        resolves[name] = ["127.0.0.1"]
 
 
-def test_a_large_body_arrives_whole_and_a_large_answer_is_cut_also_with_tls(
-    receiver, secure_receiver, config, certificates, resolves, monkeypatch
-):
+@pytest.mark.parametrize("host", ["hooks.example", "HOOKS.Example", "hooks.example.", "faß.example", "FAẞ.example"])
+def test_a_certificate_is_valid_for_the_name_of_the_url(secure_receiver, config, trusted, host):
+    assert deliver(config, f"https://{host}:{secure_receiver.port}/").how is How.OK
+    ((_, headers, _),) = secure_receiver.got
+    assert headers["host"] == f"{host.lower().replace('faß', 'xn--fa-hia')}:{secure_receiver.port}"
+
+
+@pytest.mark.parametrize(
+    ("host", "certificate", "error"),
+    [
+        ("other.example", "server", "Hostname mismatch, certificate is not valid for 'other.example'"),
+        ("fass.example", "server", "Hostname mismatch, certificate is not valid for 'fass.example'"),
+        ("127.0.0.1", "server", "IP address mismatch, certificate is not valid for '127.0.0.1'"),
+        ("hooks.example", "expired", "certificate has expired"),
+    ],
+)
+def test_another_certificate_is_tried_again_later(config, certificates, trusted, host, certificate, error):
+    seen = []
+    with speaker(seen.append, context=tls(certificates, certificate)) as port:
+        outcome = deliver(config, f"https://{host}:{port}/")
+    assert outcome.how is How.RETRY
+    assert f"(127.0.0.1): [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {error}" in only_line(outcome)
+    assert seen == []  # nothing of the event
+
+
+def test_an_authority_that_is_not_trusted_is_tried_again_later(secure_receiver, config, resolves):
     resolves["hooks.example"] = ["127.0.0.1"]
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+    outcome = deliver(config, f"https://hooks.example:{secure_receiver.port}/")
+    assert outcome.how is How.RETRY
+    assert "CERTIFICATE_VERIFY_FAILED" in only_line(outcome)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"\x15\x03\x03\0\x02\x02\x28", "[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE]"),
+        (b"HTTP/1.1 400 This port speaks HTTPS\r\n\r\n", "[SSL: WRONG_VERSION_NUMBER]"),
+        (b"\x16\x03\x03\0\x04\x02\0\0\0", "[SSL: "),
+        (b"", "UNEXPECTED_EOF_WHILE_READING"),
+    ],
+    ids=["an alert", "no TLS", "a broken handshake", "nothing"],
+)
+def test_a_receiver_that_breaks_tls_is_tried_again(config, said, error):
+    with speaker(says(said)) as port:
+        outcome = deliver(config, f"https://127.0.0.1:{port}/")
+    assert outcome.how is How.RETRY
+    assert error in only_line(outcome)
+
+
+def test_a_receiver_that_breaks_tls_after_the_handshake_is_tried_again(config, certificates, trusted):
+    def alert(connection: socket.socket) -> None:
+        os.write(connection.fileno(), b"\x15\x03\x03\0\x02\x02\x28")  # not encrypted, so nobody can trust it
+        says(b"")(connection)
+
+    with speaker(alert, context=tls(certificates)) as port:
+        outcome = deliver(config, f"https://hooks.example:{port}/")
+    assert outcome.how is How.RETRY
+    assert f"https://hooks.example:{port} (127.0.0.1): [SSL: " in only_line(outcome)
+
+
+def test_a_large_body_arrives_whole_and_a_large_answer_is_cut_also_with_tls(receiver, secure_receiver, config, trusted):
     for scheme, each in (("http", receiver), ("https", secure_receiver)):
         each.status, each.body = 404, b"no " * 1_000_000
         outcome = deliver(config, f"{scheme}://hooks.example:{each.port}/", body="x" * 3_000_000)
@@ -238,206 +175,12 @@ def test_a_large_body_arrives_whole_and_a_large_answer_is_cut_also_with_tls(
         assert len(each.got[0][2]) == 3_000_002
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204])
-def test_any_2xx_is_done(receiver, config, status):
-    receiver.status = status
-    assert deliver(config, f"http://127.0.0.1:{receiver.port}") == Outcome(How.OK)
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
-def test_a_refusal_of_the_receiver_is_final(receiver, config, status):
-    receiver.status, receiver.body = status, b"no\n  such\x1b[31m hook " + b"x" * 5000
-    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}/secret-path")
-    assert outcome.how is How.FAILED
-    assert outcome.error
-    assert outcome.error.startswith(f"http://127.0.0.1:{receiver.port} answered {status}: no such�[31m hook xxx")
-    assert len(outcome.error) < 300
-
-
-def test_a_redirect_is_not_followed(receiver, config):
-    receiver.status, receiver.headers = 302, {"Location": f"http://127.0.0.1:{receiver.port}/other"}
-    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
-    assert outcome.how is How.FAILED
-    assert outcome.error == f"http://127.0.0.1:{receiver.port} answered 302: redirects are not followed"
-    assert len(receiver.got) == 1
-
-
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_a_temporary_error_is_tried_again_after_the_backoff_of_the_kind(receiver, config, status):
-    receiver.status, receiver.body = status, b"later"
-    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
-    assert outcome.how is How.RETRY
-    assert first_line(outcome) == f"http://127.0.0.1:{receiver.port} answered {status}: later"
-
-
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(
-    ("given", "least", "most"),
-    [
-        ("120", 120, 120),
-        ("0", 1, 1),
-        ("99999999999999999999", 86400, 86400),
-        pytest.param(
-            format_datetime(datetime.now(UTC) + timedelta(hours=6), usegmt=True), 5 * 3600, 6 * 3600, id="in six hours"
-        ),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 1, 1),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400, 86400),
-    ],
-)
-def test_retry_after_is_honoured_up_to_a_day(receiver, config, status, given, least, most):
-    receiver.status, receiver.headers = status, {"Retry-After": given}
-    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
-    assert outcome.how is How.RETRY
-    assert least <= outcome.delay_seconds <= most
-    assert outcome.error == f"http://127.0.0.1:{receiver.port} answered {status}"
-
-
-@pytest.mark.parametrize("given", ["soon", "-5", "1.5", "", "²", "Wed, 99 Oct 2015 07:28:00 GMT"])
-def test_a_retry_after_that_makes_no_sense_is_ignored(receiver, config, given):
-    receiver.status, receiver.headers = 503, {"Retry-After": given}
-    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
-    assert outcome.how is How.RETRY
-    assert first_line(outcome).startswith("")
-
-
-def test_a_receiver_that_is_down_is_tried_again(config):
-    with deaf_port() as port:
-        outcome = deliver(config, f"http://127.0.0.1:{port}")
-    assert outcome.how is How.RETRY
-    assert first_line(outcome) == f"http://127.0.0.1:{port} (127.0.0.1): [Errno 111] Connection refused"
-
-
-def test_a_receiver_that_hangs_up_is_tried_again(config):
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def hang_up() -> None:
-            connection, _ = listening.accept()
-            connection.recv(65536)
-            connection.close()
-
-        thread = threading.Thread(target=hang_up)
-        thread.start()
-        outcome = deliver(config, f"http://127.0.0.1:{listening.getsockname()[1]}")
-        thread.join()
-    assert outcome.how is How.RETRY
-    # Either the first error, or a reset if the receiver hung up before it had read the whole request.
-    assert re.search("Remote end closed connection|Connection reset by peer", first_line(outcome))
-
-
 def test_a_receiver_that_never_answers_is_given_up(config, monkeypatch):
     monkeypatch.setattr(webhook_deliver, "DELIVERY_TIMEOUT", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         outcome = deliver(config, f"http://127.0.0.1:{listening.getsockname()[1]}")
     assert outcome.how is How.RETRY
-    assert "timed out" in first_line(outcome)
-
-
-def test_a_dead_first_address_gives_way_to_the_second(receiver, config, resolves):
-    resolves["two.example"] = ["127.0.0.2", "127.0.0.1"]  # the receiver listens only on the second address
-    assert deliver(config, f"http://two.example:{receiver.port}").how is How.OK
-
-
-def test_a_name_that_does_not_resolve_is_tried_again(config, resolves):
-    outcome = deliver(config, "https://nowhere.example/")
-    assert outcome.how is How.RETRY
-    assert first_line(outcome) == "nowhere.example can't be resolved: Name or service not known"
-
-
-def test_a_resolver_that_never_answers_is_given_up(config, monkeypatch):
-    answer = threading.Event()
-    monkeypatch.setattr(webhook_deliver, "RESOLVE_TIMEOUT", 0.01)
-    monkeypatch.setattr(webhook_deliver, "socket", FakeSocket(lambda *a, **o: answer.wait() and []))
-    outcome = deliver(config, "https://slow.example/")
-    answer.set()
-    assert outcome.how is How.RETRY
-    assert first_line(outcome) == "slow.example can't be resolved: no answer in 0.01 s"
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-        "240.0.0.1", "255.255.255.255", "192.88.99.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1",
-        "ff02::1", "::ffff:10.0.0.1", "::127.0.0.1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
-        "2001:db8::1",
-    ],
-)  # fmt: skip
-def test_an_address_that_is_not_public_is_refused(strict, resolves, address):
-    resolves["inside.example"] = [PUBLIC, address]
-    outcome = deliver(strict, "https://inside.example/")
-    assert outcome.how is How.FAILED
-    assert outcome.error == f"inside.example has the address {address}, which is not a public one"
-
-
-def test_the_connection_goes_to_the_checked_address_without_another_lookup(strict, monkeypatch):
-    answers, went = [PUBLIC, "127.0.0.1"], []
-
-    def resolve(host: str, port: int, **options: Any) -> list[Any]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers.pop(0), port))]
-
-    def connect(address: webhook_wire.Address, seconds: float) -> socket.socket:
-        went.append(address)
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(webhook_deliver, "socket", FakeSocket(resolve))
-    monkeypatch.setattr(webhook_wire, "connect", connect)
-    assert deliver(strict, "https://rebinding.example:8443/").how is How.RETRY
-    assert went == [(socket.AF_INET, (PUBLIC, 8443))]
-    assert answers == ["127.0.0.1"]
-
-
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "2130706433", "0x7f.1", "127.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"]
-)
-def test_no_spelling_of_the_loopback_gets_through(strict, host):
-    outcome = deliver(strict, f"https://{host}/")
-    assert outcome.how is How.FAILED
-    assert outcome.error
-    assert outcome.error.endswith("which is not a public one")
-
-
-def test_bad_urls_fail_at_once_with_one_line(strict):
-    cases = {
-        "http://example.org/": "url must begin with https://",
-        "ftp://example.org/": "url must begin with https://",
-        "//example.org/": "url must begin with https://",
-        "https:///path": "url needs a host, and a port from 1 to 65535 if any",
-        "https://example.org:0/": "url needs a host, and a port from 1 to 65535 if any",
-        "https://example.org:99999/": UNREADABLE,
-        "https://example.org:http/": UNREADABLE,
-        "https://me:pw@example.org/": "url must not hold a user name or password",
-        "https://@example.org/": "url must not hold a user name or password",
-        "https://[fe80::1%25eth0]/": UNREADABLE,
-        "https://[::1/": UNREADABLE,
-        "https://a..b/": UNREADABLE,
-        "https://example.org/\nX: y": "url must be a text without spaces, backslashes or control characters",
-        "https://example.org\\@evil/": "url must be a text without spaces, backslashes or control characters",
-        "": "url must begin with https://",
-    }
-    for url, error in cases.items():
-        outcome = deliver(strict, url)
-        assert (outcome.how, outcome.error) == (How.FAILED, error), url
-    assert deliver(strict, 5).how is How.FAILED
-    assert deliver(strict, None).how is How.FAILED
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://me:hunter2@example.org/", "https://me:hunter2@/", "https://me:hunt:er2@example.org", "hunter2://x/",
-        "https://me:hunter2?@example.org/", "https://me:hunter2/@example.org/", "https://x:hunter2#/", "hunter2",
-        "https://me:hunter2℀@example.org/", "https://me:hunter2@[::1/", "https://[hunter2]/", "https://a..b/hunter2",
-        "https://nowhere.example/hunter2?hunter2#hunter2", "https://nowhere.example/\\hunter2", "https://x/ hunter2",
-    ],
-)  # fmt: skip
-def test_no_error_shows_more_of_a_url_than_its_host(strict, resolves, url):
-    outcome = deliver(strict, url)
-    assert outcome.error
-    assert "hunt" not in outcome.error
-
-
-def test_an_international_name_is_resolved_in_its_dns_form(strict, resolves):
-    assert first_line(deliver(strict, "https://bücher.example/")).startswith("xn--bcher-kva.example can't be resolved")
+    assert "timed out" in only_line(outcome)
 
 
 @pytest.mark.parametrize("event", ["", "a b", "push\r\nX-Evil: 1", "é", "x" * 101, None, 7])
@@ -446,35 +189,6 @@ def test_an_event_must_fit_a_header(strict, event):
     assert (outcome.how, outcome.error) == (
         How.FAILED, "event must be 1 to 100 of the characters A-Z a-z 0-9 _ . : -",
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("ref", ["", "..", ".hidden", "a/b", "../secret", "/etc/passwd", "a\0b", "x" * 300, None, 7])
-def test_a_secret_must_be_inside_its_directory(strict, ref):
-    outcome = deliver(strict, "https://example.org/", secret_ref=ref)
-    assert outcome.how is How.FAILED
-    assert outcome.error == "secret_ref must be the name of a file: letters, digits and _ . @ + -, no dot first"
-
-
-def test_a_missing_secret_is_tried_again_once_the_operator_may_have_added_it(strict, secrets):
-    (secrets / "empty").write_bytes(b"\n")
-    (secrets / "folder").mkdir()
-    for ref, error in {
-        "other": f"secret 'other' can't be read from {secrets}: No such file or directory",
-        "folder": f"secret 'folder' can't be read from {secrets}: Is a directory",
-        "empty": f"secret 'empty' in {secrets} is empty",
-    }.items():
-        outcome = deliver(strict, "https://example.org/", secret_ref=ref)
-        assert (outcome.how, first_line(outcome)) == (How.RETRY, error)
-
-
-def test_without_a_directory_of_secrets_systemds_credentials_are_used(receiver, secrets, monkeypatch):
-    config = Config(webhook_allow_private=True)
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}")
-    assert (outcome.how, outcome.delay_seconds) == (How.RELEASED, 300)
-    assert outcome.error == "no secrets directory configured: set --secrets-dir (SHITHUBD_WORKER_SECRETS_DIR)"
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(secrets))
-    assert deliver(config, f"http://127.0.0.1:{receiver.port}").how is How.OK
 
 
 def test_no_secret_and_no_path_of_a_url_is_in_an_error(receiver, config):
@@ -489,7 +203,8 @@ def test_no_secret_and_no_path_of_a_url_is_in_an_error(receiver, config):
 
 def test_an_import_of_the_handlers_loads_none_of_their_libraries():
     code = (
-        "import sys, shithubd_worker.handlers;print([m for m in ('http.client', 'psycopg', 'ssl') if m in sys.modules])"
+        "import sys, shithubd_worker.handlers\n"
+        "print({'http', 'idna', 'psycopg', 'ssl'} & {name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"
