@@ -16,6 +16,10 @@ RECENTLY = "[$__rate_interval]"
 
 DEPTH = f"shithubd_job_queue_depth{{{QUEUE}}}"
 ENDED = "shithub_worker_jobs_processed_total"
+RENEWALS = "shithub_worker_lease_renewals_total"
+FLIGHT = "shithub_worker_in_flight"
+INFO = "shithub_worker_build_info"
+STARTS = "shithub_worker_job_starts_total"
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,13 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Are users waiting?": (
         Panel(
             "How long the oldest due job has waited",
-            "Users have waited that long. Jobs of a paused kind wait on purpose.",
+            "A second line is the objective of the kind: without one, 10 minutes. Jobs of a paused kind wait, too.",
             "s",
             ("QueueOldestAgeHigh",),
-            (Line(f"max by (kind) (shithubd_job_queue_oldest_age_seconds{{{QUEUE}}})", "{{kind}}"),),
-            alarm=600,
+            (
+                Line(f"max by (kind) (shithubd_job_queue_oldest_age_seconds{{{QUEUE}}})", "{{kind}}"),
+                Line(f"max by (kind) (shithub_worker_job_wait_objective_seconds{{{BOTH}}})", "{{kind}}, may wait"),
+            ),
         ),
         Panel(
             "Jobs that could run now",
@@ -76,6 +82,20 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "s",
             ("QueueOldestAgeHigh",),
             (Line(_quantile("shithub_worker_job_wait_seconds", BOTH, "kind, le"), "{{kind}}"),),
+        ),
+        Panel(
+            "Share of jobs that start late",
+            "Of the kinds that have an objective. At the dashed line the budget of a month lasts two days.",
+            "percentunit",
+            ("JobsStartLate",),
+            (
+                Line(
+                    f'sum by (kind) (rate({STARTS}{{{BOTH}, start="late"}}{RECENTLY}))'
+                    f" / sum by (kind) (rate({STARTS}{{{BOTH}}}{RECENTLY}))",
+                    "{{kind}}",
+                ),
+            ),
+            alarm=14.4 * 0.01,
         ),
     ),
     "Why?": (
@@ -101,6 +121,26 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                     "have its schema",
                 ),
             ),
+        ),
+        Panel(
+            "Share of the time in jobs",
+            "1: the workers do nothing but run jobs. Then more workers help, if the host and the database have room.",
+            "percentunit",
+            ("JobsStartLate", "JobBacklogGrowing"),
+            (
+                Line(f"avg(sum by (instance) (avg_over_time({FLIGHT}{{{WORKER}}}{RECENTLY})))", "all workers"),
+                Line(
+                    f"sum by (kind) (avg_over_time({FLIGHT}{{{BOTH}}}{RECENTLY})) / scalar(count({INFO}))", "{{kind}}"
+                ),
+            ),
+        ),
+        Panel(
+            "Releases that run",
+            "Workers by release. Two lines for long: somebody forgot a host, or its restart.",
+            "short",
+            ("SchemaMismatch",),
+            (Line(f"count by (version) ({INFO}{{{WORKER}}})", "{{version}}"),),
+            stacked=True,
         ),
         Panel(
             "Attempts that ended",
@@ -143,7 +183,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Jobs that wait for somebody",
             "Paused jobs wait for a resume of the kind. Failed jobs wait until somebody retries or discards them.",
             "short",
-            ("KindPausedTooLong", "PoisonJobs"),
+            ("KindPausedTooLong", "JobsFailedForGood", "PoisonJobs"),
             (
                 Line(
                     f'max by (kind, state) (shithubd_jobs{{{QUEUE}, state=~"paused|failed"}}) > 0', "{{kind}} {{state}}"
@@ -162,7 +202,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "What was cut short",
             "Workers that started again, and leases that did not end in the usual way.",
             "short",
-            ("WorkerCrashLooping", "KindEndsItsProcess", "ExpiredLeases", "FencedWrites", "DatabaseClockStepped"),
+            ("WorkerCrashLooping", "ExpiredLeases", "FencedWrites", "DatabaseClockStepped"),
             (
                 Line(
                     f'sum(changes(process_start_time_seconds{{job="shithubd-worker", {WORKER}}}{RECENTLY}))',
@@ -173,15 +213,24 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                     f'shithubd_leases_returned_total{{{QUEUE}, outcome=~"crashed|poison"}}{RECENTLY})))',
                     "leases taken back",
                 ),
-                Line(
-                    f"sum(max by (kind) (increase(shithubd_forced_ends_total{{{QUEUE}}}{RECENTLY})))",
-                    "workers ended for a job",
-                ),
                 Line(f"sum(increase(shithub_worker_fenced_writes_total{{{BOTH}}}{RECENTLY}))", "leases lost"),
                 Line(f"sum(max by (kind) (shithubd_job_expired_leases{{{QUEUE}}}))", "leases expired"),
                 Line(
                     f"sum(max by (direction) (increase(shithub_worker_clock_steps_total{{{WORKER}}}{RECENTLY})))",
                     "steps of the clock",
+                ),
+            ),
+        ),
+        Panel(
+            "Workers that a job ended, and leases that were not renewed",
+            "A handler did not stop, or somebody else has the job now: look at the log of that time.",
+            "short",
+            ("KindEndsItsProcess", "FencedWrites"),
+            (
+                Line(f"max by (kind) (increase(shithubd_forced_ends_total{{{QUEUE}}}{RECENTLY}))", "{{kind}}, ended"),
+                Line(
+                    f'sum by (instance) (increase({RENEWALS}{{{WORKER}, result="lost"}}{RECENTLY}))',
+                    "{{instance}}, lost",
                 ),
             ),
         ),
@@ -248,10 +297,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Memory of each worker",
-            "The process alone. At 1.5 GiB the kernel slows its unit down, with the git below it. At 2 GiB it kills.",
+            "The process alone, and its unit with the git below it. At 1.5 GiB the kernel slows the unit down. At 2 GiB"
+            " it kills.",
             "bytes",
             ("WorkerMemoryHigh",),
-            (Line(f'process_resident_memory_bytes{{job="shithubd-worker", {WORKER}}}', "{{instance}}"),),
+            (
+                Line(f'process_resident_memory_bytes{{job="shithubd-worker", {WORKER}}}', "{{instance}}"),
+                Line(f"shithub_worker_unit_memory_bytes{{{WORKER}}}", "{{instance}} with git"),
+            ),
             alarm=1024**3,
         ),
     ),

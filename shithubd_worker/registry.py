@@ -44,6 +44,7 @@ class Kind:
     max_attempts: int
     backoff: Backoff
     retention: str
+    wait_objective: float | None = None
     fitting: set[tuple[str, ...]] = field(default_factory=set)  # names of members that fitted before
 
     def check(self, job: object, members: object) -> None:
@@ -92,6 +93,7 @@ class Registry(Mapping[str, Kind]):
         max_attempts: int = 10,
         backoff: float | Backoff | None = None,
         retention: Retention = "7d",
+        wait_objective: float | timedelta | None = None,
     ) -> Callable[[F], F]:
         """Register a function as the handler of `kind`.
 
@@ -101,9 +103,10 @@ class Registry(Mapping[str, Kind]):
         - `max_attempts`: the attempt after which the job is `failed`.
         - `backoff`: a number of seconds, or a function of the failed attempt, in place of 30 s · 2^(n-1).
         - `retention`: how long the history keeps a finished job: none, 7d or 90d.
+        - `wait_objective`: how long a due job may wait until it starts. The alerts compare with it; nothing else does.
 
-        Durations are seconds or a timedelta. `lease_timeout` and `max_runtime` are at least one second. Raises
-        ValueError or TypeError, at import, for a value that can't work and for a kind that is registered twice.
+        Durations are seconds or a timedelta, and at least one second. Raises ValueError or TypeError, at import, for a
+        value that can't work and for a kind that is registered twice.
         """
         check_kind(kind)
         if retention not in RETENTIONS:
@@ -112,6 +115,7 @@ class Registry(Mapping[str, Kind]):
             raise ValueError(f"kind {kind!r}: max_attempts must be a whole number of at least 1, not {max_attempts!r}")
         lease_seconds = _seconds(kind, "lease_timeout", lease_timeout)
         runtime_seconds = lease_seconds if max_runtime is None else _seconds(kind, "max_runtime", max_runtime)
+        objective = None if wait_objective is None else _seconds(kind, "wait_objective", wait_objective)
 
         def register(function: F) -> F:
             if kind in self._kinds:
@@ -126,6 +130,7 @@ class Registry(Mapping[str, Kind]):
                 max_attempts=max_attempts,
                 backoff=_backoff(kind, backoff),
                 retention=retention,
+                wait_objective=objective,
             )
             return function
 
@@ -146,8 +151,6 @@ class Registry(Mapping[str, Kind]):
 
     def __len__(self) -> int:
         return len(self._kinds)
-
-
 
 
 def _seconds(kind: str, name: str, value: float | timedelta) -> float:

@@ -49,7 +49,7 @@ class _AnsweredQueue(QueueCollector):
 @cache
 def metrics() -> dict[str, Metric]:
     """All that a scrape of a worker shows, by name."""
-    registry = Metrics([KIND], "web1:4711").registry
+    registry = Metrics([KIND], "web1:4711", {KIND: 60.0}).registry
     registry.register(_AnsweredQueue())
     return scraped(generate_latest(registry).decode())
 
@@ -105,7 +105,7 @@ def label_values(_: str) -> Facts:
     rows = []
     for metric in metrics().values():
         for label, values in metric.values.items():
-            if label in ("state", "outcome", "result", "source", "direction", "thread", "scope", "table"):
+            if label in ("state", "outcome", "result", "source", "direction", "thread", "scope", "start", "table"):
                 rows.append((f"`{metric.name}`", f"`{label}`", ", ".join(f"`{value}`" for value in values)))
     return Facts(("metric", "label", "values"), rows)
 

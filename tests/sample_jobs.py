@@ -124,7 +124,7 @@ def nine_seconds(job, door):
     wait_at(door)
 
 
-@registry.handler("test.fails", max_attempts=2, backoff=1000)
+@registry.handler("test.fails", max_attempts=2, backoff=1000, wait_objective=3600)
 def fails(job, text="no", how="error"):
     if how == "permanent":
         raise Permanent(text)

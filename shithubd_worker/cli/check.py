@@ -142,4 +142,5 @@ def _limits(kind: Kind) -> dict[str, object]:
         "max_runtime": kind.max_runtime,
         "max_attempts": kind.max_attempts,
         "retention": kind.retention,
+        "wait_objective": kind.wait_objective,
     }

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,6 @@ from shithubd_worker.settings import env_file, host_files
 from shithubd_worker.settings.config import SETTINGS
 from shithubd_worker.settings.names import UNIT
 from shithubd_worker.settings.table import PREFIX, variable
-
-_EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 (others listen on them)
 
 
 class Fault(NamedTuple):
@@ -146,13 +145,19 @@ CHECKS: tuple[Callable[[Unit], Iterator[Fault]], ...] = (_not_read_again, _misre
 
 
 def _shared_address(unit: Unit, config: dict[str, Any]) -> Iterator[Fault]:
-    """Only for an address that was chosen: the default gives way to another port."""
-    if not config["metrics_chosen"] or config["metrics_port"] is None:
+    if not config["metrics_port"]:  # off, or any port that is free
         return
-    row, own = SETTINGS["metrics"], (config["metrics_host"], str(config["metrics_port"]))
-    for other in units_asked.other_workers(unit):
-        host, _, port = other.environment().get(row.variable, "").rpartition(":")
-        hosts = {own[0], host.strip("[]")}
-        if port == own[1] and (len(hosts) == 1 or hosts & _EVERY_ADDRESS):
-            told = f"{row.spelled}: {other.name} has port {port}, too, and only one of them can start"
-            yield Fault(told, unit.where(row.flag, row.variable))
+    row, own = SETTINGS["metrics"], config["metrics_host"]
+    for other in units_asked.workers():
+        with suppress(ConfigError):
+            host, port = other.metrics()
+            hosts = {own, host}
+            if (
+                other.name != unit.name
+                and port == config["metrics_port"]
+                and (len(hosts) == 1 or hosts & units_asked.EVERY_ADDRESS)
+            ):
+                told = (
+                    f"{row.spelled}: {other.name} has port {port}, too, and only one of them can have its metrics there"
+                )
+                yield Fault(told, unit.where(row.flag, row.variable))

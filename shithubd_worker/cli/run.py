@@ -164,20 +164,19 @@ def _work(shared: Shared, config: Config, kinds: list[Kind], reread: Reload | No
         return shared.connect(name, pooled=config.pooled, ours=ours, answer_seconds=answer_seconds)
 
     os.environ[SCHEMA.variable] = shared.schema_name  # where a handler enqueues, if it names no schema
-    metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}")
+    objectives = {kind.name: kind.wait_objective for kind in kinds if kind.wait_objective is not None}
+    metrics = Metrics([kind.name for kind in kinds], f"{socket.gethostname()}:{os.getpid()}", objectives)
     worker = wiring.worker(config, kinds, connect, shared.schema_name, metrics, reread)
-    if config.metrics.port is not None:
+    if config.metrics.host and config.metrics.port is None:
+        unit = os.environ.get(UNIT, "").removesuffix(".service")
+        log.warning(
+            "metrics are not served: %s has no number that gives a port: set %s=HOST:PORT in /etc/shithub/%s.env",
+            *(unit, SETTINGS["metrics"].variable, unit),
+        )
+    elif config.metrics.host:
         asking = shared.connect("shithubd-worker metrics", pooled=config.pooled, answer_seconds=SCRAPE_ANSWER_SECONDS)
         queue = QueueCollector(asking, shared.schema_name, [kind.name for kind in kinds])
-        host, port = serve(
-            metrics,
-            queue,
-            metrics.state,
-            config.metrics.host,
-            config.metrics.port,
-            chosen=config.metrics.chosen,
-        )
-        log.info("metrics on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        serve(metrics, queue, config.metrics)
     collect_again()
     return worker.run(config.database_wait)
 

@@ -11,8 +11,8 @@ import contextlib
 import os
 import re
 import shlex
-import sys
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime

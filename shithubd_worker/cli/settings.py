@@ -13,7 +13,7 @@ import click
 
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.settings.config import SETTINGS, Config, make_config
-from shithubd_worker.settings.names import misnamed
+from shithubd_worker.settings.names import UNIT, misnamed
 
 if TYPE_CHECKING:
     from shithubd_worker.cli.common import Shared
@@ -75,7 +75,7 @@ def values(shared: Shared, raw: dict[str, object], found: Iterable[str] = ()) ->
 def _values(shared: Shared, raw: dict[str, object], faults: list[str]) -> Config | None:
     _unless_faulty(lambda: shared.connect("check"), faults)
     _unless_faulty(lambda: shared.schema_name, faults)
-    return _unless_faulty(lambda: make_config(raw), faults)
+    return _unless_faulty(lambda: make_config(raw, os.environ.get(UNIT, "")), faults)
 
 
 def _unless_faulty(step: Callable[[], T], faults: list[str]) -> T | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,8 +14,9 @@ import click
 
 from shithubd_worker.cli.common import json_option
 from shithubd_worker.cli.screen import emit, line, say
-from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, Refused, RightsMissing
-from shithubd_worker.host import shipped, units
+from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, ConfigError, Refused, RightsMissing
+from shithubd_worker.host import shipped, units, units_asked
+from shithubd_worker.settings.config import SETTINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -174,6 +176,40 @@ def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
         if not dry_run:
             _run(steps[-1])
     _tell(as_json, [("removed", file.path) for file in files], steps, dry_run=dry_run)
+    return EXIT_OK
+
+
+@group.command()
+def targets() -> int:
+    """Print where the workers of this host serve their metrics, as a file for Prometheus.
+
+    The file is for `file_sd_configs`. It names the workers that run and those that start at boot. Print it again after
+    you add or remove a worker. A worker that has no metrics is left out, and a line on stderr says why. The command
+    changes nothing.
+
+    \b
+    Exit codes:
+      0    the file is printed; without a worker it is an empty list
+      5    systemd does not answer
+
+    \b
+    Example:
+      shithubd-worker units targets | sudo tee /etc/prometheus/shithubd-worker.json
+    """
+    found = []
+    for unit in units_asked.workers():
+        try:
+            host, port = unit.metrics()
+        except ConfigError as error:
+            say(f"left out: {error}")
+            continue
+        if not port:
+            why = "its metrics are off" if not host else "no port is chosen for it"
+            say(f"left out: {unit.name}: {why}: {SETTINGS['metrics'].spelled}")
+            continue
+        host = socket.gethostname() if host in units_asked.EVERY_ADDRESS else f"[{host}]" if ":" in host else host
+        found.append({"targets": [f"{host}:{port}"], "labels": {"unit": unit.name}})
+    emit(found)
     return EXIT_OK
 
 

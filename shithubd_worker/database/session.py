@@ -103,3 +103,16 @@ class Session:
         """Call a function of the schema that returns one value. None if it returned no row."""
         rows = self.rows(function, *arguments)
         return rows[0][0] if rows else None
+
+    def value_again(self, function: str, *arguments: object) -> Any:
+        """The same for a connection that may have been cut since the last call. Then it asks once more, on a new one.
+
+        Only for a function that may run twice: nobody knows whether the server ran the first call.
+        """
+        used = self.opened
+        try:
+            return self.value(function, *arguments)
+        except psycopg.OperationalError:
+            if not used or self.opened:
+                raise
+        return self.value(function, *arguments)

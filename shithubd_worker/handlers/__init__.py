@@ -16,6 +16,13 @@ registry = Registry()
 # The first index of a large repository takes minutes. The lease is renewed meanwhile, so it can stay short.
 registry.handler("search.reindex", lease_timeout=120, max_runtime=3600)(reindex)
 # git's own time limit (TIME_LIMIT) is shorter than this, so git is asked to end before it is killed.
-registry.handler("repo.maintenance", lease_timeout=300, max_runtime=3600, max_attempts=5)(maintain)
+# Nobody waits for it, and many forges enqueue it for all repositories in one night.
+registry.handler(
+    "repo.maintenance",
+    lease_timeout=300,
+    max_runtime=3600,
+    max_attempts=5,
+    wait_objective=6 * 3600,
+)(maintain)
 # With the usual backoff, this many attempts take about seventeen hours: a receiver may be down for a night.
 registry.handler("webhook.deliver", lease_timeout=60, max_runtime=30, max_attempts=24)(deliver)

@@ -10,12 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from glob import glob
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shithubd_worker.errors import ConfigError, Refused
 from shithubd_worker.settings import env_file
+from shithubd_worker.settings.config import SETTINGS
+from shithubd_worker.settings.table import Address
 
+EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104 (workers listen on them)
 _SYSTEMD = "org.freedesktop.systemd1"
 _NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+")
 _OURS = "shithubd-worker*.service"
@@ -93,6 +97,20 @@ class Unit:
                 variables |= env_file.read(path).variables
         return variables
 
+    def metrics(self) -> Address:
+        """Where its worker serves its metrics. Raises ConfigError if no worker would start so."""
+        row = SETTINGS["metrics"]
+        words = [word.partition("=") for word in self.flags[1]]
+        flag = [
+            part or following[0] for (name, _, part), following in pairwise([*words, ("", "", "")]) if name == row.flag
+        ]
+        given = flag[-1] if flag else self.environment().get(row.variable, "")
+        try:
+            address: Address = row.read(given)
+        except ValueError as error:
+            raise ConfigError(f"{self.name}: {row.spelled}: {error}") from error
+        return address.in_unit(self.name)
+
 
 def full_name(name: str) -> str:
     """The unit's full name. A name without an ending means a service."""
@@ -114,13 +132,13 @@ def ask(name: str) -> Unit:
     return unit
 
 
-def other_workers(unit: Unit) -> Iterator[Unit]:
-    """The other workers of this host that run, or that start at boot."""
+def workers() -> Iterator[Unit]:
+    """The workers of this host that run, or that start at boot."""
     for name in _names("list-units", "--all", _OURS):
-        if name != unit.name and (other := _asked(name)) is not None and other.told["LoadState"] == "loaded":
-            up = other.told["ActiveState"] in ("active", "activating", "reloading")
-            if up or other.told["UnitFileState"] == "enabled":
-                yield other
+        if (unit := _asked(name)) is not None and unit.told["LoadState"] == "loaded":
+            up = unit.told["ActiveState"] in ("active", "activating", "reloading")
+            if up or unit.told["UnitFileState"] == "enabled":
+                yield unit
 
 
 def call(*command: str) -> subprocess.CompletedProcess[str]:

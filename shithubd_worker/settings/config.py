@@ -86,10 +86,11 @@ class Config:
     )
     metrics: Address = address(
         "--metrics",
-        "Where to serve /metrics, /healthz and /readyz over HTTP. If you name an address and its port is taken, the"
-        " worker exits with 78. If the default port is taken, the worker takes another one and logs it.",
-        default="127.0.0.1:8081",
-        example="127.0.0.1:8082",
+        "Where to serve /metrics, /healthz and /readyz over HTTP. Without PORT, the unit's name gives it: 8081 for"
+        " shithubd-worker, 8081 + N for shithubd-worker@N. If the port is taken, the worker works without its metrics,"
+        " logs that, and tries again.",
+        default="127.0.0.1",
+        example="web1.example.org:9200",
     )
     repo_root: Path | None = directory(
         "--repo-root",
@@ -170,8 +171,9 @@ def check_schema(name: str) -> str:
     return name
 
 
-def make_config(raw: Mapping[str, object]) -> Config:
-    """Build the Config from what the command line and the environment gave, by the names of Config's fields.
+def make_config(raw: Mapping[str, object], unit: str = "") -> Config:
+    """Build the Config from what the command line and the environment gave, by the names of Config's fields, for a
+    worker of this unit.
 
     Raises ConfigError that lists every fault, one a line, each with its flag and its variable.
     """
@@ -185,4 +187,5 @@ def make_config(raw: Mapping[str, object]) -> Config:
         faults.append(f"--kind and --exclude-kind: {', '.join(both)} is in both")
     if faults:
         raise ConfigError(*faults)
+    config["metrics"] = config["metrics"].in_unit(unit)
     return Config(**config)

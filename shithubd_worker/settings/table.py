@@ -20,6 +20,8 @@ PREFIX = "SHITHUBD_WORKER_"
 # Two days. A longer time was probably meant in another unit.
 LONGEST_SECONDS = 172_800.0
 HIGHEST_PORT = 65_535
+# The metrics port of a unit without an instance. shithubd-worker@N has N more, for N from 1 to 999.
+FIRST_PORT = 8081
 
 
 def variable(flag: str) -> str:
@@ -63,12 +65,20 @@ class Setting(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where metrics are served. An address that an operator chose must be free; the default may give way to another
-    port."""
+    """Where metrics are served. Without a host nowhere: they are off. Without a port, the unit's name gives it."""
 
     host: str
-    port: int | None  # None: off
-    chosen: bool
+    port: int | None
+
+    def in_unit(self, unit: str) -> Address:
+        """The address with the port that the name of the unit gives, if there is no other. The port stays None for an
+        instance whose name is no number: somebody must choose its port."""
+        if not self.host or self.port is not None:
+            return self
+        instance = re.fullmatch(r"[^@]*(?P<at>@)?(?P<number>[1-9]\d{0,2})?", unit.removesuffix(".service"), re.ASCII)
+        if instance is None or bool(instance["at"]) != bool(instance["number"]):
+            return self
+        return self._replace(port=FIRST_PORT + int(instance["number"] or 0))
 
 
 def words(flag: str, text: str, *, metavar: str, unset: str = "", example: str = "") -> tuple[str, ...]:
@@ -128,18 +138,19 @@ def directory(flag: str, text: str, *, unset: str = "", example: str = "", live:
 
 
 def address(flag: str, text: str, *, default: str, example: str) -> Address:
-    """A setting that is HOST:PORT, or off."""
+    """A setting that is HOST or HOST:PORT, or off."""
 
     def read(given: Any) -> Address:
         wanted = str(given or default)
         if wanted == "off":
-            return Address("", None, chosen=True)
-        match = re.fullmatch(r"(?P<host>[^:\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})", wanted)
-        if not match or int(match["port"]) > HIGHEST_PORT:
-            raise ValueError(f"{wanted!r} is not HOST:PORT, for example {default}, or off")
-        return Address(match["host"].strip("[]"), int(match["port"]), chosen=bool(given))
+            return Address("", None)
+        match = re.fullmatch(r"(?P<host>[^:\s\[\]]+|\[[0-9a-fA-F:]+\])(:(?P<port>[0-9]{1,5}))?", wanted)
+        # A host of digits alone was meant as a port.
+        if not match or match["host"].isdigit() or int(match["port"] or 0) > HIGHEST_PORT:
+            raise ValueError(f"{wanted!r} is not HOST or HOST:PORT, for example {example}, or off")
+        return Address(match["host"].strip("[]"), int(match["port"]) if match["port"] else None)
 
-    return _field(Setting(flag, text, read, "HOST:PORT|off", default, example=example), read(None))
+    return _field(Setting(flag, text, read, "HOST[:PORT]|off", default, example=example), read(None).in_unit(""))
 
 
 def _field(row: Setting, default: T) -> T:

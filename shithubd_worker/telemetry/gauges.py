@@ -75,7 +75,7 @@ class QueueCollector(Collector):
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            answer: dict[str, Any] = self._reader.value("queue_gauges_v1", sorted(self._known))
+            answer: dict[str, Any] = self._reader.value_again("queue_gauges_v1", sorted(self._known))
         except psycopg.Error as error:
             log.warning("the queue's metrics are left out: %s", str(error).strip().splitlines()[0])
             self._reader.close()
@@ -92,7 +92,7 @@ class QueueCollector(Collector):
 
     def _count(self) -> None:
         try:
-            if self._counter.value("claim_count_v1", COUNTS_FRESH_SECONDS, COUNT_LIMIT_SECONDS):
+            if self._counter.value_again("claim_count_v1", COUNTS_FRESH_SECONDS, COUNT_LIMIT_SECONDS):
                 with self._counter.connection.transaction():
                     self._counter.connection.execute(f"SET LOCAL statement_timeout = {COUNT_LIMIT_SECONDS * 1000:.0f}")
                     self._counter.value("recount_v1")

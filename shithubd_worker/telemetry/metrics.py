@@ -19,12 +19,14 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from shithubd_worker import __version__
 from shithubd_worker.database.schema import newest_version
+from shithubd_worker.host import cgroup
 from shithubd_worker.model import How, Lease, WorkerState
 from shithubd_worker.telemetry import logs
 from shithubd_worker.telemetry.names import OTHER, named
@@ -39,7 +41,8 @@ class Metrics:
     """Counts what this process does. Every pair of kind and outcome is there from the start, at 0. Of very many kinds
     the last ones are one kind, `other`."""
 
-    def __init__(self, kinds: Sequence[str], leased_by: str) -> None:
+    def __init__(self, kinds: Sequence[str], leased_by: str, objectives: Mapping[str, float] | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each was made: nobody asks
         self.registry = CollectorRegistry()
         unnamed = len(kinds) - len(named(kinds))
         kinds = list(dict.fromkeys([*named(kinds), *([OTHER] if unnamed else [])]))
@@ -64,6 +67,7 @@ class Metrics:
         self._refused = counter("refused_writes", "Leases and settles of a job that the database refused.", ["kind"])
         self._reconnects = counter("db_reconnects", "Connections that were lost and made anew.", ["thread"])
         self.registry.register(LinesLost())
+        self.registry.register(UnitMemory())
         self._clock_steps = counter("clock_steps", "Times the database's clock was set.", ["direction"])
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
         self._duration = BulkHistogram(ours + "job_duration_seconds", "How long handlers ran.", DURATIONS, kinds)
@@ -75,6 +79,14 @@ class Metrics:
         )
         self.registry.register(self._duration)
         self.registry.register(self._wait)
+        self._objectives = {kind: each for kind, each in (objectives or {}).items() if kind in self._kinds}
+        objective = gauge("job_wait_objective_seconds", "How long a due job may wait, by its handler.", ["kind"])
+        starts = counter("job_starts", "Leased jobs, by whether they waited longer than they may.", ["kind", "start"])
+        self._starts = {
+            kind: (starts.labels(kind, "in_time"), starts.labels(kind, "late")) for kind in self._objectives
+        }
+        for kind, seconds in self._objectives.items():
+            objective.labels(kind).set(seconds)
         self._claim = histogram("claim_duration_seconds", "How long lease queries took.", LEASES)
         self._in_flight = gauge("in_flight", "Jobs whose handler runs now.", ["kind"])
         self._started = gauge("job_started_timestamp_seconds", "When the running job started; 0 if none.", ["kind"])
@@ -153,6 +165,10 @@ class Metrics:
             waits[lease.kind].append(now - lease.run_at if lease.run_at > -inf else 0.0)
         for kind, each in waits.items():
             self._wait.observe(self._name(kind), each)
+            if (objective := self._objectives.get(kind)) is not None:
+                late = sum(waited > objective for waited in each)
+                for starts, count in zip(self._starts[kind], (len(each) - late, late), strict=True):
+                    starts.inc(count)
 
     def claim_failed(self) -> None:
         """The database didn't answer, or refused."""
@@ -202,6 +218,16 @@ class LinesLost(Collector):
         """The sum, at the time of a scrape."""
         text = "Log lines that were lost because nobody read them: a journal that stands still, or a full pipe."
         yield CounterMetricFamily("shithub_worker_log_lines_lost", text, value=logs.dropped())
+
+
+class UnitMemory(Collector):
+    """A gauge of the memory that the kernel's limits count. Absent where the kernel doesn't tell."""
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The memory, at the time of a scrape."""
+        if (used := cgroup.memory()) is not None:
+            text = "Memory of the worker and its children, without files that the kernel can drop."
+            yield GaugeMetricFamily("shithub_worker_unit_memory_bytes", text, value=used)
 
 
 class Processed(Collector):

@@ -7,11 +7,9 @@ import re
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 from commands import emptied_database, exact_command, handlers_module, last_line, one_database  # noqa: F401 (fixtures)
-from conftest import eventually
 
 
 @pytest.mark.parametrize("step", ["run", "check-config"])
@@ -62,7 +60,7 @@ def test_a_file_of_the_author_is_not_taken_for_a_module_of_python(command, tmp_p
     assert done.returncode == 0, done.stderr
 
 
-FAULTS = ("--grace", "-1", "--poll-interval", "often", "--metrics", "nowhere", "--repo-root", "/no/such/directory")
+FAULTS = ("--grace", "-1", "--poll-interval", "often", "--metrics", "nowhere:", "--repo-root", "/no/such/directory")
 FAULTS += ("--handlers", "no_such_module:registry", "--schema", "a" * 60, "--database-url", "postgresql://[")
 
 
@@ -86,9 +84,8 @@ def test_a_good_configuration_needs_no_database(command):
     arguments = ("check-config", "--handlers", "sample_jobs:registry", "--kind", "test.ok", "--grace", "3")
     assert "configuration is good: 1 kind" in command(*arguments, env=away).stdout
     told = command.json(*arguments, env=away)
-    assert told["kinds"] == [
-        {"kind": "test.ok", "lease_timeout": 300.0, "max_runtime": 300.0, "max_attempts": 10, "retention": "7d"}
-    ]
+    limits = {"lease_timeout": 300.0, "max_runtime": 300.0, "max_attempts": 10, "retention": "7d"}
+    assert told["kinds"] == [{"kind": "test.ok", **limits, "wait_objective": None}]
     assert told["config"]["grace"] == 3.0
     assert told["schema"] == "public"
 
@@ -121,31 +118,22 @@ def test_the_current_directory_comes_first(command, module, tmp_path):
     assert [kind["kind"] for kind in told["kinds"]] == ["mine"]
 
 
-def test_a_start_fails_on_a_busy_metrics_port_that_was_chosen(command):
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
+def test_a_worker_without_its_metrics_port_works_and_says_so(command, database):
+    database.query("INSERT INTO jobs (kind) VALUES ('test.ok')")
+    with socket.create_server(("127.0.0.1", 0)) as busy:
         address = f"127.0.0.1:{busy.getsockname()[1]}"
-        assert address in last_line(command("run", "--until-empty", "--metrics", address, code=78))
-        env = {"SHITHUBD_WORKER_METRICS": address}
-        assert address in last_line(command("run", "--until-empty", code=78, env=env))
+        log = command("run", "--until-empty", "--metrics", address, "--handlers", "sample_jobs:registry").stderr
+    assert f"metrics are not served now: can't listen on {address}: Address already in use; the worker works" in log
+    assert database.query("SELECT outcome FROM job_history") == [("ok",)]
 
 
-def test_a_busy_default_port_gives_way_with_a_warning(command):
-    with socket.socket() as busy:
-        # otherwise a connection that was closed long ago keeps the port
-        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-
-        def told():
-            with suppress(OSError):  # we have the port; or another process has it, which serves as well while it lasts
-                busy.bind(("127.0.0.1", 8081))
-                busy.listen()
-            log = command("run", "--until-empty").stderr
-            return "8081 is busy" in log and log
-
-        log = eventually(told, "the port is busy")
-    assert re.search(r"WARNING .*127\.0\.0\.1:8081 is busy, using port \d+", log)
-    assert re.search(r"metrics on http://127\.0\.0\.1:(?!8081\b)\d+", log)
+def test_an_instance_with_a_name_has_no_metrics_until_it_gets_a_port(command):
+    env = {"SHITHUBD_WORKER_UNIT": "shithubd-worker@webhooks.service"}
+    log = command("run", "--until-empty", env=env).stderr
+    file = "/etc/shithub/shithubd-worker@webhooks.env"
+    assert f"set SHITHUBD_WORKER_METRICS=HOST:PORT in {file}" in log
+    assert "metrics on" not in log
+    assert "metrics on http://127.0.0.1:" in command("run", "--until-empty", "--metrics", "127.0.0.1:0", env=env).stderr
 
 
 def test_the_log_goes_to_stderr_and_says_ready_and_under_which_holds(database, command):

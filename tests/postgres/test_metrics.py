@@ -95,6 +95,41 @@ def test_without_a_database_the_queue_gauges_are_absent_and_the_process_still_an
     assert get(worker, "/readyz")[0] == 200
 
 
+def test_a_job_counts_as_late_if_it_waited_longer_than_its_kind_may(database, worker):
+    starts = 'shithub_worker_job_starts_total{kind="test.fails",start="%s"}'
+    assert worker.metric('shithub_worker_job_wait_objective_seconds{kind="test.fails"}') == 3600
+    assert (worker.metric(starts % "in_time"), worker.metric(starts % "late")) == (0, 0)
+    database.query(
+        "INSERT INTO jobs (kind, run_at) SELECT 'test.fails', now() - minutes * interval '1 minute'"
+        " FROM unnest(ARRAY[0, 59, 61, 90, 10000]) AS minutes"
+    )
+    database.query("INSERT INTO jobs (kind, run_at) VALUES ('test.fails', '-infinity'), ('test.ok', '2001-01-01')")
+    eventually(lambda: worker.metric(starts % "late") == 3, "three are late")
+    eventually(lambda: worker.metric(starts % "in_time") == 3, "three are in time")
+    text = worker.metrics()
+    assert 'starts_total{kind="test.ok"' not in text
+    assert 'objective_seconds{kind="test.ok"' not in text
+    assert "_created" not in text
+
+
+CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shithubd-worker metrics'"
+
+
+def test_connections_that_were_cut_while_idle_cost_no_scrape(database, worker):
+    eventually(lambda: worker.metric("shithubd_queue_scrape_success") == 1, "counted")
+    for _ in range(3):
+        assert len(database.query(CUT)) > 0
+        eventually(lambda: not database.query(CUT), "they are gone")
+        assert worker.metric("shithubd_schema_version") is not None
+        assert worker.metric("shithubd_queue_scrape_success") == 1
+    database.query("UPDATE queue_counts SET counted_at = now() - interval '15 s', claimed_at = '-infinity'")
+    eventually(lambda: not database.query(CUT), "they are gone")
+    worker.metrics()
+    recounted = "SELECT counted_at > now() - interval '5 s' FROM queue_counts"
+    eventually(lambda: database.value(recounted), "the count needed no second claim")
+    assert "WARNING" not in worker.log
+
+
 def test_a_held_worker_is_ready(database, worker):
     database.query("SELECT drain_v1()")
     eventually(lambda: get(worker, "/readyz") == (200, b"held\n"), "held")

@@ -15,8 +15,10 @@ STATE = Path("/var/lib/shithub")
 
 
 @registry.handler("search.reindex", backoff=3600)
-def reindex(job, until=None, crash=False, hang=False):
-    """Ends when a file appears, if one is named; or crashes its worker; or hangs in C, although it may run for 1 s."""
+def reindex(job, until=None, crash=False, hang=False, seconds=0):
+    """Takes some seconds; ends when a file appears, if one is named; or crashes its worker; or hangs in C, although it
+    may run for 1 s."""
+    time.sleep(seconds)
     if hang:
         job.extend(1)
         wait_for_oneself(ctypes.CDLL(None))
@@ -39,7 +41,7 @@ def maintain(job):
     wait_for_oneself(ctypes.PyDLL(None))
 
 
-@registry.handler("webhook.deliver")
+@registry.handler("webhook.deliver", wait_objective=1)
 def deliver(job):
     """Fails for good until the receiver is back."""
     if not (STATE / "receiver").exists():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 # PromQL's own words, as far as we use them.
 WORDS = {"and", "or", "unless", "offset", "sum", "max", "min", "avg", "count"}
 WORDS |= {"changes", "increase", "last_over_time", "max_over_time", "time", "vector"}
-WORDS |= {"clamp_min", "deriv", "histogram_quantile", "rate"}
+WORDS |= {"avg_over_time", "clamp_min", "deriv", "histogram_quantile", "rate", "scalar"}
 
 
 def metrics_of(expr: str) -> set[str]:

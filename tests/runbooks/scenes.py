@@ -12,6 +12,7 @@ Scene = Callable[..., dict[str, str] | None]
 _SCENES: dict[str, tuple[Scene, set[str]]] = {}
 RECEIVER = "/var/lib/shithub/receiver"
 SESSION = "forgotten-session.service"  # that somebody left idle in a transaction
+FEEDER = "feeder.service"  # that enqueues faster than one worker can work, until somebody pauses a kind
 AHEAD = 1000  # so many versions later is the schema of a release that nobody has written yet
 # Lets running jobs finish soon after a stop or a hold, and not before. So a page shows the same on a slow machine as on
 # a fast one.
@@ -46,7 +47,7 @@ def play(name: str, host: Host, arguments: dict[str, str]) -> dict[str, str]:
 
 def _empty(host: Host) -> None:
     open_door(host)
-    host.run("systemctl", "stop", SESSION, check=False)  # its transaction may be in the way
+    host.run("systemctl", "stop", SESSION, FEEDER, check=False)  # its transaction may be in the way
     host.run("systemctl", "stop", UNIT)
     host.psql(
         "shithub",
@@ -139,6 +140,20 @@ def stuck_behind(host: Host, kind: str, waiting: str) -> None:
     """A worker runs a job that does not end. Quick jobs wait behind it."""
     never_ends(host, kind)
     _insert(host, kind, int(waiting))
+
+
+@scene()
+def starts_late(host: Host, kind: str, behind: str) -> None:
+    """Jobs of a quick kind come all the time, and wait behind those of a slow kind: more than one worker can do."""
+    _empty(host)
+    host.run("touch", RECEIVER)
+    host.run("systemctl", "start", UNIT)
+    feed = (
+        f"INSERT INTO jobs (kind, payload) VALUES ('{behind}', '{{\"seconds\": 4}}');"
+        f" INSERT INTO jobs (kind) SELECT '{kind}' FROM generate_series(1, 4); SELECT count(*) FROM holds"
+    )
+    fed = 'until [ "$(psql -XAtqd shithub -c "$0")" != 0 ]; do sleep 1; done'
+    host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={FEEDER}", "sh", "-c", fed, feed)
 
 
 @scene()

@@ -164,12 +164,13 @@ def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
 def test_it_says_what_it_is_about_and_where_its_page_is(rule: Rule) -> None:
     assert rule.severity in ("page", "ticket")
     assert rule.comment, "a comment above it says why this expression, and why this threshold"
-    assert set(rule.annotations) == {"summary", "description", "runbook_url"}
+    assert set(rule.annotations) == {"summary", "description", "runbook", "runbook_url"}
     summary = rule.annotations["summary"]
     assert "$value" in summary
     assert summary.endswith(".")
     assert ". " not in summary, "one sentence"
     assert rule.annotations["description"].endswith(".")
+    assert rule.annotations["runbook"] == f"shithubd-worker runbook {rule.name}"
     assert rule.annotations["runbook_url"].endswith(f"/runbooks/alerts/{rule.name}.md")
 
 
@@ -226,7 +227,7 @@ def samples() -> dict[str, list[dict[str, str]]]:
     def no_database() -> Any:
         raise AssertionError("nobody asks the database here")
 
-    registry = Metrics(["search.reindex"], "web1:4711").registry
+    registry = Metrics(["search.reindex"], "web1:4711", {"search.reindex": 60.0}).registry
     registry.register(Answered(no_database, "public", ["search.reindex"]))
     found: dict[str, list[dict[str, str]]] = {}
     for family in registry.collect():

@@ -43,7 +43,7 @@ def say(host: Host, *lines: str, unit: str = UNIT) -> None:
 
 
 def test_every_mistake_is_reported_at_once_with_its_place(host: Host) -> None:
-    host.write(OWN, "export PGHOST=elsewhere\nSHITHUBD_WORKER_METRICS=nowhere\nSHITHUBD_WORKER_KIND=test.a,test.b\n")
+    host.write(OWN, "export PGHOST=elsewhere\nSHITHUBD_WORKER_METRICS=nowhere:\nSHITHUBD_WORKER_KIND=test.a,test.b\n")
     say(
         host,
         "Environment=SHITHUBD_WORKER_GRACE=soon SHITHUBD_WORKER_METRICS=off",
@@ -59,7 +59,7 @@ def test_every_mistake_is_reported_at_once_with_its_place(host: Host) -> None:
         (f"{OWN}: line 1: .* without `export`", None),
         ("KillMode=control-group: a stop kills", None),
         ("Unknown key .*Enviroment", f"{DROP_IN}:6"),
-        (r"METRICS\): 'nowhere' is not HOST:PORT", f"{OWN}:2"),
+        (r"METRICS\): 'nowhere:' is not HOST or HOST:PORT", f"{OWN}:2"),
         ("no handler for kind 'test.a,test.b'; several are separated by spaces", f"{OWN}:3"),
         (r"GRACE\): 'soon' is not a number", f"{DROP_IN}:2"),
         ("EXCLUDE_KINDS is not a setting: did you mean SHITHUBD_WORKER_EXCLUDE_KIND?", f"{DROP_IN}:3"),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import nspawn
 import pytest
 from nspawn import Host, eventually
-from worker_host import PROGRAM, UNIT, UNITS, drop_in, in_flight, open_door, outcomes
+from worker_host import PROGRAM, REPOSITORY, UNIT, UNITS, drop_in, in_flight, open_door, outcomes
 
 pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 SECOND = "shithubd-worker@second.service"
 TARGET = "shithubd-worker.target"
+MEMORY = ("process_resident_memory_bytes", "shithub_worker_unit_memory_bytes")
 
 
 def test_a_stop_of_the_target_returns_when_all_workers_are_down(host: Host) -> None:
-    drop_in(host, SECOND, "[Service]\nEnvironment=SHITHUBD_WORKER_METRICS=127.0.0.1:8082\n")
     host.run("systemctl", "enable", "--quiet", SECOND)
     try:
         host.run("systemctl", "start", TARGET)
@@ -32,31 +35,66 @@ def test_a_stop_of_the_target_returns_when_all_workers_are_down(host: Host) -> N
         host.run("systemctl", "disable", "--quiet", SECOND)
 
 
-def test_each_instance_has_its_own_environment_metrics_port_and_limits_in_one_slice(host: Host) -> None:
-    units = {"shithubd-worker@two.service": "8082", "shithubd-worker@three.service": "8083"}
-    for unit, port in units.items():
-        host.write(f"/etc/shithub/{unit.removesuffix('.service')}.env", f"SHITHUBD_WORKER_METRICS=127.0.0.1:{port}\n")
-    drop_in(host, "shithubd-worker@two.service", "[Service]\nMemoryMax=300M\nLimitNOFILE=777\n")
+def test_each_instance_has_its_own_metrics_port_and_limits_in_one_slice_and_prometheus_finds_all(host: Host) -> None:
+    named = "shithubd-worker@web.service"
+    ports = {UNIT: 8081, "shithubd-worker@1.service": 8082, "shithubd-worker@2.service": 8083, named: 8071}
+    units = [unit for unit in ports if unit != UNIT]
+    host.write("/etc/shithub/shithubd-worker@web.env", f"SHITHUBD_WORKER_METRICS=127.0.0.1:{ports[named]}\n")
+    drop_in(host, units[0], "[Service]\nMemoryMax=300M\nLimitNOFILE=777\n")
     host.run("systemctl", "enable", "--quiet", *units)
     try:
         host.run("systemctl", "start", TARGET)
-        three = {UNIT: "8081", **units}
-        for unit, port in three.items():
+        for unit, port in ports.items():
             eventually(lambda u=unit: host.show(u, "ActiveState") == {"ActiveState": "active"}, f"{unit} is up")
             pid = host.show(unit, "MainPID")["MainPID"]
-            assert f'leased_by="{host.name}:{pid}"' in host.run("curl", "-sS", f"http://127.0.0.1:{port}/metrics")
+            shown = host.run("curl", "-sS", f"http://127.0.0.1:{port}/metrics")
+            assert f'leased_by="{host.name}:{pid}"' in shown
+            memory = {name: re.findall(rf"^{name} (.*)$", shown, re.MULTILINE) for name in MEMORY}
+            assert all(float(value) > 2**24 for [value] in memory.values())
             group = host.show(unit, "ControlGroup")["ControlGroup"]
             assert group.startswith("/shithubd.slice/shithubd-worker.slice/")
             assert group.endswith(f"/{unit}")
-        shown = [host.show(unit, "MemoryMax", "LimitNOFILE") for unit in units]
-        assert shown[0] == {"MemoryMax": str(300 * 1024**2), "LimitNOFILE": "777"}
-        assert shown[1]["MemoryMax"] == str(2 * 1024**3)
-        pid = host.show("shithubd-worker@two.service", "MainPID")["MainPID"]
-        assert "777" in host.run("grep", "Max open files", f"/proc/{pid}/limits")
+        limits = [host.show(unit, "MemoryMax", "LimitNOFILE") for unit in units]
+        assert limits[0] == {"MemoryMax": str(300 * 1024**2), "LimitNOFILE": "777"}
+        assert limits[1]["MemoryMax"] == str(2 * 1024**3)
+        assert "777" in host.run("grep", "Max open files", f"/proc/{host.show(units[0], 'MainPID')['MainPID']}/limits")
         listed = host.run("systemctl", "list-dependencies", "--plain", TARGET).split()
-        assert set(three) <= set(listed)
+        assert set(ports) <= set(listed)
+        assert scraped(host) == {unit: f"127.0.0.1:{port}" for unit, port in ports.items()}
+
+        host.run("systemctl", "stop", named)
+        host.run("systemctl", "restart", units[0])
+        host.run("systemctl", "disable", "--quiet", units[1])  # it runs all the same
+        host.write("/etc/shithub/shithubd-worker@web.env", "")
+        assert named not in scraped(host)
+        assert len(scraped(host)) == 3
     finally:
         host.run("systemctl", "disable", "--quiet", *units)
+
+
+def scraped(host: Host) -> dict[str, str]:
+    """The instance of each unit that answers a real Prometheus, with the configuration and the command of the docs."""
+    page = (REPOSITORY / "docs/metrics.md").read_text()
+    config, command = re.findall(r"^```(?:yaml|sh)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    host.run("sh", "-ec", command)
+    host.write("/run/scrape/prometheus.yml", config.replace("scrape_interval: 15s", "scrape_interval: 250ms"))
+    host.write("/run/scrape/alerts.rules.yml", (REPOSITORY / "runbooks/alerts.rules.yml").read_text())
+    listen = "127.0.0.1:9191"
+    start = ("prometheus", "--config.file=/run/scrape/prometheus.yml", "--storage.tsdb.path=/run/scrape/data")
+    host.run("systemd-run", "--quiet", "--collect", "--unit=scrape", *start, f"--web.listen-address={listen}")
+    try:
+        wanted = len(json.loads(host.run("cat", "/etc/prometheus/shithubd-worker.json")))
+
+        def up() -> list[dict[str, str]]:
+            query = host.run("curl", "-sS", f"http://{listen}/api/v1/query?query=up", check=False)
+            found = json.loads(query)["data"]["result"] if query.startswith("{") else []
+            return [each["metric"] for each in found if each["value"][1] == "1"]
+
+        eventually(lambda: len(up()) == wanted, "Prometheus reads all of them")
+        return {each["unit"]: each["instance"] for each in up()}
+    finally:
+        host.run("systemctl", "stop", "scrape")
+        host.run("rm", "-rf", "/run/scrape")
 
 
 def test_the_preset_enables_the_target_and_no_worker(host: Host) -> None:

@@ -18,7 +18,7 @@ from shithubd_worker.settings.table import LONGEST_SECONDS, Address
 def test_a_setting_that_is_not_given_has_its_documented_default():
     assert make_config({}) == Config()
     assert (Config().poll_interval, Config().grace, Config().database_wait) == (1.0, 25.0, 60.0)
-    assert Config().metrics == ("127.0.0.1", 8081, False)
+    assert Config().metrics == ("127.0.0.1", 8081)
 
 
 def test_a_setting_that_is_given_counts(tmp_path):
@@ -47,7 +47,7 @@ def test_a_setting_that_is_given_counts(tmp_path):
         grace=0.0,
         database_wait=5.0,
         until_empty=True,
-        metrics=Address("::1", 0, chosen=True),
+        metrics=Address("::1", 0),
         repo_root=tmp_path,
         secrets_dir=tmp_path,
         webhook_allow_private=True,
@@ -101,16 +101,38 @@ def test_every_number_in_the_range_is_accepted_unchanged(value):
     ],
 )
 def test_the_metrics_address_is_a_host_and_a_port(given_, host, port):
-    assert make_config({"metrics": given_}).metrics == (host, port, True)
+    assert make_config({"metrics": given_}).metrics == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("unit", "port"),
+    [
+        *[("", 8081), ("shithubd-worker.service", 8081), ("forge-jobs", 8081)],
+        *[("shithubd-worker@1.service", 8082), ("shithubd-worker@2", 8083), ("forge@999.service", 9080)],
+        *[
+            (f"shithubd-worker@{name}.service", None)
+            for name in ("webhooks", "0", "01", "1000", "65536", "2b", "", "\u0663")
+        ],
+        *[("shithubd-worker@-1", None), ("shithubd-worker@1@2.service", None)],
+    ],
+)
+def test_the_name_of_the_unit_gives_the_port_of_its_metrics(unit, port):
+    assert make_config({}, unit).metrics == ("127.0.0.1", port)
+    assert make_config({"metrics": "[::]"}, unit).metrics == ("::", port)
+    assert make_config({"metrics": "web1.example:9200"}, unit).metrics == ("web1.example", 9200)
+    assert make_config({"metrics": "off"}, unit).metrics == ("", None)
 
 
 def test_the_metrics_can_be_switched_off():
     assert make_config({"metrics": "off"}).metrics.port is None
 
 
-@pytest.mark.parametrize("value", [":8081", "localhost", "localhost:", "localhost:65536", "::1:80", "a b:80", "h:-1"])
+@pytest.mark.parametrize(
+    "value",
+    [":8081", "8081", "localhost:", "localhost:65536", "::1:80", "::1", "[::1", "a b:80", "h:-1", "h:+1", "h:\u0661"],
+)
 def test_any_other_metrics_address_is_refused(value):
-    with pytest.raises(ConfigError, match="HOST:PORT"):
+    with pytest.raises(ConfigError, match="HOST or HOST:PORT"):
         make_config({"metrics": value})
 
 

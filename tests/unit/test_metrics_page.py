@@ -11,7 +11,7 @@ from promtool import promtool
 
 from shithubd_worker.model import WorkerState
 from shithubd_worker.settings.config import Config
-from shithubd_worker.telemetry.endpoint import READY
+from shithubd_worker.telemetry.endpoint import MOST_CLIENTS, PORT_AGAIN_SECONDS, READY
 from shithubd_worker.telemetry.gauges import MOST_STRANGERS
 from shithubd_worker.timing import COUNTS_FRESH_SECONDS, COUNTS_STALE_SECONDS
 
@@ -82,6 +82,8 @@ def test_the_figures_of_the_page_are_those_of_the_code():
     assert f"the last one is {COUNTS_FRESH_SECONDS:g} s old" in PAGE
     assert f"older than {COUNTS_STALE_SECONDS:g} s is left out" in PAGE
     assert f"and of {MOST_STRANGERS} others" in PAGE
+    assert f"at most {MOST_CLIENTS}\nconnections" in PAGE
+    assert f"tries again every {PORT_AGAIN_SECONDS:g} s" in PAGE
 
 
 def test_prometheus_takes_the_configuration_of_the_page(tmp_path: Path):

@@ -201,4 +201,10 @@ def test_any_other_name_is_accepted(name):
     check_kind(name)
 
 
-# The registries that the operator names.
+def test_a_wait_objective_is_a_duration_or_nothing():
+    assert registered().wait_objective is None
+    assert registered(wait_objective=90).wait_objective == 90.0
+    assert registered(wait_objective=timedelta(hours=6)).wait_objective == 21_600.0
+    for value in (0, -1, 0.5, "60", True, float("nan"), float("inf"), timedelta(days=400)):
+        with pytest.raises(ValueError, match="wait_objective must be at least 1 second"):
+            registered(wait_objective=value)
