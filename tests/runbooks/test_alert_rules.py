@@ -67,9 +67,11 @@ ANSWER: dict[str, Any] = {
             **dict.fromkeys(("queued", "processing", "paused", "failed", "runnable", "held", "expired", "workers"), 1),
             "oldest_seconds": 1.0,
             "capped": [],
+            "kinds": 1,
         }
     ],
     "paused": {"search.reindex": time.time()},
+    "paused_more": 0,
     "holds": {"fleet": 1},
     "workers": {"idle": 1},
     "history_days": 14,

@@ -27,7 +27,13 @@ PACKAGE = Path(shithubd_worker.__file__).parent
 # reason.
 MAY_NAME = {
     "__main__.py": {"os.write", "sys.stderr"},  # says that the program can't start
-    "cli/screen.py": {"click.echo", "click.clear", "rich"},
+    "cli/screen.py": {
+        "click.echo",
+        "click.clear",
+        "rich",
+        "sys.stdout",
+        "sys.stderr",
+    },  # keeps data apart from the rest
     "cli/__init__.py": {"sys.stdout"},  # flushes it, and looks whether it took all
     "host/leaving.py": {"sys.stdout"},  # flushes it at the end
     "host/stdio.py": {"sys.stdout", "sys.stderr"},  # makes them
