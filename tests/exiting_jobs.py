@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import logging.config
 import os
 import threading
 import time
@@ -42,6 +43,20 @@ def tells(job):
     thread.join()
     job.log.info("job", extra={"repo": "alice/site"})
     print("printed")
+
+
+LOGGING = {
+    "a filter that fails": lambda: [each.addFilter(lambda record: 1 / 0) for each in logging.root.handlers],
+    "dictConfig": lambda: logging.config.dictConfig({"version": 1, "root": {"level": "CRITICAL", "handlers": []}}),
+    "basicConfig": lambda: logging.basicConfig(level="CRITICAL", filename="/dev/null", force=True),
+    "disable": logging.disable,
+}
+
+
+@registry.handler("exit.silences")
+def silences(job, how):
+    """What a library may do to the logging of the whole process."""
+    LOGGING[how]()
 
 
 @registry.handler("exit.quick", retention="none")

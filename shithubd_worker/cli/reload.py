@@ -15,6 +15,8 @@ from shithubd_worker.settings.reload import Reload
 
 def reload_of(ctx: click.Context, unit: str) -> Reload:
     """The reload of the worker that this context of `run` starts."""
+    from shithubd_worker.telemetry import logs
+
     options = {str(option.envvar): option for option in ctx.command.params if option.envvar}
     by_flag = {
         name
@@ -36,7 +38,7 @@ def reload_of(ctx: click.Context, unit: str) -> Reload:
         url, schema = (str(raw[name]) if raw.get(name) else None for name in ("database_url", "schema"))
         return values(Shared(url, schema), raw, faults)
 
-    return Reload(unit, by_flag, check)
+    return Reload(unit, by_flag, check, logs.set_level)
 
 
 def _read(ctx: click.Context, option: click.Parameter, text: str) -> object:

@@ -7,6 +7,7 @@ from collections import defaultdict
 
 from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.process.patience import Patience
+from shithubd_worker.telemetry import logs
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.tray import Tray
@@ -40,6 +41,7 @@ class Lessons:
         seconds, jobs = self.seconds, sum(map(len, self.seconds.values()))
         if seconds:
             self._process_state.put_back(seconds)
+            logs.stay()
             if not short:
                 self._patience.ran()
         between = time.monotonic() - self._since - sum(map(sum, seconds.values()))

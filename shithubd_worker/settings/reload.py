@@ -19,13 +19,20 @@ class Reload:
     """Made when a worker starts, and called for each reload.
 
     `by_flag` are the variables that a flag overrides. `check` makes a Config from the variables. It raises ConfigError
-    with all faults, including those that it is given.
+    with all faults, including those that it is given. `set_level` sets the log level.
     """
 
-    def __init__(self, unit: str, by_flag: Set[str], check: Callable[[Mapping[str, str], list[str]], Config]) -> None:
+    def __init__(
+        self,
+        unit: str,
+        by_flag: Set[str],
+        check: Callable[[Mapping[str, str], list[str]], Config],
+        set_level: Callable[[str], None],
+    ) -> None:
         self._unit = unit
         self._by_flag = by_flag
         self._check = check
+        self._set_level = set_level
         self._now = dict(os.environ)
         # All variables that the files have ever had. Their faults are shown when somebody asks for a reload.
         self._ever_said = host_files.said_to(unit, faults=[])
@@ -42,7 +49,7 @@ class Reload:
         changed = {name for name, value in said.items() if self._now.get(name) != value} - self._by_flag
         gone = self._ever_said.keys() - said.keys() - self._by_flag
         live, later = changed & _LIVE, changed - _LIVE | gone
-        logging.getLogger().setLevel(config.log_level.upper())
+        self._set_level(config.log_level)
         self._ever_said |= said
         self._now |= {name: said[name] for name in live}
         log.info(

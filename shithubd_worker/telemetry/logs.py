@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TextIO
 
 from shithubd_worker.host.outlets import Journal, Outlet, Stream, entry
@@ -45,6 +46,15 @@ class OutletHandler(logging.Handler):
         self.dropped = 0
         self._told = 0  # how many of those a line has reported
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record, also if an author's filter on this handler fails."""
+        try:
+            return super().handle(record)
+        except Exception:  # noqa: BLE001 (a log line must not end a worker)
+            with self.lock or nullcontext():
+                self.emit(record)
+            return True
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record. Before it, report lines that were lost there."""
         try:
@@ -74,11 +84,10 @@ def dropped() -> int:
 
 
 def _unreadable(record: logging.LogRecord) -> logging.LogRecord:
-    """A record in place of one that can't be written: its text, its arguments, and the error."""
-    texts = (written(record.msg), written(record.args))
-    made = logging.LogRecord(
-        record.name, record.levelno, record.pathname, record.lineno, "%s: %s", texts, sys.exc_info()
-    )
+    """A record in place of one that can't be written: its text, its arguments, where it was made, and the error."""
+    told = (written(record.msg), written(record.args), record.pathname, record.lineno)
+    text = "%s: %s (logged at %s:%d)"
+    made = logging.LogRecord(record.name, record.levelno, record.pathname, record.lineno, text, told, sys.exc_info())
     vars(made).update({name: value for name, value in vars(record).items() if name in FIELDS})
     return made
 
@@ -93,6 +102,7 @@ def is_the_journal(stream: TextIO) -> bool:
 
 
 _ours: list[logging.Handler] = []
+_level = [logging.INFO]
 
 
 def configure(log_format: str, level: str) -> None:
@@ -107,21 +117,36 @@ def configure(log_format: str, level: str) -> None:
             lambda record: f"{formatter.format(record)}\n".encode("utf-8", "backslashreplace"),
         )
     _ours[:] = [handler]
-    logging.basicConfig(level=level.upper(), handlers=_ours, force=True)
+    logging.basicConfig(handlers=_ours, force=True)
+    set_level(level)
     logging.captureWarnings(capture=True)
     threading.excepthook = _thread_failed
     sys.unraisablehook = _was_ignored
 
 
+def set_level(level: str) -> None:
+    """Log lines of this level and above, of each logger that has no level of its own."""
+    _level[0] = logging.getLevelNamesMapping()[level.upper()]
+    logging.root.setLevel(_level[0])
+
+
 def stay() -> None:
-    """After other code was loaded: it may have switched off our loggers, or taken the place of our handler, as
-    logging.config does. The worker's log is the operator's, so both come back."""
-    for name, logger in logging.root.manager.loggerDict.items():
-        if isinstance(logger, logging.Logger) and name.split(".")[0] == "shithubd_worker":
-            logger.disabled = False
+    """After an author's code ran: it may have switched off our loggers, taken the place of our handler, or changed the
+    level, as logging.config does. The worker's log is the operator's, so all of it comes back."""
+    root = logging.root
+    if not _ours:
+        return
+    if root.level != _level[0]:
+        root.setLevel(_level[0])
+    if root.manager.disable:
+        logging.disable(logging.NOTSET)
     for handler in _ours:
-        if handler not in logging.root.handlers:
-            logging.root.addHandler(handler)
+        if handler not in root.handlers:
+            root.addHandler(handler)
+    if log.disabled:  # then all of ours are
+        for name, logger in root.manager.loggerDict.items():
+            if isinstance(logger, logging.Logger) and name.split(".")[0] == "shithubd_worker":
+                logger.disabled = False
 
 
 def _thread_failed(hook: threading.ExceptHookArgs) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 
+import exiting_jobs
 from rows import enqueue
 from waiting import eventually
 
@@ -43,6 +44,14 @@ def test_each_line_of_a_handler_names_its_job(database, start_worker):
     assert all((line["kind"], line["attempt"]) == ("exit.tells", 1) for line in of_job)
     assert [line.get("repo") for line in of_job] == ["alice/site", None, None, "alice/site", None]
     assert of_job[2]["thread"] == "author"
+
+
+def test_a_handler_that_changes_the_logging_silences_no_later_job(database, start_worker):
+    worker = start_worker(handlers=HANDLERS)
+    for how in exiting_jobs.LOGGING:
+        enqueue(database, "exit.silences", how=how)
+        job = enqueue(database, "exit.quick")
+        eventually(lambda job=job: f"INFO job {job} exit.quick ok" in worker.log, f"its line, after {how}")
 
 
 def test_a_thousand_quick_jobs_have_few_lines_and_a_stop_loses_none(database, start_worker):

@@ -42,6 +42,7 @@ def seen(monkeypatch):
         monkeypatch.setattr(threading, name, getattr(threading, name))
     monkeypatch.setattr("sys.unraisablehook", None)
     before, level = logging.root.handlers[:], logging.root.level
+    monkeypatch.setattr(logs, "_ours", [])
     logs.configure("text", "info")
     logging.root.addHandler(made := Seen())
     yield made
@@ -180,10 +181,14 @@ def test_job_log_keeps_extra_and_its_own_job(seen):
 
 
 def test_a_module_of_handlers_cannot_silence_the_workers_log(seen):
-    ours = logging.getLogger("shithubd_worker.process.worker")
+    ours = [logging.getLogger("shithubd_worker.process.worker"), logs.log]
     handler = logging.root.handlers[0]
     logging.root.handlers[:] = []
-    ours.disabled = True  # logging.config.dictConfig does both
+    for each in ours:
+        each.disabled = True
+    logging.root.setLevel("ERROR")  # logging.config.dictConfig does all three
+    logging.disable(logging.CRITICAL)
     logs.stay()
-    assert not ours.disabled
+    assert not any(each.disabled for each in ours)
     assert logging.root.handlers == [handler]
+    assert all(each.isEnabledFor(logging.INFO) for each in ours)
