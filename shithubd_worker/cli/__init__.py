@@ -116,7 +116,7 @@ def main() -> NoReturn:
     else:
         if (lost := stdout.failed) and lost.errno != errno.EPIPE:
             done = "done, but " if code == EXIT_OK else ""
-            screen.say(f"shithubd-worker: {done}stdout can't be written: {lost.strerror}. It says: {stdout.kept}")
+            screen.say(f"shithubd-worker: {done}stdout can't be written: {lost.strerror}. The output is: {stdout.kept}")
     leave(code)
 
 

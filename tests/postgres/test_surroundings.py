@@ -28,8 +28,10 @@ LOOKS = {
     ("jobs", "list"): 0,
     ("jobs", "show", "1"): 0,
     ("search", "--help"): 0,
+    ("search", "find", "x", "--json"): 0,
     ("runbook",): 0,
     ("units", "diff", "--help"): 0,
+    ("units", "targets", "--help"): 0,
     ("migrate", "--dry-run"): 0,
     ("check-config", "--handlers", "sample_jobs:registry"): 0,
 }
@@ -39,6 +41,7 @@ CHANGES = {
     ("resume-kind", "nap"): 0,
     ("drain", "--host", "no", "--force", "--reason", "x"): 0,
     ("resume", "--host", "no"): 0,
+    ("search", "forget", "no.git"): 0,
     ("migrate",): 0,
     ("history", "drop"): 0,
     ("release-dead", "--invocation-id", "x"): 0,
@@ -50,6 +53,7 @@ ERRORS = {
     ("jobs", "retry", "999"): 1,
     ("jobs", "release", "999"): 1,
     ("jobs", "discard", "999"): 1,
+    ("init", "/dev/null/first"): 1,
     ("runbook", "nosuch"): 5,
     ("enqueue", "nap", "-"): 2,  # stdin is empty
 }
@@ -146,15 +150,18 @@ def test_nothing_odd_around_a_command_changes_its_end(database):
         assert Ended(database, words, ODD, env=ODD_ENV).code == code, words
 
 
-def test_a_full_disk_does_not_undo_a_change_and_its_words_are_told_on_stderr(database, full):
+def test_a_full_disk_does_not_undo_a_change_and_its_words_are_told_on_stderr(database, full, tmp_path):
     for words, code in CHANGES.items():
         ended = Ended(database, words, stdout=full)
         assert ended.code == code, words
         if words != RUN and words[0] != "release-dead":
-            assert "done, but stdout can't be written: No space left on device. It says: " in ended.err, words
+            assert "done, but stdout can't be written: No space left on device. The output is: " in ended.err, words
     jobs = [str(job) for (job,) in database.query("SELECT id FROM jobs WHERE kind = 'nap' ORDER BY id")]
     assert len(jobs) == 2
-    assert Ended(database, ("enqueue", "nap", "{}"), stdout=full).err.endswith(f"It says: {int(jobs[1]) + 1}\n")
+    assert Ended(database, ("enqueue", "nap", "{}"), stdout=full).err.endswith(f"The output is: {int(jobs[1]) + 1}\n")
+    # files are a change, too
+    ended = Ended(database, ("init", str(tmp_path / "first")), stdout=full)
+    assert (ended.code, len(list(tmp_path.glob("first/*")))) == (0, 4)
     # a change of several jobs goes on to its end
     many = [str(job) for (job,) in database.query("SELECT id FROM jobs WHERE kind = 'nap' ORDER BY id")]
     assert Ended(database, ("jobs", "discard", *many), stdout=full).code == 0
