@@ -259,7 +259,7 @@ def incident(name: str, host: Host, second: str | None = None) -> Iterator[Incid
     bring(host)
     if second is not None:
         start_other(host, second)
-    with Monitoring(host, own_speed=True, more=(8082,) * (second is not None)) as monitoring:
+    with Monitoring(host, own_speed=True, more=(8083,) * (second is not None)) as monitoring:
         yield from _acted_out(Incident(name, host, monitoring))
 
 
@@ -337,8 +337,7 @@ def in_flight(host: Host, kind: str, payload: str = "{}") -> int:
 
 
 def start_other(host: Host, text: str) -> None:
-    """Start a second worker on the host. Its metrics are on port 8082."""
-    host.write("/etc/shithub/shithubd-worker@2.env", "SHITHUBD_WORKER_METRICS=127.0.0.1:8082\n")
+    """Start a second worker on the host. Its metrics are on port 8083."""
     drop_in(host, OTHER, text)
     host.run("systemctl", "start", OTHER)
 
