@@ -55,8 +55,8 @@ def find(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: bo
 
     The best matches come first, as REPOSITORY:PATH:LINE. Upper and lower case are the same. You can write "a phrase" in
     quotes, -word to exclude a word, and `or`. A word with signs inside, such as self.x or a->b, is a phrase of its
-    parts. The parts of getUserName are found, too. In Chinese, Japanese, Korean and Thai, each character is a word. A
-    part of another word is not found, and a sign is not.
+    parts. The parts of getUserName are found, too. In Chinese, Japanese, Korean and Thai, each character is a word. The
+    search finds no part of another word, and no sign.
 
     If nothing matches, the command says so and exits with 0. If it finds fewer files than --limit, it says what the
     index lacks: files larger than 1 MiB are found only by their names. It changes nothing.

@@ -46,16 +46,16 @@ def status(
     --drained.
 
     A worker leases jobs ahead, and runs one at a time. "running 1 of 500 leased" means: one worker has leased 500 jobs,
-    and runs at most one of them. Of jobs shorter than a second nobody knows which one. So "running" is never too low,
-    and it is 0 only if nothing is leased.
+    and runs at most one of them. If the jobs take less than a second, nobody knows which one runs. So "running" may be
+    too high, but it is never too low. It is 0 only if nothing is leased.
 
     A second table shows the jobs that ran before and will run again. It says how many they are, when the next one is
     due, and why that one failed last (the first line).
 
-    Of more than 50 kinds the command names the largest and the most urgent ones, and sums up the others. KIND shows one
-    kind in the table, --all-kinds shows all. Leased jobs are always counted exactly. Of the others, counting stops at
-    100,000 for each kind and priority, and earlier in a very long queue. So the command stays quick. A figure with a +
-    is a lower bound, and --json names it in "capped". The command changes nothing.
+    If there are more than 50 kinds, the command names the largest and the most urgent ones, and sums up the others.
+    KIND shows one kind in the table, --all-kinds shows all. Leased jobs are always counted exactly. For other jobs,
+    counting stops at 100,000 for each kind and priority, and earlier in a very long queue. So the command stays quick.
+    A figure with a + is a lower bound, and --json names it in "capped". The command changes nothing.
 
     \b
     Exit codes:
