@@ -194,7 +194,7 @@ def targets() -> int:
 
     \b
     Example:
-      shithubd-worker units targets > /etc/prometheus/shithubd-worker.json
+      shithubd-worker units targets | tee /etc/prometheus/shithubd-worker.json
     """
     found = []
     for unit in units_asked.workers():
