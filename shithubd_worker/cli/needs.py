@@ -26,8 +26,9 @@ NEEDS = {
 # What these do stays done, though nobody can read what they say. All other commands only look.
 CHANGES = frozenset(
     {
-        *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind", "search forget"),
-        *("jobs release", "jobs retry", "jobs discard", "history drop", "units install", "units uninstall", "init"),
+        *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind"),
+        *("jobs release", "jobs retry", "jobs discard", "history drop", "units install", "units uninstall"),
+        *("search forget", "init"),
     }
 )
 _TAKES_A_VALUE = ("--database-url", "--schema")
