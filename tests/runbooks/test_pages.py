@@ -66,6 +66,12 @@ def test_every_link_leads_somewhere(path: Path) -> None:
             assert not anchor or anchor in headings, target
 
 
+def test_incidents_lead_to_the_page_of_each_alert() -> None:
+    text = (RUNBOOKS / "incidents.md").read_text()
+    alerts = [path.name for path in PAGES if path.parent.name == "alerts"]
+    assert [name for name in alerts if f"(alerts/{name})" not in text] == []
+
+
 @every_page
 def test_every_scene_and_placeholder_is_known(path: Path) -> None:
     given: set[str] = set()
