@@ -30,8 +30,8 @@ MOST_KINDS = 50  # of one worker, on the screen
     is_flag=False,
     flag_value="2",
     metavar="[DURATION]",
-    help="Show it again and again, with this pause: 5, 1m. A small terminal gets the beginning. Ctrl-C or --timeout ends it."
-    "  [default: 2 s]",
+    help="Show it again and again, with this pause: 5, 1m. Ctrl-C or --timeout ends it. A small terminal"
+    " gets the beginning.  [default: 2 s]",
 )
 @click.option("--all-kinds", is_flag=True, help="Name all kinds. Otherwise only the largest and the most urgent ones.")
 @click.option(

@@ -190,3 +190,55 @@ def test_a_list_of_failed_jobs_of_thousands_of_kinds_is_in_the_order_of_their_id
     least = any_database.query("SELECT id FROM jobs WHERE id > 50 ORDER BY id LIMIT 100")
     assert found == least
     assert read < 5 * 3000 + 100 * 100
+
+
+def test_a_worker_of_the_former_release_gets_a_name_for_each_kind(many):
+    """It asks without arguments. An entry without a name would break its whole scrape."""
+    many.query("INSERT INTO queue_counts (claimed_at, seconds) VALUES (now(), 1) ON CONFLICT DO NOTHING")
+    many.query("SELECT recount_v1()")
+    told = many.value("SELECT queue_gauges_v1()")
+    names = [kind["kind"] for kind in told["kinds"]]
+    assert None not in names
+    assert names[-1] == OTHER
+    assert None not in [row["kind"] for row in told["returned"]]
+
+
+def test_a_kind_with_the_name_of_the_rest_is_counted_with_the_rest(database, collector, patient):  # noqa: F811
+    insert(database, OTHER, 3)
+    alone = scrape(collector())
+    assert alone["shithubd_job_queue_depth"] == {f"kind={OTHER}": 3}
+    assert alone["shithubd_queue_kinds_unnamed"][""] == 0
+    database.query("INSERT INTO jobs (kind) SELECT 'k' || n FROM generate_series(1, 150) n")
+    for known in ((), (OTHER,)):
+        database.query("UPDATE queue_counts SET counted_at = 'yesterday', claimed_at = 'yesterday'")
+        crowded = scrape(collector(*known))
+        unnamed = crowded["shithubd_queue_kinds_unnamed"][""]
+        assert unnamed in (50, 51)
+        assert sum(crowded["shithubd_job_queue_depth"].values()) == 153
+        assert crowded["shithubd_job_queue_depth"][f"kind={OTHER}"] == 3 + 50
+
+
+def test_a_count_that_ends_early_marks_each_figure_that_may_be_too_low(any_database):
+    """A 0, too: behind many waiting jobs there may be retries, and behind many kinds failed jobs."""
+    insert(any_database, "long", 20)
+    insert(any_database, "long", 1, attempts=2, run_at="tomorrow")
+    insert(any_database, "short", 3)
+    parts = "SELECT kind, array_agg(part ORDER BY part) FROM count_jobs_v1({}) WHERE capped GROUP BY kind"
+    assert any_database.query(parts.format("10")) == [("long", ["due", "retry"])]
+    assert any_database.query(parts.format("15")) == [("long", ["due", "retry"])]
+    counts = "(SELECT jsonb_agg(to_jsonb(c)) FROM count_jobs_v1({}) c)"
+    told = f"SELECT kind, retries, capped FROM kinds_v1({counts}) ORDER BY kind"
+    assert any_database.query(told.format("20")) == [("long", 1, []), ("short", 0, [])]
+    any_database.query("DELETE FROM jobs WHERE attempts > 0")
+    assert any_database.query(told.format("15"))[0] == ("long", 0, ["queued", "retries", "runnable"])
+    any_database.query("INSERT INTO jobs (kind, priority) SELECT 'steps', p FROM generate_series(1, 30000) p")
+    any_database.query("INSERT INTO jobs (kind, priority) SELECT 'steps.b', p FROM generate_series(1, 30000) p")
+    insert(any_database, "z", 1)
+    assert any_database.query(parts.format("")) == [("steps.b", ["due", "later"])]
+    any_database.query("INSERT INTO jobs (kind) SELECT 'y' || n FROM generate_series(1, 60000) n")
+    insert(any_database, "z", 1, "failed")
+    [(kind, capped)] = any_database.query(parts.format("") + " HAVING kind IS NULL")
+    assert (kind, capped) == (None, ["due", "failed", "later", "paused"])
+    told = any_database.value("SELECT status_v1()")
+    assert {*told["capped"]} >= {"queued", "failed", "paused", "retries"}
+    assert told["more_kinds"]["kinds"] + len(told["kinds"]) <= 60_004
