@@ -134,7 +134,7 @@ def odd_role(database):
 
 
 def test_a_statement_that_is_shown_quotes_a_name_that_needs_it(database, odd_role):
-    """Each hint is executed as it stands."""
+    """Each hint is executed without a change."""
     url = psycopg.conninfo.make_conninfo(database.url, user=f"{ODD}_{database.name}")
     with psycopg.connect(url, autocommit=True) as connection, database.connect() as admin:
         with pytest.raises(RightsMissing) as caught:
