@@ -218,27 +218,27 @@ def test_a_kind_with_the_name_of_the_rest_is_counted_with_the_rest(database, col
         assert crowded["shithubd_job_queue_depth"][f"kind={OTHER}"] == 3 + 50
 
 
-def test_a_count_that_ends_early_marks_each_figure_that_may_be_too_low(any_database):
+def test_a_count_that_ends_early_marks_each_figure_that_may_be_too_low(database):
     """A 0, too: behind many waiting jobs there may be retries, and behind many kinds failed jobs."""
-    insert(any_database, "long", 20)
-    insert(any_database, "long", 1, attempts=2, run_at="tomorrow")
-    insert(any_database, "short", 3)
+    insert(database, "long", 20)
+    insert(database, "long", 1, attempts=2, run_at="tomorrow")
+    insert(database, "short", 3)
     parts = "SELECT kind, array_agg(part ORDER BY part) FROM count_jobs_v1({}) WHERE capped GROUP BY kind"
-    assert any_database.query(parts.format("10")) == [("long", ["due", "retry"])]
-    assert any_database.query(parts.format("15")) == [("long", ["due", "retry"])]
+    for cap in (10, 15):
+        assert database.query(parts.format(cap)) == [("long", ["due", "retry"])]
     counts = "(SELECT jsonb_agg(to_jsonb(c)) FROM count_jobs_v1({}) c)"
     told = f"SELECT kind, retries, capped FROM kinds_v1({counts}) ORDER BY kind"
-    assert any_database.query(told.format("20")) == [("long", 1, []), ("short", 0, [])]
-    any_database.query("DELETE FROM jobs WHERE attempts > 0")
-    assert any_database.query(told.format("15"))[0] == ("long", 0, ["queued", "retries", "runnable"])
-    any_database.query("INSERT INTO jobs (kind, priority) SELECT 'steps', p FROM generate_series(1, 30000) p")
-    any_database.query("INSERT INTO jobs (kind, priority) SELECT 'steps.b', p FROM generate_series(1, 30000) p")
-    insert(any_database, "z", 1)
-    assert any_database.query(parts.format("")) == [("steps.b", ["due", "later"])]
-    any_database.query("INSERT INTO jobs (kind) SELECT 'y' || n FROM generate_series(1, 60000) n")
-    insert(any_database, "z", 1, "failed")
-    [(kind, capped)] = any_database.query(parts.format("") + " HAVING kind IS NULL")
-    assert (kind, capped) == (None, ["due", "failed", "later", "paused"])
-    told = any_database.value("SELECT status_v1()")
-    assert {*told["capped"]} >= {"queued", "failed", "paused", "retries"}
-    assert told["more_kinds"]["kinds"] + len(told["kinds"]) <= 60_004
+    assert database.query(told.format(20)) == [("long", 1, []), ("short", 0, [])]
+    database.query("DELETE FROM jobs WHERE attempts > 0")
+    assert database.query(told.format(15))[0] == ("long", 0, ["queued", "retries", "runnable"])
+
+    database.query("ALTER TABLE jobs DISABLE TRIGGER USER")
+    database.query("INSERT INTO jobs (kind, priority) SELECT 'steps', p FROM generate_series(1, 30000) p")
+    database.query("INSERT INTO jobs (kind, priority) SELECT 'steps.b', p FROM generate_series(1, 21000) p")
+    insert(database, "z", 1)
+    assert database.query(parts.format("")) == [("steps.b", ["due", "later"])]
+    database.query("INSERT INTO jobs (kind) SELECT 'y' || n FROM generate_series(1, 50001) n")
+    insert(database, "z", 1, "failed")
+    status = database.value("SELECT status_v1()")
+    assert {*status["capped"]} == {"queued", "runnable", "retries", "paused", "failed", "held"}
+    assert status["more_kinds"]["kinds"] + len(status["kinds"]) <= 50_005
