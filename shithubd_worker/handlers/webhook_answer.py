@@ -55,10 +55,11 @@ def post(wire: Wire, path: str, headers: Mapping[str, str], body: bytes) -> Answ
     excerpt = ""
     with suppress(OSError):  # the status stands; this is only what it says besides
         _read_headers(file, fields)
-        if status < 300:  # noqa: PLR2004
-            wire.finish()
         if status >= 400:  # noqa: PLR2004
             excerpt = one_line(_read_body(file, fields))
+    if status < 300:  # noqa: PLR2004
+        with suppress(OSError):
+            wire.finish()
     return Answer(status, wait(value.decode("latin-1") for value in fields.get(b"retry-after", [])), excerpt)
 
 
