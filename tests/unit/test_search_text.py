@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shithubd_worker.handlers import search_text
 from shithubd_worker.handlers.search_text import (
     LONGEST_KEY,
     NOT_ALL,
@@ -65,6 +69,18 @@ def test_a_word_alone_is_what_it_is_in_its_text(text):
     apart = [word for token in text.split() for word in words(token)]
     assert apart == words(text)
     assert all(words(word) == [word] for word in apart)
+
+
+@given(texts)
+def test_lines_of_ascii_have_the_words_that_the_patterns_find(text):
+    whole = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    assert words(text) == search_text._word().findall(whole)
+    assert words(whole) == words(text)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_is_told_from_other_signs_as_the_patterns_do(text):
+    assert words(text) == re.findall(r"[^\W_]+", text.lower())
 
 
 def test_marks_without_end_do_not_take_time_without_end():
