@@ -61,6 +61,9 @@ def find(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: bo
     If nothing matches, the command says so and exits with 0. If it finds fewer files than --limit, it says what the
     index lacks: files larger than 1 MiB are found only by their names. It changes nothing.
 
+    With --json it prints a list, best first. Each hit has repo, path, line, text, rank and partial. If only the file's
+    name is indexed, partial says why. What the index lacks is told on the standard error.
+
     \b
     Exit codes:
       2    TEXT has more than 10,000 characters
