@@ -95,7 +95,7 @@ def test_folding_twice_changes_nothing_more(text):
     assert fold(text).count("\n") == text.count("\n")
 
 
-@given(texts, st.integers(0, 20), st.integers(1, 5))
+@given(texts, st.integers(0, 20), st.integers(1, 20))
 def test_a_part_of_the_words_is_found_in_a_row(text, start, length):
     all_words = words(text)
     sequence = tuple(all_words[start : start + length])
@@ -103,6 +103,11 @@ def test_a_part_of_the_words_is_found_in_a_row(text, start, length):
         assert has(text, sequence)
         assert set(keys(sequence)) <= set(keys(all_words))
     assert not has(text, (*all_words, "zzz"))
+
+
+def test_each_of_many_words_in_a_row_counts():
+    assert has("a " * 30 + "b", (*"a" * 20, "b"))
+    assert not has("a " * 30 + "b", (*"a" * 20, "b", "a"))
 
 
 def test_words_in_a_row_are_not_words_that_end_or_begin_so():
