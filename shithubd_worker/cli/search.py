@@ -108,7 +108,9 @@ def forget(shared: Shared, repo: str, reason: str | None, *, as_json: bool) -> i
 
     REPO is its path below the workers' --repo-root, as `search` prints it. It need not exist. A job of search.reindex
     does the same if it finds that the repository was deleted, renamed or emptied. If nothing is indexed under this
-    name, the command says so and exits with 0. To undo it, enqueue search.reindex; the command prints how.
+    name, the command says so and exits with 0. It waits for a job that writes this index now. A job that writes the
+    first index of a repository is not seen: run the command again after its end. To undo it, enqueue search.reindex;
+    the command prints how.
 
     \b
     Example:
