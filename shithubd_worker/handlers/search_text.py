@@ -174,7 +174,8 @@ def _pairs(sequence: Sequence[str]) -> Iterator[str]:
 
 def has(text: str, sequence: tuple[str, ...]) -> bool:
     """Does a text have these words in a row?"""
-    # First a quick look for the first words. It takes too much, because a word can go on. Words are letters, so they are patterns.
+    # First a quick look for the first words. It takes too much, because a word can go on. Words are letters, so they
+    # are patterns.
     return _near(sequence[:MOST_NEAR]).search(fold(text)) is not None and in_a_row(sequence, words(text))
 
 
