@@ -75,7 +75,7 @@ def test_each_instance_has_its_own_metrics_port_and_limits_in_one_slice_and_prom
 def scraped(host: Host) -> dict[str, str]:
     """The instance of each unit that answers a real Prometheus, with the configuration and the command of the docs."""
     page = (REPOSITORY / "docs/metrics.md").read_text()
-    config, command = re.findall(r"^```(?:yaml|sh)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    config, command, _ = re.findall(r"^```(?:yaml|sh)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     host.run("sh", "-ec", command)
     host.write("/run/scrape/prometheus.yml", config.replace("scrape_interval: 15s", "scrape_interval: 250ms"))
     host.write("/run/scrape/alerts.rules.yml", (REPOSITORY / "runbooks/alerts.rules.yml").read_text())
