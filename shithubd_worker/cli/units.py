@@ -191,10 +191,11 @@ def targets() -> int:
     Exit codes:
       0    the file is printed; without a worker it is an empty list
       5    systemd does not answer
+      77   you may not read the files of a unit: run it as root
 
     \b
     Example:
-      shithubd-worker units targets | sudo tee /etc/prometheus/shithubd-worker.json
+      sudo shithubd-worker units targets | sudo tee /etc/prometheus/shithubd-worker.json
     """
     found = []
     for unit in units_asked.workers():
