@@ -91,10 +91,9 @@ def no_handlers(name: str, attribute: str) -> str:
 
 
 def _of_a_file(path: str, attribute: str) -> str:
-    file = Path(path)
-    here = Path.cwd()
-    root = here if file.absolute().is_relative_to(here) else file.absolute().parent
-    module = ".".join(Path(os.path.normpath(file.absolute())).relative_to(root).with_suffix("").parts)
+    here, file = Path.cwd(), Path(os.path.normpath(Path(path).absolute()))  # norm: no module has `..`
+    root = here if file.is_relative_to(here) else file.parent
+    module = ".".join(file.relative_to(root).with_suffix("").parts)
     where = "" if root == here else f", in {root} or with PYTHONPATH={root}"
     return f"this is a file. Write its module: {module}:{attribute or 'registry'}{where}"
 

@@ -181,11 +181,11 @@ def uninstall(root: Path, *, dry_run: bool, as_json: bool) -> int:
 
 @group.command()
 def targets() -> int:
-    """Print where the workers of this host serve their metrics, as a file for Prometheus.
+    """Print where this host's workers serve their metrics.
 
-    The file is for `file_sd_configs`. It names the workers that run and those that start at boot. Print it again after
-    you add or remove a worker. A worker that has no metrics is left out, and a line on stderr says why. The command
-    changes nothing.
+    The output is a file of targets for Prometheus, for its `file_sd_configs`. It names the workers that run and those
+    that start at boot. Print it again after you add or remove a worker. A worker that has no metrics is left out, and a
+    line on stderr says why. The command changes nothing.
 
     \b
     Exit codes:
@@ -195,7 +195,7 @@ def targets() -> int:
 
     \b
     Example:
-      sudo shithubd-worker units targets | sudo tee /etc/prometheus/shithubd-worker.json
+      shithubd-worker units targets | tee /etc/prometheus/shithubd-worker.json
     """
     found = []
     for unit in units_asked.workers():

@@ -65,9 +65,13 @@ def take(*, goes_on: bool) -> Stream:
 
 
 def _text(stream: Stream, like: TextIO | None, *, always_by_line: bool = False) -> io.TextIOWrapper:
-    """The stream for text. A letter that its reader can't show becomes an escape."""
+    """The stream for text. A letter that its reader can't show becomes an escape.
+
+    It needs no BufferedWriter, and must have none: a Ctrl-C that comes inside `write`, after the write, would make that
+    write the same bytes again.
+    """
     return io.TextIOWrapper(
-        io.BufferedWriter(stream),
+        stream,
         encoding=getattr(like, "encoding", None) or "utf-8",
         errors="backslashreplace",
         line_buffering=always_by_line or stream.isatty(),

@@ -42,7 +42,15 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "jobs retry": ("<job>", OPERATOR),
     "jobs discard": ("<job>", OPERATOR),
 }
-WITHOUT_A_DATABASE = {"check-config", "init", "runbook", "units install", "units diff", "units uninstall"}
+WITHOUT_A_DATABASE = {
+    "check-config",
+    "init",
+    "runbook",
+    "units install",
+    "units diff",
+    "units targets",
+    "units uninstall",
+}
 
 
 def leaves(command: click.Command, path: str = "") -> Iterator[str]:

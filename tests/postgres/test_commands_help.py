@@ -26,7 +26,8 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     assert re.findall(r"(?m)^.*\w-$", told) == [], "a name is broken at its hyphen"
     example = told.partition("Example")[2]
     assert f"shithubd-worker {' '.join(path)}" in example
-    if path not in {("jobs",), ("units",), ("history",), ("search",), ("run",)}:
+    # The rest are groups, the worker, and a command whose output is JSON.
+    if path not in {("jobs",), ("units",), ("history",), ("search",), ("run",), ("units", "targets")}:
         assert "--json" in told
 
 
@@ -37,7 +38,7 @@ def test_there_is_a_command_for_each_step():
     )
     jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
     others = [("history", "drop"), ("search", "find"), ("search", "forget")]
-    host = [("units", name) for name in ("install", "diff", "uninstall")]
+    host = [("units", name) for name in ("install", "diff", "targets", "uninstall")]
     assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, *others}
 
 

@@ -150,7 +150,7 @@ def test_wait_ends_when_the_last_job_does(database):
 def test_an_interrupted_wait_leaves_the_hold_and_says_how_to_undo_it(database):
     add_job(database, state="processing", worker=add_worker(database))
     with drain_that_waits(database) as waiting:
-        waiting.stderr.readline()
+        assert next(line for line in waiting.stderr if line.startswith("waiting for 1"))
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(PATIENCE) == 130
         assert waiting.stderr.read() == "interrupted; the hold stays: undo with shithubd-worker resume\n"

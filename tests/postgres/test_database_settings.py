@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -53,7 +54,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
 @pytest.fixture(autouse=True)
 def bare(monkeypatch):
     """No variables are set."""
-    for name in list(program.os.environ):
+    for name in list(os.environ):
         if name.startswith(("PG", "SHITHUBD_WORKER_")):
             monkeypatch.delenv(name)
 

@@ -103,8 +103,10 @@ APART = {"worker_schema"}
 # Arguments for the commands, by the names of their parameters. With "" an option is not given, or is a flag.
 GIVEN = {
     ("enqueue", "kind"): "k0",
-    ("enqueue", "run_at"): "9999-12-31T23:59:59-12:00",
-    ("search", "text"): "x",
+    ("enqueue", "run_at"): "9999-12-31T23:59:59+12:00",
+    ("search find", "text"): "x",
+    ("search forget", "repo"): "x",
+    ("init", "directory"): "/",
     ("release-dead", "invocation_id"): "i1",
     ("pause-kind", "kind"): "k0",
     ("pause-kind", "reason"): "x",

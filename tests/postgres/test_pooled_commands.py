@@ -32,7 +32,8 @@ GIVEN = {
     "release-dead": (["--invocation-id", "none"],),
     "migrate": ([], ["--roles"]),
     "enqueue": (["test.ok"],),
-    "search": (["word"],),
+    "search find": (["word"],),
+    "search forget": (["ada/engine.git"],),
     "status": ([], ["--drained"]),
     "workers": ([],),
     "jobs list": ([],),
@@ -44,7 +45,7 @@ GIVEN = {
     "jobs retry": (["--failed", "test.fails"],),
     "jobs discard": (["1", "--reason", "a test"],),
 }
-NO_DATABASE = {"check-config", "runbook", "units diff", "units install", "units uninstall"}
+NO_DATABASE = {"check-config", "init", "runbook", "units diff", "units install", "units targets", "units uninstall"}
 A_SESSION = {"history drop", "run"}  # run: with --poll-only, in test_pooled_workers
 # Left out, each for a reason: the pooler itself keeps client_encoding for each client. A session that ends would no
 # longer be a stranger's. Without room for a temporary file the check below fails. The dearest plans would make all of

@@ -11,8 +11,9 @@ from test_dead_man_race import attempt, renewal
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import How
 from shithubd_worker.process.shared import Progress
-from shithubd_worker.telemetry import metrics
+from shithubd_worker.telemetry import collectors
 from shithubd_worker.telemetry.metrics import Metrics
+from shithubd_worker.timing import UNSCRAPED_SECONDS
 
 BOTH = (True, False)
 
@@ -66,6 +67,6 @@ def test_the_last_counts_have_what_no_scrape_has_shown_and_no_later_scrape_shows
 
 def test_a_worker_that_nobody_scrapes_leaves_no_counts(counting, monkeypatch):
     counting.processed({("a", How.RETRY): 2})
-    now = metrics.time.monotonic() + metrics.UNSCRAPED_SECONDS + 1
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: now)
+    now = collectors.time.monotonic() + UNSCRAPED_SECONDS + 1
+    monkeypatch.setattr(collectors.time, "monotonic", lambda: now)
     assert counting.last_word() == {}
