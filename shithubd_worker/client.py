@@ -89,7 +89,11 @@ def enqueue(
     if asked is None or schema not in asked:
         _ask(connection, schema)
         _asked.setdefault(connection, set()).add(schema)
-    return insert(connection, schema, kind, text, seconds, at, priority, max_attempts)
+    try:
+        return insert(connection, schema, kind, text, seconds, at, priority, max_attempts)
+    except psycopg.Error:  # perhaps the schema was renamed, or the right taken: the next call asks again
+        _asked.pop(connection, None)
+        raise
 
 
 def insert(

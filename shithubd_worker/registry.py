@@ -169,11 +169,21 @@ def _signature(kind: str, function: Handler) -> inspect.Signature:
             f"kind {kind!r}: the handler is {wrong}: a call of it runs none of its code."
             " A handler is a plain function. It runs async code itself, with asyncio.run()"
         )
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"kind {kind!r}: the handler must be a function whose arguments Python can tell: {error}"
+        ) from error
     job, *members = signature.parameters.values() or (None,)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if job is None or job.kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
         raise TypeError(f"kind {kind!r}: the handler's first argument must be the job: def f(job, ...)")
+    if job.name in ("self", "cls"):
+        raise TypeError(
+            f"kind {kind!r}: {_where(function)}the handler is a method of no object: its first argument is {job.name}."
+            " Register the method of an object: registry.handler(kind)(OBJECT.METHOD)"
+        )
     filled = getattr(function, "keywords", {}) if isinstance(function, functools.partial) else {}
     # A decorator without functools.wraps() hands on all that comes: def f(job, *args, **kwargs).
     hands_on = any(each.kind is each.VAR_KEYWORD for each in members)

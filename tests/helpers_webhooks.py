@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import ssl
 import subprocess
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 from helpers_handlers import outcome_without_database
+from waiting import eventually
 
 from shithubd_worker.handlers import webhook_connect
 from shithubd_worker.model import Outcome
@@ -23,6 +26,7 @@ from shithubd_worker.settings.config import Config
 
 KEY = b"correct horse"
 PUBLIC = "93.184.215.14"
+TCP_CLOSE = 7  # a state in Linux's tcp_info
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -83,6 +87,7 @@ def speaker(
             with suppress(OSError), context.wrap_socket(accepted, server_side=True) if context else accepted as spoken:
                 spoken.recv(65536)
                 answer(spoken)
+                arrived(spoken)
                 end = "said all"
             accepted.close()
             if ends is not None:
@@ -96,6 +101,20 @@ def speaker(
             with suppress(OSError):  # it may still wait for somebody
                 socket.create_connection(listening.getsockname(), 1).close()
             thread.join()
+
+
+def arrived(connection: socket.socket) -> None:
+    """Wait until the worker's side has all that was sent, or has ended the connection.
+
+    A close with bytes unread is a reset. It throws away what still waits to be sent: below TLS, the answer waits until
+    the tickets before it are acknowledged.
+    """
+
+    def is_there() -> bool:
+        unread = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        return not any(unread) or connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
+
+    eventually(is_there)
 
 
 def says(data: bytes) -> Callable[[socket.socket], None]:

@@ -93,8 +93,8 @@ def list_jobs(shared: Shared, state: str | None, kind: str | None, limit: int, *
 def show(shared: Shared, job: int, *, as_json: bool) -> int:
     """Show one job, and how each of its leases ended.
 
-    The command also finds a finished job that the history keeps, for 7 days, 90 days or not at all. You can paste the
-    payload into `enqueue`. If it has more than 1 MiB, it is cut. The command changes nothing.
+    It also finds a finished job that the history keeps. You can paste the payload into `enqueue`. Above 128 KiB, write
+    `printf %s` before the payload, and pipe that into `enqueue KIND -`. Above 1 MiB it is cut. This changes nothing.
 
     \b
     Exit codes:

@@ -42,7 +42,8 @@ def migrate(shared: Shared, *, roles: bool, dry_run: bool, as_json: bool) -> int
     Exit codes:
       0    the tables are up to date
       4    another migration takes longer than 10 min, or than --timeout
-      5    other roles may create in the schema, or own something there
+      5    other roles may create in the schema, or own something there; or a
+           view of yours depends on a function that changes
       75   another session holds a table for longer than 2 s: run it again
       76   the tables belong to another program, or to a newer release; or the
            database is not encoded in UTF8

@@ -8,6 +8,8 @@ can't forget it. Only our own code sets styles and line breaks.
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import os
 import re
 import shlex
@@ -109,9 +111,33 @@ def table(
         Console(highlight=False, soft_wrap=False).print(made)
 
 
-def clear() -> None:
-    """Clear the screen, if there is one."""
+class _Page(io.StringIO):
+    """Text for a terminal, before it is known how much of it fits."""
+
+    def isatty(self) -> bool:
+        """The styles are those of a terminal."""
+        return True
+
+
+@contextlib.contextmanager
+def anew() -> Iterator[None]:
+    """What is written meanwhile, in place of what the terminal shows. If it is too long, only its beginning: the most
+    important lines come first. Without a terminal, all of it."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    with contextlib.redirect_stdout(_Page()) as made:
+        yield
+    from rich.cells import cell_len
+
+    lines = made.getvalue().splitlines()
+    width, height = shutil.get_terminal_size()
+    ends = list(itertools.accumulate(max(1, -(-cell_len(click.unstyle(each)) // width)) for each in lines))
     click.clear()
+    if lines and ends[-1] >= height:  # the cursor stands in the last row
+        fitting = sum(end < height - 1 for end in ends)
+        lines[fitting:] = [f"... {len(lines) - fitting:,} more lines: without --watch you see all of them"]
+    click.echo("\n".join(lines))
 
 
 def misused(error: click.ClickException) -> None:

@@ -61,6 +61,9 @@ def find(shared: Shared, text: str, repo: str | None, limit: int, *, as_json: bo
     If nothing matches, the command says so and exits with 0. If it finds fewer files than --limit, it says what the
     index lacks: files larger than 1 MiB are found only by their names. It changes nothing.
 
+    With --json it prints a list, best first. Each hit has repo, path, line, text, rank and partial. If only the file's
+    name is indexed, partial says why. What the index lacks is told on the standard error.
+
     \b
     Exit codes:
       2    TEXT has more than 10,000 characters
@@ -105,7 +108,9 @@ def forget(shared: Shared, repo: str, reason: str | None, *, as_json: bool) -> i
 
     REPO is its path below the workers' --repo-root, as `search` prints it. It need not exist. A job of search.reindex
     does the same if it finds that the repository was deleted, renamed or emptied. If nothing is indexed under this
-    name, the command says so and exits with 0. To undo it, enqueue search.reindex; the command prints how.
+    name, the command says so and exits with 0. It waits for a job that writes this index now. A job that writes the
+    first index of a repository is not seen: run the command again after its end. To undo it, enqueue search.reindex;
+    the command prints how.
 
     \b
     Example:

@@ -23,9 +23,11 @@ def summary(found: dict[str, Any]) -> str:
     return f"running {counted(found['running'], found['leased'])}, held {_figure(figures, 'held')} ({parts})"
 
 
-def status(found: dict[str, Any]) -> None:
-    """All of it."""
+def status(found: dict[str, Any], kind: str | None = None) -> None:
+    """All of it. With `kind`, of the kinds only this one."""
     line(summary(found))
+    if kind is not None and not found["kinds"]:
+        line(f"kind {kind}: it has no jobs, no pause and no worker")
     if found["history_days_ready"] < 2:  # noqa: PLR2004 (one day to act)
         line(f"warning: the history is ready for {found['history_days_ready']} day(s) only: run a worker, or migrate")
     drops = found["history_drops"]
@@ -113,6 +115,8 @@ def _retries(kinds: list[dict[str, Any]], more: dict[str, Any] | None) -> None:
             name = kind["kind"] or f"and {kind['kinds']:,} more kinds"
             rows.append(([_figure(kind, "retries"), name, due, error], None))
     table(("retries", "kind", "next", "why the next one failed last"), rows, right=(0,))
+    if any("retries" in kind["capped"] for kind in kinds) or (more and "retries" in more["capped"]):
+        line("where queued has a +, more retries may wait behind the jobs that were counted")
 
 
 def _figure(figures: dict[str, Any], name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 
 from shithubd_worker.cli.common import Duration, Shared, check_kind, completed, json_option, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
-from shithubd_worker.cli.screen import clear, emit, folded, line, say
+from shithubd_worker.cli.screen import anew, emit, folded, line, say
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, EXIT_TIMEOUT, DatabaseUnavailable, TimedOut
 from shithubd_worker.plain import lasting
 
@@ -29,7 +30,8 @@ MOST_KINDS = 50  # of one worker, on the screen
     is_flag=False,
     flag_value="2",
     metavar="[DURATION]",
-    help="Show it again and again, with this pause: 5, 1m. Ctrl-C or --timeout ends it.  [default: 2 s]",
+    help="Show it again and again, with this pause: 5, 1m. Ctrl-C or --timeout ends it. A small terminal"
+    " gets the beginning.  [default: 2 s]",
 )
 @click.option("--all-kinds", is_flag=True, help="Name all kinds. Otherwise only the largest and the most urgent ones.")
 @click.option(
@@ -77,7 +79,7 @@ def status(
             raise click.UsageError("KIND can't be combined with --all-kinds or --drained")
     if watch is None or drained:
         found = _found(shared.operations(), kind, all_kinds=all_kinds)
-        return _say_drained(found, as_json=as_json) if drained else _say(found, as_json=as_json)
+        return _say_drained(found, as_json=as_json) if drained else _say(found, kind, as_json=as_json)
     operations: Operations | None = None
     seen_at = time.monotonic()
     while not shared.deadline.over:
@@ -89,9 +91,8 @@ def status(
             say(f"no figures for {lasting(time.monotonic() - seen_at)}: {_passing(error)}")
         else:
             seen_at = time.monotonic()
-            if not as_json:
-                clear()
-            _say(found, as_json=as_json)
+            with contextlib.nullcontext() if as_json else anew():
+                _say(found, kind, as_json=as_json)
         time.sleep(watch)
     return EXIT_TIMEOUT
 
@@ -150,13 +151,13 @@ def _passing(error: Exception) -> str:
     return str(told.args[0])
 
 
-def _say(found: dict[str, Any], *, as_json: bool) -> int:
+def _say(found: dict[str, Any], kind: str | None, *, as_json: bool) -> int:
     if as_json:
         emit(found)
     else:
         from shithubd_worker.cli import shown
 
-        shown.status(found)
+        shown.status(found, kind)
     return EXIT_OK
 
 

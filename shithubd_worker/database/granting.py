@@ -20,6 +20,7 @@ from shithubd_worker.database.rights import (
 )
 from shithubd_worker.errors import Refused, RightsMissing
 from shithubd_worker.host import shipped
+from shithubd_worker.plain import shell_word
 from shithubd_worker.timing import MIGRATION_LOCK_SECONDS
 
 # The roles that work with the queue. A login that had the tables before becomes a member of these, so it can go on.
@@ -31,12 +32,13 @@ def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
     what was done. Raises RightsMissing, with the statements for a superuser, if the login may not do that."""
     missing = _missing(connection)
     user = connection.info.user
+    quoted = sql.Identifier(user).as_string(connection)
     # The login that owned the queue until now goes on working with it (hand_over).
     needed = ", ".join((MIGRATE, *WORKING) if find_owner(connection, schema) == user else (MIGRATE,))
     if missing and not value(connection, "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"):
         raise RightsMissing(
             f"role {user!r} may not create roles ({', '.join(missing)}). As a superuser, or with CREATEROLE:",
-            f"  psql -f {shipped.SQL / 'roles.sql'} -c 'GRANT {needed} TO \"{user}\"'",
+            f"  psql -f {shell_word(str(shipped.SQL / 'roles.sql'))} -c {shell_word(f'GRANT {needed} TO {quoted}')}",
             "then again: shithubd-worker migrate --roles",
         )
     done = []
@@ -48,7 +50,7 @@ def make_roles(connection: psycopg.Connection, schema: str) -> list[str]:
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(MIGRATE), sql.Identifier(user)))
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
-                f'role {user!r} is not a member of {MIGRATE}. As a superuser: GRANT {needed} TO "{user}"'
+                f"role {user!r} is not a member of {MIGRATE}. As a superuser: GRANT {needed} TO {quoted}"
             ) from error
         done.append(f"role {MIGRATE} given to {user}")
     return done
@@ -101,14 +103,14 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
     if not value(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", owner):
         is_member = "SELECT pg_has_role(%s, %s, 'MEMBER')"
         given = [name for name in WORKING if not value(connection, is_member, owner, name)]
-        names = ", ".join(given)
+        names, quoted = ", ".join(given), sql.Identifier(str(owner))
         try:
             for name in given:
-                connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), sql.Identifier(str(owner))))
+                connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), quoted))
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsMissing(
                 f"role {owner!r} owned the queue until now, and goes on working with it. As a superuser:"
-                f' GRANT {names} TO "{owner}"'
+                f" GRANT {names} TO {quoted.as_string(connection)}"
             ) from error
         if given:
             lacks_it = not value(connection, is_member, owner, MIGRATE)

@@ -80,7 +80,7 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
     if rows:
         missing = [f"{privilege} on {name}" + (f" ({column})" if column else "") for privilege, name, column in rows]
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""  # noqa: PLR2004 (enough to see what it is)
-        grant = f'GRANT {role} TO "{connection.info.user}"'
+        grant = f"GRANT {role} TO {sql.Identifier(connection.info.user).as_string(connection)}"
         if find_owner(connection, schema) != OWNER:
             help_ = f"; its owner can give it, or, with the roles of `migrate --roles`: {grant}"
         elif lacks(connection, schema, role):

@@ -268,7 +268,14 @@ def _of_schema(connection: psycopg.Connection, text: str, schema: str) -> str:
 
 def _run_file(connection: psycopg.Connection, text: str) -> None:
     # psycopg accepts a query that is not a literal only as bytes. Without parameters, a % stays a %.
-    connection.execute(text.encode())
+    try:
+        connection.execute(text.encode())
+    except psycopg.errors.DependentObjectsStillExist as error:
+        found = (error.diag.message_detail or "").splitlines()
+        needs = f"{found[0]}, and {len(found) - 1} more" if len(found) > 1 else "".join(found)
+        raise Refused(
+            f"{error.diag.message_primary} ({needs}): drop what depends on it, migrate, and create it again"
+        ) from error
 
 
 def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]:

@@ -35,13 +35,12 @@ class Place:
 
 
 class Gone(Permanent):
-    """The repository of this name has no commits, or there is none. `storage`: see `storage`; None: the repository
-    itself is there."""
+    """The repository of these names has no commits, or there is none: its real name first, then the name that was
+    asked for. Each with its `storage`; None: the repository itself is there."""
 
-    def __init__(self, said: str, name: str, storage: str | None = None) -> None:
+    def __init__(self, said: str, names: dict[str, str | None]) -> None:
         super().__init__(said)
-        self.name = name
-        self.storage = storage
+        self.names = names
 
 
 def located(job: Job, repo: object) -> Place:
@@ -63,14 +62,21 @@ def located(job: Job, repo: object) -> Place:
             raise NotNow(MISCONFIGURED_SECONDS, f"repo {shown(repo)} can't be reached: {error.strerror}") from None
         unknown = f"unknown repository: {shown(repo)}"
         if isinstance(error, OSError) and error.errno in _GONE and root in (path := asked.resolve()).parents:
-            raise Gone(unknown, path.relative_to(root).as_posix(), storage(root, path)) from None
+            raise _gone(unknown, root, path, asked) from None
         raise Permanent(unknown) from None
     if root not in path.parents:
         raise Permanent(f"repo {shown(repo)} leads out of the repository root")
+    if _is_emptied(path):
+        raise _gone(f"{shown(repo)} is not a git repository", root, path, asked)
     name = path.relative_to(root).as_posix()
     if not _is_name(name):
         raise Permanent(f"the real path of repo {shown(repo)} is not UTF-8, or has more than {LONGEST_NAME} bytes")
     return Place(name, path, root, asked.relative_to(root).as_posix() if root in asked.parents else name)
+
+
+def _gone(said: str, root: Path, *paths: Path) -> Gone:
+    below = [path for path in paths if root in path.parents]
+    return Gone(said, {path.relative_to(root).as_posix(): storage(root, path) for path in below})
 
 
 def storage(root: Path, path: Path) -> str:
@@ -80,12 +86,24 @@ def storage(root: Path, path: Path) -> str:
     If a disk is away, what it held is on no disk of this name. So a repository is gone only if this text is the one
     from the time when it was there.
     """
-    held = [each for each in (path, *path.parents) if each == root or root in each.parents]
-    there = [each for each in held if each.exists()]
-    for each in there:
-        if each.stat().st_dev != each.parent.stat().st_dev:
+    held = [each for each in (path, *path.parents) if root in each.parents and each.exists()]
+    for each in held:
+        if _mount(each) != _mount(each.parent):
             return each.relative_to(root).as_posix()
-    return ""
+    # A unit may mount the root for itself alone, for example to write there. So only another disk counts.
+    return "." if root.stat().st_dev != root.parent.stat().st_dev else ""
+
+
+def _mount(path: Path) -> tuple[int, str]:
+    """The disk of a path, and the number of its mount: a part of a disk may be mounted in another place of it."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        told = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines()
+        return os.fstat(descriptor).st_dev, next((line for line in told if line.startswith("mnt_id")), "")
+    except OSError:  # /proc is not there
+        return os.fstat(descriptor).st_dev, ""
+    finally:
+        os.close(descriptor)
 
 
 def shown(value: object) -> str:
@@ -113,6 +131,15 @@ def _root(job: Job) -> Path:
     if not _holds_something(root):  # perhaps it is not mounted: then the repositories are not unknown, only away
         raise NotNow(MISCONFIGURED_SECONDS, f"the repository root {root} does not exist, or is empty")
     return root.resolve()
+
+
+def _is_emptied(path: Path) -> bool:
+    """Is this a directory with nothing in it? Somebody took it away, or its disk is away."""
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
+    except OSError:  # git says what it is
+        return False
 
 
 def _holds_something(root: Path) -> bool:

@@ -56,10 +56,19 @@ def _found(job: Job, repository: git.Repository, name: str) -> str | None:
     for full in _candidates(name):
         try:
             return _line(job, repository, "show-ref", "--verify", "--hash", "--", full)
-        except git.GitFailed as error:
-            if "not a valid ref" not in str(error):
+        except git.GitFailed:
+            if not _is_missing(job, repository, full):
                 raise
     return _id(job, repository, name) if _SHORT_ID.fullmatch(name) else None
+
+
+def _is_missing(job: Job, repository: git.Repository, full: str) -> bool:
+    """Is there no such ref? What git says of it may be cut off, or go over several lines."""
+    try:
+        git.run(job, repository, "show-ref", "--verify", "--quiet", "--", full)
+    except git.GitFailed as error:
+        return error.status == 1
+    return False
 
 
 def _id(job: Job, repository: git.Repository, digits: str) -> str | None:
@@ -87,12 +96,12 @@ def _explain(job: Job, repository: git.Repository, name: str) -> None:
     for full in (head,) if head else _candidates(name):
         # Git never writes a ref with such a name, and a lock is no ref.
         odd = os.path.normpath(full) != full or full.endswith(".lock") or full == "HEAD"
-        if not odd and (repository.path / full).is_file():
+        if not odd and os.path.isfile(repository.path / full):  # noqa: PTH113 (Path.is_file raises for a long name)
             raise git.GitFailed(f"{full} of {repository.name!r} is damaged: its file names no object", 0)
     if not git.run(job, repository, "for-each-ref", "--count=1"):
         if damaged := _files_of_refs(repository):
             raise git.GitFailed(f"refs of {repository.name!r} are damaged: {damaged} names no object", 0)
-        raise Gone(f"repository {repository.name!r} is empty: it has no commits to index", repository.name)
+        raise Gone(f"repository {repository.name!r} is empty: it has no commits to index", {repository.name: None})
     if head:
         raise Permanent(f"HEAD of repository {repository.name!r} names {head}, which does not exist: name another ref")
 

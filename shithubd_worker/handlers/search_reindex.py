@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from shlex import quote
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
 from shithubd_worker.errors import NotNow, Permanent
-from shithubd_worker.handlers import git, git_refs, search_index
+from shithubd_worker.handlers import git, git_place, git_refs, search_index
 from shithubd_worker.handlers.git_place import MISCONFIGURED_SECONDS, Gone
 from shithubd_worker.handlers.search_index import BINARY, Base, Counts, File
 from shithubd_worker.handlers.search_text import decode, path_shown
@@ -63,7 +64,8 @@ def _index(job: Job, repository: git.Repository, ref: str, commit: str) -> None:
     base = search_index.base(job, repository.name)
     # A renamed repository may leave a link of its old name, and an index of it.
     renamed = search_index.base(job, repository.asked) if repository.asked != repository.name else Base()
-    if base.exact and not renamed.generation and (base.commit, base.ref) == (commit, ref):
+    storage = git_place.storage(repository.root, repository.path)
+    if base.exact and not renamed.generation and (base.commit, base.ref, base.storage) == (commit, ref, storage):
         job.log.info("index of %s is up to date at %s", repository.name, commit[:12])
         return
 
@@ -89,18 +91,21 @@ def _index(job: Job, repository: git.Repository, ref: str, commit: str) -> None:
 
 def _forget(job: Job, gone: Gone) -> None:
     """Take away the index of a repository that was deleted, renamed or emptied."""
-    base = search_index.base(job, gone.name)
-    if not base.generation:
-        raise gone from None
-    if gone.storage not in (None, base.storage):
-        raise NotNow(
-            MISCONFIGURED_SECONDS,
-            f"{gone}; its disk may be away, so its index stays: mount the disk, or run"
-            f" shithubd-worker search forget {gone.name!r}",
-        )
-    with job.transaction() as connection:
-        search_index.forget(connection, job.schema, gone.name, base)
-    job.log.info("%s: took its index away", gone)
+    for name, storage in gone.names.items():
+        base = search_index.base(job, name)
+        if not base.generation:
+            continue
+        if storage not in (None, base.storage):
+            raise NotNow(
+                MISCONFIGURED_SECONDS,
+                f"{gone}; its disk may be away, so its index stays: mount the disk, or run"
+                f" shithubd-worker search forget {quote(name)}",
+            )
+        with job.transaction() as connection:
+            search_index.forget(connection, job.schema, name, base)
+        job.log.info("%s: took its index away", gone)
+        return
+    raise gone from None
 
 
 # Git's side.

@@ -23,6 +23,8 @@ NOT_ALL = "*"  # not a word
 # In characters. The index keeps the beginning of a longer word: a key, or a hash in base64.
 LONGEST_KEY = 200
 LONGEST_COMPOUND = 64
+# A pattern of a thousand words takes minutes on a text that repeats one word.
+MOST_NEAR = 8
 # From so many times on, a word counts more in the order of hits.
 OFTEN, MORE_OFTEN = 3, 8
 
@@ -34,6 +36,8 @@ _ALONE = (
 _FIRST_MARK, _LAST_MARK = 0x300, 0x1E950
 _JOINER = 0x34F  # a mark that nobody sees, and that no mark is sorted across
 _RUN = re.compile(r"[^\W_]+")
+# The same for ASCII, many times faster: everything else becomes a space.
+_ASCII = bytes(byte if chr(byte).isascii() and chr(byte).isalnum() else 0x20 for byte in range(256))
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _ESCAPED = re.compile(rb"\\(?:\\|x([0-9a-f]{2}))")
@@ -90,6 +94,8 @@ def fold(text: str) -> str:
     """The text as it is compared: without case, and with one form of each letter (NFKC). Lines stay lines."""
     if text.isascii():
         return text.lower()
+    if "\n" in text:  # most lines of most files are ASCII
+        return "\n".join(map(fold, text.split("\n")))
     # Python sorts marks in a row in quadratic time. So Unicode's own rule for streams divides them (UAX 15).
     text = _crowd().sub(rf"\g<0>{chr(_JOINER)}", text)
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -102,8 +108,18 @@ def words(text: str) -> list[str]:
     through the same function.
     """
     folded = fold(text)
-    pattern = _RUN if folded.isascii() or not _special().search(folded) else _word()
-    return pattern.findall(folded)
+    if folded.isascii():
+        return _runs(folded)
+    return [
+        word
+        for line in folded.split("\n")
+        for word in (_runs(line) if line.isascii() or not _special().search(line) else _word().findall(line))
+    ]
+
+
+def _runs(text: str) -> list[str]:
+    """The runs of letters and digits."""
+    return text.encode().translate(_ASCII).decode().split() if text.isascii() else _RUN.findall(text)
 
 
 @cache
@@ -140,14 +156,9 @@ def _alone() -> re.Pattern[str]:
 
 def parts(text: str) -> set[str]:
     """The parts of compound words in a text: get, user and name of getUserName; http and server of HTTPServer."""
-    found: set[str] = set()
-    for word in set(_RUN.findall(text)):
-        if word.islower() or len(word) > LONGEST_COMPOUND:
-            continue
-        pieces = _HUMP.split(word)
-        if len(pieces) > 1:
-            found.update(folded for piece in pieces if len(piece) > 1 for folded in words(piece))
-    return found
+    compounds = [word for word in set(_runs(text)) if len(word) <= LONGEST_COMPOUND and not word[1:].islower()]
+    split = (pieces for pieces in map(_HUMP.split, compounds) if len(pieces) > 1)
+    return set(words(" ".join(piece for pieces in split for piece in pieces if len(piece) > 1)))
 
 
 def keys(sequence: Sequence[str]) -> list[str]:
@@ -163,8 +174,9 @@ def _pairs(sequence: Sequence[str]) -> Iterator[str]:
 
 def has(text: str, sequence: tuple[str, ...]) -> bool:
     """Does a text have these words in a row?"""
-    # First a quick look that takes too much, because a word can go on. Words are letters, so they are patterns.
-    return _near(sequence).search(fold(text)) is not None and in_a_row(sequence, words(text))
+    # First a quick look for the first words. It takes too much, because a word can go on. Words are letters, so they
+    # are patterns.
+    return _near(sequence[:MOST_NEAR]).search(fold(text)) is not None and in_a_row(sequence, words(text))
 
 
 @lru_cache(16)

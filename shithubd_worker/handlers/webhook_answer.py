@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from shithubd_worker.handlers.excerpt import printable
 
@@ -23,12 +24,14 @@ LONGEST_RETRY_AFTER = 86_400.0
 MOST_INTERIM = 100
 MOST_BODY_BYTES = 4096
 LONGEST_EXCERPT = 200
+SHORTEST_TOKEN = 8
 # Of a longer line only the beginning is kept.
 _LONGEST_LINE = 1024
 
 # Lower case, HTTP/2.0 or no reason: any status is better than to send the event again.
 _STATUS_LINE = re.compile(rb"(?i:HTTP)/[0-9](?:\.[0-9])?[ \t]+([1-9][0-9]{2})(?![^ \t\r\n])")
 _SWITCHING_PROTOCOLS = 101
+_PLAIN_WORD = re.compile(r"[a-z._-]*")
 _KEPT = (b"retry-after", b"transfer-encoding", b"content-length")
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 
@@ -55,11 +58,21 @@ def post(wire: Wire, path: str, headers: Mapping[str, str], body: bytes) -> Answ
     excerpt = ""
     with suppress(OSError):  # the status stands; this is only what it says besides
         _read_headers(file, fields)
-        if status < 300:  # noqa: PLR2004
-            wire.finish()
         if status >= 400:  # noqa: PLR2004
-            excerpt = one_line(_read_body(file, fields))
+            excerpt = _excerpt(_read_body(file, fields), path)
+    if status < 300:  # noqa: PLR2004
+        with suppress(OSError):
+            wire.finish()
     return Answer(status, wait(value.decode("latin-1") for value in fields.get(b"retry-after", [])), excerpt)
+
+
+def _excerpt(body: bytes, path: str) -> str:
+    """The beginning of a body. It may repeat the path, so each part of that which can be a token is left out."""
+    text = body.decode(errors="replace")
+    for part in re.split(r"[/?&=;]", path):
+        if len(part) >= SHORTEST_TOKEN and not _PLAIN_WORD.fullmatch(part):
+            text = text.replace(part, "…").replace(unquote(part), "…")
+    return one_line(text.encode())
 
 
 def one_line(data: bytes) -> str:

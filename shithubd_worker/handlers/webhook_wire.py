@@ -62,10 +62,23 @@ class Wire(io.RawIOBase):
         self._unsent.extend(view[at : at + _CHUNK] for at in range(0, len(view), _CHUNK))
 
     def finish(self) -> None:
-        """Send the rest, though the answer is there. A receiver may say yes first, and read afterwards."""
+        """Send the rest, though the answer is there. A receiver may say yes first, and read afterwards.
+
+        What it still says is read and dropped. Otherwise it could wait for that before it reads. And a close with bytes
+        unread is a reset, which throws away what is on its way.
+        """
+        if not self._to_send():
+            return
+        hears = True
         while self._to_send():
-            self._connection.settimeout(self._deadline.left())
-            self._push()
+            if hears and self._arrived():
+                hears = bool(self._connection.recv(_CHUNK))
+            else:
+                self._connection.settimeout(self._deadline.left())
+                self._push()
+        self._connection.shutdown(socket.SHUT_WR)
+        while hears and self._arrived():
+            hears = bool(self._connection.recv(_CHUNK))
 
     def readable(self) -> bool:
         """Yes."""

@@ -28,7 +28,7 @@ from shithubd_worker.timing import (
 log = logging.getLogger(__name__)
 
 MOST_STRANGERS = 100  # a stranger's INSERTs must not make endless series
-_SUMMED = ("queued", "processing", "paused", "failed", "runnable", "expired", "kinds")
+_SUMMED = ("queued", "processing", "paused", "failed", "runnable", "expired")
 
 
 class QueueCollector(Collector):
@@ -64,7 +64,7 @@ class QueueCollector(Collector):
             yield from _of_this_moment(answer)
             yield from self._returned(answer["returned"])
         if answer is not None and counted:
-            yield from _as_counted(answer, self._folded(answer["kinds"]))
+            yield from _as_counted(answer, *self._folded(answer["kinds"]))
 
     def close(self) -> None:
         """Drop the connections."""
@@ -100,19 +100,23 @@ class QueueCollector(Collector):
             log.warning("the queue could not be counted: %s", str(error).strip().splitlines()[0])
             self._counter.close()
 
-    def _folded(self, kinds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The counts by kind. Kinds that this worker doesn't name appear by name only up to a limit. The rest is one
-        kind, `other`. The database has already put most of a long rest together, in an entry without a name."""
+    def _folded(self, kinds: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+        """The counts by kind, and how many kinds have none of their own. Kinds that this worker doesn't name appear by
+        name only up to a limit. The rest is one kind, `other`. The database has already put most of a long rest
+        together, in an entry without a name. A kind whose name is `other` shares its series with the rest."""
         strangers = [kind for kind in kinds if kind["kind"] is not None and kind["kind"] not in self._known]
         rest = strangers[MOST_STRANGERS:] + [kind for kind in kinds if kind["kind"] is None]
         if not rest:
-            return kinds
+            return kinds, 0
+        unnamed = sum(kind["kinds"] for kind in rest)
+        named = [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS]
+        rest += [kind for kind in named if kind["kind"] == OTHER]
         other: dict[str, Any] = {name: sum(kind[name] for kind in rest) for name in _SUMMED}
         ages = [kind["oldest_seconds"] for kind in rest if kind["oldest_seconds"] is not None]
         other |= {"kind": OTHER, "oldest_seconds": max(ages, default=None)}
         other |= {"workers": min((kind["workers"] for kind in rest if kind["queued"]), default=1)}
         other |= {"capped": [figure for kind in rest for figure in kind["capped"]]}
-        return [kind for kind in kinds if kind["kind"] in self._known] + strangers[:MOST_STRANGERS] + [other]
+        return [*(kind for kind in named if kind["kind"] != OTHER), other], unnamed
 
     def _returned(self, kinds: list[dict[str, Any]]) -> Iterator[CounterMetricFamily]:
         """What ended with its worker, the oldest kinds first. The kinds that this worker knows are there from the
@@ -149,13 +153,13 @@ def _younger(answer: dict[str, Any], seconds: float) -> bool:
     return answer["age"] is not None and abs(answer["age"]) < seconds
 
 
-def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]]) -> Iterator[GaugeMetricFamily]:
+def _as_counted(answer: dict[str, Any], kinds: list[dict[str, Any]], unnamed: int) -> Iterator[GaugeMetricFamily]:
     """What was counted, perhaps a while ago."""
     yield _family("queue_counted_timestamp_seconds", "When the jobs were counted.", value=answer["counted_at"])
     yield _family(
         "queue_kinds_unnamed",
         'Kinds with jobs that have no series of their own: their sums are kind="other".',
-        value=sum(kind["kinds"] for kind in kinds if kind["kind"] == OTHER),
+        value=unnamed,
     )
     yield _family(
         "job_queue_depth",

@@ -203,6 +203,24 @@ def test_the_status_shows_the_retries_of_each_kind(database, command):
     assert "an hour ago" not in text
 
 
+def test_a_kind_that_nobody_has_is_told(database, command):
+    add_job(database, "mail.send")
+    text = command("status", "mail.sent").stdout
+    assert "kind mail.sent: it has no jobs, no pause and no worker" in text
+    assert "it has no jobs" not in command("status", "mail.send").stdout
+    assert command.json("status", "mail.sent")["kinds"] == []
+
+
+def test_retries_behind_the_counted_jobs_are_not_denied(database, command):
+    database.query("INSERT INTO jobs (kind) SELECT 'many' FROM generate_series(1, 100001)")
+    add_job(database, "many", attempts=1, run_at=datetime.now(UTC) + timedelta(minutes=1))
+    text = command("status").stdout
+    assert "where queued has a +, more retries may wait behind the jobs that were counted" in text
+    assert "retries" in command.json("status")["capped"]
+    database.query("DELETE FROM jobs")
+    assert "more retries may wait" not in command("status").stdout
+
+
 def test_long_lists_of_holds_and_workers_are_cut_and_counted(database, command):
     database.query(
         "INSERT INTO holds (scope, target, actor) SELECT 'kind', 'k' || n, 'me' FROM generate_series(1, 30) n"

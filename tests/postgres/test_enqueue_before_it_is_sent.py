@@ -257,6 +257,21 @@ def test_nothing_remembers_a_connection_that_is_gone(database):
     assert len(client._asked) == before
 
 
+def test_a_refusal_by_the_database_makes_the_next_call_ask_again(database):
+    """A pool keeps its connections. What changed after the first call is told in words, from the second refusal on."""
+    with psycopg.connect(database.url) as connection:
+        enqueue(connection, "k")
+        connection.execute("ALTER SCHEMA public RENAME TO elsewhere")
+        with pytest.raises(psycopg.errors.UndefinedTable), connection.transaction():
+            enqueue(connection, "k")
+        for schema, says in ((None, "'public' .* has no queue, but schema 'elsewhere'"), ("elsewhere", "another name")):
+            with pytest.raises(SchemaMismatch, match=says):
+                enqueue(connection, "k", schema=schema)
+        connection.execute("ALTER SCHEMA elsewhere RENAME TO public")
+        assert enqueue(connection, "k")
+        connection.rollback()
+
+
 def test_a_variable_names_the_schema_as_for_the_commands(caller, monkeypatch):
     monkeypatch.setenv("SHITHUBD_WORKER_SCHEMA", "nope")
     with pytest.raises(SchemaMismatch, match=r"schema 'nope' .*: give schema=…, or set SHITHUBD_WORKER_SCHEMA"):

@@ -340,13 +340,13 @@ def test_a_figure_that_is_only_a_lower_bound_is_named(database):
     database.query("SELECT pause_kind_v1('b')")
     capped = "SELECT kind, capped FROM kinds_v1((SELECT jsonb_agg(to_jsonb(c)) FROM count_jobs_v1(10) c)) ORDER BY kind"
     assert database.query(capped) == [
-        ("a", ["queued", "runnable"]),
-        ("b", ["queued", "held"]),
+        ("a", ["queued", "retries", "runnable"]),
+        ("b", ["queued", "retries", "held"]),
         ("c", ["paused", "held"]),
         ("d", []),
     ]
     database.query("SELECT drain_v1()")
-    assert dict(database.query(capped))["a"] == ["queued", "held"]
+    assert dict(database.query(capped))["a"] == ["queued", "retries", "held"]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import pytest
+from psycopg import sql
 from test_migrate_roles import Blank, blank
 
-from shithubd_worker.errors import EXIT_RIGHTS
+from shithubd_worker.database import rights, schema
+from shithubd_worker.errors import EXIT_RIGHTS, RightsMissing
 
 __all__ = ["blank"]  # a fixture
 
@@ -114,3 +118,32 @@ def test_a_worker_is_told_of_the_role_only_if_it_is_not_a_member(database, comma
     assert ("GRANT shithub_worker TO" in done.stderr) is not member
     assert ("UPDATE on gate; shithub_worker has it after `shithubd-worker migrate`" in done.stderr) is member
     assert HINT not in done.stderr
+
+
+ODD = """o'd"d $role"""
+
+
+@pytest.fixture
+def odd_role(database):
+    """A login with a name that must be quoted."""
+    role = sql.Identifier(f"{ODD}_{database.name}")
+    with database.connect() as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN IN ROLE shithub_metrics").format(role))
+        yield role
+        connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
+
+
+def test_a_statement_that_is_shown_quotes_a_name_that_needs_it(database, odd_role):
+    """Each hint is executed without a change."""
+    url = psycopg.conninfo.make_conninfo(database.url, user=f"{ODD}_{database.name}")
+    with psycopg.connect(url, autocommit=True) as connection, database.connect() as admin:
+        with pytest.raises(RightsMissing) as caught:
+            rights.check(connection, "public", "shithub_worker")
+        [grant] = re.findall(r": (GRANT shithub_worker TO .*)$", str(caught.value))
+        with pytest.raises(RightsMissing) as caught:
+            schema.migrate(connection, "public", roles=True)
+        [given] = re.findall(r"As a superuser: (GRANT .*)$", str(caught.value))
+        for statement in (grant, given):
+            admin.execute(statement)
+        rights.check(connection, "public", "shithub_worker")
+        schema.migrate(connection, "public", roles=True)

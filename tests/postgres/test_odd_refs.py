@@ -72,6 +72,13 @@ def test_a_name_is_never_an_expression_or_an_option(bench, repository):
         )  # fmt: skip
 
 
+def test_a_name_that_no_file_can_have_fails_at_once(bench, repository):
+    for name in ("r" * 300, f"refs/heads/{'ä' * 400}", f"{'a/' * 300}b", "refs/heads/x\ny", "main/x"):
+        assert line(bench, repo=repository.name, ref=name) == (
+            How.FAILED, f"ref {name!r} is not a commit of repository 'alice/site.git'",
+        )  # fmt: skip
+
+
 def test_a_head_that_names_no_commit_by_itself(bench, repository):
     main = git(repository.bare, "rev-parse", "refs/heads/main")
     (repository.bare / "HEAD").write_text(f"{main}\n")

@@ -13,7 +13,7 @@ from fresh_databases import blank_database, migrate  # noqa: F401 (a fixture)
 from shithubd_worker import enqueue
 from shithubd_worker.database import schema
 from shithubd_worker.database.operations import Operations
-from shithubd_worker.errors import EXIT_SCHEMA, SchemaMismatch
+from shithubd_worker.errors import EXIT_SCHEMA, Refused, SchemaMismatch
 
 TAKEN = {
     "table audit": "CREATE TABLE {s}.audit (id int)",
@@ -177,3 +177,20 @@ def test_migrate_brings_back_a_function_that_was_lost(blank, lost):
     blank.query(lost)
     assert migrate(blank) == [f"functions {schema.functions_digest()}"]
     assert blank.value("SELECT count(*) FROM status_v1()") == 1
+
+
+def test_a_view_of_the_application_that_a_migration_would_break_is_named(blank):
+    migrate(blank)
+    blank.query("DROP FUNCTION kinds_v1; CREATE FUNCTION kinds_v1(jsonb) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    blank.query('CREATE VIEW "Our kinds" AS SELECT kinds_v1(NULL); CREATE VIEW more AS SELECT kinds_v1(NULL)')
+    blank.query("UPDATE worker_schema SET version = 7")
+    with blank.connect() as connection, pytest.raises(Refused) as caught:
+        schema.migrate(connection, "public")
+    assert re.fullmatch(
+        r"cannot drop function kinds_v1\(jsonb\) because other objects depend on it"
+        r" \(view (\"Our kinds\"|more) depends on function kinds_v1\(jsonb\), and 1 more\):"
+        " drop what depends on it, migrate, and create it again",
+        str(caught.value),
+    )
+    blank.query('DROP VIEW "Our kinds", more')
+    assert migrate(blank)

@@ -55,6 +55,29 @@ def test_the_job_of_an_emptied_repository_takes_its_index_away(bench, repository
     assert indexed(bench) == ["alice/site.git"]
 
 
+def test_the_job_of_a_repository_with_an_empty_directory_takes_its_index_away(bench, repository):
+    shutil.rmtree(repository.bare)
+    repository.bare.mkdir()
+    assert summary(bench.run(KIND, repo=repository.name)) == (How.OK, None)
+    assert indexed(bench) == []
+    assert summary(bench.run(KIND, repo=repository.name)) == (How.FAILED, "'alice/site.git' is not a git repository")
+
+
+def test_the_job_of_a_link_that_leads_to_nothing_takes_the_index_of_its_name_away(bench, repository, root):
+    shutil.rmtree(repository.bare)
+    repository.bare.symlink_to("gone.git")
+    assert summary(bench.run(KIND, repo=repository.name)) == (How.OK, None)
+    assert indexed(bench) == []
+
+
+def test_a_repository_that_moved_to_another_disk_is_known_there(bench, repository):
+    bench.connection.execute("UPDATE search_repos SET storage = 'alice'")  # as on the disk before
+    assert bench.run(KIND, repo=repository.name).how is How.OK
+    shutil.rmtree(repository.bare)
+    assert bench.run(KIND, repo=repository.name).how is How.OK
+    assert indexed(bench) == []
+
+
 def test_a_renamed_repository_has_one_index(bench, repository, root):
     repository.bare.rename(root / "alice/new.git")
     assert bench.run(KIND, repo="alice/new.git").how is How.OK
@@ -78,9 +101,6 @@ def test_a_repository_that_is_only_damaged_keeps_its_index(bench, repository, ro
     )  # fmt: skip
     (repository.bare / "HEAD").write_text("")
     assert bench.run(KIND, repo=repository.name).how is How.FAILED
-    shutil.rmtree(repository.bare)
-    repository.bare.mkdir()
-    assert bench.run(KIND, repo=repository.name).how is How.FAILED
     (root / "gone").symlink_to("nowhere")
     assert bench.run(KIND, repo="gone/alice/site.git").how is How.FAILED
     assert indexed(bench) == ["alice/site.git"]
@@ -94,7 +114,7 @@ def test_a_repository_whose_disk_is_away_keeps_its_index(bench, repository, root
     assert (outcome.how, outcome.delay_seconds) == (How.RELEASED, git_place.MISCONFIGURED_SECONDS)
     assert outcome.error == (
         "unknown repository: 'alice/site.git'; its disk may be away, so its index stays: mount the disk, or run"
-        " shithubd-worker search forget 'alice/site.git'"
+        " shithubd-worker search forget alice/site.git"
     )
     assert indexed(bench) == ["alice/site.git"]
     monkeypatch.setattr(git_place, "storage", lambda root, path: "alice")
@@ -102,13 +122,20 @@ def test_a_repository_whose_disk_is_away_keeps_its_index(bench, repository, root
     assert indexed(bench) == []
 
 
-def test_a_disk_that_is_mounted_below_the_root_is_known_again(bench, root, tmp_path):
+@pytest.mark.parametrize(
+    "how", [("-t", "tmpfs", "disk"), ("--bind", "part")], ids=["a disk", "a part of the same disk"]
+)
+def test_a_disk_that_is_mounted_below_the_root_is_known_again(bench, root, tmp_path, how):
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     disk = root / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "disk", str(disk)], capture_output=True, check=False)
-    if mounted.returncode != 0:
+    (tmp_path / "part").mkdir()
+
+    def mount() -> int:
+        return subprocess.run(["mount", *how, str(disk)], cwd=tmp_path, capture_output=True, check=False).returncode
+
+    if mount() != 0:
         pytest.skip("this machine allows no mount")
     try:
         Repository(root, "disk/site.git", tmp_path).commit({"a": b"needle\n"})
@@ -116,7 +143,8 @@ def test_a_disk_that_is_mounted_below_the_root_is_known_again(bench, root, tmp_p
         assert bench.connection.execute("SELECT storage FROM search_repos").fetchall() == [("disk",)]
         subprocess.run(["umount", str(disk)], check=True)
         assert bench.run(KIND, repo="disk/site.git").how is How.RELEASED
-        subprocess.run(["mount", "-t", "tmpfs", "disk", str(disk)], check=True)
+        assert mount() == 0
+        shutil.rmtree(disk / "site.git", ignore_errors=True)
         assert indexed(bench) == ["disk/site.git"]
         assert bench.run(KIND, repo="disk/site.git").how is How.OK
         assert indexed(bench) == []

@@ -190,3 +190,55 @@ def test_a_list_of_failed_jobs_of_thousands_of_kinds_is_in_the_order_of_their_id
     least = any_database.query("SELECT id FROM jobs WHERE id > 50 ORDER BY id LIMIT 100")
     assert found == least
     assert read < 5 * 3000 + 100 * 100
+
+
+def test_a_worker_of_the_former_release_gets_a_name_for_each_kind(many):
+    """It asks without arguments. An entry without a name would break its whole scrape."""
+    many.query("INSERT INTO queue_counts (claimed_at, seconds) VALUES (now(), 1) ON CONFLICT DO NOTHING")
+    many.query("SELECT recount_v1()")
+    told = many.value("SELECT queue_gauges_v1()")
+    names = [kind["kind"] for kind in told["kinds"]]
+    assert None not in names
+    assert names[-1] == OTHER
+    assert None not in [row["kind"] for row in told["returned"]]
+
+
+def test_a_kind_with_the_name_of_the_rest_is_counted_with_the_rest(database, collector, patient):  # noqa: F811
+    insert(database, OTHER, 3)
+    alone = scrape(collector())
+    assert alone["shithubd_job_queue_depth"] == {f"kind={OTHER}": 3}
+    assert alone["shithubd_queue_kinds_unnamed"][""] == 0
+    database.query("INSERT INTO jobs (kind) SELECT 'k' || n FROM generate_series(1, 150) n")
+    for known in ((), (OTHER,)):
+        database.query("UPDATE queue_counts SET counted_at = 'yesterday', claimed_at = 'yesterday'")
+        crowded = scrape(collector(*known))
+        unnamed = crowded["shithubd_queue_kinds_unnamed"][""]
+        assert unnamed in (50, 51)
+        assert sum(crowded["shithubd_job_queue_depth"].values()) == 153
+        assert crowded["shithubd_job_queue_depth"][f"kind={OTHER}"] == 3 + 50
+
+
+def test_a_count_that_ends_early_marks_each_figure_that_may_be_too_low(database):
+    """A 0, too: behind many waiting jobs there may be retries, and behind many kinds failed jobs."""
+    insert(database, "long", 20)
+    insert(database, "long", 1, attempts=2, run_at="tomorrow")
+    insert(database, "short", 3)
+    parts = "SELECT kind, array_agg(part ORDER BY part) FROM count_jobs_v1({}) WHERE capped GROUP BY kind"
+    for cap in (10, 15):
+        assert database.query(parts.format(cap)) == [("long", ["due", "retry"])]
+    counts = "(SELECT jsonb_agg(to_jsonb(c)) FROM count_jobs_v1({}) c)"
+    told = f"SELECT kind, retries, capped FROM kinds_v1({counts}) ORDER BY kind"
+    assert database.query(told.format(20)) == [("long", 1, []), ("short", 0, [])]
+    database.query("DELETE FROM jobs WHERE attempts > 0")
+    assert database.query(told.format(15))[0] == ("long", 0, ["queued", "retries", "runnable"])
+
+    database.query("ALTER TABLE jobs DISABLE TRIGGER USER")
+    database.query("INSERT INTO jobs (kind, priority) SELECT 'steps', p FROM generate_series(1, 30000) p")
+    database.query("INSERT INTO jobs (kind, priority) SELECT 'steps.b', p FROM generate_series(1, 21000) p")
+    insert(database, "z", 1)
+    assert database.query(parts.format("")) == [("steps.b", ["due", "later"])]
+    database.query("INSERT INTO jobs (kind) SELECT 'y' || n FROM generate_series(1, 50001) n")
+    insert(database, "z", 1, "failed")
+    status = database.value("SELECT status_v1()")
+    assert {*status["capped"]} == {"queued", "runnable", "retries", "paused", "failed", "held"}
+    assert status["more_kinds"]["kinds"] + len(status["kinds"]) <= 50_005

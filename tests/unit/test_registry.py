@@ -116,10 +116,29 @@ async def coroutine(job):
     pass
 
 
-@pytest.mark.parametrize("function", [no_arguments, keyword_only, keywords, coroutine])
-def test_a_function_that_cannot_take_its_job_is_refused(function):
+class Handlers:
+    def method(self, job):
+        pass
+
+    @classmethod
+    def of_the_class(cls, job):
+        pass
+
+    @staticmethod
+    def of_nobody(job):
+        pass
+
+    def __call__(self, job):
+        pass
+
+
+BAD = [no_arguments, keyword_only, keywords, coroutine, Handlers, Handlers.method, Handlers.__dict__["of_the_class"]]
+
+
+@pytest.mark.parametrize("function", [*BAD, dict.update, int, max, None, 5])
+def test_what_cannot_take_its_job_is_refused_by_its_kind(function):
     registry = Registry()
-    with pytest.raises(TypeError, match="some"):
+    with pytest.raises(TypeError, match=r"^kind 'some\.kind': "):
         registry.handler("some.kind")(function)
     assert not registry
 
@@ -168,6 +187,7 @@ def test_a_parameter_that_enqueue_cannot_pass_is_refused_with_its_place(paramete
         handler_with("*args, **kwargs"),
         handler_with("job, **delay"),
         functools.partial(handler_with("job, repo, delay"), delay=3),
+        *(Handlers().method, Handlers.of_the_class, Handlers.of_nobody, Handlers.__dict__["of_nobody"], Handlers()),
     ],
 )
 def test_a_parameter_that_enqueue_can_pass_or_need_not_pass_is_accepted(function):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shithubd_worker.handlers import search_text
 from shithubd_worker.handlers.search_text import (
     LONGEST_KEY,
     NOT_ALL,
@@ -67,6 +71,18 @@ def test_a_word_alone_is_what_it_is_in_its_text(text):
     assert all(words(word) == [word] for word in apart)
 
 
+@given(texts)
+def test_lines_of_ascii_have_the_words_that_the_patterns_find(text):
+    whole = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    assert words(text) == search_text._word().findall(whole)
+    assert words(whole) == words(text)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_is_told_from_other_signs_as_the_patterns_do(text):
+    assert words(text) == re.findall(r"[^\W_]+", text.lower())
+
+
 def test_marks_without_end_do_not_take_time_without_end():
     """Python's sort of them is quadratic: these would take minutes."""
     for marks in ("\u0301\u0327", "\uff9e\u0327"):
@@ -79,7 +95,7 @@ def test_folding_twice_changes_nothing_more(text):
     assert fold(text).count("\n") == text.count("\n")
 
 
-@given(texts, st.integers(0, 20), st.integers(1, 5))
+@given(texts, st.integers(0, 20), st.integers(1, 20))
 def test_a_part_of_the_words_is_found_in_a_row(text, start, length):
     all_words = words(text)
     sequence = tuple(all_words[start : start + length])
@@ -87,6 +103,11 @@ def test_a_part_of_the_words_is_found_in_a_row(text, start, length):
         assert has(text, sequence)
         assert set(keys(sequence)) <= set(keys(all_words))
     assert not has(text, (*all_words, "zzz"))
+
+
+def test_each_of_many_words_in_a_row_counts():
+    assert has("a " * 30 + "b", (*"a" * 20, "b"))
+    assert not has("a " * 30 + "b", (*"a" * 20, "b", "a"))
 
 
 def test_words_in_a_row_are_not_words_that_end_or_begin_so():

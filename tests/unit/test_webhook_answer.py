@@ -234,6 +234,29 @@ def test_a_receiver_that_answers_first_and_reads_afterwards_gets_the_whole_event
     assert sum(map(len, read)) > 15_900_000
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("size", [100, 10_000_000])
+def test_a_receiver_that_says_much_before_it_reads_gets_the_whole_event(
+    config, certificates, resolves, monkeypatch, scheme, size
+):
+    """It reads only once its whole answer is gone. And a close with a part of that unread would be a reset, which
+    throws away what is on its way."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "ca.pem"))
+    resolves["hooks.example"] = ["127.0.0.1"]
+    last = b"?"
+
+    def answer(connection):
+        nonlocal last
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        connection.sendall(b"y" * size)
+        while not last.endswith(b'"') and (read := connection.recv(4096)):
+            last = read
+
+    with speaker(answer, context=tls(certificates) if scheme == "https" else None) as port:
+        assert deliver(config, f"{scheme}://hooks.example:{port}", body="x" * 16_000_000).how is How.OK
+    assert last.endswith(b'"')
+
+
 @pytest.mark.parametrize("then", ["hangs up", "reads no more"])
 def test_a_success_counts_even_if_the_receiver_did_not_want_the_rest(config, monkeypatch, then):
     monkeypatch.setattr(webhook_deliver, "DELIVERY_TIMEOUT", 1.0)

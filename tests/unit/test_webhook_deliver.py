@@ -201,6 +201,15 @@ def test_no_secret_and_no_path_of_a_url_is_in_an_error(receiver, config):
             assert KEY.decode() not in outcome.error
 
 
+def test_a_receiver_that_repeats_the_path_shows_no_token_of_it(receiver, config):
+    receiver.status, receiver.body = (
+        404,
+        b"Cannot POST /services/webhooks/T024-be/aB3%2Bx9Lq77?token=00c4ffee (aB3+x9Lq77)",
+    )
+    outcome = deliver(config, f"http://127.0.0.1:{receiver.port}/services/webhooks/T024-be/aB3%2Bx9Lq77?token=00c4ffee")
+    assert only_line(outcome).endswith("answered 404: Cannot POST /services/webhooks/T024-be/…?token=… (…)")
+
+
 def test_an_import_of_the_handlers_loads_none_of_their_libraries():
     code = (
         "import sys, shithubd_worker.handlers\n"

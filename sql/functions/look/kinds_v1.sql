@@ -11,7 +11,7 @@
 --   capped          the figures that are only a lower bound, because counting stopped
 --   urgency         its place among all kinds: 1 for the kind that is first in any figure that an operator must see; null if
 --                   all of these are 0
---   kinds           1; in the row without a name, how many further kinds that row has the sums of
+--   kinds           1; in the row without a name, how many further kinds that row has the sums of. 0 if nobody knows: see capped
 --
 -- p_counts is an older result of count_jobs_v1 (see recount_v1); null means to count now. p_kind limits it to one kind.
 -- Called by status_v1, through named_kinds_v1, by recount_v1 and, through counted_kinds_v1, by queue_gauges_v1.
@@ -41,7 +41,7 @@ AS $$
                (array_agg(c.id ORDER BY c.oldest) FILTER (WHERE c.part = 'retry'))[1] AS next_retry_id,
                coalesce(array_agg(c.part) FILTER (WHERE c.capped), '{}') AS capped,
                sum(c.jobs) FILTER (WHERE c.part = 'workers')::bigint AS workers,
-               coalesce(sum(c.jobs) FILTER (WHERE c.part = 'kinds'), 1)::bigint AS kinds
+               coalesce(sum(c.jobs) FILTER (WHERE c.part = 'kinds'), (c.kind IS NOT NULL)::integer)::bigint AS kinds
           FROM counts c GROUP BY c.kind
     ), alive AS MATERIALIZED (
         SELECT w.kinds FROM workers w JOIN beats b ON b.worker_id = w.id WHERE lives_v1(b.beat_at)
@@ -69,7 +69,7 @@ AS $$
                              FROM (VALUES ('queued', n.capped && '{due,later}'),
                                           ('paused', n.capped && '{paused}'),
                                           ('failed', n.capped && '{failed}'),
-                                          ('retries', n.capped && '{retry}'),
+                                          ('retries', n.capped && '{due,later}'),
                                           ('runnable', n.capped && '{due}' AND NOT n.stopped),
                                           ('held', n.capped && '{paused}' OR (n.stopped AND n.capped && '{due,later}'))
                                   ) AS f (figure, more)

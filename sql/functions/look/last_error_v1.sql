@@ -7,5 +7,5 @@ BEGIN
     IF NOT has_column_privilege('jobs', 'last_error', 'SELECT') THEN
         RETURN NULL;
     END IF;
-    RETURN (SELECT left(split_part(left(last_error, 10000), E'\n', 1), 200) FROM jobs WHERE id = p_id);
+    RETURN (SELECT left(rtrim(split_part(left(last_error, 10000), E'\n', 1), E'\r'), 200) FROM jobs WHERE id = p_id);
 END $$;

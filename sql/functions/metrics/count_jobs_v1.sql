@@ -8,7 +8,8 @@
 -- Once p_total jobs were counted, it stops at 1,000, so that hundreds of long kinds cost no more than a few. After twice as
 -- many it stops at 10, so that thousands of kinds do not cost much more. The kinds that a sample of the table finds most
 -- often are counted up to 1,000 even then. After 50,000 pairs of a kind and a priority it looks at one priority of each
--- kind. After 100,000 it ends: the row without a kind then says that there are more.
+-- kind. After 100,000 it ends: rows without a kind then say that there are more. Each part that may be too low is capped, a 0
+-- too. Of due or later, capped stands for retry as well.
 -- The function skips from kind to kind through the indexes of lease_v1 and resume-kind, even if the planner's statistics are
 -- wrong. Deleted rows that cannot be cleaned, because somebody holds a snapshot, are walked over once and not for each
 -- figure: v_first serves for that. Processing jobs are all counted: this figure decides, and they are no more than workers
@@ -37,6 +38,8 @@ DECLARE
     v_oldest   timestamptz;
     v_retries  bigint;
     v_retry    timestamptz;
+    v_more     bigint;      -- retries that are not due, and the first of them
+    v_next     timestamptz;
     v_state    text;
     v_id       bigint;
 BEGIN
@@ -56,8 +59,9 @@ BEGIN
         v_cap := least(p_cap, greatest(v_cap, p_total - v_counted));
 
         SELECT count(*), count(*) FILTER (WHERE c.due), min(c.run_at) FILTER (WHERE c.due AND isfinite(c.run_at)),
-               count(*) FILTER (WHERE c.again), min(c.run_at) FILTER (WHERE c.again)
-          INTO v_all, v_due, v_oldest, v_retries, v_retry
+               count(*) FILTER (WHERE c.again AND c.due), min(c.run_at) FILTER (WHERE c.again AND c.due),
+               count(*) FILTER (WHERE c.again AND NOT c.due), min(c.run_at) FILTER (WHERE c.again AND NOT c.due)
+          INTO v_all, v_due, v_oldest, v_retries, v_retry, v_more, v_next
           FROM (SELECT j.run_at, j.run_at <= v_now AS due, j.attempts > 0 OR j.crashes > 0 AS again FROM jobs j
                  WHERE j.state = 'queued' AND j.kind = v_kind AND j.priority = v_priority AND j.run_at >= v_first
                  ORDER BY j.run_at LIMIT v_cap + 1) c;
@@ -73,9 +77,8 @@ BEGIN
         jobs := v_all - v_due;
         capped := false;
         IF v_all > v_cap THEN  -- the scan stopped before the last of them
-            SELECT count(*), coalesce(v_retries, 0) + count(*) FILTER (WHERE c.again AND v_due > v_cap),
-                   least(v_retry, min(c.run_at) FILTER (WHERE c.again))
-              INTO jobs, v_retries, v_retry
+            SELECT count(*), count(*) FILTER (WHERE c.again), min(c.run_at) FILTER (WHERE c.again)
+              INTO jobs, v_more, v_next
               FROM (SELECT j.run_at, j.attempts > 0 OR j.crashes > 0 AS again FROM jobs j
                      WHERE j.state = 'queued' AND j.kind = v_kind AND j.priority = v_priority
                        AND j.run_at >= greatest(v_first, v_later)
@@ -89,13 +92,13 @@ BEGIN
             v_counted := v_counted + jobs;
             RETURN NEXT;
         END IF;
-        IF v_retries > 0 THEN
+        IF v_retries + v_more > 0 THEN
             part := 'retry';
-            jobs := v_retries;
-            oldest := v_retry;
-            capped := v_all > v_cap;
+            jobs := v_retries + v_more;
+            oldest := least(v_retry, v_next);
+            capped := capped OR v_due > v_cap;
             SELECT j.id INTO id FROM jobs j
-             WHERE j.state = 'queued' AND j.kind = v_kind AND j.priority = v_priority AND j.run_at >= v_retry
+             WHERE j.state = 'queued' AND j.kind = v_kind AND j.priority = v_priority AND j.run_at >= oldest
                AND (j.attempts > 0 OR j.crashes > 0)
              ORDER BY j.run_at LIMIT 1;
             RETURN NEXT;
@@ -103,6 +106,13 @@ BEGIN
             oldest := NULL;
         END IF;
         IF v_steps > 50000 THEN
+            jobs := 0;
+            capped := true;
+            FOREACH part IN ARRAY ARRAY['due', 'later'] LOOP
+                EXIT WHEN NOT EXISTS (SELECT FROM jobs j
+                                       WHERE j.state = 'queued' AND j.kind = v_kind AND j.priority > v_priority);
+                RETURN NEXT;
+            END LOOP;
             v_priority := 32767;  -- the next kind
         END IF;
     END LOOP;
@@ -138,10 +148,11 @@ BEGIN
     END LOOP;
     IF v_steps > 100000 THEN
         kind := NULL;
-        part := 'due';
         jobs := 0;
         capped := true;
-        RETURN NEXT;
+        FOREACH part IN ARRAY ARRAY['due', 'later', 'paused', 'failed'] LOOP
+            RETURN NEXT;
+        END LOOP;
     END IF;
 
     RETURN QUERY
