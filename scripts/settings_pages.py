@@ -46,12 +46,13 @@ ABOUT = (
 INTRODUCTION = """\
 # Settings
 
-`make pages` writes this page and the Debian package's `/etc/shithub/worker.env`. It reads the table that the program
-uses (`shithubd_worker/settings/config.py`). A test compares them. `man shithubd-worker.env` shows the same.
+`make pages` writes this page and the first `/etc/shithub/worker.env` of the Debian package. It reads the table that the
+program uses (`shithubd_worker/settings/config.py`). A test compares them. `man shithubd-worker.env` shows the same.
 """
 HEAD = """\
 The settings of all workers of this host. /etc/shithub/<unit name>.env has those of one worker, and wins. Remove the #
 to set a variable. A value that is shown is the default, or an example.
+An upgrade leaves this file as it is. /usr/share/shithubd-worker/worker.env has the variables of the installed release.
 `shithubd-worker check-config --unit shithubd-worker` finds faults. `systemctl reload` refuses a file with a fault.
 Never write a password here: /etc/shithub/pgpass is for passwords.
 The commands of people log in as operator.env says (PGUSER=), and migrate and history drop as owner.env says. If the

@@ -108,6 +108,8 @@ class Registry(Mapping[str, Kind]):
         Durations are seconds or a timedelta, and at least one second. Raises ValueError or TypeError, at import, for a
         value that can't work and for a kind that is registered twice.
         """
+        if callable(kind):
+            raise TypeError('name the kind: @registry.handler("some.kind") in place of @registry.handler')
         check_kind(kind)
         if retention not in RETENTIONS:
             raise ValueError(f"kind {kind!r}: retention must be one of {', '.join(RETENTIONS)}, not {retention!r}")

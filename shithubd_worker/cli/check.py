@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from shithubd_worker.cli.common import Shared, json_option, with_database
-from shithubd_worker.cli.screen import emit, line, only_data_on_stdout
+from shithubd_worker.cli.screen import emit, line, only_data_on_stdout, say
 from shithubd_worker.cli.settings import config_options, load
 from shithubd_worker.errors import EXIT_OK, ConfigError
 from shithubd_worker.settings.config import SETTINGS
@@ -42,7 +42,7 @@ def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: obje
 
     With --unit, systemd starts this command once, as it would start the unit: as its user, with its variables, in its
     sandbox. Running workers notice nothing. ExecReload= of the shipped units calls it, so a reload fails if there is a
-    fault.
+    fault. A port that two units share is no fault: the command warns, and the second worker has no metrics.
 
     \b
     Exit codes:
@@ -66,11 +66,12 @@ def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: obje
             return _check_inside(context, check_unit.flags(unit), as_json=as_json)
         _refuse_flags(context)
         answer = check_unit.check(unit)
-    faults = [(each["fault"], each["where"]) for each in answer.get("faults", ())]
     if as_json:
         emit(answer)
-    if faults:
-        raise ConfigError(*(f"{fault} [{where}]" if where else fault for fault, where in faults))
+    for warning in () if as_json else _with_places(answer.get("warnings", ())):
+        say(warning)
+    if faults := _with_places(answer.get("faults", ())):
+        raise ConfigError(*faults)
     if not as_json:
         # not for each reload: this output goes to the journal
         for kind in answer["kinds"] if UNIT not in os.environ else ():
@@ -80,6 +81,10 @@ def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: obje
 
 
 COMMANDS = (check_config,)
+
+
+def _with_places(faults: Iterable[dict[str, Any]]) -> list[str]:
+    return [f"{each['fault']} [{each['where']}]" if each["where"] else each["fault"] for each in faults]
 
 
 def _check_here(shared: Shared, raw: dict[str, object]) -> dict[str, Any]:

@@ -50,16 +50,17 @@ def flags(name: str) -> tuple[list[str], list[str]]:
 
 
 def check(name: str) -> dict[str, Any]:
-    """What `check-config --json` answers in the unit's place. If it can't, all faults, each with its place."""
+    """What `check-config --json` answers in the unit's place. If it can't, all faults, each with its place. Beside them
+    stand the warnings: what a worker of the unit works without."""
     unit = units_asked.ask(name)
     if os.geteuid() != 0:
         raise RightsMissing("--unit: systemd starts the check as it would start the unit. Run it as root")
     faults = [fault for check in CHECKS for fault in check(unit)]
     answer = _start(unit)
     faults += (_placed(unit, each["fault"]) for each in answer.get("faults", ()))
-    if "config" in answer:
-        faults += _shared_address(unit, answer["config"])
-    return {"faults": [fault._asdict() for fault in faults]} if faults else answer
+    warnings = _shared_address(unit, answer["config"]) if "config" in answer else ()
+    told = {"faults": [fault._asdict() for fault in faults]} if faults else answer
+    return {**told, "warnings": [warning._asdict() for warning in warnings]}
 
 
 def _placed(unit: Unit, fault: str) -> Fault:

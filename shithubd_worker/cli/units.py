@@ -191,6 +191,7 @@ def targets() -> int:
     Exit codes:
       0    the file is printed; without a worker it is an empty list
       5    systemd does not answer
+      77   you may not read the files of a unit: run it as root
 
     \b
     Example:
@@ -204,8 +205,8 @@ def targets() -> int:
             say(f"left out: {error}")
             continue
         if not port:
-            why = "its metrics are off" if not host else "no port is chosen for it"
-            say(f"left out: {unit.name}: {why}: {SETTINGS['metrics'].spelled}")
+            none = "no port is chosen for it" if port is None else "its port differs after each start"
+            say(f"left out: {unit.name}: {none if host else 'its metrics are off'}: {SETTINGS['metrics'].spelled}")
             continue
         host = socket.gethostname() if host in units_asked.EVERY_ADDRESS else f"[{host}]" if ":" in host else host
         found.append({"targets": [f"{host}:{port}"], "labels": {"unit": unit.name}})

@@ -66,6 +66,15 @@ class ControlSession(Settling):
         rows = self.rows("housemates_v1", identity.id, identity.machine_id)
         return [Identity(*row) for row in rows]
 
+    def waiting(self) -> list[tuple[str | None, int, float | None]]:
+        """Of each kind with queued jobs: its name, how many they are, and in how many seconds the next retry is due."""
+        now, rows = self.value("statement_time_v1"), self.rows("kinds_v1")
+        return [
+            (kind, queued, None if next_retry is None else max(0.0, (next_retry - now).total_seconds()))
+            for kind, queued, *_, next_retry, _id, _capped, _urgency, _kinds in rows
+            if queued
+        ]
+
     def release_worker(self, worker: UUID, why: str) -> list[tuple[int, str, str]]:
         """Return what a dead worker held, and forget the worker. Returns (id, kind, outcome) of each job."""
         return [(job, kind, how) for job, kind, how in self.rows("release_worker_v1", worker, why)]

@@ -195,7 +195,7 @@ def _check_encoding(connection: psycopg.Connection) -> None:
     if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
         raise SchemaMismatch(
             f"database {connection.info.dbname!r} is encoded in {encoding}: the queue needs UTF8, or some errors and"
-            " payloads could not be stored"
+            " payloads could not be stored. Make one with: createdb --encoding=UTF8 --template=template0 NAME"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shithubd_worker.errors import ConfigError, Refused
+from shithubd_worker.errors import ConfigError, Refused, RightsMissing
 from shithubd_worker.settings import env_file
 from shithubd_worker.settings.config import SETTINGS
 from shithubd_worker.settings.table import Address
@@ -98,7 +99,12 @@ class Unit:
         return variables
 
     def metrics(self) -> Address:
-        """Where its worker serves its metrics. Raises ConfigError if no worker would start so."""
+        """Where its worker serves its metrics. Raises ConfigError if no worker would start so, RightsMissing if this
+        user may not read a file that may say so."""
+        directories = {Path(pattern).parent for pattern, _optional in self.told["EnvironmentFiles"]}
+        for path in (*sorted(each for each in directories if each.is_dir()), *self.env_files):
+            if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+                raise RightsMissing(f"{self.name}: {path} may say where its metrics are, and this user cannot read it")
         row = SETTINGS["metrics"]
         words = [word.partition("=") for word in self.flags[1]]
         flag = [

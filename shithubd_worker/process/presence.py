@@ -12,6 +12,7 @@ from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.failures import DatabaseError, explained
 from shithubd_worker.errors import ConfigError, RightsMissing, SchemaMismatch
 from shithubd_worker.host.systemd import Systemd
+from shithubd_worker.plain import lasting
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.process.startup import Startup
@@ -19,6 +20,9 @@ from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import EXTEND_START_SECONDS
 
 log = logging.getLogger(__name__)
+
+# So many kinds are named in the log at the end of --until-empty.
+MOST_KINDS = 10
 
 
 class Presence:
@@ -88,4 +92,24 @@ class Presence:
                 self._session.unregister(self._startup.identity.id, strays)
             except DatabaseError as error:
                 log.warning("could not delete this worker's row: %s", self._session.in_the_way(error))
+            if not self._progress.stop.wanted:
+                self._tell_what_waits()
         self._hang_up()
+
+    def _tell_what_waits(self) -> None:
+        """--until-empty found no job that can run. Others may wait for another worker, or for a later time."""
+        try:
+            waiting = self._session.waiting()
+        except DatabaseError as error:
+            log.warning("could not look which jobs still wait: %s", explained(error))
+            return
+        for kind, jobs, retried_in in waiting[:MOST_KINDS]:
+            if kind not in self._startup.kinds:
+                why = "this worker has no handler for it"
+            elif retried_in is None:
+                why = "they are held, or due later"
+            else:
+                why = f"the next retry is in {lasting(retried_in)}"
+            log.info("%d job(s) of %s still wait: %s", jobs, kind or "further kinds", why)
+        if len(waiting) > MOST_KINDS:
+            log.info("jobs of %d more kinds still wait: see shithubd-worker status", len(waiting) - MOST_KINDS)

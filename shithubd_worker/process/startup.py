@@ -34,7 +34,7 @@ class Startup:
         woken: bool,
     ) -> None:
         self.identity = identity
-        self._kinds = kinds
+        self.kinds = kinds
         self._queue = queue
         self._session = session
         self._heartbeat = heartbeat
@@ -44,7 +44,7 @@ class Startup:
     def begin(self) -> None:
         """Do all of it, once. Raises what psycopg raises, and ShithubdError."""
         self._queue.check()
-        self._session.register(self.identity, self._kinds)
+        self._session.register(self.identity, self.kinds)
         self._listen()
         self._take_back()
         drains = self._heartbeat.first()
@@ -72,7 +72,7 @@ class Startup:
         return reason
 
     def __str__(self) -> str:
-        return f"{self.identity.leased_by}, schema {self._queue.schema}, kinds {', '.join(self._kinds) or 'none'}"
+        return f"{self.identity.leased_by}, schema {self._queue.schema}, kinds {', '.join(self.kinds) or 'none'}"
 
     def _take_back(self) -> None:
         for other in self._session.housemates(self.identity):

@@ -59,6 +59,28 @@ def test_what_it_prints_next_runs_the_first_job(database, command, first):
     assert database.query("SELECT kind, outcome FROM job_history") == [("hello", "ok")]
 
 
+def test_a_run_tells_which_jobs_it_leaves_and_why(database, command, first):
+    """A newcomer mistypes a kind, mends a handler before its retry is due, or forgets --handlers."""
+    run = ("run", "--until-empty", "--metrics", "off")
+    database.query("INSERT INTO jobs (kind) SELECT 'helo' FROM generate_series(1, 3)")
+    for later in ("now() + interval '1 hour'", "'infinity'"):
+        database.query(f"INSERT INTO jobs (kind, attempts, run_at) VALUES ('hello', 1, {later})")
+    told = command(*run, "--handlers", "jobs:registry", cwd=first).stderr
+    assert "3 job(s) of helo still wait: this worker has no handler for it" in told
+    assert "2 job(s) of hello still wait: the next retry is in 60 min" in told
+    told = command(*run, "--handlers", "forge", cwd=first).stderr
+    assert "2 job(s) of hello still wait: this worker has no handler for it" in told
+    database.query("UPDATE jobs SET attempts = 0, kind = 'k' || id")
+    database.query("INSERT INTO jobs (kind, run_at) SELECT 'a' || n, 'infinity' FROM generate_series(1, 7) n")
+    database.query("INSERT INTO jobs (kind, run_at) VALUES ('hello', now() + interval '1 hour')")
+    told = command(*run, "--handlers", "jobs:registry", cwd=first).stderr
+    assert "1 job(s) of hello still wait: they are held, or due later" in told
+    assert told.count("still wait: this worker has no handler for it") == 9
+    assert "jobs of 3 more kinds still wait: see shithubd-worker status" in told
+    database.query("TRUNCATE jobs")
+    assert "still wait" not in command(*run, "--handlers", "jobs:registry", cwd=first).stderr
+
+
 def test_its_tests_pass(first):
     assert "3 passed" in run(first, "pytest", "-q", "-p", "no:cacheprovider", "--strict-config", "-W", "error")
 

@@ -10,7 +10,7 @@ from shithubd_worker import Permanent, Registry
 registry = Registry()
 
 
-@registry.handler("search.reindex")
+@registry.handler("search.reindex", wait_objective=30)
 def reindex(job):
     time.sleep(0.02)
 

@@ -166,7 +166,9 @@ def draw(recording: dict[str, Any]) -> None:
         for band, (question, panels), count in zip(bands, rows, lines, strict=True):
             band.suptitle(question, x=0.005, ha="left", fontsize=QUESTION_SIZE, fontweight="bold", color=TEXT)
             axes = band.subplots(count, COLUMNS, squeeze=False).flatten()
-            for axis, panel in zip(axes, panels, strict=True):
+            for axis in axes[len(panels) :]:
+                axis.set_axis_off()  # the last line of a band may have fewer graphs than columns
+            for axis, panel in zip(axes, panels, strict=False):
                 draw_graph(axis, panel, recording)
                 draw_events(axis, recording, named=panel is rows[0][1][0])
         text = io.StringIO()
@@ -180,6 +182,7 @@ def draw_graph(axis: Any, panel: dict[str, Any], recording: dict[str, Any]) -> N
     series = [
         (legend(target["legendFormat"], one["labels"]), one["points"])
         for target in panel["targets"]
+        if "unit_memory" not in target["expr"]  # here no worker has a unit of its own
         for one in recording["seen"][target["expr"]]
     ]
     telling = [(name, points) for name, points in series if any(value > 0 for _, value in points)]

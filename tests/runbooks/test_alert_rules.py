@@ -140,6 +140,16 @@ def test_promtool_finds_no_fault_in_the_rules() -> None:
     assert f"SUCCESS: {len(ALERTS)} rules found" in said  # so none has escaped the tests below
 
 
+def test_the_page_of_metrics_adds_an_objective_that_the_rules_read(tmp_path: Path) -> None:
+    page = (RUNBOOKS.parent / "docs/metrics.md").read_text()
+    [text] = re.findall(r"^```yaml\n(groups:.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "objectives.yml").write_text(text)
+    code, said = promtool("check", "rules", "--lint=all", "--lint-fatal", tmp_path / "objectives.yml")
+    assert code == 0, said
+    [record] = re.findall(r"record: (\w+)", text)
+    assert record in ALERTS["QueueOldestAgeHigh"].expr
+
+
 def apart(directory: Path, rules: str) -> list[Path]:
     """The cases of each alert, in a file of their own with its rule alone. promtool evaluates all rules of a file in
     each minute of each case, so the whole takes seven times as long."""

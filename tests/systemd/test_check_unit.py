@@ -142,9 +142,15 @@ def test_a_check_disturbs_no_worker_leaves_nothing_and_knows_the_other_units(hos
     host.write(DROP_IN, "[Service]\n\nEnvironment=SHITHUBD_WORKER_METRICS=127.0.0.1:9321\n")
     assert_told(
         faults(host),
-        ("--metrics .*shithubd-worker@2.service has port 9321, too", f"{DROP_IN}:3"),
         ("not read the unit's files since they changed: run systemctl daemon-reload", None),
     )
+    host.run("systemctl", "daemon-reload")
+    [warning] = json.loads(host.run("shithubd-worker", "check-config", "--unit", UNIT, "--json"))["warnings"]
+    assert "shithubd-worker@2.service has port 9321, too" in warning["fault"]
+    assert warning["where"] == f"{DROP_IN}:3"
+    said = host.run("sh", "-c", f"shithubd-worker check-config --unit {UNIT} 2>&1")
+    assert f"{warning['fault']} [{warning['where']}]" in said
+    assert "configuration is good" in said, "a worker works without its metrics"
     assert (host.show(worker, "MainPID", "InvocationID"), host.run("ls", "-l", kept)) == before
     assert "pgpass" in before[1]
     assert "shithubd-check" not in host.run("sh", "-c", "ls /run /run/systemd/system; systemctl list-units --all")

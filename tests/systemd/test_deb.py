@@ -71,9 +71,11 @@ def packages(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _release(tree: Path, version: str, package: Path) -> None:
-    """Another release of the same files, but for its number."""
+    """Another release of the same files, but for its number, and for what it says of the settings."""
     control = tree / "DEBIAN/control"
     control.write_text(re.sub("(?m)^Version: .*", f"Version: {version}-1", control.read_text()))
+    for settings in tree.rglob("worker.env"):
+        settings.write_text(f"{settings.read_text()}# release {version}\n")
     [module] = tree.glob("usr/lib/*/lib/*/site-packages/shithubd_worker/__init__.py")
     module.write_text(re.sub("(?m)^__version__ = .*", f'__version__ = "{version}"', module.read_text()))
     _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, package)
@@ -226,7 +228,9 @@ def test_an_upgrade_in_the_middle_of_jobs_loses_none_and_brings_the_new_release(
         {"unit": UNIT, "version": NEXT},
         {"unit": INSTANCE, "version": NEXT},
     ]
-    assert "PGHOST=127.0.0.1" in host.run("cat", "/etc/shithub/worker.env")
+    settings = host.run("cat", "/etc/shithub/worker.env")
+    assert "PGHOST=127.0.0.1" in settings
+    assert "release" not in settings, "nobody was asked, and nothing was changed"
 
 
 def test_an_upgrade_that_needs_a_migration_leaves_the_workers_at_work_until_it_was_made(host: Host) -> None:
@@ -291,3 +295,5 @@ def test_remove_stops_the_workers_and_purge_leaves_what_is_not_the_packages(host
     assert host.run("ls", "/etc/shithub").split() == [*logins, Path(theirs).name]
     assert "HEAD" in host.run("ls", "/var/lib/shithub/repos/site.git").split()
     assert outcomes(host, number) == ["ok"], "the database is as it was"
+    apt(host, "install", "/mnt/packages/this.deb")
+    assert host.run("cat", "/etc/shithub/worker.env") == (REPOSITORY / "debian/worker.env").read_text()

@@ -95,5 +95,6 @@ def test_the_project_that_init_writes_comes_to_a_host_as_its_readme_says(host: H
     number = enqueue(host, "hello", name="Ada")
     eventually(lambda: outcomes(host, number) == ["ok"], "its worker ran the job")
     assert "hello, Ada" in host.journal(unit)
+    assert host.run("curl", "-sS", "http://127.0.0.1:8070/healthz") == "ok\n"
     host.run("systemctl", "disable", "--now", "--quiet", unit)
     host.run("rm", "-r", "/srv/jobs", "/root/first")

@@ -61,6 +61,8 @@ def test_each_instance_has_its_own_metrics_port_and_limits_in_one_slice_and_prom
         listed = host.run("systemctl", "list-dependencies", "--plain", TARGET).split()
         assert set(ports) <= set(listed)
         assert scraped(host) == {unit: f"127.0.0.1:{port}" for unit, port in ports.items()}
+        with pytest.raises(nspawn.NspawnError, match=r"exit code 77\n.*/etc/shithub may say .* cannot read it"):
+            host.run("runuser", "-u", "nobody", "--", "shithubd-worker", "units", "targets")
 
         host.run("systemctl", "stop", named)
         host.run("systemctl", "restart", units[0])
@@ -75,7 +77,7 @@ def test_each_instance_has_its_own_metrics_port_and_limits_in_one_slice_and_prom
 def scraped(host: Host) -> dict[str, str]:
     """The instance of each unit that answers a real Prometheus, with the configuration and the command of the docs."""
     page = (REPOSITORY / "docs/metrics.md").read_text()
-    config, command = re.findall(r"^```(?:yaml|sh)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    config, command, _ = re.findall(r"^```(?:yaml|sh)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     host.run("sh", "-ec", command)
     host.write("/run/scrape/prometheus.yml", config.replace("scrape_interval: 15s", "scrape_interval: 250ms"))
     host.write("/run/scrape/alerts.rules.yml", (REPOSITORY / "runbooks/alerts.rules.yml").read_text())

@@ -87,7 +87,7 @@ def test_the_figures_of_the_page_are_those_of_the_code():
 
 
 def test_prometheus_takes_the_configuration_of_the_page(tmp_path: Path):
-    [config] = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    config, _ = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     (tmp_path / "prometheus.yml").write_text(config)
     (tmp_path / "alerts.rules.yml").write_text((ROOT / "runbooks/alerts.rules.yml").read_text())
     code, said = promtool("check", "config", tmp_path / "prometheus.yml")

@@ -221,6 +221,11 @@ def test_any_other_name_is_accepted(name):
     check_kind(name)
 
 
+def test_a_decorator_without_its_kind_is_refused_with_what_to_write():
+    with pytest.raises(TypeError, match=r'@registry.handler\("some.kind"\)'):
+        Registry().handler(lambda job: None)
+
+
 def test_a_wait_objective_is_a_duration_or_nothing():
     assert registered().wait_objective is None
     assert registered(wait_objective=90).wait_objective == 90.0
