@@ -13,8 +13,8 @@ help:            ## this list
 demo: $(STAMP)   ## the main job on a real repository, in under a minute
 	@$(RUN)/python scripts/demo.py
 
-# Six processes share the tests, a file each: most tests wait for others most of the time. See tests/conftest.py.
-SHARED := --numprocesses=6 --dist=loadfile --no-loadscope-reorder --durations=15
+# Four processes share the tests, a file each: most tests wait for others most of the time. See tests/conftest.py.
+SHARED := --numprocesses=4 --dist=loadfile --no-loadscope-reorder --durations=15
 
 test: setup lint ## all tests
 	$(RUN)/python -m pytest $(SHARED)
