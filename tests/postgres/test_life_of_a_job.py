@@ -61,7 +61,7 @@ class Life(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.connection = psycopg.connect(self.url, autocommit=True)
-        self.connection.execute("TRUNCATE jobs, job_history, workers, beats, holds, audit, audit_chunks, leases_returned")
+        self.connection.execute("TRUNCATE jobs, job_history, workers, beats, holds, audit, leases_returned CASCADE")
         self.jobs: dict[int, Model] = {}
         self.died: Counter = Counter()  # leases returned from the dead, by kind and outcome
         self.paused: set[str] = set()

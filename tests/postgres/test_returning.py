@@ -84,7 +84,9 @@ def test_a_counter_at_its_largest_value_stays_there(any_database):
 WRITERS = {
     "a sweep": lambda database, dead: database.query(SWEEP, dead),
     "release-dead": lambda database, dead: database.query(RELEASE, dead),
-    "an operator's release": lambda database, dead: database.query("SELECT FROM release_jobs(ARRAY(SELECT min(id) FROM jobs))"),
+    "an operator's release": lambda database, dead: database.query(
+        "SELECT FROM release_jobs(ARRAY(SELECT min(id) FROM jobs))"
+    ),
     "an operator's discard": lambda database, dead: database.query(
         "SELECT FROM discard_jobs(ARRAY(SELECT id FROM jobs WHERE state = 'queued'))"
     ),
