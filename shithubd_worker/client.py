@@ -29,9 +29,9 @@ LONGEST_DELAY = 100 * 366 * 86_400.0  # beyond a century, Python's and PostgreSQ
 
 # Do the functions of schema n look for their tables in another schema? So it is after ALTER SCHEMA ... RENAME.
 MADE_ELSEWHERE: LiteralString = (
-    "EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'show_job_v1' AND NOT"
-    " coalesce(p.proconfig, '{}') OPERATOR(pg_catalog.@>)"
+    "(SELECT NOT pg_catalog.bool_or(coalesce(p.proconfig, '{}') OPERATOR(pg_catalog.@>)"
     " ARRAY[pg_catalog.format('search_path=%%I, pg_temp', n.nspname)])"
+    " FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'show_job_v1')"
 )
 
 # The schemas whose queue a connection could write to when it asked.

@@ -29,10 +29,10 @@ TAKEN = {
     "type beats": "CREATE TYPE {s}.beats AS ENUM ('a')",
     "type gate": "CREATE DOMAIN {s}.gate AS int",
     "type standing_holds": "CREATE TYPE {s}.standing_holds AS (a int)",
-    "function status_v1": "CREATE FUNCTION {s}.status_v1() RETURNS jsonb LANGUAGE sql AS 'SELECT null::jsonb'",
-    "function drain_v1": "CREATE FUNCTION {s}.drain_v1(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    "function wake_v1": "CREATE AGGREGATE {s}.wake_v1(int) (sfunc = int4pl, stype = int)",
-    "procedure hold_v1": "CREATE PROCEDURE {s}.hold_v1() LANGUAGE sql AS 'SELECT 1'",
+    "function status_v1()": "CREATE FUNCTION {s}.status_v1() RETURNS jsonb LANGUAGE sql AS 'SELECT null::jsonb'",
+    "function drain_v1(text)": "CREATE FUNCTION {s}.drain_v1(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "aggregate wake_v1(integer)": "CREATE AGGREGATE {s}.wake_v1(int) (sfunc = int4pl, stype = int)",
+    "procedure hold_v1()": "CREATE PROCEDURE {s}.hold_v1() LANGUAGE sql AS 'SELECT 1'",
 }
 OBJECTS = """
     SELECT classid::regclass::text, objid, objsubid FROM pg_depend JOIN pg_namespace n ON n.oid = refobjid
@@ -91,7 +91,7 @@ def test_a_name_that_only_a_later_migration_needs_is_told_before_it_begins(blank
     monkeypatch.setattr(schema, "migrations", lambda: newest)
     blank.query("CREATE VIEW gate AS SELECT 1")
     with blank.connect() as connection:
-        assert "needs: view gate of role 'postgres'. Name" in refused(connection, schema.migrate, "public")
+        assert "needs: view gate of role 'postgres'. Rename, move" in refused(connection, schema.migrate, "public")
     assert blank.value("SELECT version FROM worker_schema") == 1
     blank.query("DROP VIEW gate")
     assert migrate(blank)
