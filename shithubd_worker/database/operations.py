@@ -218,18 +218,6 @@ class Operations(Session):
         found = self.value("show_job_v1", job)
         return None if found is None else _with_payload(found)
 
-    def release_job(self, job: int, reason: str | None, *, force: bool) -> str:
-        """Return a processing job to the queue. The result is a word of release_job_v1."""
-        return str(self.value("release_job_v1", job, force, reason, self.actor))
-
-    def retry_job(self, job: int, reason: str | None) -> str:
-        """Run a failed or postponed job now."""
-        return str(self.value("retry_job_v1", job, reason, self.actor))
-
-    def discard_job(self, job: int, reason: str | None) -> str:
-        """Discard a job that isn't processing."""
-        return str(self.value("discard_job_v1", job, reason, self.actor))
-
     def forget_index(self, repo: str, reason: str | None) -> dict[str, Any] | None:
         """Take the index of a repository away. Returns its ref and its files, or None if there was none."""
         rows = self.rows("forget_index_v1", repo, reason, self.actor)

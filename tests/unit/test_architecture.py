@@ -28,6 +28,7 @@ FLOORS = (
     ("registry",),
     ("host",),
     ("database",),
+    ("admin",),
     ("telemetry",),
     ("attempt",),
     ("turn",),
