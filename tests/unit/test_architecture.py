@@ -23,7 +23,7 @@ TESTS = Path(__file__).parents[1]
 # From the bottom up: a room is a module, or a package with all of its files. It imports only from the rooms below it.
 FLOORS = (
     ("errors", "model", "payload", "plain", "timing"),
-    ("backoff", "settings"),
+    ("backoff", "options", "settings"),
     ("client", "job"),
     ("registry",),
     ("host",),
