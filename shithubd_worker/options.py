@@ -1,5 +1,7 @@
-"""The options of an enqueue, checked before anything is sent: an error of PostgreSQL would abort the caller's
-transaction."""
+"""The options of an enqueue, checked before anything is sent.
+
+An error of PostgreSQL would abort the caller's transaction.
+"""
 
 from __future__ import annotations
 

@@ -38,9 +38,10 @@ class Client:
     Raises TypeError or ValueError for an argument that can't work, the errors of shithubd_worker.errors, and those of
     psycopg if the database refuses. An example:
 
-        with Client("postgresql:///shithub", actor="ada") as queue:
-            for job in queue.retry_jobs([7, 99], reason="the disk is free again"):
-                print(job.id, job.kind, job.run_at)
+        with Client(actor="ada@example.org") as queue:
+            number = queue.enqueue("stars.add", repo="ada/engine", stars=2)
+            for job in queue.discard_jobs([number, 99], reason="the repository is gone"):
+                print(f"job {job.id} of kind {job.kind} was {job.state}")
     """
 
     def __init__(
@@ -60,10 +61,6 @@ class Client:
 
     def __exit__(self, *_raised: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Close the Client's own connection. A connection that you gave stays open."""
-        self._operations.close()
 
     # Enqueue
 
@@ -233,6 +230,10 @@ class Client:
         number = _id(job_id)
         found = self._ready().job(number)
         return None if found is None else {**found, "payload": value_of(found["payload"])}
+
+    def close(self) -> None:
+        """Close the Client's own connection. A connection that you gave stays open."""
+        self._operations.close()
 
     def _ready(self) -> Operations:
         """The operations, once the schema has been checked."""
