@@ -14,6 +14,16 @@ from shithubd_worker.plain import Json
 
 # A payload of more text than a handler can get is cut.
 _MOST_BYTES = 64 * 1024 * 1024
+# The types of each function's own arguments. Its last two are the reason and the actor. A call names the type of each
+# argument, so that it can't mean a function of the application with the same name.
+_TYPES = {
+    "complete_jobs": ("bigint[]",),
+    "permanently_fail_jobs": ("bigint[]", "text"),
+    "reschedule_jobs": ("bigint[]", "timestamptz", "integer", "integer", "integer"),
+    "retry_jobs": ("bigint[]",),
+    "discard_jobs": ("bigint[]",),
+    "release_jobs": ("bigint[]", "boolean"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +58,12 @@ _TIMES = ("run_at", "leased_at", "lease_expires_at", "created_at")
 def changed(operations: Operations, function: str, *arguments: object) -> list[JobRow]:
     """Call a function that returns rows of jobs."""
     # As JSON, because its times have one form in every session.
+    types = (*_TYPES[function], "text", "text")
     query = sql.SQL("SELECT {}(j, {}) FROM {}({}) j").format(
         sql.Identifier(operations.schema, "shown_job_v1"),
         sql.Literal(_MOST_BYTES),
         sql.Identifier(operations.schema, function),
-        sql.SQL(", ").join(sql.Placeholder() * len(arguments)),
+        sql.SQL(", ").join(sql.SQL("{}::{}").format(sql.Placeholder(), sql.SQL(each)) for each in types),
     )
     return [_row(with_payload(shown)) for (shown,) in operations.ask(query, arguments)]
 

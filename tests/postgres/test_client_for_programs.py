@@ -156,3 +156,11 @@ def test_a_client_without_a_queue_or_with_another_schema_says_so(database):
         Client(schema="")
     with Client(database.url, schema="elsewhere") as queue, pytest.raises(SchemaMismatch, match="has no queue"):
         queue.status()
+
+
+def test_a_function_of_the_application_with_the_same_name_is_not_called(database, queue):
+    database.query(
+        "CREATE FUNCTION retry_jobs(smallint[], text, text) RETURNS SETOF jobs LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE 'not ours'; END $$"
+    )
+    assert queue.retry_jobs([1]) == []
