@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant("a worker is forgotten after two hours", sql("forget_workers_v1"), "> 86400", "> 7200", FORGOTTEN),
     Mutant(
         "a sweep takes the finished jobs of a living worker",
-        sql("sweep_v1"),
+        sql("expired_leases_v1"),
         "AND j.id = ANY (b.unsettled)",
         "AND false",
         ("test_no_sweep_takes_a_finished_job_of_a_worker_that_beats",),
