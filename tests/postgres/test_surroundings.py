@@ -45,6 +45,9 @@ CHANGES = {
     ("history", "drop"): 0,
     ("release-dead", "--invocation-id", "x"): 0,
     ("search", "forget", "nosuch"): 0,
+    ("workers", "unlock", "no:1"): 0,
+    ("workers", "sweep"): 0,
+    ("cleanup", "gc_task_identifiers"): 0,
     RUN: 0,
 }
 ERRORS = {

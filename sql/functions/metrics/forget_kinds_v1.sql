@@ -4,9 +4,10 @@
 -- It is safe while workers run. It locks the rows before it looks a second time: a worker that counts at the same moment waits,
 -- and one that has just registered keeps its kinds. It skips a row that somebody has locked.
 -- No counter that a worker shows goes back. Metrics name the first 100 kinds that a worker does not know, and show the sums of
--- the rest as the kind 'other' (queue_gauges_v1). So the function adds the counts of a kind of the rest to 'other'. It removes
--- one of the first 100 only if no worker has such a rest: otherwise another kind would take its place, and its counts would
--- leave the sums. Prometheus would take that for a restart, and for many new ends.
+-- the rest as the kind 'other' (queue_gauges_v1). So the function adds the counts of a kind of the rest to the row 'other',
+-- which stays the last one. It removes one of the first 100 only if no worker has other kinds in its rest. Otherwise one of
+-- these would take its place, and its counts would leave the sums. Prometheus would take that for a restart, and for many new
+-- ends.
 --
 -- It runs with the rights of the owner, so that an operator can remove nothing without an audit row.
 -- Called by cleanup, for GC_TASK_IDENTIFIERS.
@@ -26,6 +27,9 @@ BEGIN
            coalesce(pg_catalog.array_agg(i.kind ORDER BY i.kind) FILTER (WHERE i.place > 100), '{}')
       INTO v_near, v_far
       FROM :"schema".idle_kinds_v1() i WHERE i.kind = ANY (v_locked);
+    IF v_far <> '{}' THEN
+        INSERT INTO :"schema".leases_returned (kind, since) VALUES ('other', 'infinity') ON CONFLICT DO NOTHING;
+    END IF;
     PERFORM :"schema".count_ended_v1(
                 pg_catalog.array_agg('other'::text), pg_catalog.array_agg(s.outcome),
                 pg_catalog.array_agg(least(s.n, 9223372036854775807)::bigint))
@@ -40,8 +44,9 @@ BEGIN
     removed := v_far;
     kept := 0;
     IF EXISTS (SELECT FROM (SELECT DISTINCT w.kinds[1:200] AS kinds FROM :"schema".workers w) k
-                WHERE (SELECT count(*) FROM :"schema".leases_returned)
-                      - (SELECT count(*) FROM :"schema".leases_returned r WHERE r.kind = ANY (k.kinds)) > 100) THEN
+                WHERE (SELECT count(*) FROM :"schema".leases_returned r WHERE r.since < 'infinity')
+                      - (SELECT count(*) FROM :"schema".leases_returned r WHERE r.since < 'infinity' AND r.kind = ANY (k.kinds))
+                      > 100) THEN
         kept := pg_catalog.cardinality(v_near);
     ELSE
         DELETE FROM :"schema".leases_returned AS r WHERE r.kind = ANY (v_near);
