@@ -38,7 +38,7 @@ GIVEN = {
     "workers list": ([],),
     "workers unlock": (["x:1"], ["x:1", "--dry-run"]),
     "workers sweep": ([], ["--dry-run"]),
-    "cleanup": (["GC_TASK_IDENTIFIERS", "--dry-run"], ["DELETE_PERMAFAILED_JOBS", "--yes"]),
+    "cleanup": (["GC_TASK_IDENTIFIERS", "--dry-run"], ["DELETE_PERMAFAILED_JOBS", "--dry-run"]),
     "jobs list": ([],),
     "jobs show": (["1"],),
     "pause-kind": (["test.ok", "--wait"],),
