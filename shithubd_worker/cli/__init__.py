@@ -94,7 +94,10 @@ def cli(database_url: str | None, schema: str | None) -> None:
     """
 
 
-ROOMS = (init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, cleanup, history, units, runbook)
+ROOMS = (
+    *(init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, cleanup, history),
+    *(units, runbook),
+)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

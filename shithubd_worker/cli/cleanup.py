@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from shithubd_worker.cli.change import How, change_jobs
 from shithubd_worker.cli.common import Shared, dry_run_option, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
-from shithubd_worker.cli.screen import emit, line, say
-from shithubd_worker.errors import EXIT_OK, Refused
+from shithubd_worker.cli.job_actions import ANSWER_SECONDS
+from shithubd_worker.cli.rehearsal import rolled_back, say_sql
+from shithubd_worker.cli.screen import emit, line
+from shithubd_worker.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
@@ -37,10 +41,10 @@ def _tasks(_ctx: click.Context, _parameter: click.Parameter, words: tuple[str, .
 
 @click.command()
 @with_database
-@within(CHANGE_SECONDS)
+@within(CHANGE_SECONDS, answer=ANSWER_SECONDS)
 @click.argument("tasks", nargs=-1, callback=_tasks, metavar="TASK...", shell_complete=_completed)
 @reason_option
-@click.option("--yes", is_flag=True, help="Discard the failed jobs without asking. Needed without a terminal.")
+@click.option("--yes", is_flag=True, help="Discard the failed jobs without a question. Scripts need it.")
 @dry_run_option
 @json_option
 def cleanup(shared: Shared, tasks: list[str], reason: str | None, *, yes: bool, dry_run: bool, as_json: bool) -> int:
@@ -56,15 +60,18 @@ def cleanup(shared: Shared, tasks: list[str], reason: str | None, *, yes: bool, 
       GC_JOB_QUEUES            removes nothing: there are no named queues, so no
                                queue can be left over
 
-    The history keeps discarded jobs for 90 days. To undo it: `audit undo`. The counts of kinds cannot come back.
+    The command shows the failed jobs before it discards them, and asks. Many go in batches. The history keeps them for
+    90 days. To undo it: `audit undo`; the command prints that line. The counts of kinds cannot come back.
     GC_TASK_IDENTIFIERS keeps up to 100 kinds if metrics could not leave them out without a false alert.
 
     \b
     Exit codes:
       0    done, or there was nothing to remove
       2    there is no such task
-      5    without a terminal, DELETE_PERMAFAILED_JOBS needs --yes; or some failed
-           jobs could not be discarded
+      4    --timeout is over, or another session holds a lock; the message says
+           how far it came
+      5    DELETE_PERMAFAILED_JOBS needs --yes; or a failed job is not discarded
+      130  you pressed Ctrl-C; the message says how far it came
 
     \b
     Examples:
@@ -73,28 +80,42 @@ def cleanup(shared: Shared, tasks: list[str], reason: str | None, *, yes: bool, 
       shithubd-worker cleanup DELETE_PERMAFAILED_JOBS --yes --reason "all are old"
     """
     operations = shared.operations()
-    does = {DISCARD: _discard, KINDS: _forget, QUEUES: _no_queues}
     done: dict[str, Any] = {}
+    code = EXIT_OK
     for task in tasks:
-        done[task] = does[task](operations, reason, yes=yes, dry_run=dry_run, as_json=as_json)
+        if task == DISCARD:
+            code, done[task] = _discard(shared, operations, reason, How(None, yes, dry_run, as_json))
+        elif task == KINDS:
+            done[task] = _forget(operations, reason, dry_run=dry_run, as_json=as_json)
+        else:
+            done[task] = {"removed": []}
+            if not as_json:
+                line(f"{QUEUES}: there are no named queues, so no queue can be left over")
+        if code != EXIT_OK:
+            break
     if as_json:
         emit({"dry_run": dry_run, **done})
-    return EXIT_OK
+    return code
 
 
 COMMANDS = (cleanup,)
 
 
-def _no_queues(_operations: Operations, _reason: str | None, *, as_json: bool, **_: bool) -> dict[str, Any]:
-    if not as_json:
-        line(f"{QUEUES}: there are no named queues, so nothing is there to remove")
-    return {"removed": 0}
+def _discard(shared: Shared, operations: Operations, reason: str | None, how: How) -> tuple[int, Any]:
+    """As `jobs discard --state failed`: its exit code and its JSON, which becomes a part of ours."""
+    from shithubd_worker.admin.change import Change
+
+    change = Change("discard", operations.actor, reason, selection={"state": "failed"})
+    if not how.as_json:
+        line(f"{DISCARD}: all failed jobs")
+        return change_jobs(shared, operations, change, (), how), None
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = change_jobs(shared, operations, change, (), how)
+    return code, json.loads(said.getvalue())
 
 
-def _forget(
-    operations: Operations, reason: str | None, *, dry_run: bool, as_json: bool, **_: bool
-) -> dict[str, Any]:
-    with operations.connection.transaction(force_rollback=True) if dry_run else contextlib.nullcontext():
+def _forget(operations: Operations, reason: str | None, *, dry_run: bool, as_json: bool) -> dict[str, Any]:
+    with rolled_back(operations) if dry_run else contextlib.nullcontext():
         removed, kept = operations.rows("forget_kinds_v1", reason, operations.actor)[0]
     if not as_json:
         names = ", ".join(removed[:MOST_NAMES]) + (", ..." if len(removed) > MOST_NAMES else "")
@@ -102,28 +123,6 @@ def _forget(
         line(f"{KINDS}: {would} the counts of {len(removed):,} kind(s)" + (f": {names}" if names else ""))
         if kept:
             line(f"{KINDS}: {kept} kind(s) without jobs and workers stay: metrics cannot leave them out")
+        if dry_run:
+            say_sql("forget_kinds_v1()", operations.schema)
     return {"removed": removed, "kept": kept}
-
-
-def _discard(operations: Operations, reason: str | None, *, yes: bool, dry_run: bool, as_json: bool) -> dict[str, Any]:
-    from shithubd_worker.admin.change import Change, carry_out, preview
-
-    found = preview(operations, Change("discard", operations.actor, reason, selection={"state": "failed"}))
-    if not as_json:
-        line(f"{DISCARD}: {len(found.ids):,} failed job(s)")
-        for job in found.examples:
-            line(f"  {job['id']} {job['kind']}  {(job['last_error'] or '').splitlines()[:1]}")
-        line(f"the SQL: {found.statement}")
-    if dry_run or not found.ids:
-        return {"jobs": len(found.ids), "examples": found.examples, "statement": found.statement}
-    if not yes:
-        if not sys.stdin.isatty():
-            raise Refused("this discards jobs, and nobody can be asked: add --yes")
-        if not click.confirm("discard them?", err=True):
-            raise Refused("nothing was discarded")
-    changed, audit = 0, None
-    for batch in carry_out(operations, found.change, found.ids):
-        changed += batch.changed
-        audit = batch.audit
-        say(f"discarded {changed:,} of {len(found.ids):,}")
-    return {"jobs": changed, "audit": audit}

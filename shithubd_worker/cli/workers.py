@@ -17,13 +17,12 @@ from shithubd_worker.cli.common import (
     with_database,
 )
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
-from shithubd_worker.cli.screen import emit, folded, line, say
+from shithubd_worker.cli.rehearsal import literal, rolled_back, say_sql
+from shithubd_worker.cli.screen import emit, folded, line
 from shithubd_worker.errors import EXIT_OK, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from shithubd_worker.database.operations import Operations
 
 MOST_KINDS = 50  # of one worker, on the screen
 MOST_JOBS = 20
@@ -132,7 +131,7 @@ def unlock(
         raise Refused("unlocking a worker that may live needs a --reason")
     operations = shared.operations()
     try:
-        with _rolled_back(operations) if dry_run else contextlib.nullcontext():
+        with rolled_back(operations) if dry_run else contextlib.nullcontext():
             done = gone.unlock(operations, names, reason, operations.actor, accept_second_run=accept_second_run)
     except ObjectInUse as error:
         raise Refused(*_still_there(str(error.diag.message_primary))) from None
@@ -144,9 +143,9 @@ def unlock(
         for name in done.unknown:
             line(f"no worker is called {name}, and no lease is left of it")
         if dry_run:
-            words = ", ".join(map(_literal, names))
+            words = ", ".join(map(literal, names))
             more = ", accept_second_run => true" if accept_second_run else ""
-            _say_sql(f"force_unlock_workers(ARRAY[{words}]{more})", operations.schema)
+            say_sql(f"force_unlock_workers(ARRAY[{words}]{more})", operations.schema)
     if done.left_over:
         raise Refused(
             f"{done.left_over} job(s) of these workers stay leased: somebody has locked them, or the database refuses"
@@ -186,7 +185,7 @@ def sweep(shared: Shared, reason: str | None, *, dry_run: bool, as_json: bool) -
     operations = shared.operations()
     returned: list[dict[str, Any]] = []
     unexpired: list[dict[str, Any]] = []
-    with _rolled_back(operations) if dry_run else contextlib.nullcontext():
+    with rolled_back(operations) if dry_run else contextlib.nullcontext():
         for swept in gone.sweep(operations, reason, operations.actor):
             returned += swept.returned
             unexpired = swept.unexpired
@@ -200,18 +199,11 @@ def sweep(shared: Shared, reason: str | None, *, dry_run: bool, as_json: bool) -
             f" If it is gone: {shared.command('workers', 'unlock', owner['worker'] or owner['leased_by'])}"
         )
     if dry_run:
-        _say_sql("sweep_leases_v1()", operations.schema)
+        say_sql("sweep_leases_v1()", operations.schema)
     return EXIT_OK
 
 
 COMMANDS = (workers,)
-
-
-@contextlib.contextmanager
-def _rolled_back(operations: Operations) -> Any:
-    """Everything inside happens, and is undone: so a dry run says exactly what a run would do."""
-    with operations.connection.transaction(force_rollback=True):
-        yield
 
 
 def _tell(returned: Sequence[dict[str, Any]], which: str, *, dry_run: bool) -> None:
@@ -225,19 +217,6 @@ def _tell(returned: Sequence[dict[str, Any]], which: str, *, dry_run: bool) -> N
     failed = sum(job["state"] == "failed" for job in returned)
     how_many = f"{len(returned):,} job(s) {which}".rstrip()
     line(f"{how_many} {would}returned" + (f", {failed:,} of them failed" if failed else ""))
-
-
-def _say_sql(call: str, schema: str) -> None:
-    from psycopg import sql
-
-    line(f"the SQL: SELECT * FROM {sql.Identifier(schema).as_string()}.{call}")
-    say("this was a dry run: nothing is changed")
-
-
-def _literal(text: str) -> str:
-    from psycopg import sql
-
-    return sql.Literal(text).as_string()
 
 
 def _still_there(said: str) -> list[str]:
