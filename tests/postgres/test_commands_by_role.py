@@ -73,7 +73,16 @@ def test_every_command_is_tried() -> None:
         assert needs.role(name.split()) in roles
 
 
-@pytest.mark.parametrize("words", [["--schema", "x", "status"], ["--database-url=x", "status"], ["-h", "status"], ["workers"], ["workers", "--json"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--schema", "x", "status"],
+        ["--database-url=x", "status"],
+        ["-h", "status"],
+        ["workers"],
+        ["workers", "--json"],
+    ],
+)
 def test_options_before_the_command_are_not_the_command(words: list[str]) -> None:
     assert needs.role(words) == "shithub_metrics"
 

@@ -157,7 +157,8 @@ def test_a_dry_run_changes_nothing_and_says_what_the_run_then_does(database, com
 
 def test_cleanup_takes_its_tasks_in_any_case_with_blanks_or_commas(database, command):
     add_job(database, state="failed")
-    done = command("cleanup", "gc_job_queues,Gc_Task_Identifiers", " delete_permafailed_jobs ", "--yes", "--reason", "x")
+    tasks = ["gc_job_queues,Gc_Task_Identifiers", " delete_permafailed_jobs "]
+    done = command("cleanup", *tasks, "--yes", "--reason", "x")
     assert [line.partition(":")[0] for line in done.stdout.splitlines() if "_" in line.partition(":")[0]] == [
         "DELETE_PERMAFAILED_JOBS",
         "GC_TASK_IDENTIFIERS",

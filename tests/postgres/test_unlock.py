@@ -1,5 +1,8 @@
-"""An operator takes the jobs of workers back that are gone. A worker that beats keeps its jobs, unless he accepts a second
-run; and what he took, its former owner writes no more."""
+"""An operator takes back the jobs of workers that are gone.
+
+A worker that beats keeps its jobs, unless the operator accepts a second run. The former owner writes nothing more of
+what was taken from it.
+"""
 
 from __future__ import annotations
 
@@ -203,9 +206,10 @@ def test_a_job_that_the_application_refuses_to_queue_keeps_no_other_from_returni
 
 def test_an_old_snapshot_that_may_not_show_the_last_beats_is_refused(any_database):
     holding(any_database)
-    with any_database.connect() as connection, pytest.raises(psycopg.errors.InvalidTransactionState):
+    with any_database.connect() as connection:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        connection.execute("SELECT * FROM force_unlock_workers(ARRAY['web3:4711'])")
+        with pytest.raises(psycopg.errors.InvalidTransactionState):
+            connection.execute("SELECT * FROM force_unlock_workers(ARRAY['web3:4711'])")
 
 
 def test_it_takes_part_in_the_callers_transaction(any_database):
