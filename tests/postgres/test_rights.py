@@ -106,7 +106,7 @@ def operate(database: Database, url: str) -> None:
         assert operations.known_kind("k")
         operations.now()
         operations.workers()
-        operations.jobs(None, None, 10)
+        operations.jobs({}, 10)
         operations.job(waiting)
         assert operations.rows("release_jobs", [running], True)
         assert operations.rows("reschedule_jobs", [running], None, 5)
