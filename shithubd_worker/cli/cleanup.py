@@ -34,8 +34,6 @@ def _tasks(_ctx: click.Context, _parameter: click.Parameter, words: tuple[str, .
     given = [word.upper() for word in re.split(r"[\s,]+", " ".join(words)) if word]
     if strange := [task for task in given if task not in TASKS]:
         raise click.BadParameter(f"there is no task {strange[0]!r}: there are {', '.join(TASKS)}")
-    if not given:
-        raise click.BadParameter(f"which tasks? there are {', '.join(TASKS)}")
     return [task for task in TASKS if task in given]  # failed jobs first: afterwards their kinds may be without jobs
 
 
@@ -79,6 +77,8 @@ def cleanup(shared: Shared, tasks: list[str], reason: str | None, *, yes: bool, 
       shithubd-worker cleanup GC_TASK_IDENTIFIERS GC_JOB_QUEUES
       shithubd-worker cleanup DELETE_PERMAFAILED_JOBS --yes --reason "all are old"
     """
+    if not tasks:
+        raise click.UsageError(f"which tasks? there are {', '.join(TASKS)}")
     operations = shared.operations()
     done: dict[str, Any] = {}
     code = EXIT_OK

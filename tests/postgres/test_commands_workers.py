@@ -69,7 +69,7 @@ def test_unlock_refuses_a_worker_that_beats_and_says_what_to_do(database, comman
     for more in ([], ["--dry-run"]):
         done = command("workers", "unlock", "web3:4711", *more, code=5)
         said, todo = done.stderr.splitlines()
-        assert said.startswith(f"shithubd-worker: worker web3:4711 (uuid {worker}) is alive: it beat ")
+        assert said.startswith(f"shithubd-worker: a worker lives: web3:4711 (uuid {worker}) beat ")
         assert "systemctl stop" in todo
         assert "--accept-second-run --reason TEXT" in todo
     assert "needs a --reason" in command.refused("workers", "unlock", "web3:4711", "--accept-second-run", code=5)

@@ -2,7 +2,7 @@
 -- A worker is named by its uuid, or by <host>:<pid>. An unknown name means nothing.
 -- If one of the workers beats, the function raises an error (object_in_use), and nothing changes. With accept_second_run, it
 -- takes the jobs of that worker, too: they may run a second time beside it. It is fenced off and can write nothing of them. Its
--- row stays. A <host>:<pid> of several workers of which one beats is refused in any case: name the worker by its uuid.
+-- row stays. If several workers have one <host>:<pid> and one of them beats, the name is refused in any case: give the uuid.
 -- The jobs return as those of any dead worker do (return_crashed_v1): their attempts are given back, and the crash counts. So a
 -- job that kills its worker fails at the third crash, even if somebody unlocks its worker each time.
 -- The function waits at most one second for a job that somebody has locked, and then leaves that job to the expiry of its
@@ -30,8 +30,8 @@ DECLARE
     v_removed integer;
 BEGIN
     IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'force_unlock_workers needs the isolation level READ COMMITTED: others do not see the last beats'
-            USING ERRCODE = 'invalid_transaction_state';
+        RAISE EXCEPTION 'force_unlock_workers needs READ COMMITTED, this transaction is %',
+            pg_catalog.current_setting('transaction_isolation');  -- others do not see the last beats
     END IF;
     BEGIN
         EXECUTE v_leases INTO v_ids USING v_workers, worker_ids;
@@ -42,22 +42,25 @@ BEGIN
     -- Now, because a worker may have beaten during the wait.
     SELECT pg_catalog.jsonb_agg(n) INTO v_all FROM :"schema".named_workers_v1(worker_ids) n;
     SELECT pg_catalog.string_agg(pg_catalog.format(
-               '%s is the name of %s workers, and one of them beats: name the dead one by its uuid (%s)', m.name, m.number, m.each),
-               '; ') INTO v_said
+               '%s is the name of %s workers: %s', m.name, m.number, m.each), '; ') INTO v_said
       FROM (SELECT n->>'name' AS name, count(*) AS number,
                    pg_catalog.string_agg(coalesce(n->>'id', 'none') || CASE WHEN (n->>'lives')::boolean THEN ' beats'
                                                                             ELSE ' is silent' END, ', ') AS each
               FROM pg_catalog.jsonb_array_elements(v_all) n GROUP BY 1
             HAVING count(*) > 1 AND pg_catalog.bool_or((n->>'lives')::boolean)) m;
-    IF v_said IS NULL AND NOT coalesce(accept_second_run, false) THEN
-        SELECT pg_catalog.string_agg(pg_catalog.format('worker %s (uuid %s) is alive: it beat %s s ago',
+    IF v_said IS NOT NULL THEN
+        RAISE EXCEPTION 'one of several workers of the same name lives, so give the uuid of the dead one: %', v_said
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    IF NOT coalesce(accept_second_run, false) THEN
+        SELECT pg_catalog.string_agg(pg_catalog.format('%s (uuid %s) beat %s s ago',
                                                        a.worker->>'leased_by', a.worker->>'id', a.worker->>'beat_seconds'), '; ')
           INTO v_said
           FROM (SELECT DISTINCT n - 'name' AS worker FROM pg_catalog.jsonb_array_elements(v_all) n
                  WHERE (n->>'lives')::boolean) a;
     END IF;
     IF v_said IS NOT NULL THEN
-        RAISE EXCEPTION '%', v_said USING ERRCODE = 'object_in_use';
+        RAISE EXCEPTION 'a worker lives: %', v_said USING ERRCODE = 'object_in_use';
     END IF;
     v_detail := pg_catalog.jsonb_build_object(
         'workers', (SELECT coalesce(pg_catalog.jsonb_agg(DISTINCT n - 'name'), '[]') FROM pg_catalog.jsonb_array_elements(v_all) n),
