@@ -45,12 +45,13 @@ def test_all_failed_jobs_are_discarded_and_recorded_and_all_others_stay(any_data
 def test_a_job_that_is_retried_meanwhile_is_not_discarded(database):
     """The list of the failed jobs is made before they are locked."""
     one = add_job(database, state="failed")
-    database.query(
-        "SELECT * FROM change_all_v1('discard', ARRAY[%s::bigint], '{}', NULL, 'a', '{\"state\": \"failed\"}')"
-        " WHERE (SELECT count(*) FROM retry_jobs(ARRAY[%s::bigint])) = 1",
-        one,
-        one,
-    )
+    cleaner = threading.Thread(target=database.query, args=("SELECT FROM cleanup(%s)", TASKS))
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT * FROM retry_jobs(ARRAY[%s::bigint])", [one])
+        cleaner.start()
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%cleanup(%%' AND wait_event_type = 'Lock'"
+        eventually(lambda: database.value(waits) == 1, "the cleanup's wait for the job")
+    cleaner.join()
     assert database.query("SELECT state FROM jobs") == [("queued",)]
 
 
