@@ -26,7 +26,8 @@ RAISED = {
     "there is no action": "SELECT change_jobs_v1('fly', '{1}')",
     "a selection has no member": """SELECT select_jobs_v1('retry', '{}', '{"kinds": "k"}')""",
     "there is no cleanup task": "SELECT cleanup('{VACUUM}')",
-    "force_unlock_workers needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT force_unlock_workers('{}')",
+    "force_unlock_workers needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE;"
+    " SELECT force_unlock_workers('{}')",
     "one of several workers of the same name": f"{A_WORKER}; {A_WORKER}; SELECT force_unlock_workers('{{web1:1}}')",
     "a worker lives": f"{A_WORKER}; SELECT force_unlock_workers('{{web1:1}}')",
     "audit row ... is not of this": "SELECT drain_v1(); INSERT INTO jobs (id, kind) VALUES (7, 'k');"
