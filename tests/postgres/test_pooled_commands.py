@@ -123,7 +123,7 @@ def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
         for arguments in lines:
             do(behind, command, arguments)
             assert look(behind) == before, (command, arguments)
-    states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind")
+    states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind, state")
     assert states == [("test.fails", "queued", 20), ("test.ok", "failed", 1), ("test.ok", "queued", 30098)]
 
 
