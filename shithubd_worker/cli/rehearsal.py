@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from shithubd_worker.cli.screen import line, say
+from shithubd_worker.cli.screen import line
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 @contextmanager
@@ -20,11 +23,11 @@ def rolled_back(operations: Operations) -> Iterator[None]:
 
 
 def say_sql(call: str, schema: str) -> None:
-    """Show what was called in the dry run."""
+    """Show what the dry run called."""
     from psycopg import sql
 
-    line(f"the SQL: SELECT * FROM {sql.Identifier(schema).as_string()}.{call}")  # noqa: S608 (nobody runs it here)
-    say("this was a dry run: nothing is changed")
+    name = schema if _PLAIN.fullmatch(schema) else sql.Identifier(schema).as_string()
+    line(f"SELECT * FROM {name}.{call}")
 
 
 def literal(text: str) -> str:

@@ -143,7 +143,7 @@ def test_a_dry_run_changes_nothing_and_says_what_the_run_then_does(database, com
     done = command.json(*words)
     assert (said.pop("dry_run"), done.pop("dry_run")) == (True, False)
     if words[0] == "workers":
-        assert "SELECT * FROM " in text
+        assert "SELECT * FROM public." in text
         said, done = said["returned"], done["returned"]
         assert len(done) > 0
     elif "--yes" in words:
