@@ -167,7 +167,7 @@ def with_database(function: F) -> F:
 
 
 class GroupWithDefault(click.Group):
-    """A group of which one command needs no name. With no_args_is_help=False, that command is also meant if no word is
+    """A group with one command that needs no name. With no_args_is_help=False, that command is also meant if no word is
     given."""
 
     def __init__(self, *given: Any, default: str, **more: Any) -> None:
