@@ -122,7 +122,7 @@ def unlock(
     Examples:
       shithubd-worker workers unlock web3:4711 --reason "web3 burned down"
       shithubd-worker workers unlock web3:4711 web3:4712 --dry-run
-      shithubd-worker workers unlock web3:4711 --accept-second-run --reason "hangs"
+      shithubd-worker workers unlock web3:4711 --accept-second-run --reason hung
     """
     from psycopg.errors import ObjectInUse
 
