@@ -20,7 +20,7 @@ GRANT SELECT ON holds, standing_holds TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
 GRANT EXECUTE ON FUNCTION
     added_v1, beat_v1, channel_v1, count_ended_v1, covering_holds_v1, end_expired_holds_v1, ended_v1, enqueues_notify_v1,
-    ensure_history_v1, flip_v1, forget_drains_v1, forget_workers_v1, held_kinds_v1, housemates_v1, lease_fate_v1,
+    expired_leases_v1, ensure_history_v1, flip_v1, forget_drains_v1, forget_workers_v1, held_kinds_v1, housemates_v1, lease_fate_v1,
     lease_refused_v1, lease_v1, lost_v1, past_v1, pauses_v1, payload_text_v1, payloads_v1, record_v1, register_v1,
     release_invocation_v1,
     release_strays_v1, release_worker_v1, remove_workers_v1, renew_v1, return_crashed_v1, return_dead_v1, schema_key_v1,
@@ -41,6 +41,8 @@ GRANT EXECUTE ON FUNCTION
     complete_jobs, permanently_fail_jobs, reschedule_jobs, retry_jobs, discard_jobs, release_jobs, change_all_v1,
     batch_fate_v1, change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1, wanted_job_v1
     TO shithub_operator;
+GRANT EXECUTE ON FUNCTION
+    cleanup, force_unlock_workers, forget_kinds_v1, named_workers_v1, sweep_leases_v1, unlock_workers_v1 TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     barrier_v1, drain_v1, find_jobs_v1, forget_index_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
     pause_kind_v1, payload_text_v1, resume_kind_v1, resume_v1, show_job_v1, shown_job_v1, unhold_v1, unpause_v1

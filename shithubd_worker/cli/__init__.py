@@ -11,6 +11,7 @@ import click
 from shithubd_worker import __version__
 from shithubd_worker.cli import (
     check,
+    cleanup,
     drain,
     enqueue,
     history,
@@ -26,6 +27,7 @@ from shithubd_worker.cli import (
     search,
     status,
     units,
+    workers,
 )
 from shithubd_worker.cli.common import database_options
 from shithubd_worker.errors import EXIT_CONFIG, EXIT_DETACHED, EXIT_ERROR, EXIT_OK, EXIT_USAGE, ShithubdError
@@ -92,7 +94,10 @@ def cli(database_url: str | None, schema: str | None) -> None:
     """
 
 
-ROOMS = (init, run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, history, units, runbook)
+ROOMS = (
+    *(init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, cleanup, history),
+    *(units, runbook),
+)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

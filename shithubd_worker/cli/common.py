@@ -166,8 +166,27 @@ def with_database(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+class GroupWithDefault(click.Group):
+    """A group with one command that needs no name. With no_args_is_help=False, that command is also meant if no word is
+    given."""
+
+    def __init__(self, *given: Any, default: str, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Add the name if there is neither a command nor a wish for help. A shell that completes the first word gets
+        the names of all commands."""
+        if args:
+            named = args[0] in self.commands or args[0] in ctx.help_option_names
+        else:
+            named = self.no_args_is_help or ctx.resilient_parsing
+        return super().parse_args(ctx, args if named else [self.default, *args])
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
 reason_option = click.option("--reason", metavar="TEXT", help="Why you do it. The audit record keeps it.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show what the command would do, and do nothing.")
 
 
 class Duration(click.ParamType[float, object]):
@@ -247,4 +266,6 @@ def _names(operations: Operations, field: str, begun: str, states: Sequence[str]
     if field == "job":
         found = (operations.jobs({"state": state}, MOST_IDS) for state in states or ("processing", "failed"))
         return [str(job["id"]) for jobs in found for job in jobs]
+    if field == "worker":
+        return [worker[name] for worker in operations.workers() for name in ("leased_by", "id")]
     return [worker[field] for worker in operations.workers() if worker[field]]

@@ -35,7 +35,10 @@ GIVEN = {
     "search find": (["word"],),
     "search forget": (["ada/engine.git"],),
     "status": ([], ["--drained"]),
-    "workers": ([],),
+    "workers list": ([],),
+    "workers unlock": (["x:1"], ["x:1", "--dry-run"]),
+    "workers sweep": ([], ["--dry-run"]),
+    "cleanup": (["GC_TASK_IDENTIFIERS", "--dry-run"], ["DELETE_PERMAFAILED_JOBS", "--dry-run"]),
     "jobs list": ([],),
     "jobs show": (["1"],),
     "pause-kind": (["test.ok", "--wait"],),
@@ -120,7 +123,7 @@ def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
         for arguments in lines:
             do(behind, command, arguments)
             assert look(behind) == before, (command, arguments)
-    states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind")
+    states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind, state")
     assert states == [("test.fails", "queued", 20), ("test.ok", "failed", 1), ("test.ok", "queued", 30098)]
 
 

@@ -16,6 +16,7 @@ from waiting import eventually
 from shithubd_worker.database import schema
 
 AGAIN = "write it again with `make pages`"
+A_WORKER = "SELECT register_v1(gen_random_uuid(), 'web1', 1, 'm', 'b', 1, 1, NULL, NULL, '0', 1, '{}')"
 # Of each: what raises it, as a superuser.
 RAISED = {
     "barrier_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT barrier_v1('fleet')",
@@ -28,6 +29,11 @@ RAISED = {
     "the action ... takes no": """SELECT change_jobs_v1('retry', '{1}', '{"priority": 1}')""",
     "there is no state": """SELECT select_jobs_v1('retry', '{}', '{"state": "done"}')""",
     "there are ... faces for": "SELECT change_jobs_v1('retry', '{1}', p_faces => '{}')",
+    "there is no cleanup task": "SELECT cleanup('{VACUUM}')",
+    "force_unlock_workers needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE;"
+    " SELECT force_unlock_workers('{}')",
+    "one of several workers of the same name": f"{A_WORKER}; {A_WORKER}; SELECT force_unlock_workers('{{web1:1}}')",
+    "a worker lives": f"{A_WORKER}; SELECT force_unlock_workers('{{web1:1}}')",
     "audit row ... is not of this": "SELECT drain_v1(); INSERT INTO jobs (id, kind) VALUES (7, 'k');"
     " SELECT change_jobs_v1('discard', '{7}', p_audit => (SELECT max(id) FROM audit))",
     "lease_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT lease_v1(gen_random_uuid(),"

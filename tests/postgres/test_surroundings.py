@@ -24,7 +24,7 @@ LOOKS = {
     ("--help",): 0,
     ("--version",): 0,
     ("status",): 0,
-    ("workers", "--json"): 0,
+    ("workers", "list", "--json"): 0,
     ("jobs", "list"): 0,
     ("jobs", "show", "1"): 0,
     ("search", "--help"): 0,
@@ -46,6 +46,9 @@ CHANGES = {
     ("jobs", "reschedule", "--kind", "nap", "--delay", "1", "--yes"): 0,
     ("release-dead", "--invocation-id", "x"): 0,
     ("search", "forget", "nosuch"): 0,
+    ("workers", "unlock", "no:1"): 0,
+    ("workers", "sweep"): 0,
+    ("cleanup", "gc_task_identifiers"): 0,
     RUN: 0,
 }
 ERRORS = {

@@ -122,7 +122,7 @@ def said(function: str, pattern: str) -> float:
 
 BARRIER = said("barrier_v1", r"interval '(\d+) milliseconds'") / 1000
 LIVES = said("lives_v1", r"< (\d+)")
-UNSETTLED = said("sweep_v1", r"beat_at\)\) < (\d+)")
+UNSETTLED = said("expired_leases_v1", r"beat_at\)\) < (\d+)")
 SECOND_CRASH = said("return_crashed_v1", r"secs => (\d+) \*")
 SECOND_CRASH_AT_LEAST = SECOND_CRASH * said("return_crashed_v1", r"\(([\d.]+) \+ [\d.]+ \* random")
 END_TOO_LATE = said("shorten_leases_v1", r"k\.seconds \+ (\d+)")
@@ -133,7 +133,7 @@ COUNT_REST = said("claim_count_v1", r"greatest\(p_seconds, (\d+) \*")
 DAYS_AHEAD = said("ensure_history_v1", r"p_days integer DEFAULT (\d+)")
 LOCKS = {name: said(name, r"_timeout = '([\d.]+)s'") for name, text in FUNCTIONS.items() if "_timeout = '" in text}
 READ = {
-    *("barrier_v1", "lives_v1", "sweep_v1", "return_crashed_v1", "shorten_leases_v1", "forget_workers_v1"),
+    *("barrier_v1", "lives_v1", "expired_leases_v1", "return_crashed_v1", "shorten_leases_v1", "forget_workers_v1"),
     *("claim_count_v1", "ensure_history_v1", *LOCKS),
 }
 
@@ -273,7 +273,8 @@ def test_a_wait_for_a_lock_ends_before_the_wait_for_its_answer():
     assert 0 < ANSWER_LOCK < 1
     assert LONGEST_LOCK_SECONDS < MAIN_ANSWER_SECONDS * ANSWER_LOCK
     assert LOCKED_PAUSE_SECONDS < MIGRATION_LOCK_SECONDS < LONGEST_LOCK_SECONDS
-    assert LOCKS == {"release_worker_v1": 1, "ensure_history_v1": 1, "settle_soon_v1": 0.1, "settle_within_v1": 1}
+    of_workers = {"release_worker_v1": 1, "ensure_history_v1": 1, "settle_soon_v1": 0.1, "settle_within_v1": 1}
+    assert LOCKS == {**of_workers, "force_unlock_workers": 1}
     assert max(LOCKS.values()) < CONTROL_ANSWER_SECONDS * ANSWER_LOCK < LONGEST_LOCK_SECONDS
     assert LONGEST_LOCK_SECONDS < deadline.LOOK_SECONDS < deadline.CHANGE_SECONDS
 
