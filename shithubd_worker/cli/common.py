@@ -165,6 +165,20 @@ def with_database(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+class Short(click.Group):
+    """A group with a command that needs no name: `default` is put in if the words name no command. `alone`: also if
+    there are no words."""
+
+    def __init__(self, *args: Any, default: str, alone: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._default, self._alone = default, alone
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Add the name if there is neither a command nor a wish for help."""
+        named = args[0] in self.commands or args[0] in ctx.help_option_names if args else not self._alone
+        return super().parse_args(ctx, args if named else [self._default, *args])
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
 reason_option = click.option("--reason", metavar="TEXT", help="Why you do it. The audit record keeps it.")
 

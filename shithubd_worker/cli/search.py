@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from shithubd_worker.cli.common import Shared, json_option, reason_option, with_database
+from shithubd_worker.cli.common import Shared, Short, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_OK
@@ -13,16 +13,7 @@ LONGEST_LINE = 60
 FIND = "find"
 
 
-class _Searching(click.Group):
-    """A group whose command `find` needs no name."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Add the name if there is neither a command nor a wish for help."""
-        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
-        return super().parse_args(ctx, args if named or not args else [FIND, *args])
-
-
-@click.group(cls=_Searching)
+@click.group(cls=Short, default=FIND)
 def search() -> None:
     """Search the code that jobs of search.reindex have indexed.
 

@@ -27,17 +27,22 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     example = told.partition("Example")[2]
     assert f"shithubd-worker {' '.join(path)}" in example
     # The rest are groups, the worker, and a command whose output is JSON.
-    if path not in {("jobs",), ("units",), ("history",), ("search",), ("run",), ("units", "targets")}:
+    if path not in {("jobs",), ("audit",), ("units",), ("history",), ("search",), ("run",), ("units", "targets")}:
         assert "--json" in told
 
 
 def test_there_is_a_command_for_each_step():
     steps = (
         "init run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
-        " runbook jobs units history"
+        " runbook jobs audit units history"
     )
     jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
-    others = [("history", "drop"), ("search", "find"), ("search", "forget")]
+    others = [
+        ("history", "drop"),
+        ("search", "find"),
+        ("search", "forget"),
+        *(("audit", name) for name in ("list", "show", "undo")),
+    ]
     host = [("units", name) for name in ("install", "diff", "targets", "uninstall")]
     assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, *others}
 
@@ -87,6 +92,9 @@ def test_the_version_names_the_schemas_too(command):
         ("jobs", "retry", "1", "--failed", "k"),
         ("jobs", "discard"),
         ("jobs", "list", "--state", "done"),
+        ("audit", "show"),
+        ("audit", "undo", "x"),
+        ("audit", "--since", "yesterday"),
         ("release-dead",),
     ],
     ids=" ".join,

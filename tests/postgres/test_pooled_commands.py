@@ -29,6 +29,10 @@ pytestmark = [
 # Each command with its arguments for one database. Those that need a session of their own come below.
 GIVEN = {
     "jobs release": (["2", "--force", "--reason", "a test"],),
+    "jobs discard": (["1", "--reason", "a test"],),
+    "audit list": (["--since", "1h"],),
+    "audit undo": (["2", "--dry-run"], ["2"]),
+    "audit show": (["2"],),
     "release-dead": (["--invocation-id", "none"],),
     "migrate": ([], ["--roles"]),
     "enqueue": (["test.ok"],),
@@ -43,7 +47,6 @@ GIVEN = {
     "drain": (["--wait"],),
     "resume": ([],),
     "jobs retry": (["--failed", "test.fails"],),
-    "jobs discard": (["1", "--reason", "a test"],),
 }
 NO_DATABASE = {"check-config", "init", "runbook", "units diff", "units install", "units targets", "units uninstall"}
 A_SESSION = {"history drop", "run"}  # run: with --poll-only, in test_pooled_workers
@@ -115,7 +118,7 @@ def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
             do(behind, command, arguments)
             assert look(behind) == before, (command, arguments)
     states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind")
-    assert states == [("test.fails", "queued", 20), ("test.ok", "queued", 30100)]
+    assert states == [("test.fails", "queued", 20), ("test.ok", "queued", 30101)]
 
 
 def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
@@ -132,7 +135,7 @@ def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
         name: was for name, was in before.items() if name not in WRITABLE
     }
     assert any_database.query("SELECT DISTINCT login FROM audit") == [("postgres",)]
-    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 320
+    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 321
 
 
 def test_a_read_only_database_stays_read_only_through_a_pooler(

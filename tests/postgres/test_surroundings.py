@@ -29,6 +29,7 @@ LOOKS = {
     ("jobs", "show", "1"): 0,
     ("search", "--help"): 0,
     ("search", "find", "x", "--json"): 0,
+    ("audit", "list"): 0,
     ("runbook",): 0,
     ("units", "diff", "--help"): 0,
     ("units", "targets", "--help"): 0,
@@ -53,6 +54,8 @@ ERRORS = {
     ("jobs", "retry", "999"): 1,
     ("jobs", "release", "999"): 1,
     ("jobs", "discard", "999"): 1,
+    ("audit", "show", "999"): 1,
+    ("audit", "undo", "999"): 1,
     ("init", "/dev/null/first"): 1,
     ("runbook", "nosuch"): 5,
     ("enqueue", "nap", "-"): 2,  # stdin is empty
