@@ -215,12 +215,12 @@ class Operations(Session):
 
     def jobs(self, state: str | None, kind: str | None, limit: int, after: int | None = None) -> list[dict[str, Any]]:
         """Jobs by id. `state` and `kind` None mean any. `after` is the last id of the page before."""
-        return [_with_payload(row[0]) for row in self.rows("list_jobs_v1", state, kind, limit, after)]
+        return [with_payload(row[0]) for row in self.rows("list_jobs_v1", state, kind, limit, after)]
 
     def job(self, job: int) -> dict[str, Any] | None:
         """One job with its history, or None."""
         found = self.value("show_job_v1", job)
-        return None if found is None else _with_payload(found)
+        return None if found is None else with_payload(found)
 
     def forget_index(self, repo: str, reason: str | None) -> dict[str, Any] | None:
         """Take the index of a repository away. Returns its ref and its files, or None if there was none."""
@@ -228,7 +228,7 @@ class Operations(Session):
         return dict(zip(("ref", "files"), rows[0], strict=True)) if rows else None
 
 
-def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
+def with_payload(job: dict[str, Any]) -> dict[str, Any]:
     """The job with its payload as JSON. The payload stays text if Python can't read it, or if it was cut."""
     if job["payload"] is not None and "payload_cut" not in job:
         job["payload"] = json_or_text(job["payload"])
