@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "a release by force forces nothing",
         CLI,
-        "operations.release_job(job, reason, force=force)",
-        "operations.release_job(job, reason, force=False)",
+        '{"accept_second_run": force}',
+        '{"accept_second_run": False}',
         ("test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason",),
     ),
     Mutant(
