@@ -42,7 +42,7 @@ GRANT EXECUTE ON FUNCTION
     change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1
     TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
-    audit_changes_v1, audit_row_v1, change_text_v1, job_face_v1, list_audit_v1, show_audit_v1, undo_change_v1, undo_chunk_v1,
+    audit_changes_v1, audit_row_v1, change_text_v1, hold_stands_v1, job_face_v1, list_audit_v1, show_audit_v1, undo_change_v1, undo_chunk_v1,
     undo_fates_v1, undo_hold_v1, undo_jobs, undo_preview_v1, undone_v1, why_final_v1
     TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
