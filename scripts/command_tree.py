@@ -174,7 +174,7 @@ def _flag(option: click.Option, context: click.Context) -> Flag:
         value = ", ".join(f"`{choice}`" for choice in option.type.choices)
     elif isinstance(option.type, click.IntRange):
         value = f"a whole number, {option.type.min} to {option.type.max}"
-        default = str(option.default)
+        default = str(option.default) if isinstance(option.default, int) else ""
     else:
         value = VALUES[metavar]
     return Flag(spelled, metavar, value, default.strip("`"), variable, text)

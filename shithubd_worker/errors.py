@@ -136,6 +136,10 @@ class NoSuchJob(ShithubdError):
     """No job has this id: it is not in the queue, and not in the history."""
 
 
+class NoSuchRow(ShithubdError):
+    """The audit record has no row with this id."""
+
+
 class DatabaseUnavailable(ShithubdError):
     """The worker or command could not reach the database, or lost it."""
 

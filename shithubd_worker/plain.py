@@ -8,6 +8,7 @@ points that are no character. The letters of all scripts stay.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Callable
@@ -78,6 +79,21 @@ class Json:
     """JSON text that becomes a part of other JSON without a change: every number keeps all of its digits."""
 
     text: str
+
+
+def json_or_text(text: str) -> Json | str:
+    """The text as JSON if Python can read it: not too deep, and with no number beyond a float. Else the text."""
+    try:
+        json.loads(text, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return text
+    return Json(text)
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(f"{digits} is too large")  # JSON has no infinity
+    return number
 
 
 def json_text(data: object, *, indent: int | None = None, default: Callable[[object], object] | None = None) -> str:

@@ -10,6 +10,7 @@ import click
 
 from shithubd_worker import __version__
 from shithubd_worker.cli import (
+    audit,
     check,
     cleanup,
     drain,
@@ -95,7 +96,7 @@ def cli(database_url: str | None, schema: str | None) -> None:
 
 
 ROOMS = (
-    *(init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, cleanup, history),
+    *(init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, audit, cleanup, history),
     *(units, runbook),
 )
 for command in (command for room in ROOMS for command in room.COMMANDS):

@@ -24,7 +24,7 @@ from shithubd_worker.errors import EXIT_OK, Refused
 from shithubd_worker.model import Scope
 
 if TYPE_CHECKING:
-    from shithubd_worker.database.operations import Operations
+    from shithubd_worker.database.operations import Operations, RecordedHold
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,8 +93,7 @@ def drain(
         _refuse_unknown(shared, operations, scope)
     with saying_if_held(operations):
         hold = operations.drain(scope, reason, until_moment(operations, until))
-    named = () if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)
-    undo = shared.command("resume", *named)
+    undo = resume_line(shared, scope)
     return see_through(shared, operations, scope, hold, wait=wait, as_json=as_json, undo=undo)
 
 
@@ -132,18 +131,29 @@ def resume(
     operations = shared.operations()
     scope = _scope(operations, host, unit, worker) if host or unit or worker else None
     ended = operations.resume(scope, reason)
-    if as_json:
-        emit({"ended": [as_json_object(hold) for hold in ended]})
-        return EXIT_OK
-    for hold in ended:
-        why = f": {hold.reason}" if hold.reason else ""
-        line(f"resumed {hold.covers}, held by {hold.actor}{why}")
-    if not ended:
+    tell_ended(ended, as_json=as_json)
+    if not ended and not as_json:
         line(f"nothing to resume: no drain of {scope}" if scope else "nothing to resume: no drain stands")
     return EXIT_OK
 
 
 COMMANDS = (drain, resume)
+
+
+def tell_ended(ended: list[RecordedHold], *, as_json: bool) -> None:
+    """Print the drains that were ended."""
+    if as_json:
+        emit({"ended": [as_json_object(hold) for hold in ended]})
+        return
+    for hold in ended:
+        why = f": {hold.reason}" if hold.reason else ""
+        line(f"resumed {hold.covers}, held by {hold.actor}{why}")
+
+
+def resume_line(shared: Shared, scope: Scope) -> str:
+    """The command that ends the drain of a scope."""
+    named = () if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)
+    return shared.command("resume", *named)
 
 
 def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:

@@ -22,7 +22,7 @@ from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
 from shithubd_worker.model import Scope
 
 if TYPE_CHECKING:
-    from shithubd_worker.database.operations import Operations
+    from shithubd_worker.database.operations import Operations, RecordedHold
 
 
 @click.command("pause-kind")
@@ -80,7 +80,7 @@ def pause_kind(
     with saying_if_held(operations):
         hold = operations.pause_kind(kind, reason, until_moment(operations, until))
     return see_through(
-        shared, operations, Scope("kind", kind), hold, wait=wait, as_json=as_json, undo=_resume_kind(shared, kind)
+        shared, operations, Scope("kind", kind), hold, wait=wait, as_json=as_json, undo=resume_kind_line(shared, kind)
     )
 
 
@@ -110,15 +110,22 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
       shithubd-worker resume-kind search.reindex
     """
     operations = shared.operations()
+    return put_back(shared, operations, kind, operations.resume_kind(kind, reason), as_json=as_json)
+
+
+COMMANDS = (pause_kind, resume_kind)
+
+
+def put_back(shared: Shared, operations: Operations, kind: str, hold: RecordedHold | None, *, as_json: bool) -> int:
+    """Requeue the paused jobs of a kind, after its pause was ended: `hold`. None: it was not paused."""
     tell = meanwhile(as_json=as_json)
-    hold = operations.resume_kind(kind, reason)
     if hold:
         why = f": {hold.reason}" if hold.reason else ""
         tell(f"resumed {kind}{why}")
         tell(f"it was paused by {hold.actor} at {hold.created:%Y-%m-%d %H:%M:%S%z}")
     else:
         tell(f"{kind} was not paused")
-    again = _resume_kind(shared, kind)
+    again = resume_kind_line(shared, kind)
     left = f"some jobs may still be marked paused: go on with {again}"
     flipped = 0
     try:
@@ -144,10 +151,7 @@ def resume_kind(shared: Shared, kind: str, reason: str | None, *, as_json: bool)
     return EXIT_OK
 
 
-COMMANDS = (pause_kind, resume_kind)
-
-
-def _resume_kind(shared: Shared, kind: str) -> str:
+def resume_kind_line(shared: Shared, kind: str) -> str:
     """The command that ends the pause of a kind, for any name."""
     return shared.command("resume-kind", *(("--",) if kind.startswith("-") else ()), kind)
 

@@ -5,8 +5,6 @@ Every change goes through one function of sql/functions, which writes its audit 
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import pwd
 import socket
@@ -23,7 +21,7 @@ from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.leased import briefly, how_many
 from shithubd_worker.database.session import Session
 from shithubd_worker.model import Scope
-from shithubd_worker.plain import Json, json_text
+from shithubd_worker.plain import json_or_text, json_text
 
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
@@ -181,6 +179,12 @@ class Operations(Session):
         rows = self.rows("resume_kind_v1", kind, reason, self.actor)
         return RecordedHold(*rows[0]) if rows else None
 
+    def undo_hold(self, audit: int, reason: str | None) -> RecordedHold | None:
+        """End the hold that an audit row set, if it still stands as that row set it; else None. After a pause call
+        `unpause`."""
+        rows = self.rows("undo_hold_v1", audit, reason, self.actor)
+        return RecordedHold(*rows[0]) if rows else None
+
     def known_kind(self, kind: str) -> bool:
         """Does any job, history row, hold or worker name this kind?"""
         return bool(self.value("known_kind_v1", kind))
@@ -231,16 +235,8 @@ class Operations(Session):
 def with_payload(job: dict[str, Any]) -> dict[str, Any]:
     """The job with its payload as JSON. The payload stays text if Python can't read it, or if it was cut."""
     if job["payload"] is not None and "payload_cut" not in job:
-        with suppress(ValueError, RecursionError):
-            json.loads(job["payload"], parse_float=_finite)
-            job["payload"] = Json(job["payload"])
+        job["payload"] = json_or_text(job["payload"])
     return job
-
-
-def _finite(digits: str) -> float:
-    if math.isinf(number := float(digits)):
-        raise ValueError(f"{digits} is too large")  # JSON has no infinity
-    return number
 
 
 def _json(value: object) -> object:

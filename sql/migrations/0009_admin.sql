@@ -19,13 +19,20 @@ ALTER TABLE audit ADD jobs bigint NOT NULL DEFAULT 0;
 CREATE TABLE audit_chunks (
     audit_id bigint  NOT NULL REFERENCES audit ON DELETE CASCADE,
     id       bigint  GENERATED ALWAYS AS IDENTITY,
-    job_ids  bigint[] NOT NULL,
-    before   jsonb[] NOT NULL,  -- job_face_v1 before the change
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    job_ids  bigint[] NOT NULL, -- ascending, at most 2,500
+    before   jsonb[] NOT NULL,  -- job_face_v1 before the change; null if there was no such job
     after    jsonb[] NOT NULL,  -- job_face_v1 after it; null if the job is gone
     payloads jsonb[] NOT NULL,  -- the payload of a job that is gone, else null
+    -- From the least to the greatest id. Not an int8range: that has no value for the range that ends with the last bigint.
+    span     numrange NOT NULL GENERATED ALWAYS AS (numrange(job_ids[1], job_ids[cardinality(job_ids)], '[]')) STORED,
 
     PRIMARY KEY (audit_id, id)
 );
+-- Who changed job 42? The index finds the few chunks that may have it (list_audit_v1).
+CREATE INDEX audit_chunks_span ON audit_chunks USING gist (span);
+-- Was a row undone, and by which row?
+CREATE INDEX audit_undos ON audit ((detail->'undoes')) WHERE action = 'undo';
 
 -- Functions of single jobs, which the administrative functions replace. Only commands called them.
 DROP FUNCTION IF EXISTS retry_job_v1(bigint, text, text);

@@ -21,7 +21,8 @@ from shithubd_worker.errors import EXIT_OK, EXIT_RIGHTS
 # "" means no role
 ROLES = ("shithub_migrate", "shithub_worker", "shithub_enqueue", "shithub_operator", "shithub_metrics", "")
 OPERATOR = {"shithub_operator"}
-# Each command line, and the roles that may run it. <job> waits; <leased> is leased by a dead worker.
+# Each command line, and the roles that may run it. <job> waits; <leased> is leased by a dead worker;
+# <changed> is the audit row of a change.
 COMMANDS: dict[str, tuple[str, set[str]]] = {
     "migrate": ("", {"shithub_migrate"}),
     "history drop": ("", {"shithub_migrate"}),
@@ -47,6 +48,9 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "jobs release": ("<leased>", OPERATOR),
     "jobs retry": ("<job>", OPERATOR),
     "jobs discard": ("<job>", OPERATOR),
+    "audit list": ("", OPERATOR),
+    "audit show": ("<changed>", OPERATOR),
+    "audit undo": ("<changed>", OPERATOR),
 }
 WITHOUT_A_DATABASE = {
     "check-config",
@@ -99,6 +103,9 @@ def typed(database: Database, name: str) -> list[str]:
         leased(database, 1, add_worker(database, "here", invocation="abc"))
         database.query("UPDATE beats SET beat_at = '2000-01-01'")
         job = database.value("SELECT id FROM jobs WHERE state = 'processing'")
+    if "<changed>" in text:
+        database.query("SELECT discard_jobs(ARRAY[%s::bigint])", job)
+        job = database.value("SELECT max(id) FROM audit")
     return [*name.split(), *re.sub("<.*>", str(job), text).split()]
 
 

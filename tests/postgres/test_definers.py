@@ -226,6 +226,10 @@ CALLS = """
     SELECT public.change_jobs_v1('release', ARRAY(SELECT id FROM public.jobs), '{}', p_reason => 'why');
     SELECT public.change_jobs_v1('complete', ARRAY(SELECT min(id) FROM public.jobs WHERE kind = 'k'));
     SELECT public.change_jobs_v1('discard', ARRAY(SELECT id FROM public.jobs WHERE kind = 'k'));
+    SELECT public.undo_chunk_v1((SELECT max(id) FROM public.audit));
+    SELECT public.undo_chunk_v1((SELECT max(id) FROM public.audit));
+    SELECT public.hold_v1('host', 'a', 'why', NULL, 'me');
+    SELECT public.undo_hold_v1((SELECT max(id) FROM public.audit));
     INSERT INTO public.search_repos (repo, ref, commit, files, generation) VALUES ('a.git', 'HEAD', '0', 1, 1);
     SELECT public.forget_index_v1('a.git', 'why');
     SELECT public.record_v1(ARRAY[
@@ -257,12 +261,12 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
             owner.execute("SELECT 'a'::text || 1::bigint")
         assert mallory.captures()
     outcomes = dict(any_database.query("SELECT outcome, count(*) FROM job_history GROUP BY 1"))
-    assert outcomes == {"ok": 1, "released": 2, "failed": 7, "completed": 1, "discarded": 8}
+    assert outcomes == {"ok": 1, "released": 2, "failed": 7, "completed": 1, "discarded": 16}
     actions = dict(any_database.query("SELECT action, count(*) FROM audit GROUP BY 1"))
     assert actions == {
         "pause": 2,
-        "resume": 1,
-        "drain": 1,
+        "resume": 2,
+        "drain": 2,
         "expire": 4,
         "retry": 1,
         "reschedule": 1,
@@ -270,6 +274,7 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
         "release": 1,
         "complete": 1,
         "discard": 1,
+        "undo": 2,
         "forget-index": 1,
     }
 

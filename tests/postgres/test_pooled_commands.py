@@ -29,6 +29,10 @@ pytestmark = [
 # Each command with its arguments for one database. Those that need a session of their own come below.
 GIVEN = {
     "jobs release": (["2", "--force", "--reason", "a test"],),
+    "jobs discard": (["1", "--reason", "a test"],),
+    "audit list": (["--since", "1h"],),
+    "audit undo": (["2", "--dry-run"], ["2"]),
+    "audit show": (["2"],),
     "release-dead": (["--invocation-id", "none"],),
     "migrate": ([], ["--roles"]),
     "enqueue": (["test.ok"],),
@@ -50,7 +54,6 @@ GIVEN = {
         ["--kind", "test.ok", "--priority", "3", "--yes"],
         ["--kind", "test.fails", "--delay", "1", "--dry-run"],
     ),
-    "jobs discard": (["1", "--reason", "a test"],),
     "jobs complete": (["3"],),
     "jobs fail": (["4", "--message", "a test"],),
 }

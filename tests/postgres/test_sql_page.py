@@ -38,6 +38,7 @@ RAISED = {
     " SELECT change_jobs_v1('discard', '{7}', p_audit => (SELECT max(id) FROM audit))",
     "lease_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT lease_v1(gen_random_uuid(),"
     " gen_random_uuid(), '{k}', '{0}', '{0}', '{0}', '{0}', '{1}', '{1}')",
+    "audit row ... cannot be undone": "SELECT undo_jobs(0)",
     "a worker can't settle": "SELECT settle_v1('{1}', ARRAY[gen_random_uuid()], '{crashed}', '{0}', '{x}', '{7d}')",
     "start_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL REPEATABLE READ;"
     " SELECT start_v1(gen_random_uuid(), '{1}', gen_random_uuid(), gen_random_uuid(), '{1}')",

@@ -29,6 +29,7 @@ LOOKS = {
     ("jobs", "show", "1"): 0,
     ("search", "--help"): 0,
     ("search", "find", "x", "--json"): 0,
+    ("audit", "list"): 0,
     ("runbook",): 0,
     ("units", "diff", "--help"): 0,
     ("units", "targets", "--help"): 0,
@@ -60,6 +61,8 @@ ERRORS = {
     ("jobs", "complete", "999"): 1,
     ("jobs", "fail", "999", "--reason", "x"): 1,
     ("jobs", "reschedule", "--kind", "nap", "--delay", "1"): 5,  # nobody could answer the question
+    ("audit", "show", "999"): 1,
+    ("audit", "undo", "999"): 1,
     ("init", "/dev/null/first"): 1,
     ("runbook", "nosuch"): 5,
     ("enqueue", "nap", "-"): 2,  # stdin is empty
