@@ -1,0 +1,20 @@
+-- Returns the row of a plan that can be applied, or the rest of it. Raises an error if it cannot.
+-- A plan that has begun can be finished after its expiry. Called by apply_chunk_v1, apply_job_plan and the command apply.
+CREATE OR REPLACE FUNCTION open_plan_v1(p_plan text) RETURNS job_plans
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+AS $$
+DECLARE
+    v_plan :"schema".job_plans;
+BEGIN
+    SELECT * INTO v_plan FROM :"schema".job_plans p WHERE p.name = p_plan;
+    IF v_plan.id IS NULL THEN
+        RAISE EXCEPTION 'there is no plan %', p_plan USING ERRCODE = 'invalid_parameter_value';
+    ELSIF v_plan.applied_at IS NOT NULL THEN
+        RAISE EXCEPTION 'plan % is already applied: by % at % (audit %)', p_plan, v_plan.applied_by,
+            pg_catalog.date_trunc('second', v_plan.applied_at),
+            coalesce(pg_catalog.array_to_string(v_plan.audits, ', '), 'none');
+    ELSIF v_plan.done = 0 AND v_plan.expires_at <= pg_catalog.clock_timestamp() THEN
+        RAISE EXCEPTION 'plan % expired at %', p_plan, pg_catalog.date_trunc('second', v_plan.expires_at);
+    END IF;
+    RETURN v_plan;
+END $$;
