@@ -10,6 +10,7 @@ import click
 
 from shithubd_worker import __version__
 from shithubd_worker.cli import (
+    apply,
     check,
     drain,
     enqueue,
@@ -92,7 +93,7 @@ def cli(database_url: str | None, schema: str | None) -> None:
     """
 
 
-ROOMS = (init, run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, history, units, runbook)
+ROOMS = (init, run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, apply, history, units, runbook)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

@@ -226,6 +226,8 @@ def _names(operations: Operations, field: str, begun: str) -> Sequence[str]:
     """The names of one sort. None of these questions counts the jobs."""
     if field == "kind":
         return operations.kinds_like(begun)
+    if field == "plan":
+        return [str(plan["name"]) for (plan,) in operations.rows("show_plans_v1", None) if plan["applied_at"] is None]
     if field == "job":
         return [str(lease["id"]) for lease in operations.leases(Scope("fleet"))]
     return [worker[field] for worker in operations.workers() if worker[field]]

@@ -28,7 +28,7 @@ CHANGES = frozenset(
     {
         *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind"),
         *("jobs release", "jobs retry", "jobs discard", "history drop", "units install", "units uninstall"),
-        *("search forget", "init"),
+        *("search forget", "init", "apply"),
     }
 )
 _TAKES_A_VALUE = ("--database-url", "--schema")

@@ -35,7 +35,7 @@ BEGIN
     BEGIN
         SELECT * INTO v_did FROM :"schema".change_jobs_v1(
             v_plan.action, v_chunk.job_ids, v_plan.arguments, v_plan.selection, v_chunk.faces, v_reason, p_actor, audit_id,
-            pg_catalog.jsonb_build_object('plan', p_plan));
+            pg_catalog.jsonb_build_object('plan', p_plan, 'planned_by', v_plan.actor));
         refused := (
             SELECT coalesce(pg_catalog.jsonb_object_agg(r.key, CASE
                        WHEN r.value IN ('unchanged', 'locked') OR r.value LIKE 'trigger%' OR r.value LIKE 'database: %' THEN r.value

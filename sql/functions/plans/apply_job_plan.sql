@@ -17,7 +17,7 @@ BEGIN
         SELECT count(*), pg_catalog.string_agg(pg_catalog.format('job %s: %s', f.job_id, f.change), '; ') FILTER (WHERE f.n <= 3)
           INTO v_many, v_first
           FROM (SELECT c.*, pg_catalog.row_number() OVER () AS n FROM :"schema".plan_changes_v1(plan) c
-                 WHERE c.change <> 'unchanged') f;
+                 WHERE NOT c.done AND c.change <> 'unchanged') f;
         IF v_many > 0 THEN
             RAISE EXCEPTION 'plan % is not applied: % of its % jobs were changed since: %', plan, v_many, v_plan.jobs, v_first;
         END IF;

@@ -40,7 +40,7 @@ BEGIN
     v_with := v_with || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
         'run_at', (v_with->>'run_at')::timestamptz));
     SELECT s.selection, s.statement INTO v_where, plan_jobs.statement
-      FROM :"schema".select_statement_v1(plan_jobs.action, v_with, coalesce(plan_jobs.selection, '{}'), at_most,
+      FROM :"schema".select_statement_v1(coalesce(plan_jobs.action, ''), v_with, coalesce(plan_jobs.selection, '{}'), at_most,
                                          CASE WHEN plan_jobs.job_ids IS NOT NULL THEN v_ids END) s;
     IF plan_jobs.action NOT IN ('complete', 'discard') THEN
         PERFORM :"schema".wanted_job_v1(NULL, plan_jobs.action, v_with);  -- raises an error if v_with cannot be meant

@@ -1,0 +1,177 @@
+"""apply, plans: do what a plan says, exactly; and which plans there are."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
+from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
+from shithubd_worker.cli.screen import emit, field, line, meanwhile, say
+from shithubd_worker.errors import EXIT_OK, Refused, ShithubdError
+
+if TYPE_CHECKING:
+    from shithubd_worker.admin.plans import Left, Plan
+    from shithubd_worker.database.operations import Operations
+
+
+@click.command()
+@with_database
+@within(CHANGE_SECONDS)
+@click.argument("plan", metavar="PLAN", shell_complete=completed("plan"))
+@click.option("--partial", is_flag=True, help="Change the jobs that are still as they were, and list the others.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done or refused, and change nothing.")
+@reason_option
+@json_option
+def apply(shared: Shared, plan: str, reason: str | None, *, partial: bool, dry_run: bool, as_json: bool) -> int:
+    """Do what a plan says, exactly, or refuse.
+
+    `jobs retry --plan` and the other commands that change jobs write a plan. It has the jobs that they found, and how
+    each job was. If one of them was changed since, `apply` names it and does nothing. With --partial it changes the
+    others. Each plan is applied once, and must begin before it expires.
+
+    Each 2,500 jobs are a transaction. If one of their jobs was changed at the last moment, `apply` stops before these
+    2,500, and says what is done. After that, or after Ctrl-C, call it again: it goes on with the rest. To undo it, see
+    the last line that it prints.
+
+    \b
+    Exit codes:
+      1    there is no such plan
+      5    refused: jobs were changed since, the plan expired, or somebody has
+           applied it
+
+    \b
+    Examples:
+      shithubd-worker apply 12-3f9ac1 --dry-run
+      shithubd-worker apply 12-3f9ac1 --partial --reason "agreed with bob"
+    """
+    from shithubd_worker.admin import plans
+
+    operations = shared.operations()
+    found = plans.to_apply(operations, plan)
+    left = plans.left(operations, plan)
+    if not as_json:
+        _show(found)
+    if (against := [job for job in left if not (job.done or job.already)]) and not partial:
+        if as_json:
+            emit(_result(found, left, dry_run=dry_run))
+        raise Refused(*_refusal(shared, found, against))
+    if not dry_run:
+        try:
+            for done in plans.carry_out(operations, found, operations.actor, reason, partial=partial):
+                if done < found["chunks"]:
+                    meanwhile(as_json=as_json)(f"{done:,} of {found['chunks']:,} parts are done")
+        except BaseException:
+            _account(shared, operations, plan)
+            raise
+        found, left = plans.show(operations, plan), plans.left(operations, plan)
+    if as_json:
+        emit(_result(found, left, dry_run=dry_run))
+    else:
+        _tell(shared, found, left, dry_run=dry_run)
+    return EXIT_OK
+
+
+@click.command("plans")
+@with_database
+@within(LOOK_SECONDS)
+@json_option
+def list_plans(shared: Shared, *, as_json: bool) -> int:
+    """List the plans that wait to be applied, and those of the last day.
+
+    A plan is open, begun, applied or expired. `apply PLAN` does an open one, and goes on with one that has begun. A day
+    after its expiry a plan is removed. This changes nothing.
+
+    \b
+    Examples:
+      shithubd-worker plans
+      shithubd-worker plans --json
+    """
+    from shithubd_worker.admin import plans
+
+    found = plans.kept(shared.operations())
+    if as_json:
+        emit(found)
+        return EXIT_OK
+    for plan in found:
+        why = f": {plan['reason']}" if plan["reason"] else ""
+        until = f"until {_second(plan['expires_at'])} " if plan["state"] == "open" else ""
+        what = f"{plan['name']:<12} {plan['state']:<8} {plan['action']} {_jobs(plan['jobs'])}"
+        line(f"{what} {until}by {plan['actor']}{why}")
+    if not found:
+        line("no plans")
+    return EXIT_OK
+
+
+COMMANDS = (apply, list_plans)
+
+
+def _show(plan: Plan) -> None:
+    field("plan", plan["name"])
+    field("action", f"{plan['action']} {_jobs(plan['jobs'])}")
+    for name, value in plan["arguments"].items():
+        field(name, value)
+    field("planned by", f"{plan['actor']} at {_second(plan['at'])}")
+    if plan["reason"]:
+        field("reason", plan["reason"])
+    field("expires", _second(plan["expires_at"]))
+    line(plan["statement"], longest=500)
+
+
+def _tell(shared: Shared, plan: Plan, left: list[Left], *, dry_run: bool) -> None:
+    if dry_run:
+        line(f"it would change {_jobs(plan['jobs'] - plan['changed'] - len(left))}")
+    else:
+        line(f"changed {plan['changed']:,} of {_jobs(plan['jobs'])}{_audits(plan)}")
+    if already := sum(job.already for job in left):
+        line(f"already so: {_jobs(already)}")
+    for text in _named([job for job in left if not job.already]):
+        line(f"left {text}")
+    if not dry_run and plan["action"] != "release":
+        for audit in plan["audits"]:
+            line(f"to undo it: {shared.command('audit', 'undo', str(audit))}")
+
+
+def _named(left: list[Left]) -> list[str]:
+    from shithubd_worker.admin.plans import few
+
+    return few([f"job {job.id}: {job.why}" for job in left])
+
+
+def _refusal(shared: Shared, plan: Plan, against: list[Left]) -> list[str]:
+    return [
+        f"plan {plan['name']} is not applied: {len(against):,} of its {_jobs(plan['jobs'])} changed since it was made",
+        *_named(against),
+        f"to change the others: {shared.command('apply', plan['name'], '--partial')}",
+    ]
+
+
+def _result(plan: Plan, left: list[Left], *, dry_run: bool) -> dict[str, Any]:
+    return {"dry_run": dry_run, "plan": plan, "left": [job._asdict() for job in left]}
+
+
+def _account(shared: Shared, operations: Operations, name: str) -> None:
+    """What is done so far, after the command was stopped. Says nothing if the database can't tell."""
+    import psycopg
+
+    from shithubd_worker.admin import plans
+
+    with suppress(psycopg.Error, ShithubdError):
+        plan = plans.show(operations, name)
+        say(f"plan {name}: {plan['changed']:,} of its {_jobs(plan['jobs'])} are changed{_audits(plan)}")
+        if plan["state"] != "applied":
+            say(f"to go on with the rest: {shared.command('apply', name)}")
+
+
+def _audits(plan: Plan) -> str:
+    return f" (audit {', '.join(map(str, plan['audits']))})" if plan["audits"] else ""
+
+
+def _second(time: str) -> str:
+    return time[:19].replace("T", " ")
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count:,} jobs"
