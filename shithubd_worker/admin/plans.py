@@ -3,7 +3,6 @@ interruption the next apply goes on with the rest."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,16 +12,13 @@ from typing import Any, NamedTuple
 import psycopg
 
 from shithubd_worker.admin.change import Calls, Change
+from shithubd_worker.admin.work import AGAIN_SECONDS, AWAY_SECONDS, LONGEST_REST_SECONDS
 from shithubd_worker.database.failures import in_one_line, lost
 from shithubd_worker.errors import Refused, ShithubdError
+from shithubd_worker.plain import json_text
 
-# How long a plan waits for jobs that other sessions have locked, and for a database that is away.
+# How long a plan waits for jobs that other sessions have locked.
 LOCKED_SECONDS = 5.0
-AWAY_SECONDS = 30.0
-AGAIN_SECONDS = 0.2
-# After each chunk the plan rests as long as the chunk took, so that the workers have the database for half of the time.
-LONGEST_REST_SECONDS = 1.0
-
 NAMED = 10  # an error names so many jobs
 ALREADY = "unchanged"  # a job that was already as the plan wants it
 
@@ -60,8 +56,8 @@ def make(
         "plan_jobs",
         change.action,
         None if ids is None else list(ids),
-        json.dumps(dict(change.selection)),
-        json.dumps(dict(change.values)),
+        json_text(dict(change.selection)),
+        json_text(dict(change.values)),
         limit,
         timedelta(seconds=expires_in),
         change.reason,
@@ -113,7 +109,7 @@ def carry_out(calls: Calls, plan: Plan, actor: str, reason: str | None, *, parti
                 raise
             done = _done_after(error, calls, plan["name"])
         yield done
-        if done < plan["chunks"]:
+        if done < plan["chunks"]:  # as in Work: the workers have the database for half of the time
             time.sleep(min(time.monotonic() - began, LONGEST_REST_SECONDS))
 
 

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shithubd_worker.cli.certainty import follow
+from shithubd_worker.cli.choosing import how_many
 from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
-from shithubd_worker.cli.screen import emit, field, line, meanwhile, say
-from shithubd_worker.errors import EXIT_OK, Refused, ShithubdError
+from shithubd_worker.cli.job_actions import ANSWER_SECONDS
+from shithubd_worker.cli.planning import LONGEST_STATEMENT
+from shithubd_worker.cli.screen import emit, field, line, say
+from shithubd_worker.errors import EXIT_OK, Refused, ShithubdError, TimedOut
 
 if TYPE_CHECKING:
     from shithubd_worker.admin.plans import Left, Plan
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @with_database
-@within(CHANGE_SECONDS)
+@within(CHANGE_SECONDS, answer=ANSWER_SECONDS)
 @click.argument("plan", metavar="PLAN", shell_complete=completed("plan"))
 @click.option("--partial", is_flag=True, help="Change the jobs that are still as they were, and list the others.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done or refused, and change nothing.")
@@ -59,13 +63,7 @@ def apply(shared: Shared, plan: str, reason: str | None, *, partial: bool, dry_r
             emit(_result(found, left, dry_run=dry_run))
         raise Refused(*_refusal(shared, found, against))
     if not dry_run:
-        try:
-            for done in plans.carry_out(operations, found, operations.actor, reason, partial=partial):
-                if done < found["chunks"]:
-                    meanwhile(as_json=as_json)(f"{done:,} of {found['chunks']:,} parts are done")
-        except BaseException:
-            _account(shared, operations, plan)
-            raise
+        _carry_out(shared, operations, found, reason, partial=partial)
         found, left = plans.show(operations, plan), plans.left(operations, plan)
     if as_json:
         emit(_result(found, left, dry_run=dry_run))
@@ -98,7 +96,7 @@ def list_plans(shared: Shared, *, as_json: bool) -> int:
     for plan in found:
         why = f": {plan['reason']}" if plan["reason"] else ""
         until = f"until {_second(plan['expires_at'])} " if plan["state"] == "open" else ""
-        what = f"{plan['name']:<12} {plan['state']:<8} {plan['action']} {_jobs(plan['jobs'])}"
+        what = f"{plan['name']:<12} {plan['state']:<8} {plan['action']} {how_many(plan['jobs'])}"
         line(f"{what} {until}by {plan['actor']}{why}")
     if not found:
         line("no plans")
@@ -108,30 +106,44 @@ def list_plans(shared: Shared, *, as_json: bool) -> int:
 COMMANDS = (apply, list_plans)
 
 
+def _carry_out(shared: Shared, operations: Operations, plan: Plan, reason: str | None, *, partial: bool) -> None:
+    from shithubd_worker.admin import plans
+    from shithubd_worker.admin.change import DONE
+
+    steps = plans.carry_out(operations, plan, operations.actor, reason, partial=partial)
+    try:
+        for done in follow(f"parts {DONE[plan['action']]}", steps, plan["chunks"]):
+            if shared.deadline.over and done < plan["chunks"]:
+                raise TimedOut("--timeout is over")
+    except BaseException:
+        _account(shared, operations, plan["name"])
+        raise
+
+
 def _show(plan: Plan) -> None:
     field("plan", plan["name"])
-    field("action", f"{plan['action']} {_jobs(plan['jobs'])}")
+    field("action", f"{plan['action']} {how_many(plan['jobs'])}")
     for name, value in plan["arguments"].items():
         field(name, value)
     field("planned by", f"{plan['actor']} at {_second(plan['at'])}")
     if plan["reason"]:
         field("reason", plan["reason"])
     field("expires", _second(plan["expires_at"]))
-    line(plan["statement"], longest=500)
+    line(plan["statement"], longest=LONGEST_STATEMENT)
 
 
 def _tell(shared: Shared, plan: Plan, left: list[Left], *, dry_run: bool) -> None:
     if dry_run:
-        line(f"it would change {_jobs(plan['jobs'] - plan['changed'] - len(left))}")
+        line(f"it would change {how_many(plan['jobs'] - plan['changed'] - len(left))}")
     else:
-        line(f"changed {plan['changed']:,} of {_jobs(plan['jobs'])}{_audits(plan)}")
+        line(f"changed {plan['changed']:,} of {how_many(plan['jobs'])}{_audits(plan)}")
     if already := sum(job.already for job in left):
-        line(f"already so: {_jobs(already)}")
+        line(f"already so: {how_many(already)}")
     for text in _named([job for job in left if not job.already]):
         line(f"left {text}")
     if not dry_run and plan["action"] != "release":
         for audit in plan["audits"]:
-            line(f"to undo it: {shared.command('audit', 'undo', str(audit))}")
+            line(f"undo: {shared.command('audit undo', str(audit))}")
 
 
 def _named(left: list[Left]) -> list[str]:
@@ -142,7 +154,7 @@ def _named(left: list[Left]) -> list[str]:
 
 def _refusal(shared: Shared, plan: Plan, against: list[Left]) -> list[str]:
     return [
-        f"plan {plan['name']} is not applied: {len(against):,} of its {_jobs(plan['jobs'])} changed since it was made",
+        f"plan {plan['name']} is not applied: {len(against):,} of its {how_many(plan['jobs'])} changed since",
         *_named(against),
         f"to change the others: {shared.command('apply', plan['name'], '--partial')}",
     ]
@@ -160,7 +172,7 @@ def _account(shared: Shared, operations: Operations, name: str) -> None:
 
     with suppress(psycopg.Error, ShithubdError):
         plan = plans.show(operations, name)
-        say(f"plan {name}: {plan['changed']:,} of its {_jobs(plan['jobs'])} are changed{_audits(plan)}")
+        say(f"plan {name}: {plan['changed']:,} of its {how_many(plan['jobs'])} are changed{_audits(plan)}")
         if plan["state"] != "applied":
             say(f"to go on with the rest: {shared.command('apply', name)}")
 
@@ -171,7 +183,3 @@ def _audits(plan: Plan) -> str:
 
 def _second(time: str) -> str:
     return time[:19].replace("T", " ")
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"

@@ -53,7 +53,7 @@ class Shared:
         because printed text ends in logs. libpq reads passwords from a file."""
         given = {DATABASE_URL.flag: _without_password(self.database_url or ""), SCHEMA.flag: self.schema or ""}
         flags = (word for flag in self.flags for word in (flag, given[flag]))
-        return " ".join(map(shell_word, ("shithubd-worker", name, *flags, *words)))
+        return " ".join(map(shell_word, ("shithubd-worker", *name.split(), *flags, *words)))
 
     @property
     def deadline(self) -> Deadline:
@@ -196,6 +196,23 @@ def moment(text: str) -> datetime | timedelta:
             f"{text!r} is neither a time (2026-11-22T18:00:00Z) nor a duration from now (2h)"
         ) from error
     return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def due(run_at: str | None, delay: float | None) -> datetime | None:
+    """The time of --run-at, checked. None without it. Raises click.UsageError if --delay is given, too."""
+    from shithubd_worker.client import moment_in_utc
+
+    if run_at is None:
+        return None
+    if delay is not None:
+        raise click.UsageError("give --delay or --run-at, not both")
+    when = moment(run_at)
+    if isinstance(when, timedelta):
+        raise click.BadParameter(f"{run_at!r} is a duration: give it to --delay", param_hint="--run-at")
+    try:
+        return moment_in_utc(when)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--run-at") from error
 
 
 def check_kind(name: str) -> None:

@@ -10,7 +10,8 @@
 --   jobs        how many jobs it has
 --   expires_at  when it expires
 --   statement   the SELECT that found them
---   refused     why each other one of job_ids is not in the plan (the words of change_jobs_v1), by its id
+--   refused     why each other one of job_ids is not in the plan (the words of change_jobs_v1), by its id.
+--               Null with a selection alone
 -- Plans that expired a day ago are removed. It runs with the rights of the owner, so that nobody can forge a plan.
 CREATE OR REPLACE FUNCTION plan_jobs(
     action text, job_ids bigint[] DEFAULT NULL, selection jsonb DEFAULT NULL, arguments jsonb DEFAULT '{}',
@@ -26,9 +27,10 @@ DECLARE
     v_strange text := (SELECT min(k) FROM pg_catalog.jsonb_object_keys(v_with) k WHERE k <> ALL (CASE plan_jobs.action
                           WHEN 'fail' THEN '{error}' WHEN 'reschedule' THEN '{run_at,priority,attempts,max_attempts}'
                           WHEN 'release' THEN '{accept_second_run}' ELSE '{}' END::text[]));
-    v_where   jsonb;
+    v_found   record;
     v_plan    :"schema".job_plans;
     v_planned bigint[];
+    v_already bigint[];
 BEGIN
     IF plan_jobs.job_ids IS NULL AND plan_jobs.selection IS NULL THEN
         RAISE EXCEPTION 'give job_ids or a selection: the selection {} means every job' USING ERRCODE = 'invalid_parameter_value';
@@ -39,12 +41,12 @@ BEGIN
     END IF;
     v_with := v_with || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
         'run_at', (v_with->>'run_at')::timestamptz));
-    SELECT s.selection, s.statement INTO v_where, plan_jobs.statement
-      FROM :"schema".select_statement_v1(coalesce(plan_jobs.action, ''), v_with, coalesce(plan_jobs.selection, '{}'), at_most,
-                                         CASE WHEN plan_jobs.job_ids IS NOT NULL THEN v_ids END) s;
-    IF plan_jobs.action NOT IN ('complete', 'discard') THEN
-        PERFORM :"schema".wanted_job_v1(NULL, plan_jobs.action, v_with);  -- raises an error if v_with cannot be meant
-    END IF;
+    SELECT * INTO v_found
+      FROM :"schema".select_statement_v1(
+          coalesce(plan_jobs.action, ''), v_with,
+          coalesce(plan_jobs.selection, '{}') || pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+              'ids', CASE WHEN plan_jobs.job_ids IS NOT NULL THEN v_ids END)), at_most);
+    plan_jobs.statement := v_found.statement;
 
     DELETE FROM :"schema".job_plans WHERE id = ANY (ARRAY(
         SELECT p.id FROM :"schema".job_plans p
@@ -53,7 +55,7 @@ BEGIN
                 OR p.expires_at < pg_catalog.clock_timestamp() - '7 days'::interval) FOR UPDATE SKIP LOCKED));
     INSERT INTO :"schema".job_plans AS p
         (digest, expires_at, actor, action, arguments, selection, statement, reason, jobs, chunks)
-    VALUES ('', pg_catalog.clock_timestamp() + expires_in, plan_jobs.actor, plan_jobs.action, v_with, v_where,
+    VALUES ('', pg_catalog.clock_timestamp() + expires_in, plan_jobs.actor, plan_jobs.action, v_with, v_found.selection - 'ids',
             plan_jobs.statement, plan_jobs.reason, 0, 0)
     RETURNING p.* INTO v_plan;
     -- One statement finds the jobs and keeps their faces. A chunk has at most 2,500 jobs, and about 16 MB: errors may be long.
@@ -74,8 +76,10 @@ BEGIN
       FROM :"schema".job_plan_chunks c WHERE c.plan_id = v_plan.id;
     IF plan_jobs.job_ids IS NOT NULL AND at_most IS NULL THEN
         v_planned := ARRAY(SELECT pg_catalog.unnest(c.job_ids) FROM :"schema".job_plan_chunks c WHERE c.plan_id = v_plan.id);
+        EXECUTE pg_catalog.format('SELECT coalesce(array_agg(j.id), ''{}'') FROM %I.jobs j WHERE %s', :'schema', v_found.applies)
+           INTO v_already;
         refused := :"schema".why_unchanged_v1(
-            plan_jobs.action, v_ids, v_with, :"schema".job_condition_v1(plan_jobs.action, v_with, v_where), NULL, '{}', v_planned);
+            plan_jobs.action, v_ids, v_with, v_found.applies, NULL, v_already, v_planned);
     END IF;
     IF plan_jobs.jobs = 0 THEN
         DELETE FROM :"schema".job_plans p WHERE p.id = v_plan.id;
