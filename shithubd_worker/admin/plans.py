@@ -1,25 +1,25 @@
-"""Plans: previews that bind. The database keeps a plan, and how far it is done. So nobody can forge one, and after an
-interruption the next apply goes on with the rest."""
+"""Plans: previews that bind.
+
+The database keeps a plan, and how far it is done. So nobody can forge one. After an interruption the next `apply`
+goes on with the rest.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-import psycopg
-
 from shithubd_worker.admin.change import Calls, Change
 from shithubd_worker.admin.work import AGAIN_SECONDS, AWAY_SECONDS, LONGEST_REST_SECONDS
-from shithubd_worker.database.failures import in_one_line, lost
+from shithubd_worker.database.failures import DatabaseError, lost, refused_in_words
 from shithubd_worker.errors import Refused, ShithubdError
 from shithubd_worker.plain import json_text
 
 # How long a plan waits for jobs that other sessions have locked.
 LOCKED_SECONDS = 5.0
-NAMED = 10  # an error names so many jobs
+NAMED = 10  # so many jobs are named
 ALREADY = "unchanged"  # a job that was already as the plan wants it
 
 Plan = dict[str, Any]  # a row of show_plans_v1
@@ -92,7 +92,7 @@ def left(calls: Calls, name: str) -> list[Left]:
 
 def few(lines: list[str]) -> list[str]:
     """The first lines, and how many more there are."""
-    return lines if len(lines) <= NAMED else [*lines[:NAMED], f"and {len(lines) - NAMED:,} more: see `apply --json`"]
+    return lines if len(lines) <= NAMED else [*lines[:NAMED], f"and {len(lines) - NAMED:,} more: --json has all"]
 
 
 def carry_out(calls: Calls, plan: Plan, actor: str, reason: str | None, *, partial: bool) -> Iterator[int]:
@@ -104,7 +104,7 @@ def carry_out(calls: Calls, plan: Plan, actor: str, reason: str | None, *, parti
         try:
             _chunk(calls, plan["name"], done + 1, actor, reason, partial=partial)
             done += 1
-        except psycopg.Error as error:
+        except DatabaseError as error:
             if not lost(error):
                 raise
             done = _done_after(error, calls, plan["name"])
@@ -126,17 +126,20 @@ def _chunk(calls: Calls, name: str, number: int, actor: str, reason: str | None,
         time.sleep(AGAIN_SECONDS)
     if not partial:
         against = [f"job {job}: {why}" for job, why in refused.items() if why != ALREADY]
-        raise Refused(f"plan {name} stops: at the last moment {len(against)} jobs changed", *few(against))
+        raise Refused(f"plan {name} stops before jobs that changed, or that are in use: {'; '.join(few(against))}")
     _refusing(calls, "apply_batch_v1", name, number, True, reason, actor)
 
 
-def _done_after(error: psycopg.Error, calls: Calls, name: str) -> int:
+def _done_after(error: DatabaseError, calls: Calls, name: str) -> int:
     """How many chunks are done, after the connection broke."""
     until = time.monotonic() + AWAY_SECONDS
     while time.monotonic() < until:
         time.sleep(AGAIN_SECONDS)
-        with suppress(psycopg.OperationalError):
+        try:
             return int(show(calls, name)["done"])
+        except DatabaseError as another:
+            if not lost(another):
+                raise error from another
     raise error
 
 
@@ -144,5 +147,7 @@ def _refusing(calls: Calls, function: str, *arguments: object) -> list[tuple[Any
     """Call a function. What it refuses in words of its own is Refused."""
     try:
         return calls.rows(function, *arguments)
-    except psycopg.errors.RaiseException as error:
-        raise Refused(in_one_line(error)) from error
+    except DatabaseError as error:
+        if (said := refused_in_words(error)) is None:
+            raise
+        raise Refused(said) from error

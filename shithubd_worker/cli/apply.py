@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +13,7 @@ from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.job_actions import ANSWER_SECONDS
 from shithubd_worker.cli.planning import LONGEST_STATEMENT
 from shithubd_worker.cli.screen import emit, field, line, say
-from shithubd_worker.errors import EXIT_OK, Refused, ShithubdError, TimedOut
+from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, ShithubdError, TimedOut
 
 if TYPE_CHECKING:
     from shithubd_worker.admin.plans import Left, Plan
@@ -61,9 +60,18 @@ def apply(shared: Shared, plan: str, reason: str | None, *, partial: bool, dry_r
     if (against := [job for job in left if not (job.done or job.already)]) and not partial:
         if as_json:
             emit(_result(found, left, dry_run=dry_run))
-        raise Refused(*_refusal(shared, found, against))
+        else:
+            _list(against)
+        raise _refused(shared, found, len(against))
     if not dry_run:
-        _carry_out(shared, operations, found, reason, partial=partial)
+        try:
+            _carry_out(shared, operations, found, reason, partial=partial)
+        except KeyboardInterrupt:
+            say(f"interrupted: {_so_far(shared, operations, found)}")
+            return EXIT_DETACHED
+        except Exception as error:
+            error.add_note(_so_far(shared, operations, found))
+            raise
         found, left = plans.show(operations, plan), plans.left(operations, plan)
     if as_json:
         emit(_result(found, left, dry_run=dry_run))
@@ -111,13 +119,23 @@ def _carry_out(shared: Shared, operations: Operations, plan: Plan, reason: str |
     from shithubd_worker.admin.change import DONE
 
     steps = plans.carry_out(operations, plan, operations.actor, reason, partial=partial)
+    for done in follow(f"parts {DONE[plan['action']]}", steps, plan["chunks"]):
+        if shared.deadline.over and done < plan["chunks"]:
+            raise TimedOut("--timeout is over")
+
+
+def _so_far(shared: Shared, operations: Operations, plan: Plan) -> str:
+    """How far a plan came that did not reach its end, and how to go on. The database knows it."""
+    from shithubd_worker.admin import plans
+    from shithubd_worker.database.failures import DatabaseError
+
+    name, go_on = plan["name"], f"to go on with the rest: {shared.command('apply', plan['name'])}"
     try:
-        for done in follow(f"parts {DONE[plan['action']]}", steps, plan["chunks"]):
-            if shared.deadline.over and done < plan["chunks"]:
-                raise TimedOut("--timeout is over")
-    except BaseException:
-        _account(shared, operations, plan["name"])
-        raise
+        plan = plans.show(operations, name)
+    except (DatabaseError, ShithubdError):
+        return f"the database knows how much of plan {name} is done; {go_on}"
+    told = f"{plan['changed']:,} of {how_many(plan['jobs'])} of plan {name} are changed{_audits(plan)}"
+    return told if plan["state"] == "applied" else f"{told}; {go_on}"
 
 
 def _show(plan: Plan) -> None:
@@ -139,42 +157,27 @@ def _tell(shared: Shared, plan: Plan, left: list[Left], *, dry_run: bool) -> Non
         line(f"changed {plan['changed']:,} of {how_many(plan['jobs'])}{_audits(plan)}")
     if already := sum(job.already for job in left):
         line(f"already so: {how_many(already)}")
-    for text in _named([job for job in left if not job.already]):
-        line(f"left {text}")
+    _list([job for job in left if not job.already])
     if not dry_run and plan["action"] != "release":
         for audit in plan["audits"]:
             line(f"undo: {shared.command('audit undo', str(audit))}")
 
 
-def _named(left: list[Left]) -> list[str]:
+def _list(left: list[Left]) -> None:
     from shithubd_worker.admin.plans import few
 
-    return few([f"job {job.id}: {job.why}" for job in left])
+    for text in few([f"job {job.id}: {job.why}" for job in left]):
+        line(text)
 
 
-def _refusal(shared: Shared, plan: Plan, against: list[Left]) -> list[str]:
-    return [
-        f"plan {plan['name']} is not applied: {len(against):,} of its {how_many(plan['jobs'])} changed since",
-        *_named(against),
-        f"to change the others: {shared.command('apply', plan['name'], '--partial')}",
-    ]
+def _refused(shared: Shared, plan: Plan, against: int) -> Refused:
+    name = plan["name"]
+    changed = f"plan {name} is not applied: {against:,} of {how_many(plan['jobs'])} changed since"
+    return Refused(f"{changed}; to change the others: {shared.command('apply', name, '--partial')}")
 
 
 def _result(plan: Plan, left: list[Left], *, dry_run: bool) -> dict[str, Any]:
     return {"dry_run": dry_run, "plan": plan, "left": [job._asdict() for job in left]}
-
-
-def _account(shared: Shared, operations: Operations, name: str) -> None:
-    """What is done so far, after the command was stopped. Says nothing if the database can't tell."""
-    import psycopg
-
-    from shithubd_worker.admin import plans
-
-    with suppress(psycopg.Error, ShithubdError):
-        plan = plans.show(operations, name)
-        say(f"plan {name}: {plan['changed']:,} of its {how_many(plan['jobs'])} are changed{_audits(plan)}")
-        if plan["state"] != "applied":
-            say(f"to go on with the rest: {shared.command('apply', name)}")
 
 
 def _audits(plan: Plan) -> str:

@@ -63,7 +63,8 @@ def write_plan(
     made = plans.make(operations, change, ids or None, limit=limit, expires_in=how["expires_in"])
     examples = plans.show(operations, made.name)["examples"] if made.name else []
     if how["as_json"]:
-        emit({**made._asdict(), "action": change.action, "examples": examples})
+        told = made._asdict()
+        emit({"plan": told.pop("name"), "action": change.action, **told, "examples": examples})
         return EXIT_OK
     line(f"{how_many(made.jobs)} would be {DONE[change.action]}{', for example:' if examples else ''}")
     for job in examples:

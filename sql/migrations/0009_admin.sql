@@ -51,17 +51,32 @@ CREATE TABLE job_plans (
     done             integer     NOT NULL DEFAULT 0,  -- how many of them are done
     changed          bigint      NOT NULL DEFAULT 0,  -- how many jobs they changed
     applied_by       text,                  -- the actor of the last one
-    audits           bigint[]    NOT NULL DEFAULT '{}',  -- their audit rows: one for each actor who applied a part
-    applied_at       timestamptz            -- when the last one was done
+    applied_at       timestamptz,           -- when the last one was done
+
+    CONSTRAINT job_plans_action_is_known
+        CHECK (action IN ('complete', 'fail', 'reschedule', 'retry', 'discard', 'release')),
+    CONSTRAINT job_plans_arguments_are_known
+        CHECK (arguments - '{error,run_at,priority,attempts,max_attempts,accept_second_run}'::text[] = '{}'),
+    CONSTRAINT job_plans_selection_is_known
+        CHECK (selection - '{kind,state,error,created_before,payload}'::text[] = '{}'),
+    CONSTRAINT job_plans_done_of_chunks
+        CHECK (done BETWEEN 0 AND chunks)
 );
 
 -- The jobs of a plan. The arrays run in parallel, in the order of the ids.
 CREATE TABLE job_plan_chunks (
-    plan_id bigint   NOT NULL REFERENCES job_plans ON DELETE CASCADE,
-    number  integer  NOT NULL,
-    job_ids bigint[] NOT NULL,
-    faces   jsonb[]  NOT NULL,  -- job_face_v1 when the plan was made
-    refused jsonb,              -- null: not done yet; else why it did not change some jobs, by their ids
+    plan_id  bigint   NOT NULL REFERENCES job_plans ON DELETE CASCADE,
+    number   integer  NOT NULL,
+    job_ids  bigint[] NOT NULL,
+    faces    jsonb[]  NOT NULL,   -- job_face_v1 when the plan was made
+    refused  jsonb,              -- null: not done yet; else why it did not change some jobs, by their ids
+    audit_id bigint,             -- the audit row, if it changed jobs
 
-    PRIMARY KEY (plan_id, number)
+    PRIMARY KEY (plan_id, number),
+    CONSTRAINT job_plan_chunks_ids_and_faces
+        CHECK (CASE array_ndims(job_ids) WHEN 1
+               THEN array_position(job_ids, NULL) IS NULL AND cardinality(faces) = cardinality(job_ids)
+               ELSE job_ids = '{}' END),
+    CONSTRAINT job_plan_chunks_refused_by_ids
+        CHECK (NOT jsonb_path_exists(refused, '$.keyvalue() ? (!(@.key like_regex "^-?[0-9]+$"))'))
 );

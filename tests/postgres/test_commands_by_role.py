@@ -41,6 +41,8 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "jobs release": ("<leased>", OPERATOR),
     "jobs retry": ("<job>", OPERATOR),
     "jobs discard": ("<job>", OPERATOR),
+    "apply": ("<plan>", OPERATOR),
+    "plans": ("", OPERATOR),
 }
 WITHOUT_A_DATABASE = {
     "check-config",
@@ -83,6 +85,8 @@ def typed(database: Database, name: str) -> list[str]:
         leased(database, 1, add_worker(database, "here", invocation="abc"))
         database.query("UPDATE beats SET beat_at = '2000-01-01'")
         job = database.value("SELECT id FROM jobs WHERE state = 'processing'")
+    if "<plan>" in text:
+        job = database.value("SELECT plan FROM plan_jobs('discard', selection => '{}')")
     return [*name.split(), *re.sub("<.*>", str(job), text).split()]
 
 

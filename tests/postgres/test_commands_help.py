@@ -34,7 +34,7 @@ def test_every_command_shows_how_it_is_used(database, command, path):
 def test_there_is_a_command_for_each_step():
     steps = (
         "init run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
-        " runbook jobs units history"
+        " runbook jobs units history apply plans"
     )
     jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
     others = [("history", "drop"), ("search", "find"), ("search", "forget")]

@@ -63,6 +63,7 @@ VALUES: dict[str, tuple[str | None, ...]] = {
         ' "later", "jobs": 9223372036854775807}]',
         '{"x": ' * 3000 + "{}" + "}" * 3000,
     ),
+    "jsonb[]": ("{}", "{NULL}", '{"{}"}', '{"[]","7"}', '{{"{}",NULL},{NULL,"{}"}}', None),
     "inet": ("::/0", "255.255.255.255", None),
     "tsvector": ("", "'x':1", None),
 }
@@ -87,6 +88,12 @@ USUAL: dict[str, dict[str, str]] = {
     },
     "holds": {"scope": "kind", "target": "k{n}", "actor": "x"},
     "audit": {"actor": "x", "action": "x", "target": "x"},
+    "audit_chunks": {"audit_id": "{n}", "job_ids": "{{}}", "before": "{{}}", "after": "{{}}", "payloads": "{{}}"},
+    "job_plans": {
+        **{"digest": "abcdef", "expires_at": "tomorrow", "actor": "x", "action": "retry", "arguments": "{{}}"},
+        **{"selection": "{{}}", "statement": "x", "jobs": "1", "chunks": "1"},
+    },
+    "job_plan_chunks": {"plan_id": "{n}", "number": "1", "job_ids": "{{{n}}}", "faces": '{{"{{}}"}}'},
     "history_drops": {"actor": "x"},
     "queue_counts": {"claimed_at": "now", "seconds": "1"},
     "leases_returned": {"kind": "k{n}", "crashed": "1", "poison": "1"},
@@ -115,6 +122,7 @@ GIVEN = {
     ("drain", "timeout"): "0.01",
     ("drain", "until"): "9999-12-31T23:59:59.999999-12:00",
     ("resume-kind", "kind"): "k0",
+    ("apply", "plan"): "1-abcdef",
     ("jobs release", "reason"): "x",
     ("jobs release", "force"): None,
 }

@@ -27,6 +27,7 @@ LOOKS = {
     ("workers", "--json"): 0,
     ("jobs", "list"): 0,
     ("jobs", "show", "1"): 0,
+    ("plans",): 0,
     ("search", "--help"): 0,
     ("search", "find", "x", "--json"): 0,
     ("runbook",): 0,
@@ -53,6 +54,7 @@ ERRORS = {
     ("jobs", "retry", "999"): 1,
     ("jobs", "release", "999"): 1,
     ("jobs", "discard", "999"): 1,
+    ("apply", "999-abcdef"): 1,
     ("init", "/dev/null/first"): 1,
     ("runbook", "nosuch"): 5,
     ("enqueue", "nap", "-"): 2,  # stdin is empty

@@ -17,6 +17,7 @@ AS $$
 DECLARE
     v_plan   :"schema".job_plans;
     v_reason text;
+    v_audit  bigint;
     v_chunk  record;
     v_did    record;
 BEGIN
@@ -26,15 +27,18 @@ BEGIN
         RAISE EXCEPTION '% applies plan % at the same time', v_plan.applied_by, p_plan;
     END IF;
     SELECT * INTO v_chunk FROM :"schema".job_plan_chunks c WHERE c.plan_id = v_plan.id AND c.number = p_number;
+    IF v_chunk IS NULL THEN
+        RAISE EXCEPTION 'plan % is damaged: a part of it is gone', p_plan;
+    END IF;
     v_reason := coalesce(p_reason, v_plan.reason);
-    -- The audit row of the chunk before, unless it is somebody else's or older than record_change_v1 allows.
-    audit_id := (SELECT a.id FROM :"schema".audit a
-                  WHERE a.id = v_plan.audits[pg_catalog.cardinality(v_plan.audits)] AND a.login = session_user
-                    AND (a.actor, a.reason) IS NOT DISTINCT FROM (p_actor, v_reason)
-                    AND a.at > pg_catalog.statement_timestamp() - '23 hours'::interval);
+    -- The audit row of the chunks before, unless it is somebody else's or older than record_change_v1 allows.
+    v_audit := (SELECT max(a.id) FROM :"schema".job_plan_chunks c JOIN :"schema".audit a ON a.id = c.audit_id
+                 WHERE c.plan_id = v_plan.id AND a.login = session_user
+                   AND (a.actor, a.reason) IS NOT DISTINCT FROM (p_actor, v_reason)
+                   AND a.at > pg_catalog.statement_timestamp() - '23 hours'::interval);
     BEGIN
         SELECT * INTO v_did FROM :"schema".change_jobs_v1(
-            v_plan.action, v_chunk.job_ids, v_plan.arguments, v_plan.selection, v_chunk.faces, v_reason, p_actor, audit_id,
+            v_plan.action, v_chunk.job_ids, v_plan.arguments, v_plan.selection, v_chunk.faces, v_reason, p_actor, v_audit,
             pg_catalog.jsonb_build_object('plan', p_plan, 'planned_by', v_plan.actor));
         refused := (
             SELECT coalesce(pg_catalog.jsonb_object_agg(r.key, CASE
@@ -54,12 +58,13 @@ BEGIN
         RETURN;
     END;
     changed := v_did.changed;
-    UPDATE :"schema".job_plan_chunks AS c SET refused = apply_chunk_v1.refused WHERE c.plan_id = v_plan.id AND c.number = p_number;
+    audit_id := v_did.audit_id;
+    UPDATE :"schema".job_plan_chunks AS c
+       SET refused = apply_chunk_v1.refused,
+           audit_id = CASE WHEN pg_catalog.cardinality(v_did.changed) > 0 THEN v_did.audit_id END
+     WHERE c.plan_id = v_plan.id AND c.number = p_number;
     UPDATE :"schema".job_plans AS p
        SET done = p_number, changed = p.changed + pg_catalog.cardinality(v_did.changed), applied_by = p_actor,
-           audits = CASE WHEN v_did.audit_id = audit_id OR v_did.audit_id IS NULL THEN p.audits
-                         ELSE p.audits || v_did.audit_id END,
            applied_at = CASE WHEN p_number = p.chunks THEN pg_catalog.clock_timestamp() END
      WHERE p.id = v_plan.id;
-    audit_id := v_did.audit_id;
 END $$;

@@ -12,6 +12,6 @@ AS $$
                        ELSE pg_catalog.format('%s was %s, is %s', key, coalesce(pg_catalog.left(o.value, 60), 'null'),
                                               coalesce(pg_catalog.left(n.value, 60), 'null')) END,
                   '; ' ORDER BY key <> 'state', key)
-                FROM pg_catalog.jsonb_each_text(p_then) o FULL JOIN pg_catalog.jsonb_each_text(p_now) n USING (key)
+                FROM pg_catalog.jsonb_each_text(CASE WHEN pg_catalog.jsonb_typeof(p_then) = 'object' THEN p_then END) o FULL JOIN pg_catalog.jsonb_each_text(p_now) n USING (key)
                WHERE o.value IS DISTINCT FROM n.value) END
 $$;

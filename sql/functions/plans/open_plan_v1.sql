@@ -12,7 +12,8 @@ BEGIN
     ELSIF v_plan.applied_at IS NOT NULL THEN
         RAISE EXCEPTION 'plan % is already applied: by % at % (audit %)', p_plan, v_plan.applied_by,
             pg_catalog.date_trunc('second', v_plan.applied_at),
-            coalesce(pg_catalog.array_to_string(v_plan.audits, ', '), 'none');
+            coalesce((SELECT pg_catalog.string_agg(DISTINCT c.audit_id::text, ', ') FROM :"schema".job_plan_chunks c
+                       WHERE c.plan_id = v_plan.id), 'none');
     ELSIF v_plan.done = 0 AND v_plan.expires_at <= pg_catalog.clock_timestamp() THEN
         RAISE EXCEPTION 'plan % expired at %', p_plan, pg_catalog.date_trunc('second', v_plan.expires_at);
     END IF;
