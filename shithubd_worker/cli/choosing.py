@@ -18,9 +18,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_LINE = 80  # the error is cut to fit; `jobs show` shows all of it
 ID = click.IntRange(-(2**63), 2**63 - 1)
-ids_argument = click.argument("ids", nargs=-1, type=ID, metavar="[ID...]", shell_complete=completed("job"))
 # How a preview names the jobs that the change leaves alone.
 _LEFT = {"processing": "running", "unchanged": "already so", "missing": "not in the queue"}
+
+
+def ids_argument(states: Sequence[str]) -> Callable[[F], F]:
+    """Any number of ids. A shell completes those of jobs in these states."""
+    return click.argument("ids", nargs=-1, type=ID, metavar="[ID...]", shell_complete=completed("job", states))
 
 
 class Payload(click.ParamType[Json, object]):

@@ -112,7 +112,7 @@ ACTIONS = (
         \b
         Examples:
           shithubd-worker jobs fail 42 --message "the customer is gone"
-          shithubd-worker jobs fail --kind mail.send --payload '{"to": "ada"}' --reason "asked by ada" --yes
+          shithubd-worker jobs fail --payload '{"to": "ada"}' --message "ada left"
         """,
         options=(
             click.option(
@@ -178,7 +178,7 @@ ACTIONS = (
         \b
         Examples:
           shithubd-worker jobs retry 42 43
-          shithubd-worker jobs retry --kind webhook.deliver --error "503" --reason "it is back" --yes
+          shithubd-worker jobs retry --kind webhook.deliver --error "503" --yes
         """,
         states=("failed", "queued"),
         usual={"state": "failed"},
@@ -203,7 +203,7 @@ ACTIONS = (
         \b
         Examples:
           shithubd-worker jobs discard 44 --reason "repository was deleted"
-          shithubd-worker jobs discard --kind webhook.deliver --state failed --older-than 30d --yes
+          shithubd-worker jobs discard --kind mail.send --older-than 30d --yes
         """,
     ),
     Action(
@@ -249,7 +249,7 @@ def command(action: Action) -> click.Command:
 
     @with_database
     @within(CHANGE_SECONDS, answer=ANSWER_SECONDS)
-    @ids_argument
+    @ids_argument(action.states)
     @selection_options(action.states)
     @click.option(
         "--limit", type=click.IntRange(1, 2**63 - 1), metavar="NUMBER", help="At most so many jobs: the lowest ids."

@@ -15,7 +15,7 @@ from shithubd_worker.model import State
 
 @click.group()
 def jobs() -> None:
-    """Look at jobs, and change them: single ones, or all that a selection means.
+    """List, show and change jobs: single ones, or many at once.
 
     \b
     Examples:

@@ -123,6 +123,8 @@ GIVEN = {
     ("drain", "until"): "9999-12-31T23:59:59.999999-12:00",
     ("resume-kind", "kind"): "k0",
     ("apply", "plan"): "1-abcdef",
+    ("jobs fail", "message"): "x",
+    ("jobs reschedule", "priority"): "1",
     ("jobs release", "reason"): "x",
     ("jobs release", "force"): None,
 }

@@ -105,7 +105,7 @@ def operate(database: Database, url: str) -> None:
         assert operations.known_kind("k")
         operations.now()
         operations.workers()
-        operations.jobs(None, None, 10)
+        operations.jobs({}, 10)
         operations.job(waiting)
         assert operations.release_job(running, "why", force=True) == "released"
         assert operations.retry_job(running, "why") == "retried"

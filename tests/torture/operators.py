@@ -205,7 +205,7 @@ class Clerk(Operator):
         """One job."""
         what = self.dice.choice(["release", "force", "retry", "discard"])
         states = {"release": "processing", "force": "processing", "retry": "failed", "discard": None}
-        found = self.operations.jobs(states[what], None, 200)
+        found = self.operations.jobs({"state": states[what]}, 200)
         if what == "discard":
             found = [job for job in found if job["state"] != "processing"]
         if not found:
