@@ -56,9 +56,11 @@ CREATE TABLE job_plans (
     CONSTRAINT job_plans_action_is_known
         CHECK (action IN ('complete', 'fail', 'reschedule', 'retry', 'discard', 'release')),
     CONSTRAINT job_plans_arguments_are_known
-        CHECK (arguments - '{error,run_at,priority,attempts,max_attempts,accept_second_run}'::text[] = '{}'),
+        CHECK (CASE jsonb_typeof(arguments) WHEN 'object'
+               THEN arguments - '{error,run_at,priority,attempts,max_attempts,accept_second_run}'::text[] = '{}' ELSE false END),
     CONSTRAINT job_plans_selection_is_known
-        CHECK (selection - '{kind,state,error,created_before,payload}'::text[] = '{}'),
+        CHECK (CASE jsonb_typeof(selection) WHEN 'object'
+               THEN selection - '{kind,state,error,created_before,payload}'::text[] = '{}' ELSE false END),
     CONSTRAINT job_plans_done_of_chunks
         CHECK (done BETWEEN 0 AND chunks)
 );
@@ -78,5 +80,7 @@ CREATE TABLE job_plan_chunks (
                THEN array_position(job_ids, NULL) IS NULL AND cardinality(faces) = cardinality(job_ids)
                ELSE job_ids = '{}' END),
     CONSTRAINT job_plan_chunks_refused_by_ids
-        CHECK (NOT jsonb_path_exists(refused, '$.keyvalue() ? (!(@.key like_regex "^-?[0-9]+$"))'))
+        CHECK (CASE jsonb_typeof(refused) WHEN 'object'
+               THEN NOT jsonb_path_exists(refused, '$.keyvalue() ? (!(@.key like_regex "^-?[0-9]+$"))')
+               ELSE refused IS NULL END)
 );
