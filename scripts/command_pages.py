@@ -47,7 +47,8 @@ psql --quiet --command "INSERT INTO jobs (id, kind, state) VALUES
 
 ## What all commands share
 
-A command prints data on stdout, and progress and errors on stderr. It asks no questions.
+A command prints data on stdout, and progress and errors on stderr. It asks no questions, except for `jobs` with a
+selection on a terminal.
 
 Each command with the option `--reason` writes a row into the table `audit` for each change: who, what, when and why.
 If root runs it by `sudo`, the row names the user who typed it.
