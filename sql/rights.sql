@@ -43,8 +43,8 @@ GRANT EXECUTE ON FUNCTION
     wanted_job_v1
     TO shithub_operator;
 GRANT SELECT ON job_plans, job_plan_chunks TO shithub_operator;
-GRANT EXECUTE ON FUNCTION plan_jobs, apply_job_plan, apply_chunk_v1, apply_batch_v1, open_plan_v1, plan_changes_v1,
-    face_difference_v1, job_face_v1, show_plans_v1 TO shithub_operator;
+GRANT EXECUTE ON FUNCTION plan_jobs_v1, apply_plan_v1, apply_chunk_v1, apply_batch_v1, find_plan_v1, open_plan_v1,
+    plan_changes_v1, face_difference_v1, job_face_v1, show_plans_v1 TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     barrier_v1, drain_v1, find_jobs_v1, forget_index_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
     pause_kind_v1, payload_text_v1, resume_kind_v1, resume_v1, show_job_v1, shown_job_v1, unhold_v1, unpause_v1

@@ -26,7 +26,7 @@ Plan = dict[str, Any]  # a row of show_plans_v1
 
 
 class Planned(NamedTuple):
-    """What plan_jobs returns: name None if no job would be changed; `refused`: why other ids are not in the plan."""
+    """What plan_jobs_v1 returns: name None if no job would be changed; `refused`: why other ids are not in the plan."""
 
     name: str | None
     jobs: int
@@ -53,7 +53,7 @@ def make(
 ) -> Planned:
     """Write a plan for these jobs, or for all that the selection means. It changes no job."""
     name, jobs, expires_at, statement, refused = calls.rows(
-        "plan_jobs",
+        "plan_jobs_v1",
         change.action,
         None if ids is None else list(ids),
         json_text(dict(change.selection)),

@@ -28,7 +28,7 @@ DROP FUNCTION IF EXISTS retry_job_v1(bigint, text, text);
 DROP FUNCTION IF EXISTS discard_job_v1(bigint, text, text);
 DROP FUNCTION IF EXISTS release_job_v1(bigint, boolean, text, text);
 
--- Plans: what an operator is going to do, to which jobs, and how each of these jobs was at that moment. plan_jobs writes a plan,
+-- Plans: what an operator is going to do, to which jobs, and how each of these jobs was at that moment. plan_jobs_v1 writes a plan,
 -- apply_chunk_v1 does it, once. Nobody else writes here, so that a plan is what it says.
 CREATE TABLE job_plans (
     id               bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -89,7 +89,7 @@ def typed(database: Database, name: str) -> list[str]:
         database.query("UPDATE beats SET beat_at = '2000-01-01'")
         job = database.value("SELECT id FROM jobs WHERE state = 'processing'")
     if "<plan>" in text:
-        job = database.value("SELECT plan FROM plan_jobs('discard', selection => '{}')")
+        job = database.value("SELECT plan FROM plan_jobs_v1('discard', p_where => '{}')")
     return [*name.split(), *re.sub("<.*>", str(job), text).split()]
 
 

@@ -59,22 +59,16 @@ def sessions():
 
 def plan(database, action, ids=None, arguments=None, selection=None, **more):
     """The name of a plan."""
-    given = {
-        "action": action,
-        "job_ids": ids,
-        "arguments": arguments or ACTIONS[action],
-        "selection": selection,
-        **more,
-    }
+    given = {"p_action": action, "p_ids": ids, "p_with": arguments or ACTIONS[action], "p_where": selection, **more}
     names = ", ".join(f"{name} => %s" for name in given)
-    return database.value(f"SELECT plan FROM plan_jobs({names})", *given.values())
+    return database.value(f"SELECT plan FROM plan_jobs_v1({names})", *given.values())
 
 
 def applied(database, name, *, partial=False, actor="bob"):
     return sorted(
         job
         for (job,) in database.query(
-            "SELECT id FROM apply_job_plan(%s, %s, actor => %s, reason => 'why not')", name, partial, actor
+            "SELECT id FROM apply_plan_v1(%s, %s, p_actor => %s, p_reason => 'why not')", name, partial, actor
         )
     )
 
@@ -180,7 +174,7 @@ def test_a_release_that_was_planned_for_one_lease_never_ends_another(database):
 
 def test_a_plan_says_which_ids_it_leaves_out_and_has_no_name_if_none_is_left(any_database):
     queued, running = add_job(any_database), add_job(any_database, state="processing")
-    ask = "SELECT plan, jobs, refused FROM plan_jobs('discard', job_ids => %s)"
+    ask = "SELECT plan, jobs, refused FROM plan_jobs_v1('discard', p_ids => %s)"
     [(name, jobs, refused)] = any_database.query(ask, [queued, queued, running, 10**12, None])
     assert (jobs, refused) == (1, {str(running): "processing", str(10**12): "no such job"})
     assert applied(any_database, name) == [queued]
@@ -227,22 +221,25 @@ def test_an_expired_plan_is_removed_after_a_day_and_one_that_has_begun_after_a_w
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        ("'discard'", "give job_ids or a selection"),
-        ("'burn', selection => '{}'", "there is no action burn"),
-        ("'discard', selection => '{\"kinds\": \"k\"}'", "a selection has no member kinds"),
-        ("'reschedule', selection => '{}', arguments => '{\"prio\": 1}'", "the action reschedule has no argument prio"),
-        ("'reschedule', selection => '{}', arguments => '{\"priority\": 40000}'", "out of range"),
-        ("'reschedule', selection => '{}', arguments => '{\"run_at\": \"soon\"}'", "invalid input syntax"),
-        ("'discard', selection => '{}', expires_in => '8 days'", "a plan expires in at most 7 days"),
-        ("'discard', selection => '{}', expires_in => '0 s'", "a plan expires in at most 7 days"),
-        ("'discard', selection => '{}', expires_in => NULL", "a plan expires in at most 7 days"),
-        ("NULL, selection => '{}'", "there is no action"),
+        ("'discard'", "give ids or a selection"),
+        ("'burn', p_where => '{}'", "there is no action burn"),
+        ("'discard', p_where => '{\"kinds\": \"k\"}'", "a selection has no member kinds"),
+        (
+            "'reschedule', p_where => '{}', p_with => '{\"prio\": 1}'",
+            "p_with has no member prio for the action reschedule",
+        ),
+        ("'reschedule', p_where => '{}', p_with => '{\"priority\": 40000}'", "out of range"),
+        ("'reschedule', p_where => '{}', p_with => '{\"run_at\": \"soon\"}'", "invalid input syntax"),
+        ("'discard', p_where => '{}', p_expires_in => '8 days'", "a plan expires in at most 7 days"),
+        ("'discard', p_where => '{}', p_expires_in => '0 s'", "a plan expires in at most 7 days"),
+        ("'discard', p_where => '{}', p_expires_in => NULL", "a plan expires in at most 7 days"),
+        ("NULL, p_where => '{}'", "there is no action"),
     ],
 )
 def test_a_plan_that_cannot_be_meant_is_refused(database, call, said):
     add_job(database)
     with pytest.raises(psycopg.Error, match=said):
-        database.query(f"SELECT * FROM plan_jobs({call})")
+        database.query(f"SELECT * FROM plan_jobs_v1({call})")
     assert database.query("SELECT FROM job_plans") == []
 
 
@@ -378,8 +375,8 @@ def test_only_an_operator_sees_or_makes_plans(database, role):
     for statement in (
         "SELECT FROM job_plans",
         "SELECT FROM job_plan_chunks",
-        "SELECT plan_jobs('discard', selection => '{}')",
-        f"SELECT apply_job_plan('{name}')",
+        "SELECT plan_jobs_v1('discard', p_where => '{}')",
+        f"SELECT apply_plan_v1('{name}')",
         f"SELECT apply_chunk_v1('{name}', 1, true, NULL, 'x')",
     ):
         with database.connect() as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -390,7 +387,7 @@ def test_an_operator_makes_and_applies_a_plan_and_can_forge_none(database):
     job = add_job(database)
     with database.connect() as connection:
         connection.execute("SET ROLE shithub_operator")
-        [(name,)] = connection.execute("SELECT plan FROM plan_jobs('discard', selection => '{}')").fetchall()
+        [(name,)] = connection.execute("SELECT plan FROM plan_jobs_v1('discard', p_where => '{}')").fetchall()
         assert connection.execute("SELECT show_plans_v1(%s)->>'state'", (name,)).fetchone() == ("open",)
         assert connection.execute("SELECT * FROM plan_changes_v1(%s)", (name,)).fetchall() == []
         for forged in (
@@ -401,4 +398,4 @@ def test_an_operator_makes_and_applies_a_plan_and_can_forge_none(database):
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(forged)
-        assert connection.execute("SELECT id FROM apply_job_plan(%s)", (name,)).fetchall() == [(job,)]
+        assert connection.execute("SELECT id FROM apply_plan_v1(%s)", (name,)).fetchall() == [(job,)]

@@ -107,7 +107,7 @@ def fill(database: Database, jobs: int) -> None:
     database.query("INSERT INTO jobs (kind) SELECT 'test.ok' FROM generate_series(1, %s)", jobs)
     database.query("INSERT INTO jobs (kind, state) SELECT 'test.fails', 'failed' FROM generate_series(1, 20)")
     database.query("UPDATE jobs SET state = 'processing', leased_by = 'x:1', leased_at = now() WHERE id = 2")
-    database.query("""SELECT plan_jobs('reschedule', '{11,12,13,14,15,16,17}', arguments => '{"priority": 1}')""")
+    database.query("""SELECT plan_jobs_v1('reschedule', '{11,12,13,14,15,16,17}', p_with => '{"priority": 1}')""")
     database.query("UPDATE job_plans SET digest = 'abcdef'")
     in_chunks_of(database, "1-abcdef", 1)
 

@@ -1,15 +1,12 @@
 -- Returns the row of a plan that can be applied, or the rest of it. Raises an error if it cannot.
--- A plan that has begun can be finished after its expiry. Called by apply_chunk_v1, apply_job_plan and the command apply.
+-- A plan that has begun can be finished after its expiry. Called by apply_chunk_v1, apply_plan_v1 and the command apply.
 CREATE OR REPLACE FUNCTION open_plan_v1(p_plan text) RETURNS job_plans
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $$
 DECLARE
-    v_plan :"schema".job_plans;
+    v_plan :"schema".job_plans := :"schema".find_plan_v1(p_plan);
 BEGIN
-    SELECT * INTO v_plan FROM :"schema".job_plans p WHERE p.name = p_plan;
-    IF v_plan.id IS NULL THEN
-        RAISE EXCEPTION 'there is no plan %', p_plan USING ERRCODE = 'invalid_parameter_value';
-    ELSIF v_plan.applied_at IS NOT NULL THEN
+    IF v_plan.applied_at IS NOT NULL THEN
         RAISE EXCEPTION 'plan % is already applied: by % at % (audit %)', p_plan, v_plan.applied_by,
             pg_catalog.date_trunc('second', v_plan.applied_at),
             coalesce((SELECT pg_catalog.string_agg(DISTINCT c.audit_id::text, ', ') FROM :"schema".job_plan_chunks c

@@ -2,19 +2,15 @@
 --   change  what was changed since (face_difference_v1), 'unchanged' if the job is already as the plan wants it, or a word of
 --           change_jobs_v1
 --   done    has the plan left this job already?
--- Raises an error if there is no such plan. Called by apply_job_plan and by the command apply.
+-- Raises an error if there is no such plan. Called by apply_plan_v1 and by the command apply.
 CREATE OR REPLACE FUNCTION plan_changes_v1(p_plan text) RETURNS TABLE (job_id bigint, change text, done boolean)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET jit = off
 SET enable_mergejoin = off SET enable_seqscan = off  -- see change_slice_v1
 AS $$
 DECLARE
-    v_plan    :"schema".job_plans;
+    v_plan    :"schema".job_plans := :"schema".find_plan_v1(p_plan);
     v_already text := 'false';
 BEGIN
-    SELECT * INTO v_plan FROM :"schema".job_plans p WHERE p.name = p_plan;
-    IF v_plan.id IS NULL THEN
-        RAISE EXCEPTION 'there is no plan %', p_plan USING ERRCODE = 'invalid_parameter_value';
-    END IF;
     RETURN QUERY SELECT r.key::bigint, r.value, true
                    FROM :"schema".job_plan_chunks c, pg_catalog.jsonb_each_text(c.refused) r
                   WHERE c.plan_id = v_plan.id ORDER BY c.number, r.key::bigint;

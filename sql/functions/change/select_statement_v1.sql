@@ -4,7 +4,7 @@
 --   differs    the condition that the action changes the job: it is not already so
 --   statement  the SELECT: ids, ascending; at most p_limit, unless it is null
 -- p_action, p_with and p_where are those of job_condition_v1. p_where can have older_than, too. Raises an error if p_with cannot
--- be meant. Called by select_jobs_v1 and plan_jobs.
+-- be meant. Called by select_jobs_v1 and plan_jobs_v1.
 CREATE OR REPLACE FUNCTION select_statement_v1(
     p_action text, p_with jsonb, p_where jsonb, p_limit bigint,
     OUT selection jsonb, OUT applies text, OUT differs text, OUT statement text
