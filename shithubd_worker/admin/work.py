@@ -1,5 +1,7 @@
-"""A change to any number of jobs, batch by batch, with a true account of what was done: also after Ctrl-C, and after a
-connection that broke while it waited for the answer to a COMMIT."""
+"""A change to any number of jobs, batch by batch, with a true account of what was done.
+
+It stays true after Ctrl-C, and after a connection that broke during a COMMIT.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ class Work:
         self.ids = ids
         self.sums = Sums()
         self.refused: dict[int, str] = {}  # why a job was not changed, in the words of change_jobs_v1
-        self.unknown: Sequence[int] = ()  # the jobs of a batch of which it is not known whether it was committed
+        self.unknown: Sequence[int] = ()  # the jobs of a batch that perhaps was committed
         self._session, self._do, self._tell = session, do, tell
         self._away_since: float | None = None
 

@@ -85,7 +85,7 @@ def apply(shared: Shared, plan: str, reason: str | None, *, partial: bool, dry_r
 @within(LOOK_SECONDS)
 @json_option
 def list_plans(shared: Shared, *, as_json: bool) -> int:
-    """List the plans that wait to be applied, and those of the last day.
+    """List the plans: what they would do, and until when.
 
     A plan is open, begun, applied or expired. `apply PLAN` does an open one, and goes on with one that has begun. A day
     after its expiry a plan is removed. This changes nothing.

@@ -112,7 +112,7 @@ ACTIONS = (
         \b
         Examples:
           shithubd-worker jobs fail 42 --message "the customer is gone"
-          shithubd-worker jobs fail --payload '{"to": "ada"}' --message "ada left"
+          shithubd-worker jobs fail --payload '{"to": "ada"}' --message "no" --yes
         """,
         options=(
             click.option(
@@ -143,7 +143,8 @@ ACTIONS = (
         \b
         Examples:
           shithubd-worker jobs reschedule 43 --delay 2h --priority 5
-          shithubd-worker jobs reschedule --kind mail.send --run-at 2030-01-01 --yes
+          shithubd-worker jobs reschedule 44 --run-at 2030-01-01T06:00:00Z
+          shithubd-worker jobs reschedule 44 --attempts 0 --max-attempts 5
         """,
         options=(
             click.option("--run-at", metavar="TIME", help="Not before this time (UTC if it names no zone)."),
@@ -178,7 +179,7 @@ ACTIONS = (
         \b
         Examples:
           shithubd-worker jobs retry 42 43
-          shithubd-worker jobs retry --kind webhook.deliver --error "503" --yes
+          shithubd-worker jobs retry --kind mail.send --error "503" --limit 10 --yes
         """,
         states=("failed", "queued"),
         usual={"state": "failed"},

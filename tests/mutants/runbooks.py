@@ -55,12 +55,6 @@ MUTANTS = (
         "add_command(command(action))",
         RENAMED.format("discard", "drop"),
     ),
-    Mutant(
-        "jobs reschedule is called jobs move",
-        f"{CLI}/jobs.py",
-        "add_command(command(action))",
-        RENAMED.format("reschedule", "move"),
-    ),
     Mutant("units diff is called units compare", f"{CLI}/units.py", "def diff(", "def compare("),
     Mutant("check-config is called verify", f"{CLI}/check.py", '"check-config"', '"verify"'),
     Mutant("--metrics, and its variable, are called --listen", f"{SETTINGS}/*.py", '"--metrics"', '"--listen"'),
