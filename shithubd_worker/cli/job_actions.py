@@ -205,6 +205,7 @@ ACTIONS = (
         Examples:
           shithubd-worker jobs discard 44 --reason "repository was deleted"
           shithubd-worker jobs discard --kind mail.send --older-than 30d --yes
+          shithubd-worker jobs discard --kind mail.send --plan --expires 2h
         """,
     ),
     Action(

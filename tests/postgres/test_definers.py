@@ -227,7 +227,7 @@ CALLS = """
     SELECT public.plan_jobs_v1('retry', ARRAY(SELECT id FROM public.jobs));
     UPDATE public.jobs SET run_at = '2000-01-01' WHERE id = 1;
     SELECT public.plan_changes_v1(name), public.show_plans_v1(name) FROM public.job_plans;
-    SELECT public.apply_plan_v1(name) FROM public.job_plans WHERE action = 'reschedule';
+    SELECT public.apply_plan_v1(name, true) FROM public.job_plans WHERE action = 'reschedule';
     SELECT public.apply_chunk_v1(name, 1, false, 'why', 'me') FROM public.job_plans WHERE action = 'retry';
     SELECT public.apply_chunk_v1(name, 1, true, 'why', 'me') FROM public.job_plans WHERE action = 'retry';
     SELECT public.change_jobs_v1('fail', ARRAY(SELECT id FROM public.jobs WHERE kind = 'k'), '{"error": "no"}');
