@@ -19,6 +19,9 @@ AGAIN_SECONDS = 0.5
 # After each batch the change rests as long as the batch took, so that the workers have the database for at least half
 # of the time. But never longer than this.
 LONGEST_REST_SECONDS = 1.0
+# A batch keeps its locks as long as it takes. After a longer one the next is half as large.
+LONG_BATCH_SECONDS = 0.5
+SMALLEST_BATCH = 50
 
 
 class Sums(NamedTuple):
@@ -51,6 +54,7 @@ class Work:
         self.unknown: Sequence[int] = ()  # the jobs of a batch that perhaps was committed
         self._session, self._do, self._tell = session, do, tell
         self._away_since: float | None = None
+        self._size = BATCH
 
     @property
     def audit(self) -> int | None:
@@ -61,10 +65,15 @@ class Work:
         """Change the jobs. Yields after each batch how many jobs were tried."""
         while (tried := self.sums.tried) < len(self.ids):
             began = time.monotonic()
-            self._batch(self.ids[tried : tried + BATCH])
+            self._batch(self.ids[tried : tried + self._size])
+            took = time.monotonic() - began
             yield self.sums.tried
+            if took > LONG_BATCH_SECONDS:
+                self._size = max(SMALLEST_BATCH, self._size // 2)
+            elif took < LONG_BATCH_SECONDS / 4:
+                self._size = min(BATCH, self._size * 2)
             if self.sums.tried < len(self.ids):
-                time.sleep(min(time.monotonic() - began, LONGEST_REST_SECONDS))
+                time.sleep(min(took, LONGEST_REST_SECONDS))
         if len(self.ids) > 1:  # a single job was waited for
             for job in [job for job, why in self.refused.items() if why == "locked"]:
                 self._batch([job], again=True)

@@ -201,7 +201,7 @@ def moment(text: str) -> datetime | timedelta:
 
 def due(run_at: str | None, delay: float | None) -> datetime | None:
     """The time of --run-at, checked. None without it. Raises click.UsageError if --delay is given, too."""
-    from shithubd_worker.client import moment_in_utc
+    from shithubd_worker.options import moment_in_utc
 
     if run_at is None:
         return None

@@ -215,12 +215,12 @@ class Operations(Session):
             rows = self.rows("list_jobs_v1", where.get("state"), where.get("kind"), limit)
         else:
             rows = self.rows("find_jobs_v1", json_text(where), limit)
-        return [_with_payload(row[0]) for row in rows]
+        return [with_payload(row[0]) for row in rows]
 
     def job(self, job: int) -> dict[str, Any] | None:
         """One job with its history, or None."""
         found = self.value("show_job_v1", job)
-        return None if found is None else _with_payload(found)
+        return None if found is None else with_payload(found)
 
     def forget_index(self, repo: str, reason: str | None) -> dict[str, Any] | None:
         """Take the index of a repository away. Returns its ref and its files, or None if there was none."""
@@ -228,7 +228,7 @@ class Operations(Session):
         return dict(zip(("ref", "files"), rows[0], strict=True)) if rows else None
 
 
-def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
+def with_payload(job: dict[str, Any]) -> dict[str, Any]:
     """The job with its payload as JSON. The payload stays text if Python can't read it, or if it was cut."""
     if job["payload"] is not None and "payload_cut" not in job:
         with suppress(ValueError, RecursionError):

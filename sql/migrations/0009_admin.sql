@@ -1,6 +1,10 @@
 -- expand
 -- The administrative functions: what they change is recorded job by job, so that it can be undone.
 
+-- The functions that `migrate` made whose names do not end in _v and a number: for each name a digest of the body. A function
+-- of the application may have such a name, too, and `migrate` replaces none that does not stand here.
+ALTER TABLE worker_schema ADD made jsonb NOT NULL DEFAULT '{}';
+
 -- A job can also end because an operator says that it is done. PostgreSQL checks the older rows of the history never again.
 ALTER TABLE job_history
     DROP CONSTRAINT job_history_outcome_is_known,

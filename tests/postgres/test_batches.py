@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from tempfile import TemporaryFile
 
 import nursery
@@ -207,8 +209,28 @@ def test_a_batch_whose_fate_is_not_found_out_is_told_as_unknown(database, monkey
     with pytest.raises(psycopg.OperationalError, match="cut"):
         list(steps)
     assert (work.sums.changed, work.sums.tried) == (BATCH, BATCH)
-    assert work.unknown == ids[BATCH : 2 * BATCH]
-    assert database.value(DONE) == 2 * BATCH
+    assert work.unknown == ids[BATCH : BATCH + len(work.unknown)] != []
+    assert database.value(DONE) == BATCH + len(work.unknown)
+
+
+def test_after_each_batch_a_change_rests_as_long_as_the_batch_took_and_a_long_batch_becomes_smaller(database):
+    ids, times = fill(database), []
+    operations = Operations(connector(database.url, "test", pooled=True), "public")
+
+    def slow(some, audit):
+        began = time.monotonic()
+        batch = change_batch(operations, Change("reschedule", "me", values={"priority": 9}), some, audit)
+        if len(times) < 2:
+            operations.connection.execute("SELECT pg_sleep(%s)", (admin_work.LONG_BATCH_SECONDS,))
+        times.append((len(some), began, time.monotonic()))
+        return batch
+
+    work = Work(operations, slow, ids, lambda _: None)
+    assert list(work.go_on())[-1] == work.sums.changed == MANY
+    operations.close()
+    assert [size for size, _, _ in times[:3]] == [BATCH, BATCH // 2, BATCH // 4]
+    for (_, began, ended), (_, again, _) in pairwise(times):
+        assert again - ended >= min(ended - began, admin_work.LONGEST_REST_SECONDS)
 
 
 def test_a_single_job_that_is_locked_is_waited_for_and_the_session_is_named(database, command):
