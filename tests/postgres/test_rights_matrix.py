@@ -11,9 +11,7 @@ from shithubd_worker.database import rights, schema
 FOR_NOBODY = {
     "jobs_enqueued_v1",
     "change_slice_v1",
-    "job_face_v1",
     "record_change_v1",
-    "wanted_job_v1",
     "why_unchanged_v1",
 }
 
