@@ -226,7 +226,7 @@ def test_an_expired_plan_is_removed_after_a_day_and_one_that_has_begun_after_a_w
         ("'discard', p_where => '{\"kinds\": \"k\"}'", "a selection has no member kinds"),
         (
             "'reschedule', p_where => '{}', p_with => '{\"prio\": 1}'",
-            "p_with has no member prio for the action reschedule",
+            "the action reschedule takes no prio",
         ),
         ("'reschedule', p_where => '{}', p_with => '{\"priority\": 40000}'", "out of range"),
         ("'reschedule', p_where => '{}', p_with => '{\"run_at\": \"soon\"}'", "invalid input syntax"),

@@ -30,6 +30,10 @@ RAISED = {
     "until lies in the past": "SELECT pause_kind_v1('mail.send', NULL, '2001-01-01')",
     "there is no action": "SELECT change_jobs_v1('fly', '{1}')",
     "a selection has no member": """SELECT select_jobs_v1('retry', '{}', '{"kinds": "k"}')""",
+    "the member ... of a selection is null": """SELECT select_jobs_v1('retry', '{}', '{"kind": null}')""",
+    "the action ... takes no": """SELECT change_jobs_v1('retry', '{1}', '{"priority": 1}')""",
+    "there is no state": """SELECT select_jobs_v1('retry', '{}', '{"state": "done"}')""",
+    "there are ... faces for": "SELECT change_jobs_v1('retry', '{1}', p_faces => '{}')",
     "audit row ... is not of this": "SELECT drain_v1(); INSERT INTO jobs (id, kind) VALUES (7, 'k');"
     " SELECT change_jobs_v1('discard', '{7}', p_audit => (SELECT max(id) FROM audit))",
     "... applies plan": f"{PLAN} SELECT apply_chunk_v1((SELECT max(name) FROM job_plans), 2, true, NULL, 'x')",
@@ -40,7 +44,6 @@ RAISED = {
     "plan ... is already applied": f"{PLAN} {APPLY}; {APPLY}",
     "plan ... expired at": f"{PLAN} UPDATE job_plans SET expires_at = '2001-01-01'; {APPLY}",
     "give ids or a selection": "SELECT plan_jobs_v1('discard')",
-    "p_with has no member": """SELECT plan_jobs_v1('retry', '{1}', p_with => '{"priority": 1}')""",
     "a plan expires in": "SELECT plan_jobs_v1('retry', '{1}', p_expires_in => '8 days')",
     "plans have more than": f"{PLAN} UPDATE job_plans SET jobs = 10000000; {PLAN}",
     "lease_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT lease_v1(gen_random_uuid(),"

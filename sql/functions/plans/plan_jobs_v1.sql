@@ -26,9 +26,6 @@ AS $$
 DECLARE
     v_ids     bigint[] := ARRAY(SELECT DISTINCT i FROM pg_catalog.unnest(p_ids) i WHERE i IS NOT NULL ORDER BY i);
     v_with    jsonb := pg_catalog.jsonb_strip_nulls(p_with);
-    v_strange text := (SELECT min(k) FROM pg_catalog.jsonb_object_keys(v_with) k WHERE k <> ALL (CASE p_action
-                          WHEN 'fail' THEN '{error}' WHEN 'reschedule' THEN '{run_at,priority,attempts,max_attempts}'
-                          WHEN 'release' THEN '{accept_second_run}' ELSE '{}' END::text[]));
     v_found   record;
     v_plan    :"schema".job_plans;
     v_planned bigint[];
@@ -36,8 +33,6 @@ DECLARE
 BEGIN
     IF p_ids IS NULL AND p_where IS NULL THEN
         RAISE EXCEPTION 'give ids or a selection: the selection {} means every job' USING ERRCODE = 'invalid_parameter_value';
-    ELSIF v_strange IS NOT NULL THEN
-        RAISE EXCEPTION 'p_with has no member % for the action %', v_strange, p_action USING ERRCODE = 'invalid_parameter_value';
     ELSIF (p_expires_in > '0'::interval AND p_expires_in <= '7 days'::interval) IS NOT TRUE THEN
         RAISE EXCEPTION 'a plan expires in at most 7 days' USING ERRCODE = 'invalid_parameter_value';
     END IF;
