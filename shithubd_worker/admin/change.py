@@ -1,8 +1,8 @@
-"""One action of an operator to many jobs: which jobs it would change, and the change itself, batch by batch."""
+"""One action of an operator to many jobs: which jobs it would change, and the change of a batch of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -71,16 +71,6 @@ def preview(calls: Calls, change: Change, limit: int | None = None) -> Preview:
     if "payload" in selection:  # with every digit that was given
         selection["payload"] = change.selection["payload"]
     return Preview(ids, examples, statement, replace(change, selection=selection), left_alone)
-
-
-def carry_out(calls: Calls, change: Change, ids: Sequence[int]) -> Iterator[Batch]:
-    """Change these jobs, a batch and a transaction after the other. Each batch is yielded as soon as it is committed.
-    All of them have one audit row."""
-    audit: int | None = None
-    for begin in range(0, len(ids), BATCH):
-        batch = change_batch(calls, change, ids[begin : begin + BATCH], audit)
-        audit = batch.audit
-        yield batch
 
 
 def change_batch(calls: Calls, change: Change, ids: Sequence[int], audit: int | None = None) -> Batch:

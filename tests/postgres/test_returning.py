@@ -85,7 +85,7 @@ WRITERS = {
     "a sweep": lambda database, dead: database.query(SWEEP, dead),
     "release-dead": lambda database, dead: database.query(RELEASE, dead),
     "an operator's release": lambda database, dead: database.query(
-        "SELECT FROM release_jobs(ARRAY(SELECT min(id) FROM jobs))"
+        "SELECT FROM release_jobs(ARRAY(SELECT min(id) FROM jobs), true)"
     ),
     "an operator's discard": lambda database, dead: database.query(
         "SELECT FROM discard_jobs(ARRAY(SELECT id FROM jobs WHERE state = 'queued'))"

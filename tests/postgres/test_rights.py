@@ -15,7 +15,7 @@ from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased
 
 from shithubd_worker.admin import plans
-from shithubd_worker.admin.change import Change, carry_out, preview
+from shithubd_worker.admin.change import Change, change_batch, preview
 from shithubd_worker.client import insert
 from shithubd_worker.database import rights, schema
 from shithubd_worker.database.connection import connector
@@ -108,6 +108,7 @@ def operate(database: Database, url: str) -> None:
         operations.now()
         operations.workers()
         operations.jobs({}, 10)
+        operations.jobs({"error": "n"}, 10)
         operations.job(waiting)
         assert operations.rows("release_jobs", [running], True)
         assert operations.rows("reschedule_jobs", [running], None, 5)
@@ -122,7 +123,8 @@ def operate(database: Database, url: str) -> None:
         assert operations.rows("apply_plan_v1", name)
         for action, job in (("complete", running), ("discard", waiting)):
             found = preview(operations, Change(action, "me", selection={"state": "queued"}), 1)
-            assert [batch.changed for batch in carry_out(operations, found.change, [job])] == [1]
+            batch = change_batch(operations, found.change, [job])
+            assert operations.value("batch_fate_v1", batch.transaction, batch.audit) == batch.changed == 1
         assert not [*operations.rows("complete_jobs", [running]), *operations.rows("discard_jobs", [waiting])]
         operations.job(running)
         operations.forget_index("a.git", "why")
