@@ -35,7 +35,8 @@ def test_the_words_of_a_selection_select_by_their_letters_alone(database, confor
     for n, text in enumerate(HOSTILE):
         if text.isprintable():
             add_job(database, kind=text)
-        add_job(database, state="failed", last_error=f"{n}:{text} and more", payload=json.dumps({"a": [text, n], text: n}))
+        payload = json.dumps({"a": [text, n], text: n})
+        add_job(database, state="failed", last_error=f"{n}:{text} and more", payload=payload)
     with database.connect() as connection:
         connection.execute(f"SET standard_conforming_strings = {conforming}")
         connection.execute("SET datestyle = 'SQL, DMY'")
