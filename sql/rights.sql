@@ -39,8 +39,12 @@ GRANT SELECT ON jobs, job_history, workers, beats, holds, standing_holds, audit,
 GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     complete_jobs, permanently_fail_jobs, reschedule_jobs, retry_jobs, discard_jobs, release_jobs, change_all_v1,
-    batch_fate_v1, change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1, wanted_job_v1
+    batch_fate_v1, change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1, select_statement_v1,
+    wanted_job_v1
     TO shithub_operator;
+GRANT SELECT ON job_plans, job_plan_chunks TO shithub_operator;
+GRANT EXECUTE ON FUNCTION plan_jobs_v1, apply_plan_v1, apply_chunk_v1, apply_batch_v1, find_plan_v1, open_plan_v1,
+    plan_changes_v1, face_difference_v1, job_face_v1, show_plans_v1 TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     cleanup, force_unlock_workers, forget_kinds_v1, named_workers_v1, sweep_leases_v1, unlock_workers_v1
     TO shithub_operator;

@@ -10,6 +10,7 @@ import click
 
 from shithubd_worker import __version__
 from shithubd_worker.cli import (
+    apply,
     audit,
     check,
     cleanup,
@@ -96,8 +97,8 @@ def cli(database_url: str | None, schema: str | None) -> None:
 
 
 ROOMS = (
-    *(init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, audit, cleanup, history),
-    *(units, runbook),
+    *(init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, apply, audit, cleanup),
+    *(history, units, runbook),
 )
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)

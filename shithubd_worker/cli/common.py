@@ -263,6 +263,8 @@ def _names(operations: Operations, field: str, begun: str, states: Sequence[str]
     """The names of one sort. None of these questions counts the jobs."""
     if field == "kind":
         return operations.kinds_like(begun)
+    if field == "plan":
+        return [str(plan["name"]) for (plan,) in operations.rows("show_plans_v1", None) if plan["applied_at"] is None]
     if field == "job":
         found = (operations.jobs({"state": state}, MOST_IDS) for state in states or ("processing", "failed"))
         return [str(job["id"]) for jobs in found for job in jobs]

@@ -30,7 +30,7 @@ CHANGES = frozenset(
     {
         *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind"),
         *("jobs complete", "jobs fail", "jobs reschedule", "jobs retry", "jobs discard", "jobs release"),
-        *("history drop", "units install", "units uninstall", "audit undo"),
+        *("history drop", "units install", "units uninstall", "audit undo", "apply"),
         *("search forget", "init", "workers sweep", "workers unlock", "cleanup"),
     }
 )

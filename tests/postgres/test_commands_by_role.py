@@ -51,6 +51,8 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "audit list": ("", OPERATOR),
     "audit show": ("<changed>", OPERATOR),
     "audit undo": ("<changed>", OPERATOR),
+    "apply": ("<plan>", OPERATOR),
+    "plans": ("", OPERATOR),
 }
 WITHOUT_A_DATABASE = {
     "check-config",
@@ -106,6 +108,8 @@ def typed(database: Database, name: str) -> list[str]:
     if "<changed>" in text:
         database.query("SELECT discard_jobs(ARRAY[%s::bigint])", job)
         job = database.value("SELECT max(id) FROM audit")
+    if "<plan>" in text:
+        job = database.value("SELECT plan FROM plan_jobs_v1('discard', p_where => '{}')")
     return [*name.split(), *re.sub("<.*>", str(job), text).split()]
 
 

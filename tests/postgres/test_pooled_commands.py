@@ -12,6 +12,7 @@ import pytest
 from command_tree import leaves
 from conftest import Database
 from psycopg import sql
+from test_plans import in_chunks_of
 from test_settings_of_others import SETTINGS
 
 from shithubd_worker.cli import cli
@@ -28,8 +29,10 @@ pytestmark = [
 
 # Each command with its arguments for one database. Those that need a session of their own come below.
 GIVEN = {
+    "plans": ([],),
+    "apply": (["1-abcdef"],),
     "jobs release": (["2", "--force", "--reason", "a test"],),
-    "jobs discard": (["1", "--reason", "a test"],),
+    "jobs discard": (["1", "--reason", "a test"], ["--kind", "test.ok", "--limit", "9", "--plan"]),
     "audit list": (["--since", "1h"],),
     "audit undo": (["2", "--dry-run"], ["2"]),
     "audit show": (["2"],),
@@ -110,6 +113,9 @@ def fill(database: Database, jobs: int) -> None:
     database.query("INSERT INTO jobs (kind) SELECT 'test.ok' FROM generate_series(1, %s)", jobs)
     database.query("INSERT INTO jobs (kind, state) SELECT 'test.fails', 'failed' FROM generate_series(1, 20)")
     database.query("UPDATE jobs SET state = 'processing', leased_by = 'x:1', leased_at = now() WHERE id = 2")
+    database.query("""SELECT plan_jobs_v1('reschedule', '{11,12,13,14,15,16,17}', p_with => '{"priority": 1}')""")
+    database.query("UPDATE job_plans SET digest = 'abcdef'")
+    in_chunks_of(database, "1-abcdef", 1)
 
 
 def test_every_command_that_needs_a_database_is_tried_here() -> None:

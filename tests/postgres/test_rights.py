@@ -14,6 +14,7 @@ from rows import add_worker
 from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased
 
+from shithubd_worker.admin import plans
 from shithubd_worker.admin.change import Change, change_batch, preview
 from shithubd_worker.client import insert
 from shithubd_worker.database import rights, schema
@@ -113,6 +114,13 @@ def operate(database: Database, url: str) -> None:
         assert operations.rows("reschedule_jobs", [running], None, 5)
         assert operations.rows("permanently_fail_jobs", [running], "no")
         assert operations.rows("retry_jobs", [running])
+        change = Change("reschedule", "me", values={"priority": 3})
+        name = str(plans.make(operations, change, [running]).name)
+        operations.connection.execute("UPDATE jobs SET run_at = now()")
+        assert [left.id for left in plans.left(operations, name)] == [running]
+        assert [*plans.carry_out(operations, plans.to_apply(operations, name), "me", None, partial=True)] == [1]
+        name = str(plans.make(operations, dataclasses.replace(change, values={"priority": 4}), [running]).name)
+        assert operations.rows("apply_plan_v1", name)
         for action, job in (("complete", running), ("discard", waiting)):
             found = preview(operations, Change(action, "me", selection={"state": "queued"}), 1)
             batch = change_batch(operations, found.change, [job])

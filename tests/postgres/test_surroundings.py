@@ -27,6 +27,7 @@ LOOKS = {
     ("workers", "list", "--json"): 0,
     ("jobs", "list"): 0,
     ("jobs", "show", "1"): 0,
+    ("plans",): 0,
     ("search", "--help"): 0,
     ("search", "find", "x", "--json"): 0,
     ("audit", "list"): 0,
@@ -58,6 +59,7 @@ ERRORS = {
     ("jobs", "retry", "999"): 1,
     ("jobs", "release", "999"): 1,
     ("jobs", "discard", "999"): 1,
+    ("apply", "999-abcdef"): 1,
     ("jobs", "complete", "999"): 1,
     ("jobs", "fail", "999", "--reason", "x"): 1,
     ("jobs", "reschedule", "--kind", "nap", "--delay", "1"): 5,  # nobody could answer the question
