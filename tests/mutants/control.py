@@ -41,7 +41,7 @@ MUTANTS = (
         PYTHON,
         "set_config('lock_timeout', {}, true)",
         "set_config('application_name', {}, true)",
-        ("test_no_job_runs_again_because_another_job_of_its_batch_is_locked",),
+        ("test_a_turn_gives_up_a_lock_soon_and_leaves_the_connection_as_it_was",),
     ),
     Mutant(
         "the jobs of a turn without an answer are not named in beats",
