@@ -78,8 +78,9 @@ def test_a_turn_gives_up_a_lock_soon_and_leaves_the_connection_as_it_was(databas
         connection.execute(FOR_EVER)
     with locked(database, lock, [each.id for each in leases[100:]]):
         driver.send(done(leases))
-        with pytest.raises(psycopg.errors.LockNotAvailable):
+        with pytest.raises(psycopg.OperationalError) as refused:
             driver.receive()
+        assert isinstance(refused.value, psycopg.errors.LockNotAvailable)
         driver.wire.forget()
     assert driver.turn(done(leases)).lost == set()
     if not pooled:
@@ -172,6 +173,25 @@ def test_what_ends_before_a_late_answer_is_settled_by_the_control_thread(databas
         relief.tick(time.monotonic() + GIVE_BACK_AFTER_SECONDS, None)
         assert states(database, *jobs) == {}
     rooms.exchange.put_down()
+    assert all_told_once(database, rooms)
+
+
+def test_a_stop_settles_the_others_and_waits_for_the_locked_one(database, rooms):
+    """The turn was refused, and nobody has read that yet."""
+    held, *others = batch_ended(database, rooms)
+    left = []
+    with database.connect() as other:
+        other.execute("BEGIN")
+        other.execute(LOCK, ([held],))
+        sent_unread(rooms)
+
+        def wait(_seconds):
+            left.append(states(database, held, *others))
+            other.execute("ROLLBACK")
+
+        rooms.waits(wait)
+        rooms.shutdown.put_down()
+    assert left[0] == {held: "processing"}
     assert all_told_once(database, rooms)
 
 
