@@ -99,7 +99,7 @@ def test_another_look_at_the_holds_gives_up_a_lock_soon(database, hire):
 def test_no_job_runs_again_because_another_job_of_its_batch_is_locked(database, start_worker):
     """The leases last 2 s, and the lock much longer."""
     worker = start_worker(*WIDE, handlers=HANDLERS)
-    gone(database, enqueue(database, 300, kind="refused.short"))  # the worker knows that these jobs are quick
+    gone(database, enqueue(database, 1000, kind="refused.short"))  # the worker knows that these jobs are quick
     with somebody(database):
         _, held, *others = [
             job
