@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,7 @@ def _server(bindir: Path) -> Iterator[Server]:
     with psycopg.connect(server.url("template_worker"), autocommit=True) as connection:
         schema.migrate(connection, "public", roles=True)
     yield server
+    administrator(server).close()
     server.remove()
 
 
@@ -246,14 +248,24 @@ def pytest_report_header() -> str:
     return f"PostgreSQL: {bindir or 'the embedded one alone (no server of Debian here; make test as root installs it)'}"
 
 
-def new_database(server: Server) -> Iterator[Database]:
-    """A fresh, migrated database, for as long as the generator is held open."""
+@cache
+def administrator(server: Server) -> Database:
+    """Makes and drops databases. A new connection for each would take a third of that time."""
+    return Database(server, "postgres")
+
+
+def new_database(server: Server, template: str = "template_worker") -> Iterator[Database]:
+    """A fresh database for as long as the generator is held open: a migrated one, or a copy of `template`."""
     name = f"t{time.monotonic_ns()}"
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template_worker')  # type: ignore[arg-type]
-    yield Database(server, name)
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+    # As files: the other way, through the log of changes, takes a third more of the processor.
+    administrator(server).query(f'CREATE DATABASE "{name}" TEMPLATE {template} STRATEGY file_copy')
+    made = Database(server, name)
+    yield made
+    made.close()
+    # If sessions are left, DROP DATABASE rests for 0.1 s before it looks again.
+    left = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    eventually(lambda: not administrator(server).query(left, name), f"nobody is left in {name}")
+    administrator(server).query(f'DROP DATABASE IF EXISTS "{name}"')
 
 
 @pytest.fixture
