@@ -49,6 +49,17 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+# Each process that shares the tests collects all of them. The collector would look at them again and again, and take a
+# third of that time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From now on the collector looks only at what the tests make."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several processes share the tests, a file each (Makefile). First come the files that take long: those that want a
     booted host (each process boots one), and the torture."""

@@ -216,7 +216,13 @@ def _after_its_worker(host: Host, kind: str, payload: dict[str, bool], ended: st
     _empty(host)
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind, **payload)
-    eventually(lambda: host.sql("shithub", ended.format(number)), "the job has ended")
+    early = f"UPDATE jobs SET run_at = now() WHERE id = {number} AND crashes = 2 AND run_at > now()"  # by half a minute
+
+    def over() -> bool:
+        host.psql("shithub", early)
+        return bool(host.sql("shithub", ended.format(number)))
+
+    eventually(over, "the job has ended")
     eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active", "the worker is back")
     return {"job-id": str(number)}
 
