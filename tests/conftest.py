@@ -60,11 +60,29 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+# The files that take more than half a minute, the longest first.
+LONGEST = (
+    "runbooks/test_executed.py",
+    "postgres/test_worker_process.py",
+    "torture/test_torture.py",
+    "systemd/test_deb.py",
+    "systemd/test_units_database.py",
+    "systemd/test_units_death.py",
+    "postgres/test_worker_handlers.py",
+    "postgres/test_locked_rows.py",
+    "runbooks/test_closed_loops.py",
+    "postgres/test_workers_behind_locks.py",
+    "postgres/test_documents_executed.py",
+    "postgres/test_prefetch_process.py",
+    "systemd/test_units_fleet.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several processes share the tests, a file each (Makefile). First come the files that take long: those that want a
-    booted host (each process boots one), and the torture."""
-    hosts = {item.path for item in items if "wheels" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path not in hosts, item.get_closest_marker("torture") is None))
+    """Several processes share the tests, a file each (Makefile). A long file that begins late is what all wait for in
+    the end, so the long ones come first, and those of tests/unit last, which take seconds."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
