@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nspawn import Host, eventually
+from nspawn import Host, eventually, superuser_psql
 from worker_host import DOOR, PROGRAM, UNIT, cli, enqueue, in_flight, open_door, postgresql, start_postgresql, state
 
 Scene = Callable[..., dict[str, str] | None]
@@ -18,7 +18,7 @@ AHEAD = 1000  # so many versions later is the schema of a release that nobody ha
 # a fast one.
 OPENER = f"""
 until systemctl show 'shithubd-worker*.service' --property=ActiveState | grep -q deactivating ||
-      [ "$(runuser -u postgres -- psql -XAtqd shithub -c 'SELECT count(*) FROM holds')" != 0 ]
+      [ "$({" ".join(superuser_psql())} -d shithub -c 'SELECT count(*) FROM holds')" != 0 ]
 do sleep 0.1; done
 sleep 0.3
 touch {DOOR}
