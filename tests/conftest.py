@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -49,15 +49,16 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-# Each process that shares the tests collects all of them. The collector would look at them again and again, and take a
-# third of that time.
-gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """From now on the collector looks only at what the tests make."""
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Each process that shares the tests collects all of them. Python's collector would look at them again and again,
+    and take a third of that time. Afterwards it looks only at what the tests make."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 # The files that take more than half a minute, the longest first.
