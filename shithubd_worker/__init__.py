@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shithubd_worker.admin.client import Client
     from shithubd_worker.client import enqueue
     from shithubd_worker.errors import Interrupted, LeaseLost, NotNow, NotTheWorker, Permanent, RetryAfter
     from shithubd_worker.job import Job
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Client",
     "Interrupted",
     "Job",
     "LeaseLost",
@@ -39,7 +41,7 @@ __all__ = [
 
 # A type checker would take any name from a module with a __getattr__. So it sees none.
 if not TYPE_CHECKING:
-    _HOMES = {"Job": "job", "Registry": "registry", "enqueue": "client"}
+    _HOMES = {"Client": "admin.client", "Job": "job", "Registry": "registry", "enqueue": "client"}
 
     def __getattr__(name: str) -> object:
         # Imported when first used, so that `shithubd-worker --help` doesn't pay for what it doesn't show.

@@ -7,31 +7,30 @@ connection asks. Each later one is a single statement.
 
 from __future__ import annotations
 
-import operator
 import os
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, LiteralString
 from weakref import WeakKeyDictionary
 
 from shithubd_worker import payload
 from shithubd_worker.errors import LACKS, RightsMissing, SchemaMismatch
-from shithubd_worker.model import check_kind
+from shithubd_worker.options import checked
 from shithubd_worker.plain import json_in_ascii
 from shithubd_worker.settings.config import SCHEMA, schema_fault
 
 if TYPE_CHECKING:
     import psycopg
 
-PRIORITIES = (-(2**15), 2**15 - 1)
-ATTEMPTS = (1, 2**31 - 1)
-LONGEST_DELAY = 100 * 366 * 86_400.0  # beyond a century, Python's and PostgreSQL's times are not safe
+MOST_JOBS, MOST_LETTERS = 10_000, 16 * 1024 * 1024  # of one statement of enqueue_many
 
 # Do the functions of schema n look for their tables in another schema? So it is after ALTER SCHEMA ... RENAME.
 MADE_ELSEWHERE: LiteralString = (
-    "EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'show_job_v1' AND NOT"
-    " coalesce(p.proconfig, '{}') OPERATOR(pg_catalog.@>)"
+    "(SELECT NOT pg_catalog.bool_or(coalesce(p.proconfig, '{}') OPERATOR(pg_catalog.@>)"
     " ARRAY[pg_catalog.format('search_path=%%I, pg_temp', n.nspname)])"
+    " FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'show_job_v1')"
 )
 
 # The schemas whose queue a connection could write to when it asked.
@@ -67,33 +66,35 @@ def enqueue(
             number = enqueue(connection, "stars.add", repo="ada/engine", stars=2, delay=60)
         print(f"job {number} waits for a minute")
     """
-    import psycopg
-
-    check_kind(kind)
-    if delay is not None and run_at is not None:
-        raise ValueError("give delay or run_at, not both")
-    seconds = 0.0 if delay is None else _seconds(delay)
-    at = None if run_at is None else moment_in_utc(run_at)
-    priority = _whole("priority", priority, PRIORITIES)
-    max_attempts = None if max_attempts is None else _whole("max_attempts", max_attempts, ATTEMPTS)
+    options = checked(kind, delay, run_at, priority, max_attempts)
     text = payload.payload_text(members)
-    schema = _queue(schema)
-    if not isinstance(connection, psycopg.Connection):
-        raise TypeError(
-            f"connection must be a psycopg.Connection, not {type(connection).__name__}: give the connection that your"
-            " pool or framework keeps inside. An async program executes the INSERT itself (docs/sql.md)"
-        )
-    if (encoding := connection.info.encoding) != "utf-8":
-        _check_letters(encoding, kind, schema)
-    asked = _asked.get(connection)
-    if asked is None or schema not in asked:
-        _ask(connection, schema)
-        _asked.setdefault(connection, set()).add(schema)
-    try:
-        return insert(connection, schema, kind, text, seconds, at, priority, max_attempts)
-    except psycopg.Error:  # perhaps the schema was renamed, or the right taken: the next call asks again
-        _asked.pop(connection, None)
-        raise
+    with _asked_before(connection, schema, kind) as queue:
+        return insert(connection, queue, kind, text, *options)
+
+
+def enqueue_many(
+    connection: psycopg.Connection[Any],
+    kind: str,
+    payloads: Iterable[Mapping[str, object]],
+    /,
+    *,
+    delay: float | timedelta | None = None,
+    run_at: datetime | None = None,
+    priority: int = 0,
+    max_attempts: int | None = None,
+    schema: str | None = None,
+) -> list[int]:
+    """Add a job for each payload, all in the caller's transaction. Returns their ids in the same order.
+
+    The arguments and errors are those of `enqueue`. All payloads are checked before anything is sent.
+    """
+    options = checked(kind, delay, run_at, priority, max_attempts)
+    texts = [payload.payload_text(_mapping(members)) for members in payloads]
+    ids: list[int] = []
+    with _asked_before(connection, schema, kind) as queue, connection.transaction():
+        for begin, end in _portions(texts):
+            ids += _insert_many(connection, queue, kind, texts[begin:end], *options)
+    return ids
 
 
 def insert(
@@ -117,16 +118,50 @@ def insert(
     return int(row[0])
 
 
-def moment_in_utc(run_at: datetime) -> datetime:
-    """The same moment in UTC. Raises TypeError or ValueError if it can't be a job's run_at."""
-    if not isinstance(run_at, datetime):
-        raise TypeError(f"run_at must be a datetime with a time zone, not {type(run_at).__name__}")
-    if run_at.utcoffset() is None:
-        raise ValueError("run_at needs a time zone: datetime.now(timezone.utc) + …")
-    try:
-        return run_at.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"run_at is outside of the years 1 to 9999 in UTC: {run_at}") from error
+def _insert_many(
+    connection: psycopg.Connection[Any],
+    schema: str,
+    kind: str,
+    texts: list[str],
+    delay: float,
+    run_at: datetime | None,
+    priority: int,
+    max_attempts: int | None,
+) -> list[int]:
+    encoding = connection.info.encoding
+    if encoding != "utf-8":
+        texts = [json_in_ascii(text) for text in texts]
+    query = (
+        f"INSERT INTO {_quoted(schema)}.jobs (kind, payload, priority, max_attempts, run_at)"  # noqa: S608
+        " SELECT %s, t.payload::jsonb, %s, %s, coalesce(%s::timestamptz,"
+        " now() + pg_catalog.make_interval(secs => %s::double precision))"
+        " FROM unnest(%s::text[]) WITH ORDINALITY t (payload, n) ORDER BY t.n RETURNING id"
+    ).encode(encoding)
+    values = (kind, priority, max_attempts, run_at, delay, texts)
+    ids = [int(job) for (job,) in _cursor(connection).execute(query, values)]
+    if len(ids) != len(texts):
+        raise RuntimeError(
+            f"the database returned {len(ids)} ids for {len(texts)} jobs: a trigger on jobs dropped rows"
+        )
+    return ids
+
+
+def _mapping(members: Mapping[str, object]) -> dict[str, object]:
+    if not isinstance(members, Mapping):
+        raise TypeError(f"a payload must be a mapping, not {type(members).__name__}")
+    return dict(members)
+
+
+def _portions(texts: list[str]) -> Iterator[tuple[int, int]]:
+    """Where each statement begins and ends. No statement has many letters or jobs."""
+    begin, letters = 0, 0
+    for n, text in enumerate(texts):
+        if n > begin and (letters + len(text) > MOST_LETTERS or n - begin >= MOST_JOBS):
+            yield begin, n
+            begin, letters = n, 0
+        letters += len(text)
+    if texts:
+        yield begin, len(texts)
 
 
 def queues(connection: psycopg.Connection[Any]) -> list[str]:
@@ -203,7 +238,32 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _queue(schema: str | None) -> str:
+@contextmanager
+def _asked_before(connection: psycopg.Connection[Any], schema: str | None, kind: str) -> Iterator[str]:
+    """The name of the queue's schema. The connection has been asked whether the login can enqueue there."""
+    import psycopg
+
+    queue = queue_name(schema)
+    if not isinstance(connection, psycopg.Connection):
+        raise TypeError(
+            f"connection must be a psycopg.Connection, not {type(connection).__name__}: give the connection that your"
+            " pool or framework keeps inside. An async program executes the INSERT itself (docs/sql.md)"
+        )
+    if (encoding := connection.info.encoding) != "utf-8":
+        _check_letters(encoding, kind, queue)
+    asked = _asked.get(connection)
+    if asked is None or queue not in asked:
+        _ask(connection, queue)
+        _asked.setdefault(connection, set()).add(queue)
+    try:
+        yield queue
+    except psycopg.Error:  # perhaps the schema was renamed, or the right taken: the next call asks again
+        _asked.pop(connection, None)
+        raise
+
+
+def queue_name(schema: str | None) -> str:
+    """The queue's schema: this one, or that of SHITHUBD_WORKER_SCHEMA, or `public`. Raises TypeError or ValueError."""
     name = os.environ.get(SCHEMA.variable, SCHEMA.default) if schema is None else schema
     if not isinstance(name, str):
         raise TypeError(f"schema must be a string, not {type(name).__name__}")
@@ -218,29 +278,3 @@ def _check_letters(encoding: str, *names: str) -> None:
             name.encode(encoding)
         except UnicodeEncodeError as error:
             raise ValueError(f"the connection's client_encoding ({encoding}) can't send {name!r}: use UTF8") from error
-
-
-def _seconds(delay: float | timedelta) -> float:
-    if isinstance(delay, timedelta):
-        seconds = delay.total_seconds()
-    elif isinstance(delay, (bool, str, bytes, bytearray)) or not (
-        hasattr(delay, "__float__") or hasattr(delay, "__index__")
-    ):
-        raise TypeError(f"delay must be seconds or a timedelta, not {type(delay).__name__}")
-    else:
-        try:
-            seconds = float(delay)
-        except (OverflowError, ValueError) as error:
-            raise ValueError(f"delay can't be a number of seconds: {error}") from error
-    if not -LONGEST_DELAY <= seconds <= LONGEST_DELAY:  # so is NaN
-        raise ValueError(f"delay must be at most a century, not {seconds:g} s")
-    return seconds
-
-
-def _whole(name: str, value: int, limits: tuple[int, int]) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
-    number, (least, most) = operator.index(value), limits
-    if not least <= number <= most:
-        raise ValueError(f"{name} must be {least} to {most}")
-    return number

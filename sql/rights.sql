@@ -34,13 +34,16 @@ GRANT SELECT (repo, started_at), INSERT, DELETE ON repo_maintenance TO shithub_w
 
 -- An operator sees everything. On jobs he may UPDATE the columns that the runbook's own SQL updates. He makes every other
 -- change through a function that writes its audit row in the same transaction. He can write no audit row himself.
-GRANT SELECT ON jobs, job_history, workers, beats, holds, standing_holds, audit, history_drops, leases_returned, queue_counts,
-    search_repos, search_files, repo_maintenance TO shithub_operator;
+GRANT SELECT ON jobs, job_history, workers, beats, holds, standing_holds, audit, audit_chunks, history_drops, leases_returned,
+    queue_counts, search_repos, search_files, repo_maintenance TO shithub_operator;
 GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
-    barrier_v1, discard_job_v1, drain_v1, forget_index_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
-    pause_kind_v1, payload_text_v1, release_job_v1, resume_kind_v1, resume_v1, retry_job_v1, show_job_v1,
-    shown_job_v1, unhold_v1, unpause_v1
+    complete_jobs, permanently_fail_jobs, reschedule_jobs, retry_jobs, discard_jobs, release_jobs, change_all_v1,
+    change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1
+    TO shithub_operator;
+GRANT EXECUTE ON FUNCTION
+    barrier_v1, drain_v1, forget_index_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1, pause_kind_v1,
+    payload_text_v1, resume_kind_v1, resume_v1, show_job_v1, shown_job_v1, unhold_v1, unpause_v1
     TO shithub_operator;
 
 -- A monitor: how many jobs there are, who runs what, what is held. No payload, no error, no token.

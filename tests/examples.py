@@ -35,4 +35,4 @@ def program(text: str) -> str:
     """A program that has what the text needs, and then the text."""
     starts = [line for word, line in _STARTS.items() if re.search(rf"(?<![.\w]){word}", text) and line not in text]
     text = "\n".join([*starts, text])
-    return "\n".join([*(line for word, line in _IMPORTS.items() if re.search(rf"\b{word}\b", text)), text])
+    return "\n".join([*(line for word, line in _IMPORTS.items() if re.search(rf"(?<![.\w]){word}\b", text)), text])

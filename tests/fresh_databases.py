@@ -46,6 +46,18 @@ def migrate(database, name="public"):
         return schema.migrate(connection, name)
 
 
+def former_release(monkeypatch, version):
+    """From now on, `migrate` is that of a release of this version: with today's functions on its tables, but for those
+    without a version in their names, which came later."""
+    known = schema.migrations()[:version]
+    files = [path for path in schema.function_files() if "_v" in path.stem]
+    text = "\n".join(path.read_text() for path in files)
+    monkeypatch.setattr(schema, "migrations", lambda: known)
+    monkeypatch.setattr(schema, "function_names", lambda: tuple(path.stem for path in files))
+    monkeypatch.setattr(schema, "functions", lambda: text)
+    monkeypatch.setattr(schema, "functions_digest", schema.functions_digest.__wrapped__)  # without its cache
+
+
 class Bare:
     """A worker without a process: its row and its queue, driven by hand."""
 

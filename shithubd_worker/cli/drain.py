@@ -147,21 +147,11 @@ COMMANDS = (drain, resume)
 
 
 def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:
-    """The scope that was asked for. A worker's host:pid becomes its uuid, because pids are reused and uuids are not."""
+    from shithubd_worker.admin.scopes import scope_of
+
     if sum(name is not None for name in (host, unit, worker)) > 1:
         raise click.UsageError("give one of --host, --unit and --worker")
-    if host is not None:
-        return Scope("host", host)
-    if unit is not None:
-        return Scope("unit", unit if unit.endswith(".service") else f"{unit}.service")
-    if worker is None:
-        return Scope("fleet")
-    found = [row for row in operations.workers() if worker in (row["id"], row["leased_by"])]
-    alive = [row for row in found if not row["silent"]] or found
-    if len(alive) != 1:
-        what = "no worker" if not alive else f"{len(alive)} workers"
-        raise Refused(f"{what} called {worker!r}: see `shithubd-worker workers`, and name one by its uuid")
-    return Scope("worker", alive[0]["id"])
+    return scope_of(operations, host, unit, worker)
 
 
 def _refuse_unknown(shared: Shared, operations: Operations, scope: Scope) -> None:

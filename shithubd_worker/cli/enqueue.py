@@ -56,7 +56,8 @@ def enqueue(
       shithubd-worker enqueue mail.send --priority 5 --run-at 2026-11-22T18:00:00Z
       echo '{"repo": "site.git"}' | shithubd-worker enqueue search.reindex -
     """
-    from shithubd_worker.client import insert, moment_in_utc
+    from shithubd_worker.client import insert
+    from shithubd_worker.options import moment_in_utc
 
     check_kind(kind)
     text = _payload(payload)

@@ -157,8 +157,7 @@ def release(shared: Shared, ids: tuple[int, ...], reason: str | None, *, force: 
         raise Refused("releasing a job whose worker may live needs a --reason")
     operations = shared.operations()
 
-    def one(job: int) -> str:
-        return operations.release_job(job, reason, force=force)
+    one = _one(operations, "release", reason, {"accept_second_run": force})
 
     return _each(_given(ids), one, done="released", as_json=as_json)
 
@@ -189,8 +188,7 @@ def retry(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: str 
     """
     operations = shared.operations()
 
-    def one(job: int) -> str:
-        return operations.retry_job(job, reason)
+    one = _one(operations, "retry", reason, {})
 
     return _each(_chosen(operations, ids, failed), one, done="retried", as_json=as_json)
 
@@ -221,8 +219,7 @@ def discard(shared: Shared, ids: tuple[int, ...], failed: str | None, reason: st
     """
     operations = shared.operations()
 
-    def one(job: int) -> str:
-        return operations.discard_job(job, reason)
+    one = _one(operations, "discard", reason, {})
 
     return _each(_chosen(operations, ids, failed), one, done="discarded", as_json=as_json)
 
@@ -249,6 +246,17 @@ def _failed_ids(operations: Operations, kind: str) -> Iterator[int]:
     while page := operations.jobs("failed", kind, PAGE, after):
         for job in page:
             yield (after := int(job["id"]))
+
+
+def _one(operations: Operations, action: str, reason: str | None, values: dict[str, object]) -> Callable[[int], str]:
+    from shithubd_worker.admin.change import DONE, Change, change_batch
+
+    change = Change(action, operations.actor, reason, values)
+
+    def one(job: int) -> str:
+        return change_batch(operations, change, [job]).refused.get(job, DONE[action])
+
+    return one
 
 
 def _each(ids: Iterable[int], one: Callable[[int], str], *, done: str, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import sql
 
+from shithubd_worker.database import routines
 from shithubd_worker.database.rights import (
     GRANTED,
     MIGRATE,
@@ -86,13 +87,13 @@ def hand_over(connection: psycopg.Connection, schema: str, functions: Sequence[s
         " UNION SELECT format('ALTER TABLE %%s OWNER TO %%I', oid::regclass, %(new)s::text) FROM pg_class"
         " WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relkind = 'r'"
         " AND relowner = %(old)s::regrole AND relname ~ '^job_history_(7d|90d)_[0-9]{8}$'"
-        " UNION SELECT format('ALTER FUNCTION %%s OWNER TO %%I', oid::regprocedure, %(new)s::text) FROM pg_proc"
+        " UNION SELECT format('ALTER ROUTINE %%s OWNER TO %%I', oid::regprocedure, %(new)s::text) FROM pg_proc"
         " WHERE pronamespace = to_regnamespace(quote_ident(%(schema)s))"
-        " AND proowner = %(old)s::regrole AND proname = ANY (%(functions)s)",
+        " AND proowner = %(old)s::regrole AND oid = ANY (%(functions)s)",
         {
             "tables": tables,
             "schema": schema,
-            "functions": list(functions),
+            "functions": [each.oid for each in routines.named(connection, schema, functions) if each.own],
             "old": sql.Identifier(str(owner)).as_string(connection),
             "new": OWNER,
         },

@@ -8,6 +8,7 @@ from typing import LiteralString, NamedTuple
 
 import psycopg
 
+from shithubd_worker.database import routines
 from shithubd_worker.errors import SchemaMismatch
 
 MARKER = "worker_schema"
@@ -86,19 +87,20 @@ def incomplete(connection: psycopg.Connection, schema: str, lost: Sequence[str])
 
 
 def refuse_foreign(connection: psycopg.Connection, schema: str, ours: Sequence[Part], functions: Sequence[str]) -> None:
-    """Raise SchemaMismatch if a name that the queue needs is taken in a schema where nothing is ours yet."""
+    """Raise SchemaMismatch if a name that the queue needs is taken."""
     rows = connection.execute(
-        "SELECT o.what || ' ' || o.name, pg_catalog.pg_get_userbyid(o.owner)::text FROM ("
+        "SELECT o.what, pg_catalog.pg_get_userbyid(o.owner)::text FROM ("  # noqa: S608
         "SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence'"
         " WHEN 'c' THEN 'type' WHEN 'f' THEN 'foreign table' WHEN 'i' THEN 'index' WHEN 'I' THEN 'index'"
-        " ELSE 'table' END, c.relname::text, c.relowner, c.relnamespace FROM pg_catalog.pg_class c"
+        " ELSE 'table' END || ' ' || c.relname::text, c.relowner, c.relnamespace FROM pg_catalog.pg_class c"
         " WHERE c.relname = ANY (%(all)s::name[])"
-        " UNION ALL SELECT 'type', t.typname::text, t.typowner, t.typnamespace FROM pg_catalog.pg_type t"
+        " UNION ALL SELECT 'type ' || t.typname::text, t.typowner, t.typnamespace FROM pg_catalog.pg_type t"
         " WHERE t.typrelid = 0 AND t.typname = ANY (%(tables)s::name[])"
-        " UNION ALL SELECT CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END, p.proname::text, p.proowner,"
-        " p.pronamespace FROM pg_catalog.pg_proc p WHERE p.proname = ANY (%(functions)s::name[])"
-        ") AS o (what, name, owner, namespace) JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace"
-        " WHERE n.nspname = %(schema)s ORDER BY o.what = 'table' DESC, 1",
+        " UNION ALL SELECT "
+        + routines.SHOWN
+        + ", p.proowner, p.pronamespace FROM pg_catalog.pg_proc p WHERE p.proname = ANY (%(functions)s::name[])"
+        ") AS o (what, owner, namespace) JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace"
+        " WHERE n.nspname = %(schema)s ORDER BY o.what LIKE 'table %%' DESC, 1",
         {
             "all": [part.name for part in ours],
             "tables": [part.name for part in ours if part.kind != "index"],
@@ -106,17 +108,16 @@ def refuse_foreign(connection: psycopg.Connection, schema: str, ours: Sequence[P
             "schema": schema,
         },
     ).fetchall()
+    new = any(part.name == MARKER for part in ours)
     # Another migration may have made them all since `marked` was asked.
-    if not rows or (any(part.name == MARKER for part in ours) and marked(connection, schema)):
+    if not rows or (new and marked(connection, schema)):
         return
     taken = _few([f"{what} of role {owner!r}" for what, owner in rows])
-    tables = sum(part.kind == "table" for part in ours)
+    remedy = "Name another schema with --schema NAME" if new else "Rename, move or drop them, and migrate again"
     # Most of our names at once are no accident.
-    half = ". If they are a part of a backup, restore the backup whole" if 2 * len(rows) > tables else ""
-    raise SchemaMismatch(
-        f"schema {schema!r} has other objects with names that the queue needs: {taken}."
-        f" Name another schema with --schema NAME{half}"
-    )
+    if new and 2 * len(rows) > sum(part.kind == "table" for part in ours):
+        remedy += ". If they are a part of a backup, restore the backup whole"
+    raise SchemaMismatch(f"schema {schema!r} has other objects with names that the queue needs: {taken}. {remedy}")
 
 
 def _few(names: Sequence[str]) -> str:

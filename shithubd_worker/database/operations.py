@@ -211,24 +211,12 @@ class Operations(Session):
 
     def jobs(self, state: str | None, kind: str | None, limit: int, after: int | None = None) -> list[dict[str, Any]]:
         """Jobs by id. `state` and `kind` None mean any. `after` is the last id of the page before."""
-        return [_with_payload(row[0]) for row in self.rows("list_jobs_v1", state, kind, limit, after)]
+        return [with_payload(row[0]) for row in self.rows("list_jobs_v1", state, kind, limit, after)]
 
     def job(self, job: int) -> dict[str, Any] | None:
         """One job with its history, or None."""
         found = self.value("show_job_v1", job)
-        return None if found is None else _with_payload(found)
-
-    def release_job(self, job: int, reason: str | None, *, force: bool) -> str:
-        """Return a processing job to the queue. The result is a word of release_job_v1."""
-        return str(self.value("release_job_v1", job, force, reason, self.actor))
-
-    def retry_job(self, job: int, reason: str | None) -> str:
-        """Run a failed or postponed job now."""
-        return str(self.value("retry_job_v1", job, reason, self.actor))
-
-    def discard_job(self, job: int, reason: str | None) -> str:
-        """Discard a job that isn't processing."""
-        return str(self.value("discard_job_v1", job, reason, self.actor))
+        return None if found is None else with_payload(found)
 
     def forget_index(self, repo: str, reason: str | None) -> dict[str, Any] | None:
         """Take the index of a repository away. Returns its ref and its files, or None if there was none."""
@@ -236,7 +224,7 @@ class Operations(Session):
         return dict(zip(("ref", "files"), rows[0], strict=True)) if rows else None
 
 
-def _with_payload(job: dict[str, Any]) -> dict[str, Any]:
+def with_payload(job: dict[str, Any]) -> dict[str, Any]:
     """The job with its payload as JSON. The payload stays text if Python can't read it, or if it was cut."""
     if job["payload"] is not None and "payload_cut" not in job:
         with suppress(ValueError, RecursionError):

@@ -70,7 +70,7 @@ def check(connection: psycopg.Connection, schema: str, role: str) -> None:
         " THEN pg_catalog.format('%%I.%%I', %s::text, name) END AS relation) t"
         " WHERE NOT CASE"
         " WHEN privilege = 'EXECUTE' THEN coalesce("
-        "(SELECT bool_and(pg_catalog.has_function_privilege(p.oid, privilege))"
+        "(SELECT bool_or(pg_catalog.has_function_privilege(p.oid, privilege))"
         " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
         " WHERE n.nspname = %s AND proname = name), false)"
         " WHEN col = '' THEN pg_catalog.has_table_privilege(relation, privilege)"

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from shithubd_worker import client
-from shithubd_worker.database import granting, inventory, rights
+from shithubd_worker.database import granting, inventory, rights, routines
 from shithubd_worker.errors import Refused, SchemaMismatch
 from shithubd_worker.host import shipped
 from shithubd_worker.timing import MIGRATION_LOCK_SECONDS
@@ -122,7 +122,7 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
             " run `shithubd-worker migrate`"
         )
     if found.functions != functions_digest(schema):
-        if missing := _missing_functions(connection, schema):
+        if missing := routines.missing(connection, schema, function_names()):
             raise SchemaMismatch(
                 f"the database lacks functions of this release ({', '.join(missing)}): run `shithubd-worker migrate`"
             )
@@ -152,19 +152,19 @@ def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
             f" as its owner, {revoke}; {beside}"
         )
     row = connection.execute(
-        "SELECT f.what, f.name, pg_catalog.pg_get_userbyid(f.owner) FROM"
-        " (SELECT 'function', proname, proowner, pronamespace FROM pg_catalog.pg_proc p"
-        "   WHERE proname LIKE '%%\\_v_' OR EXISTS (SELECT FROM pg_catalog.pg_proc o"
+        "SELECT f.what, pg_catalog.pg_get_userbyid(f.owner) FROM"  # noqa: S608
+        f" (SELECT {routines.SHOWN}, proowner, pronamespace FROM pg_catalog.pg_proc p"
+        "   WHERE proname LIKE '%%\\_v_' OR proname = ANY (%s::name[]) OR EXISTS (SELECT FROM pg_catalog.pg_proc o"
         "    WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::regnamespace)"
-        "  UNION ALL SELECT 'operator', oprname, oprowner, oprnamespace FROM pg_catalog.pg_operator"
-        " ) AS f (what, name, owner, namespace) JOIN pg_catalog.pg_namespace n ON n.oid = f.namespace"
-        " WHERE n.nspname = %s AND NOT pg_catalog.has_schema_privilege(f.owner, n.oid, 'CREATE') LIMIT 1",
-        (schema,),
+        "  UNION ALL SELECT 'operator ' || oprname::text, oprowner, oprnamespace FROM pg_catalog.pg_operator"
+        " ) AS f (what, owner, namespace) JOIN pg_catalog.pg_namespace n ON n.oid = f.namespace"
+        " WHERE n.nspname = %s AND NOT pg_catalog.has_schema_privilege(f.owner, n.oid, 'CREATE') ORDER BY 1 LIMIT 1",
+        (list(function_names()), schema),
     ).fetchone()
     if row is not None:
         raise Refused(
-            f"the {row[0]} {row[1]} in schema {schema!r} belongs to {row[2]!r}, who may not create there. It could run"
-            f" with the rights of the queue's users: drop it, {beside}"
+            f"the {row[0]} in schema {schema!r} belongs to {row[1]!r}, who may not create there. It could run with the"
+            f" rights of the queue's users: move it to another schema, drop it, {beside}"
         )
 
 
@@ -181,6 +181,7 @@ def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False,
             return _migrate(connection, schema, roles=roles, dry_run=dry_run)
         except (
             psycopg.errors.UniqueViolation,
+            psycopg.errors.DuplicateFunction,
             psycopg.errors.DuplicateObject,
             psycopg.errors.DuplicateSchema,
             psycopg.errors.DuplicateTable,
@@ -231,6 +232,8 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
                 f"the database is at schema version {found.version}, this release brings {newest_version()}:"
                 " migrate with the newer release"
             )
+        standing = routines.named(connection, schema, function_names()) if found.version else []
+        routines.refuse(schema, [each for each in standing if not each.own])
         # Every function keeps this path (SET search_path FROM CURRENT), so no session can redirect its names. Functions
         # with the owner's rights, and those that they call, name our objects with the schema and search pg_catalog
         # first.
@@ -241,16 +244,21 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
         for migration in new:
             _run_file(connection, migration.text)
             applied.append(migration.name)
-        # A migration may drop functions that it changes, and somebody may have moved or dropped one.
-        if new or found.functions != functions_digest(schema) or _missing_functions(connection, schema):
+        # A migration may drop functions that it changes. Somebody may have moved or dropped one, or made another.
+        disturbed = sorted(each.name for each in standing) != sorted(function_names())
+        if new or disturbed or found.functions != functions_digest(schema):
             connection.execute("SET LOCAL check_function_bodies = off")  # functions call each other: see function_files
-            _run_file(connection, _of_schema(connection, functions(), schema))
+            text = routines.create_new(functions(), function_names(), standing)
+            _run_file(connection, _of_schema(connection, text, schema))
             applied.append(f"functions {functions_digest(schema)}")
             connection.execute(
                 "INSERT INTO worker_schema (version, functions) VALUES (%s, %s) ON CONFLICT (only_row) DO UPDATE"
                 " SET version = excluded.version, functions = excluded.functions, applied_at = clock_timestamp()",
                 (newest_version(), functions_digest(schema)),
             )
+            now = {(each.oid, each.row) for each in routines.named(connection, schema, function_names())}
+            routines.refuse(schema, [each for each in standing if (each.oid, each.row) in now])
+            routines.record(connection, schema, function_names())
         granting.shut(connection, schema, function_names())
         if shared:
             applied += granting.give(connection, schema)
@@ -276,15 +284,6 @@ def _run_file(connection: psycopg.Connection, text: str) -> None:
         raise Refused(
             f"{error.diag.message_primary} ({needs}): drop what depends on it, migrate, and create it again"
         ) from error
-
-
-def _missing_functions(connection: psycopg.Connection, schema: str) -> list[str]:
-    rows = connection.execute(
-        "SELECT name FROM pg_catalog.unnest(%s::text[]) name WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc"
-        " WHERE proname = name AND pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)))",
-        (list(function_names()), schema),
-    )
-    return [name for (name,) in rows]
 
 
 def _made_elsewhere(connection: psycopg.Connection, schema: str) -> bool:

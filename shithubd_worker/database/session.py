@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -93,6 +94,10 @@ class Session:
             query = self._queries[key] = sql.SQL("SELECT * FROM {}({})").format(
                 sql.Identifier(self.schema, function), sql.SQL(", ").join(sql.Placeholder() * len(arguments))
             )
+        return self.ask(query, arguments)
+
+    def ask(self, query: sql.Composed, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
+        """The rows of one statement, in a transaction of its own."""
         # Also on a handler's connection, whose factories may be others.
         connection = self.connection
         with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:

@@ -59,7 +59,7 @@ def test_the_handler_of_an_example_does_what_the_example_is_for(read, name):
 
 
 def test_every_other_example_is_executed_below():
-    assert {*PUBLIC, ""} - {*EXECUTED} == {"Interrupted", "LeaseLost", "enqueue"}
+    assert {*PUBLIC, ""} - {*EXECUTED} == {"Client", "Interrupted", "LeaseLost", "enqueue"}
 
 
 def test_the_example_of_a_job_writes_what_it_says_and_knows_its_last_attempt(read, database, caplog):
@@ -84,6 +84,14 @@ def test_the_example_of_enqueue_adds_a_job(read, database, capsys):
     [(number, payload, waits)] = database.query("SELECT id, payload, run_at > now() FROM jobs WHERE kind = 'stars.add'")
     assert (payload, waits) == ({"repo": "ada/engine", "stars": 2}, True)
     assert capsys.readouterr().out == f"job {number} waits for a minute\n"
+
+
+def test_the_example_of_a_client_discards_its_job_and_is_recorded(read, database, capsys):
+    read("Client")
+    assert capsys.readouterr().out == "job 1 of kind stars.add was queued\n"
+    assert database.query("SELECT action, actor, reason, job_ids FROM audit") == [
+        ("discard", "ada@example.org", "the repository is gone", [1])
+    ]
 
 
 def test_the_example_of_a_lost_lease_rolls_back_and_leaves_the_job_to_its_owner(read, database, caplog):

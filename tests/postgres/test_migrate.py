@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fresh_databases import Bare, blank_database, contract_database, migrate  # noqa: F401 (fixtures)
+from fresh_databases import Bare, blank_database, contract_database, former_release, migrate  # noqa: F401 (fixtures)
 
 from shithubd_worker.client import enqueue
 from shithubd_worker.database import schema
@@ -72,14 +72,12 @@ def test_a_failed_migration_changes_nothing(blank, monkeypatch):
 
 
 def test_migrate_updates_a_database_of_the_first_release_and_keeps_its_jobs(blank, monkeypatch):
-    newest = schema.migrations()
-    first = newest[:1]
     # For a while, today's functions work on the tables of that release.
     blank.query(f'ALTER DATABASE "{blank.name}" SET check_function_bodies = off')
-    monkeypatch.setattr(schema, "migrations", lambda: first)
+    former_release(monkeypatch, 1)
     assert migrate(blank) == [NAMES[0], f"functions {schema.functions_digest()}"]
     blank.query("INSERT INTO jobs (kind) VALUES ('k')")
-    monkeypatch.setattr(schema, "migrations", lambda: newest)
+    monkeypatch.undo()
     with blank.connect() as connection, pytest.raises(SchemaMismatch, match="run `shithubd-worker migrate`"):
         schema.check(connection, "public")
     assert migrate(blank) == [*NAMES[1:], f"functions {schema.functions_digest()}"]

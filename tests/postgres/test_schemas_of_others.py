@@ -8,7 +8,7 @@ import re
 
 import psycopg
 import pytest
-from fresh_databases import blank_database, migrate  # noqa: F401 (a fixture)
+from fresh_databases import blank_database, former_release, migrate  # noqa: F401 (a fixture)
 
 from shithubd_worker import enqueue
 from shithubd_worker.database import schema
@@ -29,10 +29,10 @@ TAKEN = {
     "type beats": "CREATE TYPE {s}.beats AS ENUM ('a')",
     "type gate": "CREATE DOMAIN {s}.gate AS int",
     "type standing_holds": "CREATE TYPE {s}.standing_holds AS (a int)",
-    "function status_v1": "CREATE FUNCTION {s}.status_v1() RETURNS jsonb LANGUAGE sql AS 'SELECT null::jsonb'",
-    "function drain_v1": "CREATE FUNCTION {s}.drain_v1(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
-    "function wake_v1": "CREATE AGGREGATE {s}.wake_v1(int) (sfunc = int4pl, stype = int)",
-    "procedure hold_v1": "CREATE PROCEDURE {s}.hold_v1() LANGUAGE sql AS 'SELECT 1'",
+    "function status_v1()": "CREATE FUNCTION {s}.status_v1() RETURNS jsonb LANGUAGE sql AS 'SELECT null::jsonb'",
+    "function drain_v1(text)": "CREATE FUNCTION {s}.drain_v1(text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "aggregate wake_v1(integer)": "CREATE AGGREGATE {s}.wake_v1(int) (sfunc = int4pl, stype = int)",
+    "procedure hold_v1()": "CREATE PROCEDURE {s}.hold_v1() LANGUAGE sql AS 'SELECT 1'",
 }
 OBJECTS = """
     SELECT classid::regclass::text, objid, objsubid FROM pg_depend JOIN pg_namespace n ON n.oid = refobjid
@@ -84,14 +84,13 @@ def test_what_postgresql_names_itself_is_in_nobodys_way(blank):
 
 
 def test_a_name_that_only_a_later_migration_needs_is_told_before_it_begins(blank, monkeypatch):
-    newest = schema.migrations()
     blank.query(f'ALTER DATABASE "{blank.name}" SET check_function_bodies = off')
-    monkeypatch.setattr(schema, "migrations", lambda: newest[:1])
+    former_release(monkeypatch, 1)
     migrate(blank)
-    monkeypatch.setattr(schema, "migrations", lambda: newest)
+    monkeypatch.undo()
     blank.query("CREATE VIEW gate AS SELECT 1")
     with blank.connect() as connection:
-        assert "needs: view gate of role 'postgres'. Name" in refused(connection, schema.migrate, "public")
+        assert "needs: view gate of role 'postgres'. Rename, move" in refused(connection, schema.migrate, "public")
     assert blank.value("SELECT version FROM worker_schema") == 1
     blank.query("DROP VIEW gate")
     assert migrate(blank)
@@ -164,7 +163,7 @@ def test_a_table_that_was_moved_is_brought_back_by_what_the_line_says(blank, obj
 def test_the_table_of_another_queue_is_not_taken(blank):
     migrate(blank, "theirs")
     migrate(blank)
-    blank.query("DROP TABLE audit")
+    blank.query("DROP TABLE audit CASCADE")
     with blank.connect() as connection:
         assert refused(connection, schema.check, "public").endswith("It lacks audit: restore it from a backup")
 
@@ -179,11 +178,13 @@ def test_migrate_brings_back_a_function_that_was_lost(blank, lost):
     assert blank.value("SELECT count(*) FROM status_v1()") == 1
 
 
-def test_a_view_of_the_application_that_a_migration_would_break_is_named(blank):
+def test_a_view_of_the_application_that_a_migration_would_break_is_named(blank, monkeypatch):
+    blank.query(f'ALTER DATABASE "{blank.name}" SET check_function_bodies = off')
+    former_release(monkeypatch, 7)
     migrate(blank)
+    monkeypatch.undo()
     blank.query("DROP FUNCTION kinds_v1; CREATE FUNCTION kinds_v1(jsonb) RETURNS int LANGUAGE sql AS 'SELECT 1'")
     blank.query('CREATE VIEW "Our kinds" AS SELECT kinds_v1(NULL); CREATE VIEW more AS SELECT kinds_v1(NULL)')
-    blank.query("UPDATE worker_schema SET version = 7")
     with blank.connect() as connection, pytest.raises(Refused) as caught:
         schema.migrate(connection, "public")
     assert re.fullmatch(

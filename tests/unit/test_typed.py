@@ -103,6 +103,18 @@ PROPERTIES = [name for name, member in vars(Job).items() if isinstance(member, p
 
 # Each name's faults: a line of a program, and what mypy and pyright call its fault. The lines stand in a handler.
 WRONG = {
+    "Client": [
+        ("Client(3)", "arg-type", "reportArgumentType"),
+        ("Client(not_ours)", "arg-type", "reportArgumentType"),
+        ("Client().retry_jobs('7')", "arg-type", "reportArgumentType"),
+        ("Client().retry_jobs([7], 'why')", "call-arg", "reportCallIssue"),
+        ("Client().reschedule_jobs([7], run_at='now')", "arg-type", "reportArgumentType"),
+        ("Client().permanently_fail_jobs([7])", "call-arg", "reportCallIssue"),
+        ("for row in Client().complete_jobs([7]): row.jobid", "attr-defined", "reportAttributeAccessIssue"),
+        ("for row in Client().complete_jobs([7]): row.id = 8", "misc", "reportAttributeAccessIssue"),
+        ("Client().enqueue_many('stars.add', [7])", "list-item", "reportArgumentType"),
+        ("Client().resume_kind('k').reason", "union-attr", "reportOptionalMemberAccess"),
+    ],
     "Interrupted": [
         ("raise Interrupted from 'stop'", "misc", "reportGeneralTypeIssues"),
         ("except_: type[Exception] = Interrupted", "assignment", "reportAssignmentType"),

@@ -1,0 +1,96 @@
+"""One action of an operator to many jobs: which jobs it would change, and the change itself, batch by batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+# A batch locks its jobs for about 0.1 s, so that nothing waits long for one of them.
+BATCH = 2500
+
+# What each action has done to a job that it changed, for people.
+DONE = {
+    "complete": "completed",
+    "fail": "failed",
+    "reschedule": "rescheduled",
+    "retry": "retried",
+    "discard": "discarded",
+    "release": "released",
+}
+
+
+class Calls(Protocol):
+    """Calls functions of the queue's schema: a Session, or a Client's connection."""
+
+    def rows(self, function: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Call a function and return its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done, to which jobs it may be done, why, and who asks. docs/sql.md has the members of `values` and of
+    `selection` (change_jobs_v1, job_condition_v1)."""
+
+    action: str
+    actor: str
+    reason: str | None = None
+    values: Mapping[str, object] = field(default_factory=dict)
+    selection: Mapping[str, object] = field(default_factory=dict)
+
+
+class Preview(NamedTuple):
+    """The jobs that a change would meet now: their ids, the first three of them, the SQL that found them, and the
+    change with a selection that no longer depends on the time."""
+
+    ids: list[int]
+    examples: list[dict[str, Any]]
+    statement: str
+    change: Change
+
+
+class Batch(NamedTuple):
+    """What one transaction did: how many jobs it changed, why it left each other one (a word of change_jobs_v1), and
+    the audit row of the whole change (None: it has changed nothing so far)."""
+
+    changed: int
+    refused: dict[int, str]
+    audit: int | None
+
+
+def preview(calls: Calls, change: Change, limit: int | None = None) -> Preview:
+    """Find the jobs of a change's selection, at most `limit`. This changes nothing."""
+    ids, examples, selection, statement = calls.rows(
+        "select_jobs_v1", change.action, _json(change.values), _json(change.selection), limit
+    )[0]
+    return Preview(ids, examples, statement, replace(change, selection=selection))
+
+
+def carry_out(calls: Calls, change: Change, ids: Sequence[int]) -> Iterator[Batch]:
+    """Change these jobs, a batch and a transaction after the other. Each batch is yielded as soon as it is committed.
+    All of them have one audit row."""
+    audit: int | None = None
+    for begin in range(0, len(ids), BATCH):
+        batch = change_batch(calls, change, ids[begin : begin + BATCH], audit)
+        audit = batch.audit
+        yield batch
+
+
+def change_batch(calls: Calls, change: Change, ids: Sequence[int], audit: int | None = None) -> Batch:
+    """Change these jobs in one transaction. `audit` is the audit row of the batches before."""
+    changed, refused, audit = calls.rows(
+        "change_batch_v1",
+        change.action,
+        list(ids),
+        _json(change.values),
+        _json(change.selection),
+        change.reason,
+        change.actor,
+        audit,
+    )[0]
+    return Batch(changed, {int(job): why for job, why in refused.items()}, audit)
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(dict(value))

@@ -1,0 +1,36 @@
+-- Returns a condition on the row j of jobs, as SQL: the jobs to which an action applies, and which a selection means.
+-- p_action:
+--   complete, fail, reschedule, discard  not running
+--   retry                                failed or queued
+--   release                              running, and its worker does not live; with p_with->'accept_second_run', any running
+-- p_where has any of these members, and no others. The empty object means every job:
+--   kind            the name of a kind
+--   state           one of the four states
+--   error           how last_error begins
+--   created_before  a time
+--   payload         a JSON object that the payload contains
+-- Raises an error for any other action or member. A preview shows the condition, and change_jobs_v1 runs it.
+CREATE OR REPLACE FUNCTION job_condition_v1(p_action text, p_with jsonb, p_where jsonb) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+AS $$
+DECLARE
+    v_strange text := (SELECT min(k) FROM pg_catalog.jsonb_object_keys(p_where) k
+                        WHERE k <> ALL ('{kind,state,error,created_before,payload}'::text[]));
+BEGIN
+    IF p_action <> ALL ('{complete,fail,reschedule,discard,retry,release}'::text[]) THEN
+        RAISE EXCEPTION 'there is no action %', p_action USING ERRCODE = 'invalid_parameter_value';
+    ELSIF v_strange IS NOT NULL THEN
+        RAISE EXCEPTION 'a selection has no member %', v_strange USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN pg_catalog.concat_ws(' AND ',
+        CASE WHEN p_action = 'retry' THEN 'j.state IN (''failed'', ''queued'')'
+             WHEN p_action <> 'release' THEN 'j.state <> ''processing'''
+             WHEN p_with @> '{"accept_second_run": true}' THEN 'j.state = ''processing'''
+             ELSE pg_catalog.format('j.state = ''processing'' AND NOT EXISTS (SELECT FROM %1$I.beats b'
+                 ' WHERE b.worker_id = j.worker_id AND %1$I.lives_v1(b.beat_at))', :'schema') END,
+        'j.kind = ' || pg_catalog.quote_literal(p_where->>'kind'),
+        'j.state = ' || pg_catalog.quote_literal(p_where->>'state'),
+        'pg_catalog.starts_with(j.last_error, ' || pg_catalog.quote_literal(p_where->>'error') || ')',
+        'j.created_at < ' || pg_catalog.quote_literal((p_where->>'created_before')::timestamptz),
+        'j.payload @> ' || pg_catalog.quote_literal(p_where->'payload') || '::jsonb');
+END $$;

@@ -1,0 +1,14 @@
+-- Returns what an operator sees of a job, as JSON: all but its lease, and a hash in place of its payload.
+-- A job is unchanged while its face is the same. The audit record keeps the faces before and after a change, and a plan
+-- keeps those that it was made for. The caller sets the time zone to UTC, so that the times of two faces compare.
+CREATE OR REPLACE FUNCTION job_face_v1(p_job jobs) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_hash bigint := pg_catalog.jsonb_hash_extended(p_job.payload, 0);
+BEGIN
+    p_job.payload := NULL;  -- it may be large
+    RETURN pg_catalog.jsonb_set(
+        pg_catalog.to_jsonb(p_job) - '{leased_by,leased_at,lease_expires_at,lease_token,worker_id}'::text[],
+        '{payload}', pg_catalog.to_jsonb(v_hash));
+END $$;
