@@ -86,7 +86,7 @@ def commands(text: str) -> Iterator[list[str]]:
 def check_command(program: click.Group, words: list[str]) -> None:
     """Raises click.UsageError for a command, an option or an argument that doesn't exist."""
     command: click.Command = program
-    context = click.Context(program, info_name="shithubd-worker")
+    context = click.Context(program, info_name="shithubd-worker", **program.context_settings)
     while isinstance(command, click.Group):
         name, words = (*words, "")[0], words[1:]
         if any(name in option.opts for option in command.params):
