@@ -84,7 +84,7 @@ def cleanup(shared: Shared, tasks: list[str], reason: str | None, *, yes: bool, 
     code = EXIT_OK
     for task in tasks:
         if task == DISCARD:
-            code, done[task] = _discard(shared, operations, reason, How(None, yes, dry_run, as_json))
+            code, done[task] = _discard(shared, operations, reason, How(None, None, yes, dry_run, as_json))
         elif task == KINDS:
             done[task] = _forget(operations, reason, dry_run=dry_run, as_json=as_json)
         else:
