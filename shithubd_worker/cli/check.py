@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from shithubd_worker.cli import announce
 from shithubd_worker.cli.common import Shared, json_option, with_database
 from shithubd_worker.cli.screen import emit, line, only_data_on_stdout, say
 from shithubd_worker.cli.settings import config_options, load
@@ -92,7 +93,7 @@ def _check_here(shared: Shared, raw: dict[str, object]) -> dict[str, Any]:
     try:
         with only_data_on_stdout():
             config, kinds = load(shared, raw)
-        faults = list(_out_of_reach(config, kinds))
+        faults = [*_out_of_reach(config, kinds), *_webhook_faults()]
     except ConfigError as error:
         faults = list(error.args)
     if faults:
@@ -119,6 +120,16 @@ def _out_of_reach(config: Config, kinds: list[Kind]) -> Iterator[str]:
     given = os.environ.get("CREDENTIALS_DIRECTORY")
     if passfile and not (given and Path(passfile).is_relative_to(given)) and not os.access(passfile, os.R_OK):
         yield f"PGPASSFILE: '{passfile}' can't be read by this user"
+
+
+def _webhook_faults() -> Iterator[str]:
+    """What is wrong with the file of the audit webhook. A unit need not be able to read it: only commands do."""
+    file = click.get_current_context().find_root().params.get("audit_webhook")
+    if file and UNIT not in os.environ:
+        try:
+            announce.read_url(file)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _check_inside(context: click.Context, flags: tuple[list[str], list[str]], *, as_json: bool) -> int:

@@ -31,7 +31,7 @@ CHANGES = frozenset(
         *("search forget", "init", "audit undo"),
     }
 )
-_TAKES_A_VALUE = ("--database-url", "--schema")
+_TAKES_A_VALUE = ("--database-url", "--schema", "--audit-webhook-file")
 _ONLY_SHOWS = {"--help", "-h", "--version", "--dry-run"}
 
 
