@@ -1,4 +1,4 @@
-"""audit list, show, undo: what operators changed, and how to take it back."""
+"""audit list, show, undo: what operators changed, and how to take it back. `audit timeline` is in a file of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from shithubd_worker.cli.common import Shared, Short, json_option, moment, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, field, line, say
+from shithubd_worker.cli.timeline import timeline
 from shithubd_worker.cli.undo import Undo, how, no_such, what
 from shithubd_worker.errors import EXIT_OK, NoSuchRow
 from shithubd_worker.plain import Json, json_text
@@ -36,6 +37,7 @@ def audit() -> None:
       shithubd-worker audit --job 42
       shithubd-worker audit show 7
       shithubd-worker audit undo 7 --dry-run
+      shithubd-worker audit timeline --since 2h
     """
 
 
@@ -198,6 +200,7 @@ def undo(shared: Shared, rows: tuple[int, ...], reason: str | None, *, dry_run: 
     return Undo(shared, shared.operations(), reason, dry_run=dry_run, as_json=as_json).all(rows)
 
 
+audit.add_command(timeline)
 COMMANDS = (audit,)
 
 
