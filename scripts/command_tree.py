@@ -33,6 +33,7 @@ VALUES = {
     "KIND": "the name of a kind",
     "PATH": "a path",
     "DIR": "an existing directory",
+    "FILE": "a file",
     "ID": "an id of systemd",
     "UNIT": "the name of a unit",
 }

@@ -95,6 +95,7 @@ def test_the_version_names_the_schemas_too(command):
         ("audit", "show"),
         ("audit", "undo", "x"),
         ("audit", "--since", "yesterday"),
+        ("audit", "timeline", "--since", "1h", "--until", "2h"),
         ("release-dead",),
     ],
     ids=" ".join,
