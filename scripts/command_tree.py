@@ -17,10 +17,10 @@ import click
 import settings_pages
 
 from shithubd_worker.cli import cli
-from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
+from shithubd_worker.settings.config import DATABASE_URL, OF_COMMANDS, SCHEMA, SETTINGS
 
 PROGRAM = "shithubd-worker"
-_ROWS = {row.variable: row for row in (DATABASE_URL, SCHEMA, *SETTINGS.values())}
+_ROWS = {row.variable: row for row in (DATABASE_URL, SCHEMA, *SETTINGS.values(), *OF_COMMANDS)}
 _DEFAULT = re.compile(r"  \[default: (?P<default>.*)\]$")
 # What the word behind a flag stands for; a test holds that each has one.
 VALUES = {
@@ -174,7 +174,7 @@ def _flag(option: click.Option, context: click.Context) -> Flag:
         value = ", ".join(f"`{choice}`" for choice in option.type.choices)
     elif isinstance(option.type, click.IntRange):
         value = f"a whole number, {option.type.min} to {option.type.max}"
-        default = str(option.default)
+        default = str(option.default) if isinstance(option.default, int) else ""
     else:
         value = VALUES[metavar]
     return Flag(spelled, metavar, value, default.strip("`"), variable, text)

@@ -78,12 +78,13 @@ def list_rows(
     A line has the id, the time (UTC), the actor, the action, what it changed, the reason, and whether it was undone.
     This changes nothing.
 
-    With --json it prints an array. Each row has the columns of the table `audit`, and `undone` (how many of its jobs
-    are undone now) and `undone_by` (the ids of the undos).
+    With --json it prints an array. Each row has the columns of the table `audit`. `undone` counts its jobs that are
+    undone now, and `undone_by` has the ids of the undos.
 
     \b
     Examples:
       shithubd-worker audit list --since 2h
+      shithubd-worker audit --job 42
       shithubd-worker audit --actor alice --action discard --json
     """
     from shithubd_worker.admin.record import Chosen, listed

@@ -152,7 +152,8 @@ def tell_ended(ended: list[RecordedHold], *, as_json: bool) -> None:
 
 def resume_line(shared: Shared, scope: Scope) -> str:
     """The command that ends the drain of a scope."""
-    return shared.command("resume", *(() if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)))
+    named = () if scope.scope == "fleet" else (f"--{scope.scope}", scope.target)
+    return shared.command("resume", *named)
 
 
 def _scope(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:

@@ -10,8 +10,8 @@ MUTANTS = (
     Mutant(
         "the undo of a drain ends all drains",
         CLI,
-        'undo = shared.command("resume", *named)',
-        'undo = shared.command("resume")',
+        'return shared.command("resume", *named)',
+        'return shared.command("resume")',
         ("test_an_undo_leaves_other_holds",),
     ),
     Mutant(
@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "a release by force forces nothing",
         CLI,
-        "operations.release_job(job, reason, force=force)",
-        "operations.release_job(job, reason, force=False)",
+        '{"accept_second_run": force}',
+        '{"accept_second_run": False}',
         ("test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason",),
     ),
     Mutant(

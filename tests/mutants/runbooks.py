@@ -110,15 +110,15 @@ MUTANTS = (
     Mutant("a pause marks no rows", sql("mirror_pause_v1"), "v_ids, 'paused'", "v_ids, 'queued'", _page("pause-kind")),
     Mutant(
         "a release changes nothing",
-        sql("release_job_v1"),
-        "state = 'queued'",
-        "state = 'processing'",
+        sql("wanted_job_v1"),
+        "OR p_action = 'release' THEN",
+        "THEN",
         _page("stuck-job"),
     ),
     Mutant(
-        "a retry leaves it failed", sql("retry_job_v1"), "state = 'queued'", "state = 'failed'", _page("failed-jobs")
+        "a retry leaves it failed", sql("wanted_job_v1"), "state := 'queued'", "state := 'failed'", _page("failed-jobs")
     ),
-    Mutant("a discard leaves no trace", sql("discard_job_v1"), "'discarded'", "'ok'", _page("failed-jobs")),
+    Mutant("a discard leaves no trace", sql("change_slice_v1"), "'discarded'", "'ok'", _page("failed-jobs")),
     Mutant(
         "a crash takes out nothing", sql("return_crashed_v1"), "o.crash >= 3 ", "o.crash >= 300 ", _page("poison-job")
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import commands, control, holds, leases, outcome, recovery, runbooks, timing, units, wakes
+from mutants import commands, control, holds, leases, outcome, recovery, runbooks, timing, undo, units, wakes
 from mutants.mutant import Mutant
 
 SUBJECTS: dict[str, tuple[Mutant, ...]] = {
@@ -13,6 +13,7 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "units": units.MUTANTS,
     "wakes": wakes.MUTANTS,
     "commands": commands.MUTANTS,
+    "undo": undo.MUTANTS,
     "outcome": outcome.MUTANTS,
     "control": control.MUTANTS,
     "shared state": control.SHARED,

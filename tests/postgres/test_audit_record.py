@@ -1,4 +1,4 @@
-"""The audit record: whoever looks for a change finds it, and nobody but its functions writes it."""
+"""Everybody finds a change in the audit record, and only the functions of the record write it."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def test_a_job_leased_before_the_clock_was_set_back_is_due_when_it_is_given_back
     given_back = {
         "crashed": ("SELECT count(*) FROM return_dead_v1(ARRAY[%s::bigint], 'dead')", job),
         "stray": ("SELECT count(*) FROM release_strays_v1(%s, ARRAY[%s::uuid])", worker, token),
-        "by an operator": ("SELECT release_job_v1(%s)", job),
+        "by an operator": ("SELECT count(*) FROM release_jobs(ARRAY[%s::bigint])", job),
         "settled": (
             "SELECT count(*) FROM settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{released}', '{0}', '{x}', '{7d}')",
             *(job, token),

@@ -61,8 +61,9 @@ class Life(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.connection = psycopg.connect(self.url, autocommit=True)
-        self.connection.execute("TRUNCATE jobs, job_history, workers, beats, holds, audit, leases_returned")
+        self.connection.execute("TRUNCATE jobs, job_history, workers, beats, holds, audit, leases_returned CASCADE")
         self.jobs: dict[int, Model] = {}
+        self.died: Counter = Counter()  # leases returned from the dead, by kind and outcome
         self.paused: set[str] = set()
         self.drained = False
         self.workers: dict[UUID, BareWorker] = {}
@@ -180,16 +181,14 @@ class Life(RuleBasedStateMachine):
         )
         model = self.jobs[job]
         model.alone = True
-        if one_of_several:  # nobody can say which of the jobs it was
-            model.attempts, model.owner, model.state = max(model.attempts - 1, 0), None, "queued"
-            model.ended.append("crashed")
-            return
-        model.crashes += 1
+        model.crashes += not one_of_several  # of several jobs, nobody can say which it was
         model.attempts = max(model.attempts - 1, 0)
         model.owner = None
-        model.state = "failed" if model.crashes >= 3 else "queued"
-        model.due = model.due if model.crashes == 1 else False
-        model.ended.append("poison" if model.crashes >= 3 else "crashed")
+        poison = not one_of_several and model.crashes >= 3
+        model.state = "failed" if poison else "queued"
+        model.due = model.due if one_of_several or model.crashes == 1 else False
+        model.ended.append("poison" if poison else "crashed")
+        self.died[model.kind, model.ended[-1]] += 1
 
     @rule(data=st.data())
     def expire(self, data):
@@ -272,14 +271,21 @@ class Life(RuleBasedStateMachine):
                 self.release_by_force(job)
                 return
             self.connection.execute("UPDATE beats SET beat_at = clock_timestamp()")
-            (said,) = self.connection.execute("SELECT release_job_v1(%s, %s, 'r')", (job, force)).fetchone()
+            said = self.change("release", job, accept_second_run=force)
             if model.state != "processing":
-                assert said == f"not processing: {model.state}"
+                assert said == model.state
             else:
                 assert said.startswith("alive: ")
 
+    def change(self, action, job, **values):
+        """Let an operator change a job; why it was left, or None if it was changed."""
+        return self.connection.execute(
+            "SELECT refused->>%s::text FROM change_jobs_v1(%s, ARRAY[%s::bigint], %s)",
+            (job, action, job, json.dumps(values)),
+        ).fetchone()[0]
+
     def release_by_force(self, job):
-        assert self.connection.execute("SELECT release_job_v1(%s, true, 'r')", (job,)).fetchone() == ("released",)
+        assert self.change("release", job, accept_second_run=True) is None
         model = self.jobs[job]
         model.state, model.owner, model.attempts = "queued", None, max(model.attempts - 1, 0)
         model.ended.append("released")
@@ -287,24 +293,58 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def retry(self, data):
         if job := self.pick(data, "queued", "processing", "paused", "failed"):
-            (said,) = self.connection.execute("SELECT retry_job_v1(%s, 'r')", (job,)).fetchone()
             model = self.jobs[job]
-            assert (said == "retried") == (model.state in ("failed", "queued"))
-            if model.state == "failed":
+            said = self.change("retry", job)
+            assert said == (model.state if model.state in ("processing", "paused") else said)
+            if model.state == "queued":
+                assert said == ("unchanged" if model.due else None)
+                model.due = True
+            elif model.state == "failed":
+                assert said is None
                 model.attempts = model.crashes = 0
-                model.alone = False
-            if said == "retried":
-                model.state, model.due = "queued", True
+                model.state, model.due, model.alone = "queued", True, False
 
-    @rule(data=st.data())
-    def discard(self, data):
+    @rule(data=st.data(), due=st.booleans(), attempts=st.none() | st.integers(0, 3))
+    def reschedule(self, data, due, attempts):
         if job := self.pick(data, "queued", "processing", "paused", "failed"):
-            (said,) = self.connection.execute("SELECT discard_job_v1(%s, 'r')", (job,)).fetchone()
             model = self.jobs[job]
-            assert (said == "discarded") == (model.state != "processing")
-            if said == "discarded":
-                model.state = "gone"
-                model.ended.append("discarded")
+            when = "1999-01-01" if due else "2999-01-01"
+            said = self.change("reschedule", job, run_at=when, attempts=attempts)
+            if model.state == "processing":
+                assert said == "processing"
+                return
+            assert said in (None, "unchanged")  # it may have been rescheduled so before
+            model.due = due
+            model.attempts = model.attempts if attempts is None else attempts
+            if model.state == "failed":
+                model.state, model.crashes, model.alone = "queued", 0, False
+
+    @rule(data=st.data(), limit=st.none() | st.integers(1, 5))
+    def fail(self, data, limit):
+        if job := self.pick(data, "queued", "processing", "paused", "failed"):
+            model = self.jobs[job]
+            self.connection.execute("UPDATE jobs SET max_attempts = %s WHERE id = %s", (limit, job))
+            said = self.change("fail", job, error="no")
+            if model.state == "processing":
+                assert said == "processing"
+                return
+            model.state, model.attempts = "failed", max(model.attempts, limit or 0)
+            if said is None:
+                model.ended.append("failed")
+            else:
+                assert said == "unchanged"
+
+    @rule(data=st.data(), action=st.sampled_from(["complete", "discard"]))
+    def end(self, data, action):
+        if job := self.pick(data, "queued", "processing", "paused", "failed"):
+            model = self.jobs[job]
+            said = self.change(action, job)
+            if model.state == "processing":
+                assert said == "processing"
+                return
+            assert said is None
+            model.state = "gone"
+            model.ended.append(f"{action.removesuffix('e')}ed")
 
     # What must hold after each rule.
 
@@ -333,10 +373,9 @@ class Life(RuleBasedStateMachine):
     @invariant()
     @precondition(lambda self: hasattr(self, "jobs"))
     def each_lease_returned_from_the_dead_is_counted_once(self):
-        died = Counter((model.kind, how) for model in self.jobs.values() for how in model.ended)
-        for kind, *counted in self.connection.execute("SELECT kind, crashed, poison FROM leases_returned"):
-            assert counted == [died.pop((kind, how), 0) for how in ("crashed", "poison")]
-        assert not {"crashed", "poison"} & {how for _, how in died}
+        rows = self.connection.execute("SELECT kind, crashed, poison FROM leases_returned").fetchall()
+        counted = {(kind, how): n for kind, *both in rows for how, n in zip(("crashed", "poison"), both, strict=True)}
+        assert {key: n for key, n in counted.items() if n} == self.died
 
 
 @pytest.mark.drawn
@@ -432,4 +471,7 @@ def test_no_update_by_an_operator_makes_a_row_that_breaks_leasing(odd, changes, 
     connection.execute("SELECT status_v1(), queue_gauges_v1()")
     for row in connection.execute("SELECT id FROM jobs").fetchall():
         assert queue.rows("show_job_v1", row[0])
-        assert queue.value("discard_job_v1", row[0]) or queue.value("release_job_v1", row[0], True, "x", "x")
+        connection.execute("SELECT FROM release_jobs(%s, true)", ([row[0]],))
+        calls = ("reschedule_jobs(%s, 'infinity', -7, -7, 7)", "permanently_fail_jobs(%s, '\"')", "retry_jobs(%s)")
+        for call in (*calls, "complete_jobs(%s)"):
+            assert connection.execute(f"SELECT id FROM {call}", ([row[0]],)).fetchall() == [row], call

@@ -84,9 +84,11 @@ def test_a_counter_at_its_largest_value_stays_there(any_database):
 WRITERS = {
     "a sweep": lambda database, dead: database.query(SWEEP, dead),
     "release-dead": lambda database, dead: database.query(RELEASE, dead),
-    "an operator's release": lambda database, dead: database.query("SELECT release_job_v1(min(id), true) FROM jobs"),
+    "an operator's release": lambda database, dead: database.query(
+        "SELECT FROM release_jobs(ARRAY(SELECT min(id) FROM jobs))"
+    ),
     "an operator's discard": lambda database, dead: database.query(
-        "SELECT discard_job_v1((SELECT id FROM jobs WHERE state = 'queued'))"
+        "SELECT FROM discard_jobs(ARRAY(SELECT id FROM jobs WHERE state = 'queued'))"
     ),
     "a lost lease": lambda database, _: database.query("SELECT lost_v1('h:1', 1, 'k', 1, 'late', '7d')"),
 }

@@ -14,6 +14,7 @@ from rows import add_worker
 from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased
 
+from shithubd_worker.admin.change import Change, carry_out, preview
 from shithubd_worker.client import insert
 from shithubd_worker.database import rights, schema
 from shithubd_worker.database.connection import connector
@@ -107,13 +108,18 @@ def operate(database: Database, url: str) -> None:
         operations.workers()
         operations.jobs(None, None, 10)
         operations.job(waiting)
-        assert operations.release_job(running, "why", force=True) == "released"
-        assert operations.retry_job(running, "why") == "retried"
-        assert operations.discard_job(running, "why") == "discarded"
+        assert operations.rows("release_jobs", [running], True)
+        assert operations.rows("reschedule_jobs", [running], None, 5)
+        assert operations.rows("permanently_fail_jobs", [running], "no")
+        assert operations.rows("retry_jobs", [running])
+        for action, job in (("complete", running), ("discard", waiting)):
+            found = preview(operations, Change(action, "me", selection={"state": "queued"}), 1)
+            assert [batch.changed for batch in carry_out(operations, found.change, [job])] == [1]
+        assert not [*operations.rows("complete_jobs", [running]), *operations.rows("discard_jobs", [waiting])]
         operations.job(running)
         operations.forget_index("a.git", "why")
         connection = operations.connection
-        connection.execute("SELECT * FROM audit, history_drops, leases_returned, queue_counts, beats")
+        connection.execute("SELECT * FROM audit, audit_chunks, history_drops, leases_returned, queue_counts, beats")
         connection.execute("SELECT * FROM search_repos, search_files, repo_maintenance")
         connection.execute("UPDATE jobs SET state = 'paused' WHERE state = 'queued'")
         connection.execute("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued'")
@@ -233,7 +239,7 @@ FORBIDDEN = {
         "INSERT INTO holds (scope, target, actor) VALUES ('fleet', '', 'me')",
         "UPDATE holds SET reason = ''",
         "SELECT hold_v1('fleet', '', '', NULL, 'root')",
-        "SELECT discard_job_v1(1)",
+        "SELECT discard_jobs('{1}')",
         "INSERT INTO audit (actor, action, target) VALUES ('root', 'drain', 'fleet')",
     ),
     "shithub_operator": (
@@ -247,6 +253,9 @@ FORBIDDEN = {
         "UPDATE audit SET actor = 'somebody else'",
         "DELETE FROM audit",
         "TRUNCATE audit",
+        "INSERT INTO audit_chunks (audit_id, job_ids, before, after, payloads) VALUES (1, '{}', '{}', '{}', '{}')",
+        "UPDATE audit_chunks SET before = after",
+        "DELETE FROM audit_chunks",
         "INSERT INTO job_history SELECT * FROM job_history",
         "SELECT lease_v1(gen_random_uuid(), gen_random_uuid(), '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
         "SET ROLE shithub_owner",

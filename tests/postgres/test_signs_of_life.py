@@ -29,8 +29,8 @@ def test_a_worker_lives_for_thirty_seconds_after_its_beat_in_every_query(databas
     assert [each["workers"] for each in status["kinds"]] == [int(lives)]
     gauges = database.value("SELECT queue_gauges_v1()")
     assert gauges["workers"] == ({"starting": 1} if lives else {"silent": 1})
-    said = database.value("SELECT release_job_v1(%s)", job)
-    assert said.startswith("alive: web1:1 beat " if lives else "released")
+    said = database.value("SELECT refused FROM change_jobs_v1('release', ARRAY[%s::bigint])", job)
+    assert said.get(str(job), "released").startswith("alive: web1:1 beat " if lives else "released")
     assert state(database, job)[0] == ("processing" if lives else "queued")
 
 

@@ -22,8 +22,13 @@ RAISED = {
     "the hold is not committed yet": "BEGIN; SELECT drain_v1(); SELECT barrier_v1('fleet')",
     "a drain is of the fleet": "SELECT drain_v1('kind', 'mail.send')",
     "until lies in the past": "SELECT pause_kind_v1('mail.send', NULL, '2001-01-01')",
+    "there is no action": "SELECT change_jobs_v1('fly', '{1}')",
+    "a selection has no member": """SELECT select_jobs_v1('retry', '{}', '{"kinds": "k"}')""",
+    "audit row ... is not of this": "SELECT drain_v1(); INSERT INTO jobs (id, kind) VALUES (7, 'k');"
+    " SELECT change_jobs_v1('discard', '{7}', p_audit => (SELECT max(id) FROM audit))",
     "lease_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT lease_v1(gen_random_uuid(),"
     " gen_random_uuid(), '{k}', '{0}', '{0}', '{0}', '{0}', '{1}', '{1}')",
+    "audit row ... cannot be undone": "SELECT undo_jobs(0)",
     "a worker can't settle": "SELECT settle_v1('{1}', ARRAY[gen_random_uuid()], '{crashed}', '{0}', '{x}', '{7d}')",
     "start_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL REPEATABLE READ;"
     " SELECT start_v1(gen_random_uuid(), '{1}', gen_random_uuid(), gen_random_uuid(), '{1}')",
@@ -95,7 +100,7 @@ def test_every_table_and_view_is_on_the_page(database):
 
 def test_a_table_that_programs_read_has_all_its_columns_on_the_page():
     asked = {argument for name, argument in markers(SQL.read_text()) if name == "columns"}
-    assert asked == {"jobs", "holds", "job_history", "audit", "workers", "beats"}
+    assert asked == {"jobs", "holds", "job_history", "audit", "audit_chunks", "workers", "beats"}
 
 
 def test_every_refusal_is_raised_with_the_sqlstate_of_the_page(database):

@@ -1,20 +1,26 @@
-"""A trigger of the application keeps a job unchanged: the operator's command says so, and records nothing."""
+"""A trigger of the application keeps a job unchanged: the function says so, and records nothing about this job."""
 
 from __future__ import annotations
 
-import json
 from uuid import uuid4
 
 import pytest
 from conftest import Database
 
-STEPS = {
-    "retry": ("UPDATE", "failed", "not retried"),
-    "release": ("UPDATE", "processing", "not released"),
-    "discard": ("DELETE", "failed", "not discarded"),
+# What each action does to the row, and a job to which it applies.
+ACTIONS = {
+    "complete": ("DELETE", "failed"),
+    "fail": ("UPDATE", "queued"),
+    "reschedule": ("UPDATE", "paused"),
+    "retry": ("UPDATE", "failed"),
+    "discard": ("DELETE", "failed"),
+    "release": ("UPDATE", "processing"),
 }
-# What the trigger's function returns, and for which commands the row then stays unchanged.
-KEEPING = [*[(step, "NULL") for step in STEPS], ("retry", "OLD"), ("release", "OLD")]
+# What the trigger's function returns, and for which actions the row then stays unchanged.
+KEEPING = [
+    *[(action, "NULL") for action in ACTIONS],
+    *[(action, "OLD") for action, (event, _) in ACTIONS.items() if event == "UPDATE"],
+]
 LEASED = "leased_by = 'web1:1', leased_at = '2000-01-01', worker_id = '{}'"
 
 
@@ -33,37 +39,37 @@ def add(database: Database, state: str, kind: str = "k", more: str = "priority =
     return int(job)
 
 
-def rows(database: Database) -> list[tuple[object, ...]]:
-    return database.query("SELECT jobs::text FROM jobs ORDER BY id")
+def refused(database: Database, action: str, *jobs: int) -> dict[str, str]:
+    given = {"fail": '{"error": "no"}', "reschedule": '{"priority": 7}'}.get(action, "{}")
+    return dict(database.value("SELECT refused FROM change_jobs_v1(%s, %s, %s)", action, list(jobs), given))
 
 
-@pytest.mark.parametrize(("step", "answer"), KEEPING)
-def test_a_change_that_a_trigger_prevented_is_refused_and_not_recorded(any_database, command, step, answer):
-    event, state, says = STEPS[step]
+def row(database: Database, job: int) -> list[tuple[object, ...]]:
+    return database.query("SELECT jobs::text FROM jobs WHERE id = %s", job)
+
+
+@pytest.mark.parametrize(("action", "answer"), KEEPING)
+def test_a_change_that_a_trigger_prevented_is_refused_and_not_recorded(any_database, action, answer):
+    event, state = ACTIONS[action]
     job, other = add(any_database, state), add(any_database, state, kind="free")
-    before = rows(any_database)[:1]
+    before = row(any_database, job)
     keep(any_database, event, answer)
-    env = {"SHITHUBD_WORKER_DATABASE_URL": any_database.url}
-    refused = command("jobs", step, str(job), env=env)
-    assert refused.stdout == ""
-    assert refused.stderr == f"shithubd-worker: job {job} is {says}: a trigger left the job as it was\n"
-    assert refused.returncode == 5
-    assert rows(any_database)[:1] == before
+    assert refused(any_database, action, job) == {str(job): "trigger"}
     assert any_database.query("SELECT FROM audit") == any_database.query("SELECT FROM job_history") == []
-    both = command("jobs", step, str(job), str(other), "--json", env=env)  # the next one is tried
-    assert both.returncode == 5
-    assert [row["id"] for row in json.loads(both.stdout)] == [job, other]
+    assert refused(any_database, action, job, other) == {str(job): "trigger"}  # the other one is changed
+    assert row(any_database, job) == before
     assert any_database.query("SELECT job_ids FROM audit") == [([other],)]
+    assert any_database.query("SELECT FROM job_history WHERE id = %s", job) == []
 
 
 @pytest.mark.parametrize("answer", ["NULL", "OLD"])
-def test_a_postponed_job_that_a_trigger_keeps_postponed_is_not_retried(any_database, command, answer):
+def test_a_postponed_job_that_a_trigger_keeps_postponed_is_not_retried(any_database, answer):
     job = add(any_database, "queued", more="run_at = '2100-01-01'")
     keep(any_database, "UPDATE", answer)
-    assert any_database.value(f"SELECT retry_job_v1({job})") == "not retried: a trigger left the job as it was"
+    assert refused(any_database, "retry", job) == {str(job): "trigger"}
     assert any_database.query("SELECT FROM audit") == []
 
 
-def test_a_due_job_is_retried_even_if_its_row_does_not_change(any_database):
+def test_a_due_job_is_not_retried_because_it_would_not_change(any_database):
     job = add(any_database, "queued", more="run_at = '2000-01-01'")
-    assert any_database.value(f"SELECT retry_job_v1({job})") == "retried"
+    assert refused(any_database, "retry", job) == {str(job): "unchanged"}

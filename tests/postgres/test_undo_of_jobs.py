@@ -7,7 +7,7 @@ from collections import Counter
 
 import psycopg
 import pytest
-from conftest import dice, eventually
+from conftest import PATIENCE, dice, eventually
 from rows import add_job, history
 
 ROWS = "SELECT id, to_jsonb(jobs)::text FROM jobs"
@@ -227,6 +227,15 @@ def test_a_batch_skips_locked_jobs_and_a_single_one_waits(database):
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 waiting.execute("SELECT undo_change_v1(%s, 0, %s, 'r', 'a', NULL)", (audit, [jobs[1]]))
     assert database.query("SELECT restored FROM undo_change_v1(%s, 0, %s, 'r', 'a', NULL)", audit, [jobs[1]]) == [(1,)]
+
+
+def test_restored_jobs_wake_the_workers(any_database):
+    job = add_job(any_database)
+    any_database.query("SELECT permanently_fail_jobs(ARRAY[%s::bigint], 'no')", job)
+    with any_database.connect() as worker:
+        worker.execute(f'LISTEN "{any_database.value("SELECT channel_v1()")}"')
+        assert refused(any_database, audit_row(any_database)) == (1, {})
+        assert [said.payload for said in worker.notifies(timeout=PATIENCE, stop_after=1)] == ["anew"]
 
 
 @pytest.mark.parametrize(

@@ -72,25 +72,50 @@ CHANGES = {
     "pause": ("pause_kind_v1('k', 'why', %s, 'me')", [LATER], "pause", "kind k", {"until": LATER}, NOT_WOKEN),
     "resume": ("resume_v1('host', 'web1', 'why', 'me')", [], "resume", "host web1", {"set_by": "alice"}, WOKEN),
     "resume-kind": ("resume_kind_v1('k', 'why', 'me')", [], "resume", "kind k", {"set_by": "carol"}, WOKEN),
-    "force": ("release_job_v1(%s, true, 'why', 'me')", ["processing"], "release", None, {"forced": True}, WOKEN),
+    "force": (
+        "release_jobs(ARRAY[%s::bigint], true, 'why', 'me')",
+        ["processing"],
+        "release",
+        None,
+        {"with": {"accept_second_run": True}, "where": {}},
+        WOKEN,
+    ),
     "release": (
-        "release_job_v1(%s, false, 'why', 'me')",
+        "release_jobs(ARRAY[%s::bigint], false, 'why', 'me')",
         ["forsaken"],
         "release",
         None,
-        {"leased_by": "web9:9", "forced": False},
+        {"with": {"accept_second_run": False}},
         WOKEN,
     ),
-    "retry": ("retry_job_v1(%s, 'why', 'me')", ["failed"], "retry", None, {"attempts": 7, "crashes": 2}, WOKEN),
-    "hurry": (
-        "retry_job_v1(%s, 'why', 'me')",
-        ["later"],
-        "retry",
+    "retry": ("retry_jobs(ARRAY[%s::bigint], 'why', 'me')", ["failed"], "retry", None, {"with": {}}, WOKEN),
+    "hurry": ("retry_jobs(ARRAY[%s::bigint], 'why', 'me')", ["later"], "retry", None, {"with": {}}, WOKEN),
+    "reschedule": (
+        "reschedule_jobs(ARRAY[%s::bigint], priority := 5, reason := 'why', actor := 'me')",
+        ["queued"],
+        "reschedule",
         None,
-        {"state": "queued", "run_at": LATER},
+        {"with": {"priority": 5}},
         WOKEN,
     ),
-    "discard": ("discard_job_v1(%s, 'why', 'me')", ["failed"], "discard", None, {"state": "failed"}, NOT_WOKEN),
+    "complete": ("complete_jobs(ARRAY[%s::bigint], 'why', 'me')", ["failed"], "complete", None, {}, NOT_WOKEN),
+    "discard": ("discard_jobs(ARRAY[%s::bigint], 'why', 'me')", ["failed"], "discard", None, {}, NOT_WOKEN),
+    "fail": (
+        "permanently_fail_jobs(ARRAY[%s::bigint], 'a bug', 'why', 'me')",
+        ["queued"],
+        "fail",
+        None,
+        {"with": {"error": "a bug"}},
+        NOT_WOKEN,
+    ),
+    "many": (
+        "discard_jobs(ARRAY[%s, %s]::bigint[], 'why', 'me')",
+        ["queued", "later"],
+        "discard",
+        "jobs",
+        {},
+        NOT_WOKEN,
+    ),
     "nothing": ("unpause_v1('other')", [], None, None, {}, NOT_WOKEN),
 }
 
@@ -105,7 +130,7 @@ def test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do(qu
         return
     assert len(rows) == 1
     row = rows[0]
-    jobs = [queue.jobs[name] for name in arguments if name in queue.jobs] if target is None else []
+    jobs = [queue.jobs[name] for name in arguments if name in queue.jobs]
     assert (row["actor"], row["action"], row["reason"]) == ("me", action, "why")
     assert (row["target"], row["job_ids"]) == (target or f"job {jobs[0]}", jobs)
     detail = row["detail"] | {k: datetime.fromisoformat(v) for k, v in row["detail"].items() if says.get(k) is LATER}
@@ -113,10 +138,14 @@ def test_a_change_leaves_one_audit_row_and_wakes_workers_with_something_to_do(qu
 
 
 IN_VAIN = {
-    "release": ("release_job_v1(%s, false, 'why', 'me')", "processing"),  # the worker of the job lives
-    "force": ("release_job_v1(%s, true, 'why', 'me')", "queued"),
-    "retry": ("retry_job_v1(%s, 'why', 'me')", "processing"),
-    "discard": ("discard_job_v1(%s, 'why', 'me')", "processing"),
+    "release": ("release_jobs(ARRAY[%s::bigint], false, 'why', 'me')", "processing"),  # the worker of the job lives
+    "force": ("release_jobs(ARRAY[%s::bigint], true, 'why', 'me')", "queued"),
+    "retry": ("retry_jobs(ARRAY[%s::bigint], 'why', 'me')", "processing"),
+    "retry-due": ("retry_jobs(ARRAY[%s::bigint], 'why', 'me')", "queued"),
+    "reschedule": ("reschedule_jobs(ARRAY[%s::bigint], priority := 0)", "queued"),  # it has this priority
+    "complete": ("complete_jobs(ARRAY[%s::bigint], 'why', 'me')", "processing"),
+    "fail": ("permanently_fail_jobs(ARRAY[%s::bigint], 'a bug')", "processing"),
+    "discard": ("discard_jobs(ARRAY[%s::bigint], 'why', 'me')", "processing"),
     "resume": ("resume_v1('host', 'web3', 'why', 'me') WHERE %s IS NULL", "queued"),
 }
 
@@ -150,8 +179,7 @@ def test_a_hold_whose_end_has_passed_is_refused(queue):
 
 def test_a_retry_resets_a_failed_job_and_keeps_the_attempts_of_a_postponed_one(queue):
     queue.database.query("UPDATE jobs SET attempts = 3, crashes = 1, alone = true WHERE id = %s", queue.jobs["later"])
-    for name in ("failed", "later"):
-        queue.database.query("SELECT retry_job_v1(%s)", queue.jobs[name])
+    queue.database.query("SELECT FROM retry_jobs(%s)", [queue.jobs["failed"], queue.jobs["later"]])
     rows = "SELECT attempts, crashes, alone, run_at <= now() FROM jobs WHERE id = %s"
     assert queue.database.query(rows, queue.jobs["failed"]) == [(0, 0, False, True)]
     assert queue.database.query(rows, queue.jobs["later"]) == [(3, 1, True, True)]
@@ -159,6 +187,6 @@ def test_a_retry_resets_a_failed_job_and_keeps_the_attempts_of_a_postponed_one(q
 
 def test_a_discarded_job_is_kept_for_ninety_days_with_its_payload(queue):
     queue.database.query("UPDATE jobs SET payload = %s WHERE id = %s", '{"repo": "a"}', queue.jobs["failed"])
-    queue.database.query("SELECT discard_job_v1(%s)", queue.jobs["failed"])
+    queue.database.query("SELECT FROM discard_jobs(%s)", [queue.jobs["failed"]])
     rows = "SELECT outcome, retention, payload, error FROM job_history WHERE id = %s"
     assert queue.database.query(rows, queue.jobs["failed"]) == [("discarded", "90d", {"repo": "a"}, "no")]

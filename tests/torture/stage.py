@@ -234,8 +234,8 @@ def _drain(url: str, supervisor: Supervisor, log: Log) -> None:
                 moved, before = time.monotonic(), row
             # A job that crashed twice waits for half a minute. Make it due, as an operator would.
             connection.execute(
-                "SELECT retry_job_v1(id, 'the torture run: no more faults') FROM jobs"
-                " WHERE state = 'queued' AND crashes > 0 AND run_at > clock_timestamp() + interval '10 seconds'"
+                "SELECT count(*) FROM retry_jobs(ARRAY(SELECT id FROM jobs WHERE state = 'queued' AND crashes > 0"
+                " AND run_at > clock_timestamp() + interval '10 seconds'), 'the torture run: no more faults')"
             )
             time.sleep(0.2)
     log("drained")

@@ -260,7 +260,8 @@ def without_bodies(text: str) -> str:
 
 @pytest.mark.parametrize("path", FUNCTION_FILES, ids=lambda path: path.name)
 def test_a_file_defines_one_function_and_has_its_name(path):
-    assert re.fullmatch(r"[a-z_]+_v\d", path.stem)
+    named_as_in_graphile_worker = path.parent.name == "admin"
+    assert re.fullmatch(r"[a-z_]+_v\d", path.stem) or named_as_in_graphile_worker
     heads = re.findall(r"CREATE OR REPLACE FUNCTION (\w+)\s*\(", without_bodies(path.read_text()))
     assert heads == [path.stem]
 

@@ -148,7 +148,7 @@ def test_every_function_that_moves_a_job_is_in_the_table_of_transitions():
     moving = {path.stem for path in (SQL / "functions").rglob("*.sql") if moves.search(path.read_text())}
     # The first does what the table says of two others, and the last takes back what it has tried.
     through = {"flip_v1", "lease_refused_v1"}
-    assert through | {"lease_v1", "settle_v1", "retry_job_v1", "return_crashed_v1", "unpause_v1"} <= moving
+    assert through | {"lease_v1", "settle_v1", "change_slice_v1", "return_crashed_v1", "unpause_v1"} <= moving
     table = PAGE.partition("## A job's life")[2].partition("\n\n`")[0]
     named = set(re.findall(r"\w+_v\d", table))
     assert moving - through == named - {"jobs_enqueued_v1"}

@@ -17,7 +17,7 @@ from shithubd_worker.cli.common import Shared, queue_named
 from shithubd_worker.plain import on_one_line, shell_word
 
 OF_THE_QUEUE = {"--database-url": "database_url", "--schema": "schema"}
-ARGUMENTS = {"KIND": "k", "JOB": "1", "TEXT": "t"}
+ARGUMENTS = {"KIND": "k", "JOB": "1", "TEXT": "t", "ROW": "1", "ROWS": "1"}
 
 
 def options():

@@ -1,5 +1,7 @@
--- Returns the jobs of the next chunk of an audit row, in the order of the ids, with their faces before and after the change
--- (job_face_v1) as texts, because a client may be unable to parse a column that an application has added. p_after is the chunk where the last call ended; 0 at first. No row means that there is no further chunk.
+-- Returns the jobs of the next chunk of an audit row, in the order of the ids.
+-- Each comes with its faces before and after the change (job_face_v1). They are texts, because a client may be unable to parse
+-- a column that an application has added. p_after is the chunk where the last call ended; 0 at first. No row means that there
+-- is no further chunk.
 CREATE OR REPLACE FUNCTION audit_changes_v1(p_audit bigint, p_after bigint, p_limit integer)
 RETURNS TABLE (chunk bigint, job_id bigint, before text, after text, changes text)
 LANGUAGE sql STABLE SET search_path FROM CURRENT

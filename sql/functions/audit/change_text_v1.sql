@@ -2,7 +2,7 @@
 -- there is no such job. It tells each column that differs: `<column>: <old> -> <new>; ...`. A value of more than 80
 -- characters is cut. Of a payload only the name is told. Called by undo_fates_v1, undo_preview_v1 and audit_changes_v1.
 CREATE OR REPLACE FUNCTION change_text_v1(p_old jsonb, p_new jsonb) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE
         WHEN p_new IS NULL THEN format('%s -> gone', p_old->>'state')

@@ -34,10 +34,9 @@ BEGIN
             'before', (SELECT max(a.id) FROM audit a WHERE a.id < p_id AND a.action IN ('pause', 'drain')
                           AND a.target = v_row.target AND a.detail->'hold' = v_row.detail->'hold'),
             'after', v_after,
-            'stands', EXISTS (SELECT FROM standing_holds h
-                               WHERE concat_ws(' ', h.scope, nullif(h.target, '')) = v_row.target
-                                 AND (v_row.action IN ('resume', 'expire')
-                                      OR v_after IS NULL AND to_jsonb(h.id) = v_row.detail->'hold')));
+            'stands', CASE WHEN v_row.action IN ('pause', 'drain') THEN hold_stands_v1(p_id)
+                           ELSE EXISTS (SELECT FROM standing_holds h
+                                         WHERE concat_ws(' ', h.scope, nullif(h.target, '')) = v_row.target) END);
     END IF;
     RETURN audit_row_v1(v_row) || jsonb_build_object('final', why_final_v1(v_row), 'hold', v_hold);
 END $$;

@@ -12,7 +12,7 @@
 -- The commit is synchronous in every session: what is settled must survive a crash of the database.
 -- Called by the main thread in the same transaction as its next lease. job.transaction() calls it on the handler's own
 -- connection (settle_within_v1), and both threads call it for what a turn did not settle (settle_soon_v1).
--- The fields of a lease and of a history row are written here as well as in flip_v1, return_crashed_v1, release_job_v1
+-- The fields of a lease and of a history row are written here as well as in flip_v1, return_crashed_v1, change_slice_v1
 -- and ended_v1. A shared function would be called for each job, and cost each job a microsecond.
 CREATE OR REPLACE FUNCTION settle_v1(
     p_ids bigint[], p_tokens uuid[], p_outcomes text[], p_delays double precision[], p_errors text[], p_retentions text[]

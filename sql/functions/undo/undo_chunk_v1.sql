@@ -20,7 +20,7 @@ CREATE OR REPLACE FUNCTION undo_chunk_v1(
     p_actor text DEFAULT session_user, p_undo bigint DEFAULT NULL,
     OUT chunk bigint, OUT changed jobs[], OUT refused jsonb, OUT undo_id bigint
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp SET timezone = 'UTC'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $$
 DECLARE
     v_audit  :"schema".audit;

@@ -19,12 +19,13 @@ DECLARE
     -- All columns that the record keeps, also those that an application has added.
     v_names  text[] := ARRAY(
         SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid = pg_catalog.format('%I.jobs', :'schema')::regclass AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE a.attrelid = pg_catalog.format('%I.jobs', :'schema')::regclass::oid AND a.attnum > 0 AND NOT a.attisdropped
            AND a.attgenerated = '' AND a.attname <> 'id'
            AND a.attname IN (SELECT pg_catalog.jsonb_object_keys(b) FROM (SELECT b FROM pg_catalog.unnest(p_before) b WHERE b IS NOT NULL LIMIT 1) o)
          ORDER BY a.attnum);
-    v_all    text := pg_catalog.array_to_string('id'::text || v_names, ', ');
-    v_values text := (SELECT pg_catalog.string_agg('(w.job).' || n, ', ') FROM pg_catalog.unnest('id'::text || v_names) n);
+    v_all    text := pg_catalog.array_to_string(pg_catalog.array_prepend('id'::text, v_names), ', ');
+    v_values text := (SELECT pg_catalog.string_agg(pg_catalog.concat('(w.job).', n), ', ')
+                        FROM pg_catalog.unnest(pg_catalog.array_prepend('id'::text, v_names)) n);
     v_set    text := (SELECT pg_catalog.string_agg(pg_catalog.format('%1$s = (w.job).%1$s', n), ', ')
                         FROM pg_catalog.unnest(v_names) n WHERE n <> 'payload');
 BEGIN
@@ -33,33 +34,35 @@ BEGIN
         ' WHERE j.id = w.id AND w.face = %1$I.job_face_v1(j) ORDER BY j.id FOR UPDATE OF j %2$s)',
         :'schema', CASE WHEN pg_catalog.cardinality(p_ids) > 1 THEN 'SKIP LOCKED' END)
        INTO v_locked USING p_ids, p_after;
-    tried := v_locked || ARRAY(SELECT w.id FROM ROWS FROM (pg_catalog.unnest(p_ids), pg_catalog.unnest(p_after)) w (id, face) WHERE w.face IS NULL);
-    EXECUTE pg_catalog.format($sql$
+    tried := pg_catalog.array_cat(v_locked, ARRAY(
+        SELECT w.id FROM ROWS FROM (pg_catalog.unnest(p_ids), pg_catalog.unnest(p_after)) w (id, face) WHERE w.face IS NULL));
+    EXECUTE pg_catalog.concat($sql$
         WITH recorded AS MATERIALIZED (
             SELECT w.id, w.before, w.after,
-                   pg_catalog.jsonb_populate_record(NULL::%1$I.jobs, w.before || pg_catalog.jsonb_build_object('payload', w.payload)) AS job
+                   pg_catalog.jsonb_populate_record(NULL:::"schema".jobs, w.before || pg_catalog.jsonb_build_object('payload', w.payload)) AS job
               FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))
                    w (id, before, after, payload)
         ), written AS (
-            UPDATE %1$I.jobs j SET %4$s FROM recorded w WHERE j.id = w.id AND w.id = ANY ($5) AND w.before IS NOT NULL
+            UPDATE :"schema".jobs j SET $sql$, coalesce(v_set, 'state = j.state'), $sql$
+              FROM recorded w WHERE j.id = w.id AND w.id = ANY ($5) AND w.before IS NOT NULL
             RETURNING j AS job
         ), made AS (
-            INSERT INTO %1$I.jobs AS j (%2$s) OVERRIDING SYSTEM VALUE
-            SELECT %3$s FROM recorded w WHERE w.after IS NULL AND w.before IS NOT NULL ORDER BY w.id
+            INSERT INTO :"schema".jobs AS j ($sql$, v_all, $sql$) OVERRIDING SYSTEM VALUE
+            SELECT $sql$, v_values, $sql$ FROM recorded w WHERE w.after IS NULL AND w.before IS NOT NULL ORDER BY w.id
                 ON CONFLICT (id) DO NOTHING
             RETURNING j AS job
         ), gone AS (
-            DELETE FROM %1$I.jobs j USING recorded w WHERE j.id = w.id AND w.id = ANY ($5) AND w.before IS NULL
+            DELETE FROM :"schema".jobs j USING recorded w WHERE j.id = w.id AND w.id = ANY ($5) AND w.before IS NULL
             RETURNING j AS job
         ), done AS (
-            SELECT job, %1$I.job_face_v1(job) AS new, NULL::jsonb AS payload FROM written
-             UNION ALL SELECT job, %1$I.job_face_v1(job), NULL FROM made
+            SELECT job, :"schema".job_face_v1(job) AS new, NULL::jsonb AS payload FROM written
+             UNION ALL SELECT job, :"schema".job_face_v1(job), NULL FROM made
              UNION ALL SELECT job, NULL, (job).payload FROM gone
         )
         SELECT pg_catalog.array_agg(d.job ORDER BY w.id), pg_catalog.array_agg(w.after ORDER BY w.id),
                pg_catalog.array_agg(d.new ORDER BY w.id), pg_catalog.array_agg(d.payload ORDER BY w.id)
           FROM done d, recorded w WHERE w.id = (d.job).id
-        $sql$, :'schema', v_all, v_values, coalesce(v_set, 'state = j.state'))
+        $sql$)
        INTO changed, before, after, payloads USING p_ids, p_before, p_after, p_payloads, v_locked;
     PERFORM :"schema".record_v1(pg_catalog.array_agg(:"schema".ended_v1(c.job, p_outcome, p_said, '90d', (c.job).payload)))
        FROM ROWS FROM (pg_catalog.unnest(payloads)) WITH ORDINALITY w (payload, n)

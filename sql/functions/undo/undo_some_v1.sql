@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION undo_some_v1(
     p_detail jsonb, p_reason text, p_actor text, p_undo bigint,
     OUT tried bigint[], OUT changed jobs[], OUT refused jsonb, OUT undo_id bigint
 )
-LANGUAGE plpgsql SET search_path = pg_catalog, :"schema", pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_count integer := pg_catalog.cardinality(p_ids);

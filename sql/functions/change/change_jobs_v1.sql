@@ -26,7 +26,7 @@ CREATE OR REPLACE FUNCTION change_jobs_v1(
     p_reason text DEFAULT NULL, p_actor text DEFAULT session_user, p_audit bigint DEFAULT NULL, p_detail jsonb DEFAULT '{}',
     OUT changed jobs[], OUT refused jsonb, OUT audit_id bigint
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp SET timezone = 'UTC'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $$
 DECLARE
     v_condition text := :"schema".job_condition_v1(p_action, p_with, p_where);

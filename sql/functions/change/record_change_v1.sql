@@ -17,7 +17,7 @@ BEGIN
         RETURNING id INTO v_audit;
     ELSE
         UPDATE :"schema".audit AS a
-           SET target = 'jobs', jobs = a.jobs + pg_catalog.cardinality(p_ids), job_ids = (a.job_ids || p_ids)[1:100]
+           SET target = 'jobs', jobs = a.jobs + pg_catalog.cardinality(p_ids), job_ids = (pg_catalog.array_cat(a.job_ids, p_ids))[1:100]
          WHERE a.id = v_audit AND a.login = session_user AND a.at > pg_catalog.statement_timestamp() - '1 day'::interval
            AND (a.actor, a.action, a.detail, a.reason) IS NOT DISTINCT FROM (p_actor, p_action, p_detail, p_reason);
         IF NOT FOUND THEN

@@ -66,7 +66,7 @@ BEGIN
                       ELSE 'failed' END,
         CASE p_action WHEN 'discard' THEN o.last_error
                       ELSE pg_catalog.concat_ws(': ', CASE p_action WHEN 'complete' THEN 'completed' WHEN 'fail' THEN 'failed'
-                                                      ELSE 'released' END || ' by ' || p_actor, p_with->>'error', p_reason) END,
+                                                      ELSE 'released' END || ' by ' || p_actor, p_with->>'error'::text, p_reason) END,
         CASE WHEN p_action IN ('complete', 'discard') THEN '90d' ELSE '7d' END,
         CASE WHEN p_action IN ('complete', 'discard') THEN o.payload END)))
        FROM pg_catalog.unnest(v_jobs) o, pg_catalog.unnest(changed) c WHERE c.id = o.id;
