@@ -67,6 +67,8 @@ def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: obje
             return _check_inside(context, check_unit.flags(unit), as_json=as_json)
         _refuse_flags(context)
         answer = check_unit.check(unit)
+    if more := [{"fault": fault, "where": None} for fault in _webhook_faults()]:
+        answer = {"faults": [*answer.get("faults", ()), *more]}
     if as_json:
         emit(answer)
     for warning in () if as_json else _with_places(answer.get("warnings", ())):
@@ -93,7 +95,7 @@ def _check_here(shared: Shared, raw: dict[str, object]) -> dict[str, Any]:
     try:
         with only_data_on_stdout():
             config, kinds = load(shared, raw)
-        faults = [*_out_of_reach(config, kinds), *_webhook_faults()]
+        faults = list(_out_of_reach(config, kinds))
     except ConfigError as error:
         faults = list(error.args)
     if faults:

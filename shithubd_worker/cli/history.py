@@ -60,6 +60,7 @@ def drop(shared: Shared, audit_days: str | None, undo_days: str | None, *, dry_r
     \b
     Examples:
       shithubd-worker history drop --dry-run
+      shithubd-worker history drop --audit-days 1000 --undo-days 30
       runuser -u shithub-admin -- shithubd-worker history drop
     """
     from shithubd_worker.database import history, rights

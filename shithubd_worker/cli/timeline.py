@@ -57,8 +57,8 @@ _ENDED = {
     "--since",
     metavar="TIME|DURATION",
     default=OLDEST,
-    show_default=True,
-    help="Begin at this time, or before this duration: 2026-11-22T18:00:00Z (UTC without a zone), or 2h.",
+    help="Begin at this time, or before this duration: 2026-11-22T18:00:00Z (UTC without a zone), or 2h."
+    f"  [default: {OLDEST}]",
 )
 @click.option(
     "--until", "end", metavar="TIME|DURATION", help="End at this time, or before this duration.  [default: now]"

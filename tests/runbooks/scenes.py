@@ -187,6 +187,13 @@ def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
     return {"job-id": str(number)}
 
 
+@scene(gives={"audit-id"})
+def changed(host: Host) -> dict[str, str]:
+    """Somebody has just changed something."""
+    [row] = host.sql("shithub", "SELECT max(id) AS id FROM audit")
+    return {"audit-id": str(row["id"])}
+
+
 @scene(gives={"job-id"})
 def failed(host: Host, kind: str, count: str) -> dict[str, str]:
     """Jobs have failed for good. The cause is gone now."""
