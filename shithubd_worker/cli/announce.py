@@ -165,7 +165,7 @@ def post(url: str, words: str) -> None:
 def _changes(shared: Shared, command: str) -> list[dict[str, Any]]:
     from shithubd_worker.database.operations import Operations
 
-    connect = shared.connect("shithubd-worker announces", pooled=True, answer_seconds=ANSWER_SECONDS)
+    connect = shared.connect("shithubd-worker command", pooled=True, answer_seconds=ANSWER_SECONDS)
     operations = Operations(connect, shared.schema_name)
     try:
         return [row for (row,) in operations.rows("command_changes_v1", command)]

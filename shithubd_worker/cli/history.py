@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group("history", no_args_is_help=True)
 def group() -> None:
-    """Drop old days from the history of jobs that ended, and old rows of the audit record.
+    """Drop old days of the history, and old audit rows.
 
     \b
     Example:
@@ -37,7 +37,7 @@ def group() -> None:
 @option("undo_days", UNDO_DAYS)
 @json_option
 def drop(shared: Shared, audit_days: str | None, undo_days: str | None, *, dry_run: bool, as_json: bool) -> int:
-    """Drop the days of the history and the rows of the audit record whose time is over.
+    """Drop the days and the audit rows whose time is over.
 
     The retention class says how long: 7 or 90 days. Each class has a partition a day, and the command drops whole
     partitions. It blocks no worker. You cannot undo it.

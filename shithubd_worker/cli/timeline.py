@@ -73,29 +73,24 @@ _ENDED = {
 )
 @json_option
 def timeline(shared: Shared, since: str, end: str | None, limit: int, *, as_json: bool) -> int:
-    """Print what happened, as Markdown for the channel of an incident.
+    """Print what happened, as Markdown for an incident's channel.
 
     One line for each change by an operator: when (UTC), who, what, until when, why, and whether it was undone. Between
-    them stands what the database knows of the incident:
+    them stand jobs that failed for good or lost their worker (how many of each kind, minute by minute) and workers that
+    started. Without --until, holds that stand now and workers that are silent now follow.
 
-    \b
-      - jobs that failed for good, failed as poison, or lost their worker or
-        their lease: how many of each kind, minute by minute
-      - workers that started and are still known
-      - holds that stand now, and workers that are silent now (without --until)
+    An event links to the runbook page of its alert. So does the name of an alert in a reason. Other text of people
+    makes no link, and calls nobody. In a longer window, the minutes become hours or days.
 
-    An event links to the runbook page of its alert. The name of an alert in a reason is a link, too. Text of people is
-    shown as it is: it makes no link, and calls nobody. In a longer window, the minutes become hours or days.
-
-    It reads the days of the history that the window touches. If there is more than --limit, the oldest events are left
-    out, and a line says so. This changes nothing.
+    It reads the days of the history that the window touches. If there is more than --limit, it leaves out the oldest
+    events, and says so. This changes nothing.
 
     With --json it prints an array of events. Each has at, sort, alert and runbook.
 
     \b
     Examples:
       shithubd-worker audit timeline --since 2h
-      shithubd-worker audit timeline --since 2026-11-22T18:00Z --until 2026-11-22T20:00Z
+      shithubd-worker audit timeline --since 3h --until 1h
     """
     from shithubd_worker.admin.timeline import look
 

@@ -34,7 +34,7 @@ def test_old_rows_go_and_of_younger_ones_the_old_values_go(database, command):
     again = command.json("history", "drop")
     assert (again["audit_rows"], again["undo_values"]) == (0, 0)
     refused = command.refused("audit", "undo", middle, code=5)
-    assert "cannot be undone: the old values of its jobs were dropped at 20" in refused
+    assert "cannot be undone: the old values of its jobs were dropped on 20" in refused
     assert "(history drop --undo-days)" in command("audit", "show", middle).stdout
     assert "discard 3 jobs" in command("audit").stdout, "who did what stays"
     assert command("audit", "undo", young).returncode == 0

@@ -41,7 +41,7 @@ def test_there_is_a_command_for_each_step():
         ("history", "drop"),
         ("search", "find"),
         ("search", "forget"),
-        *(("audit", name) for name in ("list", "show", "undo")),
+        *(("audit", name) for name in ("list", "show", "undo", "timeline")),
     ]
     host = [("units", name) for name in ("install", "diff", "targets", "uninstall")]
     assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, *others}
