@@ -86,13 +86,6 @@ MUTANTS = (
         ("test_the_changes_of_one_job_are_found_among_a_thousand_chunks_by_few_reads",),
     ),
     Mutant(
-        "an operator may call what writes jobs without a record",
-        "sql/rights.sql",
-        "undo_fates_v1, undo_hold_v1,",
-        "undo_fates_v1, undo_slice_v1, undo_hold_v1,",
-        ("test_an_operator_writes_the_record_only_through_the_functions",),
-    ),
-    Mutant(
         "an undo that ends early counts only what it knows of",
         "shithubd_worker/cli/undo.py",
         """{now['undone']:,} of the""",

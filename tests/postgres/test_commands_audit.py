@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -173,7 +174,7 @@ def test_an_undo_that_ends_early_says_how_far_it_came_and_can_go_on(database, co
     audit = newest(database)
     with database.connect() as other, other.transaction():
         other.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", jobs[:1])
-        with undoing(database, audit, *(["--timeout", "1"] if end == "--timeout" else [])) as process:
+        with undoing(database, audit, *(["--timeout", "4"] if end == "--timeout" else [])) as process:
             assert "waiting: " in process.stderr.readline()
             if end == "Ctrl-C":
                 process.send_signal(signal.SIGINT)
@@ -184,10 +185,11 @@ def test_an_undo_that_ends_early_says_how_far_it_came_and_can_go_on(database, co
                 )
             assert process.wait(PATIENCE) == {"Ctrl-C": 130, "--timeout": 4, "lost": 75}[end]
             said = process.stderr.read()
-        assert (
-            f"2 of the 3 jobs of audit row {audit} are undone now: go on with shithubd-worker audit undo {audit}"
-            in said
+        # After the time is over, it may be unable to ask what became of its last batch.
+        known = (
+            rf"2 of the 3 jobs of audit row {audit} are (undone now|restored): go on with shithubd-worker audit undo"
         )
+        assert re.search(known, said), said
     eventually(lambda: "restored 1 job(s)" in command("audit", "undo", audit).stdout, "the rest is restored")
     assert database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 3
 
