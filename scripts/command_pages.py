@@ -38,16 +38,18 @@ INTRODUCTION = """\
 `make pages` writes this page from the help texts of the program, and a test compares them. `shithubd-worker COMMAND
 --help` and `man shithubd-worker-COMMAND` show the same. The tests run the examples in the order of this page.
 
-The examples find three failed jobs:
+The examples find four failed jobs:
 
 ```sh
 psql --quiet --command "INSERT INTO jobs (id, kind, state) VALUES
-    (42, 'webhook.deliver', 'failed'), (43, 'webhook.deliver', 'failed'), (44, 'webhook.deliver', 'failed')"
+    (41, 'mail.send', 'failed'), (42, 'webhook.deliver', 'failed'),
+    (43, 'webhook.deliver', 'failed'), (44, 'webhook.deliver', 'failed')"
 ```
 
 ## What all commands share
 
-A command prints data on stdout, and progress and errors on stderr. It asks no questions.
+A command prints data on stdout, and progress and errors on stderr. It asks no questions, except for `jobs` with a
+selection on a terminal.
 
 Each command with the option `--reason` writes a row into the table `audit` for each change: who, what, when and why.
 If root runs it by `sudo`, the row names the user who typed it.

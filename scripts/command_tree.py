@@ -29,6 +29,7 @@ VALUES = {
     "TIME": "a time",
     "TIME|DURATION": "a time, or a duration from now",
     "TEXT": "any text",
+    "JSON": "a JSON object",
     "NAME": "a name",
     "KIND": "the name of a kind",
     "PATH": "a path",

@@ -1,11 +1,12 @@
-"""One action of an operator to many jobs: which jobs it would change, and the change itself, batch by batch."""
+"""One action of an operator to many jobs: which jobs it would change, and the change of a batch of them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
+
+from shithubd_worker.plain import json_text
 
 # A batch locks its jobs for about 0.1 s, so that nothing waits long for one of them.
 BATCH = 2500
@@ -41,45 +42,40 @@ class Change:
 
 
 class Preview(NamedTuple):
-    """The jobs that a change would meet now: their ids, the first three of them, the SQL that found them, and the
-    change with a selection that no longer depends on the time."""
+    """What a change would do now: the ids of the jobs that it would change, the first three of them, the SQL that found
+    them, the change with a selection that no longer depends on the time, and how many more jobs its selection means, by
+    the reason why it leaves them alone: their state, or `unchanged`."""
 
     ids: list[int]
     examples: list[dict[str, Any]]
     statement: str
     change: Change
+    left_alone: dict[str, int]
 
 
 class Batch(NamedTuple):
-    """What one transaction did: how many jobs it changed, why it left each other one (a word of change_jobs_v1), and
-    the audit row of the whole change (None: it has changed nothing so far)."""
+    """What one transaction did: how many jobs it changed, why it left each other one (a word of change_jobs_v1), the
+    audit row of the whole change (None: it has changed nothing so far), and the transaction's number."""
 
     changed: int
     refused: dict[int, str]
     audit: int | None
+    transaction: str
 
 
 def preview(calls: Calls, change: Change, limit: int | None = None) -> Preview:
-    """Find the jobs of a change's selection, at most `limit`. This changes nothing."""
-    ids, examples, selection, statement = calls.rows(
+    """Find the jobs that a change would change, at most `limit`. This changes nothing."""
+    ids, examples, selection, statement, left_alone = calls.rows(
         "select_jobs_v1", change.action, _json(change.values), _json(change.selection), limit
     )[0]
-    return Preview(ids, examples, statement, replace(change, selection=selection))
-
-
-def carry_out(calls: Calls, change: Change, ids: Sequence[int]) -> Iterator[Batch]:
-    """Change these jobs, a batch and a transaction after the other. Each batch is yielded as soon as it is committed.
-    All of them have one audit row."""
-    audit: int | None = None
-    for begin in range(0, len(ids), BATCH):
-        batch = change_batch(calls, change, ids[begin : begin + BATCH], audit)
-        audit = batch.audit
-        yield batch
+    if "payload" in selection:  # with every digit that was given
+        selection["payload"] = change.selection["payload"]
+    return Preview(ids, examples, statement, replace(change, selection=selection), left_alone)
 
 
 def change_batch(calls: Calls, change: Change, ids: Sequence[int], audit: int | None = None) -> Batch:
     """Change these jobs in one transaction. `audit` is the audit row of the batches before."""
-    changed, refused, audit = calls.rows(
+    changed, refused, audit, transaction = calls.rows(
         "change_batch_v1",
         change.action,
         list(ids),
@@ -89,8 +85,8 @@ def change_batch(calls: Calls, change: Change, ids: Sequence[int], audit: int | 
         change.actor,
         audit,
     )[0]
-    return Batch(changed, {int(job): why for job, why in refused.items()}, audit)
+    return Batch(changed, {int(job): why for job, why in refused.items()}, audit, transaction)
 
 
 def _json(value: Mapping[str, object]) -> str:
-    return json.dumps(dict(value))
+    return json_text(dict(value))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shithubd_worker.cli.screen import emit, line, meanwhile, say
+from shithubd_worker.cli.screen import bar, emit, line, meanwhile, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, EXIT_TIMEOUT, TimedOut
 
 if TYPE_CHECKING:
@@ -120,14 +121,18 @@ def _show(operations: Operations, held: _Held, *, timed_out: bool) -> None:
         line("nothing of it is running" if held.hold.mode == "pause" else "drained: nothing of it is running")
 
 
-def follow(verb: str, totals: Iterator[int]) -> Iterator[int]:
-    """Work through batches, and report each hundred thousand."""
+def follow(verb: str, totals: Iterator[int], of: int | None = None) -> Iterator[int]:
+    """Work through batches. If `of` says how many there are, a terminal shows a bar. Else report each hundred
+    thousand."""
     told = 0
-    for total in totals:
-        if total - told >= _TELL_EVERY:
-            told = total
-            say(f"{total:,} {verb} so far")
-        yield total
+    with bar(verb, of) if of else nullcontext() as advance:
+        for total in totals:
+            if advance is not None:
+                advance(total)
+            elif total - told >= _TELL_EVERY:
+                told = total
+                say(f"{total:,} {verb} so far")
+            yield total
 
 
 def as_json_object(hold: RecordedHold) -> dict[str, object]:

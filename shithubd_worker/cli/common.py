@@ -14,7 +14,6 @@ from click.core import ParameterSource
 
 from shithubd_worker.cli import announce, as_whom, hints, screen
 from shithubd_worker.cli.settings import option
-from shithubd_worker.model import Scope
 from shithubd_worker.plain import shell_word
 from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, check_schema
 from shithubd_worker.settings.names import refuse_misnamed
@@ -29,6 +28,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # How long a shell that completes a word waits for the database.
 COMPLETION_SECONDS = 2.0
+# So many ids it is offered for each state.
+MOST_IDS = 50
 _LONGEST_DURATION = 100 * 366 * 86400.0  # beyond a century, Python's and PostgreSQL's times are not safe
 
 
@@ -54,7 +55,7 @@ class Shared:
         because printed text ends in logs. libpq reads passwords from a file."""
         given = {DATABASE_URL.flag: _without_password(self.database_url or ""), SCHEMA.flag: self.schema or ""}
         flags = (word for flag in self.flags for word in (flag, given[flag]))
-        return " ".join(map(shell_word, ("shithubd-worker", name, *flags, *words)))
+        return " ".join(map(shell_word, ("shithubd-worker", *name.split(), *flags, *words)))
 
     @property
     def deadline(self) -> Deadline:
@@ -217,6 +218,23 @@ def moment(text: str) -> datetime | timedelta:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
+def due(run_at: str | None, delay: float | None) -> datetime | None:
+    """The time of --run-at, checked. None without it. Raises click.UsageError if --delay is given, too."""
+    from shithubd_worker.options import moment_in_utc
+
+    if run_at is None:
+        return None
+    if delay is not None:
+        raise click.UsageError("give --delay or --run-at, not both")
+    when = moment(run_at)
+    if isinstance(when, timedelta):
+        raise click.BadParameter(f"{run_at!r} is a duration: give it to --delay", param_hint="--run-at")
+    try:
+        return moment_in_utc(when)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--run-at") from error
+
+
 def check_kind(name: str) -> None:
     """Raise click.BadParameter if an argument can't be the name of a kind."""
     from shithubd_worker import model
@@ -227,24 +245,25 @@ def check_kind(name: str) -> None:
         raise click.BadParameter(str(error), param_hint="KIND") from error
 
 
-def completed(field: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Shell completion of names that the database knows: kinds, hosts, units, workers. Silent if the database is
-    away."""
+def completed(field: str, states: Sequence[str] = ()) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Shell completion of names that the database knows: kinds, hosts, units, workers, and ids of jobs in these states.
+    Silent if the database is away."""
 
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
             operations = queue_named(ctx).operations(answer_seconds=COMPLETION_SECONDS)
-            return screen.offered(_names(operations, field, incomplete), incomplete)
+            return screen.offered(_names(operations, field, incomplete, states), incomplete)
         except Exception:  # noqa: BLE001 (a shell that completes must not print errors)
             return []
 
     return complete
 
 
-def _names(operations: Operations, field: str, begun: str) -> Sequence[str]:
+def _names(operations: Operations, field: str, begun: str, states: Sequence[str]) -> Sequence[str]:
     """The names of one sort. None of these questions counts the jobs."""
     if field == "kind":
         return operations.kinds_like(begun)
     if field == "job":
-        return [str(lease["id"]) for lease in operations.leases(Scope("fleet"))]
+        found = (operations.jobs({"state": state}, MOST_IDS) for state in states or ("processing", "failed"))
+        return [str(job["id"]) for jobs in found for job in jobs]
     return [worker[field] for worker in operations.workers() if worker[field]]

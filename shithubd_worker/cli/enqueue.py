@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timedelta
 
 import click
 
-from shithubd_worker.cli.common import Duration, Shared, check_kind, completed, json_option, moment, with_database
+from shithubd_worker.cli.common import Duration, Shared, check_kind, completed, due, json_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.screen import emit, line
 from shithubd_worker.errors import EXIT_OK
@@ -57,21 +56,10 @@ def enqueue(
       echo '{"repo": "site.git"}' | shithubd-worker enqueue search.reindex -
     """
     from shithubd_worker.client import insert
-    from shithubd_worker.options import moment_in_utc
 
     check_kind(kind)
     text = _payload(payload)
-    at: datetime | None = None
-    if run_at is not None:
-        if delay is not None:
-            raise click.UsageError("give --delay or --run-at, not both")
-        when = moment(run_at)
-        if isinstance(when, timedelta):
-            raise click.BadParameter(f"{run_at!r} is a duration: give it to --delay", param_hint="--run-at")
-        try:
-            at = moment_in_utc(when)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--run-at") from error
+    at = due(run_at, delay)
     operations = shared.operations()
     with operations.connection.transaction():
         job = insert(operations.connection, operations.schema, kind, text, delay or 0.0, at, priority)

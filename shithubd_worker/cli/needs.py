@@ -27,7 +27,8 @@ NEEDS = {
 CHANGES = frozenset(
     {
         *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind"),
-        *("jobs release", "jobs retry", "jobs discard", "history drop", "units install", "units uninstall"),
+        *("jobs complete", "jobs fail", "jobs reschedule", "jobs retry", "jobs discard", "jobs release"),
+        *("history drop", "units install", "units uninstall"),
         *("search forget", "init", "audit undo"),
     }
 )

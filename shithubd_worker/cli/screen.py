@@ -45,6 +45,29 @@ def meanwhile(*, as_json: bool) -> Callable[[str], None]:
     return say if as_json else line
 
 
+def answer(question: str) -> bool | None:
+    """Ask on stderr. None if no terminal is there, so that nobody could answer."""
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    click.echo(f"{on_one_line(question)} [y/N] ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+@contextlib.contextmanager
+def bar(doing: str, total: int) -> Iterator[Callable[[int], None] | None]:
+    """A bar on stderr that shows how much of `total` is done. None without a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(doing, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as shown:
+        task = shown.add_task("", total=total)
+        yield lambda done: shown.update(task, completed=done)
+
+
 @contextlib.contextmanager
 def only_data_on_stdout() -> Iterator[None]:
     """What a stranger's code, or a child of it, prints meanwhile goes to stderr."""

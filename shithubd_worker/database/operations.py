@@ -9,7 +9,7 @@ import os
 import pwd
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.leased import briefly, how_many
 from shithubd_worker.database.session import Session
 from shithubd_worker.model import Scope
-from shithubd_worker.plain import json_or_text
+from shithubd_worker.plain import json_or_text, json_text
 
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
@@ -213,9 +213,13 @@ class Operations(Session):
         """The workers."""
         return [row[0] for row in self.rows("workers_v1")]
 
-    def jobs(self, state: str | None, kind: str | None, limit: int, after: int | None = None) -> list[dict[str, Any]]:
-        """Jobs by id. `state` and `kind` None mean any. `after` is the last id of the page before."""
-        return [with_payload(row[0]) for row in self.rows("list_jobs_v1", state, kind, limit, after)]
+    def jobs(self, where: Mapping[str, object], limit: int) -> list[dict[str, Any]]:
+        """Jobs by id. `where` is a selection of job_condition_v1, perhaps with older_than in seconds."""
+        if where.keys() <= {"state", "kind"}:  # these have an index
+            rows = self.rows("list_jobs_v1", where.get("state"), where.get("kind"), limit)
+        else:
+            rows = self.rows("find_jobs_v1", json_text(where), limit)
+        return [with_payload(row[0]) for row in rows]
 
     def job(self, job: int) -> dict[str, Any] | None:
         """One job with its history, or None."""

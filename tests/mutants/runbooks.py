@@ -13,6 +13,7 @@ from mutants.mutant import PYTHON, UNIT, Mutant, sql
 CLI, SETTINGS = "shithubd_worker/cli", "shithubd_worker/settings"
 SQL = "sql/**/*.sql"
 RULES = "runbooks/alerts.rules.yml"
+RENAMED = 'add_command(command(action), None if action.name != "{}" else "{}")'
 DAY_ONE = ("test_day_one_is_true",)
 DRAIN = ("test_the_page_of_a_drain_is_true_with_sudo_and_the_audit_record_names_the_person",)
 
@@ -34,11 +35,26 @@ MUTANTS = (
     Mutant("--reason is called --why", f"{CLI}/common.py", '"--reason"', '"--why", "reason"'),
     Mutant("--drained is called --idle", f"{CLI}/status.py", '"--drained"', '"--idle", "drained"'),
     Mutant("workers is called fleet", f"{CLI}/status.py", "\nCOMMANDS =", '\nworkers.name = "fleet"\nCOMMANDS ='),
-    Mutant("--failed is called --all", f"{CLI}/jobs.py", '"--failed"', '"--all", "failed"'),
+    Mutant("--yes is called --force-it", f"{CLI}/job_actions.py", '"--yes"', '"--force-it", "yes"'),
     Mutant("jobs show is called jobs view", f"{CLI}/jobs.py", "def show(", "def view("),
-    Mutant("jobs release is called jobs free", f"{CLI}/jobs.py", "def release(", "def free("),
-    Mutant("jobs retry is called jobs again", f"{CLI}/jobs.py", "def retry(", "def again("),
-    Mutant("jobs discard is called jobs drop", f"{CLI}/jobs.py", "def discard(", "def drop("),
+    Mutant(
+        "jobs release is called jobs free",
+        f"{CLI}/jobs.py",
+        "add_command(command(action))",
+        RENAMED.format("release", "free"),
+    ),
+    Mutant(
+        "jobs retry is called jobs again",
+        f"{CLI}/jobs.py",
+        "add_command(command(action))",
+        RENAMED.format("retry", "again"),
+    ),
+    Mutant(
+        "jobs discard is called jobs drop",
+        f"{CLI}/jobs.py",
+        "add_command(command(action))",
+        RENAMED.format("discard", "drop"),
+    ),
     Mutant("units diff is called units compare", f"{CLI}/units.py", "def diff(", "def compare("),
     Mutant("check-config is called verify", f"{CLI}/check.py", '"check-config"', '"verify"'),
     Mutant("--metrics, and its variable, are called --listen", f"{SETTINGS}/*.py", '"--metrics"', '"--listen"'),

@@ -17,13 +17,18 @@ def completions(command, *words, **settings):
 
 def test_the_shell_completes_the_names_that_the_database_knows(database, command):
     job = add_job(database, "search.reindex", "processing", worker=add_worker(database, unit="w@1.service"))
-    add_job(database, "webhook.deliver")
+    waits = add_job(database, "webhook.deliver")
+    failed = add_job(database, "webhook.deliver", "failed")
     for words, names in (
         (("pause-kind",), {"k", "search.reindex", "webhook.deliver"}),
         (("resume-kind",), {"k", "search.reindex", "webhook.deliver"}),
         (("enqueue",), {"k", "search.reindex", "webhook.deliver"}),
         (("jobs", "list", "--kind"), {"k", "search.reindex", "webhook.deliver"}),
+        (("jobs", "retry", "--kind"), {"k", "search.reindex", "webhook.deliver"}),
+        (("jobs", "discard", "--state"), {"queued", "paused", "failed"}),
         (("jobs", "release"), {str(job)}),
+        (("jobs", "discard"), {str(waits), str(failed)}),
+        (("jobs", "show"), {str(job), str(failed)}),
         (("drain", "--host"), {"web1"}),
         (("drain", "--unit"), {"w@1.service"}),
         (("resume", "--worker"), {"web1:1"}),

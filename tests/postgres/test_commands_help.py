@@ -36,7 +36,9 @@ def test_there_is_a_command_for_each_step():
         "init run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
         " runbook jobs audit units history"
     )
-    jobs = [("jobs", name) for name in ("list", "show", "release", "retry", "discard")]
+    jobs = [
+        ("jobs", name) for name in ("list", "show", "complete", "fail", "reschedule", "retry", "discard", "release")
+    ]
     others = [
         ("history", "drop"),
         ("search", "find"),
@@ -89,8 +91,21 @@ def test_the_version_names_the_schemas_too(command):
         ("pause-kind", "k\n", "--force", "--reason", "r"),
         ("jobs", "show", "x"),
         ("jobs", "release"),
-        ("jobs", "retry", "1", "--failed", "k"),
+        ("jobs", "retry", "1", "--kind", "k"),
+        ("jobs", "retry", "1", "--limit", "5"),
         ("jobs", "discard"),
+        ("jobs", "discard", "--limit", "5", "--yes"),
+        ("jobs", "discard", "--state", "processing"),
+        ("jobs", "complete", "--payload", "[]"),
+        ("jobs", "complete", "--payload", "x"),
+        ("jobs", "complete", "--older-than", "soon"),
+        ("jobs", "complete", "--kind", "k", "--limit", "0"),
+        ("jobs", "fail", "1"),
+        ("jobs", "reschedule", "1"),
+        ("jobs", "reschedule", "1", "--delay", "1", "--run-at", "2030-01-01"),
+        ("jobs", "reschedule", "1", "--run-at", "2h"),
+        ("jobs", "reschedule", "1", "--priority", "40000"),
+        ("jobs", "reschedule", "1", "--max-attempts", "0"),
         ("jobs", "list", "--state", "done"),
         ("audit", "show"),
         ("audit", "undo", "x"),

@@ -189,7 +189,7 @@ def test_enqueue_refuses_a_number_that_no_worker_could_read(database, command, p
 @pytest.mark.parametrize("job", ["1", "0", "9223372036854775807"])
 def test_a_missing_job_is_reported_in_one_line(database, command, job):
     database.query("DELETE FROM jobs")
-    for step in ("show", "release", "retry", "discard"):
+    for step in ("show", "release", "retry", "discard", "complete"):
         assert f"no job {job}" in command.refused("jobs", step, job, code=1)
 
 
@@ -206,17 +206,19 @@ def test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason(da
     assert audit(database) == []
     env = {"SUDO_USER": "alice"}
     done = command("jobs", "release", job, "--force", "--reason", "it hangs", env=env)
-    assert done.stdout == f"job {job} released\n"
+    number = database.value("SELECT id FROM audit")
+    assert done.stdout == f"job {job} released\naudit: {number}; this has no undo\n"
     assert state(database, job) == ("queued", 0)
     assert audit(database) == [("release", f"job {job}", "it hangs", f"alice@{HOST}", [job])]
-    assert "not processing: queued" in command.refused("jobs", "release", job, code=5)
+    assert "it is queued, and not running" in command.refused("jobs", "release", job, code=5)
 
 
 @pytest.mark.parametrize("owner", ["silent", "gone"])
 def test_a_job_of_a_silent_or_missing_worker_is_released(database, command, owner):
     worker = add_worker(database, silent=True) if owner == "silent" else uuid4()
     job = add_job(database, state="processing", worker=worker)
-    assert command.json("jobs", "release", job) == [{"id": job, "result": "released"}]
+    told = command.json("jobs", "release", job)
+    assert (told["action"], told["changed"], told["refused"], told["undo"]) == ("release", 1, {}, None)
     assert state(database, job) == ("queued", 0)
 
 
@@ -226,8 +228,8 @@ def test_a_command_for_several_jobs_reports_each(database, command):
     held = add_job(database, state="processing", worker=worker)
     missing = held + 1000
     done = command("jobs", "release", first, second, held, missing, code=5)
-    assert done.stdout == f"job {first} released\njob {second} released\n"
-    assert f"job {held} is alive" in done.stderr
+    assert done.stdout.startswith(f"job {first} released\njob {second} released\naudit: ")
+    assert f"job {held} is not released: its worker is alive: web1:1 beat" in done.stderr
     assert f"no job {missing}" in done.stderr
     assert [state(database, job)[0] for job in (first, second, held)] == ["queued", "queued", "processing"]
 
@@ -237,8 +239,9 @@ def test_failed_and_postponed_jobs_are_retried(database, command):
     other = add_job(database, "other", state="failed", attempts=10)
     postponed = add_job(database, attempts=3, run_at=datetime.now(UTC) + timedelta(days=1))
     env = {"SUDO_USER": "alice"}
-    assert command("jobs", "retry", postponed, env=env).stdout == f"job {postponed} retried\n"
-    command("jobs", "retry", "--failed", "k", "--reason", "receiver is back", env=env)
+    told = command("jobs", "retry", postponed, env=env).stdout
+    assert re.fullmatch(rf"job {postponed} retried\nundo: shithubd-worker audit undo \d+\n", told)
+    command("jobs", "retry", "--kind", "k", "--reason", "receiver is back", "--yes", env=env)
     rows = "SELECT state, attempts, crashes, run_at <= now() FROM jobs WHERE id = %s"
     assert database.query(rows, failed) == [("queued", 0, 0, True)]
     assert database.query(rows, postponed) == [("queued", 3, 0, True)]
@@ -253,7 +256,7 @@ def test_jobs_are_discarded_into_the_history(database, command):
     jobs = [add_job(database, state=name, last_error="no") for name in ("failed", "queued", "paused")]
     command("jobs", "discard", *jobs, "--reason", "repository was deleted", env={"SUDO_USER": "alice"})
     assert database.value("SELECT count(*) FROM jobs") == 0
-    assert [row[:3] for row in audit(database)] == [("discard", f"job {j}", "repository was deleted") for j in jobs]
+    assert audit(database) == [("discard", "jobs", "repository was deleted", f"alice@{HOST}", jobs)]
     told = command.json("jobs", "show", jobs[0])
     assert (told["outcome"], told["error"], told["retention"]) == ("discarded", "no", "90d")
 
@@ -261,11 +264,11 @@ def test_jobs_are_discarded_into_the_history(database, command):
 @pytest.mark.parametrize(("step", "says"), [("retry", "not retried"), ("discard", "not discarded")])
 def test_a_running_job_cannot_be_retried_or_discarded(database, command, step, says):
     job = add_job(database, state="processing", worker=uuid4())
-    assert f"{says}: processing" in command.refused("jobs", step, job, code=5)
+    assert f"{says}: it is running" in command.refused("jobs", step, job, code=5)
     assert state(database, job) == ("processing", 1)
     assert audit(database) == []
 
 
-def test_a_change_of_all_failed_jobs_does_nothing_if_none_has_failed(command):
-    assert command("jobs", "retry", "--failed", "k").stdout == "no such jobs\n"
-    assert command.json("jobs", "discard", "--failed", "k") == []
+def test_a_selection_that_means_no_job_changes_nothing(command):
+    assert command("jobs", "retry", "--kind", "k").stdout == "no such jobs\n"
+    assert command.json("jobs", "discard", "--kind", "k")["changed"] == 0

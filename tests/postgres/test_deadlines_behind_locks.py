@@ -41,7 +41,7 @@ WAITS = {
     "jobs": ALL - {"resume", "workers", "search", "migrate", "drop"},
     "holds": {*HOLDS, *LOOKS, "resume", "resume-kind", "release-dead"},
     "workers": {*HOLDS, *LOOKS, "workers", "release-dead"},
-    "beats": {*HOLDS, *LOOKS, "workers", "release"} | {"release-dead"},
+    "beats": {*HOLDS, *LOOKS, "workers", "release-dead"},
     "audit": {*HOLDS, "retry", "discard", "release", "release-dead"},
     "job_history": {"discard", "release", "show", "release-dead"},
     "worker_schema": ALL - {"release-dead"},

@@ -121,6 +121,8 @@ GIVEN = {
     ("drain", "timeout"): "0.01",
     ("drain", "until"): "9999-12-31T23:59:59.999999-12:00",
     ("resume-kind", "kind"): "k0",
+    ("jobs fail", "message"): "x",
+    ("jobs reschedule", "priority"): "1",
     ("jobs release", "reason"): "x",
     ("jobs release", "force"): None,
     ("audit show", "row"): "1",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import eventually
 
+from shithubd_worker.admin.change import Change, change_batch
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations
 
@@ -84,7 +85,7 @@ def test_no_such_payload_breaks_a_command(database, command):
     operations = Operations(connector(database.url, "test"), "public")
     for job in jobs:
         assert "bytes" in operations.job(job)["payload_cut"]
-        assert operations.discard_job(job, None) == "discarded"
+        assert change_batch(operations, Change("discard", "me"), [job]).changed == 1
         assert "bytes" in operations.job(job)["payload_cut"]
     operations.close()
     done = command("jobs", "show", str(jobs[1]))

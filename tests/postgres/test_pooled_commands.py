@@ -47,7 +47,13 @@ GIVEN = {
     "resume-kind": (["test.ok"],),
     "drain": (["--wait"],),
     "resume": ([],),
-    "jobs retry": (["--failed", "test.fails"],),
+    "jobs retry": (["--kind", "test.fails", "--yes"],),
+    "jobs reschedule": (
+        ["--kind", "test.ok", "--priority", "3", "--yes"],
+        ["--kind", "test.fails", "--delay", "1", "--dry-run"],
+    ),
+    "jobs complete": (["3"],),
+    "jobs fail": (["4", "--message", "a test"],),
 }
 NO_DATABASE = {"check-config", "init", "runbook", "units diff", "units install", "units targets", "units uninstall"}
 A_SESSION = {"history drop", "run"}  # run: with --poll-only, in test_pooled_workers
@@ -119,7 +125,7 @@ def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
             do(behind, command, arguments)
             assert look(behind) == before, (command, arguments)
     states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind")
-    assert states == [("test.fails", "queued", 20), ("test.ok", "queued", 30101)]
+    assert states == [("test.fails", "queued", 20), ("test.ok", "failed", 1), ("test.ok", "queued", 30099)]
 
 
 def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
@@ -136,7 +142,7 @@ def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
         name: was for name, was in before.items() if name not in WRITABLE
     }
     assert any_database.query("SELECT DISTINCT login FROM audit") == [("postgres",)]
-    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 321
+    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 319
 
 
 def test_a_read_only_database_stays_read_only_through_a_pooler(

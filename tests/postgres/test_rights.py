@@ -14,7 +14,7 @@ from rows import add_worker
 from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased
 
-from shithubd_worker.admin.change import Change, carry_out, preview
+from shithubd_worker.admin.change import Change, change_batch, preview
 from shithubd_worker.client import insert
 from shithubd_worker.database import rights, schema
 from shithubd_worker.database.connection import connector
@@ -106,7 +106,8 @@ def operate(database: Database, url: str) -> None:
         assert operations.known_kind("k")
         operations.now()
         operations.workers()
-        operations.jobs(None, None, 10)
+        operations.jobs({}, 10)
+        operations.jobs({"error": "n"}, 10)
         operations.job(waiting)
         operations.rows("command_changes_v1", "x")
         operations.rows("ended_badly_v1", operations.now(), operations.now(), "1 minute", 1)
@@ -117,7 +118,8 @@ def operate(database: Database, url: str) -> None:
         assert operations.rows("retry_jobs", [running])
         for action, job in (("complete", running), ("discard", waiting)):
             found = preview(operations, Change(action, "me", selection={"state": "queued"}), 1)
-            assert [batch.changed for batch in carry_out(operations, found.change, [job])] == [1]
+            batch = change_batch(operations, found.change, [job])
+            assert operations.value("batch_fate_v1", batch.transaction, batch.audit) == batch.changed == 1
         assert not [*operations.rows("complete_jobs", [running]), *operations.rows("discard_jobs", [waiting])]
         operations.job(running)
         operations.forget_index("a.git", "why")

@@ -133,7 +133,7 @@ def test_a_renamed_schema_works_again_after_migrate(blank, roles, new):
         later = enqueue(connection, "k", schema=new)
     operations = Operations(blank.connect, new)
     assert operations.pause_kind("k", None, None).scope == "kind"
-    assert [each["id"] for each in operations.jobs(None, "k", 10)] == [job, later]
+    assert [each["id"] for each in operations.jobs({"kind": "k"}, 10)] == [job, later]
     operations.close()
 
 

@@ -45,6 +45,7 @@ CHANGES = {
     ("resume", "--host", "no"): 0,
     ("migrate",): 0,
     ("history", "drop"): 0,
+    ("jobs", "reschedule", "--kind", "nap", "--delay", "1", "--yes"): 0,
     ("release-dead", "--invocation-id", "x"): 0,
     ("search", "forget", "nosuch"): 0,
     RUN: 0,
@@ -57,6 +58,9 @@ ERRORS = {
     ("jobs", "discard", "999"): 1,
     ("audit", "show", "999"): 1,
     ("audit", "undo", "999"): 1,
+    ("jobs", "complete", "999"): 1,
+    ("jobs", "fail", "999", "--reason", "x"): 1,
+    ("jobs", "reschedule", "--kind", "nap", "--delay", "1"): 5,  # nobody could answer the question
     ("init", "/dev/null/first"): 1,
     ("runbook", "nosuch"): 5,
     ("enqueue", "nap", "-"): 2,  # stdin is empty

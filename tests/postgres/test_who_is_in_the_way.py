@@ -196,7 +196,7 @@ def test_an_interrupted_command_leaves_no_statement_waiting_in_the_server(databa
     operations.connection.meanwhile = ctrl_c
     with somebody(database, "LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"):
         with pytest.raises(KeyboardInterrupt):
-            operations.discard_job(1, None)
+            operations.rows("discard_jobs", [1])
         waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         assert database.query(waits) == []
     assert operations.leases(Scope("fleet")) == []
@@ -238,17 +238,18 @@ def test_json_has_what_is_known_and_why_the_command_gave_up(database, command):
     assert f"pid {locked} (postgres, somebody" in looked.stderr
 
 
-def test_a_change_of_many_jobs_stops_at_the_first_one_given_up_and_reports_those_before(database, command):
+def test_a_change_of_many_jobs_does_the_free_ones_and_gives_up_the_locked_one(database, command):
     ids = [add_job(database, state="failed") for _ in range(3)]
     with somebody(database, f"SELECT FROM jobs WHERE id = {ids[1]} FOR UPDATE"):
         done = command("jobs", "retry", *ids, "--timeout", "1", code=4)
-    assert done.stdout == f"job {ids[0]} retried\n"
-    assert f"job {ids[1]} is not retried, and the jobs after it were not tried: gave up after" in done.stderr
+    assert done.stdout.startswith(f"job {ids[0]} retried\njob {ids[2]} retried\nundo: ")
+    assert "2 of 3 jobs retried; to go on, run the command again: gave up after" in done.stderr
+    assert f"job {ids[1]} is not retried: another session has locked it" in done.stderr
     assert "holds a lock on a row of jobs" in done.stderr
     assert [state for (state,) in database.query("SELECT state FROM jobs ORDER BY id")] == [
         "queued",
         "failed",
-        "failed",
+        "queued",
     ]
 
 

@@ -44,7 +44,7 @@ OF_PGBOUNCER = {"default_pool_size", "pool_mode"}
 STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 # Properties of a unit that show its state, not what its file says.
 OF_THE_MOMENT = {"ExecMainStatus", "NRestarts", "SubState", "ActiveState", "Result", "StatusText", "MainPID"}
-KIND = re.compile(r"(?:\bkind(?: =|=)? ?['`]?|(?:pause|resume)-kind |enqueue |--kind |--failed )(\w+[.:]\w+)(?!\w*=)")
+KIND = re.compile(r"(?:\bkind(?: =|=)? ?['`]?|(?:pause|resume)-kind |enqueue |--kind )(\w+[.:]\w+)(?!\w*=)")
 CLAIM = re.compile(r"<!-- claim (.*?) -->")
 
 

@@ -74,7 +74,7 @@ def test_a_release_with_a_bug_in_one_handler(host: Host) -> None:
         eventually(lambda: not it.monitoring.firing("KindOnlyFails"), "the alert is over")
         go_back(it, page, "`TypeError`")
         it.types("shithubd-worker resume-kind forge.badge")
-        it.types('shithubd-worker jobs retry --failed forge.badge --reason "mended"')
+        it.types('shithubd-worker jobs retry --kind forge.badge --reason "mended" --yes')
         it.ends("the former release is back, and all is tried again")
         it.works_again()
         eventually(lambda: ends_of(host, *numbers).count("ok") == len(numbers), "they are done")

@@ -41,7 +41,7 @@ def takes_its_worker_along(it: Incident, kind: str, numbers: list[int], code: st
     assert where in "".join(shown)
     it.types("touch /var/lib/shithub/mended  # the mended library")
     it.types(f"shithubd-worker resume-kind {kind}")
-    it.types(f'shithubd-worker jobs retry --failed {kind} --reason "mended"')
+    it.types(f'shithubd-worker jobs retry --kind {kind} --reason "mended" --yes')
 
 
 def test_a_hang_in_c(host: Host) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from shithubd_worker.admin.change import Change, change_batch
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations, Scope
 from torture.records import AWAY, Log
@@ -205,7 +206,7 @@ class Clerk(Operator):
         """One job."""
         what = self.dice.choice(["release", "force", "retry", "discard"])
         states = {"release": "processing", "force": "processing", "retry": "failed", "discard": None}
-        found = self.operations.jobs(states[what], None, 200)
+        found = self.operations.jobs({"state": states[what]}, 200)
         if what == "discard":
             found = [job for job in found if job["state"] != "processing"]
         if not found:
@@ -215,13 +216,9 @@ class Clerk(Operator):
         if self.dice.random() < 0.1:
             self.command("jobs", "release" if what == "force" else what, str(job), "--reason", REASON)
             return
-        operations = self.operations
-        if what == "retry":
-            operations.retry_job(job, REASON)
-        elif what == "discard":
-            operations.discard_job(job, REASON)
-        else:
-            operations.release_job(job, REASON, force=what == "force")
+        values: dict[str, object] = {"accept_second_run": True} if what == "force" else {}
+        change = Change("release" if what == "force" else what, self.operations.actor, REASON, values)
+        change_batch(self.operations, change, [job])
 
 
 def _say_nothing(_: str) -> None:

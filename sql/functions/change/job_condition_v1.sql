@@ -3,7 +3,9 @@
 --   complete, fail, reschedule, discard  not running
 --   retry                                failed or queued
 --   release                              running, and its worker does not live; with p_with->'accept_second_run', any running
+--   null                                 any job
 -- p_where has any of these members, and no others. The empty object means every job:
+--   ids             a list of ids
 --   kind            the name of a kind
 --   state           one of the four states
 --   error           how last_error begins
@@ -15,7 +17,7 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UT
 AS $$
 DECLARE
     v_strange text := (SELECT min(k) FROM pg_catalog.jsonb_object_keys(p_where) k
-                        WHERE k <> ALL ('{kind,state,error,created_before,payload}'::text[]));
+                        WHERE k <> ALL ('{ids,kind,state,error,created_before,payload}'::text[]));
 BEGIN
     IF p_action <> ALL ('{complete,fail,reschedule,discard,retry,release}'::text[]) THEN
         RAISE EXCEPTION 'there is no action %', p_action USING ERRCODE = 'invalid_parameter_value';
@@ -23,11 +25,13 @@ BEGIN
         RAISE EXCEPTION 'a selection has no member %', v_strange USING ERRCODE = 'invalid_parameter_value';
     END IF;
     RETURN pg_catalog.concat_ws(' AND ',
-        CASE WHEN p_action = 'retry' THEN 'j.state IN (''failed'', ''queued'')'
+        CASE WHEN p_action IS NULL THEN 'true'
+             WHEN p_action = 'retry' THEN 'j.state IN (''failed'', ''queued'')'
              WHEN p_action <> 'release' THEN 'j.state <> ''processing'''
              WHEN p_with @> '{"accept_second_run": true}' THEN 'j.state = ''processing'''
              ELSE pg_catalog.format('j.state = ''processing'' AND NOT EXISTS (SELECT FROM %1$I.beats b'
                  ' WHERE b.worker_id = j.worker_id AND %1$I.lives_v1(b.beat_at))', :'schema') END,
+        'j.id = ANY (' || pg_catalog.quote_literal(pg_catalog.translate(p_where->>'ids', '[] ', '{}')::bigint[]) || '::bigint[])',
         'j.kind = ' || pg_catalog.quote_literal(p_where->>'kind'),
         'j.state = ' || pg_catalog.quote_literal(p_where->>'state'),
         'pg_catalog.starts_with(j.last_error, ' || pg_catalog.quote_literal(p_where->>'error') || ')',
