@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import threading
+import urllib.error
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from helpers_webhooks import serve, speaker
 from rows import add_job, add_worker
 
 from shithubd_worker.cli import announce, needs
+from shithubd_worker.host import apart
 
 WEBHOOK = "SHITHUBD_WORKER_AUDIT_WEBHOOK_FILE"
 SECRET = "T0000-very-secret"
@@ -231,6 +233,36 @@ def test_a_file_that_cannot_be_read_costs_a_change_one_line(command, tmp_path, k
     done = command("--audit-webhook-file", file, "drain")
     (said,) = done.stderr.splitlines()
     assert f"'{file}' {'is empty' if kind == 'pipe' else 'can' + chr(39) + 't be read: '}" in said
+
+
+def test_a_line_goes_to_its_receiver_alone(receiver):
+    receiver.status = 302
+    elsewhere = []
+    with speaker(elsewhere.append) as port:
+        receiver.headers = {"Location": url(port)}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            announce.post(url(receiver.port), "x")
+        refused.value.close()
+    assert (refused.value.code, len(receiver.got), elsewhere) == (302, 1, [])
+
+
+def test_the_process_apart_is_in_a_session_of_its_own_and_inherits_nothing(tmp_path):
+    told = tmp_path / "told"
+
+    def tell(reads):
+        links = {int(each.name): each for each in Path("/proc/self/fd").iterdir()}
+        places = {number: str(each.readlink()) for number, each in links.items() if each.exists()}
+        assert os.read(reads, 1) == b"", "the end of the pipe"
+        facts = {"session": os.getsid(0), "others": [*{*places} - {0, 1, 2, reads}], "out": places[1]}
+        told.with_suffix(".new").write_text(json.dumps(facts | {"parent": os.getppid()}))
+        told.with_suffix(".new").rename(told)
+
+    os.close(apart.start(tell))
+    eventually(told.exists)
+    facts = json.loads(told.read_text())
+    assert facts["session"] != os.getsid(0)
+    assert facts["parent"] != os.getpid()
+    assert (facts["others"], facts["out"]) == ([], "/dev/null")
 
 
 def test_every_command_that_asks_for_a_reason_is_one_that_posts():

@@ -12,7 +12,6 @@ FOR_NOBODY = {
     "jobs_enqueued_v1",
     "change_slice_v1",
     "record_change_v1",
-    "wanted_job_v1",
     "why_unchanged_v1",
     "undo_slice_v1",
     "undo_some_v1",
