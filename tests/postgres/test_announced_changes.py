@@ -243,7 +243,7 @@ def test_a_line_goes_to_its_receiver_alone(receiver):
         with pytest.raises(urllib.error.HTTPError) as refused:
             announce.post(url(receiver.port), "x")
         refused.value.close()
-    assert (refused.value.code, len(receiver.got), elsewhere) == (302, 1, [])
+        assert (refused.value.code, len(receiver.got), elsewhere) == (302, 1, [])
 
 
 def test_the_process_apart_is_in_a_session_of_its_own_and_inherits_nothing(tmp_path):
