@@ -77,6 +77,10 @@ shithubd-worker: --repo-root (SHITHUBD_WORKER_REPO_ROOT): '/nowhere' is not a di
 exit code 78
 ```
 """
+OF_PEOPLE = """\
+Workers do not use these settings. The files of a host can have them: `worker.env`, or `owner.env` for the days.
+`--audit-webhook-file` stands before the name of the command. A change in psql, or by a program that uses `Client`, posts
+no line."""
 HEADS = ("flag", "variable", "value", "default", "example")
 
 
@@ -116,7 +120,7 @@ def _sections() -> Iterator[str]:
         ([*_cells(row), "yes" if row.live else "", row.help] for row in SETTINGS.values()),
     )
     yield "## The audit record: commands of people\n"
-    yield "Workers do not use these settings. `worker.env` can have them, too.\n"
+    yield f"{OF_PEOPLE}\n"
     yield from _table((*HEADS, "what it is"), ([*_cells(row), row.help] for row in OF_COMMANDS))
     yield FAULTS
     yield "## Variables without a flag\n"

@@ -79,8 +79,8 @@ def timeline(shared: Shared, since: str, end: str | None, limit: int, *, as_json
     them stand jobs that failed for good or lost their worker (how many of each kind, minute by minute) and workers that
     started. Without --until, holds that stand now and workers that are silent now follow.
 
-    An event links to the runbook page of its alert. So does the name of an alert in a reason. Other text of people
-    makes no link, and calls nobody. In a longer window, the minutes become hours or days.
+    An event links to the runbook page of its alert. The name of an alert in a reason is a link, too. Other text of
+    people makes no link, and calls nobody. In a longer window, the minutes become hours or days.
 
     It reads the days of the history that the window touches. If there is more than --limit, it leaves out the oldest
     events, and says so. This changes nothing.

@@ -203,9 +203,9 @@ def test_a_window_reads_its_days_of_the_history_and_no_other(database):
             plan = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {call}", window).fetchone()[0][0]
             return rows, plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
 
-        ((today,),), few = asked(0)
-        ((later,),), many = asked(2)
-    assert (today["jobs"], later["jobs"]) == (1, 60000)
+        (today, few), (later, many) = asked(0), asked(2)
+    assert [row["jobs"] for (row,) in today] == [1]
+    assert sum(row["jobs"] for (row,) in later) == 60000
     assert many > 1000
     assert few < 100
 
