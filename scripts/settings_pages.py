@@ -79,8 +79,8 @@ exit code 78
 """
 OF_PEOPLE = """\
 Workers do not use these settings. The files of a host can have them: `worker.env`, or `owner.env` for the days.
-`--audit-webhook-file` stands before the name of the command. A change in psql, or by a program that uses `Client`, posts
-no line."""
+`--audit-webhook-file` stands before the name of the command. A change in psql, or by a program that uses `Client`,
+posts no line."""
 HEADS = ("flag", "variable", "value", "default", "example")
 
 

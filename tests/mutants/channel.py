@@ -24,7 +24,7 @@ MUTANTS = (
         PYTHON,
         "ip_address(host).is_loopback",
         "ip_address(host)",
-        ("test_a_wrong_url_costs_a_change_one_line_and_check_config_finds_it",),
+        ("test_a_url_that_cannot_work_is_refused_and_never_shown",),
     ),
     Mutant(
         "a chat is told in the command's own session",

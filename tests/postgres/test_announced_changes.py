@@ -21,6 +21,7 @@ from helpers_webhooks import serve, speaker
 from rows import add_job, add_worker
 
 from shithubd_worker.cli import announce, needs
+from shithubd_worker.errors import ConfigError
 from shithubd_worker.host import apart
 
 WEBHOOK = "SHITHUBD_WORKER_AUDIT_WEBHOOK_FILE"
@@ -209,16 +210,31 @@ FILES = {
 
 
 @pytest.mark.parametrize(("content", "fault"), FILES.items(), ids=FILES.values())
-def test_a_wrong_url_costs_a_change_one_line_and_check_config_finds_it(command, webhook, content, fault):
-    environment = webhook(content)
+def test_a_url_that_cannot_work_is_refused_and_never_shown(webhook, content, fault):
+    refused = ""
+    try:
+        announce.read_url(webhook(content)[WEBHOOK])
+    except ConfigError as error:
+        refused = str(error)
+    assert refused.startswith(f"--audit-webhook-file ({WEBHOOK}): '")
+    assert fault in refused
+    assert SECRET not in refused
+
+
+@pytest.mark.parametrize("good", ["https://h/x", "http://127.0.0.1:1/x", "http://[::1]/", "http://localhost:8065/x"])
+def test_a_url_that_can_work_is_read_without_its_line_end(webhook, good):
+    assert announce.read_url(webhook(good)[WEBHOOK]) == good
+
+
+def test_a_wrong_url_costs_a_change_one_line_and_check_config_finds_it(command, webhook):
+    environment = webhook(f"ftp://h/{SECRET}")
     done = command("drain", env=environment)
     (said,) = done.stderr.splitlines()
     assert said.startswith(f"shithubd-worker: no line is posted: --audit-webhook-file ({WEBHOOK}): '")
-    assert fault in said
     assert "undo: shithubd-worker resume" in done.stdout
     assert command("status", "--json", env=environment).stderr == "", "it posts nothing anyway"
     checked = command("check-config", "--handlers", "sample_jobs:registry", code=78, env=environment, cwd=HERE.parent)
-    assert fault in checked.stderr
+    assert "must begin with https://" in checked.stderr
     assert SECRET not in said + checked.stderr + checked.stdout
 
 
