@@ -84,8 +84,11 @@ HANDLER_FRESH_SECONDS = 2.0
 RELEASE_DEAD_SECONDS = 10.0
 # How long one attempt to connect to one address may take.
 CONNECT_SECONDS = 2
-# A session that has locked one job must not keep a worker from the others for longer than this.
+# How long the loop waits for a lock. Most often somebody has locked a table, so nothing else can go on.
 LONGEST_LOCK_SECONDS = 3.0
+# A settle in a turn, and another look at the holds, wait for a lock only this long. The lock may be on the row of one
+# job, and the other jobs must not wait. They are settled without the locked one.
+TURN_LOCK_SECONDS = 0.1
 # The server may wait for a lock for this part of the time for an answer. So it gives up, and says so, before the worker
 # does.
 ANSWER_LOCK = 0.75

@@ -20,7 +20,7 @@ GRANT SELECT ON holds, standing_holds TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
 GRANT EXECUTE ON FUNCTION
     added_v1, beat_v1, channel_v1, count_ended_v1, covering_holds_v1, end_expired_holds_v1, ended_v1, enqueues_notify_v1,
-    ensure_history_v1, flip_v1, forget_drains_v1, forget_workers_v1, held_kinds_v1, housemates_v1, lease_fate_v1,
+    expired_leases_v1, ensure_history_v1, flip_v1, forget_drains_v1, forget_workers_v1, held_kinds_v1, housemates_v1, lease_fate_v1,
     lease_refused_v1, lease_v1, lost_v1, past_v1, pauses_v1, payload_text_v1, payloads_v1, record_v1, register_v1,
     release_invocation_v1,
     release_strays_v1, release_worker_v1, remove_workers_v1, renew_v1, return_crashed_v1, return_dead_v1, schema_key_v1,
@@ -39,11 +39,18 @@ GRANT SELECT ON jobs, job_history, workers, beats, holds, standing_holds, audit,
 GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     complete_jobs, permanently_fail_jobs, reschedule_jobs, retry_jobs, discard_jobs, release_jobs, change_all_v1,
-    batch_fate_v1, change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1, wanted_job_v1
+    batch_fate_v1, change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1, select_statement_v1,
+    wanted_job_v1
+    TO shithub_operator;
+GRANT SELECT ON job_plans, job_plan_chunks TO shithub_operator;
+GRANT EXECUTE ON FUNCTION plan_jobs_v1, apply_plan_v1, apply_chunk_v1, apply_batch_v1, find_plan_v1, open_plan_v1,
+    plan_changes_v1, face_difference_v1, job_face_v1, show_plans_v1 TO shithub_operator;
+GRANT EXECUTE ON FUNCTION
+    cleanup, force_unlock_workers, forget_kinds_v1, named_workers_v1, sweep_leases_v1, unlock_workers_v1
     TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
-    audit_changes_v1, audit_row_v1, change_text_v1, hold_stands_v1, job_face_v1, list_audit_v1, show_audit_v1, undo_change_v1, undo_chunk_v1,
-    undo_fates_v1, undo_hold_v1, undo_jobs, undo_preview_v1, undone_v1, why_final_v1
+    audit_changes_v1, audit_row_v1, change_text_v1, hold_stands_v1, job_face_v1, list_audit_v1, show_audit_v1,
+    undo_change_v1, undo_chunk_v1, undo_fates_v1, undo_hold_v1, undo_jobs, undo_preview_v1, undone_v1, why_final_v1
     TO shithub_operator;
 GRANT EXECUTE ON FUNCTION command_changes_v1, ended_badly_v1, list_holds_v1 TO shithub_operator;
 GRANT EXECUTE ON FUNCTION

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 
-import psycopg
 import pytest
 from bare import BareWorker
-from conftest import Database
+from conftest import new_database
 
 from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
@@ -26,12 +24,7 @@ def server_of(request):
 
 def fresh_database(server):
     """A database without anything in it."""
-    name = f"s{time.monotonic_ns()}"
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    yield Database(server, name)
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    return new_database(server, "template1")
 
 
 @pytest.fixture(name="blank", params=SERVERS)

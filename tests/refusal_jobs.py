@@ -46,6 +46,18 @@ def renewed(job, door=None, lock=False):
         _somebody[0].execute("SELECT FROM jobs WHERE state = 'processing' AND payload = '{}' AND id % 2 = 0 FOR UPDATE")
 
 
+@registry.handler("refused.short", lease_timeout=2)
+def short(job, lock=False):
+    """Has a short lease. Or locks the first of the other jobs that are leased with it."""
+    if lock:
+        url = os.environ["SHITHUBD_WORKER_DATABASE_URL"]
+        _somebody.append(psycopg.connect(url, application_name="somebody"))
+        _somebody[0].execute(
+            "SELECT FROM jobs WHERE id = (SELECT min(id) FROM jobs WHERE state = 'processing' AND id > %s) FOR UPDATE",
+            (job.id,),
+        )
+
+
 @registry.handler("refused.breaks", lease_timeout=60, max_attempts=5, backoff=1000)
 def breaks(job, door):
     """Its own connection breaks."""

@@ -58,12 +58,14 @@ def refusals() -> Facts:
     return Facts(("message", "function", "SQLSTATE"), rows, "what to do")
 
 
+_STATES = {"invalid_parameter_value": "22023", "object_in_use": "55006"}
+
+
 def _raised_in(path: Path) -> Iterator[tuple[str, str]]:
     """Message and SQLSTATE of each error that a file raises."""
     for message, rest in re.findall(r"RAISE EXCEPTION '((?:[^']|'')*)'([^;]*);", path.read_text()):
         code = re.search(r"ERRCODE = '(\w+)'", rest)
-        state = "22023" if code and code[1] == "invalid_parameter_value" else "P0001"
-        assert code is None or state == "22023", code
+        state = _STATES[code[1]] if code else "P0001"
         yield f"`{message.replace(chr(39) * 2, chr(39)).replace('%', '...')}`", f"`{state}`"
 
 

@@ -10,8 +10,10 @@ import click
 
 from shithubd_worker import __version__
 from shithubd_worker.cli import (
+    apply,
     audit,
     check,
+    cleanup,
     drain,
     enqueue,
     history,
@@ -27,6 +29,7 @@ from shithubd_worker.cli import (
     search,
     status,
     units,
+    workers,
 )
 from shithubd_worker.cli.common import database_options
 from shithubd_worker.cli.settings import option
@@ -96,7 +99,10 @@ def cli(database_url: str | None, schema: str | None, audit_webhook: str | None)
     """
 
 
-ROOMS = (init, run, check, migrate, enqueue, search, status, drain, pause_kind, jobs, audit, history, units, runbook)
+ROOMS = (
+    *(init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, apply, audit, cleanup),
+    *(history, units, runbook),
+)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shithubd_worker.cli.common import Shared, Short, json_option, moment, reason_option, with_database
+from shithubd_worker.cli.common import GroupWithDefault, Shared, json_option, moment, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, field, line, say
 from shithubd_worker.cli.timeline import timeline
@@ -25,7 +25,7 @@ LONGEST_REASON = 100
 _id_type = click.IntRange(-(2**63), 2**63 - 1)
 
 
-@click.group(cls=Short, default=LIST, alone=True)
+@click.group(cls=GroupWithDefault, default=LIST, no_args_is_help=False)
 def audit() -> None:
     """See who changed what, and take changes back.
 

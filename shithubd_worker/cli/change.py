@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shithubd_worker.cli.account import Account
 from shithubd_worker.cli.certainty import follow
 from shithubd_worker.cli.choosing import show, tell_left_alone
+from shithubd_worker.cli.planning import write_plan
 from shithubd_worker.cli.screen import answer, emit, line, meanwhile, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class How(NamedTuple):
-    """The switches of a command that changes jobs, and its --limit."""
+    """The switches of a command that changes jobs, its --limit, and after how many seconds the wanted plan expires."""
 
     limit: int | None
+    plan_for: float | None
     yes: bool
     dry_run: bool
     as_json: bool
@@ -32,6 +34,8 @@ def change_jobs(shared: Shared, operations: Operations, change: Change, ids: Seq
     """Do what the command line says, to these ids or to the jobs of the change's selection."""
     from shithubd_worker.admin.change import DONE
 
+    if how.plan_for is not None:
+        return write_plan(shared, operations, change, ids, how.limit, expires_in=how.plan_for, as_json=how.as_json)
     found = choose(operations, change, ids, how.limit, look=how.dry_run)
     if how.dry_run:
         if how.as_json:

@@ -171,22 +171,27 @@ def with_database(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-class Short(click.Group):
-    """A group with a command that needs no name: `default` is put in if the words name no command. `alone`: also if
-    there are no words."""
+class GroupWithDefault(click.Group):
+    """A group with one command that needs no name. With no_args_is_help=False, that command is also meant if no word is
+    given."""
 
-    def __init__(self, *args: Any, default: str, alone: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._default, self._alone = default, alone
+    def __init__(self, *given: Any, default: str, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.default = default
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Add the name if there is neither a command nor a wish for help."""
-        named = args[0] in self.commands or args[0] in ctx.help_option_names if args else not self._alone
-        return super().parse_args(ctx, args if named else [self._default, *args])
+        """Add the name if there is neither a command nor a wish for help. A shell that completes the first word gets
+        the names of all commands."""
+        if args:
+            named = args[0] in self.commands or args[0] in ctx.help_option_names
+        else:
+            named = self.no_args_is_help or ctx.resilient_parsing
+        return super().parse_args(ctx, args if named else [self.default, *args])
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
 reason_option = click.option("--reason", metavar="TEXT", help="Why you do it. The audit record keeps it.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show what the command would do, and do nothing.")
 
 
 class Duration(click.ParamType[float, object]):
@@ -263,7 +268,11 @@ def _names(operations: Operations, field: str, begun: str, states: Sequence[str]
     """The names of one sort. None of these questions counts the jobs."""
     if field == "kind":
         return operations.kinds_like(begun)
+    if field == "plan":
+        return [str(plan["name"]) for (plan,) in operations.rows("show_plans_v1", None) if plan["applied_at"] is None]
     if field == "job":
         found = (operations.jobs({"state": state}, MOST_IDS) for state in states or ("processing", "failed"))
         return [str(job["id"]) for jobs in found for job in jobs]
+    if field == "worker":
+        return [worker[name] for worker in operations.workers() for name in ("leased_by", "id")]
     return [worker[field] for worker in operations.workers() if worker[field]]

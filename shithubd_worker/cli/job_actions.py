@@ -13,6 +13,7 @@ from shithubd_worker.cli.change import How, change_jobs
 from shithubd_worker.cli.choosing import ids_argument, selection_options
 from shithubd_worker.cli.common import Duration, Shared, due, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
+from shithubd_worker.cli.planning import plan_for, plan_options
 from shithubd_worker.errors import Refused
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ ACTIONS = (
         Examples:
           shithubd-worker jobs discard 44 --reason "repository was deleted"
           shithubd-worker jobs discard --kind mail.send --older-than 30d --yes
+          shithubd-worker jobs discard --kind mail.send --plan --expires 2h
         """,
     ),
     Action(
@@ -256,6 +258,7 @@ def command(action: Action) -> click.Command:
     )
     @click.option("--yes", is_flag=True, help="Change the selected jobs without a question. Scripts need it.")
     @click.option("--dry-run", is_flag=True, help="Show which jobs it would change, and the SQL. It changes nothing.")
+    @plan_options
     @reason_option
     @json_option
     def run(
@@ -266,6 +269,8 @@ def command(action: Action) -> click.Command:
         *,
         yes: bool,
         dry_run: bool,
+        plan: bool,
+        expires: float | None,
         as_json: bool,
         **given: Any,
     ) -> int:
@@ -275,6 +280,7 @@ def command(action: Action) -> click.Command:
             raise click.UsageError("give ids or a selection, not both")
         if not ids and not where:
             raise click.UsageError("which jobs? give their ids, or --kind, --state, --error, --older-than or --payload")
+        until = plan_for(plan=plan, expires=expires, dry_run=dry_run)
         action.check(given)
         operations = shared.operations()
         change = Change(
@@ -284,7 +290,7 @@ def command(action: Action) -> click.Command:
             action.values(operations, given),
             {} if ids else {**action.usual, **where},
         )
-        how = How(limit, yes, dry_run, as_json)
+        how = How(limit, until, yes, dry_run, as_json)
         return change_jobs(shared, operations, change, tuple(dict.fromkeys(ids)), how)
 
     for option in action.options:

@@ -12,7 +12,7 @@ from shithubd_worker.settings.host_files import Login
 OPERATOR, MIGRATE = "shithub_operator", "shithub_migrate"
 # The user of a host as whom the timer logs in. What only the tables' owner may do is done as this user.
 ADMIN = "shithub-admin"
-# All other commands need an operator. The first word is enough: no group has commands of two roles.
+# All other commands need an operator. A command of a group stands here if it needs another role than its group.
 NEEDS = {
     "migrate": MIGRATE,
     "history": MIGRATE,
@@ -22,14 +22,16 @@ NEEDS = {
     "enqueue": "shithub_enqueue",
     "status": "shithub_metrics",
     "workers": "shithub_metrics",
+    "workers sweep": OPERATOR,
+    "workers unlock": OPERATOR,
 }
 # What these do stays done, though nobody can read what they say. All other commands only look.
 CHANGES = frozenset(
     {
         *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind"),
         *("jobs complete", "jobs fail", "jobs reschedule", "jobs retry", "jobs discard", "jobs release"),
-        *("history drop", "units install", "units uninstall"),
-        *("search forget", "init", "audit undo"),
+        *("history drop", "units install", "units uninstall", "audit undo", "apply"),
+        *("search forget", "init", "workers sweep", "workers unlock", "cleanup"),
     }
 )
 _TAKES_A_VALUE = ("--database-url", "--schema", "--audit-webhook-file")
@@ -38,7 +40,8 @@ _ONLY_SHOWS = {"--help", "-h", "--version", "--dry-run"}
 
 def role(arguments: Sequence[str]) -> str:
     """The least role that a command line's command needs."""
-    return NEEDS.get(_words(arguments)[0], OPERATOR)
+    first, second = _words(arguments)
+    return NEEDS.get(f"{first} {second}") or NEEDS.get(first, OPERATOR)
 
 
 def changes(arguments: Sequence[str]) -> bool:

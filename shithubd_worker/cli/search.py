@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from shithubd_worker.cli.common import Shared, Short, json_option, reason_option, with_database
+from shithubd_worker.cli.common import GroupWithDefault, Shared, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, line, say
 from shithubd_worker.errors import EXIT_OK
@@ -13,7 +13,7 @@ LONGEST_LINE = 60
 FIND = "find"
 
 
-@click.group(cls=Short, default=FIND)
+@click.group(cls=GroupWithDefault, default=FIND)
 def search() -> None:
     """Search the code that jobs of search.reindex have indexed.
 

@@ -1,4 +1,4 @@
-"""status and workers: what is going on."""
+"""status: what is going on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import click
 
 from shithubd_worker.cli.common import Duration, Shared, check_kind, completed, json_option, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
-from shithubd_worker.cli.screen import anew, emit, folded, line, say
+from shithubd_worker.cli.screen import anew, emit, line, say
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, EXIT_TIMEOUT, DatabaseUnavailable, TimedOut
 from shithubd_worker.plain import lasting
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
-
-MOST_KINDS = 50  # of one worker, on the screen
 
 
 @click.command()
@@ -97,39 +95,7 @@ def status(
     return EXIT_TIMEOUT
 
 
-@click.command()
-@with_database
-@within(LOOK_SECONDS)
-@json_option
-def workers(shared: Shared, *, as_json: bool) -> int:
-    """List the workers, and what each of them runs.
-
-    The list also has the time since each worker's last heartbeat, its uuid and its kinds. A dead worker stays in the
-    list until its leases are returned. The command changes nothing.
-
-    \b
-    Examples:
-      shithubd-worker workers
-      shithubd-worker workers --json | jq -r '.[] | select(.silent) | .leased_by'
-    """
-    found = shared.operations().workers()
-    if as_json:
-        emit(found)
-        return EXIT_OK
-    if not found:
-        line("no workers: none runs, and none has left a lease behind")
-    from shithubd_worker.cli import shown
-
-    shown.workers(found)
-    for worker in found:
-        more = len(worker["kinds"]) - MOST_KINDS
-        kinds = ", ".join(worker["kinds"][:MOST_KINDS]) or "nothing"
-        kinds += f", and {more:,} more" if more > 0 else ""
-        folded(f"{worker['leased_by']}  uuid {worker['id']}  handles {kinds}")
-    return EXIT_OK
-
-
-COMMANDS = (status, workers)
+COMMANDS = (status,)
 
 
 def _found(operations: Operations, kind: str | None, *, all_kinds: bool) -> dict[str, Any]:

@@ -41,6 +41,11 @@ def in_one_line(error: psycopg.Error) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
+def refused_in_words(error: psycopg.Error) -> str | None:
+    """What a function of ours says if it refuses a call that it understands. None for any other error."""
+    return error.diag.message_primary if isinstance(error, psycopg.errors.RaiseException) else None
+
+
 def explained(error: psycopg.Error) -> ShithubdError:
     """psycopg's error as an error of ours, in one line and with the right exit code."""
     line, text = in_one_line(error), str(error)

@@ -30,6 +30,10 @@ RV = TypeVar("RV")
 MEANWHILE_SECONDS = 0.25
 CALL_OFF_SECONDS = 0.5
 
+# What psycopg says of an error of the socket that comes without a byte to read. libpq does not know of it, and would
+# take the connection for a good one.
+SOCKET_CLOSED = "connection socket closed"
+
 
 class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose calls end with an OperationalError if no answer came within `answer_seconds`, or until
@@ -68,7 +72,7 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
         while True:
             by = self._by(since) if self.meanwhile is None else min(self._by(since), now + MEANWHILE_SECONDS)
             try:
-                return super().wait(gen, interval, None if by == math.inf else max(0.0, by - now))
+                return self._wait(gen, interval, None if by == math.inf else max(0.0, by - now))
             except psycopg.errors._WaitTimeout as error:
                 now = time.monotonic()
                 if now >= self._by(since):  # the limit may have moved
@@ -84,6 +88,15 @@ class ImpatientConnection(psycopg.Connection[tuple[Any, ...]]):
                         if isinstance(gave_up, ShithubdError):
                             return answer
                         raise
+
+    def _wait(self, gen: PQGen[RV], interval: float, timeout: float | None) -> RV:
+        """psycopg's own method. After an error of the socket, libpq knows of it, too."""
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.OperationalError as error:
+            if str(error) == SOCKET_CLOSED:
+                self.pgconn.finish()
+            raise
 
     def _call_off(self, gen: PQGen[RV], gave_up: BaseException) -> RV:
         """Cancel the statement: the server must not do later what nobody waits for any more. Returns the answer if it

@@ -107,8 +107,8 @@ class Exchange:
     def give_up(self) -> None:
         """Nobody will answer the turn that was sent. Its settles are in doubt, and its leases must be given back."""
         turn = self._wire.forget()
+        self._settler.doubt(self._tray.take_sent())
         if turn is not None:
-            self._tray.doubtful.extend(turn.settles.finished)
             self._upkeep.lost_answer(turn.token)
         self._tray.ahead = None
 
@@ -129,12 +129,13 @@ class Exchange:
             self.give_up()
             raise
         self.answered += 1
+        sent = self._tray.take_sent()
         self._tray.ahead = None
         self._tray.leased.extend(answer.leases)
         again = self._selection.learn(answer)
         for kind, job, why in answer.refused:
             self._settler.refused(kind, job, "to lease it", why)
-        settled, late = told_apart(answer.turn.settles.finished, answer.lost)
+        settled, late = told_apart(sent, answer.lost)
         try:
             self._settler.record_lost(self._queue, late)
             if ahead:
@@ -153,7 +154,7 @@ class Exchange:
             self._tray.doubtful.extend(self._tray.take_finished())
             self._settler.resolve(self._queue)
         turn = self._selection.turn(self._tray.take_settles())
-        self._tray.ahead = Ahead(turn.token, turn.sent_at)
+        self._tray.send(turn.settles, Ahead(turn.token, turn.sent_at))
         try:
             self._wire.send(turn)
         except BaseException:

@@ -5,6 +5,7 @@ Also settles again what could not be settled before, with or without a slow hand
 
 from __future__ import annotations
 
+import random
 from uuid import UUID
 
 from shithubd_worker.attempt.attempt import Attempt
@@ -35,8 +36,9 @@ class Relief:
         self._strays_at = 0.0
 
     def tick(self, now: float, attempt: Attempt | None) -> None:
-        """Settle and give back what is due, if the running handler keeps the main thread from it."""
-        slow = attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS
+        """Settle and give back what is due, if the running handler keeps the main thread from it, or an answer that
+        does not come."""
+        slow = (attempt is not None and now - attempt.started_at >= SETTLE_AFTER_SECONDS) or self._tray.overdue(now)
         if not (slow or self._settler.waiting):
             return
         # `reliefs` is counted and `relieving` set before anything is taken. `relieving` is unset when the database has
@@ -46,7 +48,7 @@ class Relief:
         self._tray.relieving = True
         try:
             if slow:
-                self._empty_tray(now)
+                self._empty_tray(now, unread=attempt is not None)
             self._settler.resolve(self._session)
         finally:
             self._tray.relieving = False
@@ -57,6 +59,8 @@ class Relief:
             self._tray.finished.append(last)
         self._give_back()
         self._settle_finished()
+        self._doubt_sent()
+        self._settler.resolve(self._session, at_last=True)
 
     def _settle_finished(self) -> None:
         if finished := self._tray.take_finished():
@@ -67,7 +71,15 @@ class Relief:
         self._tray.given_back += len(leases)
         self._tray.give_back(leases)
 
-    def _empty_tray(self, now: float) -> None:
+    def _doubt_sent(self) -> None:
+        """Nobody reads the answer to the turn that was sent ahead. If the database refused it, the jobs that it settles
+        are still leased. So this thread settles them. One of them tells for all: a turn is one transaction."""
+        sent = self._tray.sent
+        # Any of them: somebody may have taken the lease of a single one.
+        if sent and self._session.fate(random.choice(sent).lease) == "leased":  # noqa: S311
+            self._settler.doubt(self._tray.take_sent())
+
+    def _empty_tray(self, now: float, *, unread: bool) -> None:
         tray = self._tray
         leased_at = tray.leased_at()
         if leased_at is not None and now - leased_at >= GIVE_BACK_AFTER_SECONDS:
@@ -81,4 +93,6 @@ class Relief:
             self._strays_at = now + STRAYS_AGAIN_SECONDS
             found = self._session.release_strays(self._worker, ahead.token)
             tray.given_back += len(found)
+            if unread and not found:
+                self._doubt_sent()
             ahead.given_back = bool(found) or now - ahead.sent_at >= AHEAD_ANSWERED_SECONDS

@@ -57,11 +57,11 @@ class Settler:
         """Must anything be settled again?"""
         return bool(self._put_off or self._tray.doubtful)
 
-    @property
-    def unsettled(self) -> tuple[int, ...]:
-        """The jobs whose settle something blocks for now. No sweep takes them while this worker's beats name them
-        (beat_v1)."""
-        return tuple(sorted(self._unsettled)) if self._unsettled else ()
+    def unsettled(self, now: float) -> tuple[int, ...]:
+        """The jobs whose settle something blocks for now, or that got no answer for a while. No sweep takes them while
+        this worker's beats name them (beat_v1)."""
+        late = {each.lease.id for each in self._tray.sent} if self._tray.overdue(now) else ()
+        return tuple(sorted(self._unsettled.union(late)))
 
     @property
     def may_pass(self) -> bool:
@@ -110,6 +110,11 @@ class Settler:
         self._metrics.refused(kind)
         logs.refused(job, kind, what, why)
 
+    def doubt(self, finished: Sequence[Finished]) -> None:
+        """Nobody knows whether these are settled. Beats name them until that is known."""
+        self._unsettled.update([each.lease.id for each in finished])
+        self._tray.doubtful.extend(finished)
+
     def settle(self, session: Settling, finished: Sequence[Finished]) -> None:
         """Settle these. Jobs without an answer go onto the tray as doubtful. Raises what psycopg raises if the database
         is away or short of something."""
@@ -148,7 +153,7 @@ class Settler:
                         self._later(each, LOCKED_AGAIN_SECONDS)
                 self._answered(session, [each for each in finished if each.lease.id not in locked], gone, earlier)
         finally:
-            self._tray.doubtful.extend(left)
+            self.doubt(left)
 
     def _settle_first(self, session: Settling, left: deque[Finished], earlier: _Earlier) -> None:
         """Settle one job as it ended. If that is refused, settle it as failed, with the reason; if that is refused too,
@@ -186,11 +191,14 @@ class Settler:
         unclear = [each for each in finished if each.lease.id in gone]
         if not unclear:
             return
+        until = time.monotonic() + ONE_BY_ONE_SECONDS
         try:
-            heard = [earlier(each) for each in unclear]
+            heard = [earlier(each) for each in unclear if time.monotonic() < until]
         except BaseException:
             self._tray.doubtful.extend(unclear)
             raise
+        unclear, left = unclear[: len(heard)], unclear[len(heard) :]
+        self._tray.doubtful.extend(left)
         unheard = {each.lease.id for each, known in zip(unclear, heard, strict=True) if known is None}
         known, late = told_apart([known or each for each, known in zip(unclear, heard, strict=True)], unheard)
         self.report(known, late)

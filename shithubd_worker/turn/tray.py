@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from shithubd_worker.database.arrays import settle_arguments
 from shithubd_worker.model import NOT_STARTED, Finished, Lease
+from shithubd_worker.timing import GIVE_BACK_AFTER_SECONDS
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class Tray:
         self.leased: deque[Lease] = deque()
         self.finished: deque[Finished] = deque()
         self._written: deque[Settles] = deque()  # finished jobs, written out for a query; at most one entry
+        self._sent: deque[Sequence[Finished]] = deque()  # what the turn without an answer settles; at most one entry
         # Sent to the database without an answer: settled, or not.
         self.doubtful: deque[Finished] = deque()
         # Only the main thread writes this. The control thread reads it once, and works with what it read.
@@ -117,6 +119,32 @@ class Tray:
             return self._written.popleft()
         except IndexError:  # there is none, or the other thread has just taken it
             return Settles.of(())
+
+    def send(self, settles: Settles, ahead: Ahead) -> None:
+        """A turn with these settles is sent now."""
+        self._sent.append(settles.finished)
+        self.ahead = ahead
+
+    @property
+    def sent(self) -> Sequence[Finished]:
+        """What the turn without an answer settles."""
+        try:
+            return self._sent[0]
+        except IndexError:
+            return ()
+
+    def take_sent(self) -> Sequence[Finished]:
+        """Take what the turn without an answer settles: its answer was read, or is not awaited any more. The other
+        thread may have taken it. Then that thread finds out what became of these jobs."""
+        try:
+            return self._sent.popleft()
+        except IndexError:
+            return ()
+
+    def overdue(self, now: float) -> bool:
+        """Is there no answer yet to a turn that was sent a while ago?"""
+        ahead = self.ahead
+        return ahead is not None and not ahead.given_back and now - ahead.sent_at >= GIVE_BACK_AFTER_SECONDS
 
     def take_doubtful(self) -> list[Finished]:
         """Take all jobs whose settle got no answer."""

@@ -26,6 +26,7 @@ from psycopg.pq import ConnStatus, ExecStatus, Format
 from shithubd_worker.database.arrays import as_array, as_quoted_array
 from shithubd_worker.database.impatient import ImpatientConnection, SharedConnection
 from shithubd_worker.model import Batch, Lease
+from shithubd_worker.timing import TURN_LOCK_SECONDS
 from shithubd_worker.turn.frontier import Range
 from shithubd_worker.turn.tray import Settles
 
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 # The functions that a turn calls, and the types of their parameters.
 _SETTLE = "settle_v1"
 _LEASE = "lease_v1"
+# A settle waits for somebody's lock only this long, and then the turn fails. Otherwise the other jobs of the turn would
+# wait, too. The server sets it before it calls the function, so it costs no statement. The transaction resets it.
+_CALLS = {
+    _SETTLE: "SELECT {}({}) FROM pg_catalog.set_config('lock_timeout', {}, true)",
+    _LEASE: "SELECT * FROM {}({})",
+}
 TYPES = {
     _SETTLE: ("bigint[]", "uuid[]", "text[]", "float8[]", "text[]", "text[]"),
     _LEASE: (
@@ -186,9 +193,10 @@ class Wire:
         if self._prepared is connection:
             return
         for name, types in TYPES.items():
-            call = sql.SQL("SELECT * FROM {}({})").format(
+            call = sql.SQL(_CALLS[name]).format(
                 sql.Identifier(self.queue.schema, name),
                 sql.SQL(", ".join(f"${n}::{each}" for n, each in enumerate(types, start=1))),
+                f"{TURN_LOCK_SECONDS * 1000:.0f}",
             )
             self._calls[name] = call.as_string(connection).encode()
             if not self._pooled:

@@ -39,6 +39,63 @@ DROP FUNCTION IF EXISTS retry_job_v1(bigint, text, text);
 DROP FUNCTION IF EXISTS discard_job_v1(bigint, text, text);
 DROP FUNCTION IF EXISTS release_job_v1(bigint, boolean, text, text);
 
+-- Plans: what an operator is going to do, to which jobs, and how each of these jobs was at that moment. plan_jobs_v1 writes a plan,
+-- apply_chunk_v1 does it, once. Nobody else writes here, so that a plan is what it says.
+CREATE TABLE job_plans (
+    id               bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    digest           text        NOT NULL,  -- of the action, its arguments, the ids and the faces
+    -- What people call the plan. It has a part of the digest, so that a mistyped number names no other plan.
+    name             text        NOT NULL UNIQUE GENERATED ALWAYS AS (id::text || '-' || left(digest, 6)) STORED,
+    at               timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at       timestamptz NOT NULL,  -- it must begin before
+    actor            text        NOT NULL,
+    login            text        NOT NULL DEFAULT session_user,
+    application_name text        DEFAULT current_setting('application_name'),
+    client_addr      inet        DEFAULT inet_client_addr(),
+    action           text        NOT NULL,
+    arguments        jsonb       NOT NULL,
+    selection        jsonb       NOT NULL,
+    statement        text        NOT NULL,  -- the SELECT that found the jobs
+    reason           text,
+    jobs             bigint      NOT NULL,  -- how many
+    chunks           integer     NOT NULL,  -- in how many transactions the plan is done
+    done             integer     NOT NULL DEFAULT 0,  -- how many of them are done
+    changed          bigint      NOT NULL DEFAULT 0,  -- how many jobs they changed
+    applied_by       text,                  -- the actor of the last one
+    applied_at       timestamptz,           -- when the last one was done
+
+    CONSTRAINT job_plans_action_is_known
+        CHECK (action IN ('complete', 'fail', 'reschedule', 'retry', 'discard', 'release')),
+    CONSTRAINT job_plans_arguments_are_known
+        CHECK (CASE jsonb_typeof(arguments) WHEN 'object'
+               THEN arguments - '{error,run_at,priority,attempts,max_attempts,accept_second_run}'::text[] = '{}' ELSE false END),
+    CONSTRAINT job_plans_selection_is_known
+        CHECK (CASE jsonb_typeof(selection) WHEN 'object'
+               THEN selection - '{kind,state,error,created_before,payload}'::text[] = '{}' ELSE false END),
+    CONSTRAINT job_plans_done_of_chunks
+        CHECK (done BETWEEN 0 AND chunks)
+);
+
+-- The jobs of a plan. The arrays run in parallel, in the order of the ids.
+CREATE TABLE job_plan_chunks (
+    plan_id  bigint   NOT NULL REFERENCES job_plans ON DELETE CASCADE,
+    number   integer  NOT NULL,
+    job_ids  bigint[] NOT NULL,
+    faces    jsonb[]  NOT NULL,   -- job_face_v1 when the plan was made
+    refused  jsonb,              -- null: not done yet; else why it did not change some jobs, by their ids
+    audit_id bigint,             -- the audit row, if it changed jobs
+
+    PRIMARY KEY (plan_id, number),
+    CONSTRAINT job_plan_chunks_ids_and_faces
+        CHECK (CASE array_ndims(job_ids) WHEN 1
+               THEN array_position(job_ids, NULL) IS NULL AND cardinality(faces) = cardinality(job_ids)
+               ELSE job_ids = '{}' END),
+    CONSTRAINT job_plan_chunks_refused_by_ids
+        CHECK (CASE jsonb_typeof(refused) WHEN 'object'
+               THEN NOT jsonb_path_exists(refused, '$.keyvalue() ? (!(@.key like_regex "^-?[0-9]+$"))')
+               ELSE refused IS NULL END)
+);
+
 -- The timeline, the line for a webhook, and how long the record is kept.
 -- `command` is the name that a command of ours gave itself (command_changes_v1). It is null for psql and for other programs.
 -- `forgotten_at` is when the owner dropped how the jobs were (prune_audit_v1). Such a row can't be undone any more.

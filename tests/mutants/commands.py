@@ -16,14 +16,14 @@ MUTANTS = (
     ),
     Mutant(
         "the name of a unit gets no suffix",
-        CLI,
+        "shithubd_worker/admin/scopes.py",
         'unit if unit.endswith(".service") else f"{unit}.service"',
         "unit",
         ("test_a_unit_may_be_named_without_its_suffix",),
     ),
     Mutant(
         "a reused pid names several workers",
-        CLI,
+        "shithubd_worker/admin/scopes.py",
         '[row for row in found if not row["silent"]] or found',
         "found",
         ("test_a_pid_that_is_used_again_names_the_living_worker",),

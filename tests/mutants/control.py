@@ -25,9 +25,30 @@ MUTANTS = (
     Mutant(
         "waiting jobs are not given back at a forced end",
         PYTHON,
-        "        self._give_back()\n        self._settle_finished()\n\n",
-        "        self._settle_finished()\n\n",
+        "        self._give_back()\n        self._settle_finished()\n        self._doubt_sent()\n",
+        "        self._settle_finished()\n        self._doubt_sent()\n",
         ENDED,
+    ),
+    Mutant(
+        "a turn that was refused is left until somebody reads its answer",
+        PYTHON,
+        "if unread and not found:",
+        "if False:",
+        ("test_a_slow_handler_keeps_nobody_from_settling_a_turn_that_was_refused_unread",),
+    ),
+    Mutant(
+        "a turn waits for a lock as long as its session does",
+        PYTHON,
+        "set_config('lock_timeout', {}, true)",
+        "set_config('application_name', {}, true)",
+        ("test_a_turn_gives_up_a_lock_soon_and_leaves_the_connection_as_it_was",),
+    ),
+    Mutant(
+        "the jobs of a turn without an answer are not named in beats",
+        PYTHON,
+        "sorted(self._unsettled.union(late))",
+        "sorted(self._unsettled)",
+        ("test_beats_name_all_jobs_of_a_turn_until_they_are_settled",),
     ),
     Mutant("a forced end is not counted", PYTHON, "ended[attempt.kind.name, FORCED] = 1", "pass", ENDED),
     Mutant(

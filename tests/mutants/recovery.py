@@ -8,6 +8,10 @@ LIVES = ("test_a_worker_lives_for_thirty_seconds_after_its_beat_in_every_query",
 CRASHES = ("test_a_job_runs_again_at_once_after_the_first_crash_and_half_a_minute_later_after_the_second",)
 LEAVES = ("test_a_worker_that_leaves_with_a_lease_keeps_its_row_and_its_drain",)
 ENDED = ("test_the_counts_of_a_worker_that_left_are_added_once",)
+LIVING = ("test_if_one_worker_beats_nothing_changes_also_for_the_dead_ones",)
+REUSED = ("test_a_pid_that_is_used_again_never_takes_the_jobs_of_the_living_worker",)
+ACCEPTED = ("test_who_accepts_a_second_run_gets_the_jobs_of_a_living_worker_and_its_row_stays",)
+REMOVED = ("test_the_removal_of_many_kinds_looks_to_no_worker_like_an_end_of_a_job",)
 FORGOTTEN = ("test_a_silent_worker_is_forgotten_only_after_a_day",)
 
 MUTANTS = (
@@ -73,10 +77,53 @@ MUTANTS = (
         "outcome = 'released'",
         ENDED,
     ),
+    Mutant(
+        "a living worker is unlocked",
+        sql("force_unlock_workers"),
+        "IF NOT coalesce(accept_second_run, false) THEN",
+        "IF false THEN",
+        LIVING,
+    ),
+    Mutant(
+        "a pid that is used again means the living worker, too",
+        sql("force_unlock_workers"),
+        "HAVING count(*) > 1 AND",
+        "HAVING false AND",
+        REUSED,
+    ),
+    Mutant(
+        "a living worker that is unlocked leaves the list",
+        sql("force_unlock_workers"),
+        "WHERE NOT (n->>'lives')::boolean));",
+        "WHERE true));",
+        ACCEPTED,
+    ),
+    Mutant(
+        "an operator's sweep trusts the database's clock alone",
+        sql("sweep_leases_v1"),
+        "pg_catalog.to_timestamp(p_earliest)",
+        "NULL",
+        ("test_sweep_takes_nothing_if_only_the_databases_clock_says_that_it_expired",),
+    ),
+    Mutant(
+        "the counts of removed kinds leave the sums",
+        sql("forget_kinds_v1"),
+        "WHERE r.kind = ANY (v_far) GROUP BY 1",
+        "WHERE false GROUP BY 1",
+        REMOVED,
+    ),
+    Mutant("a kind with a name is always removed", sql("forget_kinds_v1"), "> 100) THEN", "> 1000) THEN", REMOVED),
+    Mutant(
+        "the cleanup discards a job that is no longer failed",
+        sql("change_all_v1"),
+        "p_with, p_where, p_reason",
+        "p_with, '{}', p_reason",
+        ("test_a_job_that_is_retried_meanwhile_is_not_discarded",),
+    ),
     Mutant("a worker is forgotten after two hours", sql("forget_workers_v1"), "> 86400", "> 7200", FORGOTTEN),
     Mutant(
         "a sweep takes the finished jobs of a living worker",
-        sql("sweep_v1"),
+        sql("expired_leases_v1"),
         "AND j.id = ANY (b.unsettled)",
         "AND false",
         ("test_no_sweep_takes_a_finished_job_of_a_worker_that_beats",),

@@ -121,7 +121,7 @@ MUTANTS = (
         "j.state IN ('queued', 'paused')",
     ),
     Mutant("all kinds have one lease timeout", sql("lease_v1"), "secs => n.seconds", "secs => 300"),
-    Mutant("an expired lease stays", sql("sweep_v1"), "<= v_now\n", "<= '-infinity'\n"),
+    Mutant("an expired lease stays", sql("expired_leases_v1"), "<= p_now\n", "<= '-infinity'\n"),
     Mutant("a settle needs no token", sql("settle_v1"), "AND j.lease_token = e.token ", ""),
     Mutant("a pause marks no rows", sql("mirror_pause_v1"), "v_ids, 'paused'", "v_ids, 'queued'", _page("pause-kind")),
     Mutant(

@@ -68,7 +68,7 @@ MUTANTS = (
     ),
     Mutant(
         "a beat protects unsettled jobs for 5 s",
-        sql("sweep_v1"),
+        sql("expired_leases_v1"),
         "abs(seconds_since_v1(b.beat_at)) < 10",
         "abs(seconds_since_v1(b.beat_at)) < 5",
         ("test_a_beat_vouches_for_what_is_not_settled_yet_until_the_next_one_is_there",),

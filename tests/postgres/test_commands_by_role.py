@@ -32,7 +32,10 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "search find": ("word", {"shithub_operator", "shithub_worker"}),
     "search forget": ("a.git", OPERATOR),
     "status": ("", {"shithub_operator", "shithub_metrics"}),
-    "workers": ("", {"shithub_operator", "shithub_metrics"}),
+    "workers list": ("", {"shithub_operator", "shithub_metrics"}),
+    "workers unlock": ("here:1", OPERATOR),
+    "workers sweep": ("", OPERATOR),
+    "cleanup": ("GC_JOB_QUEUES,GC_TASK_IDENTIFIERS DELETE_PERMAFAILED_JOBS --yes", OPERATOR),
     "drain": ("--timeout 30s", OPERATOR),
     "resume": ("", OPERATOR),
     "pause-kind": ("k", OPERATOR),
@@ -49,6 +52,8 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "audit timeline": ("", OPERATOR),
     "audit show": ("<changed>", OPERATOR),
     "audit undo": ("<changed>", OPERATOR),
+    "apply": ("<plan>", OPERATOR),
+    "plans": ("", OPERATOR),
 }
 WITHOUT_A_DATABASE = {
     "check-config",
@@ -72,12 +77,22 @@ def leaves(command: click.Command, path: str = "") -> Iterator[str]:
 
 def test_every_command_is_tried() -> None:
     assert {*leaves(cli)} == {*COMMANDS} | WITHOUT_A_DATABASE
-    assert {name.split()[0] for name in leaves(cli)} >= {*needs.NEEDS}
+    named = {words for name in leaves(cli) for words in (name, name.split()[0])}
+    assert named >= {*needs.NEEDS}
     for name, (_, roles) in COMMANDS.items():
-        assert needs.role([name.split()[0]]) in roles
+        assert needs.role(name.split()) in roles
 
 
-@pytest.mark.parametrize("words", [["--schema", "x", "status"], ["--database-url=x", "status"], ["-h", "status"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--schema", "x", "status"],
+        ["--database-url=x", "status"],
+        ["-h", "status"],
+        ["workers"],
+        ["workers", "--json"],
+    ],
+)
 def test_options_before_the_command_are_not_the_command(words: list[str]) -> None:
     assert needs.role(words) == "shithub_metrics"
 
@@ -94,6 +109,8 @@ def typed(database: Database, name: str) -> list[str]:
     if "<changed>" in text:
         database.query("SELECT discard_jobs(ARRAY[%s::bigint])", job)
         job = database.value("SELECT max(id) FROM audit")
+    if "<plan>" in text:
+        job = database.value("SELECT plan FROM plan_jobs_v1('discard', p_where => '{}')")
     return [*name.split(), *re.sub("<.*>", str(job), text).split()]
 
 

@@ -223,6 +223,14 @@ CALLS = """
     SELECT public.change_jobs_v1('retry', ARRAY(SELECT id FROM public.jobs), '{}', '{"kind": "k", "error": "n"}');
     SELECT public.change_jobs_v1('reschedule', ARRAY(SELECT id FROM public.jobs), '{"priority": 1}');
     SELECT public.change_jobs_v1('fail', ARRAY(SELECT id FROM public.jobs WHERE priority = 1), '{"error": "no"}');
+    SELECT public.plan_jobs_v1('reschedule', ARRAY[0, 1, 2], '{"error": "n", "older_than": 0}', '{"priority": 2}', 9);
+    SELECT public.plan_jobs_v1('retry', ARRAY(SELECT id FROM public.jobs));
+    UPDATE public.jobs SET run_at = '2000-01-01' WHERE id = 1;
+    SELECT public.plan_changes_v1(name) FROM public.job_plans;
+    SELECT public.apply_plan_v1(name, true) FROM public.job_plans WHERE action = 'reschedule';
+    SELECT public.apply_chunk_v1(name, 1, false, 'why', 'me') FROM public.job_plans WHERE action = 'retry';
+    SELECT public.apply_chunk_v1(name, 1, true, 'why', 'me') FROM public.job_plans WHERE action = 'retry';
+    SELECT public.change_jobs_v1('fail', ARRAY(SELECT id FROM public.jobs WHERE kind = 'k'), '{"error": "no"}');
     SELECT public.change_jobs_v1('release', ARRAY(SELECT id FROM public.jobs), '{}', p_reason => 'why');
     SELECT public.change_jobs_v1('complete', ARRAY(SELECT min(id) FROM public.jobs WHERE kind = 'k'));
     SELECT public.change_jobs_v1('discard', ARRAY(SELECT id FROM public.jobs WHERE kind = 'k'));
@@ -268,9 +276,9 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
         "resume": 2,
         "drain": 2,
         "expire": 4,
-        "retry": 1,
-        "reschedule": 1,
-        "fail": 1,
+        "retry": 2,
+        "reschedule": 2,
+        "fail": 2,
         "release": 1,
         "complete": 1,
         "discard": 1,

@@ -62,7 +62,7 @@ def test_a_renewed_lease_counts_from_the_moment_before_its_request(parts, monkey
 
 
 def test_a_beat_names_the_finished_jobs_that_are_not_settled(database, parts):
-    settler = SimpleNamespace(unsettled=(7, 9))
+    settler = SimpleNamespace(unsettled=lambda _now: (7, 9))
     beat = Heartbeat(parts.beat, parts.me, ["k"], parts.progress, settler)
     beat.tick(time.monotonic(), None)
     assert database.query("SELECT unsettled FROM beats") == [([7, 9],)]

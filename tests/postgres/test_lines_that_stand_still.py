@@ -81,7 +81,13 @@ def test_a_line_that_stands_still_beyond_the_lease_costs_a_transaction_no_attemp
     assert [worker.terminate() for worker in workers] == [0] * 4
 
 
-def test_the_cancel_of_an_interrupted_call_waits_no_longer_than_a_call_may(database, line):
+def test_the_cancel_of_an_interrupted_call_waits_no_longer_than_a_call_may(line):
+    # psycopg's own cancel waits for 5 s, and 5 s for the answer. The machine may stand still during one of the three.
+    assert any(seconds_of_a_cancelled_call(line) < 4.5 for _ in range(3))
+
+
+def seconds_of_a_cancelled_call(line):
+    """How long a call takes that may take 1 s, is interrupted after half of it, and gets no answer to its cancel."""
     with connector(line.url, "handler", ours=False)() as connection:
 
         def interrupt(_number, _frame):
@@ -95,11 +101,13 @@ def test_the_cancel_of_an_interrupted_call_waits_no_longer_than_a_call_may(datab
             signal.setitimer(signal.ITIMER_REAL, 0.5)
             with pytest.raises(Interrupted):
                 connection.execute("SELECT 1")
-            assert time.monotonic() - began < 4.5, "psycopg's own cancel waits for 5 s, and 5 s for the answer"
+            took = time.monotonic() - began
             assert connection.broken
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            line.tell("flow")
+    return took
 
 
 def test_an_interrupted_call_is_cancelled_and_the_connection_stays_usable_if_the_server_answers(any_database):

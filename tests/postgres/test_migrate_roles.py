@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from bare import BareWorker
-from conftest import Database
+from conftest import Database, administrator, drop
 from rows import add_worker
 from servers import Server
 
@@ -42,13 +42,12 @@ class Blank(Database):
 def blank(request: pytest.FixtureRequest) -> Iterator[Blank]:
     server = request.getfixturevalue("server" if request.param == "debian" else "embedded_server")
     name = f"m{time.monotonic_ns()}"
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {name} LOGIN CREATEROLE")  # type: ignore[arg-type]
-        connection.execute(f"CREATE DATABASE {name} OWNER {name}")  # type: ignore[arg-type]
-    yield Blank(server, name, name)
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
-        connection.execute(f"DROP ROLE {name}")  # type: ignore[arg-type]
+    administrator(server).query(f"CREATE ROLE {name} LOGIN CREATEROLE")
+    administrator(server).query(f"CREATE DATABASE {name} OWNER {name}")
+    made = Blank(server, name, name)
+    yield made
+    drop(made)
+    administrator(server).query(f"DROP ROLE {name}")
 
 
 def owner(database: Database) -> str:

@@ -12,6 +12,7 @@ import pytest
 from command_tree import leaves
 from conftest import Database
 from psycopg import sql
+from test_plans import in_chunks_of
 from test_settings_of_others import SETTINGS
 
 from shithubd_worker.cli import cli
@@ -28,8 +29,10 @@ pytestmark = [
 
 # Each command with its arguments for one database. Those that need a session of their own come below.
 GIVEN = {
+    "plans": ([],),
+    "apply": (["1-abcdef"],),
     "jobs release": (["2", "--force", "--reason", "a test"],),
-    "jobs discard": (["1", "--reason", "a test"],),
+    "jobs discard": (["1", "--reason", "a test"], ["--kind", "test.ok", "--limit", "9", "--plan"]),
     "audit list": (["--since", "1h"],),
     "audit timeline": ([], ["--since", "1h", "--json"]),
     "audit undo": (["2", "--dry-run"], ["2"]),
@@ -40,7 +43,10 @@ GIVEN = {
     "search find": (["word"],),
     "search forget": (["ada/engine.git"],),
     "status": ([], ["--drained"]),
-    "workers": ([],),
+    "workers list": ([],),
+    "workers unlock": (["x:1"], ["x:1", "--dry-run"]),
+    "workers sweep": ([], ["--dry-run"]),
+    "cleanup": (["GC_TASK_IDENTIFIERS", "--dry-run"], ["DELETE_PERMAFAILED_JOBS", "--dry-run"]),
     "jobs list": ([],),
     "jobs show": (["1"],),
     "pause-kind": (["test.ok", "--wait"],),
@@ -108,6 +114,9 @@ def fill(database: Database, jobs: int) -> None:
     database.query("INSERT INTO jobs (kind) SELECT 'test.ok' FROM generate_series(1, %s)", jobs)
     database.query("INSERT INTO jobs (kind, state) SELECT 'test.fails', 'failed' FROM generate_series(1, 20)")
     database.query("UPDATE jobs SET state = 'processing', leased_by = 'x:1', leased_at = now() WHERE id = 2")
+    database.query("""SELECT plan_jobs_v1('reschedule', '{11,12,13,14,15,16,17}', p_with => '{"priority": 1}')""")
+    database.query("UPDATE job_plans SET digest = 'abcdef'")
+    in_chunks_of(database, "1-abcdef", 1)
 
 
 def test_every_command_that_needs_a_database_is_tried_here() -> None:
@@ -124,8 +133,8 @@ def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
         for arguments in lines:
             do(behind, command, arguments)
             assert look(behind) == before, (command, arguments)
-    states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind")
-    assert states == [("test.fails", "queued", 20), ("test.ok", "failed", 1), ("test.ok", "queued", 30099)]
+    states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind, state")
+    assert states == [("test.fails", "queued", 20), ("test.ok", "failed", 1), ("test.ok", "queued", 30098)]
 
 
 def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
@@ -142,7 +151,7 @@ def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
         name: was for name, was in before.items() if name not in WRITABLE
     }
     assert any_database.query("SELECT DISTINCT login FROM audit") == [("postgres",)]
-    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 319
+    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 318
 
 
 def test_a_read_only_database_stays_read_only_through_a_pooler(

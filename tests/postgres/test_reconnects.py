@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 
 import psycopg
 import pytest
@@ -14,6 +16,7 @@ from shithubd_worker import backoff
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.failures import explained
 from shithubd_worker.database.queue_session import QueueSession
+from shithubd_worker.database.session import Session
 from shithubd_worker.host.identity import identify
 
 OURS = "datname = current_database() AND application_name LIKE 'shithubd-worker%'"
@@ -55,6 +58,18 @@ def test_a_session_keeps_the_servers_last_message(any_database, asked):
     session.close()
     session.value("channel_v1")
     assert session.last_word == "", "that was another connection"
+    session.close()
+
+
+def test_a_call_that_may_run_twice_outlives_an_error_of_the_socket_that_comes_without_a_byte(database):
+    """A cut connection may end like this. In its place the session gets a socket whose first answer is such an error:
+    nobody listens there."""
+    session = Session(connector(database.url, "test"), "public")
+    session.value("channel_v1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as refused, deaf_port() as port:
+        refused.connect(("127.0.0.1", port))
+        os.dup2(refused.fileno(), session.connection.pgconn.socket)
+        assert session.value_again("channel_v1") == database.value("SELECT channel_v1()")
     session.close()
 
 

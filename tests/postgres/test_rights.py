@@ -14,6 +14,7 @@ from rows import add_worker
 from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased
 
+from shithubd_worker.admin import plans
 from shithubd_worker.admin.change import Change, change_batch, preview
 from shithubd_worker.client import insert
 from shithubd_worker.database import rights, schema
@@ -81,6 +82,13 @@ def work(database, url):
         assert counted
 
 
+def tell_a_channel(operations: Operations) -> None:
+    """What the timeline asks, and the line for a chat."""
+    now = operations.now()
+    for words in (("command_changes_v1", "x"), ("ended_badly_v1", now, now, "1 minute", 1), ("list_holds_v1", 1)):
+        operations.rows(*words)
+
+
 def operate(database: Database, url: str) -> None:
     """All that an operator asks of the database, once."""
     database.query("DELETE FROM jobs; DELETE FROM holds")
@@ -104,18 +112,22 @@ def operate(database: Database, url: str) -> None:
         operations.resume_kind("k", None)
         assert list(operations.unpause("k")) == [1]
         assert operations.known_kind("k")
-        operations.now()
+        tell_a_channel(operations)
         operations.workers()
         operations.jobs({}, 10)
         operations.jobs({"error": "n"}, 10)
         operations.job(waiting)
-        operations.rows("command_changes_v1", "x")
-        operations.rows("ended_badly_v1", operations.now(), operations.now(), "1 minute", 1)
-        operations.rows("list_holds_v1", 1)
         assert operations.rows("release_jobs", [running], True)
         assert operations.rows("reschedule_jobs", [running], None, 5)
         assert operations.rows("permanently_fail_jobs", [running], "no")
         assert operations.rows("retry_jobs", [running])
+        change = Change("reschedule", "me", values={"priority": 3})
+        name = str(plans.make(operations, change, [running]).name)
+        operations.connection.execute("UPDATE jobs SET run_at = now()")
+        assert [left.id for left in plans.left(operations, name)] == [running]
+        assert [*plans.carry_out(operations, plans.to_apply(operations, name), "me", None, partial=True)] == [1]
+        name = str(plans.make(operations, dataclasses.replace(change, values={"priority": 4}), [running]).name)
+        assert operations.rows("apply_plan_v1", name)
         for action, job in (("complete", running), ("discard", waiting)):
             found = preview(operations, Change(action, "me", selection={"state": "queued"}), 1)
             batch = change_batch(operations, found.change, [job])

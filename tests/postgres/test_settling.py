@@ -102,7 +102,7 @@ def test_a_job_that_may_not_even_fail_is_put_off_and_counted_once_it_may(any_dat
     refuse(any_database, f"was.id = {each[0].lease.id}")
     settling.settle(each)
     assert settling.ended() == {"ok": 2}
-    assert (settling.settler.waiting, settling.settler.may_pass, settling.settler.unsettled) == (True, False, ())
+    assert (settling.settler.waiting, settling.settler.may_pass, settling.settler.unsettled(0.0)) == (True, False, ())
     any_database.query("DROP TRIGGER application ON jobs")
     settling.resolve()
     assert settling.ended() == {"ok": 3}
@@ -117,12 +117,12 @@ def test_locked_rows_are_skipped_at_once_and_each_outcome_finds_its_job(any_data
         assert any_database.query("SELECT id FROM jobs WHERE state = 'processing' ORDER BY id") == [
             (job,) for job in jobs[::2]
         ]
-        assert settling.settler.unsettled == tuple(jobs[::2])
+        assert settling.settler.unsettled(0.0) == tuple(jobs[::2])
         settling.resolve()
         assert settling.ended() == {"ok": 5, "retry": 5, "failed": 5}
     settling.resolve()
     assert settling.ended() == {"ok": 10, "retry": 10, "failed": 10}
-    assert settling.settler.unsettled == ()
+    assert settling.settler.unsettled(0.0) == ()
     expected = {one.lease.id: [one.outcome.how] for one in each}
     assert {job: outcomes(any_database, job) for job in jobs} == expected
     errors = dict(any_database.query("SELECT id, error FROM job_history"))

@@ -16,6 +16,13 @@ from waiting import eventually
 from shithubd_worker.database import schema
 
 AGAIN = "write it again with `make pages`"
+A_WORKER = "SELECT register_v1(gen_random_uuid(), 'web1', 1, 'm', 'b', 1, 1, NULL, NULL, '0', 1, '{}')"
+PLAN = "INSERT INTO jobs (kind) VALUES ('k'); SELECT plan_jobs_v1('discard', p_where => '{}');"
+APPLY = "SELECT apply_plan_v1((SELECT max(name) FROM job_plans))"
+NO_DELETE = (
+    "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+    " CREATE TRIGGER no BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION no();"
+)
 # Of each: what raises it, as a superuser.
 RAISED = {
     "barrier_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT barrier_v1('fleet')",
@@ -24,8 +31,27 @@ RAISED = {
     "until lies in the past": "SELECT pause_kind_v1('mail.send', NULL, '2001-01-01')",
     "there is no action": "SELECT change_jobs_v1('fly', '{1}')",
     "a selection has no member": """SELECT select_jobs_v1('retry', '{}', '{"kinds": "k"}')""",
+    "the member ... of a selection is null": """SELECT select_jobs_v1('retry', '{}', '{"kind": null}')""",
+    "the action ... takes no": """SELECT change_jobs_v1('retry', '{1}', '{"priority": 1}')""",
+    "there is no state": """SELECT select_jobs_v1('retry', '{}', '{"state": "done"}')""",
+    "there are ... faces for": "SELECT change_jobs_v1('retry', '{1}', p_faces => '{}')",
+    "there is no cleanup task": "SELECT cleanup('{VACUUM}')",
+    "force_unlock_workers needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE;"
+    " SELECT force_unlock_workers('{}')",
+    "one of several workers of the same name": f"{A_WORKER}; {A_WORKER}; SELECT force_unlock_workers('{{web1:1}}')",
+    "a worker lives": f"{A_WORKER}; SELECT force_unlock_workers('{{web1:1}}')",
     "audit row ... is not of this": "SELECT drain_v1(); INSERT INTO jobs (id, kind) VALUES (7, 'k');"
     " SELECT change_jobs_v1('discard', '{7}', p_audit => (SELECT max(id) FROM audit))",
+    "... applies plan": f"{PLAN} SELECT apply_chunk_v1((SELECT max(name) FROM job_plans), 2, true, NULL, 'x')",
+    "plan ... is damaged": f"{PLAN} DELETE FROM job_plan_chunks; {APPLY}",
+    "plan ... is not applied: ... of": f"{PLAN} UPDATE jobs SET priority = 1; {APPLY}",
+    "plan ... is not applied: some": f"{PLAN} {NO_DELETE} {APPLY}",
+    "there is no plan": "SELECT apply_plan_v1('1-abcdef')",
+    "plan ... is already applied": f"{PLAN} {APPLY}; {APPLY}",
+    "plan ... expired at": f"{PLAN} UPDATE job_plans SET expires_at = '2001-01-01'; {APPLY}",
+    "give ids or a selection": "SELECT plan_jobs_v1('discard')",
+    "a plan expires in": "SELECT plan_jobs_v1('retry', '{1}', p_expires_in => '8 days')",
+    "plans have more than": f"{PLAN} UPDATE job_plans SET jobs = 10000000; {PLAN}",
     "lease_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT lease_v1(gen_random_uuid(),"
     " gen_random_uuid(), '{k}', '{0}', '{0}', '{0}', '{0}', '{1}', '{1}')",
     "audit row ... cannot be undone": "SELECT undo_jobs(0)",

@@ -24,9 +24,10 @@ LOOKS = {
     ("--help",): 0,
     ("--version",): 0,
     ("status",): 0,
-    ("workers", "--json"): 0,
+    ("workers", "list", "--json"): 0,
     ("jobs", "list"): 0,
     ("jobs", "show", "1"): 0,
+    ("plans",): 0,
     ("search", "--help"): 0,
     ("search", "find", "x", "--json"): 0,
     ("audit", "list"): 0,
@@ -48,6 +49,9 @@ CHANGES = {
     ("jobs", "reschedule", "--kind", "nap", "--delay", "1", "--yes"): 0,
     ("release-dead", "--invocation-id", "x"): 0,
     ("search", "forget", "nosuch"): 0,
+    ("workers", "unlock", "no:1"): 0,
+    ("workers", "sweep"): 0,
+    ("cleanup", "gc_task_identifiers"): 0,
     RUN: 0,
 }
 ERRORS = {
@@ -56,11 +60,12 @@ ERRORS = {
     ("jobs", "retry", "999"): 1,
     ("jobs", "release", "999"): 1,
     ("jobs", "discard", "999"): 1,
-    ("audit", "show", "999"): 1,
-    ("audit", "undo", "999"): 1,
+    ("apply", "999-abcdef"): 1,
     ("jobs", "complete", "999"): 1,
     ("jobs", "fail", "999", "--reason", "x"): 1,
     ("jobs", "reschedule", "--kind", "nap", "--delay", "1"): 5,  # nobody could answer the question
+    ("audit", "show", "999"): 1,
+    ("audit", "undo", "999"): 1,
     ("init", "/dev/null/first"): 1,
     ("runbook", "nosuch"): 5,
     ("enqueue", "nap", "-"): 2,  # stdin is empty

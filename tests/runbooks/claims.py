@@ -20,6 +20,7 @@ from products import Product, is_exception
 from promql import metrics_of
 
 from shithubd_worker.cli.as_whom import RUN_AS
+from shithubd_worker.cli.common import GroupWithDefault
 from shithubd_worker.cli.needs import ADMIN, MIGRATE, NEEDS
 
 
@@ -85,12 +86,14 @@ def commands(text: str) -> Iterator[list[str]]:
 def check_command(program: click.Group, words: list[str]) -> None:
     """Raises click.UsageError for a command, an option or an argument that doesn't exist."""
     command: click.Command = program
-    context = click.Context(program, info_name="shithubd-worker")
+    context = click.Context(program, info_name="shithubd-worker", **program.context_settings)
     while isinstance(command, click.Group):
         name, words = (*words, "")[0], words[1:]
         if any(name in option.opts for option in command.params):
             return  # as in `shithubd-worker --version`
         known = command.get_command(context, name)
+        if known is None and isinstance(command, GroupWithDefault):
+            known, words = command.commands[command.default], [word for word in (name, *words) if word]
         if known is None:
             raise click.UsageError(f"there is no command {name!r}")
         command = known

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from nspawn import Host, eventually
+from nspawn import Host, eventually, superuser_psql
 from worker_host import DOOR, PROGRAM, UNIT, cli, enqueue, in_flight, open_door, postgresql, start_postgresql, state
 
 Scene = Callable[..., dict[str, str] | None]
@@ -31,7 +31,7 @@ AHEAD = 1000  # so many versions later is the schema of a release that nobody ha
 # a fast one.
 OPENER = f"""
 until systemctl show 'shithubd-worker*.service' --property=ActiveState | grep -q deactivating ||
-      [ "$(runuser -u postgres -- psql -XAtqd shithub -c 'SELECT count(*) FROM holds')" != 0 ]
+      [ "$({" ".join(superuser_psql())} -d shithub -c 'SELECT count(*) FROM holds')" != 0 ]
 do sleep 0.1; done
 sleep 0.3
 touch {DOOR}
@@ -253,7 +253,13 @@ def _after_its_worker(host: Host, kind: str, payload: dict[str, bool], ended: st
     _empty(host)
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind, **payload)
-    eventually(lambda: host.sql("shithub", ended.format(number)), "the job has ended")
+    early = f"UPDATE jobs SET run_at = now() WHERE id = {number} AND crashes = 2 AND run_at > now()"  # by half a minute
+
+    def over() -> bool:
+        host.psql("shithub", early)
+        return bool(host.sql("shithub", ended.format(number)))
+
+    eventually(over, "the job has ended")
     eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "active", "the worker is back")
     return {"job-id": str(number)}
 

@@ -44,6 +44,7 @@ def neighbour(booted: Host, wheels: Path) -> Iterator[Host]:
         bring_handlers(second)
         yield second
     booted.psql("postgres", "ALTER SYSTEM RESET listen_addresses")
+    booted.run("sed", "-i", "$d", rules)
     booted.run("systemctl", "restart", postgresql(booted))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import conftest
 import pytest
 
 import shithubd_worker
@@ -235,6 +236,10 @@ def test_no_file_is_too_long_to_read():
 
 def test_no_test_is_too_long_to_read():
     assert longer(TESTS.rglob("*.py"), LONGEST_TEST) == set()
+
+
+def test_each_file_of_tests_that_begins_first_exists():
+    assert [name for name in conftest.LONGEST if not (TESTS / name).exists()] == []
 
 
 def test_no_constructor_takes_too_many_arguments():

@@ -39,7 +39,7 @@ def start(files: Path, monkeypatch: pytest.MonkeyPatch):
         (files / "worker.env").write_text(said)
         for name, value in {**(environment or {}), **env_file.parse(said.encode()).variables}.items():
             monkeypatch.setenv(name, value)
-        with click.Context(cli) as above:
+        with click.Context(cli, **cli.context_settings) as above:
             return reload_of(cli.commands["run"].make_context("run", list(flags), parent=above), UNIT)
 
     return start

@@ -83,6 +83,7 @@ from shithubd_worker.timing import (
     TICK_SECONDS,
     TIMER_TOLERANCE_SECONDS,
     TOLD_AGAIN_SECONDS,
+    TURN_LOCK_SECONDS,
     UNSCRAPED_SECONDS,
     margin,
     tick,
@@ -122,7 +123,7 @@ def said(function: str, pattern: str) -> float:
 
 BARRIER = said("barrier_v1", r"interval '(\d+) milliseconds'") / 1000
 LIVES = said("lives_v1", r"< (\d+)")
-UNSETTLED = said("sweep_v1", r"beat_at\)\) < (\d+)")
+UNSETTLED = said("expired_leases_v1", r"beat_at\)\) < (\d+)")
 SECOND_CRASH = said("return_crashed_v1", r"secs => (\d+) \*")
 SECOND_CRASH_AT_LEAST = SECOND_CRASH * said("return_crashed_v1", r"\(([\d.]+) \+ [\d.]+ \* random")
 END_TOO_LATE = said("shorten_leases_v1", r"k\.seconds \+ (\d+)")
@@ -133,7 +134,7 @@ COUNT_REST = said("claim_count_v1", r"greatest\(p_seconds, (\d+) \*")
 DAYS_AHEAD = said("ensure_history_v1", r"p_days integer DEFAULT (\d+)")
 LOCKS = {name: said(name, r"_timeout = '([\d.]+)s'") for name, text in FUNCTIONS.items() if "_timeout = '" in text}
 READ = {
-    *("barrier_v1", "lives_v1", "sweep_v1", "return_crashed_v1", "shorten_leases_v1", "forget_workers_v1"),
+    *("barrier_v1", "lives_v1", "expired_leases_v1", "return_crashed_v1", "shorten_leases_v1", "forget_workers_v1"),
     *("claim_count_v1", "ensure_history_v1", *LOCKS),
 }
 
@@ -273,7 +274,9 @@ def test_a_wait_for_a_lock_ends_before_the_wait_for_its_answer():
     assert 0 < ANSWER_LOCK < 1
     assert LONGEST_LOCK_SECONDS < MAIN_ANSWER_SECONDS * ANSWER_LOCK
     assert LOCKED_PAUSE_SECONDS < MIGRATION_LOCK_SECONDS < LONGEST_LOCK_SECONDS
-    assert LOCKS == {"release_worker_v1": 1, "ensure_history_v1": 1, "settle_soon_v1": 0.1, "settle_within_v1": 1}
+    soon = dict.fromkeys(("settle_soon_v1", "start_v1"), TURN_LOCK_SECONDS)
+    of_workers = {"release_worker_v1": 1, "ensure_history_v1": 1, **soon, "settle_within_v1": 1}
+    assert LOCKS == {**of_workers, "force_unlock_workers": 1}
     assert max(LOCKS.values()) < CONTROL_ANSWER_SECONDS * ANSWER_LOCK < LONGEST_LOCK_SECONDS
     assert LONGEST_LOCK_SECONDS < deadline.LOOK_SECONDS < deadline.CHANGE_SECONDS
 
@@ -383,6 +386,15 @@ def test_what_was_finished_before_a_slow_handler_is_settled_soon():
 
 def test_one_call_settles_something_whatever_is_in_its_way():
     assert LOCKS["settle_soon_v1"] < ONE_BY_ONE_SECONDS
+
+
+def test_a_locked_row_delays_the_other_settles_of_its_turn_less_than_any_lease_lasts():
+    """The turn fails, and the next one settles them in one call. If nobody reads the answer, the control thread does
+    it."""
+    assert TURN_LOCK_SECONDS + LOCKS["settle_soon_v1"] < SHORTEST_LEASE_SECONDS
+    assert TURN_LOCK_SECONDS < GIVE_BACK_AFTER_SECONDS < MAIN_ANSWER_SECONDS
+    # Until then nobody has noticed. From then on beats name them.
+    assert GIVE_BACK_AFTER_SECONDS < TOLD_AGAIN_SECONDS
 
 
 def test_what_could_not_be_settled_is_tried_again_within_the_grace():

@@ -98,6 +98,10 @@ FIGURES = [
     " returned",
     f"a lease without an answer: looked for {t.AHEAD_ANSWERED_SECONDS:g} by the control thread, no less than the loop"
     f" waits  <  {t.STRAY_SECONDS:g} by the loop",
+    f"a wait for a lock, in a turn with settles: {t.TURN_LOCK_SECONDS:g}, + {LOCK:g} for the rest  <  the shortest"
+    f" lease, {t.SHORTEST_LEASE_SECONDS:g}",
+    "such a turn without an answer: its jobs settled by the control thread after"
+    f" {t.GIVE_BACK_AFTER_SECONDS:g}  <  {t.TOLD_AGAIN_SECONDS:g}, when a beat can name them",
     f"a wait for a lock: {max(LOCKS.values()):g} in some functions  <  {ANSWER * t.ANSWER_LOCK:g} in the control thread"
     f"  <  {t.MIGRATION_LOCK_SECONDS:g} in migrate  <  {t.LONGEST_LOCK_SECONDS:g} in the loop",
     f"counts of the queue: fresh for {t.COUNTS_FRESH_SECONDS:g}, + {COUNT_REST:g} · {t.COUNT_LIMIT_SECONDS:g}  <"
@@ -126,6 +130,7 @@ SENTENCES = [
     (T, f"until {t.SETTLE_SECONDS:g} s after `max_runtime` at the latest"),
     (T, f"between two runs | {t.HANDLER_ANSWER_SECONDS:g} s |"),
     (T, f"| a lock, main thread | {t.LONGEST_LOCK_SECONDS:g} s |"),
+    (T, f"| a lock, a settle in a turn or another look at the holds | {t.TURN_LOCK_SECONDS:g} s |"),
     (T, f"| a lock, control thread | {ANSWER * t.ANSWER_LOCK:g} s |"),
     (T, f"tries again after {backoff.reconnect(0, 0.0):g} to {backoff.reconnect(0, 1.0):g} s, at random"),
     (T, f"| up to {PAUSE:.1f} s between two tries |"),

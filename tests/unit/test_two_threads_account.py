@@ -9,6 +9,7 @@ times are chosen so that everything that waits is old enough for the control thr
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import sys
 import threading
@@ -73,9 +74,15 @@ class Book:
             self.tokens[lease.id] = token = f"second {lease.token}"
             return lease._replace(batch=lease.batch._replace(token=token, again=True))
 
+    def settle_in_turn(self, finished):
+        """The jobs whose lease is gone. A turn that waits for a lock gets none: then nothing is written. Nobody may
+        read the answer, so each of these may be settled once more."""
+        gone, _ = self.settle(finished, waits=True)
+        self.answered.difference_update(each.lease.id for each in finished)
+        return gone
+
     def settle(self, finished, *, waits=False):
-        """As Settling.settle: the jobs whose lease is gone, and those whose row is locked. A call that waits for a
-        lock, as a turn does, gets none: then nothing is written."""
+        """As Settling.settle: the jobs whose lease is gone, and those whose row is locked."""
         with self._lock:
             self.handed_over[threading.current_thread().name] += len(finished)
             for each in finished:
@@ -117,7 +124,7 @@ class Book:
     def fate(self, lease):
         """The outcome of the lease."""
         with self._lock:
-            return self.ended.get(lease.id)
+            return "leased" if self.tokens.get(lease.id) == lease.token else self.ended.get(lease.id)
 
     def rows(self, function, *_):
         """The settler's only other question: to record that a lease was lost."""
@@ -146,19 +153,27 @@ class Metrics:
 
 
 class Line:
-    """In place of the wire: turns go to the book. A turn leases when it is sent, even if nobody reads its answer."""
+    """In place of the wire: turns go to the book. A turn settles and leases when it is sent, or does neither, even if
+    nobody reads its answer."""
 
     def __init__(self, book, count, batch):
         self.queue, self.count, self.batch, self.sent = book, count, batch, None
 
     def send(self, turn):
         self.sent = turn
-        self.leases = self.queue.lease(turn, min(self.batch, self.count - self.queue.leased))
+        try:
+            gone = self.queue.settle_in_turn(turn.settles.finished)
+        except psycopg.Error as error:
+            self.answer = error
+        else:
+            leases = self.queue.lease(turn, min(self.batch, self.count - self.queue.leased))
+            self.answer = Answer(turn, gone, leases, now=time.time())
 
     def receive(self):
-        gone, _ = self.queue.settle(self.sent.settles.finished, waits=True)
-        turn, self.sent = self.sent, None
-        return Answer(turn, gone, self.leases, now=time.time(), received_at=time.monotonic())
+        if isinstance(self.answer, psycopg.Error):
+            raise self.answer
+        self.sent, self.answer.received_at = None, time.monotonic()
+        return self.answer
 
     def forget(self):
         turn, self.sent = self.sent, None
@@ -205,7 +220,7 @@ class Scene:
             for now in itertools.count(time.monotonic() + 1000.0, 2.0):
                 if self.over:
                     return
-                _ = self.tray.at_hand, self.tray.unanswered, self.settler.waiting, self.settler.unsettled
+                _ = self.tray.at_hand, self.tray.unanswered, self.settler.waiting, self.settler.unsettled(now)
                 with suppress(psycopg.Error):  # the tray has it as doubtful
                     self.relief.tick(now, slow)
         except BaseException as error:
@@ -252,7 +267,8 @@ class Scene:
         told = Counter({str(how): number for (_, how), number in self.metrics.told.items() if how != How.RELEASED})
         ended = Counter(str(how) for how in self.book.ended.values() if how not in (How.RELEASED, STRAY))
         found += [f"told {told}, ended {ended}"] if told != ended else []
-        found += [f"{self.settler.unsettled} are said to be unsettled"] if self.settler.unsettled else []
+        unsettled = self.settler.unsettled(math.inf)
+        found += [f"{unsettled} are said to be unsettled"] if unsettled else []
         return found
 
 

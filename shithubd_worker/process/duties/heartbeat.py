@@ -50,7 +50,7 @@ class Heartbeat:
         """Beat, if it is due."""
         running = attempt if attempt and not attempt.over and now - attempt.started_at >= SHOWN_AFTER_SECONDS else None
         state = self._progress.word(answered=True)
-        token, unsettled = running.lease.token if running else None, self._settler.unsettled
+        token, unsettled = running.lease.token if running else None, self._settler.unsettled(now)
         shown = ("at work" if state in ("idle", "running") else state, token, unsettled)
         if now - self._beat_at < (BEAT_SECONDS if shown == self._shown else TOLD_AGAIN_SECONDS):
             return

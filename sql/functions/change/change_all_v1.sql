@@ -2,7 +2,7 @@
 -- The arguments are those of change_jobs_v1. An id that comes twice counts once. One audit row records all.
 -- Called by the functions that are named as in Graphile Worker (complete_jobs, ...). The command changes many jobs in many
 -- transactions: it calls change_jobs_v1 itself.
-CREATE OR REPLACE FUNCTION change_all_v1(p_action text, p_ids bigint[], p_with jsonb, p_reason text, p_actor text)
+CREATE OR REPLACE FUNCTION change_all_v1(p_action text, p_ids bigint[], p_with jsonb, p_reason text, p_actor text, p_where jsonb DEFAULT '{}')
 RETURNS SETOF jobs
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -13,7 +13,7 @@ DECLARE
 BEGIN
     FOR n IN 1 .. pg_catalog.cardinality(v_ids) BY 5000 LOOP
         SELECT * INTO v_done FROM :"schema".change_jobs_v1(
-            p_action, v_ids[n : n + 4999], p_with, p_reason => p_reason, p_actor => p_actor, p_audit => v_audit);
+            p_action, v_ids[n : n + 4999], p_with, p_where, p_reason => p_reason, p_actor => p_actor, p_audit => v_audit);
         v_audit := v_done.audit_id;
         RETURN QUERY SELECT * FROM pg_catalog.unnest(v_done.changed);
     END LOOP;

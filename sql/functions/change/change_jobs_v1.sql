@@ -1,6 +1,6 @@
 -- Does one action to jobs, and records it, in the caller's transaction.
 --   p_action  complete, fail, reschedule, discard, retry or release (job_condition_v1, wanted_job_v1)
---   p_ids     the jobs; give at most 5,000 at once
+--   p_ids     the jobs; give at most 5,000 at once. An id that comes twice counts once, and null is no job
 --   p_with    what the action needs (wanted_job_v1)
 --   p_where   a selection (job_condition_v1): a job that is not of it, or no longer, is left alone
 --   p_faces   null, or for each id the only face (job_face_v1) that the job may have
@@ -29,48 +29,64 @@ CREATE OR REPLACE FUNCTION change_jobs_v1(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $$
 DECLARE
-    v_condition text := :"schema".job_condition_v1(p_action, p_with, p_where);
-    v_count     integer := pg_catalog.cardinality(p_ids);
+    v_condition text := :"schema".job_condition_v1(coalesce(p_action, ''), p_with, p_where);
+    v_ids       bigint[];
+    v_faces     jsonb[];
+    v_first     integer := 1;  -- the next ids to try: v_first to v_last
+    v_last      integer;
+    v_size      integer;
     v_did       record;
-    v_half      record;
-    v_whole     boolean := true;
+    v_tried     bigint[] := '{}';
+    v_before    jsonb[] := '{}';
+    v_after     jsonb[] := '{}';
+    v_payloads  jsonb[] := '{}';
 BEGIN
-    IF p_action NOT IN ('complete', 'discard') THEN
-        PERFORM :"schema".wanted_job_v1(NULL, p_action, p_with);  -- raises an error if p_with cannot be meant
+    PERFORM :"schema".wanted_job_v1(NULL, p_action, p_with);  -- raises an error if p_with cannot be meant
+    IF cardinality(p_faces) <> cardinality(p_ids) THEN
+        RAISE EXCEPTION 'there are % faces for % ids', cardinality(p_faces), cardinality(p_ids)
+              USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    audit_id := p_audit;
+    SELECT coalesce(array_agg(j.id ORDER BY j.id), '{}'), array_agg(j.face ORDER BY j.id) INTO v_ids, v_faces
+      FROM (SELECT DISTINCT ON (w.id) w.id, w.face FROM ROWS FROM (unnest(p_ids), unnest(p_faces)) w (id, face)
+             WHERE w.id IS NOT NULL) j;
     changed := '{}';
-    BEGIN
-        SELECT * INTO v_did
-          FROM :"schema".change_slice_v1(p_action, p_ids, p_with, v_condition, p_faces, p_reason, p_actor);
-        IF v_did.changed IS NOT NULL THEN
-            changed := v_did.changed;
-            audit_id := :"schema".record_change_v1(
-                p_audit, p_action, p_detail || pg_catalog.jsonb_build_object('with', p_with, 'where', p_where), p_reason, p_actor,
-                ARRAY(SELECT c.id FROM pg_catalog.unnest(changed) c), v_did.before, v_did.after, v_did.payloads);
-            IF p_action IN ('reschedule', 'retry', 'release') THEN
-                PERFORM :"schema".wake_v1();
+    refused := '{}';
+    v_size := cardinality(v_ids);
+    WHILE v_first <= cardinality(v_ids) LOOP
+        v_last := least(v_first + v_size - 1, cardinality(v_ids));
+        BEGIN
+            SELECT * INTO v_did FROM :"schema".change_slice_v1(
+                p_action, v_ids[v_first:v_last], p_with, v_condition, v_faces[v_first:v_last], p_reason, p_actor,
+                cardinality(v_ids) = 1);
+        EXCEPTION WHEN OTHERS THEN
+            -- About no single job: a lost connection, a read-only server, a deadlock, a wait that is over, want of memory or
+            -- disk, a shutdown, damage.
+            IF left(SQLSTATE, 2) IN ('08', '25', '40', '53', '55', '57', '58', 'XX') THEN
+                RAISE;
+            ELSIF v_first = v_last THEN
+                refused := refused || jsonb_build_object(v_ids[v_first]::text, 'database: ' || SQLERRM);
+                v_first := v_first + 1;
             END IF;
+            v_size := greatest((v_last - v_first) / 2, 1);
+            CONTINUE;
+        END;
+        v_tried := v_tried || v_did.tried;
+        changed := changed || v_did.changed;
+        v_before := v_before || v_did.before;
+        v_after := v_after || v_did.after;
+        v_payloads := v_payloads || v_did.payloads;
+        v_first := v_last + 1;
+        v_size := 2 * v_size;
+    END LOOP;
+    audit_id := p_audit;
+    IF cardinality(changed) > 0 THEN
+        audit_id := :"schema".record_change_v1(
+            p_audit, p_action, coalesce(p_detail, '{}') || jsonb_build_object('with', p_with, 'where', p_where), p_reason,
+            coalesce(p_actor, session_user), ARRAY(SELECT c.id FROM unnest(changed) c), v_before, v_after, v_payloads);
+        IF p_action IN ('reschedule', 'retry', 'release') THEN
+            PERFORM :"schema".wake_v1();
         END IF;
-    EXCEPTION WHEN OTHERS THEN
-        -- Want of memory or disk, a deadlock and a wait that is over are about no single job.
-        IF SQLSTATE LIKE '53%' OR SQLSTATE LIKE '40%' OR SQLSTATE = '55P03' THEN
-            RAISE;
-        ELSIF v_count = 1 THEN
-            refused := pg_catalog.jsonb_build_object(p_ids[1]::text, 'database: ' || SQLERRM);
-            RETURN;
-        END IF;
-        v_whole := false;
-    END;
-    IF NOT v_whole THEN  -- nothing was changed: look for the job that is refused
-        SELECT * INTO v_half FROM :"schema".change_jobs_v1(
-            p_action, p_ids[:v_count / 2], p_with, p_where, p_faces[:v_count / 2], p_reason, p_actor, p_audit, p_detail);
-        SELECT v_half.changed || h.changed, v_half.refused || h.refused, h.audit_id INTO changed, refused, audit_id
-          FROM :"schema".change_jobs_v1(
-            p_action, p_ids[v_count / 2 + 1:], p_with, p_where, p_faces[v_count / 2 + 1:], p_reason, p_actor, v_half.audit_id,
-            p_detail) h;
-        RETURN;
     END IF;
-    refused := :"schema".why_unchanged_v1(p_action, p_ids, p_with, v_condition, p_faces, v_did.tried,
-                                          ARRAY(SELECT c.id FROM pg_catalog.unnest(changed) c));
+    refused := :"schema".why_unchanged_v1(p_action, v_ids, p_with, v_condition, v_faces, v_tried,
+                                          ARRAY(SELECT c.id FROM unnest(changed) c)) || refused;
 END $$;

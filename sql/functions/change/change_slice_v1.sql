@@ -7,10 +7,11 @@
 --   after     their faces after; null for a job that is gone
 --   payloads  the payload of a job that is gone, else null
 -- A job that already is as it should be is tried, and not changed. So is a job that a trigger of the application keeps.
--- The function waits for the lock of a single job. Of several jobs it skips those that another session has locked, because
--- others would have to wait for the jobs that it has locked itself. Called by change_jobs_v1.
+-- p_wait: wait for a job that another session has locked. Otherwise such jobs are skipped: while the caller waits, others
+-- would have to wait for the jobs that it has locked itself. Called by change_jobs_v1.
 CREATE OR REPLACE FUNCTION change_slice_v1(
     p_action text, p_ids bigint[], p_with jsonb, p_condition text, p_faces jsonb[], p_reason text, p_actor text,
+    p_wait boolean,
     OUT tried bigint[], OUT changed jobs[], OUT before jsonb[], OUT after jsonb[], OUT payloads jsonb[]
 )
 LANGUAGE plpgsql SET search_path = pg_catalog, :"schema", pg_temp
@@ -24,7 +25,7 @@ BEGIN
         'SELECT pg_catalog.array_agg(l.job), pg_catalog.array_agg((l.job).id) FROM (SELECT j AS job'
         ' FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) w (id, face), %1$I.jobs j'
         ' WHERE j.id = w.id AND %2$s AND (w.face IS NULL OR w.face = %1$I.job_face_v1(j)) ORDER BY j.id FOR UPDATE OF j %3$s) l',
-        :'schema', p_condition, CASE WHEN pg_catalog.cardinality(p_ids) > 1 THEN 'SKIP LOCKED' END)
+        :'schema', p_condition, CASE WHEN NOT p_wait THEN 'SKIP LOCKED' END)
        INTO v_jobs, tried USING p_ids, p_faces;
     IF p_action IN ('complete', 'discard') THEN
         WITH gone AS (DELETE FROM :"schema".jobs j WHERE j.id = ANY (tried) RETURNING j.id)

@@ -11,18 +11,30 @@
 --   error           how last_error begins
 --   created_before  a time
 --   payload         a JSON object that the payload contains
--- Raises an error for any other action or member. A preview shows the condition, and change_jobs_v1 runs it.
+-- A member that is null is refused: it would mean every job. p_with has the members of wanted_job_v1.
+-- Raises an error for any other action, member or state. A preview shows the condition, and change_jobs_v1 runs it.
 CREATE OR REPLACE FUNCTION job_condition_v1(p_action text, p_with jsonb, p_where jsonb) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'
 AS $$
 DECLARE
     v_strange text := (SELECT min(k) FROM pg_catalog.jsonb_object_keys(p_where) k
                         WHERE k <> ALL ('{ids,kind,state,error,created_before,payload}'::text[]));
+    v_with    text := (
+        SELECT min(k) FROM pg_catalog.jsonb_object_keys(p_with) k
+         WHERE k <> ALL (CASE p_action WHEN 'fail' THEN '{error}' WHEN 'release' THEN '{accept_second_run}'
+                         WHEN 'reschedule' THEN '{run_at,priority,attempts,max_attempts}' ELSE '{}' END::text[]));
+    v_null    text := (SELECT min(e.key) FROM pg_catalog.jsonb_each(p_where) e WHERE e.value = 'null');
 BEGIN
     IF p_action <> ALL ('{complete,fail,reschedule,discard,retry,release}'::text[]) THEN
         RAISE EXCEPTION 'there is no action %', p_action USING ERRCODE = 'invalid_parameter_value';
     ELSIF v_strange IS NOT NULL THEN
         RAISE EXCEPTION 'a selection has no member %', v_strange USING ERRCODE = 'invalid_parameter_value';
+    ELSIF v_null IS NOT NULL THEN
+        RAISE EXCEPTION 'the member % of a selection is null', v_null USING ERRCODE = 'invalid_parameter_value';
+    ELSIF v_with IS NOT NULL THEN
+        RAISE EXCEPTION 'the action % takes no %', p_action, v_with USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_where->>'state' <> ALL ('{queued,processing,paused,failed}'::text[]) THEN
+        RAISE EXCEPTION 'there is no state %', p_where->>'state' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     RETURN pg_catalog.concat_ws(' AND ',
         CASE WHEN p_action IS NULL THEN 'true'

@@ -1,4 +1,5 @@
--- Returns what an operator sees of a job, as JSON: all but its lease, and a hash in place of its payload.
+-- Returns what an operator sees of a job, as JSON, with a hash in place of its payload.
+-- Of a lease it has the owner and the start, which no heartbeat or renewal changes.
 -- A job is unchanged while its face is the same. The audit record keeps the faces before and after a change, and a plan
 -- keeps those that it was made for. The caller sets the time zone to UTC, so that the times of two faces compare.
 CREATE OR REPLACE FUNCTION job_face_v1(p_job jobs) RETURNS jsonb
@@ -9,6 +10,6 @@ DECLARE
 BEGIN
     p_job.payload := NULL;  -- it may be large
     RETURN pg_catalog.jsonb_set(
-        pg_catalog.to_jsonb(p_job) - '{leased_by,leased_at,lease_expires_at,lease_token,worker_id}'::text[],
+        pg_catalog.to_jsonb(p_job) - '{lease_expires_at,lease_token,worker_id}'::text[],
         '{payload}', pg_catalog.to_jsonb(v_hash));
 END $$;

@@ -13,7 +13,9 @@ DECLARE
 BEGIN
     IF v_audit IS NULL THEN
         INSERT INTO :"schema".audit (actor, action, target, reason, job_ids, detail, jobs)
-        VALUES (p_actor, p_action, CASE WHEN pg_catalog.cardinality(p_ids) = 1 THEN pg_catalog.concat('job ', p_ids[1]) ELSE 'jobs' END, p_reason, p_ids[1:100], p_detail, pg_catalog.cardinality(p_ids))
+        VALUES (p_actor, p_action,
+                CASE WHEN pg_catalog.cardinality(p_ids) = 1 THEN pg_catalog.concat('job ', p_ids[1]) ELSE 'jobs' END,
+                p_reason, p_ids[1:100], p_detail, pg_catalog.cardinality(p_ids))
         RETURNING id INTO v_audit;
     ELSE
         UPDATE :"schema".audit AS a

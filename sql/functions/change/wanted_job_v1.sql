@@ -1,4 +1,5 @@
 -- Returns a job as an action of an operator leaves it. It writes nothing. p_action is one of:
+--   complete, discard   null: the job is gone
 --   fail        failed, with p_with->'error' as its error, and its attempts used up
 --   reschedule  with the run_at, priority, attempts and max_attempts of p_with, each unless null; a failed job is queued
 --   retry       queued and due now; a failed job starts again with its first attempt
@@ -11,9 +12,11 @@ DECLARE
     v_failed boolean := p_job.state = 'failed';
 BEGIN
     CASE p_action
+    WHEN 'complete', 'discard' THEN
+        RETURN NULL;
     WHEN 'fail' THEN
         p_job.state := 'failed';
-        p_job.last_error := p_with->>'error';
+        p_job.last_error := coalesce(p_with->>'error', 'failed by an operator');
         p_job.attempts := greatest(p_job.attempts, p_job.max_attempts);
         RETURN p_job;
     WHEN 'reschedule' THEN

@@ -2,11 +2,12 @@
 -- Each of these has a fresh lease of p_seconds under p_new_token. So nobody can give it back by the old token any more. The
 -- other jobs are held or lost.
 -- Raises an error outside of READ COMMITTED. Locks: the gate, as lease_v1 does. It sets leased_at anew, so that
--- barrier_v1 counts from this moment. Called by the main thread.
+-- barrier_v1 counts from this moment. Called by the main thread. It waits for a lock for at most 0.1 s and then fails
+-- (lock_timeout). A locked row must not delay the worker's other jobs. Those that have finished wait to be settled.
 CREATE OR REPLACE FUNCTION start_v1(
     p_worker uuid, p_ids bigint[], p_token uuid, p_new_token uuid, p_seconds double precision[]
 ) RETURNS SETOF bigint
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '0.1s'
 AS $$
 DECLARE
     v_now  timestamptz;

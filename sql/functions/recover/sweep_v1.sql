@@ -2,9 +2,7 @@
 -- Each worker calls it every second or two, between two of its jobs. Two calls at once share the work (SKIP LOCKED).
 -- Returns the jobs that it changed, with their outcome:
 --   released         leases of this worker whose answers it never got: those of p_strays (release_strays_v1)
---   crashed, poison  expired leases of any kind and any worker, at most p_limit. A lease without an expiry counts as
---                    expired. A lease does not count if a beat of the last 10 s says that its owner has finished the job.
---                    Then somebody had locked the row, and the owner is about to settle it.
+--   crashed, poison  expired leases of any kind and any worker, at most p_limit (expired_leases_v1)
 -- The other arguments:
 --   p_back      how many seconds back to look for expiries; null: at all leases. Further back lie dead index entries,
 --               which pile up while somebody holds a snapshot. So a worker looks at all less often, the longer that takes.
@@ -21,7 +19,7 @@ CREATE OR REPLACE FUNCTION sweep_v1(
     p_worker uuid, p_back double precision DEFAULT NULL, p_strays uuid[] DEFAULT '{}', p_limit integer DEFAULT 2000,
     p_earliest double precision DEFAULT NULL, p_kinds text[] DEFAULT '{}', p_seconds double precision[] DEFAULT '{}'
 ) RETURNS TABLE (id bigint, kind text, outcome text)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -41,16 +39,7 @@ BEGIN
     IF p_back IS NULL THEN
         PERFORM shorten_leases_v1(v_now, p_kinds, p_seconds);
     END IF;
-    SELECT array_agg(e.id) INTO v_ids
-      FROM (SELECT j.id FROM jobs j
-             WHERE j.state = 'processing'
-               AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) >= v_since
-               AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) <= v_now
-               AND NOT EXISTS (SELECT FROM beats b WHERE b.worker_id = j.worker_id AND j.id = ANY (b.unsettled)
-                                 AND abs(seconds_since_v1(b.beat_at)) < 10)
-             ORDER BY coalesce(j.lease_expires_at, '-infinity'::timestamptz)
-             LIMIT p_limit
-               FOR UPDATE SKIP LOCKED) e;
+    v_ids := expired_leases_v1(v_since, v_now, p_limit);
     IF v_ids IS NOT NULL THEN
         PERFORM wake_v1();
         RETURN QUERY

@@ -1,0 +1,43 @@
+"""What an operator does about workers that are gone: takes their jobs back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from shithubd_worker.admin.change import Calls
+
+
+class Unlocked(NamedTuple):
+    """What became of the workers with some names. docs/sql.md has the members (unlock_workers_v1)."""
+
+    returned: list[dict[str, Any]]
+    workers: list[dict[str, Any]]
+    unknown: list[str]
+    left_over: int
+
+
+class Swept(NamedTuple):
+    """What one sweep did. docs/sql.md has the members (sweep_leases_v1)."""
+
+    returned: list[dict[str, Any]]
+    unexpired: list[dict[str, Any]]
+    audit: int | None
+
+
+def unlock(calls: Calls, names: Sequence[str], reason: str | None, actor: str, *, accept_second_run: bool) -> Unlocked:
+    """Take all jobs back from workers that are gone. Raises psycopg's ObjectInUse if one of them beats."""
+    return Unlocked(*calls.rows("unlock_workers_v1", list(names), accept_second_run, reason, actor)[0])
+
+
+def sweep(calls: Calls, reason: str | None, actor: str) -> Iterator[Swept]:
+    """Take expired leases back, a batch and a transaction after the other, until there is none. All have one audit
+    row."""
+    audit: int | None = None
+    while True:
+        swept = Swept(*calls.rows("sweep_leases_v1", reason, actor, time.time(), audit)[0])
+        audit = swept.audit
+        yield swept
+        if not swept.returned:
+            return

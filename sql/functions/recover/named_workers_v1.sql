@@ -1,0 +1,20 @@
+-- Lists the workers that an operator names: by uuid, or by <host>:<pid>. A name that nobody has gives no row.
+-- A worker whose own row is gone is known by the leases that it left. It then has no beat, and no uuid if its leases have none.
+-- A pid is used again, so several workers can have the same <host>:<pid>.
+--   lives         its last beat shows that it lives (lives_v1)
+--   beat_seconds  how long ago that beat was; null if there is none
+-- Called by force_unlock_workers and unlock_workers_v1.
+CREATE OR REPLACE FUNCTION named_workers_v1(p_names text[])
+RETURNS TABLE (name text, id uuid, leased_by text, lives boolean, beat_seconds numeric)
+LANGUAGE sql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
+AS $$
+    SELECT DISTINCT n.name, o.id, o.leased_by, coalesce(lives_v1(b.beat_at), false), round(seconds_since_v1(b.beat_at)::numeric, 1)
+      FROM unnest(p_names) n (name),
+           (SELECT w.id, w.host || ':' || w.pid AS leased_by FROM workers w
+             UNION ALL
+            SELECT j.worker_id, j.leased_by FROM jobs j
+             WHERE j.state = 'processing' AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id)) o
+           LEFT JOIN beats b ON b.worker_id = o.id
+     WHERE o.leased_by = n.name OR o.id::text = lower(n.name)
+     ORDER BY n.name, o.leased_by, o.id
+$$;
