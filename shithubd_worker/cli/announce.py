@@ -141,7 +141,7 @@ def text(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _line(row: Mapping[str, Any]) -> str:
     why = f": {slack(row['reason'])}" if row["reason"] else ""
-    end = f" until {until(row)} UTC" if until(row) else ""
+    end = f" until {ends:%Y-%m-%d %H:%M} UTC" if (ends := until(row)) else ""
     return f"{slack(row['actor'])}: {slack(row['action'])} {how_much(row, slack)}{end}{why} (audit {row['id']})"
 
 

@@ -102,12 +102,7 @@ def timeline(shared: Shared, since: str, end: str | None, limit: int, *, as_json
     found = look(operations, begins, before, limit, now=end is None)
     cut = f"only the newest {limit} events of a sort are shown: more with --limit, or with a later --since"
     if as_json:
-        emit(
-            [
-                {**event, "alert": alert(event), "runbook": pages().get(alert(event) or "")}
-                for event in (*found[0], *found[1])
-            ]
-        )
+        emit([_as_object(event) for event in (*found.events, *found.now)])
         if found.cut:
             say(cut)
         return EXIT_OK
@@ -157,10 +152,17 @@ def reason(text: str | None) -> str:
     return f": {' '.join(told)}"
 
 
+def _as_object(event: Event) -> Event:
+    """An event for --json: the end of a hold in place of the record's `detail`, the alert and its page."""
+    ends = {"until": until(event)} if "detail" in event else {}
+    rest = {name: value for name, value in event.items() if name != "detail"}
+    return {**rest, **ends, "alert": alert(event), "runbook": pages().get(alert(event) or "")}
+
+
 def _told(event: Event) -> str:
     if event["sort"] == "change":
         marks = ", ".join([f"audit {event['id']}", *([_undone(event)] if event["undone_by"] else [])])
-        end = f" until {until(event)}" if until(event) else ""
+        end = f" until {ends:%Y-%m-%d %H:%M}" if (ends := until(event)) else ""
         told = f"{code(event['actor'])} {code(event['action'])} {how_much(event, code)}{end}"
         return f"{told}{reason(event['reason'])} ({marks})"
     if event["sort"] == "held":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from shithubd_worker.plain import Json
@@ -23,11 +23,11 @@ def how_much(row: Mapping[str, Any], quoted: Callable[[str], str]) -> str:
     return f"of {row['undoes']}: {of}" if row["undoes"] else of
 
 
-def until(row: Mapping[str, Any]) -> str | None:
-    """The end of the hold that a row set, to the minute."""
+def until(row: Mapping[str, Any]) -> datetime | None:
+    """The end of the hold that a row set. None if there is none, or if it is beyond the years that Python knows."""
     detail = row["detail"].text if isinstance(row["detail"], Json) else row["detail"]
-    with suppress(ValueError, TypeError, RecursionError):
+    with suppress(ValueError, TypeError, OverflowError, RecursionError):
         found = json.loads(detail)
         if row["action"] in ("pause", "drain") and isinstance(found, dict) and isinstance(found.get("until"), str):
-            return f"{datetime.fromisoformat(found['until']):%Y-%m-%d %H:%M}"
+            return datetime.fromisoformat(found["until"]).astimezone(UTC)
     return None
