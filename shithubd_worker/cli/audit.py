@@ -167,7 +167,7 @@ def show(shared: Shared, row: int, *, everything: bool, as_json: bool) -> int:
 @reason_option
 @json_option
 def undo(shared: Shared, rows: tuple[int, ...], reason: str | None, *, dry_run: bool, as_json: bool) -> int:
-    """Take back a change: restore each job that nobody has touched since.
+    """Take back a change: restore each untouched job.
 
     ID is a row of `audit`. A restored job is as it was before the change. A job that was completed or discarded is in
     the queue again, whole, with its old id. The history keeps the row that says how it was ended.
