@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from shithubd_worker.admin.change import BATCH, Batch
-from shithubd_worker.database.failures import DatabaseError, lost
+from shithubd_worker.database.failures import DatabaseError, lost, read_only
 from shithubd_worker.database.session import Session
 
 # How long to try again if the database is away.
@@ -95,6 +95,8 @@ class Work:
                     self._count(ids, batch, again=again)
                 if not (isinstance(error, DatabaseError) and lost(error)):
                     raise
+                if read_only(error) and self.sums.last is None:
+                    raise  # a standby, named by mistake; later it would be a failover
                 if batch is None or self.sums.last is not batch:
                     self._rest(error)
                     continue

@@ -77,6 +77,7 @@ class Account:
             emit(
                 {
                     "action": self.action,
+                    "dry_run": False,
                     "jobs": len(work.ids),
                     "changed": work.sums.changed,
                     "unchanged": len(left),

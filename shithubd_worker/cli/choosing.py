@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from shithubd_worker.cli.common import Duration, completed
+from shithubd_worker.cli.common import Duration, completed, not_empty
 from shithubd_worker.plain import Json, on_one_line
 
 if TYPE_CHECKING:
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 LONGEST_LINE = 80  # the error is cut to fit; `jobs show` shows all of it
-ID = click.IntRange(-(2**63), 2**63 - 1)
+SHOWN_SQL = 1000  # the statement of 5,000 ids is cut; --json has all of it
+
+
+class Id(click.IntRange):
+    """The id of a job."""
+
+    name = "id"
+
+
+ID = Id(-(2**63), 2**63 - 1)
 # How a preview names the jobs that the change leaves alone.
 _LEFT = {"processing": "running", "unchanged": "already so", "missing": "not in the queue"}
 
@@ -50,9 +59,17 @@ def selection_options(states: Sequence[str]) -> Callable[[F], F]:
     (job_condition_v1); empty without any of them. `states`: those that --state can name."""
 
     def decorate(function: F) -> F:
-        @click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
+        @click.option(
+            "--kind",
+            metavar="KIND",
+            callback=not_empty,
+            shell_complete=completed("kind"),
+            help="Only jobs of this kind.",
+        )
         @click.option("--state", type=click.Choice(states), help="Only jobs in this state.")
-        @click.option("--error", metavar="TEXT", help="Only jobs whose last error begins with this text.")
+        @click.option(
+            "--error", metavar="TEXT", callback=not_empty, help="Only jobs whose last error begins with this text."
+        )
         @click.option(
             "--older-than",
             type=Duration(),
@@ -92,7 +109,8 @@ def show(found: Preview, done: str, tell: Callable[[str], None]) -> None:
     for job in found.examples:
         tell(job_line(job))
     tell_left_alone(found, tell)
-    tell(found.statement)
+    cut = len(found.statement) > SHOWN_SQL
+    tell(f"{found.statement[:SHOWN_SQL]} ... (cut: --json has all of it)" if cut else found.statement)
 
 
 def tell_left_alone(found: Preview, tell: Callable[[str], None]) -> None:

@@ -138,16 +138,17 @@ def _without_password(database_url: str) -> str:
     return make_conninfo("", **given) if given.pop("password", None) else database_url
 
 
-def _not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value == "":  # from an unset variable of a shell: nobody knows which queue was meant
+def not_empty(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty value. It came from an unset variable of a shell, and nobody knows what was meant."""
+    if value == "":
         raise click.BadParameter("is empty")
     return value
 
 
 def database_options(function: F) -> F:
     """--database-url and --schema, for the group and for each command."""
-    function = option("schema", SCHEMA, callback=_not_empty)(function)
-    return option("database_url", DATABASE_URL, callback=_not_empty)(function)
+    function = option("schema", SCHEMA, callback=not_empty)(function)
+    return option("database_url", DATABASE_URL, callback=not_empty)(function)
 
 
 def with_database(function: F) -> F:

@@ -255,7 +255,7 @@ def command(action: Action) -> click.Command:
     @ids_argument(action.states)
     @selection_options(action.states)
     @click.option(
-        "--limit", type=click.IntRange(1, 2**63 - 1), metavar="NUMBER", help="At most so many jobs: the lowest ids."
+        "--limit", type=click.IntRange(1, 1_000_000_000), metavar="NUMBER", help="At most so many jobs: the lowest ids."
     )
     @click.option("--yes", is_flag=True, help="Change the selected jobs without a question. Scripts need it.")
     @click.option("--dry-run", is_flag=True, help="Show which jobs it would change, and the SQL. It changes nothing.")

@@ -30,6 +30,11 @@ def lost(error: psycopg.Error) -> bool:
     return meaning(error) is Meaning.LOST
 
 
+def read_only(error: psycopg.Error) -> bool:
+    """Does this server take no changes, because it is a standby or its settings say so?"""
+    return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
+
 def forbidden(error: psycopg.Error) -> bool:
     """Has the role no right to this call itself? A refusal from inside a function, for example by a trigger, is
     something else."""
@@ -58,6 +63,11 @@ def explained(error: psycopg.Error) -> ShithubdError:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return DatabaseUnavailable(f"somebody holds a lock on the queue (see pg_stat_activity): {line}")
     means = meaning(error)
+    if read_only(error):
+        return DatabaseUnavailable(
+            f"the database takes no changes: it is a standby, or default_transaction_read_only is set ({line}):"
+            " connect to the primary"
+        )
     if means is Meaning.LOST:
         reason = error.diag.message_primary or _last_reason(text)
         return DatabaseUnavailable(f"the database can't be reached: {reason}")

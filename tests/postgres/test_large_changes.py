@@ -1,12 +1,17 @@
-"""Changes of jobs with large payloads, of jobs that are slow to change, and of jobs whose table has got a column since."""
+"""Changes of large jobs, of jobs that are slow to change, and of jobs whose table has got a column since."""
 
 from __future__ import annotations
 
 import json
+import time
 
+import psycopg
 import pytest
 from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
 from rows import add_job
+
+from shithubd_worker.admin import work as admin_work
+from shithubd_worker.errors import EXIT_DATABASE
 
 MB = 1 << 20
 RANDOM = "(SELECT string_agg(md5((g * 1000000 + n)::text), '') FROM generate_series(1, %s / 32) n)"
@@ -148,3 +153,50 @@ def test_a_change_of_a_column_of_the_application_is_still_seen(database):
         (jobs[0], 'tags was {"a": 1}, is {"a": 1, "b": 2}'),
         (jobs[1], "its payload is another"),
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("jobs", "reschedule", "--kind", "k", "--priority", "9", "--yes"),
+        ("jobs", "discard", "1"),
+        ("cleanup", "DELETE_PERMAFAILED_JOBS", "--yes"),
+        ("jobs", "retry", "--kind", "k", "--plan"),
+        ("workers", "unlock", "a:1"),
+    ],
+)
+def test_a_server_that_takes_no_changes_is_named_at_once(database, command, words):
+    add_job(database, state="failed")
+    url = psycopg.conninfo.make_conninfo(database.url, options="-c default_transaction_read_only=on")
+    began = time.monotonic()
+    done = command(*words, env={"SHITHUBD_WORKER_DATABASE_URL": url}, code=EXIT_DATABASE)
+    assert done.stderr.startswith("shithubd-worker: the database takes no changes: it is a standby, or"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert time.monotonic() - began < admin_work.AWAY_SECONDS / 2
+    assert database.query("SELECT FROM audit") == []
+
+
+@pytest.mark.parametrize("option", ["--kind", "--error"])
+def test_an_option_that_an_unset_variable_left_empty_selects_nothing(database, command, option):
+    add_job(database, state="failed", last_error="no")
+    assert "is empty" in command("jobs", "discard", option, "", "--yes", code=2).stderr
+    assert "is empty" in command("jobs", "list", option, "", code=2).stderr
+    assert len(database.query("SELECT FROM jobs")) == 1
+
+
+def test_the_sql_of_thousands_of_ids_is_cut_for_people_and_whole_as_json(database, command):
+    jobs = [
+        job
+        for (job,) in database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 5000) RETURNING id")
+    ]
+    out = command("jobs", "discard", *jobs, "--dry-run").stdout
+    assert out.startswith("5,000 jobs would be discarded")
+    assert out.endswith("... (cut: --json has all of it)\n")
+    assert max(map(len, out.splitlines())) < 1100
+    told = command.json("jobs", "discard", *jobs, "--dry-run")
+    assert database.query(told["statement"]) == [(job,) for job in jobs]
+    assert command.json("jobs", "discard", *jobs)["changed"] == 5000
+
+
+def test_a_word_that_is_no_id_is_named(command):
+    assert "'4x' is not a valid id." in command("jobs", "complete", "4x", code=2).stderr
