@@ -20,7 +20,7 @@ CREATE TABLE audit_chunks (
     audit_id bigint  NOT NULL REFERENCES audit ON DELETE CASCADE,
     id       bigint  GENERATED ALWAYS AS IDENTITY,
     at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    job_ids  bigint[] NOT NULL, -- ascending, at most 2,500
+    job_ids  bigint[] NOT NULL, -- ascending, at most 500
     before   jsonb[] NOT NULL,  -- job_face_v1 before the change; null if there was no such job
     after    jsonb[] NOT NULL,  -- job_face_v1 after it; null if the job is gone
     payloads jsonb[] NOT NULL,  -- the payload of a job that is gone, else null

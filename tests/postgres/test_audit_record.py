@@ -108,7 +108,7 @@ def test_the_record_says_how_much_of_a_change_is_undone_now_and_by_which_rows(an
     assert undone() == [(0, [2]), (2, [3]), (0, [])]
 
 
-def test_a_chunk_holds_the_jobs_in_order_and_at_most_2500(database):
+def test_a_chunk_holds_the_jobs_in_order_and_at_most_500(database):
     database.query("INSERT INTO jobs (id, kind) SELECT -g, 'k' FROM generate_series(1, 6000) g")
     database.query("INSERT INTO jobs (id, kind) VALUES (9223372036854775807, 'k'), (-9223372036854775808, 'k')")
     database.query("SELECT discard_jobs(ARRAY(SELECT id FROM jobs))")
@@ -116,7 +116,7 @@ def test_a_chunk_holds_the_jobs_in_order_and_at_most_2500(database):
     jobs = [job for (chunk,) in chunks for job in chunk]
     assert jobs == sorted(jobs)
     assert len(jobs) == 6002
-    assert max(len(chunk) for (chunk,) in chunks) == 2500
+    assert max(len(chunk) for (chunk,) in chunks) == 500
     assert database.query("SELECT r->'jobs' FROM list_audit_v1(NULL, NULL, 9223372036854775807, NULL, NULL, 1) r") == [
         (6002,)
     ]

@@ -26,14 +26,14 @@ BEGIN
             RAISE EXCEPTION 'audit row % is not of this command', v_audit USING ERRCODE = 'invalid_parameter_value';
         END IF;
     END IF;
-    -- In chunks of a size that an undo restores within 0.2 s.
+    -- In chunks that an undo restores within a second, also if the application refuses each job.
     INSERT INTO :"schema".audit_chunks (audit_id, job_ids, before, after, payloads)
     SELECT v_audit, pg_catalog.array_agg(e.id ORDER BY e.id), pg_catalog.array_agg(e.before ORDER BY e.id),
            pg_catalog.array_agg(e.after ORDER BY e.id), pg_catalog.array_agg(e.payload ORDER BY e.id)
       FROM (SELECT c.*, pg_catalog.row_number() OVER (ORDER BY c.id) AS number
               FROM ROWS FROM (pg_catalog.unnest(p_ids), pg_catalog.unnest(p_before), pg_catalog.unnest(p_after), pg_catalog.unnest(p_payloads))
                    c (id, before, after, payload)) e
-     GROUP BY (e.number - 1) / 2500
-     ORDER BY (e.number - 1) / 2500;
+     GROUP BY (e.number - 1) / 500
+     ORDER BY (e.number - 1) / 500;
     RETURN v_audit;
 END $$;
