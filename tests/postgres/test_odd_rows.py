@@ -143,6 +143,7 @@ GIVEN = {
     ("audit undo", "rows"): "1",
     ("audit list", "job"): "1",
     ("audit list", "since"): "1h",
+    ("audit timeline", "since"): "1h",
 }
 
 BEND = """

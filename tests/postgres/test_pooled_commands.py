@@ -34,6 +34,7 @@ GIVEN = {
     "jobs release": (["2", "--force", "--reason", "a test"],),
     "jobs discard": (["1", "--reason", "a test"], ["--kind", "test.ok", "--limit", "9", "--plan"]),
     "audit list": (["--since", "1h"],),
+    "audit timeline": ([], ["--since", "1h", "--json"]),
     "audit undo": (["2", "--dry-run"], ["2"]),
     "audit show": (["2"],),
     "release-dead": (["--invocation-id", "none"],),

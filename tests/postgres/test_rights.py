@@ -82,6 +82,13 @@ def work(database, url):
         assert counted
 
 
+def tell_a_channel(operations: Operations) -> None:
+    """What the timeline asks, and the line for a chat."""
+    now = operations.now()
+    for words in (("command_changes_v1", "x"), ("ended_badly_v1", now, now, "1 minute", 1), ("list_holds_v1", 1)):
+        operations.rows(*words)
+
+
 def operate(database: Database, url: str) -> None:
     """All that an operator asks of the database, once."""
     database.query("DELETE FROM jobs; DELETE FROM holds")
@@ -105,7 +112,7 @@ def operate(database: Database, url: str) -> None:
         operations.resume_kind("k", None)
         assert list(operations.unpause("k")) == [1]
         assert operations.known_kind("k")
-        operations.now()
+        tell_a_channel(operations)
         operations.workers()
         operations.jobs({}, 10)
         operations.jobs({"error": "n"}, 10)

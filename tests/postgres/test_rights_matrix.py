@@ -15,6 +15,8 @@ FOR_NOBODY = {
     "why_unchanged_v1",
     "undo_slice_v1",
     "undo_some_v1",
+    "old_audit_v1",
+    "prune_audit_v1",
 }
 
 
