@@ -243,6 +243,14 @@ def test_restored_jobs_wake_the_workers(any_database):
     ("change", "why"),
     [
         ("SELECT release_jobs({all}, true)", "a lease that was ended cannot be given back to its worker"),
+        (
+            "UPDATE jobs SET lease_expires_at = '2000-01-01'; SELECT sweep_leases_v1()",
+            "a lease that was ended cannot be given back to its worker",
+        ),
+        (
+            "SELECT force_unlock_workers(ARRAY(SELECT leased_by FROM jobs))",
+            "a lease that was ended cannot be given back to its worker",
+        ),
         ("SELECT pause_kind_v1('k')", "it is about a hold, not about jobs"),
         (
             "INSERT INTO audit (actor, action, target, job_ids) VALUES ('a', 'discard', 'job 7', '{{7}}')",
