@@ -49,6 +49,7 @@ BEGIN
     )
     SELECT n.id, n.before, n.after, n.payload, CASE
         WHEN n.before->>'state' = 'processing' THEN 'ran then'
+        WHEN n.face = n.before THEN 'unchanged'  -- the usual case after an interrupted undo
         WHEN :"schema".same_face_v1(n.after, n.face) OR n.after IS NULL AND NOT n.there AND r.id IS NULL AND h.id IS NULL THEN NULL
         WHEN :"schema".same_face_v1(n.before, n.face) OR n.before IS NULL AND NOT n.there AND r.id IS NOT NULL THEN 'unchanged'
         WHEN NOT n.there THEN coalesce(h.how, 'restored by audit row ' || r.undo, 'gone')
