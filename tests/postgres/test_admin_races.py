@@ -31,7 +31,8 @@ BROKEN = """
     )
     SELECT c.job FROM chain c LEFT JOIN jobs j ON j.id = c.job
      WHERE (c.number > 1 AND same_face_v1(c.earlier, c.before) IS NOT TRUE)
-        OR (c.is_last AND CASE WHEN j.id IS NULL THEN c.after IS NOT NULL ELSE same_face_v1(c.after, job_face_v1(j)) IS NOT TRUE END)
+        OR (c.is_last AND CASE WHEN j.id IS NULL THEN c.after IS NOT NULL
+                              ELSE same_face_v1(c.after, job_face_v1(j)) IS NOT TRUE END)
 """
 
 
