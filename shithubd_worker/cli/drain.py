@@ -36,8 +36,16 @@ def _scope_options(function: F) -> F:
         ("--host", "Only the workers of this host."),
     ):
         field = {"--worker": "leased_by", "--unit": "unit", "--host": "host"}[flag]
-        function = click.option(flag, metavar="NAME", help=text, shell_complete=completed(field))(function)
+        option = click.option(flag, metavar="NAME", callback=_named, help=text, shell_complete=completed(field))
+        function = option(function)
     return function
+
+
+def _named(_ctx: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    # As from `--host "$HOST"` with a variable that isn't set. It must not mean all hosts.
+    if name == "":
+        raise click.BadParameter("the name is empty")
+    return name
 
 
 @click.command()
@@ -129,7 +137,8 @@ def resume(
       shithubd-worker resume --host web1 --reason "the new disk is in"
     """
     operations = shared.operations()
-    scope = _scope(operations, host, unit, worker) if host or unit or worker else None
+    named = any(name is not None for name in (host, unit, worker))
+    scope = _scope(operations, host, unit, worker) if named else None
     ended = operations.resume(scope, reason)
     tell_ended(ended, as_json=as_json)
     if not ended and not as_json:
