@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from shithubd_worker.cli.common import Duration, completed
+from shithubd_worker.cli.common import Duration, completed, not_empty
 from shithubd_worker.plain import Json, on_one_line
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def selection_options(states: Sequence[str]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @click.option("--kind", metavar="KIND", shell_complete=completed("kind"), help="Only jobs of this kind.")
         @click.option("--state", type=click.Choice(states), help="Only jobs in this state.")
-        @click.option("--error", metavar="TEXT", help="Only jobs whose last error begins with this text.")
+        @click.option(
+            "--error", metavar="TEXT", callback=not_empty, help="Only jobs whose last error begins with this text."
+        )
         @click.option(
             "--older-than",
             type=Duration(),

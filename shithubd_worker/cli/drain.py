@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from shithubd_worker.cli.certainty import as_json_object, see_through
-from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
+from shithubd_worker.cli.common import Shared, completed, json_option, not_empty, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.holding import (
     hold_reason_option,
@@ -36,16 +36,9 @@ def _scope_options(function: F) -> F:
         ("--host", "Only the workers of this host."),
     ):
         field = {"--worker": "leased_by", "--unit": "unit", "--host": "host"}[flag]
-        option = click.option(flag, metavar="NAME", callback=_named, help=text, shell_complete=completed(field))
+        option = click.option(flag, metavar="NAME", callback=not_empty, help=text, shell_complete=completed(field))
         function = option(function)
     return function
-
-
-def _named(_ctx: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
-    # As from `--host "$HOST"` with a variable that isn't set. It must not mean all hosts.
-    if name == "":
-        raise click.BadParameter("the name is empty")
-    return name
 
 
 @click.command()
