@@ -40,7 +40,7 @@ GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     complete_jobs, permanently_fail_jobs, reschedule_jobs, retry_jobs, discard_jobs, release_jobs, change_all_v1,
     batch_fate_v1, change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1, select_statement_v1,
-    wanted_job_v1
+    wanted_job_v1, job_differs_v1, job_row_v1, face_now_v1, same_face_v1
     TO shithub_operator;
 GRANT SELECT ON job_plans, job_plan_chunks TO shithub_operator;
 GRANT EXECUTE ON FUNCTION plan_jobs_v1, apply_plan_v1, apply_chunk_v1, apply_batch_v1, find_plan_v1, open_plan_v1,

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -107,6 +108,8 @@ class Database:
         self.url = url or server.url(name)
         self.schema = "public"
         self._kept: list[psycopg.Connection[Any]] = []
+        # Not `__del__`: of a ring of garbage Python may end the connections first, and each warns that it is open.
+        weakref.finalize(self, _close_all, self._kept)
 
     def connect(self) -> psycopg.Connection[Any]:
         """A connection in autocommit mode, as the worker makes it."""
@@ -142,10 +145,7 @@ class Database:
 
     def close(self) -> None:
         """Close the kept connections, because another session needs the database for itself or a test counts them."""
-        while self._kept:
-            self._kept.pop().close()
-
-    __del__ = close
+        _close_all(self._kept)
 
     def value(self, text: str, *arguments: object) -> Any:
         """The first column of the first row."""
@@ -165,6 +165,11 @@ class Database:
         """An environment in which libpq finds this database, and nothing else of ours is set."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "SHITHUBD_WORKER_"))}
         return {**clean, "SHITHUBD_WORKER_DATABASE_URL": self.url, "PYTHONPATH": str(Path(__file__).parent)}
+
+
+def _close_all(connections: list[psycopg.Connection[Any]]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 class WorkerProcess:

@@ -15,8 +15,8 @@ from shithubd_worker.database import history, rights, schema
 from shithubd_worker.database.arrays import as_array
 from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.impatient import ImpatientConnection
-from shithubd_worker.database.settles import Settling
-from shithubd_worker.model import Hold, Lease
+from shithubd_worker.database.settles import Settling, settle
+from shithubd_worker.model import Finished, Hold, Lease
 
 # The most expired leases that one sweep returns.
 MOST_SWEPT = 2000
@@ -82,6 +82,15 @@ class QueueSession(Settling):
         granted = {job for (job,) in rows}
         batch = leases[0].batch._replace(token=token, sent_at=sent_at, again=True)
         return [lease._replace(batch=batch) for lease in leases if lease.id in granted]
+
+    def settle_all(self, finished: Sequence[Finished]) -> tuple[set[int], set[int]]:
+        """Settle all of a batch. If no locked row was the cause of a wait in vain, for example a row that each trigger
+        of the application changes, wait once more and for longer. Otherwise a busy lock could keep this worker out for
+        ever. The control thread can't wait, because it renews leases."""
+        try:
+            return self.settle(finished)
+        except psycopg.errors.LockNotAvailable:
+            return settle(self, "settle_within_v1", finished), set()
 
     def payloads(self, leases: Sequence[Lease]) -> dict[int, tuple[str | None, str | None]]:
         """Payloads that were left out of a lease's answer: job → text, and what is wrong with it. The first job's is

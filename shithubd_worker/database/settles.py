@@ -18,6 +18,10 @@ class Settling(Session):
         rows = self.rows("settle_soon_v1", *settle_arguments(finished))
         return {job for job, locked in rows if not locked}, {job for job, locked in rows if locked}
 
+    def settle_all(self, finished: Sequence[Finished]) -> tuple[set[int], set[int]]:
+        """Settle all of a batch. The main thread's session is more patient than this."""
+        return self.settle(finished)
+
     def fate(self, lease: Lease) -> str | None:
         """How a lease ended whose settle got no answer: `leased` if it did not end, else the outcome; None if that is
         not known."""

@@ -58,7 +58,7 @@ class Patience:
         """
         if meaning(error) is Meaning.OURS:
             self._queue.check()
-        self._caution.raise_it()
+        self._caution.raise_it(locked=error.sqlstate == LOCKED)
         self._refusals += 1
         if self._refusals > 1:
             # A worker that waited for a lock in vain has already paused, inside the server.

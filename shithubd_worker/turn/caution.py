@@ -1,4 +1,5 @@
-"""After the database refused a turn: lease one job at a time, and pass over the one that is at fault. Pure."""
+"""After the database refused a turn: settle before the next one, lease one job at a time, and pass over the one that is
+at fault. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +16,14 @@ MOST_CAREFUL = 1024
 
 class Caution:
     """A careful turn leases a single job, so that a job at fault shows itself. What is finished is settled before it,
-    one by one if that is needed."""
+    one by one if that is needed.
+
+    After a wait for a lock in vain, most often only a settle is at fault. Then the next turn leases as usual. The lock
+    may be one of the application that every settle waits for. Careful turns would lease one job for each such wait.
+    """
 
     def __init__(self) -> None:
+        self._apart = False
         self._careful = 0  # how many turns are still to be careful
         self._next = 1
         self._passed_over: dict[int, tuple[float, float]] = {}  # job → until when, and for how long
@@ -27,14 +33,23 @@ class Caution:
         """Must the next turn be careful?"""
         return self._careful > 0
 
-    def raise_it(self) -> None:
-        """A turn was refused. The next ones are careful: twice as many each time, until a usual turn leases
-        something."""
+    @property
+    def apart(self) -> bool:
+        """Must what is finished be settled before the next turn, and not in it?"""
+        return self._apart or self.wanted
+
+    def raise_it(self, *, locked: bool = False) -> None:
+        """A turn was refused. The next ones are careful: twice as many each time, until a usual turn leases something.
+        `locked`: it waited for a lock in vain."""
+        if locked and not self._apart:
+            self._apart = True
+            return
         self._careful = self._next
         self._next = min(2 * self._next, MOST_CAREFUL)
 
     def answered(self, *, careful: bool, leased: bool) -> None:
         """A turn was answered."""
+        self._apart = False
         if careful:
             self._careful -= 1
         elif leased:

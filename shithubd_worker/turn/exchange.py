@@ -85,7 +85,7 @@ class Exchange:
         """Give back what has not started, and settle what is finished. With `at_last`, also what was put off."""
         self.finish()
         self._tray.give_back(self._tray.take_leased())
-        self._tray.doubtful.extend(self._tray.take_finished())
+        self._settler.doubt(self._tray.take_finished())
         self._settler.resolve(self._queue, at_last=at_last)
 
     def report(self, finished: Finished) -> None:
@@ -150,8 +150,8 @@ class Exchange:
 
     def _send(self) -> None:
         """Send a turn: settle what is finished, lease what is next."""
-        if self._selection.caution.wanted:
-            self._tray.doubtful.extend(self._tray.take_finished())
+        if self._selection.caution.apart:
+            self._settler.doubt(self._tray.take_finished())  # so beats name them while they wait
             self._settler.resolve(self._queue)
         turn = self._selection.turn(self._tray.take_settles())
         self._tray.send(turn.settles, Ahead(turn.token, turn.sent_at))

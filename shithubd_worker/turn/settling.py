@@ -137,7 +137,7 @@ class Settler:
         left = deque(finished)  # jobs whose fate is not known yet
         try:
             try:
-                gone, locked = session.settle(finished)
+                gone, locked = session.settle_all(finished)
             except DatabaseError as error:
                 if meaning(error) in (Meaning.LOST, Meaning.SHORT):
                     raise

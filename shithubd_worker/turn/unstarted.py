@@ -112,7 +112,7 @@ class Unstarted:
         """Clear the tray for a job that is leased alone: if it kills this process, no other job may be lost with it."""
         self._read_answer(lease)
         self._tray.give_back(self._tray.take_leased())
-        self._tray.doubtful.extend(self._tray.take_finished())
+        self._settler.doubt(self._tray.take_finished())
         try:
             self._settler.resolve(self._queue)
         except BaseException:

@@ -44,6 +44,23 @@ MUTANTS = (
         ("test_a_turn_gives_up_a_lock_soon_and_leaves_the_connection_as_it_was",),
     ),
     Mutant(
+        "a worker never waits in the queue for a busy lock",
+        "shithubd_worker/database/queue_session.py",
+        'return settle(self, "settle_within_v1", finished), set()',
+        "raise",
+        ("test_a_worker_waits_for_a_busy_lock_and_then_leases_as_many_jobs_as_before",),
+    ),
+    Mutant(
+        "a lock makes the next turns lease one job at a time",
+        "shithubd_worker/turn/caution.py",
+        "if locked and not self._apart:",
+        "if False:",
+        (
+            "test_after_a_lock_the_next_turn_settles_apart_and_leases_as_usual",
+            "test_a_worker_waits_for_a_busy_lock_and_then_leases_as_many_jobs_as_before",
+        ),
+    ),
+    Mutant(
         "the jobs of a turn without an answer are not named in beats",
         PYTHON,
         "sorted(self._unsettled.union(late))",

@@ -31,7 +31,7 @@ pytestmark = [
 GIVEN = {
     "plans": ([],),
     "apply": (["1-abcdef"],),
-    "jobs release": (["2", "--force", "--reason", "a test"],),
+    "jobs release": (["2", "--accept-second-run", "--reason", "a test"],),
     "jobs discard": (["1", "--reason", "a test"], ["--kind", "test.ok", "--limit", "9", "--plan"]),
     "audit list": (["--since", "1h"],),
     "audit timeline": ([], ["--since", "1h", "--json"]),

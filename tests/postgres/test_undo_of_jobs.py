@@ -31,7 +31,7 @@ PAYLOADS = ("{}", '{"n": 1.500, "big": 123456789012345678901234567890}', '{"a": 
 # What somebody does to a job after the change, and how its reason begins.
 TOUCHES = {
     "UPDATE jobs SET run_at = now() - interval '7 days' WHERE id = %s": "changed: run_at: ",
-    "UPDATE jobs SET payload = '{\"other\": 1}' WHERE id = %s": "changed: payload",
+    "UPDATE jobs SET max_attempts = 77 WHERE id = %s": "changed: max_attempts: ",
     "UPDATE jobs SET state = 'processing', leased_by = 'a:7', leased_at = now() WHERE id = %s": "runs: leased by a:7",
     "DELETE FROM jobs WHERE id = %s": "gone",
 }

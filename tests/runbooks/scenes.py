@@ -392,7 +392,7 @@ def fenced(host: Host, kind: str) -> dict[str, str]:
     _empty(host)
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, kind, until="door")
-    cli(host, "jobs", "release", str(number), "--force", "--reason", "a try")
+    cli(host, "jobs", "release", str(number), "--accept-second-run", "--reason", "a try")
     open_door(host)
     fenced = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'lease_lost'"
     eventually(lambda: host.sql("shithub", fenced), "the first run was refused")

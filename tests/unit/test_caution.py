@@ -41,6 +41,28 @@ def test_only_a_usual_turn_that_leases_ends_the_growth():
     assert careful_turns(caution) == 1
 
 
+def test_after_a_lock_the_next_turn_settles_apart_and_leases_as_usual():
+    caution = Caution()
+    for _ in range(12):  # a busy lock, that each turn with settles waits for in vain
+        caution.raise_it(locked=True)
+        assert caution.apart
+        assert not caution.wanted
+        caution.answered(careful=False, leased=True)
+        assert not caution.apart
+
+
+def test_a_turn_without_settles_that_waits_for_a_lock_in_vain_is_followed_by_a_careful_one():
+    caution = Caution()
+    for _ in range(2):
+        caution.raise_it(locked=True)
+    assert caution.apart
+    assert careful_turns(caution) == 1
+    caution.raise_it()
+    assert caution.apart
+    assert careful_turns(caution) == 2
+    assert not caution.apart
+
+
 def test_each_refusal_doubles_the_time_for_which_a_job_is_passed_over_up_to_a_limit():
     caution, now, waits = Caution(), 0.0, []
     for _ in range(10):

@@ -131,6 +131,7 @@ SENTENCES = [
     (T, f"between two runs | {t.HANDLER_ANSWER_SECONDS:g} s |"),
     (T, f"| a lock, main thread | {t.LONGEST_LOCK_SECONDS:g} s |"),
     (T, f"| a lock, a settle in a turn or another look at the holds | {t.TURN_LOCK_SECONDS:g} s |"),
+    (T, f"| {LOCK:g} s, and {LOCKS['settle_within_v1']:g} s more if no locked row of a job was the cause |"),
     (T, f"| a lock, control thread | {ANSWER * t.ANSWER_LOCK:g} s |"),
     (T, f"tries again after {backoff.reconnect(0, 0.0):g} to {backoff.reconnect(0, 1.0):g} s, at random"),
     (T, f"| up to {PAUSE:.1f} s between two tries |"),
