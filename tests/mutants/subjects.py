@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants import commands, control, holds, leases, outcome, recovery, runbooks, timing, undo, units, wakes
+from mutants import commands, control, holds, leases, outcome, recovery, runbooks, timing, undo, units, verdict, wakes
 from mutants.mutant import Mutant
 
 SUBJECTS: dict[str, tuple[Mutant, ...]] = {
@@ -18,4 +18,5 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "control": control.MUTANTS,
     "shared state": control.SHARED,
     "timing": timing.MUTANTS,
+    "verdict": verdict.MUTANTS,
 }

@@ -1,5 +1,6 @@
-"""A trigger of the application changes the same row in each settle, and other sessions change it, too. A worker waits in
-the queue for that row."""
+"""A trigger of the application changes the same row in each settle, and other sessions change it, too.
+
+A worker waits in the queue for that row."""
 
 from __future__ import annotations
 
@@ -35,15 +36,17 @@ def busy(database, look):
     other.execute("UPDATE totals SET jobs = jobs")
 
     def end():
-        eventually(lambda: database.query(WAITS), "a patient session")
+        eventually(lambda: gave_up.is_set() or database.query(WAITS), "a patient session")
         look()
         other.execute("COMMIT")
 
+    gave_up = threading.Event()
     thread = threading.Thread(target=end)
     thread.start()
     try:
         yield
     finally:
+        gave_up.set()
         thread.join()
         other.close()
 
