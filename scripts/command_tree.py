@@ -17,10 +17,10 @@ import click
 import settings_pages
 
 from shithubd_worker.cli import cli
-from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
+from shithubd_worker.settings.config import DATABASE_URL, OF_COMMANDS, SCHEMA, SETTINGS
 
 PROGRAM = "shithubd-worker"
-_ROWS = {row.variable: row for row in (DATABASE_URL, SCHEMA, *SETTINGS.values())}
+_ROWS = {row.variable: row for row in (DATABASE_URL, SCHEMA, *SETTINGS.values(), *OF_COMMANDS)}
 _DEFAULT = re.compile(r"  \[default: (?P<default>.*)\]$")
 # What the word behind a flag stands for; a test holds that each has one.
 VALUES = {
@@ -34,6 +34,7 @@ VALUES = {
     "KIND": "the name of a kind",
     "PATH": "a path",
     "DIR": "an existing directory",
+    "FILE": "a file",
     "ID": "an id of systemd",
     "UNIT": "the name of a unit",
 }

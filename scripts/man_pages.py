@@ -18,7 +18,7 @@ from shithubd_worker import __version__
 from shithubd_worker.cli import needs
 from shithubd_worker.host import units
 from shithubd_worker.settings import host_files
-from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
+from shithubd_worker.settings.config import DATABASE_URL, OF_COMMANDS, SCHEMA, SETTINGS
 from shithubd_worker.settings.names import WITHOUT_FLAG
 from shithubd_worker.settings.table import Setting
 
@@ -219,6 +219,7 @@ def _settings_parts() -> Iterator[str]:
     yield from _section("DESCRIPTION", "\n.PP\n".join(told(each) for each in settings_pages.ABOUT).splitlines())
     yield from _section("WHICH QUEUE", _rows((DATABASE_URL, SCHEMA)))
     yield from _section("WORKERS", _rows(SETTINGS.values()))
+    yield from _section("THE AUDIT RECORD", _rows(OF_COMMANDS))
     yield from _section("VARIABLES WITHOUT A FLAG", _variables(WITHOUT_FLAG))
     yield from _section("DATABASE", _variables(settings_pages.LIBPQ))
     shown = [f"{name}={settings_pages.LIBPQ[name][1]}" for name in settings_pages.OF_A_HOST]

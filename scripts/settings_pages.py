@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
+from shithubd_worker.settings.config import DATABASE_URL, OF_COMMANDS, SCHEMA, SETTINGS
 from shithubd_worker.settings.names import WITHOUT_FLAG
 from shithubd_worker.settings.table import Setting
 
@@ -77,6 +77,10 @@ shithubd-worker: --repo-root (SHITHUBD_WORKER_REPO_ROOT): '/nowhere' is not a di
 exit code 78
 ```
 """
+OF_PEOPLE = """\
+Workers do not use these settings. The files of a host can have them: `worker.env`, or `owner.env` for the days.
+`--audit-webhook-file` stands before the name of the command. A change in psql, or by a program that uses `Client`,
+posts no line."""
 HEADS = ("flag", "variable", "value", "default", "example")
 
 
@@ -88,6 +92,8 @@ def takes(row: Setting) -> str:
         return ", ".join(f"`{each}`" for each in row.choices)
     if row.metavar == "DIR":
         return "`DIR`, an existing directory"
+    if row.metavar == "DAYS":
+        return f"days, {row.least:g} to {row.most:g}"
     if row.metavar == "SECONDS":
         return f"seconds, {row.least:g} to {row.most:g}"
     several = "; separate several of them by spaces in the variable" if row.repeatable else ""
@@ -113,6 +119,9 @@ def _sections() -> Iterator[str]:
         (*HEADS, "reload", "what it is"),
         ([*_cells(row), "yes" if row.live else "", row.help] for row in SETTINGS.values()),
     )
+    yield "## The audit record: commands of people\n"
+    yield f"{OF_PEOPLE}\n"
+    yield from _table((*HEADS, "what it is"), ([*_cells(row), row.help] for row in OF_COMMANDS))
     yield FAULTS
     yield "## Variables without a flag\n"
     yield from _table(
@@ -148,7 +157,7 @@ def env_file() -> str:
     lines = [f"# {line}" for line in HEAD.splitlines()]
     lines += ["", "# The database."]
     lines += (f"#{name}={LIBPQ[name][1]}" for name in OF_A_HOST)
-    for row in (DATABASE_URL, SCHEMA, *SETTINGS.values()):
+    for row in (DATABASE_URL, SCHEMA, *SETTINGS.values(), *OF_COMMANDS):
         reload = " A reload takes it over." if row.live else ""
         default = f" Default: {unless_set(row)}." if unless_set(row) else ""
         told = f"{row.help} Value: {takes(row)}.{default}{reload}".replace("`", "")

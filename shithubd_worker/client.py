@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -68,8 +67,12 @@ def enqueue(
     """
     options = checked(kind, delay, run_at, priority, max_attempts)
     text = payload.payload_text(members)
-    with _asked_before(connection, schema, kind) as queue:
+    queue = _asked_before(connection, schema, kind)
+    try:
         return insert(connection, queue, kind, text, *options)
+    except Exception:
+        _ask_again(connection)
+        raise
 
 
 def enqueue_many(
@@ -89,11 +92,16 @@ def enqueue_many(
     The arguments and errors are those of `enqueue`. All payloads are checked before anything is sent.
     """
     options = checked(kind, delay, run_at, priority, max_attempts)
-    texts = [payload.payload_text(_mapping(members)) for members in payloads]
+    texts = [payload.payload_text(_members(each)) for each in payloads]
+    queue = _asked_before(connection, schema, kind)
     ids: list[int] = []
-    with _asked_before(connection, schema, kind) as queue, connection.transaction():
-        for begin, end in _portions(texts):
-            ids += _insert_many(connection, queue, kind, texts[begin:end], *options)
+    try:
+        with connection.transaction():
+            for begin, end in _portions(texts):
+                ids += _insert_many(connection, queue, kind, texts[begin:end], *options)
+    except Exception:
+        _ask_again(connection)
+        raise
     return ids
 
 
@@ -146,10 +154,16 @@ def _insert_many(
     return ids
 
 
-def _mapping(members: Mapping[str, object]) -> dict[str, object]:
-    if not isinstance(members, Mapping):
-        raise TypeError(f"a payload must be a mapping, not {type(members).__name__}")
-    return dict(members)
+def _members(given: Mapping[str, object]) -> dict[str, object]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"a payload must be a mapping, not {type(given).__name__}")
+    members = dict(given)
+    for name in members:
+        if not isinstance(name, str):
+            raise TypeError(f"a name in a payload must be a string, not {type(name).__name__}")
+        if name in payload.RESERVED:
+            raise TypeError(f"a payload can't have {name!r}: it is an argument of enqueue, and no handler can take it")
+    return members
 
 
 def _portions(texts: list[str]) -> Iterator[tuple[int, int]]:
@@ -238,8 +252,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-@contextmanager
-def _asked_before(connection: psycopg.Connection[Any], schema: str | None, kind: str) -> Iterator[str]:
+def _asked_before(connection: psycopg.Connection[Any], schema: str | None, kind: str) -> str:
     """The name of the queue's schema. The connection has been asked whether the login can enqueue there."""
     import psycopg
 
@@ -255,11 +268,12 @@ def _asked_before(connection: psycopg.Connection[Any], schema: str | None, kind:
     if asked is None or queue not in asked:
         _ask(connection, queue)
         _asked.setdefault(connection, set()).add(queue)
-    try:
-        yield queue
-    except psycopg.Error:  # perhaps the schema was renamed, or the right taken: the next call asks again
-        _asked.pop(connection, None)
-        raise
+    return queue
+
+
+def _ask_again(connection: psycopg.Connection[Any]) -> None:
+    """After an error: perhaps the schema was renamed, or the right taken."""
+    _asked.pop(connection, None)
 
 
 def queue_name(schema: str | None) -> str:

@@ -40,16 +40,16 @@ def checked(
     )
 
 
-def moment_in_utc(run_at: datetime) -> datetime:
-    """The same moment in UTC. Raises TypeError or ValueError if it can't be a job's run_at."""
-    if not isinstance(run_at, datetime):
-        raise TypeError(f"run_at must be a datetime with a time zone, not {type(run_at).__name__}")
-    if run_at.utcoffset() is None:
-        raise ValueError("run_at needs a time zone: datetime.now(timezone.utc) + …")
+def moment_in_utc(moment: datetime, name: str = "run_at") -> datetime:
+    """The same moment in UTC. Raises TypeError or ValueError if PostgreSQL can't know it."""
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name} must be a datetime with a time zone, not {type(moment).__name__}")
+    if moment.utcoffset() is None:
+        raise ValueError(f"{name} needs a time zone: datetime.now(timezone.utc) + …")
     try:
-        return run_at.astimezone(UTC)
+        return moment.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError(f"run_at is outside of the years 1 to 9999 in UTC: {run_at}") from error
+        raise ValueError(f"{name} is outside of the years 1 to 9999 in UTC: {moment}") from error
 
 
 def seconds_in(name: str, delay: float | timedelta) -> float:

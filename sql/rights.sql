@@ -40,7 +40,7 @@ GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     complete_jobs, permanently_fail_jobs, reschedule_jobs, retry_jobs, discard_jobs, release_jobs, change_all_v1,
     batch_fate_v1, change_batch_v1, change_jobs_v1, job_condition_v1, select_jobs_v1, select_statement_v1,
-    wanted_job_v1
+    wanted_job_v1, job_differs_v1, job_row_v1, face_now_v1, same_face_v1
     TO shithub_operator;
 GRANT SELECT ON job_plans, job_plan_chunks TO shithub_operator;
 GRANT EXECUTE ON FUNCTION plan_jobs_v1, apply_plan_v1, apply_chunk_v1, apply_batch_v1, find_plan_v1, open_plan_v1,
@@ -52,6 +52,7 @@ GRANT EXECUTE ON FUNCTION
     audit_changes_v1, audit_row_v1, change_text_v1, hold_stands_v1, job_face_v1, list_audit_v1, show_audit_v1,
     undo_change_v1, undo_chunk_v1, undo_fates_v1, undo_hold_v1, undo_jobs, undo_preview_v1, undone_v1, why_final_v1
     TO shithub_operator;
+GRANT EXECUTE ON FUNCTION command_changes_v1, ended_badly_v1, list_holds_v1 TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     barrier_v1, drain_v1, find_jobs_v1, forget_index_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
     pause_kind_v1, payload_text_v1, resume_kind_v1, resume_v1, show_job_v1, shown_job_v1, unhold_v1, unpause_v1

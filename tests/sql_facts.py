@@ -70,14 +70,18 @@ def _raised_in(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def raised_by(name: str) -> list[str]:
-    """The messages of the errors that a function raises, or a function that it calls."""
+    """The messages of the errors that a function raises, or a function that it calls. One that has a section of its own
+    lists them there."""
     files = {path.stem: path for path in schema.function_files()}
-    asked, left = set(), [name]
+    elsewhere = with_section(SQL.read_text()) - {name}
+    asked, left, listed = set(), {name}, set()
     while left:
         asked.add(each := left.pop())
-        code = re.sub(r"--.*", "", files[each].read_text())
-        left += files.keys() & set(re.findall(r"\w+_v\d+", code)) - asked
-    return [message for path in files.values() if path.stem in asked for message, _ in _raised_in(path)]
+        called = files.keys() & set(re.findall(r"\w+(?=\()", re.sub(r"--.*", "", files[each].read_text())))
+        listed |= called & elsewhere
+        left |= called - elsewhere - asked
+    raised = [message for path in files.values() if path.stem in asked for message, _ in _raised_in(path)]
+    return [*raised, *(f"those of [{each}](#{each})" for each in sorted(listed) if raised_by(each))]
 
 
 def purpose(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from shithubd_worker.plain import json_text
 
-# A batch locks its jobs for about 0.1 s, so that nothing waits long for one of them.
+# At most so many jobs are a batch. The database takes fewer if they are large, or slow to change (change_jobs_v1).
 BATCH = 2500
 
 # What each action has done to a job that it changed, for people.
@@ -55,12 +55,14 @@ class Preview(NamedTuple):
 
 class Batch(NamedTuple):
     """What one transaction did: how many jobs it changed, why it left each other one (a word of change_jobs_v1), the
-    audit row of the whole change (None: it has changed nothing so far), and the transaction's number."""
+    audit row of the whole change (None: it has changed nothing so far), the transaction's number, and how many of the
+    jobs it has not tried: the last ones."""
 
     changed: int
     refused: dict[int, str]
     audit: int | None
     transaction: str
+    rest: int = 0
 
 
 def preview(calls: Calls, change: Change, limit: int | None = None) -> Preview:
@@ -74,8 +76,9 @@ def preview(calls: Calls, change: Change, limit: int | None = None) -> Preview:
 
 
 def change_batch(calls: Calls, change: Change, ids: Sequence[int], audit: int | None = None) -> Batch:
-    """Change these jobs in one transaction. `audit` is the audit row of the batches before."""
-    changed, refused, audit, transaction = calls.rows(
+    """Change the first of these jobs, as many as fit into one transaction. The ids ascend. `audit` is the audit row of
+    the batches before."""
+    changed, refused, audit, transaction, rest = calls.rows(
         "change_batch_v1",
         change.action,
         list(ids),
@@ -85,7 +88,7 @@ def change_batch(calls: Calls, change: Change, ids: Sequence[int], audit: int | 
         change.actor,
         audit,
     )[0]
-    return Batch(changed, {int(job): why for job, why in refused.items()}, audit, transaction)
+    return Batch(changed, {int(job): why for job, why in refused.items()}, audit, transaction, len(rest))
 
 
 def _json(value: Mapping[str, object]) -> str:

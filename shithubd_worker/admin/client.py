@@ -8,22 +8,21 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from shithubd_worker import client
-from shithubd_worker.admin.borrowed import in_tuples, must_commit, operations_of
-from shithubd_worker.admin.rows import JobRow, changed, value_of
-from shithubd_worker.admin.scopes import scope_of
-from shithubd_worker.database import schema as tables
+from shithubd_worker.admin import arguments
+from shithubd_worker.admin.borrowed import must_commit, operations_of
+from shithubd_worker.admin.changes import Changes
+from shithubd_worker.admin.rows import refusing, value_of
+from shithubd_worker.admin.scopes import check_place, scope_of
 from shithubd_worker.database.operations import Operations, RecordedHold
 from shithubd_worker.errors import TimedOut
 from shithubd_worker.model import check_kind
-from shithubd_worker.options import ATTEMPTS, PRIORITIES, moment_in_utc, seconds_in, whole
+from shithubd_worker.options import seconds_in
 
 if TYPE_CHECKING:
     import psycopg
 
-    from shithubd_worker.model import Scope
 
-
-class Client:
+class Client(Changes):
     """The queue, for a program. Its methods mean what the SQL functions and the commands of the same name mean.
 
     `database` is a URL (or None: libpq's variables), or a connection of psycopg.
@@ -51,10 +50,10 @@ class Client:
         schema: str | None = None,
         actor: str | None = None,
     ) -> None:
-        self._operations = operations_of(database, client.queue_name(schema))
-        if actor is not None:
-            self._operations.actor = actor
-        self._checked = False
+        who = arguments.text("actor", actor)
+        super().__init__(operations_of(database, client.queue_name(schema)))
+        if who is not None:
+            self._operations.actor = who
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +75,8 @@ class Client:
         **members: object,
     ) -> int:
         """Add a job, and return its id. As shithubd_worker.enqueue."""
+        if "schema" in members:
+            raise TypeError("the schema is the Client's: give it to Client(schema=…)")
         return client.enqueue(
             self._operations.connection,
             kind,
@@ -110,56 +111,6 @@ class Client:
             schema=self._operations.schema,
         )
 
-    # Change jobs
-
-    def complete_jobs(self, job_ids: Iterable[int], *, reason: str | None = None) -> list[JobRow]:
-        """End jobs as if they were done, unless they run. Returns those that it ended."""
-        return self._changed("complete_jobs", reason, _ids(job_ids))
-
-    def permanently_fail_jobs(
-        self, job_ids: Iterable[int], error_message: str, *, reason: str | None = None
-    ) -> list[JobRow]:
-        """Make jobs failed, unless they run. `error_message` becomes their last error. Returns those that it
-        changed."""
-        message = _text("error_message", error_message)
-        return self._changed("permanently_fail_jobs", reason, _ids(job_ids), message)
-
-    def reschedule_jobs(
-        self,
-        job_ids: Iterable[int],
-        *,
-        run_at: datetime | None = None,
-        priority: int | None = None,
-        attempts: int | None = None,
-        max_attempts: int | None = None,
-        reason: str | None = None,
-    ) -> list[JobRow]:
-        """Change when and how often jobs run, unless they run now. None leaves a value as it is. A failed job is queued
-        again. Returns those that it changed."""
-        return self._changed(
-            "reschedule_jobs",
-            reason,
-            _ids(job_ids),
-            None if run_at is None else moment_in_utc(run_at),
-            None if priority is None else whole("priority", priority, PRIORITIES),
-            None if attempts is None else whole("attempts", attempts, (0, ATTEMPTS[1])),
-            None if max_attempts is None else whole("max_attempts", max_attempts, ATTEMPTS),
-        )
-
-    def retry_jobs(self, job_ids: Iterable[int], *, reason: str | None = None) -> list[JobRow]:
-        """Queue failed jobs anew, and make jobs due that wait for a later time. Returns those that it changed."""
-        return self._changed("retry_jobs", reason, _ids(job_ids))
-
-    def discard_jobs(self, job_ids: Iterable[int], *, reason: str | None = None) -> list[JobRow]:
-        """Remove jobs that must not run, unless they run. Returns those that it removed."""
-        return self._changed("discard_jobs", reason, _ids(job_ids))
-
-    def release_jobs(
-        self, job_ids: Iterable[int], *, accept_second_run: bool = False, reason: str | None = None
-    ) -> list[JobRow]:
-        """Put the jobs of dead workers back into the queue. Returns those that it released."""
-        return self._changed("release_jobs", reason, _ids(job_ids), accept_second_run)
-
     # Stop and start work
 
     def pause_kind(
@@ -168,10 +119,11 @@ class Client:
         """Stop a kind: when this returns, no job of it starts any more. Raises TimedOut if that is not certain after
         `timeout` seconds; the hold stays."""
         check_kind(kind)
-        seconds = seconds_in("timeout", timeout)
+        why, end, seconds = arguments.text("reason", reason), _until(until), seconds_in("timeout", timeout)
         must_commit(self._operations, "pause_kind")
         operations = self._ready()
-        hold = operations.pause_kind(kind, _text("reason", reason), None if until is None else moment_in_utc(until))
+        with refusing():
+            hold = operations.pause_kind(kind, why, end)
         _make_certain(operations, hold, seconds)
         for _ in operations.mirror(hold):
             pass
@@ -180,8 +132,9 @@ class Client:
     def resume_kind(self, kind: str, *, reason: str | None = None) -> RecordedHold | None:
         """Start a kind again, and queue its paused jobs. Returns the hold that ended; None if there was none."""
         check_kind(kind)
+        why = arguments.text("reason", reason)
         operations = self._ready()
-        hold = operations.resume_kind(kind, _text("reason", reason))
+        hold = operations.resume_kind(kind, why)
         for _ in operations.unpause(kind):
             pass
         return hold
@@ -198,11 +151,13 @@ class Client:
     ) -> RecordedHold:
         """Stop a host, a unit or a worker (its uuid or host:pid); with none of them, the fleet. When this returns, no
         job of it starts any more. Raises TimedOut as `pause_kind`."""
-        seconds = seconds_in("timeout", timeout)
+        check_place(host, unit, worker)
+        why, end, seconds = arguments.text("reason", reason), _until(until), seconds_in("timeout", timeout)
         must_commit(self._operations, "drain")
         operations = self._ready()
         scope = scope_of(operations, host, unit, worker)
-        hold = operations.drain(scope, _text("reason", reason), None if until is None else moment_in_utc(until))
+        with refusing():
+            hold = operations.drain(scope, why, end)
         _make_certain(operations, hold, seconds)
         return hold
 
@@ -215,9 +170,11 @@ class Client:
         reason: str | None = None,
     ) -> list[RecordedHold]:
         """End the drain of a host, a unit or a worker; with none of them, all drains. Returns those that ended."""
+        check_place(host, unit, worker)
+        why = arguments.text("reason", reason)
         operations = self._ready()
-        scope: Scope | None = scope_of(operations, host, unit, worker) if host or unit or worker else None
-        return operations.resume(scope, _text("reason", reason))
+        named = any(name is not None for name in (host, unit, worker))
+        return operations.resume(scope_of(operations, host, unit, worker) if named else None, why)
 
     # Look
 
@@ -227,25 +184,9 @@ class Client:
 
     def job(self, job_id: int) -> dict[str, Any] | None:
         """One job with its history, as `jobs show --json`. None if nobody knows it."""
-        number = _id(job_id)
+        number = arguments.row_id("a job's id", job_id)
         found = self._ready().job(number)
         return None if found is None else {**found, "payload": value_of(found["payload"])}
-
-    def close(self) -> None:
-        """Close the Client's own connection. A connection that you gave stays open."""
-        self._operations.close()
-
-    def _ready(self) -> Operations:
-        """The operations, once the schema has been checked."""
-        if not self._checked:
-            with in_tuples(self._operations.connection) as connection:
-                tables.check(connection, self._operations.schema)
-            self._checked = True
-        return self._operations
-
-    def _changed(self, function: str, reason: str | None, *arguments: object) -> list[JobRow]:
-        why = _text("reason", reason)
-        return changed(self._ready(), function, *arguments, why, self._operations.actor)
 
 
 def _make_certain(operations: Operations, hold: RecordedHold, seconds: float) -> None:
@@ -253,19 +194,5 @@ def _make_certain(operations: Operations, hold: RecordedHold, seconds: float) ->
         raise TimedOut(f"{hold.covers} is held, but after {seconds:g} s it is not certain that nothing of it starts")
 
 
-def _id(job: int) -> int:
-    return whole("a job's id", job, (-(2**63), 2**63 - 1))
-
-
-def _ids(job_ids: Iterable[int]) -> list[int]:
-    if isinstance(job_ids, (str, bytes)):
-        raise TypeError("job_ids must be numbers, not text")
-    return [_id(job) for job in job_ids]
-
-
-def _text(name: str, text: str | None) -> str | None:
-    if text is not None and not isinstance(text, str):
-        raise TypeError(f"{name} must be a string, not {type(text).__name__}")
-    if text is not None and "\0" in text:
-        raise ValueError(f"{name} contains a NUL character, which PostgreSQL can't store")
-    return text
+def _until(until: datetime | None) -> datetime | None:
+    return arguments.moment("until", until)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from shithubd_worker.admin.change import Calls, Change
@@ -30,7 +30,7 @@ class Planned(NamedTuple):
 
     name: str | None
     jobs: int
-    expires_at: Any
+    expires_at: datetime | None
     statement: str
     refused: dict[int, str]
 

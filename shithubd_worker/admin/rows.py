@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from shithubd_worker.database.operations import Operations, with_payload
+from shithubd_worker.errors import Refused
 from shithubd_worker.plain import Json
 
 # A payload of more text than a handler can get is cut.
@@ -23,6 +26,10 @@ _TYPES = {
     "retry_jobs": ("bigint[]",),
     "discard_jobs": ("bigint[]",),
     "release_jobs": ("bigint[]", "boolean"),
+    "force_unlock_workers": ("text[]", "boolean"),
+    "cleanup": ("text[]",),
+    "undo_jobs": ("bigint",),
+    "apply_plan_v1": ("text", "boolean"),
 }
 
 
@@ -53,6 +60,15 @@ class JobRow:
 
 _NAMES = tuple(field.name for field in fields(JobRow))
 _TIMES = ("run_at", "leased_at", "lease_expires_at", "created_at")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """What a function of the queue refuses in words of its own is Refused."""
+    try:
+        yield
+    except (errors.RaiseException, errors.ObjectInUse, errors.InvalidParameterValue) as error:
+        raise Refused(error.diag.message_primary or str(error)) from error
 
 
 def changed(operations: Operations, function: str, *arguments: object) -> list[JobRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shithubd_worker.admin.arguments import name_of
 from shithubd_worker.errors import Refused
 from shithubd_worker.model import Scope
 
@@ -11,12 +12,19 @@ if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
 
 
+def check_place(host: str | None, unit: str | None, worker: str | None) -> None:
+    """Raise TypeError or ValueError if these can't name one host, unit or worker, or nothing."""
+    given = {what: name for what, name in (("host", host), ("unit", unit), ("worker", worker)) if name is not None}
+    if len(given) > 1:
+        raise ValueError("give one of host, unit and worker")
+    for what, name in given.items():
+        name_of(what, name)
+
+
 def scope_of(operations: Operations, host: str | None, unit: str | None, worker: str | None) -> Scope:
     """The scope of a host, a unit or a worker; without any of them, the fleet. A worker's host:pid becomes its uuid,
-    because pids are reused and uuids are not. Raises ValueError for more than one name, and Refused if the worker isn't
-    known."""
-    if sum(name is not None for name in (host, unit, worker)) > 1:
-        raise ValueError("give one of host, unit and worker")
+    because pids are reused and uuids are not. Raises Refused if the worker isn't known."""
+    check_place(host, unit, worker)
     if host is not None:
         return Scope("host", host)
     if unit is not None:

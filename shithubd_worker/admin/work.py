@@ -87,6 +87,7 @@ class Work:
             try:
                 with self._session.connection.transaction():
                     batch = self._do(ids, self.audit)
+                    ids = ids[: len(ids) - batch.rest]
                     self.unknown = ids
                 self._count(ids, batch, again=again)
             except BaseException as error:

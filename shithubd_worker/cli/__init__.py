@@ -32,8 +32,10 @@ from shithubd_worker.cli import (
     workers,
 )
 from shithubd_worker.cli.common import database_options
+from shithubd_worker.cli.settings import option
 from shithubd_worker.errors import EXIT_CONFIG, EXIT_DETACHED, EXIT_ERROR, EXIT_OK, EXIT_USAGE, ShithubdError
 from shithubd_worker.host import stdio
+from shithubd_worker.settings.config import AUDIT_WEBHOOK
 
 EPILOG = """
 \b
@@ -89,7 +91,8 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
     is_eager=True,
     help="Show the versions of the program and of its schema.",
 )
-def cli(database_url: str | None, schema: str | None) -> None:
+@option("audit_webhook", AUDIT_WEBHOOK)
+def cli(database_url: str | None, schema: str | None, audit_webhook: str | None) -> None:
     """Run the background jobs of a git forge.
 
     PostgreSQL keeps the queue, systemd supervises the workers, and the steps of the runbooks are commands.

@@ -34,7 +34,8 @@ _REASONS = {
     "changed": Reason("it is no longer as it was selected", "look at it: shithubd-worker jobs show ID"),
     "paused": Reason("it is paused", "end the pause: shithubd-worker resume-kind KIND"),
     "processing": Reason(
-        "it is running", "wait for its end, or stop it first: shithubd-worker jobs release ID --force --reason TEXT"
+        "it is running",
+        "wait for its end, or stop it first: shithubd-worker jobs release ID --accept-second-run --reason TEXT",
     ),
 }
 
@@ -42,7 +43,7 @@ _REASONS = {
 def reason(action: str, word: str) -> Reason:
     """A reason of change_jobs_v1 in words."""
     if word.startswith(ALIVE):
-        return Reason(f"its worker is {word}", "stop that worker, or add --force --reason TEXT")
+        return Reason(f"its worker is {word}", "stop that worker, or add --accept-second-run --reason TEXT")
     if word.startswith(DATABASE):
         return Reason(
             f"the database refuses it: {word.removeprefix(DATABASE)}", "correct what refuses it, for example a trigger"

@@ -35,8 +35,8 @@ def apply(shared: Shared, plan: str, reason: str | None, *, partial: bool, dry_r
     each job was. If one of them was changed since, `apply` names it and does nothing. With --partial it changes the
     others. Each plan is applied once, and must begin before it expires.
 
-    Each 2,500 jobs are a transaction. If one of their jobs was changed at the last moment, `apply` stops before these
-    2,500, and says what is done. After that, or after Ctrl-C, call it again: it goes on with the rest. To undo it, see
+    Each 500 jobs are a transaction. If one of their jobs was changed at the last moment, `apply` stops before these
+    500, and says what is done. After that, or after Ctrl-C, call it again: it goes on with the rest. To undo it, see
     the last line that it prints.
 
     \b

@@ -1,4 +1,4 @@
-"""audit list, show, undo: what operators changed, and how to take it back."""
+"""audit list, show, undo: what operators changed, and how to take it back. `audit timeline` is in a file of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from shithubd_worker.cli.common import GroupWithDefault, Shared, json_option, moment, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, field, line, say
+from shithubd_worker.cli.timeline import timeline
 from shithubd_worker.cli.undo import Undo, how, no_such, what
 from shithubd_worker.errors import EXIT_OK, NoSuchRow
 from shithubd_worker.plain import Json, json_text
@@ -36,6 +37,7 @@ def audit() -> None:
       shithubd-worker audit --job 42
       shithubd-worker audit show 7
       shithubd-worker audit undo 7 --dry-run
+      shithubd-worker audit timeline --since 2h
     """
 
 
@@ -165,7 +167,7 @@ def show(shared: Shared, row: int, *, everything: bool, as_json: bool) -> int:
 @reason_option
 @json_option
 def undo(shared: Shared, rows: tuple[int, ...], reason: str | None, *, dry_run: bool, as_json: bool) -> int:
-    """Take back a change: restore each job that nobody has touched since.
+    """Take back a change: restore each untouched job.
 
     ID is a row of `audit`. A restored job is as it was before the change. A job that was completed or discarded is in
     the queue again, whole, with its old id. The history keeps the row that says how it was ended.
@@ -199,6 +201,7 @@ def undo(shared: Shared, rows: tuple[int, ...], reason: str | None, *, dry_run: 
     return Undo(shared, shared.operations(), reason, dry_run=dry_run, as_json=as_json).all(rows)
 
 
+audit.add_command(timeline)
 COMMANDS = (audit,)
 
 

@@ -40,6 +40,8 @@ def see_through(
     shared: Shared, operations: Operations, scope: Scope, hold: RecordedHold, *, wait: bool, as_json: bool, undo: str
 ) -> int:
     """Make a hold certain and report it step by step: the barrier, the mirror of a pause, and the wait."""
+    if shared.announcer:
+        shared.announcer.now()  # the wait may take hours
     held = _Held(scope, hold, time.monotonic())
     shared.deadline.so_far = f"{scope} is held; "
     if wait:

@@ -61,7 +61,7 @@ def choose(operations: Operations, change: Change, ids: Sequence[int], limit: in
     if not ids:
         return preview(operations, change, limit)
     if not look:
-        return Preview([*ids], [], "", change, {})
+        return Preview(sorted(ids), [], "", change, {})
     found = preview(operations, replace(change, selection={"ids": [*ids]}))
     if missing := len(ids) - len(found.ids) - sum(found.left_alone.values()):
         found.left_alone["missing"] = missing

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from shithubd_worker.cli import announce
 from shithubd_worker.cli.common import Shared, json_option, with_database
 from shithubd_worker.cli.screen import emit, line, only_data_on_stdout, say
 from shithubd_worker.cli.settings import config_options, load
@@ -66,6 +67,8 @@ def check_config(shared: Shared, unit: str | None, *, as_json: bool, **raw: obje
             return _check_inside(context, check_unit.flags(unit), as_json=as_json)
         _refuse_flags(context)
         answer = check_unit.check(unit)
+    if more := [{"fault": fault, "where": None} for fault in _webhook_faults()]:
+        answer = {"faults": [*answer.get("faults", ()), *more]}
     if as_json:
         emit(answer)
     for warning in () if as_json else _with_places(answer.get("warnings", ())):
@@ -119,6 +122,16 @@ def _out_of_reach(config: Config, kinds: list[Kind]) -> Iterator[str]:
     given = os.environ.get("CREDENTIALS_DIRECTORY")
     if passfile and not (given and Path(passfile).is_relative_to(given)) and not os.access(passfile, os.R_OK):
         yield f"PGPASSFILE: '{passfile}' can't be read by this user"
+
+
+def _webhook_faults() -> Iterator[str]:
+    """What is wrong with the file of the audit webhook. A unit need not be able to read it: only commands do."""
+    file = click.get_current_context().find_root().params.get("audit_webhook")
+    if file and UNIT not in os.environ:
+        try:
+            announce.read_url(file)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _check_inside(context: click.Context, flags: tuple[list[str], list[str]], *, as_json: bool) -> int:

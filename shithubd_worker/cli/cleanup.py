@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shithubd_worker.admin.arguments import CLEANUP_TASKS, DISCARD, KINDS, QUEUES
 from shithubd_worker.cli.change import How, change_jobs
 from shithubd_worker.cli.common import Shared, dry_run_option, json_option, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
@@ -21,20 +22,20 @@ from shithubd_worker.errors import EXIT_OK
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
 
-DISCARD, KINDS, QUEUES = "DELETE_PERMAFAILED_JOBS", "GC_TASK_IDENTIFIERS", "GC_JOB_QUEUES"
-TASKS = (DISCARD, KINDS, QUEUES)
 MOST_NAMES = 20
 
 
 def _completed(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    return [task for task in TASKS if task.startswith(incomplete.upper())]
+    return [task for task in CLEANUP_TASKS if task.startswith(incomplete.upper())]
 
 
 def _tasks(_ctx: click.Context, _parameter: click.Parameter, words: tuple[str, ...]) -> list[str]:
     given = [word.upper() for word in re.split(r"[\s,]+", " ".join(words)) if word]
-    if strange := [task for task in given if task not in TASKS]:
-        raise click.BadParameter(f"there is no task {strange[0]!r}: there are {', '.join(TASKS)}")
-    return [task for task in TASKS if task in given]  # failed jobs first: afterwards their kinds may be without jobs
+    if strange := [task for task in given if task not in CLEANUP_TASKS]:
+        raise click.BadParameter(f"there is no task {strange[0]!r}: there are {', '.join(CLEANUP_TASKS)}")
+    return [
+        task for task in CLEANUP_TASKS if task in given
+    ]  # failed jobs first: afterwards their kinds may be without jobs
 
 
 @click.command()
@@ -78,7 +79,7 @@ def cleanup(shared: Shared, tasks: list[str], reason: str | None, *, yes: bool, 
       shithubd-worker cleanup DELETE_PERMAFAILED_JOBS --yes --reason "all are old"
     """
     if not tasks:
-        raise click.UsageError(f"which tasks? there are {', '.join(TASKS)}")
+        raise click.UsageError(f"which tasks? there are {', '.join(CLEANUP_TASKS)}")
     operations = shared.operations()
     done: dict[str, Any] = {}
     code = EXIT_OK

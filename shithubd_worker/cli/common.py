@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from shithubd_worker.cli import as_whom, hints, screen
+from shithubd_worker.cli import announce, as_whom, hints, screen
 from shithubd_worker.cli.settings import option
 from shithubd_worker.plain import shell_word
 from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, check_schema
@@ -48,6 +48,7 @@ class Shared:
     schema: str | None
     flags: tuple[str, ...] = ()
     kept_by: Deadline | None = None
+    announcer: announce.Announcer | None = None
 
     def command(self, name: str, *words: str) -> str:
         """Another command for the same queue, to be pasted into the same shell. It leaves out a password in the URL,
@@ -92,6 +93,7 @@ class Shared:
             pooled=pooled,
             ours=ours,
             answer_seconds=answer_seconds,
+            command=self.announcer.command if self.announcer else None,
             meanwhile=kept_by.meanwhile if kept_by else None,
             by=kept_by.at if kept_by else by,
         )
@@ -102,7 +104,10 @@ class Shared:
         from shithubd_worker.database import rights, schema
         from shithubd_worker.database.operations import Operations
 
+        self.announcer = announce.wanted()
         connect = self.connect("shithubd-worker command", pooled=not as_owner, answer_seconds=answer_seconds)
+        if self.announcer:
+            self.announcer.start(self)
         operations = Operations(connect, self.schema_name)
         collect_again()
         with rights.in_pg_catalog(operations.connection):

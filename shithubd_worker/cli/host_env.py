@@ -10,11 +10,12 @@ from pathlib import Path
 from shithubd_worker.cli import as_whom, needs, screen
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.settings import env_file, host_files
-from shithubd_worker.settings.config import DATABASE_URL, SCHEMA
+from shithubd_worker.settings.config import DATABASE_URL, OF_COMMANDS, SCHEMA
 from shithubd_worker.settings.names import RUN_AS, UNIT, meant
 
 NAMING = (DATABASE_URL.variable, "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 _QUEUE = (DATABASE_URL.variable, SCHEMA.variable)
+_OF_COMMANDS = {row.variable for row in OF_COMMANDS}
 
 # The files that told this command something about the database.
 _taken_from: list[Path] = []
@@ -47,6 +48,7 @@ def adopt(arguments: Sequence[str]) -> None:
     readable = [path for path in passfiles if os.access(path, os.R_OK)]
     if wanted and "PGPASSFILE" not in wanted and readable:
         wanted["PGPASSFILE"] = str(readable[0])
+    wanted |= {name: value for name, value in variables.items() if name in _OF_COMMANDS}
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 

@@ -63,7 +63,7 @@ def _fail_check(given: Given) -> None:
 
 
 def _release_check(given: Given) -> None:
-    if given["force"] and not given["reason"]:
+    if given["accept_second_run"] and not given["reason"]:
         raise Refused("releasing a job whose worker may live needs a --reason")
 
 
@@ -223,7 +223,8 @@ ACTIONS = (
           4    --timeout is over, or another session holds a lock; the message
                says how far it came
           5    one of them is not released: it is not running, or its worker lives;
-               or --force has no --reason; or a selection needs --yes
+               or --accept-second-run has no --reason; or a selection needs
+               --yes
           130  you pressed Ctrl-C; the message says how far it came
 
         \b
@@ -234,13 +235,13 @@ ACTIONS = (
         states=("processing",),
         options=(
             click.option(
-                "--force",
+                "--accept-second-run",
                 is_flag=True,
                 help="Release the jobs even if their workers live. Such a worker may go on with the effects of its job."
                 " Needs --reason.",
             ),
         ),
-        values=lambda _, given: {"accept_second_run": True} if given["force"] else {},
+        values=lambda _, given: {"accept_second_run": True} if given["accept_second_run"] else {},
         check=_release_check,
     ),
 )

@@ -34,7 +34,7 @@ CHANGES = frozenset(
         *("search forget", "init", "workers sweep", "workers unlock", "cleanup"),
     }
 )
-_TAKES_A_VALUE = ("--database-url", "--schema")
+_TAKES_A_VALUE = ("--database-url", "--schema", "--audit-webhook-file")
 _ONLY_SHOWS = {"--help", "-h", "--version", "--dry-run"}
 
 

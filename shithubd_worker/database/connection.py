@@ -75,6 +75,7 @@ def connector(
     pooled: bool = False,
     ours: bool = True,
     answer_seconds: float | None = None,
+    command: str | None = None,
     meanwhile: Callable[[ImpatientConnection, float], None] | None = None,
     by: float | None = None,
 ) -> Connect:
@@ -86,6 +87,7 @@ def connector(
     - `ours`: fix the settings that a role or a database may have changed. Not for the handlers' connection.
     - `answer_seconds`: how long a call waits for the server; None means for ever. The server gives up a wait for a lock
       before that, so no backend stays behind.
+    - `command`: with `pooled`, the name that the audit record keeps with each change (command_changes_v1).
     - `meanwhile`: for a command, which keeps its own time (see ImpatientConnection).
     - `by`: when an attempt to connect must be over, on the monotonic clock, even if the URL or a variable allows more.
     """
@@ -124,7 +126,7 @@ def connector(
         connection.meanwhile = meanwhile
         with _closed_by_an_error(connection):
             if pooled:
-                connection.opening = pooler.ours(lock_seconds) if ours else pooler.FOR_HANDLERS
+                connection.opening = pooler.ours(lock_seconds, command) if ours else pooler.FOR_HANDLERS
                 connection.execute(pooler.MAY_WRITE_AGAIN)
             elif ours:
                 pooler.check_own(connection, another)

@@ -1,7 +1,8 @@
-"""Drops the days of the history that are over. Only the history's owner can do that."""
+"""Drops the days of the history that are over, and old rows of the audit record. Only their owner can do that."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import psycopg
@@ -17,6 +18,20 @@ class Dropped(NamedTuple):
 
     days: list[str]
     put_off: str
+
+
+class Kept(NamedTuple):
+    """For how many days the audit record keeps its rows, and how the jobs were before a change."""
+
+    audit_days: int
+    undo_days: int
+
+
+class Pruned(NamedTuple):
+    """How many rows of the audit record went. And of how many more the old values of the jobs went."""
+
+    rows: int
+    values: int
 
 
 def expired(session: Session) -> list[tuple[str, str, str]]:
@@ -49,6 +64,19 @@ def drop(session: Session, actor: str) -> Dropped:
         if not connection.broken:
             connection.execute(sql.SQL("SET lock_timeout = {}").format(usual))
     return Dropped(days, put_off)
+
+
+def prune(session: Session, kept: Kept) -> Iterator[Pruned]:
+    """Drop old rows of the audit record, a hundred in a transaction. Yields the sums after each."""
+    total = Pruned(0, 0)
+    while any(done := Pruned(*session.rows("prune_audit_v1", *kept)[0])):
+        total = Pruned(total.rows + done.rows, total.values + done.values)
+        yield total
+
+
+def would_prune(session: Session, kept: Kept) -> Pruned:
+    """What `prune` would drop now."""
+    return Pruned(*session.rows("old_audit_v1", *kept)[0])
 
 
 def _drop(session: Session, parent: str, partition: str, state: str) -> None:

@@ -59,8 +59,9 @@ class NoSession(psycopg.OperationalError):
         )
 
 
-def ours(lock_seconds: float | None) -> tuple[bytes, ...]:
-    """How our transactions open. `lock_seconds`: how long to wait for a lock (None: as the login has it)."""
+def ours(lock_seconds: float | None, command: str | None = None) -> tuple[bytes, ...]:
+    """How our transactions open. `lock_seconds`: how long to wait for a lock (None: as the login has it). `command`:
+    hexadecimal digits, the name of the command that asks."""
     lock = "DEFAULT" if lock_seconds is None else f"{lock_seconds * 1000:.0f}"
     return (
         _BEGIN,
@@ -69,6 +70,7 @@ def ours(lock_seconds: float | None) -> tuple[bytes, ...]:
         b"SET LOCAL idle_in_transaction_session_timeout = 0",
         b"SET LOCAL datestyle = 'ISO, YMD'",
         b"SET LOCAL timezone = 'UTC'",
+        *((f"SET LOCAL shithubd_worker.command = '{command}'".encode(),) if command else ()),
         *_AS_LOGGED_IN,
     )
 

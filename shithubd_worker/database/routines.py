@@ -7,7 +7,7 @@ schema and a new owner keep that record."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import LiteralString, NamedTuple
 
 import psycopg
@@ -52,6 +52,11 @@ def named(connection: psycopg.Connection, schema: str, names: Sequence[str]) -> 
         (schema, schema, list(names)),
     )
     return [Routine(*row) for row in rows]
+
+
+def dropped(texts: Iterable[str]) -> set[str]:
+    """The functions of earlier releases that migrations with these texts drop."""
+    return {name for text in texts for name in re.findall(r"^DROP FUNCTION IF EXISTS (\w+)", text, re.MULTILINE)}
 
 
 def missing(connection: psycopg.Connection, schema: str, names: Sequence[str]) -> list[str]:

@@ -213,7 +213,8 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
             inventory.refuse_foreign(connection, schema, parts(newest_version()), function_names())
         if roles:
             applied += granting.make_roles(connection, schema)
-            applied += granting.hand_over(connection, schema, function_names())
+            dropped = routines.dropped(each.text for each in migrations())
+            applied += granting.hand_over(connection, schema, (*function_names(), *dropped))
         shared = rights.become_owner(connection, schema, roles=roles)
         exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
         if connection.execute(exists, (schema,)).fetchone() is None:

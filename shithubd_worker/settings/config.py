@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shithubd_worker.errors import ConfigError
-from shithubd_worker.settings.table import Address, Setting, address, choice, directory, seconds, switch, words
+from shithubd_worker.settings.table import Address, Setting, address, choice, days, directory, seconds, switch, words
 
 # A schema's name is part of the NOTIFY channel's, which PostgreSQL limits to 63 bytes.
 LONGEST_SCHEMA = 48
@@ -144,6 +144,26 @@ DATABASE_URL = Setting(
 SCHEMA = Setting(
     "--schema", "The schema of the queue's tables, at most 48 bytes.", metavar="NAME", default="public", example="queue"
 )
+
+# Of people's commands, and of the timer's.
+AUDIT_WEBHOOK = Setting(
+    "--audit-webhook-file",
+    "A file with the URL of a chat webhook (Slack's JSON). A command that changes something posts a line there. The URL"
+    " is a secret, so it stands in the file alone.",
+    metavar="FILE",
+    unset="nothing is posted",
+    example="/etc/shithub/audit-webhook",
+)
+AUDIT_DAYS = days(
+    "--audit-days", "`history drop` drops rows of the audit record that are older.", default=400, example="1000"
+)
+UNDO_DAYS = days(
+    "--undo-days",
+    "`history drop` drops how the jobs were before a change that is older. Such a change can't be undone any more.",
+    default=90,
+    example="30",
+)
+OF_COMMANDS = (AUDIT_WEBHOOK, AUDIT_DAYS, UNDO_DAYS)
 
 
 def schema_fault(name: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from shithubd_worker.errors import ConfigError
-from shithubd_worker.settings.config import DATABASE_URL, SCHEMA, SETTINGS
+from shithubd_worker.settings.config import DATABASE_URL, OF_COMMANDS, SCHEMA, SETTINGS
 from shithubd_worker.settings.table import PREFIX
 
 # Variables without a flag: the meaning, and an example. A unit sets the first; the second is read only from files.
@@ -19,7 +19,7 @@ WITHOUT_FLAG = {
         "shithub",
     ),
 }
-VARIABLES = {row.variable for row in (DATABASE_URL, SCHEMA, *SETTINGS.values())} | WITHOUT_FLAG.keys()
+VARIABLES = {row.variable for row in (DATABASE_URL, SCHEMA, *OF_COMMANDS, *SETTINGS.values())} | WITHOUT_FLAG.keys()
 
 
 def meant(name: str) -> str | None:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 PREFIX = "SHITHUBD_WORKER_"
 # Two days. A longer time was probably meant in another unit.
 LONGEST_SECONDS = 172_800.0
+LONGEST_DAYS = 36_500
 HIGHEST_PORT = 65_535
 # The metrics port of a unit without an instance. shithubd-worker@N has N more, for N from 1 to 999.
 FIRST_PORT = 8081
@@ -105,6 +106,19 @@ def seconds(flag: str, text: str, *, default: float, least: float, example: str,
 
     row = Setting(flag, text, read, "SECONDS", f"{default:g}", live=live, example=example)
     return _field(row._replace(least=least, most=LONGEST_SECONDS), default)
+
+
+def days(flag: str, text: str, *, default: int, example: str) -> Setting:
+    """A setting of a command that is a number of days."""
+
+    def read(given: Any) -> int:
+        if given is None or given == "":
+            return default
+        if re.fullmatch(r"[0-9]{1,5}", str(given)) and 1 <= int(given) <= LONGEST_DAYS:
+            return int(given)
+        raise ValueError(f"{given!r} is not a number of days from 1 to {LONGEST_DAYS}")
+
+    return Setting(flag, text, read, "DAYS", str(default), least=1, most=LONGEST_DAYS, example=example)
 
 
 def switch(flag: str, text: str, *, live: bool = False) -> bool:

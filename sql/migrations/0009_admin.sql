@@ -95,3 +95,13 @@ CREATE TABLE job_plan_chunks (
                THEN NOT jsonb_path_exists(refused, '$.keyvalue() ? (!(@.key like_regex "^-?[0-9]+$"))')
                ELSE refused IS NULL END)
 );
+
+-- The timeline, the line for a webhook, and how long the record is kept.
+-- `command` is the name that a command of ours gave itself (command_changes_v1). It is null for psql and for other programs.
+-- `forgotten_at` is when the owner dropped how the jobs were (prune_audit_v1). Such a row can't be undone any more.
+ALTER TABLE audit ADD command text, ADD forgotten_at timestamptz;
+ALTER TABLE audit ALTER command SET DEFAULT nullif(current_setting('shithubd_worker.command', true), '');
+CREATE INDEX audit_command ON audit (command) WHERE command IS NOT NULL;
+CREATE INDEX audit_at ON audit (at);
+-- What prune_audit_v1 looks for next.
+CREATE INDEX audit_undoable ON audit (at) WHERE jobs > 0 AND forgotten_at IS NULL;

@@ -51,11 +51,17 @@ MUTANTS = (
     Mutant(
         "a worker that leaves with a lease removes its row",
         sql("remove_workers_v1"),
-        "\n       AND NOT EXISTS (SELECT FROM jobs j WHERE j.state = 'processing' AND j.worker_id = w.id)",
+        "\n       AND NOT EXISTS (SELECT FROM :\"schema\".jobs j WHERE j.state = 'processing' AND j.worker_id = w.id)",
         "",
         LEAVES,
     ),
-    Mutant("a drain of a worker outlives it", sql("remove_workers_v1"), "PERFORM forget_drains_v1();", "", LEAVES),
+    Mutant(
+        "a drain of a worker outlives it",
+        sql("remove_workers_v1"),
+        'PERFORM :"schema".forget_drains_v1();',
+        "",
+        LEAVES,
+    ),
     Mutant(
         "a drain that ended with its worker leaves no audit row",
         sql("forget_drains_v1"),
@@ -94,14 +100,14 @@ MUTANTS = (
     Mutant(
         "a living worker that is unlocked leaves the list",
         sql("force_unlock_workers"),
-        "WHERE NOT (n->>'lives')::boolean));",
+        "WHERE NOT (n->>'lives'::text)::boolean));",
         "WHERE true));",
         ACCEPTED,
     ),
     Mutant(
         "an operator's sweep trusts the database's clock alone",
         sql("sweep_leases_v1"),
-        "pg_catalog.to_timestamp(p_earliest)",
+        "to_timestamp(p_earliest)",
         "NULL",
         ("test_sweep_takes_nothing_if_only_the_databases_clock_says_that_it_expired",),
     ),

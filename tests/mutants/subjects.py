@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from mutants import commands, control, holds, leases, outcome, recovery, runbooks, timing, undo, units, verdict, wakes
+from mutants import (
+    channel,
+    commands,
+    control,
+    holds,
+    leases,
+    outcome,
+    recovery,
+    runbooks,
+    timing,
+    undo,
+    units,
+    verdict,
+    wakes,
+)
 from mutants.mutant import Mutant
 
 SUBJECTS: dict[str, tuple[Mutant, ...]] = {
@@ -14,6 +28,7 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "wakes": wakes.MUTANTS,
     "commands": commands.MUTANTS,
     "undo": undo.MUTANTS,
+    "channel": channel.MUTANTS,
     "outcome": outcome.MUTANTS,
     "control": control.MUTANTS,
     "shared state": control.SHARED,

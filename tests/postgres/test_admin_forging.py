@@ -47,7 +47,8 @@ def test_the_words_of_a_selection_select_by_their_letters_alone(database, confor
             for where in choices:
                 where |= {"created_before": "2999-01-02"}
                 (found, statement) = connection.execute(
-                    "SELECT ids, statement FROM select_jobs_v1('reschedule', '{}', %s)", (json.dumps(where),)
+                    "SELECT ids, statement FROM select_jobs_v1('reschedule', '{\"priority\": 999}', %s)",
+                    (json.dumps(where),),
                 ).fetchone()
                 assert len(found) == 1, where
                 assert connection.execute(statement.replace("%", "%%"), ()).fetchall() == [(found[0],)]

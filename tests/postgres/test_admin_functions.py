@@ -235,5 +235,5 @@ def test_the_record_has_each_job_before_and_after(queue):
             told = {name for name in face if name != "payload"}
             assert told >= {"state", "priority", "run_at", "attempts", "crashes", "alone", "last_error", "kind"}
             assert {name: face[name] for name in told} == {name: row[name] for name in told}, json.dumps(face)
-        assert found[0]["payload"] == found[1]["payload"]
+        assert "payload" not in found[0] | found[1]  # the change has not even read it
         assert found[2] == [None]

@@ -30,8 +30,8 @@ BROKEN = """
           FROM changes c
     )
     SELECT c.job FROM chain c LEFT JOIN jobs j ON j.id = c.job
-     WHERE (c.number > 1 AND c.before IS DISTINCT FROM c.earlier)
-        OR (c.is_last AND c.after IS DISTINCT FROM CASE WHEN j.id IS NOT NULL THEN job_face_v1(j) END)
+     WHERE (c.number > 1 AND same_face_v1(c.earlier, c.before) IS NOT TRUE)
+        OR (c.is_last AND CASE WHEN j.id IS NULL THEN c.after IS NOT NULL ELSE same_face_v1(c.after, job_face_v1(j)) IS NOT TRUE END)
 """
 
 
@@ -55,14 +55,14 @@ def do(database, action, given, jobs, start, told):
                     start.wait(30)
                     met -= 1
                 these, left = left[:AT_ONCE], left[AT_ONCE:]
-                done, refused = connection.execute(
-                    "SELECT changed, refused FROM change_batch_v1(%s, %s, %s, '{}', 'race', 'a', NULL)",
+                done, refused, rest = connection.execute(
+                    "SELECT changed, refused, rest FROM change_batch_v1(%s, %s, %s, '{}', 'race', 'a', NULL)",
                     (action, these, json.dumps(given)),
                 ).fetchone()
                 changed += done
                 states = {"queued", "processing", "failed"}
                 assert set(refused.values()) <= {"locked", "changed", "no such job", "unchanged", *states}
-                left += [int(job) for job, why in refused.items() if why in ("locked", "changed")]
+                left += rest + [int(job) for job, why in refused.items() if why in ("locked", "changed")]
         told[action] = changed
     except BaseException as error:  # for the thread that waits
         told[action] = error

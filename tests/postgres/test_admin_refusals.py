@@ -18,9 +18,13 @@ registry.handler("k")(lambda job: None)
 
 def batch(database, action, jobs, given="{}", audit=None):
     """What change_batch_v1 says of these jobs: how many were changed, and why the others were not."""
-    call = "SELECT changed, refused FROM change_batch_v1(%s, %s, %s, '{}', 'r', 'a', %s)"
-    changed, refused = database.query(call, action, jobs, given, audit)[0]
-    return changed, {int(job): why for job, why in refused.items()}
+    call = "SELECT changed, refused, audit_id, rest FROM change_batch_v1(%s, %s, %s, '{}', 'r', 'a', %s)"
+    done, why = 0, {}
+    while jobs:
+        changed, refused, audit, jobs = database.query(call, action, jobs, given, audit)[0]
+        done += changed
+        why |= {int(job): word for job, word in refused.items()}
+    return done, why
 
 
 def add_jobs(database, count, **columns):

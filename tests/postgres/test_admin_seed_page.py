@@ -18,6 +18,12 @@ attempts := 5,
 max_attempts := 25
 );
 """
+UNLOCK = """
+SELECT graphile_worker.force_unlock_workers(ARRAY[
+'worker-0d069f0d6be41d1adb',
+'worker-cd357d05e3382cd169'
+]);
+"""
 
 # What each leaves of the jobs: 7 failed after 3 of 3 attempts and two crashes, 99 is queued, 38674 runs.
 LEFT = {
@@ -71,3 +77,34 @@ def test_a_job_that_the_page_completes_stands_in_the_history(page):
         "SELECT id, outcome, retention, payload FROM graphile_worker.job_history ORDER BY id"
     ).fetchall()
     assert rows == [(7, "completed", "90d", {}), (99, "completed", "90d", {})]
+
+
+def test_the_page_unlocks_the_jobs_of_the_workers_that_it_names_and_no_others(page):
+    assert page.execute(UNLOCK).fetchall() == []  # no worker has these names
+    page.execute(
+        "INSERT INTO graphile_worker.jobs (id, kind, state, attempts, leased_by, leased_at) VALUES"
+        " (1, 'k', 'processing', 1, 'worker-0d069f0d6be41d1adb', now()),"
+        " (2, 'k', 'processing', 1, 'worker-cd357d05e3382cd169', now())"
+    )
+    returned = page.execute(UNLOCK.replace("SELECT", "SELECT id FROM", 1).replace(";", "")).fetchall()
+    assert sorted(returned) == [(1,), (2,)]
+    assert page.execute(
+        "SELECT id, state, attempts FROM graphile_worker.jobs WHERE id <> 99 ORDER BY id"
+    ).fetchall() == [
+        (1, "queued", 0),
+        (2, "queued", 0),
+        (7, "failed", 3),
+        (38674, "processing", 1),
+    ]
+    page.execute(
+        "UPDATE graphile_worker.jobs SET state = 'processing', leased_by = 'worker-0d069f0d6be41d1adb',"
+        " leased_at = now() WHERE id = 1"
+    )
+    ((row,),) = page.execute(UNLOCK).fetchall()
+    assert row.startswith("(1,k,")
+
+
+def test_the_page_cleans_up_all_at_once(page):
+    tasks = ["DELETE_PERMAFAILED_JOBS", "GC_TASK_IDENTIFIERS", "GC_JOB_QUEUES"]
+    assert page.execute("SELECT id FROM graphile_worker.cleanup(%s)", (tasks,)).fetchall() == [(7,)]
+    assert page.execute("SELECT id FROM graphile_worker.jobs ORDER BY id").fetchall() == [(99,), (38674,)]

@@ -52,6 +52,69 @@ def test_a_job_is_shown_with_its_history_and_the_status_is_that_of_the_command(d
     assert [kind["kind"] for kind in queue.status()["kinds"]] == ["mail.send"]
 
 
+def test_the_jobs_of_a_dead_worker_come_back_and_one_that_lives_keeps_its_own(database, queue):
+    dead, lives = add_worker(database, pid=1, silent=True), add_worker(database, pid=2)
+    lost = add_job(database, state="processing", worker=dead)
+    kept = add_job(database, state="processing", worker=lives, leased_by="web1:2")
+    with pytest.raises(Refused, match=r"a worker lives: web1:2 \(uuid"):
+        queue.force_unlock_workers([dead, "web1:2"])
+    assert queue.force_unlock_workers(["nobody"]) == []
+    (row,) = queue.force_unlock_workers([dead], reason="it burned down")
+    assert (row.id, row.state, row.attempts, row.crashes) == (lost, "queued", 0, 1)
+    assert state(database, kept) == ("processing", 1)
+    (row,) = queue.force_unlock_workers(iter(["web1:2"]), accept_second_run=True)
+    assert row.id == kept
+    assert [(row[0], row[2], row[3]) for row in audit(database)] == [
+        ("unlock", "it burned down", "ada@forge"),
+        ("unlock", None, "ada@forge"),
+    ]
+
+
+def test_a_cleanup_removes_failed_jobs_and_an_undo_brings_them_back(database, queue):
+    failed, waits = add_job(database, state="failed", payload='{"n": 1}'), add_job(database)
+    assert queue.cleanup([]) == queue.cleanup(["GC_JOB_QUEUES", "GC_TASK_IDENTIFIERS"]) == []
+    (row,) = queue.cleanup(("DELETE_PERMAFAILED_JOBS",), reason="old")
+    assert (row.id, row.state, row.payload) == (failed, "failed", {"n": 1})
+    assert (state(database, failed), state(database, waits)) == (None, ("queued", 0))
+    number = database.value("SELECT max(id) FROM audit")
+    (row,) = queue.undo_jobs(number, reason="not so old")
+    assert (row.id, row.state, row.payload) == (failed, "failed", {"n": 1})
+    assert audit(database)[-1] == ("undo", f"job {failed}", "not so old", "ada@forge", [failed])
+    assert queue.undo_jobs(number) == []
+    with pytest.raises(Refused, match="audit row 999 cannot be undone: there is no such row"):
+        queue.undo_jobs(999)
+
+
+def test_a_plan_is_applied_exactly_or_refused(database, queue):
+    first, second = add_job(database, payload='{"to": "ada"}'), add_job(database, payload='{"to": "bob"}')
+    plan = queue.plan_jobs(
+        "reschedule", [first, second, 10**9], values={"run_at": LATER, "priority": 3}, expires_in=60, reason="later"
+    )
+    assert (plan.jobs, plan.refused) == (2, {10**9: "no such job"})
+    assert timedelta() < plan.expires_at - datetime.now(UTC) <= timedelta(minutes=1)
+    assert "run_at" in plan.statement
+    assert state(database, first) == ("queued", 0)
+    database.query("UPDATE jobs SET priority = 9 WHERE id = %s", second)
+    with pytest.raises(Refused, match=f"job {second}: priority was 0, is 9"):
+        queue.apply_plan(plan.name)
+    (row,) = queue.apply_plan(plan.name, partial=True)
+    assert (row.id, row.run_at, row.priority) == (first, LATER, 3)
+    assert audit(database) == [("reschedule", f"job {first}", "later", "ada@forge", [first])]
+    with pytest.raises(Refused, match="is already applied: by ada@forge"):
+        queue.apply_plan(plan.name)
+    with pytest.raises(Refused, match="there is no plan 9-none"):
+        queue.apply_plan("9-none")
+    plan = queue.plan_jobs(
+        "fail",
+        where={"kind": "k", "state": "queued", "older_than": timedelta(0), "payload": {"to": "bob"}},
+        values={"error": "nobody needs it"},
+        limit=5,
+    )
+    assert [(row.id, row.last_error) for row in queue.apply_plan(plan.name)] == [(second, "nobody needs it")]
+    nothing = queue.plan_jobs("retry", where={"error": "no such error"})
+    assert (nothing.name, nothing.jobs, nothing.expires_at, nothing.refused) == (None, 0, None, {})
+
+
 def test_many_jobs_are_added_in_order_or_not_at_all(database, queue):
     ids = queue.enqueue_many("mail.send", ({"n": n} for n in range(25_000)), priority=7, run_at=LATER)
     assert len(set(ids)) == 25_000
@@ -138,6 +201,35 @@ def test_in_the_callers_transaction_nothing_is_left_after_a_rollback(database):
         (lambda queue: queue.enqueue_many("k", [3]), TypeError, "payload must be a mapping, not int"),
         (lambda queue: queue.job("1"), TypeError, "a job's id must be a whole number, not str"),
         (lambda queue: queue.discard_jobs([1], reason=b"x"), TypeError, "reason must be a string, not bytes"),
+        (lambda queue: queue.discard_jobs([1], reason="\0"), ValueError, "reason contains a NUL"),
+        (lambda queue: queue.discard_jobs([1], reason="\ud800"), ValueError, "reason contains a lone surrogate"),
+        (lambda queue: queue.retry_jobs(7), TypeError, r"write \[7\] for one job"),
+        (lambda queue: queue.release_jobs([1], accept_second_run="no"), TypeError, "must be True or False, not str"),
+        (lambda queue: queue.enqueue("k", schema="x"), TypeError, r"give it to Client\(schema"),
+        (lambda queue: queue.enqueue_many("k", [{"n": 1}, {1: 2}]), TypeError, "a string, not int"),
+        (lambda queue: queue.enqueue_many("k", [{"delay": 5}]), TypeError, "payload can't have 'delay'"),
+        (lambda queue: queue.force_unlock_workers("web1:1"), TypeError, "must be several names"),
+        (lambda queue: queue.force_unlock_workers([7]), TypeError, "a worker's id must be a string, not int"),
+        (lambda queue: queue.force_unlock_workers([], accept_second_run=1), TypeError, "True or False, not int"),
+        (lambda queue: queue.cleanup("GC_JOB_QUEUES"), TypeError, "must be several names"),
+        (lambda queue: queue.cleanup(["gc"]), ValueError, "there is no cleanup task 'gc': there are DELETE"),
+        (lambda queue: queue.undo_jobs("1"), TypeError, "audit_id must be a whole number, not str"),
+        (lambda queue: queue.apply_plan(""), ValueError, "name must not be empty"),
+        (lambda queue: queue.apply_plan("1-2", partial=1), TypeError, "partial must be True or False"),
+        (lambda queue: queue.plan_jobs("retry"), ValueError, "where={} means every job"),
+        (lambda queue: queue.plan_jobs("kill", [1]), ValueError, "no action 'kill': there are complete, fail,"),
+        (lambda queue: queue.plan_jobs("retry", [1], values={"run_at": LATER}), ValueError, "there is no 'run_at'"),
+        (lambda queue: queue.plan_jobs("reschedule", [1], values={"priority": 1.5}), TypeError, "not float"),
+        (lambda queue: queue.plan_jobs("retry", where={"status": "x"}), ValueError, "there is no 'status', only kind,"),
+        (lambda queue: queue.plan_jobs("retry", where={"state": None}), ValueError, "there is no state None"),
+        (lambda queue: queue.plan_jobs("retry", where={"payload": {"n": {1}}}), ValueError, "payload is not JSON"),
+        (lambda queue: queue.plan_jobs("retry", [1], expires_in=8 * 86_400), ValueError, "in at most 7 days"),
+        (lambda queue: queue.plan_jobs("retry", [1], limit=-1), ValueError, "limit must be 0 to"),
+        (lambda queue: queue.drain(host=""), ValueError, "host must not be empty"),
+        (lambda queue: queue.resume(host=""), ValueError, "host must not be empty"),
+        (lambda queue: queue.resume(worker=7), TypeError, "worker must be a string, not int"),
+        (lambda queue: queue.drain(until=LATER.replace(tzinfo=None)), ValueError, "until needs a time zone"),
+        (lambda queue: Client(queue._operations.connection, actor=7), TypeError, "actor must be a string, not int"),
     ],
 )
 def test_a_wrong_argument_is_refused_before_anything_is_sent(database, wrong, error, words):

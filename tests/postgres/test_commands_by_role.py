@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "jobs retry": ("<job>", OPERATOR),
     "jobs discard": ("<job>", OPERATOR),
     "audit list": ("", OPERATOR),
+    "audit timeline": ("", OPERATOR),
     "audit show": ("<changed>", OPERATOR),
     "audit undo": ("<changed>", OPERATOR),
     "apply": ("<plan>", OPERATOR),

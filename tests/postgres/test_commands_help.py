@@ -42,7 +42,7 @@ def test_there_is_a_command_for_each_step():
     ]
     others = [("history", "drop"), ("search", "find"), ("search", "forget")]
     others += [("workers", name) for name in ("list", "unlock", "sweep")]
-    others += [("audit", name) for name in ("list", "show", "undo")]
+    others += [("audit", name) for name in ("list", "show", "undo", "timeline")]
     host = [("units", name) for name in ("install", "diff", "targets", "uninstall")]
     assert set(COMMANDS) == {*((name,) for name in steps.split()), *jobs, *host, *others}
 
@@ -108,6 +108,7 @@ def test_the_version_names_the_schemas_too(command):
         ("audit", "show"),
         ("audit", "undo", "x"),
         ("audit", "--since", "yesterday"),
+        ("audit", "timeline", "--since", "1h", "--until", "2h"),
         ("release-dead",),
     ],
     ids=" ".join,

@@ -198,14 +198,14 @@ def test_a_number_that_no_job_can_have_is_a_usage_error(command):
         assert "not in the range" in command.refused("jobs", step, str(2**63), code=2)
 
 
-def test_a_job_whose_worker_lives_is_released_only_by_force_and_with_a_reason(database, command):
+def test_a_job_whose_worker_lives_is_released_only_if_a_second_run_is_accepted_with_a_reason(database, command):
     job = add_job(database, state="processing", worker=add_worker(database))
     assert "alive: web1:1 beat" in command.refused("jobs", "release", job, code=5)
-    assert "--reason" in command.refused("jobs", "release", job, "--force", code=5)
+    assert "--reason" in command.refused("jobs", "release", job, "--accept-second-run", code=5)
     assert state(database, job) == ("processing", 1)
     assert audit(database) == []
     env = {"SUDO_USER": "alice"}
-    done = command("jobs", "release", job, "--force", "--reason", "it hangs", env=env)
+    done = command("jobs", "release", job, "--accept-second-run", "--reason", "it hangs", env=env)
     number = database.value("SELECT id FROM audit")
     assert done.stdout == f"job {job} released\naudit: {number}; this has no undo\n"
     assert state(database, job) == ("queued", 0)

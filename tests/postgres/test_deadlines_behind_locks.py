@@ -28,7 +28,7 @@ COMMANDS = {
     "show": ["jobs", "show", "1", *TIME],
     "retry": ["jobs", "retry", "2", *TIME],
     "discard": ["jobs", "discard", "3", *TIME],
-    "release": ["jobs", "release", "4", "--force", "--reason", "it hangs", *TIME],
+    "release": ["jobs", "release", "4", "--accept-second-run", "--reason", "it hangs", *TIME],
     "enqueue": ["enqueue", "new", *TIME],
     "search": ["search", "word", *TIME],
     "migrate": ["migrate", *TIME],

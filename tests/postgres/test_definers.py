@@ -240,6 +240,20 @@ CALLS = """
     SELECT public.undo_hold_v1((SELECT max(id) FROM public.audit));
     INSERT INTO public.search_repos (repo, ref, commit, files, generation) VALUES ('a.git', 'HEAD', '0', 1, 1);
     SELECT public.forget_index_v1('a.git', 'why');
+    SELECT public.forget_kinds_v1('why', 'me');
+    INSERT INTO public.workers
+        (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version, schema_version, kinds)
+    SELECT gen_random_uuid(), 'h', pid, '', '', 1, 1, '1', 9, '{handled}' FROM unnest(ARRAY[2, 2, 3, 4, 4, 5]) pid;
+    INSERT INTO public.beats (worker_id, state)
+        SELECT min(id::text)::uuid, 'idle' FROM public.workers GROUP BY pid HAVING pid IN (3, 4);
+    INSERT INTO public.jobs (kind, crashes, state, leased_by, leased_at, lease_expires_at, worker_id)
+    SELECT 'dead', pid - 1, 'processing', 'h:' || pid, now(), '2000-01-01', id
+      FROM public.workers, generate_series(1, CASE pid WHEN 5 THEN 2 ELSE 1 END);
+    SELECT public.sweep_leases_v1('why', 'me', p_limit => 1);
+    SELECT public.force_unlock_workers('{h:2,h:5}', reason => 'why', actor => 'me');
+    SELECT public.force_unlock_workers('{h:3}', true, 'why', 'me');
+    INSERT INTO public.leases_returned (kind, crashed) SELECT 'old' || n, 1 FROM generate_series(1, 102) n;
+    SELECT public.forget_kinds_v1('why', 'me');
     SELECT public.record_v1(ARRAY[
         ROW(0, 'k', 'ok', 1, 'h:1', now(), now() + '14 days', NULL, NULL, NULL, '7d')::public.job_history]);
     SELECT public.ensure_history_v1(16)
@@ -262,6 +276,9 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
         owner.execute("SET search_path = pg_catalog")
         for statement in filter(str.strip, CALLS.split(";")):
             owner.execute(statement)
+        for name in ("{h:3}", "{h:4}"):
+            with pytest.raises(psycopg.errors.ObjectInUse):
+                owner.execute("SELECT public.force_unlock_workers(%s::text[])", [name])
         assert not mallory.captures()
         # Where the arguments do not fit exactly, the planted operator is called.
         owner.execute("SET search_path = pg_catalog, public")
@@ -269,7 +286,15 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
             owner.execute("SELECT 'a'::text || 1::bigint")
         assert mallory.captures()
     outcomes = dict(any_database.query("SELECT outcome, count(*) FROM job_history GROUP BY 1"))
-    assert outcomes == {"ok": 1, "released": 2, "failed": 7, "completed": 1, "discarded": 16}
+    assert outcomes == {
+        "ok": 1,
+        "released": 2,
+        "failed": 13,
+        "completed": 1,
+        "discarded": 16,
+        "crashed": 4,
+        "poison": 1,
+    }
     actions = dict(any_database.query("SELECT action, count(*) FROM audit GROUP BY 1"))
     assert actions == {
         "pause": 2,
@@ -284,6 +309,9 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
         "discard": 1,
         "undo": 2,
         "forget-index": 1,
+        "cleanup": 1,
+        "sweep": 1,
+        "unlock": 2,
     }
 
 
@@ -310,7 +338,9 @@ def test_migrate_refuses_a_schema_in_which_strangers_create_or_created(any_datab
             Mallory._function(theirs, "format", ("text", "text", "text"))
             theirs.execute("CREATE FUNCTION public.harmless() RETURNS int LANGUAGE sql AS 'SELECT 1'")
         connection.execute('REVOKE CREATE ON SCHEMA "public" FROM PUBLIC')
-        with pytest.raises(Refused, match=f"the function format in schema 'public' belongs to '{mallory.name}'"):
+        with pytest.raises(
+            Refused, match=rf"the function format\(text, text, text\) in schema 'public' belongs to '{mallory.name}'"
+        ):
             schema.migrate(connection, "public")
         # now the schema's owner trusts this login
         connection.execute(f"GRANT CREATE ON SCHEMA public TO {mallory.name}")

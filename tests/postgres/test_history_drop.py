@@ -59,7 +59,8 @@ def test_history_drop_drops_the_days_and_status_says_who_did(over, admin, comman
     assert command("history", "drop", "--dry-run", env=as_admin).stdout == f"would drop {OLD}\n"
     assert says(command) == before
     done = command("history", "drop", "--json", env=as_admin)
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"dropped": [OLD], "dry_run": False})
+    pruned = {"audit_rows": 0, "undo_values": 0}
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"dropped": [OLD], "dry_run": False, **pruned})
     assert command("history", "drop", env=as_admin).stdout == "no day of the history is over\n"
     after = says(command)
     assert "warning:" not in after

@@ -128,6 +128,19 @@ def test_migrate_takes_over_a_queue_of_another_owner_and_its_workers_go_on(blank
     assert blank.migrate(by=blank.url) == []
 
 
+def test_migrate_takes_over_a_function_of_an_earlier_release_before_a_migration_drops_it(
+    blank: Blank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank.migrate()
+    blank.query("CREATE FUNCTION earlier_v1() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    blank.query(f"ALTER FUNCTION earlier_v1 OWNER TO {blank.login}")
+    later = schema.Migration(schema.newest_version() + 1, "later", False, "DROP FUNCTION IF EXISTS earlier_v1();")
+    known = (*schema.migrations(), later)
+    monkeypatch.setattr(schema, "migrations", lambda: known)
+    assert "later" in blank.migrate(by=blank.url, roles=True)
+    assert blank.value("SELECT to_regproc('earlier_v1')") is None
+
+
 def test_an_owner_without_createrole_migrates_after_the_grants_that_it_is_told(blank: Blank) -> None:
     blank.migrate()
     blank.query(f"ALTER ROLE {blank.login} NOCREATEROLE")

@@ -138,11 +138,12 @@ GIVEN = {
     ("jobs fail", "message"): "x",
     ("jobs reschedule", "priority"): "1",
     ("jobs release", "reason"): "x",
-    ("jobs release", "force"): None,
+    ("jobs release", "accept_second_run"): None,
     ("audit show", "row"): "1",
     ("audit undo", "rows"): "1",
     ("audit list", "job"): "1",
     ("audit list", "since"): "1h",
+    ("audit timeline", "since"): "1h",
 }
 
 BEND = """

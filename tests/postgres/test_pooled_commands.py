@@ -31,11 +31,12 @@ pytestmark = [
 GIVEN = {
     "plans": ([],),
     "apply": (["1-abcdef"],),
-    "jobs release": (["2", "--force", "--reason", "a test"],),
+    "jobs release": (["2", "--accept-second-run", "--reason", "a test"],),
     "jobs discard": (["1", "--reason", "a test"], ["--kind", "test.ok", "--limit", "9", "--plan"]),
     "audit list": (["--since", "1h"],),
-    "audit undo": (["2", "--dry-run"], ["2"]),
-    "audit show": (["2"],),
+    "audit timeline": ([], ["--since", "1h", "--json"]),
+    "audit undo": (["3", "--dry-run"], ["3"]),
+    "audit show": (["3"],),
     "release-dead": (["--invocation-id", "none"],),
     "migrate": ([], ["--roles"]),
     "enqueue": (["test.ok"],),
@@ -133,7 +134,7 @@ def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(
             do(behind, command, arguments)
             assert look(behind) == before, (command, arguments)
     states = any_database.query("SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind, state")
-    assert states == [("test.fails", "queued", 20), ("test.ok", "failed", 1), ("test.ok", "queued", 30098)]
+    assert states == [("test.fails", "queued", 20), ("test.ok", "failed", 1), ("test.ok", "queued", 30099)]
 
 
 def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
@@ -150,7 +151,7 @@ def test_a_command_ignores_and_keeps_what_a_stranger_left_in_the_session(
         name: was for name, was in before.items() if name not in WRITABLE
     }
     assert any_database.query("SELECT DISTINCT login FROM audit") == [("postgres",)]
-    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 318
+    assert any_database.value("SELECT count(*) FROM jobs WHERE state = 'queued'") == 319
 
 
 def test_a_read_only_database_stays_read_only_through_a_pooler(

@@ -14,7 +14,8 @@ from rows import add_worker
 from test_refusals import HANDLERS, enqueue, gone
 from test_returning import leased
 
-from shithubd_worker.admin import plans
+from shithubd_worker.admin import plans, record
+from shithubd_worker.admin import workers as departed
 from shithubd_worker.admin.change import Change, change_batch, preview
 from shithubd_worker.client import insert
 from shithubd_worker.database import rights, schema
@@ -82,6 +83,13 @@ def work(database, url):
         assert counted
 
 
+def tell_a_channel(operations: Operations) -> None:
+    """What the timeline asks, and the line for a chat."""
+    now = operations.now()
+    for words in (("command_changes_v1", "x"), ("ended_badly_v1", now, now, "1 minute", 1), ("list_holds_v1", 1)):
+        operations.rows(*words)
+
+
 def operate(database: Database, url: str) -> None:
     """All that an operator asks of the database, once."""
     database.query("DELETE FROM jobs; DELETE FROM holds")
@@ -105,7 +113,7 @@ def operate(database: Database, url: str) -> None:
         operations.resume_kind("k", None)
         assert list(operations.unpause("k")) == [1]
         assert operations.known_kind("k")
-        operations.now()
+        tell_a_channel(operations)
         operations.workers()
         operations.jobs({}, 10)
         operations.jobs({"error": "n"}, 10)
@@ -128,12 +136,40 @@ def operate(database: Database, url: str) -> None:
         assert not [*operations.rows("complete_jobs", [running]), *operations.rows("discard_jobs", [waiting])]
         operations.job(running)
         operations.forget_index("a.git", "why")
-        connection = operations.connection
-        connection.execute("SELECT * FROM audit, audit_chunks, history_drops, leases_returned, queue_counts, beats")
-        connection.execute("SELECT * FROM search_repos, search_files, repo_maintenance")
-        connection.execute("UPDATE jobs SET state = 'paused' WHERE state = 'queued'")
-        connection.execute("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued'")
-        connection.execute("UPDATE jobs SET run_at = now()")
+        take_back(operations)
+        recover(operations)
+        write_sql(operations.connection)
+
+
+def write_sql(connection: psycopg.Connection) -> None:
+    """The SQL that an operator writes himself."""
+    connection.execute("SELECT * FROM audit, audit_chunks, history_drops, leases_returned, queue_counts, beats")
+    connection.execute("SELECT * FROM search_repos, search_files, repo_maintenance")
+    connection.execute("UPDATE jobs SET state = 'paused' WHERE state = 'queued'")
+    connection.execute("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued'")
+    connection.execute("UPDATE jobs SET run_at = now()")
+
+
+def take_back(operations: Operations) -> None:
+    """All that an operator asks of the record of changes, once."""
+    connection = operations.connection
+    operations.drain(Scope("host", "a"), "why", None)
+    newest = {row["action"]: row["id"] for row in record.listed(operations, record.Chosen(), 100)}
+    assert record.shown(operations, newest["drain"])
+    assert operations.undo_hold(newest["drain"], "why")
+    for action in ("complete", "discard"):
+        assert [*record.changes(operations, newest[action], None)]
+        assert [each.restored for each in record.would_undo(operations, newest[action])] == [1]
+    assert [each.restored for each in record.undo(operations, newest["complete"], "me")] == [1]
+    assert len(operations.rows("undo_jobs", newest["discard"])) == 1
+    assert connection.execute("SELECT * FROM show_plans_v1()").fetchall()
+
+
+def recover(operations: Operations) -> None:
+    """What an operator does about workers that are gone, and about what is left over."""
+    assert departed.unlock(operations, ["gone:1"], "why", "me", accept_second_run=True).unknown == ["gone:1"]
+    assert [each.returned for each in departed.sweep(operations, "why", "me")] == [[]]
+    operations.rows("cleanup", ["GC_JOB_QUEUES", "GC_TASK_IDENTIFIERS", "DELETE_PERMAFAILED_JOBS"])
 
 
 def look(database: Database, url: str) -> None:

@@ -102,7 +102,7 @@ def test_a_retry_of_a_selection_means_failed_jobs_unless_a_state_is_given(databa
     assert database.query("SELECT jobs, job_ids FROM audit ORDER BY id") == [(1, [failed]), (1, [waits])]
 
 
-def test_a_release_of_a_selection_means_jobs_of_dead_workers_unless_forced(database, command):
+def test_a_release_of_a_selection_means_jobs_of_dead_workers_unless_a_second_run_is_accepted(database, command):
     dead = [add_job(database, state="processing", worker=add_worker(database, silent=True)) for _ in range(2)]
     alive = add_job(database, state="processing", worker=add_worker(database))
     assert command("jobs", "release", "--kind", "k", "--yes").stdout.splitlines()[:3] == [
@@ -110,7 +110,7 @@ def test_a_release_of_a_selection_means_jobs_of_dead_workers_unless_forced(datab
         *(f"job {job} released" for job in dead),
     ]
     assert state(database, alive) == ("processing", 1)
-    command("jobs", "release", "--state", "processing", "--yes", "--force", "--reason", "it hangs")
+    command("jobs", "release", "--state", "processing", "--yes", "--accept-second-run", "--reason", "it hangs")
     assert state(database, alive) == ("queued", 0)
 
 
@@ -152,7 +152,7 @@ def test_ids_that_come_twice_run_or_do_not_exist_are_told_one_by_one(database, c
     assert done.stdout.startswith(f"job {job} completed\nundo: ")
     assert done.stderr.splitlines() == [
         f"shithubd-worker: job {running} is not completed: it is running: wait for its end, or stop it first:"
-        f" shithubd-worker jobs release {running} --force --reason TEXT",
+        f" shithubd-worker jobs release {running} --accept-second-run --reason TEXT",
         f"shithubd-worker: no job {missing}: it is not in the queue: shithubd-worker jobs show {missing} finds a"
         " finished job",
     ]

@@ -13,6 +13,7 @@ from made_pages import SQL, filled, markers, without_words
 from test_metrics import worker  # noqa: F401 (a fixture)
 from waiting import eventually
 
+from shithubd_worker.admin.change import DONE
 from shithubd_worker.database import schema
 
 AGAIN = "write it again with `make pages`"
@@ -92,6 +93,30 @@ def test_every_function_has_one_place_on_the_page():
     assert shown == Counter(schema.function_names())
 
 
+def test_the_table_at_the_top_leads_to_every_function_with_a_section():
+    contents, _, rest = SQL.read_text().partition("## What is stable")
+    linked = re.findall(r"\[(\w+)\]\(#\1\)", contents)
+    assert [name for name in re.findall(r"^### `(\w+)`$", rest, re.MULTILINE) if name not in linked] == []
+
+
+def test_the_page_has_each_action_of_the_audit_record():
+    actions = set(DONE)
+    for path in schema.function_files():
+        code = re.sub(r"--.*", "", path.read_text())
+        actions |= set(re.findall(r"VALUES \(\w*actor, '([\w-]+)'", code))
+        actions |= set(re.findall(r"return_recorded_v1\([^;]*, '(\w+)', (?:'{}'|v_detail), \w*reason", code))
+    table = SQL.read_text().partition("| action | target |")[2].partition("\n\n")[0]
+    told = {name for row in table.splitlines()[1:] for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
+    assert actions > {"unlock", "sweep", "cleanup", "forget-index"}
+    assert actions - told == set()
+
+
+def test_the_page_names_each_function_that_needs_read_committed():
+    needs = {path.stem for path in schema.function_files() if "needs READ COMMITTED" in path.read_text()}
+    (told,) = re.findall(r"^3\. (.*\n.*)", SQL.read_text(), re.MULTILINE)
+    assert needs == {*re.findall(r"`(\w+)`", told)}
+
+
 def test_every_function_with_a_section_has_an_example():
     page = SQL.read_text()
     examples = "\n".join(re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
@@ -101,7 +126,7 @@ def test_every_function_with_a_section_has_an_example():
 
 def test_every_function_that_returns_an_object_says_what_is_in_it():
     sections = re.split(r"^### ", SQL.read_text(), flags=re.MULTILINE)
-    objects = [section for section in sections if "\n- Returns: `jsonb`" in section or "rows of `jsonb`" in section]
+    objects = [section for section in sections if re.search(r"^- Returns: (?:rows of )?`jsonb`", section, re.MULTILINE)]
     assert len(objects) > 4
     told = re.compile(r"^<!-- made: members|^An object has the columns of", re.MULTILINE)
     assert [section.partition("\n")[0] for section in objects if not told.search(section)] == []

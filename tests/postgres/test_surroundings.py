@@ -31,6 +31,7 @@ LOOKS = {
     ("search", "--help"): 0,
     ("search", "find", "x", "--json"): 0,
     ("audit", "list"): 0,
+    ("audit", "timeline"): 0,
     ("runbook",): 0,
     ("units", "diff", "--help"): 0,
     ("units", "targets", "--help"): 0,

@@ -31,7 +31,7 @@ PAYLOADS = ("{}", '{"n": 1.500, "big": 123456789012345678901234567890}', '{"a": 
 # What somebody does to a job after the change, and how its reason begins.
 TOUCHES = {
     "UPDATE jobs SET run_at = now() - interval '7 days' WHERE id = %s": "changed: run_at: ",
-    "UPDATE jobs SET payload = '{\"other\": 1}' WHERE id = %s": "changed: payload",
+    "UPDATE jobs SET max_attempts = 77 WHERE id = %s": "changed: max_attempts: ",
     "UPDATE jobs SET state = 'processing', leased_by = 'a:7', leased_at = now() WHERE id = %s": "runs: leased by a:7",
     "DELETE FROM jobs WHERE id = %s": "gone",
 }
@@ -243,6 +243,14 @@ def test_restored_jobs_wake_the_workers(any_database):
     ("change", "why"),
     [
         ("SELECT release_jobs({all}, true)", "a lease that was ended cannot be given back to its worker"),
+        (
+            "UPDATE jobs SET lease_expires_at = '2000-01-01'; SELECT sweep_leases_v1()",
+            "a lease that was ended cannot be given back to its worker",
+        ),
+        (
+            "SELECT force_unlock_workers(ARRAY(SELECT leased_by FROM jobs))",
+            "a lease that was ended cannot be given back to its worker",
+        ),
         ("SELECT pause_kind_v1('k')", "it is about a hold, not about jobs"),
         (
             "INSERT INTO audit (actor, action, target, job_ids) VALUES ('a', 'discard', 'job 7', '{{7}}')",

@@ -22,7 +22,7 @@ from shithubd_worker.host import shipped
 from shithubd_worker.model import How, Outcome
 from shithubd_worker.registry import Registry
 from shithubd_worker.settings import host_files
-from shithubd_worker.settings.config import make_config
+from shithubd_worker.settings.config import AUDIT_WEBHOOK, OF_COMMANDS, make_config
 from shithubd_worker.settings.names import RUN_AS
 
 UPSTREAM = Path(__file__).with_name("upstream")
@@ -124,8 +124,10 @@ def ours() -> Product:
     files = [path for path in shipped.UNITS.rglob("*") if path.is_file()]
     read = {path for login in host_files.LOGINS for paths in host_files.read_by(login) for path in paths}
     limits = inspect.signature(Registry.handler).parameters
+    read.add(Path(AUDIT_WEBHOOK.example))
     options = [option for command in cli.commands.values() for option in (*cli.params, *command.params)]
     variables = {str(option.envvar) for option in options if getattr(option, "envvar", None)}
+    variables |= {row.variable for row in OF_COMMANDS}
     return Product(
         program=cli,
         units=frozenset(path.name for path in files),

@@ -13,6 +13,19 @@ _SCENES: dict[str, tuple[Scene, set[str]]] = {}
 RECEIVER = "/var/lib/shithub/receiver"
 SESSION = "forgotten-session.service"  # that somebody left idle in a transaction
 FEEDER = "feeder.service"  # that enqueues faster than one worker can work, until somebody pauses a kind
+HEARD = "/run/chat.heard"
+CHAT = f"""
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        with open("{HEARD}", "ab") as heard:
+            heard.write(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", 8065), Handler)
+open("{HEARD}", "w").write("listening\\n")
+server.serve_forever()
+"""
 AHEAD = 1000  # so many versions later is the schema of a release that nobody has written yet
 # Lets running jobs finish soon after a stop or a hold, and not before. So a page shows the same on a slow machine as on
 # a fast one.
@@ -187,6 +200,30 @@ def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
     return {"job-id": str(number)}
 
 
+@scene(gives={"audit-id"})
+def changed(host: Host) -> dict[str, str]:
+    """Somebody has just changed something."""
+    [row] = host.sql("shithub", "SELECT max(id) AS id FROM audit")
+    return {"audit-id": str(row["id"])}
+
+
+@scene(gives={"webhook-url"})
+def chat(host: Host) -> dict[str, str]:
+    """A chat waits for lines. It writes them into a file."""
+    host.run("rm", "-f", HEARD)
+    host.write("/run/chat.py", CHAT)
+    host.run("systemd-run", "--quiet", "--collect", "--unit=chat", "python3", "/run/chat.py")
+    eventually(lambda: host.run("cat", HEARD, check=False) == "listening\n", "the chat listens")
+    return {"webhook-url": "http://127.0.0.1:8065/services/T0/B0/secret"}
+
+
+@scene()
+def chat_heard(host: Host, kind: str) -> None:
+    """The chat has got the line about a pause."""
+    line = f": pause kind {kind} until "
+    eventually(lambda: line in host.run("cat", HEARD), line)
+
+
 @scene(gives={"job-id"})
 def failed(host: Host, kind: str, count: str) -> dict[str, str]:
     """Jobs have failed for good. The cause is gone now."""
@@ -355,7 +392,7 @@ def fenced(host: Host, kind: str) -> dict[str, str]:
     _empty(host)
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, kind, until="door")
-    cli(host, "jobs", "release", str(number), "--force", "--reason", "a try")
+    cli(host, "jobs", "release", str(number), "--accept-second-run", "--reason", "a try")
     open_door(host)
     fenced = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'lease_lost'"
     eventually(lambda: host.sql("shithub", fenced), "the first run was refused")

@@ -40,6 +40,7 @@ MAY_NAME = {
     "cli/run.py": {"sys.stderr"},  # asks whether it is the journal
     "telemetry/logs.py": {"sys.stderr"},  # whose descriptor gets the log lines
     "host/outlets.py": {"os.write"},  # writes the log lines
+    "cli/announce.py": {"os.write"},  # wakes the process that posts, by a pipe
     "host/forks.py": {"print", "sys.stdout", "sys.stderr"},  # ends a handler's own child as Python does
 }
 OF_CLICK = {

@@ -15,6 +15,7 @@ NAMES = sorted(VARIABLES)
 
 def test_each_variable_of_each_command_is_known():
     def variables(group: click.Group):
+        yield from (str(each.envvar) for each in group.params if each.envvar)
         for command in group.commands.values():
             if isinstance(command, click.Group):
                 yield from variables(command)

@@ -113,6 +113,12 @@ WRONG = {
         ("for row in Client().complete_jobs([7]): row.jobid", "attr-defined", "reportAttributeAccessIssue"),
         ("for row in Client().complete_jobs([7]): row.id = 8", "misc", "reportAttributeAccessIssue"),
         ("Client().enqueue_many('stars.add', [7])", "list-item", "reportArgumentType"),
+        ("Client().force_unlock_workers([7])", "list-item", "reportArgumentType"),
+        ("Client().cleanup(7)", "arg-type", "reportArgumentType"),
+        ("Client().undo_jobs('7')", "arg-type", "reportArgumentType"),
+        ("Client().plan_jobs('retry', where='failed')", "arg-type", "reportArgumentType"),
+        ("Client().plan_jobs('retry', [7]).name.upper()", "union-attr", "reportOptionalMemberAccess"),
+        ("Client().apply_plan('7-a', True)", "call-arg", "reportCallIssue"),
         ("Client().resume_kind('k').reason", "union-attr", "reportOptionalMemberAccess"),
     ],
     "Interrupted": [

@@ -18,8 +18,8 @@ SET lock_timeout = '1s' SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
     v_all     jsonb := (SELECT pg_catalog.jsonb_agg(n) FROM :"schema".named_workers_v1(worker_ids) n);
-    v_workers uuid[] := ARRAY(SELECT DISTINCT (w->>'id')::uuid FROM pg_catalog.jsonb_array_elements(v_all) w
-                               WHERE w->>'id' IS NOT NULL);
+    v_workers uuid[] := ARRAY(SELECT DISTINCT (w->>'id'::text)::uuid FROM pg_catalog.jsonb_array_elements(v_all) w
+                               WHERE w->>'id'::text IS NOT NULL);
     v_leases  text := pg_catalog.format(
         'SELECT pg_catalog.array_agg(l.id) FROM (SELECT j.id FROM %I.jobs j WHERE j.state = ''processing'''
         ' AND (j.worker_id = ANY ($1) OR j.worker_id IS NULL AND j.leased_by = ANY ($2)) FOR UPDATE) l', :'schema');
@@ -43,32 +43,34 @@ BEGIN
     SELECT pg_catalog.jsonb_agg(n) INTO v_all FROM :"schema".named_workers_v1(worker_ids) n;
     SELECT pg_catalog.string_agg(pg_catalog.format(
                '%s is the name of %s workers: %s', m.name, m.number, m.each), '; ') INTO v_said
-      FROM (SELECT n->>'name' AS name, count(*) AS number,
-                   pg_catalog.string_agg(coalesce(n->>'id', 'none') || CASE WHEN (n->>'lives')::boolean THEN ' beats'
+      FROM (SELECT n->>'name'::text AS name, count(*) AS number,
+                   pg_catalog.string_agg(coalesce(n->>'id'::text, 'none') || CASE WHEN (n->>'lives'::text)::boolean THEN ' beats'
                                                                             ELSE ' is silent' END, ', ') AS each
               FROM pg_catalog.jsonb_array_elements(v_all) n GROUP BY 1
-            HAVING count(*) > 1 AND pg_catalog.bool_or((n->>'lives')::boolean)) m;
+            HAVING count(*) > 1 AND pg_catalog.bool_or((n->>'lives'::text)::boolean)) m;
     IF v_said IS NOT NULL THEN
         RAISE EXCEPTION 'one of several workers of the same name lives, so give the uuid of the dead one: %', v_said
             USING ERRCODE = 'object_in_use';
     END IF;
     IF NOT coalesce(accept_second_run, false) THEN
         SELECT pg_catalog.string_agg(pg_catalog.format('%s (uuid %s) beat %s s ago',
-                                                       a.worker->>'leased_by', a.worker->>'id', a.worker->>'beat_seconds'), '; ')
+                                                       a.worker->>'leased_by'::text, a.worker->>'id'::text,
+                                                       a.worker->>'beat_seconds'::text), '; ')
           INTO v_said
-          FROM (SELECT DISTINCT n - 'name' AS worker FROM pg_catalog.jsonb_array_elements(v_all) n
-                 WHERE (n->>'lives')::boolean) a;
+          FROM (SELECT DISTINCT n - 'name'::text AS worker FROM pg_catalog.jsonb_array_elements(v_all) n
+                 WHERE (n->>'lives'::text)::boolean) a;
     END IF;
     IF v_said IS NOT NULL THEN
         RAISE EXCEPTION 'a worker lives: %', v_said USING ERRCODE = 'object_in_use';
     END IF;
     v_detail := pg_catalog.jsonb_build_object(
-        'workers', (SELECT coalesce(pg_catalog.jsonb_agg(DISTINCT n - 'name'), '[]') FROM pg_catalog.jsonb_array_elements(v_all) n),
+        'workers', (SELECT coalesce(pg_catalog.jsonb_agg(DISTINCT n - 'name'::text), '[]')
+                      FROM pg_catalog.jsonb_array_elements(v_all) n),
         'accept_second_run', accept_second_run);
     SELECT * INTO v_done FROM :"schema".return_recorded_v1(
         v_ids, pg_catalog.concat_ws(': ', 'its worker was unlocked by ' || actor, reason), 'unlock', v_detail, reason, actor);
     v_removed := :"schema".remove_workers_v1(ARRAY(
-        SELECT (n->>'id')::uuid FROM pg_catalog.jsonb_array_elements(v_all) n WHERE NOT (n->>'lives')::boolean));
+        SELECT (n->>'id'::text)::uuid FROM pg_catalog.jsonb_array_elements(v_all) n WHERE NOT (n->>'lives'::text)::boolean));
     IF v_done.audit_id IS NULL AND v_removed > 0 THEN
         INSERT INTO :"schema".audit (actor, action, target, reason, detail)
         VALUES (actor, 'unlock', 'workers', reason, v_detail);

@@ -21,7 +21,8 @@ BEGIN
         v_undo := v_did.undo_id;
         v_left := v_left + (SELECT count(*) FROM pg_catalog.jsonb_object_keys(v_did.refused));
         v_why := (v_why || ARRAY(SELECT pg_catalog.concat('job ', w.key, ' ', w.value) FROM pg_catalog.jsonb_each_text(v_did.refused) w LIMIT 5))[:5];
-        RETURN QUERY SELECT * FROM pg_catalog.unnest(v_did.changed);
+        RETURN QUERY SELECT j.* FROM pg_catalog.unnest(v_did.changed) c, :"schema".jobs j WHERE j.id = c.id
+                     UNION ALL SELECT c.* FROM pg_catalog.unnest(v_did.changed) c WHERE NOT EXISTS (SELECT FROM :"schema".jobs j WHERE j.id = c.id);
     END LOOP;
     IF v_left > 0 THEN
         RAISE NOTICE 'not restored: % job(s). %', v_left, pg_catalog.array_to_string(v_why, '; ');

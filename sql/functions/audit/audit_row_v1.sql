@@ -10,6 +10,7 @@ AS $$
 BEGIN
     RETURN to_jsonb(p_audit) || jsonb_build_object(
         'at', readable_v1(p_audit.at),
+        'forgotten_at', readable_v1(p_audit.forgotten_at),
         'reason', left(p_audit.reason, 10000),
         'detail', left(p_audit.detail::text, 100000),
         'jobs', greatest(p_audit.jobs, cardinality(p_audit.job_ids)),

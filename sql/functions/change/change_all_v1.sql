@@ -8,13 +8,19 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_ids   bigint[] := ARRAY(SELECT DISTINCT i FROM pg_catalog.unnest(p_ids) i WHERE i IS NOT NULL ORDER BY i);
+    v_first integer := 1;
     v_done  record;
     v_audit bigint;
 BEGIN
-    FOR n IN 1 .. pg_catalog.cardinality(v_ids) BY 5000 LOOP
+    WHILE v_first <= pg_catalog.cardinality(v_ids) LOOP
         SELECT * INTO v_done FROM :"schema".change_jobs_v1(
-            p_action, v_ids[n : n + 4999], p_with, p_where, p_reason => p_reason, p_actor => p_actor, p_audit => v_audit);
+            p_action, v_ids[v_first : v_first + 2499], p_with, p_where, p_reason => p_reason, p_actor => p_actor, p_audit => v_audit);
         v_audit := v_done.audit_id;
-        RETURN QUERY SELECT * FROM pg_catalog.unnest(v_done.changed);
+        v_first := least(v_first + 2500, 1 + pg_catalog.cardinality(v_ids)) - pg_catalog.cardinality(v_done.rest);
+        IF p_action IN ('complete', 'discard') THEN
+            RETURN QUERY SELECT * FROM pg_catalog.unnest(v_done.changed);
+        ELSE
+            RETURN QUERY SELECT j.* FROM pg_catalog.unnest(v_done.changed) c, :"schema".jobs j WHERE j.id = c.id;
+        END IF;
     END LOOP;
 END $$;

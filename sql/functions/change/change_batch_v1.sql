@@ -4,11 +4,11 @@
 -- it refuses one job and not the whole batch.
 CREATE OR REPLACE FUNCTION change_batch_v1(
     p_action text, p_ids bigint[], p_with jsonb, p_where jsonb, p_reason text, p_actor text, p_audit bigint,
-    OUT changed integer, OUT refused jsonb, OUT audit_id bigint, OUT transaction_id text
+    OUT changed integer, OUT refused jsonb, OUT audit_id bigint, OUT transaction_id text, OUT rest bigint[]
 )
 LANGUAGE sql SET search_path FROM CURRENT
 AS $$
     SET CONSTRAINTS ALL IMMEDIATE;
-    SELECT cardinality(c.changed), c.refused, c.audit_id, pg_current_xact_id()::text
+    SELECT cardinality(c.changed), c.refused, c.audit_id, pg_current_xact_id()::text, c.rest
       FROM change_jobs_v1(p_action, p_ids, p_with, p_where, p_reason => p_reason, p_actor => p_actor, p_audit => p_audit) c
 $$;

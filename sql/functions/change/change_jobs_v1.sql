@@ -8,7 +8,7 @@
 --   p_audit   the audit row, if the command has changed jobs in an earlier transaction
 -- A job that the database refuses to change (a trigger or a constraint of the application) keeps no other from being changed.
 -- Returns one row:
---   changed   the jobs that were changed: as they are now, or as they were if they are gone
+--   changed   the jobs that were changed: as they are now, without their payloads; or as they were if they are gone
 --   refused   why each other job was not changed, by its id:
 --               no such job
 --               unchanged                      it was already so
@@ -19,12 +19,14 @@
 --               trigger                        a trigger of the application left the job as it was
 --               database: <error>              the database refused the change
 --   audit_id  the audit row; null if nothing was changed, also not earlier
+--   rest      the ids that it has not tried: call again with these. So one call holds its locks for about 0.25 s, and at most 8 MB
+--             of jobs in memory (batch_end_v1)
 --
 -- It runs with the rights of the owner, so that an operator can change no job without an audit row.
 CREATE OR REPLACE FUNCTION change_jobs_v1(
     p_action text, p_ids bigint[], p_with jsonb DEFAULT '{}', p_where jsonb DEFAULT '{}', p_faces jsonb[] DEFAULT NULL,
     p_reason text DEFAULT NULL, p_actor text DEFAULT session_user, p_audit bigint DEFAULT NULL, p_detail jsonb DEFAULT '{}',
-    OUT changed jobs[], OUT refused jsonb, OUT audit_id bigint
+    OUT changed jobs[], OUT refused jsonb, OUT audit_id bigint, OUT rest bigint[]
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $$
@@ -32,6 +34,8 @@ DECLARE
     v_condition text := :"schema".job_condition_v1(coalesce(p_action, ''), p_with, p_where);
     v_ids       bigint[];
     v_faces     jsonb[];
+    v_until     timestamptz := pg_catalog.clock_timestamp() + '0.25 s'::interval;
+    v_end       integer;
     v_first     integer := 1;  -- the next ids to try: v_first to v_last
     v_last      integer;
     v_size      integer;
@@ -51,9 +55,10 @@ BEGIN
              WHERE w.id IS NOT NULL) j;
     changed := '{}';
     refused := '{}';
-    v_size := cardinality(v_ids);
-    WHILE v_first <= cardinality(v_ids) LOOP
-        v_last := least(v_first + v_size - 1, cardinality(v_ids));
+    v_end := :"schema".batch_end_v1(v_ids, pg_column_size(p_with), p_action IN ('complete', 'discard'));
+    v_size := 250;
+    WHILE v_first <= v_end AND (v_first = 1 OR clock_timestamp() < v_until) LOOP
+        v_last := least(v_first + v_size - 1, v_end);
         BEGIN
             SELECT * INTO v_did FROM :"schema".change_slice_v1(
                 p_action, v_ids[v_first:v_last], p_with, v_condition, v_faces[v_first:v_last], p_reason, p_actor,
@@ -78,6 +83,8 @@ BEGIN
         v_first := v_last + 1;
         v_size := 2 * v_size;
     END LOOP;
+    rest := v_ids[v_first:];
+    v_ids := v_ids[:v_first - 1];
     audit_id := p_audit;
     IF cardinality(changed) > 0 THEN
         audit_id := :"schema".record_change_v1(

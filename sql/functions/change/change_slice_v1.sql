@@ -2,7 +2,7 @@
 -- p_condition is that of job_condition_v1. p_faces runs in parallel to p_ids: a job with another face (job_face_v1) is left
 -- alone; null means any face. Returns one row:
 --   tried     the ids that it locked: the jobs that the condition and the faces allow
---   changed   the jobs that it changed: as they are now, or as they were if they are gone
+--   changed   the jobs that it changed: as they are now, without their payloads; or as they were if they are gone
 --   before    the faces of the changed jobs before
 --   after     their faces after; null for a job that is gone
 --   payloads  the payload of a job that is gone, else null
@@ -19,43 +19,47 @@ LANGUAGE plpgsql SET search_path = pg_catalog, :"schema", pg_temp
 SET jit = off SET enable_mergejoin = off SET enable_seqscan = off SET timezone = 'UTC'
 AS $$
 DECLARE
+    v_gone boolean := p_action IN ('complete', 'discard');
     v_jobs :"schema".jobs[];
 BEGIN
     EXECUTE pg_catalog.format(
-        'SELECT pg_catalog.array_agg(l.job), pg_catalog.array_agg((l.job).id) FROM (SELECT j AS job'
+        'SELECT pg_catalog.array_agg(l.job), pg_catalog.array_agg((l.job).id) FROM (SELECT %4$s AS job'
         ' FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) w (id, face), %1$I.jobs j'
-        ' WHERE j.id = w.id AND %2$s AND (w.face IS NULL OR w.face = %1$I.job_face_v1(j)) ORDER BY j.id FOR UPDATE OF j %3$s) l',
-        :'schema', p_condition, CASE WHEN NOT p_wait THEN 'SKIP LOCKED' END)
+        ' WHERE j.id = w.id AND %2$s AND (w.face IS NULL OR %1$I.same_face_v1(w.face, %5$s)) ORDER BY j.id FOR UPDATE OF j %3$s) l',
+        :'schema', p_condition, CASE WHEN NOT p_wait THEN 'SKIP LOCKED' END,
+        :"schema".job_row_v1(CASE WHEN v_gone THEN 'j.payload' ELSE 'NULL' END), :"schema".face_now_v1('w.face'))
        INTO v_jobs, tried USING p_ids, p_faces;
-    IF p_action IN ('complete', 'discard') THEN
+    IF v_gone THEN
         WITH gone AS (DELETE FROM :"schema".jobs j WHERE j.id = ANY (tried) RETURNING j.id)
         SELECT pg_catalog.array_agg(o), pg_catalog.array_agg(:"schema".job_face_v1(o)), pg_catalog.array_agg(NULL::jsonb),
                pg_catalog.array_agg(o.payload)
           INTO changed, before, after, payloads
           FROM pg_catalog.unnest(v_jobs) o, gone WHERE gone.id = o.id;
     ELSE
-        WITH wanted AS MATERIALIZED (
-            SELECT o.id, :"schema".wanted_job_v1(o, p_action, p_with) AS job FROM pg_catalog.unnest(v_jobs) o
-        ), written AS (
-            UPDATE :"schema".jobs j
-               SET state = (w.job).state, priority = (w.job).priority, run_at = (w.job).run_at, attempts = (w.job).attempts,
-                   max_attempts = (w.job).max_attempts, crashes = (w.job).crashes, alone = (w.job).alone,
-                   last_error = (w.job).last_error,
-                   leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
-              FROM wanted w
-             WHERE j.id = w.id
-               AND (j.state, j.priority, j.run_at, j.attempts, j.max_attempts, j.crashes, j.alone, j.last_error)
-                   IS DISTINCT FROM ((w.job).state, (w.job).priority, (w.job).run_at, (w.job).attempts,
-                                     (w.job).max_attempts, (w.job).crashes, (w.job).alone, (w.job).last_error)
-            RETURNING j AS job
-        ), compared AS (
-            SELECT w.job, :"schema".job_face_v1(o) AS old, :"schema".job_face_v1(w.job) AS new
-              FROM pg_catalog.unnest(v_jobs) o, written w WHERE (w.job).id = o.id
-        )
-        SELECT pg_catalog.array_agg(c.job), pg_catalog.array_agg(c.old), pg_catalog.array_agg(c.new),
-               pg_catalog.array_agg(NULL::jsonb)
-          INTO changed, before, after, payloads
-          FROM compared c WHERE c.old <> c.new;
+        EXECUTE pg_catalog.concat($sql$
+            WITH wanted AS MATERIALIZED (
+                SELECT o.id, :"schema".wanted_job_v1(o, $1, $2) AS job FROM pg_catalog.unnest($3) o
+            ), written AS (
+                UPDATE :"schema".jobs j
+                   SET state = (w.job).state, priority = (w.job).priority, run_at = (w.job).run_at, attempts = (w.job).attempts,
+                       max_attempts = (w.job).max_attempts, crashes = (w.job).crashes, alone = (w.job).alone,
+                       last_error = (w.job).last_error,
+                       leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
+                  FROM wanted w
+                 WHERE j.id = w.id
+                   AND (j.state, j.priority, j.run_at, j.attempts, j.max_attempts, j.crashes, j.alone, j.last_error)
+                       IS DISTINCT FROM ((w.job).state, (w.job).priority, (w.job).run_at, (w.job).attempts,
+                                         (w.job).max_attempts, (w.job).crashes, (w.job).alone, (w.job).last_error)
+                RETURNING $sql$, :"schema".job_row_v1(), $sql$ AS job
+            ), compared AS (
+                SELECT w.job, :"schema".job_face_v1(o) AS old, :"schema".job_face_v1(w.job) AS new
+                  FROM pg_catalog.unnest($3) o, written w WHERE (w.job).id = o.id
+            )
+            SELECT pg_catalog.array_agg(c.job), pg_catalog.array_agg(c.old), pg_catalog.array_agg(c.new),
+                   pg_catalog.array_agg(NULL::jsonb)
+              FROM compared c WHERE c.old <> c.new
+            $sql$)
+           INTO changed, before, after, payloads USING p_action, p_with, v_jobs;
     END IF;
     IF changed IS NULL OR p_action IN ('reschedule', 'retry') THEN
         RETURN;

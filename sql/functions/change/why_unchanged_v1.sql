@@ -9,21 +9,20 @@ AS $$
 DECLARE
     v_left  bigint[] := ARRAY(SELECT i FROM pg_catalog.unnest(p_ids) i EXCEPT SELECT i FROM pg_catalog.unnest(p_changed) i);
     v_meant bigint[];
+    v_so    bigint[];
 BEGIN
     IF v_left = '{}' THEN
         RETURN '{}';
     END IF;
     EXECUTE pg_catalog.format(
-        'SELECT pg_catalog.array_agg(j.id) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) w (id, face), %1$I.jobs j'
-        ' WHERE w.id = ANY ($3) AND j.id = w.id AND %2$s AND (w.face IS NULL OR w.face = %1$I.job_face_v1(j))',
-        :'schema', p_condition) INTO v_meant USING p_ids, p_faces, v_left;
+        'SELECT pg_catalog.array_agg(j.id) FILTER (WHERE %2$s AND (w.face IS NULL OR %1$I.same_face_v1(w.face, %3$s))),'
+        ' pg_catalog.array_agg(j.id) FILTER (WHERE (%4$s) IS NOT TRUE)'
+        ' FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) w (id, face), %1$I.jobs j WHERE w.id = ANY ($3) AND j.id = w.id',
+        :'schema', p_condition, :"schema".face_now_v1('w.face'), :"schema".job_differs_v1(p_action, p_with))
+       INTO v_meant, v_so USING p_ids, p_faces, v_left;
     RETURN (SELECT pg_catalog.jsonb_object_agg(l.id, CASE
                 WHEN j.id IS NULL THEN 'no such job'
-                WHEN l.id = ANY (p_tried) THEN CASE
-                    WHEN p_action NOT IN ('complete', 'discard')
-                         AND :"schema".job_face_v1(:"schema".wanted_job_v1(j, p_action, p_with)) = :"schema".job_face_v1(j)
-                        THEN 'unchanged'
-                    ELSE 'trigger' END
+                WHEN l.id = ANY (p_tried) THEN CASE WHEN l.id = ANY (v_so) THEN 'unchanged' ELSE 'trigger' END
                 WHEN l.id = ANY (v_meant) THEN 'locked'
                 WHEN (p_action = 'release') <> (j.state = 'processing') OR p_action = 'retry' AND j.state = 'paused' THEN j.state
                 WHEN p_action = 'release' AND :"schema".lives_v1(b.beat_at)

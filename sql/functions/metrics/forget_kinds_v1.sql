@@ -27,7 +27,7 @@ BEGIN
            coalesce(pg_catalog.array_agg(i.kind ORDER BY i.kind) FILTER (WHERE i.place > 100), '{}')
       INTO v_near, v_far
       FROM :"schema".idle_kinds_v1() i WHERE i.kind = ANY (v_locked);
-    IF v_far <> '{}' THEN
+    IF pg_catalog.cardinality(v_far) > 0 THEN
         INSERT INTO :"schema".leases_returned (kind, since) VALUES ('other', 'infinity') ON CONFLICT DO NOTHING;
     END IF;
     PERFORM :"schema".count_ended_v1(
@@ -50,9 +50,9 @@ BEGIN
         kept := pg_catalog.cardinality(v_near);
     ELSE
         DELETE FROM :"schema".leases_returned AS r WHERE r.kind = ANY (v_near);
-        removed := v_near || v_far;
+        removed := pg_catalog.array_cat(v_near, v_far);
     END IF;
-    IF removed <> '{}' THEN
+    IF pg_catalog.cardinality(removed) > 0 THEN
         INSERT INTO :"schema".audit (actor, action, target, reason, detail)
         VALUES (p_actor, 'cleanup', 'GC_TASK_IDENTIFIERS', p_reason, pg_catalog.jsonb_build_object(
             'removed', pg_catalog.cardinality(removed), 'kinds', removed[1:100]));

@@ -20,6 +20,8 @@ DECLARE
     v_audit  bigint;
     v_chunk  record;
     v_did    record;
+    v_rest   bigint[];
+    v_why    jsonb := '{}';
 BEGIN
     PERFORM FROM :"schema".job_plans p WHERE p.name = p_plan FOR UPDATE;
     v_plan := :"schema".open_plan_v1(p_plan);
@@ -37,15 +39,25 @@ BEGIN
                    AND (a.actor, a.reason) IS NOT DISTINCT FROM (p_actor, v_reason)
                    AND a.at > pg_catalog.statement_timestamp() - '23 hours'::interval);
     BEGIN
-        SELECT * INTO v_did FROM :"schema".change_jobs_v1(
-            v_plan.action, v_chunk.job_ids, v_plan.arguments, v_plan.selection, v_chunk.faces, v_reason, p_actor, v_audit,
-            pg_catalog.jsonb_build_object('plan', p_plan, 'planned_by', v_plan.actor));
+        changed := '{}';
+        v_rest := v_chunk.job_ids;
+        WHILE v_rest <> '{}' LOOP
+            SELECT * INTO v_did FROM :"schema".change_jobs_v1(
+                v_plan.action, v_rest, v_plan.arguments, v_plan.selection,
+                ARRAY(SELECT w.face FROM ROWS FROM (pg_catalog.unnest(v_chunk.job_ids), pg_catalog.unnest(v_chunk.faces)) w (id, face)
+                       WHERE w.id = ANY (v_rest) ORDER BY w.id),
+                v_reason, p_actor, v_audit, pg_catalog.jsonb_build_object('plan', p_plan, 'planned_by', v_plan.actor));
+            changed := changed || v_did.changed;
+            v_why := v_why || v_did.refused;
+            v_audit := v_did.audit_id;
+            v_rest := v_did.rest;
+        END LOOP;
         refused := (
             SELECT coalesce(pg_catalog.jsonb_object_agg(r.key, CASE
                        WHEN r.value IN ('unchanged', 'locked') OR r.value LIKE 'trigger%' OR r.value LIKE 'database: %' THEN r.value
                        ELSE coalesce(:"schema".face_difference_v1(
                            w.face, CASE WHEN j.id IS NOT NULL THEN :"schema".job_face_v1(j) END), r.value) END), '{}')
-              FROM pg_catalog.jsonb_each_text(v_did.refused) r
+              FROM pg_catalog.jsonb_each_text(v_why) r
               JOIN ROWS FROM (pg_catalog.unnest(v_chunk.job_ids), pg_catalog.unnest(v_chunk.faces)) w (id, face)
                 ON w.id = r.key::bigint
               LEFT JOIN :"schema".jobs j ON j.id = w.id);
@@ -57,14 +69,13 @@ BEGIN
         changed := '{}';
         RETURN;
     END;
-    changed := v_did.changed;
-    audit_id := v_did.audit_id;
+    audit_id := v_audit;
     UPDATE :"schema".job_plan_chunks AS c
        SET refused = apply_chunk_v1.refused,
-           audit_id = CASE WHEN pg_catalog.cardinality(v_did.changed) > 0 THEN v_did.audit_id END
+           audit_id = CASE WHEN pg_catalog.cardinality(apply_chunk_v1.changed) > 0 THEN v_audit END
      WHERE c.plan_id = v_plan.id AND c.number = p_number;
     UPDATE :"schema".job_plans AS p
-       SET done = p_number, changed = p.changed + pg_catalog.cardinality(v_did.changed), applied_by = p_actor,
+       SET done = p_number, changed = p.changed + pg_catalog.cardinality(apply_chunk_v1.changed), applied_by = p_actor,
            applied_at = CASE WHEN p_number = p.chunks THEN pg_catalog.clock_timestamp() END
      WHERE p.id = v_plan.id;
 END $$;

@@ -27,6 +27,10 @@ BEGIN
         IF NOT v_done.applied THEN
             RAISE EXCEPTION 'plan % is not applied: some of its jobs are in use: %', p_plan, v_done.refused;
         END IF;
-        RETURN QUERY SELECT * FROM pg_catalog.unnest(v_done.changed);
+        IF v_plan.action IN ('complete', 'discard') THEN
+            RETURN QUERY SELECT * FROM pg_catalog.unnest(v_done.changed);
+        ELSE
+            RETURN QUERY SELECT j.* FROM pg_catalog.unnest(v_done.changed) c, :"schema".jobs j WHERE j.id = c.id;
+        END IF;
     END LOOP;
 END $$;

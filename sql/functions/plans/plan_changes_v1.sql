@@ -8,26 +8,22 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UT
 SET enable_mergejoin = off SET enable_seqscan = off  -- see change_slice_v1
 AS $$
 DECLARE
-    v_plan    :"schema".job_plans := :"schema".find_plan_v1(p_plan);
-    v_already text := 'false';
+    v_plan :"schema".job_plans := :"schema".find_plan_v1(p_plan);
 BEGIN
     RETURN QUERY SELECT r.key::bigint, r.value, true
                    FROM :"schema".job_plan_chunks c, pg_catalog.jsonb_each_text(c.refused) r
                   WHERE c.plan_id = v_plan.id ORDER BY c.number, r.key::bigint;
-    IF v_plan.action IN ('fail', 'reschedule', 'retry') THEN
-        v_already := pg_catalog.format('%1$I.job_face_v1(%1$I.wanted_job_v1(j, %2$L, %3$L)) = w.face', :'schema', v_plan.action,
-                                       v_plan.arguments);
-    END IF;
     RETURN QUERY EXECUTE pg_catalog.format($changes$
         SELECT n.id, n.change, false
-          FROM (SELECT w.id, CASE WHEN j.id IS NULL OR w.face <> %1$I.job_face_v1(j)
-                                  THEN %1$I.face_difference_v1(w.face, CASE WHEN j.id IS NOT NULL THEN %1$I.job_face_v1(j) END)
+          FROM (SELECT w.id, CASE WHEN j.id IS NULL OR NOT %1$I.same_face_v1(w.face, %4$s)
+                                  THEN %1$I.face_difference_v1(w.face, CASE WHEN j.id IS NOT NULL THEN %4$s END)
                                   WHEN NOT (%2$s) THEN 'its worker lives'
-                                  WHEN %3$s THEN 'unchanged' END AS change
+                                  WHEN (%3$s) IS NOT TRUE THEN 'unchanged' END AS change
                   FROM %1$I.job_plan_chunks c
                  CROSS JOIN ROWS FROM (pg_catalog.unnest(c.job_ids), pg_catalog.unnest(c.faces)) w (id, face)
                   LEFT JOIN %1$I.jobs j ON j.id = w.id
                  WHERE c.plan_id = $1 AND c.refused IS NULL) n
          WHERE n.change IS NOT NULL ORDER BY n.id $changes$,
-        :'schema', :"schema".job_condition_v1(v_plan.action, v_plan.arguments, v_plan.selection), v_already) USING v_plan.id;
+        :'schema', :"schema".job_condition_v1(v_plan.action, v_plan.arguments, v_plan.selection),
+        :"schema".job_differs_v1(v_plan.action, v_plan.arguments), :"schema".face_now_v1('w.face')) USING v_plan.id;
 END $$;

@@ -55,13 +55,15 @@ BEGIN
     VALUES ('', pg_catalog.clock_timestamp() + p_expires_in, p_actor, p_action, v_with, v_found.selection - 'ids',
             plan_jobs_v1.statement, p_reason, 0, 0)
     RETURNING p.* INTO v_plan;
-    -- One statement finds the jobs and keeps their faces. A chunk has at most 2,500 jobs, and about 16 MB: errors may be long.
+    -- One statement finds the jobs and keeps their faces. A chunk has at most 500 jobs and about 8 MB: apply_chunk_v1
+    -- reads the payloads again while it has locked the jobs, and takes a millisecond for each that the application refuses.
     EXECUTE pg_catalog.format($insert$
         INSERT INTO %1$I.job_plan_chunks (plan_id, number, job_ids, faces)
         SELECT $1, pg_catalog.row_number() OVER (ORDER BY min(n.id)), array_agg(n.id ORDER BY n.id), array_agg(n.face ORDER BY n.id)
-          FROM (SELECT f.*, (pg_catalog.row_number() OVER w - 1) / 2500 AS nth,
-                       sum(pg_catalog.pg_column_size(f.face)) OVER w / 16777216 AS part
-                  FROM (SELECT j.id, %1$I.job_face_v1(j) AS face FROM %1$I.jobs j WHERE j.id IN (%2$s)) f
+          FROM (SELECT f.*, (pg_catalog.row_number() OVER w - 1) / 500 AS nth,
+                       sum(f.size) OVER w / 8388608 AS part
+                  FROM (SELECT j.id, %1$I.job_face_v1(j) AS face, pg_catalog.pg_column_size(ARRAY[j.payload])
+                               + pg_catalog.pg_column_size(ARRAY[j.last_error]) AS size FROM %1$I.jobs j WHERE j.id IN (%2$s)) f
                 WINDOW w AS (ORDER BY f.id)) n
          GROUP BY n.nth, n.part $insert$, :'schema', plan_jobs_v1.statement) USING v_plan.id;
     SELECT count(*), coalesce(sum(pg_catalog.cardinality(c.job_ids)), 0),

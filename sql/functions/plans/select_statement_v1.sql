@@ -16,11 +16,8 @@ BEGIN
         'created_before',
         pg_catalog.statement_timestamp() - pg_catalog.make_interval(secs => (p_where->>'older_than')::double precision)));
     applies := :"schema".job_condition_v1(p_action, p_with, selection);
-    differs := 'true';
-    IF p_action IN ('fail', 'reschedule', 'retry') THEN
-        PERFORM :"schema".wanted_job_v1(NULL, p_action, p_with);
-        differs := pg_catalog.format('%I.wanted_job_v1(j, %L, %L) IS DISTINCT FROM j', :'schema', p_action, p_with);
-    END IF;
+    PERFORM :"schema".wanted_job_v1(NULL, p_action, p_with);
+    differs := :"schema".job_differs_v1(p_action, p_with);
     statement := pg_catalog.format('SELECT j.id FROM %I.jobs j WHERE %s%s ORDER BY j.id%s', :'schema', applies,
                                    ' AND ' || nullif(differs, 'true'), ' LIMIT ' || p_limit);
 END $$;

@@ -6,15 +6,16 @@
 -- Called by force_unlock_workers and unlock_workers_v1.
 CREATE OR REPLACE FUNCTION named_workers_v1(p_names text[])
 RETURNS TABLE (name text, id uuid, leased_by text, lives boolean, beat_seconds numeric)
-LANGUAGE sql SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
+LANGUAGE sql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 AS $$
-    SELECT DISTINCT n.name, o.id, o.leased_by, coalesce(lives_v1(b.beat_at), false), round(seconds_since_v1(b.beat_at)::numeric, 1)
+    SELECT DISTINCT n.name, o.id, o.leased_by, coalesce(:"schema".lives_v1(b.beat_at), false),
+           round(:"schema".seconds_since_v1(b.beat_at)::numeric, 1)
       FROM unnest(p_names) n (name),
-           (SELECT w.id, w.host || ':' || w.pid AS leased_by FROM workers w
+           (SELECT w.id, w.host || ':' || w.pid AS leased_by FROM :"schema".workers w
              UNION ALL
-            SELECT j.worker_id, j.leased_by FROM jobs j
-             WHERE j.state = 'processing' AND NOT EXISTS (SELECT FROM workers w WHERE w.id = j.worker_id)) o
-           LEFT JOIN beats b ON b.worker_id = o.id
+            SELECT j.worker_id, j.leased_by FROM :"schema".jobs j
+             WHERE j.state = 'processing' AND NOT EXISTS (SELECT FROM :"schema".workers w WHERE w.id = j.worker_id)) o
+           LEFT JOIN :"schema".beats b ON b.worker_id = o.id
      WHERE o.leased_by = n.name OR o.id::text = lower(n.name)
      ORDER BY n.name, o.leased_by, o.id
 $$;

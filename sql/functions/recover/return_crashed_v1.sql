@@ -9,39 +9,45 @@
 -- Called by return_dead_v1, whose caller has locked the rows.
 CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL)
 RETURNS TABLE (id bigint, kind text, outcome text)
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path = pg_catalog, :"schema", pg_temp
 -- As in settle_v1: one plan, by the primary key, because the planner's statistics of a queue are never up to date.
 SET plan_cache_mode = force_generic_plan SET jit = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_rows job_history[];
+    v_rows :"schema".job_history[];
 BEGIN
     WITH owned AS (
         SELECT j AS job, j.*, h.held, least(greatest(j.crashes, 0), 1000000) + 1 AS crash
-          FROM unnest(p_ids, p_held) h (id, held), jobs j WHERE j.id = h.id AND j.state || '' = 'processing'
+          FROM ROWS FROM (pg_catalog.unnest(p_ids), pg_catalog.unnest(p_held)) h (id, held), :"schema".jobs j
+         WHERE j.id = h.id AND j.state || '' = 'processing'
     ), judged AS (
         SELECT o.*, p_refused IS NOT NULL OR o.held = 1 AND o.crash >= 3 AS poison,
-               p_error || CASE WHEN o.held > 1 THEN format('; it held %s jobs, so each is leased alone now', o.held)
-                               ELSE '' END AS error
+               p_error || CASE WHEN o.held > 1
+                               THEN pg_catalog.concat('; it held ', o.held, ' jobs, so each is leased alone now') ELSE '' END AS error
           FROM owned o
     ), returned AS (
-        UPDATE jobs j
+        UPDATE :"schema".jobs j
            SET state = CASE WHEN o.poison THEN 'failed' ELSE 'queued' END,
                run_at = CASE WHEN o.held > 1 OR o.crash = 1 THEN least(j.run_at, clock_timestamp())
-                             ELSE clock_timestamp() + make_interval(secs => 30 * (0.8 + 0.4 * random())) END,
+                             ELSE clock_timestamp() + pg_catalog.make_interval(
+                                      secs => 30::float8 * (0.8::float8 + 0.4::float8 * pg_catalog.random())) END,
                attempts = greatest(o.attempts, 1) - 1,
                crashes = CASE WHEN o.held > 1 THEN j.crashes ELSE o.crash END,
                alone = true,
-               last_error = CASE WHEN p_refused IS NOT NULL THEN format('the database refuses to queue it again (%s): ', p_refused)
-                                 WHEN o.poison THEN format('poison: crash number %s: ', o.crash) ELSE '' END || o.error,
+               last_error = CASE WHEN p_refused IS NOT NULL THEN 'the database refuses to queue it again (' || p_refused || '): '
+                                 WHEN o.poison THEN pg_catalog.concat('poison: crash number ', o.crash, ': ')
+                                 ELSE '' END || o.error,
                leased_by = NULL, leased_at = NULL, lease_expires_at = NULL, lease_token = NULL, worker_id = NULL
           FROM judged o
          WHERE j.id = o.id
     )
-    SELECT array_agg(ended_v1(o.job, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.error, '7d', NULL))
+    SELECT pg_catalog.array_agg(:"schema".ended_v1(
+               o.job, CASE WHEN o.poison THEN 'poison' ELSE 'crashed' END, o.error, '7d', NULL))
       INTO v_rows FROM judged o;
-    PERFORM count_ended_v1(array_agg(r.kind), array_agg(r.outcome), array_agg(1::bigint)) FROM unnest(v_rows) r;
-    PERFORM record_v1(v_rows);
-    RETURN QUERY SELECT r.id, r.kind, r.outcome FROM unnest(v_rows) r;
+    PERFORM :"schema".count_ended_v1(
+                pg_catalog.array_agg(r.kind), pg_catalog.array_agg(r.outcome), pg_catalog.array_agg(1::bigint))
+       FROM pg_catalog.unnest(v_rows) r;
+    PERFORM :"schema".record_v1(v_rows);
+    RETURN QUERY SELECT r.id, r.kind, r.outcome FROM pg_catalog.unnest(v_rows) r;
 END $$;

@@ -6,7 +6,7 @@
 -- release_worker_v1.
 CREATE OR REPLACE FUNCTION return_dead_v1(p_ids bigint[], p_error text)
 RETURNS TABLE (id bigint, kind text, outcome text)
-LANGUAGE plpgsql SET search_path FROM CURRENT
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -16,10 +16,10 @@ DECLARE
 BEGIN
     SELECT array_agg(o.id), array_agg(o.held) INTO v_ids, v_held
       FROM (SELECT j.id, count(*) OVER (PARTITION BY coalesce(j.worker_id::text, j.id::text)) AS held
-              FROM jobs j WHERE j.state = 'processing') o
+              FROM :"schema".jobs j WHERE j.state = 'processing') o
      WHERE o.id = ANY (p_ids);
     BEGIN
-        RETURN QUERY SELECT r.* FROM return_crashed_v1(v_ids, v_held, p_error) r;
+        RETURN QUERY SELECT r.* FROM :"schema".return_crashed_v1(v_ids, v_held, p_error) r;
         RETURN;
     EXCEPTION WHEN OTHERS THEN
         IF v_ids IS NULL OR SQLSTATE LIKE '53%' THEN
@@ -28,14 +28,14 @@ BEGIN
     END;
     FOR n IN 1 .. cardinality(v_ids) LOOP
         BEGIN
-            RETURN QUERY SELECT r.* FROM return_crashed_v1(v_ids[n:n], v_held[n:n], p_error) r;
+            RETURN QUERY SELECT r.* FROM :"schema".return_crashed_v1(v_ids[n:n], v_held[n:n], p_error) r;
         EXCEPTION WHEN OTHERS THEN
             v_why := SQLERRM;
             BEGIN
                 IF SQLSTATE LIKE '53%' OR SQLSTATE LIKE '40%' OR SQLSTATE = '55P03' THEN
                     RAISE;  -- this error passes
                 END IF;
-                RETURN QUERY SELECT r.* FROM return_crashed_v1(v_ids[n:n], v_held[n:n], p_error, v_why) r;
+                RETURN QUERY SELECT r.* FROM :"schema".return_crashed_v1(v_ids[n:n], v_held[n:n], p_error, v_why) r;
             EXCEPTION WHEN OTHERS THEN
                 RAISE WARNING 'the database refuses to return job % from its dead owner: %', v_ids[n], v_why;
             END;

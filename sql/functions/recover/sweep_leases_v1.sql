@@ -15,23 +15,23 @@ CREATE OR REPLACE FUNCTION sweep_leases_v1(
     p_audit bigint DEFAULT NULL, p_limit integer DEFAULT 2000,
     OUT returned jsonb, OUT unexpired jsonb, OUT audit_id bigint
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp SET enable_seqscan = off SET jit = off
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
-    v_now  timestamptz := least(clock_timestamp(), pg_catalog.to_timestamp(p_earliest));
+    v_now  timestamptz := least(clock_timestamp(), to_timestamp(p_earliest));
     v_ids  bigint[] := :"schema".expired_leases_v1('-infinity', v_now, p_limit);
-    v_from jsonb := (SELECT pg_catalog.jsonb_object_agg(j.id, j.leased_by) FROM :"schema".jobs j WHERE j.id = ANY (v_ids));
+    v_from jsonb := (SELECT jsonb_object_agg(j.id, j.leased_by) FROM :"schema".jobs j WHERE j.id = ANY (v_ids));
     v_done record;
 BEGIN
     SELECT * INTO v_done FROM :"schema".return_recorded_v1(
         v_ids, 'the lease expired: its owner died, hung or lost the database', 'sweep', '{}', p_reason, p_actor, p_audit);
     audit_id := v_done.audit_id;
-    returned := (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+    returned := (SELECT coalesce(jsonb_agg(jsonb_build_object(
                             'id', c.id, 'kind', c.kind, 'state', c.state, 'leased_by', v_from->c.id::text,
                             'last_error', c.last_error) ORDER BY c.id), '[]')
-                   FROM pg_catalog.unnest(v_done.changed) c);
+                   FROM unnest(v_done.changed) c);
     PERFORM :"schema".forget_workers_v1();
-    unexpired := (SELECT coalesce(pg_catalog.jsonb_agg(to_jsonb(o) ORDER BY o.leased_by), '[]')
+    unexpired := (SELECT coalesce(jsonb_agg(to_jsonb(o) ORDER BY o.leased_by), '[]')
                     FROM (SELECT j.leased_by, j.worker_id AS worker, count(*) AS leases,
                                  round(-min(:"schema".seconds_since_v1(j.lease_expires_at))::numeric, 1) AS seconds
                             FROM :"schema".jobs j LEFT JOIN :"schema".beats b ON b.worker_id = j.worker_id

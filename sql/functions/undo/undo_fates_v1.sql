@@ -22,40 +22,41 @@ DECLARE
 BEGIN
     SELECT c.job_ids, c.at INTO v_ids, v_at
       FROM :"schema".audit_chunks c WHERE c.audit_id = p_audit AND c.id = p_chunk;
-    RETURN QUERY
+    RETURN QUERY EXECUTE pg_catalog.concat($sql$
     WITH entries AS MATERIALIZED (
         SELECT e.id, e.before, e.after, e.payload
           FROM :"schema".audit_chunks c,
                ROWS FROM (pg_catalog.unnest(c.job_ids), pg_catalog.unnest(c.before), pg_catalog.unnest(c.after), pg_catalog.unnest(c.payloads))
                    e (id, before, after, payload)
-         WHERE c.audit_id = p_audit AND c.id = p_chunk AND e.id IS NOT NULL AND (p_only IS NULL OR e.id = ANY (p_only))
+         WHERE c.audit_id = $1 AND c.id = $2 AND e.id IS NOT NULL AND ($3 IS NULL OR e.id = ANY ($3))
     ), seen AS MATERIALIZED (
         SELECT e.*, j.id IS NOT NULL AS there, j.state, j.leased_by,
-               CASE WHEN j.id IS NOT NULL THEN :"schema".job_face_v1(j) END AS face
+               CASE WHEN j.id IS NOT NULL THEN $sql$, :"schema".face_now_v1('coalesce(e.after, e.before)'), $sql$ END AS face
           FROM entries e LEFT JOIN :"schema".jobs j ON j.id = e.id
     ), restored AS MATERIALIZED (
         -- A job that is gone looks the same each time, so it is restored once for each change that took it away.
         SELECT r.id, max(u.id) AS undo
           FROM :"schema".audit u, :"schema".audit_chunks c, pg_catalog.unnest(c.job_ids) r (id)
-         WHERE u.action = 'undo' AND u.detail->'undoes' = pg_catalog.to_jsonb(p_audit) AND c.audit_id = u.id
-           AND c.span && pg_catalog.numrange(v_ids[1], v_ids[pg_catalog.cardinality(v_ids)], '[]')
+         WHERE u.action = 'undo' AND u.detail->'undoes' = pg_catalog.to_jsonb($1) AND c.audit_id = u.id
+           AND c.span && pg_catalog.numrange($4[1], $4[pg_catalog.cardinality($4)], '[]')
          GROUP BY r.id
     ), ended AS MATERIALIZED (
         SELECT DISTINCT ON (h.id) h.id, pg_catalog.format('ended: %s at %s', h.outcome, pg_catalog.date_trunc('second', h.finished_at)) AS how
           FROM :"schema".job_history h
-         WHERE h.id BETWEEN v_ids[1] AND v_ids[pg_catalog.cardinality(v_ids)] AND h.finished_at > v_at AND h.outcome IN ('ok', 'completed', 'discarded')
+         WHERE h.id BETWEEN $4[1] AND $4[pg_catalog.cardinality($4)] AND h.finished_at > $5 AND h.outcome IN ('ok', 'completed', 'discarded')
            AND EXISTS (SELECT FROM seen n WHERE NOT n.there)
          ORDER BY h.id, h.finished_at DESC
     )
     SELECT n.id, n.before, n.after, n.payload, CASE
         WHEN n.before->>'state' = 'processing' THEN 'ran then'
-        WHEN n.face = n.after OR n.after IS NULL AND NOT n.there AND r.id IS NULL AND h.id IS NULL THEN NULL
-        WHEN n.face = n.before OR n.before IS NULL AND NOT n.there AND r.id IS NOT NULL THEN 'unchanged'
+        WHEN :"schema".same_face_v1(n.after, n.face) OR n.after IS NULL AND NOT n.there AND r.id IS NULL AND h.id IS NULL THEN NULL
+        WHEN :"schema".same_face_v1(n.before, n.face) OR n.before IS NULL AND NOT n.there AND r.id IS NOT NULL THEN 'unchanged'
         WHEN NOT n.there THEN coalesce(h.how, 'restored by audit row ' || r.undo, 'gone')
         WHEN (n.face->'kind', n.face->'created_at')
              IS DISTINCT FROM (coalesce(n.after, n.before)->'kind', coalesce(n.after, n.before)->'created_at')
             THEN 'taken: another job has this id now'
         WHEN n.state = 'processing' THEN 'runs: leased by ' || n.leased_by
         ELSE 'changed: ' || :"schema".change_text_v1(coalesce(n.after, n.before), n.face) END
-      FROM seen n LEFT JOIN restored r ON r.id = n.id LEFT JOIN ended h ON h.id = n.id;
+      FROM seen n LEFT JOIN restored r ON r.id = n.id LEFT JOIN ended h ON h.id = n.id
+    $sql$) USING p_audit, p_chunk, p_only, v_ids, v_at;
 END $$;

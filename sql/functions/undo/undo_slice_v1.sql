@@ -31,8 +31,8 @@ DECLARE
 BEGIN
     EXECUTE pg_catalog.format(
         'SELECT ARRAY(SELECT j.id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) w (id, face), %1$I.jobs j'
-        ' WHERE j.id = w.id AND w.face = %1$I.job_face_v1(j) ORDER BY j.id FOR UPDATE OF j %2$s)',
-        :'schema', CASE WHEN pg_catalog.cardinality(p_ids) > 1 THEN 'SKIP LOCKED' END)
+        ' WHERE j.id = w.id AND %1$I.same_face_v1(w.face, %3$s) ORDER BY j.id FOR UPDATE OF j %2$s)',
+        :'schema', CASE WHEN pg_catalog.cardinality(p_ids) > 1 THEN 'SKIP LOCKED' END, :"schema".face_now_v1('w.face'))
        INTO v_locked USING p_ids, p_after;
     tried := pg_catalog.array_cat(v_locked, ARRAY(
         SELECT w.id FROM ROWS FROM (pg_catalog.unnest(p_ids), pg_catalog.unnest(p_after)) w (id, face) WHERE w.face IS NULL));
@@ -45,7 +45,7 @@ BEGIN
         ), written AS (
             UPDATE :"schema".jobs j SET $sql$, coalesce(v_set, 'state = j.state'), $sql$
               FROM recorded w WHERE j.id = w.id AND w.id = ANY ($5) AND w.before IS NOT NULL
-            RETURNING j AS job
+            RETURNING $sql$, :"schema".job_row_v1(), $sql$ AS job
         ), made AS (
             INSERT INTO :"schema".jobs AS j ($sql$, v_all, $sql$) OVERRIDING SYSTEM VALUE
             SELECT $sql$, v_values, $sql$ FROM recorded w WHERE w.after IS NULL AND w.before IS NOT NULL ORDER BY w.id
