@@ -28,6 +28,7 @@ NOT_RUN = {
     "drain --host web1": "no worker of this host is known here",
     "drain --worker": "this worker is not here",
     "jobs release": "no worker has died here",
+    "apply 12-": "there is no such plan here",
 }
 
 USUAL = {flag.name: flag for command in (ROOT, *all_commands()) for flag in command.flags}
@@ -37,7 +38,8 @@ INTRODUCTION = """\
 
 `make pages` writes this page from the help texts of the program, and a test compares them. `shithubd-worker COMMAND
 --help` and `man shithubd-worker-COMMAND` show the same. The tests run the examples in the order of this page.
-
+"""
+SHARE = """\
 The examples find four failed jobs:
 
 ```sh
@@ -48,8 +50,8 @@ psql --quiet --command "INSERT INTO jobs (id, kind, state) VALUES
 
 ## What all commands share
 
-A command prints data on stdout, and progress and errors on stderr. It asks no questions, except for `jobs` with a
-selection on a terminal.
+A command prints data on stdout, and progress and errors on stderr. It asks a question only on a terminal:
+`jobs` with a selection, and `cleanup` before it discards failed jobs.
 
 Each command with the option `--reason` writes a row into the table `audit` for each change: who, what, when and why.
 If root runs it by `sudo`, the row names the user who typed it.
@@ -143,6 +145,8 @@ def page() -> str:
 
 def _lines() -> Iterator[str]:
     yield INTRODUCTION
+    yield from _contents()
+    yield SHARE
     yield from _flags(_usual(USUAL[name]) for name in SHARED)
     yield DATABASE.replace("{naming}", ", ".join(f"`{name}`" for name in host_env.NAMING)).rstrip("\n")
     for login in host_files.LOGINS:
@@ -158,6 +162,15 @@ def _lines() -> Iterator[str]:
         yield from _command(command, "##")
         for each in command.subcommands:
             yield from _command(each, "###")
+
+
+def _contents() -> Iterator[str]:
+    """All commands, with a link to each."""
+    yield "| `shithubd-worker` | what it does |"
+    yield "|---|---|"
+    for command in (each for top in TOP for each in (top.subcommands or (top,))):
+        yield f"| [{command.name}](#{command.typed.replace(' ', '-')}) | {_marked(command.told.summary)} |"
+    yield ""
 
 
 def _login(command: Command) -> str:

@@ -304,7 +304,8 @@ def drop(database: Database) -> None:
     database.close()
     left = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
     eventually(lambda: not administrator(database.server).query(left, database.name), f"nobody is in {database.name}")
-    administrator(database.server).query(f'DROP DATABASE IF EXISTS "{database.name}"')
+    # By force: a worker that the test has not ended may have come back meanwhile.
+    administrator(database.server).query(f'DROP DATABASE IF EXISTS "{database.name}" WITH (FORCE)')
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from shithubd_worker.cli.certainty import as_json_object, see_through
-from shithubd_worker.cli.common import Shared, completed, json_option, reason_option, with_database
+from shithubd_worker.cli.common import Shared, completed, json_option, not_empty, reason_option, with_database
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.holding import (
     hold_reason_option,
@@ -36,7 +36,8 @@ def _scope_options(function: F) -> F:
         ("--host", "Only the workers of this host."),
     ):
         field = {"--worker": "leased_by", "--unit": "unit", "--host": "host"}[flag]
-        function = click.option(flag, metavar="NAME", help=text, shell_complete=completed(field))(function)
+        option = click.option(flag, metavar="NAME", callback=not_empty, help=text, shell_complete=completed(field))
+        function = option(function)
     return function
 
 
@@ -129,7 +130,8 @@ def resume(
       shithubd-worker resume --host web1 --reason "the new disk is in"
     """
     operations = shared.operations()
-    scope = _scope(operations, host, unit, worker) if host or unit or worker else None
+    named = any(name is not None for name in (host, unit, worker))
+    scope = _scope(operations, host, unit, worker) if named else None
     ended = operations.resume(scope, reason)
     tell_ended(ended, as_json=as_json)
     if not ended and not as_json:

@@ -1,5 +1,4 @@
-"""After the database refused a turn: settle before the next one, lease one job at a time, and pass over the one that is
-at fault. Pure."""
+"""After the database refused a turn: settle apart, lease one job at a time, pass over the one at fault. Pure."""
 
 from __future__ import annotations
 

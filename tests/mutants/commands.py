@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "a resume of one scope resumes all",
         CLI,
-        "if host or unit or worker else None",
+        "if named else None",
         "if False else None",
         ("test_resume_of_a_scope_leaves_other_holds",),
     ),

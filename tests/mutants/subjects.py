@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from mutants import channel, commands, control, holds, leases, outcome, recovery, runbooks, timing, undo, units, wakes
+from mutants import (
+    channel,
+    commands,
+    control,
+    holds,
+    leases,
+    outcome,
+    recovery,
+    runbooks,
+    timing,
+    undo,
+    units,
+    verdict,
+    wakes,
+)
 from mutants.mutant import Mutant
 
 SUBJECTS: dict[str, tuple[Mutant, ...]] = {
@@ -19,4 +33,5 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "control": control.MUTANTS,
     "shared state": control.SHARED,
     "timing": timing.MUTANTS,
+    "verdict": verdict.MUTANTS,
 }

@@ -36,6 +36,7 @@ def roles(any_database):
         "DELETE FROM audit_chunks",
         "TRUNCATE audit, audit_chunks",
         "SELECT record_change_v1(1, 'discard', '{}', NULL, 'root', '{7}', '{null}', '{null}', '{null}')",
+        "SELECT change_some_v1('discard', '{1}', '{}', '{}', NULL, NULL, 'root', NULL, '{\"planned_by\": \"root\"}')",
         "SELECT undo_slice_v1('{7}', '{null}', '{null}', '{null}', 'completed', '')",
         "SELECT undo_some_v1('{7}', '{null}', '{null}', '{null}', '{}', '', '', 1)",
     ],
@@ -58,7 +59,7 @@ def test_nobody_adds_an_undo_to_the_row_of_another(roles):
         assert roles.query("SELECT a::text, c::text FROM audit a, audit_chunks c") == before
         assert roles.query("SELECT FROM jobs") == []
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="there is no action undo"):
-        as_operator(roles, "SELECT change_jobs_v1('undo', '{1}', p_detail => '{\"undoes\": 1}')")
+        as_operator(roles, "SELECT change_jobs_v1('undo', '{1}')")
 
 
 def test_a_change_is_found_by_its_action_actor_login_job_and_time(any_database):

@@ -1,5 +1,6 @@
-"""A trigger of the application changes the same row in each settle, and other sessions change it, too. A worker waits in
-the queue for that row."""
+"""A trigger of the application changes the same row in each settle, and other sessions change it, too.
+
+A worker waits in the queue for that row."""
 
 from __future__ import annotations
 
@@ -18,8 +19,12 @@ CREATE TABLE totals (jobs bigint);
 INSERT INTO totals VALUES (0);
 CREATE FUNCTION application() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp
 AS $$ BEGIN UPDATE totals SET jobs = jobs + 1; RETURN NULL; END $$;
-CREATE TRIGGER application AFTER DELETE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION application();
 """
+IN_THE_STATEMENT = "CREATE TRIGGER application AFTER DELETE ON jobs FOR EACH STATEMENT EXECUTE FUNCTION application()"
+IN_THE_COMMIT = (
+    "CREATE CONSTRAINT TRIGGER application AFTER DELETE ON jobs DEFERRABLE INITIALLY DEFERRED"
+    " FOR EACH ROW EXECUTE FUNCTION application()"
+)
 WAITS = (
     "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     " AND clock_timestamp() - query_start > interval '0.25 s'"
@@ -35,23 +40,27 @@ def busy(database, look):
     other.execute("UPDATE totals SET jobs = jobs")
 
     def end():
-        eventually(lambda: database.query(WAITS), "a patient session")
+        eventually(lambda: gave_up.is_set() or database.query(WAITS), "a patient session")
         look()
         other.execute("COMMIT")
 
+    gave_up = threading.Event()
     thread = threading.Thread(target=end)
     thread.start()
     try:
         yield
     finally:
+        gave_up.set()
         thread.join()
         other.close()
 
 
-def test_a_worker_waits_for_a_busy_lock_and_then_leases_as_many_jobs_as_before(database, rooms):  # noqa: F811
+@pytest.mark.parametrize("trigger", [IN_THE_STATEMENT, IN_THE_COMMIT])
+def test_a_worker_waits_for_a_busy_lock_and_then_leases_as_many_jobs_as_before(database, rooms, trigger):  # noqa: F811
     jobs = batch_ended(database, rooms)
     add(database, 2 * COUNT)
     database.query(TOTALS)
+    database.query(trigger)
     named = []
     with busy(database, lambda: named.append(rooms.settler.unsettled(time.monotonic()))):
         with pytest.raises(psycopg.errors.LockNotAvailable) as refused:

@@ -95,6 +95,7 @@ def test_the_version_names_the_schemas_too(command):
         ("jobs", "discard", "--limit", "5", "--yes"),
         ("jobs", "discard", "--state", "processing"),
         ("jobs", "complete", "--payload", "[]"),
+        ("jobs", "complete", "--error", ""),
         ("jobs", "complete", "--payload", "x"),
         ("jobs", "complete", "--older-than", "soon"),
         ("jobs", "complete", "--kind", "k", "--limit", "0"),

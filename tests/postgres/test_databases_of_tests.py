@@ -9,7 +9,7 @@ from conftest import Database
 
 
 def test_a_database_in_a_ring_of_garbage_closes_its_connections_without_a_warning(database):
-    """A failed test leaves such a ring: its traceback, and the variables in it. Python may end its parts in any order."""
+    """A failed test leaves such a ring: its traceback and its variables. Python may end the parts in any order."""
     connection = database.connect()
     other = Database(database.server, database.name)
     other._kept.append(connection)

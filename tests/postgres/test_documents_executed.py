@@ -37,6 +37,7 @@ NOT_RUN = {
         "no worker of this host is known here",
         "this worker is not here",
         "no worker has died here",
+        "there is no such plan here",
         "it needs root on a host of workers",
         "it needs systemd",
         "it needs systemd",

@@ -6,7 +6,7 @@ import pytest
 from commands import exact_command  # noqa: F401 (fixtures)
 from rows import add_worker, holds
 
-from shithubd_worker.errors import EXIT_OK, EXIT_REFUSED
+from shithubd_worker.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 
 
 @pytest.fixture
@@ -33,6 +33,15 @@ def test_a_name_that_no_worker_has_is_refused_with_similar_names(fleet, command,
     assert fleet.query("SELECT FROM audit") == []
     command("drain", *target, "--force", code=EXIT_OK)
     assert len(holds(fleet)) == 1
+
+
+@pytest.mark.parametrize("option", ["--host", "--unit", "--worker"])
+@pytest.mark.parametrize("verb", ["drain", "resume"])
+def test_an_empty_name_never_means_all(fleet, command, verb, option):
+    command("drain", "--host", "alpha", code=EXIT_OK)
+    before = holds(fleet)
+    assert f"'{option}': the text is empty" in command.refused(verb, option, "", code=EXIT_USAGE)
+    assert holds(fleet) == before
 
 
 def test_the_refusal_says_if_there_is_no_worker(database, command):

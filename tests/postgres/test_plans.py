@@ -145,8 +145,9 @@ def test_a_plan_is_refused_exactly_if_a_job_changed_and_partial_changes_exactly_
         assert {job for job in before if after.get(job) != before[job]} == set(done), (example, action)
         assert changes(any_database, name).keys() == gone
         assert "is already applied: by bob" in refusal(any_database, name, partial=True)
-        recorded = any_database.query("SELECT jobs, actor, detail->>'plan', detail->>'planned_by' FROM audit")
-        assert recorded == ([(len(done), "bob", name, "postgres")] if done else [])
+        recorded = any_database.query("SELECT jobs, actor, detail - '{with,where}'::text[] FROM audit")
+        of_plan = {"plan": name, "planned_by": "postgres", "planned_login": "postgres"}
+        assert recorded == ([(len(done), "bob", of_plan)] if done else [])
 
 
 def test_a_plan_names_what_became_of_each_job(any_database):

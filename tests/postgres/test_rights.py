@@ -262,6 +262,21 @@ def test_a_worker_without_its_role_says_at_once_what_it_lacks(database, login, s
 
 # What is forbidden.
 
+# What changes jobs, workers or the record with the rights of the owner.
+OF_OPERATORS = (
+    "change_jobs_v1('discard', '{1}')",
+    "discard_jobs('{1}')",
+    "force_unlock_workers('{x:1}', true)",
+    "sweep_leases_v1()",
+    "forget_kinds_v1()",
+    "cleanup('{DELETE_PERMAFAILED_JOBS}')",
+    "plan_jobs_v1('discard', '{1}')",
+    "apply_chunk_v1('1-abcdef', 1, true, NULL, 'me')",
+    "undo_chunk_v1(1)",
+    "undo_jobs(1)",
+    "undo_hold_v1(1)",
+)
+
 FORBIDDEN = {
     "shithub_enqueue": (
         "INSERT INTO jobs (kind, state, leased_by, leased_at) VALUES ('k', 'processing', 'me:1', now())",
@@ -274,6 +289,7 @@ FORBIDDEN = {
         "SELECT payload FROM jobs",
         "UPDATE jobs SET priority = -1",
         "DELETE FROM jobs",
+        *(f"SELECT {call}" for call in OF_OPERATORS),
         "SELECT ensure_history_v1(3000)",
     ),
     "shithub_worker": (
@@ -285,7 +301,9 @@ FORBIDDEN = {
         "INSERT INTO holds (scope, target, actor) VALUES ('fleet', '', 'me')",
         "UPDATE holds SET reason = ''",
         "SELECT hold_v1('fleet', '', '', NULL, 'root')",
-        "SELECT discard_jobs('{1}')",
+        *(f"SELECT {call}" for call in OF_OPERATORS),
+        "SELECT * FROM job_plans",
+        "SELECT payloads FROM audit_chunks",
         "INSERT INTO audit (actor, action, target) VALUES ('root', 'drain', 'fleet')",
     ),
     "shithub_operator": (
@@ -302,6 +320,19 @@ FORBIDDEN = {
         "INSERT INTO audit_chunks (audit_id, job_ids, before, after, payloads) VALUES (1, '{}', '{}', '{}', '{}')",
         "UPDATE audit_chunks SET before = after",
         "DELETE FROM audit_chunks",
+        "COPY audit (actor, action, target) FROM STDIN",
+        "SELECT nextval('audit_id_seq')",
+        "SELECT setval('job_plans_id_seq', 1)",
+        "UPDATE job_plans SET action = 'discard', done = 0",
+        "UPDATE job_plan_chunks SET job_ids = '{1}'",
+        "DELETE FROM job_plans",
+        "DELETE FROM leases_returned",
+        "SELECT change_slice_v1('discard', '{1}', '{}', 'true', NULL, NULL, 'me', true)",
+        "SELECT return_recorded_v1('{1}', '', 'sweep', '{}', NULL, 'me')",
+        "SELECT return_dead_v1('{1}', '')",
+        "SELECT remove_workers_v1('{}')",
+        "SELECT prune_audit_v1(0, 0)",
+        "SELECT count_ended_v1('{k}', '{ok}', '{1}')",
         "INSERT INTO job_history SELECT * FROM job_history",
         "SELECT lease_v1(gen_random_uuid(), gen_random_uuid(), '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
         "SET ROLE shithub_owner",
@@ -312,6 +343,12 @@ FORBIDDEN = {
         "SELECT * FROM job_history",
         "SELECT * FROM audit",
         "SELECT pause_kind_v1('k')",
+        *(f"SELECT {call}" for call in OF_OPERATORS),
+        "SELECT * FROM audit_chunks",
+        "SELECT * FROM job_plans",
+        "SELECT faces FROM job_plan_chunks",
+        "SELECT shown_job_v1(NULL, 1)",
+        "SELECT list_audit_v1(NULL, NULL, NULL, NULL, NULL, 1)",
         "INSERT INTO jobs (kind) VALUES ('k')",
         "SELECT claim_count_v1(0, 5)",
         "UPDATE queue_counts SET counts = '[]'",

@@ -14,6 +14,7 @@ FOR_NOBODY = {
     "return_recorded_v1",
     "batch_end_v1",
     "change_slice_v1",
+    "change_some_v1",
     "record_change_v1",
     "why_unchanged_v1",
     "undo_slice_v1",

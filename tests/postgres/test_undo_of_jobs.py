@@ -204,14 +204,16 @@ def test_a_job_that_a_trigger_of_the_application_keeps_is_named_and_the_others_a
 def test_columns_that_the_application_has_added_are_restored_too(any_database):
     any_database.query(
         'ALTER TABLE jobs ADD "Tenant ""x""" text DEFAULT \'none\','
-        " ADD twice integer GENERATED ALWAYS AS (priority * 2) STORED"
+        " ADD twice integer GENERATED ALWAYS AS (priority * 2) STORED,"
+        " ADD number integer GENERATED ALWAYS AS IDENTITY"
     )
     job = add_job(any_database)
     any_database.query('UPDATE jobs SET "Tenant ""x""" = \'alice\'')
     before = rows(any_database)
-    any_database.query("SELECT discard_jobs(ARRAY[%s::bigint])", job)
-    assert refused(any_database, audit_row(any_database)) == (1, {})
-    assert rows(any_database) == before
+    for change in ("discard_jobs(ARRAY[%s::bigint])", "permanently_fail_jobs(ARRAY[%s::bigint], 'no')"):
+        any_database.query(f"SELECT {change}", job)
+        assert refused(any_database, audit_row(any_database)) == (1, {})
+        assert rows(any_database) == before
 
 
 def test_a_batch_skips_locked_jobs_and_a_single_one_waits(database):

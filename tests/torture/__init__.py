@@ -7,24 +7,27 @@ The parts:
     supervisor.py   starts the workers, restarts dead ones as systemd would, and records each exit code
     faults.py       carries out what schedule.py drew from the seed: kills, stops, stalls, cut lines, a dead database
     operators.py    pause and drain with their barrier, resume, release, retry, discard: by calls and by commands
+    administrator.py  changes several jobs at once in SQL; plans, undo, the jobs of dead workers, clean-up
     proxy.py        between some workers and the database: drops, resets and stalls their connections
     sampler.py      once a second: which jobs are due or expired, and whether a worker is idle
     stage.py        sets a run up, runs it, and ends all that it started
     gather.py       reads only the logs and the tables: evidence.py
-    checker.py      evidence in, verdict out (check_jobs.py, check_holds.py, check_workers.py); pure, and tested with
-                    small logs that break each promise (test_checker.py); allowed.py says what it allows, and why
+    checker.py      evidence in, verdict out (check_jobs.py, check_changes.py, check_holds.py, check_workers.py);
+                    pure, and tested with small logs that break each promise (test_checker.py)
+    allowed.py      what the checker allows, and why
     report.py       the verdict in plain words
 
 Each process appends lines of JSON to a file of its own (records.py). Each line is one write(), so a SIGKILL loses
 nothing that happened before it. The times in the lines are of the machine's CLOCK_MONOTONIC, which all processes here
 share, so the lines of different processes can be ordered. The checker has no code of the product. It reads those files
-and the tables `jobs`, `job_history` and `torture_effects`.
+and the tables `jobs`, `job_history`, `audit`, `audit_chunks` and `torture_effects`.
 
 A run with a clean verdict proves:
 
     - no committed job is lost, and no job that was rolled back ran
     - no effect of job.transaction() is missing or there twice
     - the end of the run before it explains each further run of a job, inside the windows of allowed.py
+    - the audit record explains each end of a job by an operator, and no such job ran; an undo brings jobs back
     - nothing started after a barrier
     - nothing stayed stuck for longer than its lease and 10 s
     - every process left with the exit code that docs/exit-codes.md gives for the case

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
-from torture.allowed import CLOCKS, PROMISED_WINDOW, WINDOW, Allowed
-from torture.evidence import Ended, Evidence, Run
+from torture.allowed import PROMISED_WINDOW, WINDOW, Allowed
+from torture.check_changes import Lives
+from torture.evidence import FAILED_BY_HAND, Ended, Evidence, Run
 from torture.verdict import Violation
 
 UNTOLD = "torture.untold"  # this kind keeps no history
@@ -28,6 +29,7 @@ class Jobs:
         self._ended: dict[int, list[Ended]] = defaultdict(list)
         for row in evidence.ended:
             self._ended[row.job].append(row)
+        self._lives = Lives(evidence)
         self._asked = {asked.key: asked for asked in evidence.asked}
 
     def nothing(self) -> Iterator[Violation]:
@@ -71,8 +73,7 @@ class Jobs:
         for key, kind in ok.items():
             if kind in EFFECTS and key not in found:
                 yield Violation("effects", f"{kind} {key} is ok and has no effect")
-        not_ok = {row.key for row in self._evidence.ended if row.outcome == "discarded"}
-        not_ok |= {row.key for row in self._evidence.live}
+        not_ok = {row.key for row in self._evidence.live}  # what an operator ended is not ok either
         for key in found:
             asked = self._asked.get(key)
             untold = asked is not None and asked.kind == UNTOLD  # its run may have been cut off after its transaction
@@ -82,15 +83,16 @@ class Jobs:
     def second_runs(self) -> Iterator[Violation]:
         """The history says of every run but the last of a job how it ended, and no run begins after the end."""
         retried = {o["job"] for o in self._evidence.orders if o["order"] == "retry"}
+        retried |= {each.job for each in self._evidence.changes if each.action in ("retry", "reschedule", "undo")}
         living = {row.job for row in self._evidence.live}
         for job, runs in self._runs.items():
-            last = [row for row in self._ended[job] if row.outcome in ("ok", "discarded")]
-            if len(last) > 1 or (last and job in living):
-                yield Violation("second runs", f"job {job} came to an end {len(last)} times, or lives on after it")
+            ends = len(self._lives.ends[job]) - len(self._lives.returns[job])
+            if ends > 1 or (ends == 1 and job in living):
+                yield Violation("second runs", f"job {job} came to an end {ends} times, or lives on after it")
             for run in runs:
-                if last and run.started > last[0].at + CLOCKS:
-                    late = run.started - last[0].at
-                    yield Violation("second runs", f"{run} began {late:.3f} s after its job was {last[0].outcome}")
+                if (last := self._lives.end_before(job, run.started)) is not None:
+                    late = run.started - last.at
+                    yield Violation("second runs", f"{run} began {late:.3f} s after its job was {last.outcome}")
             for run, following in pairwise(runs):
                 yield from self._second_run(run, following, retried=job in retried)
 
@@ -136,10 +138,13 @@ class Jobs:
 
     def ends(self) -> Iterator[Violation]:
         """At the end only failed jobs remain, each for a reason."""
+        failed = {each.job for each in self._evidence.changes if each.action == "fail"}
         for row in self._evidence.live:
             history = self._ended[row.job]
             if row.state != "failed":
                 yield Violation("end", f"{row.kind} job {row.job} is still {row.state}; its history: {_story(history)}")
+            elif row.last_error == FAILED_BY_HAND and row.job in failed:
+                self._explained["failed: by an operator"] += 1
             elif row.kind == FAILS:
                 self._explained["failed: as planned"] += 1
             elif _poisoned(history):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from torture.check_changes import Changes
 from torture.check_holds import Holds
 from torture.check_jobs import Jobs
 from torture.check_workers import Workers
@@ -14,7 +15,7 @@ from torture.verdict import Verdict
 def check(evidence: Evidence) -> Verdict:
     """Check a run against all promises."""
     explained: Counter[str] = Counter()
-    jobs, holds, workers = (each(evidence, explained) for each in (Jobs, Holds, Workers))
+    jobs, changes, holds, workers = (each(evidence, explained) for each in (Jobs, Changes, Holds, Workers))
     violations = [
         *jobs.nothing(),
         *jobs.lost(),
@@ -22,6 +23,8 @@ def check(evidence: Evidence) -> Verdict:
         *jobs.effects(),
         *jobs.second_runs(),
         *jobs.ends(),
+        *changes.ends(),
+        *changes.returns(),
         *holds.barriers(),
         *workers.stuck(),
         *workers.exits(),

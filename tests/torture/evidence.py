@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from torture.records import Record
 
+FAILED_BY_HAND = "the torture run says so"  # the error of a job that an operator failed
+
 
 @dataclass
 class Process:
@@ -83,6 +85,17 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What the audit record says of one job. `gone`: the change ended it; `back`: it is in the queue again."""
+
+    job: int
+    action: str
+    at: float
+    gone: bool = False
+    back: bool = False
+
+
+@dataclass(frozen=True)
 class Live:
     """A row of jobs, at the end."""
 
@@ -146,6 +159,7 @@ class Evidence:
     processes: list[Process] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     live: list[Live] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     effects: list[tuple[str, int, str]] = field(default_factory=list)  # key, job, token
     barriers: list[Barrier] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torture.evidence import Asked, Barrier, Ended, Evidence, Live, Process, Run, Sample, Trouble
+from torture.evidence import Asked, Barrier, Change, Ended, Evidence, Live, Process, Run, Sample, Trouble
 from torture.records import Record, read
 
 
@@ -39,6 +39,7 @@ def gather(logs: Path, tables: dict[str, list[dict[str, Any]]]) -> Evidence:
     evidence.runs.sort(key=lambda run: run.started)
     evidence.ended = [Ended(**{**row, "at": clocks.monotonic(row["at"])}) for row in tables["history"]]
     evidence.live = [Live(**row) for row in tables["jobs"]]
+    evidence.changes = [Change(**{**row, "at": clocks.monotonic(row["at"])}) for row in tables["changes"]]
     evidence.effects = [(row["key"], row["job"], row["token"]) for row in tables["effects"]]
     return evidence
 

@@ -36,7 +36,7 @@ def _happened(evidence: Evidence) -> Iterator[str]:
     codes = Counter(str(process.code) for process in evidence.processes)
     yield f"worker processes: {len(evidence.processes)}; exit codes {_counted(codes)}"
     yield f"commands: {_counted(Counter(f'{name} {code}' for name, code, _ in evidence.commands)) or 'none'}"
-    yield f"orders for single jobs: {_counted(Counter(each['order'] for each in evidence.orders)) or 'none'}"
+    yield f"orders by hand: {_counted(Counter(each['order'] for each in evidence.orders)) or 'none'}"
     yield from _times(evidence)
     yield from _costs(evidence)
 
@@ -86,7 +86,7 @@ def _costs(evidence: Evidence) -> Iterator[str]:
     burnt = Counter(
         (row.error or "").split("\n")[0].split(" after ")[0][:70]
         for row in evidence.ended
-        if row.outcome in ("retry", "failed") and (row.job, row.token) not in planned
+        if row.token and row.outcome in ("retry", "failed") and (row.job, row.token) not in planned
     )
     yield f"attempts that faults used up: {sum(burnt.values())}" + "".join(
         f"\n    {n} {what}" for what, n in burnt.most_common(8)

@@ -23,6 +23,7 @@ from servers import Server, debian_bindir, embedded_bindir, free_port
 
 from shithubd_worker.database import schema
 from shithubd_worker.host.signals import signals_elsewhere
+from torture.administrator import Administrator
 from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas
 from torture.handlers import registry
 from torture.operators import PAUSED_KINDS, Clerk, Drainer, Operator, Pauser
@@ -173,6 +174,7 @@ def _operators(plan: Plan, url: str, supervisor: Supervisor, log: Log) -> list[O
         found.append(Drainer("drainer", url, log, plan.seed, units))
     if "jobs" in plan.only:
         found.append(Clerk("clerk", url, log, plan.seed))
+        found.append(Administrator("administrator", url, log, plan.seed))
     return found
 
 
@@ -256,6 +258,10 @@ def _tables(url: str) -> dict[str, list[dict[str, Any]]]:
         "history": "SELECT id AS job, kind, outcome, attempts, leased_by, error, payload->>'key' AS key,"
         " extract(epoch FROM finished_at)::float8 AS at, lease_token::text AS token"
         " FROM job_history ORDER BY finished_at",
+        "changes": "SELECT c.job, a.action, extract(epoch FROM k.at)::float8 AS at,"
+        " c.after IS NULL AS gone, c.before IS NULL AS back"
+        " FROM audit a JOIN audit_chunks k ON k.audit_id = a.id,"
+        " ROWS FROM (unnest(k.job_ids), unnest(k.before), unnest(k.after)) c (job, before, after) ORDER BY k.at",
         "effects": "SELECT key, job, token FROM torture_effects",
     }
     with psycopg.connect(url, row_factory=psycopg.rows.dict_row) as connection:

@@ -23,7 +23,7 @@ class Story:
         self._stage: list[Record] = []
         self._enqueuer: list[Record] = []
         self._handlers: dict[int, list[Record]] = {}  # by slot
-        self._tables: dict[str, list[Record]] = {"jobs": [], "history": [], "effects": []}
+        self._tables: dict[str, list[Record]] = {"jobs": [], "history": [], "changes": [], "effects": []}
         self.told(0, "run", seed=1, seconds=60, postgres="15.0", leases=LEASES, only=[])
         self.told(0, "clocks", ahead=AHEAD)
         self.told(0, "begin", proxied=[1])
@@ -85,15 +85,25 @@ class Story:
     ) -> Self:
         """A row of the history. Only the row that ends the job's life has the key."""
         row = {"job": job, "kind": kind, "outcome": outcome, "attempts": 1, "leased_by": f"h:{100 + slot}"}
-        key = f"k{job}" if outcome in ("ok", "discarded") else None
+        key = f"k{job}" if outcome in ("ok", "completed", "discarded") else None
         self._tables["history"].append({**row, "at": at + AHEAD, "error": error, "key": key, "token": token})
         return self
 
-    def lives(self, job: int, state: str, *, kind: str = "torture.external") -> Self:
+    def lives(self, job: int, state: str, *, kind: str = "torture.external", error: str = "an error") -> Self:
         """A row of jobs, at the end."""
         row = {"job": job, "kind": kind, "state": state, "key": f"k{job}", "attempts": 1, "crashes": 0}
-        self._tables["jobs"].append({**row, "last_error": "an error"})
+        self._tables["jobs"].append({**row, "last_error": error})
         return self
+
+    def changed(self, job: int, at: float, action: str, *, gone: bool = False, back: bool = False) -> Self:
+        """An entry of the audit record."""
+        self._tables["changes"].append({"job": job, "action": action, "at": at + AHEAD, "gone": gone, "back": back})
+        return self
+
+    def ended_by_hand(self, job: int, at: float, outcome: str = "discarded", *, kind: str = "torture.external") -> Self:
+        """An operator ends a job, and the audit record says so."""
+        action = {"completed": "complete", "discarded": "discard"}[outcome]
+        return self.ended(job, at, outcome, kind=kind, token="").changed(job, at, action, gone=True)
 
     def effect(self, job: int) -> Self:
         """A row of torture_effects."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torture.evidence import Evidence
+from torture.evidence import FAILED_BY_HAND, Evidence
 from torture.report import report
 from torture.story import Story, a_good_day
 from torture.verdict import PROMISES
@@ -26,6 +26,12 @@ def cut_off(story: Story, at: float = 20.0, kind: str = "torture.external") -> S
     """Worker 2 is killed while it runs job 9, and its lease is returned."""
     story.worker(2).asked("k9", kind).ran(9, at, None, slot=2, kind=kind).signal(2, at + 0.5, "SIGKILL")
     return story.exit(2, at + 0.51, -9).ended(9, at + 1, "crashed", slot=2, kind=kind, error="its worker died")
+
+
+def brought_back(story: Story) -> Story:
+    """Job 9 is completed at 20, brought back at 25, and runs at 31."""
+    story.asked("k9").ended_by_hand(9, 20, "completed").changed(9, 25, "undo", back=True)
+    return story.ran(9, 31, 31.1).ended(9, 31.2)
 
 
 def started_anew() -> Story:
@@ -69,7 +75,7 @@ BROKEN = {
     ),
     "an effect is there and its job was discarded": (
         "effects",
-        lambda: a_good_day().asked("k9", "torture.effect").ended(9, 20, "discarded", kind="torture.effect").effect(9),
+        lambda: a_good_day().asked("k9", "torture.effect").ended_by_hand(9, 20, kind="torture.effect").effect(9),
     ),
     "a job returned, was lost ten seconds later, and ran again": ("second runs", lambda: again(long_ago(a_good_day()))),
     "a job returned, was lost ten seconds later, and the row of another job was locked": (
@@ -86,7 +92,42 @@ BROKEN = {
     ),
     "a job ran after it was discarded": (
         "second runs",
-        lambda: a_good_day().asked("k9").ended(9, 20, "discarded", token="").ran(9, 21, 21.1),
+        lambda: a_good_day().asked("k9").ended_by_hand(9, 20).ran(9, 21, 21.1),
+    ),
+    "a job ran after it was completed, before an undo": (
+        "second runs",
+        lambda: brought_back(a_good_day()).ran(9, 21, 21.1, token="t0").ended(9, 21.2, "retry", token="t0"),
+    ),
+    "a job was discarded, and lives on": (
+        "second runs",
+        lambda: (
+            a_good_day()
+            .asked("k9")
+            .ran(9, 19, 19.1)
+            .ended(9, 19.2, "retry")
+            .ended_by_hand(9, 20)
+            .lives(9, "failed", kind="torture.permanent")
+        ),
+    ),
+    "a job was completed, and the audit record does not know it": (
+        "operators",
+        lambda: a_good_day().asked("k9").ended(9, 20, "completed", token=""),
+    ),
+    "the audit record says that a job was discarded, and the history does not": (
+        "operators",
+        lambda: a_good_day().changed(1, 20, "discard", gone=True),
+    ),
+    "a job was completed while it ran": (
+        "operators",
+        lambda: a_good_day().asked("k9").ran(9, 20, 25).ended_by_hand(9, 22, "completed"),
+    ),
+    "a job was brought back, and is nowhere": (
+        "operators",
+        lambda: a_good_day().asked("k9").ended_by_hand(9, 20).changed(9, 25, "undo", back=True),
+    ),
+    "a job failed with the operator's words, and the audit record does not know it": (
+        "end",
+        lambda: a_good_day().asked("k9").lives(9, "failed", error=FAILED_BY_HAND),
     ),
     "a job ran again, and the history doesn't know the first time": (
         "second runs",
@@ -183,6 +224,19 @@ BROKEN = {
 }
 
 ALLOWED = {
+    "a job was completed, brought back, and ran": lambda: brought_back(a_good_day()),
+    "a job was brought back, and discarded again": lambda: (
+        a_good_day().asked("k9").ended_by_hand(9, 20).changed(9, 25, "undo", back=True).ended_by_hand(9, 30)
+    ),
+    "an operator failed a job": lambda: (
+        a_good_day().asked("k9").changed(9, 20, "fail").lives(9, "failed", error=FAILED_BY_HAND)
+    ),
+    "a failed job was rescheduled": lambda: again(
+        a_good_day().asked("k9").ran(9, 20, 20.1, how="Permanent").ended(9, 20.2, "failed").changed(9, 25, "reschedule")
+    ),
+    "a job was completed after its lease had expired beside its run": lambda: (
+        a_good_day().asked("k9").ran(9, 20, 25).ended(9, 21, "crashed").ended_by_hand(9, 22, "completed")
+    ),
     "a good day": a_good_day,
     "a job without a history was cut off behind its transaction": lambda: (
         a_good_day().asked("k9", "torture.untold").ran(9, 20, None, kind="torture.untold").effect(9)

@@ -12,6 +12,7 @@ PROMISES = {
     "effects": "effects of job.transaction() missing or there twice",
     "second runs": "second runs that nothing explains",
     "at once": "jobs that ran twice at once without a cause",
+    "operators": "ends by operators that the audit record does not explain, or of running jobs",
     "barrier": "starts behind a barrier",
     "stuck": "stuck beyond the lease and 10 s",
     "exit codes": "exit codes that are not as documented",

@@ -1,5 +1,5 @@
 -- Returns how many of the first of these jobs one transaction may change: what it must hold of them in memory is at most 8 MB.
--- At least 1. p_each: how many bytes it adds to each job. p_payloads: does it need the payloads, too? Called by change_jobs_v1.
+-- At least 1. p_each: how many bytes it adds to each job. p_payloads: does it need the payloads, too? Called by change_some_v1.
 CREATE OR REPLACE FUNCTION batch_end_v1(p_ids bigint[], p_each integer, p_payloads boolean) RETURNS integer
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off
 AS $$

@@ -8,7 +8,7 @@
 --   payloads  the payload of a job that is gone, else null
 -- A job that already is as it should be is tried, and not changed. So is a job that a trigger of the application keeps.
 -- p_wait: wait for a job that another session has locked. Otherwise such jobs are skipped: while the caller waits, others
--- would have to wait for the jobs that it has locked itself. Called by change_jobs_v1.
+-- would have to wait for the jobs that it has locked itself. Called by change_some_v1.
 CREATE OR REPLACE FUNCTION change_slice_v1(
     p_action text, p_ids bigint[], p_with jsonb, p_condition text, p_faces jsonb[], p_reason text, p_actor text,
     p_wait boolean,

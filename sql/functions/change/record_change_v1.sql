@@ -1,7 +1,7 @@
 -- Records what one transaction of a command changed, and returns the id of the command's audit row.
 -- p_audit is that id if an earlier transaction of the command has made the row, else null. The row must have been written by
 -- the same login in the same words within the last day, so that nobody adds to the record of another. The arrays are those of
--- change_slice_v1. Called by change_jobs_v1.
+-- change_slice_v1. Called by change_some_v1.
 CREATE OR REPLACE FUNCTION record_change_v1(
     p_audit bigint, p_action text, p_detail jsonb, p_reason text, p_actor text,
     p_ids bigint[], p_before jsonb[], p_after jsonb[], p_payloads jsonb[]

@@ -42,11 +42,11 @@ BEGIN
         changed := '{}';
         v_rest := v_chunk.job_ids;
         WHILE v_rest <> '{}' LOOP
-            SELECT * INTO v_did FROM :"schema".change_jobs_v1(
+            SELECT * INTO v_did FROM :"schema".change_some_v1(
                 v_plan.action, v_rest, v_plan.arguments, v_plan.selection,
                 ARRAY(SELECT w.face FROM ROWS FROM (pg_catalog.unnest(v_chunk.job_ids), pg_catalog.unnest(v_chunk.faces)) w (id, face)
                        WHERE w.id = ANY (v_rest) ORDER BY w.id),
-                v_reason, p_actor, v_audit, pg_catalog.jsonb_build_object('plan', p_plan, 'planned_by', v_plan.actor));
+                v_reason, p_actor, v_audit, pg_catalog.jsonb_build_object('plan', p_plan, 'planned_by', v_plan.actor, 'planned_login', v_plan.login));
             changed := changed || v_did.changed;
             v_why := v_why || v_did.refused;
             v_audit := v_did.audit_id;

@@ -26,8 +26,11 @@ DECLARE
     v_all    text := pg_catalog.array_to_string(pg_catalog.array_prepend('id'::text, v_names), ', ');
     v_values text := (SELECT pg_catalog.string_agg(pg_catalog.concat('(w.job).', n), ', ')
                         FROM pg_catalog.unnest(pg_catalog.array_prepend('id'::text, v_names)) n);
+    v_fixed  text[] := ARRAY(  -- the columns that no UPDATE may set, although an INSERT may
+        SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = pg_catalog.format('%I.jobs', :'schema')::regclass::oid AND a.attidentity = 'a');
     v_set    text := (SELECT pg_catalog.string_agg(pg_catalog.format('%1$s = (w.job).%1$s', n), ', ')
-                        FROM pg_catalog.unnest(v_names) n WHERE n <> 'payload');
+                        FROM pg_catalog.unnest(v_names) n WHERE n <> 'payload' AND n <> ALL (v_fixed));
 BEGIN
     EXECUTE pg_catalog.format(
         'SELECT ARRAY(SELECT j.id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) w (id, face), %1$I.jobs j'

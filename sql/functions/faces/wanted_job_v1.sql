@@ -4,7 +4,7 @@
 --   reschedule  with the run_at, priority, attempts and max_attempts of p_with, each unless null; a failed job is queued
 --   retry       queued and due now; a failed job starts again with its first attempt
 --   release     queued and due now; its attempt is given back
--- A failed job that is queued again forgets its crashes. Called by change_slice_v1 and change_jobs_v1.
+-- A failed job that is queued again forgets its crashes. Called by change_slice_v1 and change_some_v1.
 CREATE OR REPLACE FUNCTION wanted_job_v1(p_job jobs, p_action text, p_with jsonb) RETURNS jobs
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$

@@ -1,0 +1,76 @@
+"""An operator who changes several jobs at once by the administrative functions in SQL, and undoes some of it.
+
+It also releases the jobs of dead workers, and cleans up. It records nothing: the checker reads the audit record.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from torture.evidence import FAILED_BY_HAND
+from torture.operators import REASON, Operator
+
+MOST = 6  # jobs of one change
+
+
+class Administrator(Operator):
+    """Changes several jobs at once."""
+
+    def act(self) -> None:
+        """One change. It may be refused: workers and other operators change the same jobs."""
+        what = self.dice.choice([self._change, self._change, self._plan, self._undo, self._unlock, self._clean])
+        try:
+            what()
+        except psycopg.errors.RaiseException as error:
+            self.log("order", order=f"{what.__name__.strip('_')} refused", job=None, said=str(error)[:200])
+        except (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            self.log("order", order=f"{what.__name__.strip('_')}: in use", job=None, said=str(error)[:200])
+
+    def _chosen(self) -> list[int]:
+        found = self.operations.jobs({"state": self.dice.choice(["queued", "queued", "paused", "failed", None])}, 200)
+        return [job["id"] for job in self.dice.sample(found, min(len(found), self.dice.randint(1, MOST)))]
+
+    def _change(self) -> None:
+        ids, actor = self._chosen(), self.operations.actor
+        action = self.dice.choice(["complete", "fail", "reschedule", "retry", "discard"])
+        self.log("order", order=f"{action} several", job=None, jobs=ids)
+        if action == "fail":
+            self.operations.rows("permanently_fail_jobs", ids, FAILED_BY_HAND, REASON, actor)
+        elif action == "reschedule":
+            due = datetime.now(UTC) + timedelta(seconds=self.dice.uniform(-1.0, 3.0))
+            self.operations.rows("reschedule_jobs", ids, due, self.dice.randint(-3, 3), None, None, REASON, actor)
+        else:
+            self.operations.rows(f"{action}_jobs", ids, REASON, actor)
+
+    def _plan(self) -> None:
+        ids, actor = self._chosen(), self.operations.actor
+        action = self.dice.choice(["complete", "retry", "discard"])
+        ((plan, *_),) = self.operations.rows("plan_jobs_v1", action, ids, None, "{}", None, "1 hour", REASON, actor)
+        if plan is not None:
+            self.rest(self.dice.uniform(0.0, 0.5))
+            self.log("order", order=f"{action} by a plan", job=None, jobs=ids)
+            self.operations.rows("apply_plan_v1", plan, self.dice.random() < 0.5, REASON, actor)
+
+    def _undo(self) -> None:
+        rows = self.operations.connection.execute(
+            "SELECT id FROM audit WHERE action IN ('complete', 'fail', 'reschedule', 'discard', 'undo')"
+            " ORDER BY id DESC LIMIT 10"
+        ).fetchall()
+        if rows:
+            self.log("order", order="undo", job=None)
+            self.operations.rows("undo_jobs", self.dice.choice(rows)[0], REASON, self.operations.actor)
+
+    def _unlock(self) -> None:
+        dead = self.operations.connection.execute(
+            "SELECT w.id FROM workers w JOIN beats b ON b.worker_id = w.id WHERE NOT lives_v1(b.beat_at)"
+        ).fetchall()
+        if dead:
+            self.log("order", order="unlock", job=None)
+            names = [str(worker) for (worker,) in dead]
+            self.operations.rows("force_unlock_workers", names, False, REASON, self.operations.actor)
+
+    def _clean(self) -> None:
+        self.log("order", order="clean up", job=None)
+        self.operations.rows("cleanup", ["GC_TASK_IDENTIFIERS"], REASON, self.operations.actor)
