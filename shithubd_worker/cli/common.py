@@ -224,13 +224,6 @@ def moment(text: str) -> datetime | timedelta:
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def not_empty(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    """Refuse `--host "$HOST"` with a variable that isn't set: it must not mean all."""
-    if text is not None and not text:
-        raise click.BadParameter("the text is empty")
-    return text
-
-
 def due(run_at: str | None, delay: float | None) -> datetime | None:
     """The time of --run-at, checked. None without it. Raises click.UsageError if --delay is given, too."""
     from shithubd_worker.options import moment_in_utc

@@ -40,7 +40,7 @@ def test_a_name_that_no_worker_has_is_refused_with_similar_names(fleet, command,
 def test_an_empty_name_never_means_all(fleet, command, verb, option):
     command("drain", "--host", "alpha", code=EXIT_OK)
     before = holds(fleet)
-    assert f"'{option}': the text is empty" in command.refused(verb, option, "", code=EXIT_USAGE)
+    assert f"'{option}': is empty" in command.refused(verb, option, "", code=EXIT_USAGE)
     assert holds(fleet) == before
 
 
