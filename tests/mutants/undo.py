@@ -11,7 +11,7 @@ MUTANTS = (
     Mutant(
         "a dry run and an undo promise to restore a job that was touched",
         sql("undo_fates_v1"),
-        "WHEN :\"schema\".same_face_v1(n.after, n.face) OR",
+        'WHEN :"schema".same_face_v1(n.after, n.face) OR',
         "WHEN n.there AND n.state <> 'processing' OR",
         TO_THE_LETTER,
     ),
