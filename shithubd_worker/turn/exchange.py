@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from enum import Enum
 
 from shithubd_worker.database.failures import DatabaseError, lost
@@ -154,12 +155,13 @@ class Exchange:
             self._settler.doubt(self._tray.take_finished())  # so beats name them while they wait
             self._settler.resolve(self._queue)
         turn = self._selection.turn(self._tray.take_settles())
-        self._tray.send(turn.settles, Ahead(turn.token, turn.sent_at))
+        self._tray.ahead = ahead = Ahead(turn.token, turn.sent_at, deque([turn.settles.finished]))
         try:
             self._wire.send(turn)
         except BaseException:
             self.give_up()
             raise
+        ahead.left = True
 
     def _worth_sending_ahead(self, answer: Answer) -> bool:
         """Should the next turn be sent before the handlers run? Never once a stop is asked for."""

@@ -18,7 +18,7 @@ from shithubd_worker.timing import (
     STRAYS_AGAIN_SECONDS,
 )
 from shithubd_worker.turn.settling import Settler
-from shithubd_worker.turn.tray import Tray
+from shithubd_worker.turn.tray import Ahead, Tray
 
 
 class Relief:
@@ -59,7 +59,8 @@ class Relief:
             self._tray.finished.append(last)
         self._give_back()
         self._settle_finished()
-        self._doubt_sent()
+        if (ahead := self._tray.ahead) is not None:
+            self._doubt_settles(ahead)
         self._settler.resolve(self._session, at_last=True)
 
     def _settle_finished(self) -> None:
@@ -71,13 +72,13 @@ class Relief:
         self._tray.given_back += len(leases)
         self._tray.give_back(leases)
 
-    def _doubt_sent(self) -> None:
+    def _doubt_settles(self, ahead: Ahead) -> None:
         """Nobody reads the answer to the turn that was sent ahead. If the database refused it, the jobs that it settles
         are still leased. So this thread settles them. One of them tells for all: a turn is one transaction."""
-        sent = self._tray.sent
+        sent = ahead.unanswered
         # Any of them: somebody may have taken the lease of a single one.
         if sent and self._session.fate(random.choice(sent).lease) == "leased":  # noqa: S311
-            self._settler.doubt(self._tray.take_sent())
+            self._settler.doubt(ahead.take_settles())
 
     def _empty_tray(self, now: float, *, unread: bool) -> None:
         tray = self._tray
@@ -93,6 +94,6 @@ class Relief:
             self._strays_at = now + STRAYS_AGAIN_SECONDS
             found = self._session.release_strays(self._worker, ahead.token)
             tray.given_back += len(found)
-            if unread and not found:
-                self._doubt_sent()
+            if unread and not found and ahead.left:
+                self._doubt_settles(ahead)
             ahead.given_back = bool(found) or now - ahead.sent_at >= AHEAD_ANSWERED_SECONDS

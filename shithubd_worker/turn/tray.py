@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from shithubd_worker.database.arrays import settle_arguments
@@ -34,13 +34,33 @@ class Settles(NamedTuple):
 
 @dataclass(slots=True)
 class Ahead:
-    """A lease query that was sent ahead, until its answer is read."""
+    """A turn that was sent, until its answer is read."""
 
     token: str
     sent_at: float
+    # What the turn settles. At most one entry: the thread that takes it finds out what became of these jobs.
+    settles: deque[Sequence[Finished]] = field(default_factory=deque)
     # Only the control thread writes this. It gives back the leases that carry this token in the database. If the main
     # thread sends another query meanwhile, that query has another token and another object of this class.
     given_back: bool = False
+    # Only the main thread writes this. Until the turn has left, the control thread does not take its settles.
+    left: bool = False
+
+    @property
+    def unanswered(self) -> Sequence[Finished]:
+        """What the turn settles. Nothing if a thread has taken it."""
+        try:
+            return self.settles[0]
+        except IndexError:
+            return ()
+
+    def take_settles(self) -> Sequence[Finished]:
+        """Take what the turn settles: its answer was read, or is not awaited any more. Nothing if the other thread has
+        taken it."""
+        try:
+            return self.settles.popleft()
+        except IndexError:
+            return ()
 
 
 class Tray:
@@ -50,7 +70,6 @@ class Tray:
         self.leased: deque[Lease] = deque()
         self.finished: deque[Finished] = deque()
         self._written: deque[Settles] = deque()  # finished jobs, written out for a query; at most one entry
-        self._sent: deque[Sequence[Finished]] = deque()  # what the turn without an answer settles; at most one entry
         # Sent to the database without an answer: settled, or not.
         self.doubtful: deque[Finished] = deque()
         # Only the main thread writes this. The control thread reads it once, and works with what it read.
@@ -120,26 +139,15 @@ class Tray:
         except IndexError:  # there is none, or the other thread has just taken it
             return Settles.of(())
 
-    def send(self, settles: Settles, ahead: Ahead) -> None:
-        """A turn with these settles is sent now."""
-        self._sent.append(settles.finished)
-        self.ahead = ahead
-
     @property
     def sent(self) -> Sequence[Finished]:
         """What the turn without an answer settles."""
-        try:
-            return self._sent[0]
-        except IndexError:
-            return ()
+        ahead = self.ahead
+        return () if ahead is None else ahead.unanswered
 
     def take_sent(self) -> Sequence[Finished]:
-        """Take what the turn without an answer settles: its answer was read, or is not awaited any more. The other
-        thread may have taken it. Then that thread finds out what became of these jobs."""
-        try:
-            return self._sent.popleft()
-        except IndexError:
-            return ()
+        """Take what the turn without an answer settles. For the main thread."""
+        return () if self.ahead is None else self.ahead.take_settles()
 
     def overdue(self, now: float) -> bool:
         """Is there no answer yet to a turn that was sent a while ago?"""
