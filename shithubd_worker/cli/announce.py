@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shithubd_worker.cli import needs
 from shithubd_worker.cli.markup import slack
 from shithubd_worker.cli.screen import say
 from shithubd_worker.cli.told import how_much, until
@@ -28,7 +26,7 @@ from shithubd_worker.settings.config import AUDIT_WEBHOOK
 if TYPE_CHECKING:
     from shithubd_worker.cli.common import Shared
 
-# All of it: the connection to the database, the question, the post. Then the kernel ends the process.
+# All of it: the connection to the database, the question, the post. Then it gives up.
 WHOLE_SECONDS = 10
 ANSWER_SECONDS = 8
 LONGEST_URL = 2000
@@ -59,7 +57,7 @@ class Announcer:
                 os.write(self._pipe, b"\n")
 
     def _wait(self, shared: Shared, reads: int) -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, _give_up)
         posted: set[int] = set()
         goes_on = b"\n"
         while goes_on:
@@ -76,11 +74,11 @@ class Announcer:
 
 
 def wanted() -> Announcer | None:
-    """The announcer of this command: None if nothing is set, if the command changes nothing, or if the setting can't be
-    used. Then it says so, in one line."""
+    """The announcer of this command. None if nothing is set, or if the command writes no audit row. Each command that
+    writes one takes a reason. None if the setting can't be used, too: then it says so, in one line."""
     context = click.get_current_context(silent=True)
     file = context.find_root().params.get("audit_webhook") if context else None
-    if not file or not needs.changes(sys.argv[1:]):
+    if context is None or not file or "reason" not in context.params or context.params.get("dry_run"):
         return None
     try:
         return Announcer(read_url(file))
@@ -117,6 +115,8 @@ def _fault(url: str) -> str | None:
         return "must have one line: a URL, without blanks and control characters"
     with suppress(ValueError):
         parts = urlsplit(url)
+        if "@" in parts.netloc:
+            return "must have no user and no password before the host"
         if parts.hostname and parts.port != 0:
             if parts.scheme == "https" or (parts.scheme == "http" and _is_here(parts.hostname)):
                 return None
@@ -158,7 +158,9 @@ def post(url: str, words: str) -> None:
     request = urllib.request.Request(  # noqa: S310 (read_url looked at the scheme)
         url, json_text({"text": words}).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.build_opener(NoRedirect).open(request, timeout=ANSWER_SECONDS):
+    # A proxy must not read the line, and can't reach this host. It only passes on what TLS hides.
+    direct = () if request.type == "https" else (urllib.request.ProxyHandler({}),)
+    with urllib.request.build_opener(NoRedirect, *direct).open(request, timeout=ANSWER_SECONDS):
         pass
 
 
@@ -171,6 +173,10 @@ def _changes(shared: Shared, command: str) -> list[dict[str, Any]]:
         return [row for (row,) in operations.rows("command_changes_v1", command)]
     finally:
         operations.close()
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError
 
 
 def _complain(error: Exception) -> None:

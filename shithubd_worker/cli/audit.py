@@ -11,7 +11,6 @@ from shithubd_worker.cli.common import GroupWithDefault, Shared, json_option, mo
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, field, line, say
 from shithubd_worker.cli.timeline import timeline
-from shithubd_worker.cli.undo import Undo, how, no_such, what
 from shithubd_worker.errors import EXIT_OK, NoSuchRow
 from shithubd_worker.plain import Json, json_text
 
@@ -88,6 +87,7 @@ def list_rows(
       shithubd-worker audit --actor alice --action discard --json
     """
     from shithubd_worker.admin.record import Chosen, listed
+    from shithubd_worker.cli.undo import what
 
     operations = shared.operations()
     chosen = Chosen(action, actor, job, _past(operations, since), _past(operations, until))
@@ -127,6 +127,7 @@ def show(shared: Shared, row: int, *, everything: bool, as_json: bool) -> int:
       shithubd-worker audit show 7
     """
     from shithubd_worker.admin.record import changes, shown
+    from shithubd_worker.cli.undo import how, no_such, what
 
     operations = shared.operations()
     found = shown(operations, row)
@@ -198,6 +199,8 @@ def undo(shared: Shared, rows: tuple[int, ...], reason: str | None, *, dry_run: 
       shithubd-worker audit undo 7 --dry-run
       shithubd-worker audit undo 7 --reason "wrong kind"
     """
+    from shithubd_worker.cli.undo import Undo
+
     return Undo(shared, shared.operations(), reason, dry_run=dry_run, as_json=as_json).all(rows)
 
 

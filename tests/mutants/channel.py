@@ -15,9 +15,16 @@ MUTANTS = (
     Mutant(
         "a redirect of a line is followed",
         PYTHON,
-        "build_opener(NoRedirect)",
-        "build_opener()",
+        "build_opener(NoRedirect, *direct)",
+        "build_opener(*direct)",
         ("test_a_line_goes_to_its_receiver_alone",),
+    ),
+    Mutant(
+        "a proxy gets the line for a receiver on this host",
+        PYTHON,
+        "build_opener(NoRedirect, *direct)",
+        "build_opener(NoRedirect)",
+        ("test_a_line_for_this_host_never_goes_through_a_proxy",),
     ),
     Mutant(
         "the URL of a chat may be plain HTTP to any host",

@@ -74,9 +74,16 @@ MUTANTS = (
     Mutant(
         "what was done again counts as undone",
         sql("undone_v1"),
-        "u.jobs - undone_v1(u.id)",
-        "u.jobs",
+        "v_sign := -v_sign;",
+        "",
         ("test_the_record_says_how_much_of_a_change_is_undone_now_and_by_which_rows",),
+    ),
+    Mutant(
+        "an undo trusts an old snapshot",
+        sql("undo_chunk_v1"),
+        "<> 'read committed'",
+        "= 'none'",
+        ("test_an_old_snapshot_never_restores_a_job_that_was_restored_and_has_run",),
     ),
     Mutant(
         "each chunk is read to find a job",

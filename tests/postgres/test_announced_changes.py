@@ -21,6 +21,7 @@ from helpers_webhooks import serve, speaker
 from rows import add_job, add_worker
 
 from shithubd_worker.cli import announce, needs
+from shithubd_worker.cli.common import Shared
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.host import apart
 
@@ -62,6 +63,13 @@ def test_each_command_that_changes_something_posts_one_line(database, command, r
     dead = add_worker(database, silent=True)
     waits, failed = add_job(database), add_job(database, state="failed")
     leased = add_job(database, state="processing", worker=dead)
+    third, planned, doomed = add_job(database), add_job(database), add_job(database, state="failed")
+    plan = database.value(
+        "SELECT plan FROM plan_jobs_v1('reschedule', ARRAY[%s::bigint], p_with => '{\"priority\": 3}')", planned
+    )
+    expired = add_job(database, state="processing", leased_by="a:1")
+    database.query("UPDATE jobs SET lease_expires_at = now() - interval '1 hour' WHERE id = %s", expired)
+    unlocked = add_job(database, state="processing", leased_by="gone:7")
     index = "INSERT INTO search_repos (repo, ref, commit, files, generation) VALUES ('ada/old.git', 'm', 'c', 0, 0)"
     database.query(index)
     given = {
@@ -72,20 +80,27 @@ def test_each_command_that_changes_something_posts_one_line(database, command, r
         ("resume-kind", "k"): "resume kind k",
         ("drain",): "drain fleet",
         ("resume", "--reason", "all\nis\x1b[31m well"): r"resume fleet: all\\nis\\x1b\[31m well",
-        ("jobs", "release", leased, "--force", "--reason", "r"): f"release job {leased}: r",
+        ("jobs", "release", leased, "--accept-second-run", "--reason", "r"): f"release job {leased}: r",
         ("jobs", "retry", failed): f"retry job {failed}",
         ("jobs", "discard", waits, "--reason", "r"): f"discard job {waits}: r",
         ("search", "forget", "ada/old.git"): "forget-index repository ada/old.git",
+        ("jobs", "fail", third, "--message", "no", "--reason", "r"): f"fail job {third}: r",
+        ("jobs", "reschedule", third, "--priority", "7"): f"reschedule job {third}",
+        ("jobs", "complete", third, "--reason", "r"): f"complete job {third}: r",
+        ("apply", plan, "--reason", "r"): f"reschedule job {planned}: r",
+        ("workers", "sweep", "--reason", "r"): f"sweep job {expired}: r",
+        ("workers", "unlock", "gone:7", "--reason", "r"): f"unlock job {unlocked}: r",
+        ("cleanup", "DELETE_PERMAFAILED_JOBS", "--yes", "--reason", "r"): f"discard job {doomed}: r",
     }
     for number, (words, line) in enumerate(given.items(), 1):
         command(*words, env=environment)
         eventually(lambda number=number: len(receiver.got) == number, str(words))
         row = database.value("SELECT max(id) FROM audit")
         assert re.fullmatch(rf"\w+{WHO}{line} \(audit {row}\)", texts(receiver)[-1]), words
-    discarded = database.value("SELECT max(id) FROM audit WHERE action = 'discard'")
+    discarded = row  # the cleanup's
     command("audit", "undo", discarded, env=environment)
     eventually(lambda: len(receiver.got) == number + 1)
-    assert re.fullmatch(rf"\w+{WHO}undo of {discarded}: job {waits} \(audit {discarded + 2}\)", texts(receiver)[-1])
+    assert re.fullmatch(rf"\w+{WHO}undo of {discarded}: job {doomed} \(audit {discarded + 1}\)", texts(receiver)[-1])
     assert {request.get("content-type") for _, request, _ in receiver.got} == {"application/json"}
 
 
@@ -95,6 +110,8 @@ def test_what_changes_nothing_posts_nothing_and_others_changes_are_not_posted(da
     command("resume", env=environment)
     command("jobs", "discard", job + 1, code=1, env=environment)
     command("status", env=environment)
+    enqueued = command("enqueue", "k", env=webhook("not a url"))  # it writes no row, so it doesn't read the URL
+    assert enqueued.stderr == ""
     command("drain", "--host", "web1", "--force", "--reason", "by another", env=webhook(""))
     database.query("SELECT discard_jobs(ARRAY[%s]::bigint[], reason := 'in psql')", job)
     command("resume", "--host", "web1", "--reason", "posted", env=webhook(url(receiver.port)))
@@ -201,6 +218,7 @@ FILES = {
     f"http://example.org/{SECRET}": "http:// goes only to this host itself",
     f"http://192.0.2.1/{SECRET}": "http:// goes only to this host itself",
     f"https:///{SECRET}": "must have a URL",
+    f"https://user:{SECRET}@h/": "must have no user",
     f"https://h:x/{SECRET}": "must have a URL",
     f"https://h/{SECRET}\nhttps://h/": "must have one line",
     f"https://h/{SECRET} x": "without blanks",
@@ -250,6 +268,53 @@ def test_a_file_that_cannot_be_read_costs_a_change_one_line(command, tmp_path, k
     done = command("--audit-webhook-file", file, "drain")
     (said,) = done.stderr.splitlines()
     assert f"'{file}' {'is empty' if kind == 'pipe' else 'can' + chr(39) + 't be read: '}" in said
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_a_line_for_this_host_never_goes_through_a_proxy(receiver, monkeypatch, name):
+    asked = []
+    with speaker(asked.append) as port:
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        announce.post(url(receiver.port), "x")
+        assert (len(receiver.got), asked) == (1, [])
+
+
+def test_a_proxy_reads_no_line_that_goes_elsewhere(monkeypatch):
+    asked = []
+
+    def refuses(line):
+        line.sendall(b"HTTP/1.1 502 No\r\n\r\n")
+        asked.append(line)
+
+    with speaker(refuses) as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        with pytest.raises(OSError, match="Tunnel connection failed: 502"):
+            announce.post(f"https://hooks.example/{SECRET}", "x")
+    assert len(asked) == 1
+
+
+def test_a_receiver_that_answers_without_end_is_given_up_and_the_journal_is_told(
+    database, webhook, tmp_path, monkeypatch
+):
+    told, forever = tmp_path / "told", threading.Event()
+
+    def drips(line):
+        line.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        while not forever.wait(0.1):
+            line.sendall(b"x")
+
+    monkeypatch.setattr(announce, "WHOLE_SECONDS", 1)
+    monkeypatch.setattr("syslog.syslog", lambda _, text: told.write_text(text))
+    with speaker(drips) as port:
+        announcer = announce.Announcer(url(port))
+        database.query(
+            "SELECT set_config('shithubd_worker.command', %s, false), pause_kind_v1('k', 'r')", announcer.command
+        )
+        announcer.start(Shared(database.url, None))
+        announcer.now()
+        eventually(lambda: told.exists() and told.read_text() != "")
+        forever.set()
+    assert told.read_text() == "the line about a change was not posted: TimeoutError"
 
 
 def test_a_line_goes_to_its_receiver_alone(receiver):

@@ -143,3 +143,16 @@ def test_the_changes_of_one_job_are_found_among_a_thousand_chunks_by_few_reads(d
     whole = database.value("SELECT pg_table_size('audit_chunks') / 8192")
     assert reads < 40, reads
     assert whole > 1000
+
+
+def test_undos_of_undos_without_end_do_not_stop_the_list(any_database):
+    any_database.query("SELECT discard_jobs(ARRAY[%s::bigint])", add_job(any_database))
+    first = any_database.value("SELECT max(id) FROM audit")
+    any_database.query(
+        "INSERT INTO audit (actor, action, target, jobs, detail)"
+        " SELECT 'a', 'undo', 'jobs', 1, jsonb_build_object('undoes', %s + g - 1) FROM generate_series(1, 2001) g",
+        first,
+    )
+    assert any_database.value("SELECT max(id) FROM audit") == first + 2001
+    undone = "SELECT l->'undone' FROM list_audit_v1(%s, NULL, NULL, NULL, NULL, 1) l"
+    assert (any_database.value(undone, "discard"), any_database.value(undone, "undo")) == (1, 0)

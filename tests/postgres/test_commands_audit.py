@@ -231,3 +231,11 @@ def test_a_hold_that_somebody_has_changed_since_is_left_alone(database, command)
     assert "undo it in a command of its own" in command("audit", "undo", first, 999, code=5).stderr
     assert database.query("SELECT undo_hold_v1(%s)", first) == []
     assert holds(database) == [("kind", "k", "yours")]
+
+
+def test_the_end_of_a_hold_beyond_the_years_of_python_is_shown_as_the_last_one(database, command):
+    database.query("SELECT pause_kind_v1('k', 'r', '12000-01-01')")
+    (row,) = command.json("audit", "list")
+    assert row["detail"]["until"].startswith("9999-12-31T23:59:59")
+    (shown,) = command.json("audit", "timeline")[:1]
+    assert shown["until"].startswith("9999-12-31T23:59:59")

@@ -170,6 +170,21 @@ def test_a_restored_job_that_has_ended_is_not_restored_a_second_time(any_databas
     assert rows(any_database) == {}
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_an_old_snapshot_never_restores_a_job_that_was_restored_and_has_run(database, level):
+    job = add_job(database)
+    database.query("SELECT discard_jobs(ARRAY[%s::bigint])", job)
+    audit = audit_row(database)
+    with database.connect() as late:
+        late.execute(f"BEGIN ISOLATION LEVEL {level}")
+        late.execute("SELECT FROM jobs")  # takes the snapshot
+        assert refused(database, audit) == (1, {})
+        database.query("DELETE FROM jobs")  # it ran
+        with pytest.raises(psycopg.errors.RaiseException, match="undo_jobs needs READ COMMITTED"):
+            late.execute("SELECT undo_jobs(%s)", (audit,))
+    assert rows(database) == {}
+
+
 def test_a_job_that_has_the_old_id_is_left_alone(any_database):
     job = add_job(any_database)
     any_database.query("SELECT complete_jobs(ARRAY[%s::bigint])", job)

@@ -2,6 +2,7 @@
 -- A job that nobody has touched since is as it was before. A job that was completed or discarded is in the queue again, with
 -- its old id. Returns the jobs that it restored. A notice counts the others, and says why of the first five. The undo has an
 -- audit row of its own. To undo the undo, give that row's id.
+-- It needs READ COMMITTED: otherwise it could not see that a job was restored and has run since.
 -- For a million jobs use `audit undo`: it needs no long transaction.
 CREATE OR REPLACE FUNCTION undo_jobs(audit_id bigint, reason text DEFAULT NULL, actor text DEFAULT session_user)
 RETURNS SETOF jobs

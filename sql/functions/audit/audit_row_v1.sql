@@ -7,12 +7,17 @@
 CREATE OR REPLACE FUNCTION audit_row_v1(p_audit audit) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
+DECLARE
+    v_detail jsonb := p_audit.detail;
 BEGIN
+    IF p_audit.action IN ('pause', 'drain') AND v_detail->>'until' IS NOT NULL THEN
+        v_detail := jsonb_set(v_detail, '{until}', to_jsonb(readable_v1((v_detail->>'until')::timestamptz)));
+    END IF;
     RETURN to_jsonb(p_audit) || jsonb_build_object(
         'at', readable_v1(p_audit.at),
         'forgotten_at', readable_v1(p_audit.forgotten_at),
         'reason', left(p_audit.reason, 10000),
-        'detail', left(p_audit.detail::text, 100000),
+        'detail', left(v_detail::text, 100000),
         'jobs', greatest(p_audit.jobs, cardinality(p_audit.job_ids)),
         'undoes', CASE WHEN p_audit.action = 'undo' AND p_audit.detail->>'undoes' ~ '^[0-9]{1,18}$'
                        THEN (p_audit.detail->>'undoes')::bigint END,

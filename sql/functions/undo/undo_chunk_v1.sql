@@ -27,6 +27,10 @@ DECLARE
     v_able   record;
     v_did    record;
 BEGIN
+    IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'undo_jobs needs READ COMMITTED, this transaction is %',
+            pg_catalog.current_setting('transaction_isolation');  -- others do not see that a restored job has run
+    END IF;
     SELECT * INTO v_audit FROM :"schema".audit WHERE id = p_audit FOR NO KEY UPDATE;
     IF :"schema".why_final_v1(v_audit) IS NOT NULL THEN
         RAISE EXCEPTION 'audit row % cannot be undone: %', p_audit, :"schema".why_final_v1(v_audit)
