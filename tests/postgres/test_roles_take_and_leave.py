@@ -11,7 +11,7 @@ from test_migrate_roles import Blank, blank
 
 from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
-from shithubd_worker.errors import Refused
+from shithubd_worker.errors import Refused, SchemaMismatch
 
 __all__ = ["blank"]  # a fixture
 
@@ -86,15 +86,20 @@ def stranger(blank: Blank) -> Iterator[str]:
 
 
 def test_a_strangers_object_with_a_name_like_ours_stays_the_strangers(blank: Blank, stranger: str) -> None:
+    with pytest.raises(SchemaMismatch, match=rf"has function jobs_enqueued_v1\(text\) of role '{stranger}'"):
+        blank.migrate(by=blank.url, roles=True)
+    assert blank.value("SELECT jobs_enqueued_v1('')") == stranger
+    blank.query("DROP FUNCTION jobs_enqueued_v1(text)")
     assert blank.migrate(by=blank.url, roles=True)
     assert blank.value("SELECT relowner::regrole::text FROM pg_class WHERE relname = %s", THEIRS) == stranger
-    assert blank.value("SELECT jobs_enqueued_v1('')") == stranger
     assert blank.value("SELECT count(*) FROM expired_history_v1()") == 0
 
 
 def test_migrate_refuses_a_function_whose_owner_may_no_longer_create(blank: Blank, stranger: str) -> None:
     blank.query(f"REVOKE CREATE ON SCHEMA public FROM {stranger}")
-    with pytest.raises(Refused, match=f"the function jobs_enqueued_v1 in schema 'public' belongs to '{stranger}'"):
+    with pytest.raises(
+        Refused, match=rf"the function jobs_enqueued_v1\(text\) in schema 'public' belongs to '{stranger}'"
+    ):
         blank.migrate(by=blank.url, roles=True)
 
 

@@ -56,6 +56,7 @@ RAISED = {
     "lease_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT lease_v1(gen_random_uuid(),"
     " gen_random_uuid(), '{k}', '{0}', '{0}', '{0}', '{0}', '{1}', '{1}')",
     "audit row ... cannot be undone": "SELECT undo_jobs(0)",
+    "undo_jobs needs READ COMMITTED": "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT undo_jobs(0)",
     "a worker can't settle": "SELECT settle_v1('{1}', ARRAY[gen_random_uuid()], '{crashed}', '{0}', '{x}', '{7d}')",
     "start_v1 needs READ COMMITTED": "BEGIN ISOLATION LEVEL REPEATABLE READ;"
     " SELECT start_v1(gen_random_uuid(), '{1}', gen_random_uuid(), gen_random_uuid(), '{1}')",

@@ -65,7 +65,12 @@ def fill(connection, found, shape):
     """Rows with a canary in each column that can hold text. Returns those columns."""
     filled = set()
     connection.execute(f"TRUNCATE {', '.join(sorted(found.keys() - APART))} RESTART IDENTITY CASCADE")
-    for table in sorted(found.keys() - APART, reverse=True):  # search_repos before search_files
+    refer = {
+        name for (name,) in connection.execute("SELECT conrelid::regclass::text FROM pg_constraint WHERE contype = 'f'")
+    }
+    for table in sorted(
+        found.keys() - APART, key=lambda name: (name in refer, name)
+    ):  # search_repos before search_files
         of_text = {column: kind for column, kind in found[table].items() if kind in ("text", "text[]", "jsonb")}
         for number in range(1 if "only_row" in found[table] else ROWS):
             row = usual(table, number)
