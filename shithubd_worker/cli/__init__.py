@@ -1,36 +1,17 @@
-"""The command line: the steps of the runbook as commands. Each import here makes `--help` slower."""
+"""The command line: the steps of the runbook as commands. Each import here makes every command slower."""
 
 from __future__ import annotations
 
 import errno
 import sys
+from functools import cache
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from shithubd_worker import __version__
-from shithubd_worker.cli import (
-    apply,
-    audit,
-    check,
-    cleanup,
-    drain,
-    enqueue,
-    history,
-    host_env,
-    init,
-    jobs,
-    migrate,
-    needs,
-    pause_kind,
-    run,
-    runbook,
-    screen,
-    search,
-    status,
-    units,
-    workers,
-)
+from shithubd_worker.cli import host_env, needs, screen
 from shithubd_worker.cli.common import database_options
 from shithubd_worker.cli.settings import option
 from shithubd_worker.errors import EXIT_CONFIG, EXIT_DETACHED, EXIT_ERROR, EXIT_OK, EXIT_USAGE, ShithubdError
@@ -81,7 +62,59 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
         ctx.exit()
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# The commands of each room, in the order of the reference page.
+ROOMS = {
+    "init": ["init"],
+    "run": ["run", "release-dead"],
+    "check": ["check-config"],
+    "migrate": ["migrate"],
+    "enqueue": ["enqueue"],
+    "search": ["search"],
+    "status": ["status"],
+    "workers": ["workers"],
+    "drain": ["drain", "resume"],
+    "pause_kind": ["pause-kind", "resume-kind"],
+    "jobs": ["jobs"],
+    "apply": ["apply", "plans"],
+    "audit": ["audit"],
+    "cleanup": ["cleanup"],
+    "history": ["history"],
+    "units": ["units"],
+    "runbook": ["runbook"],
+}
+
+
+@cache
+def _of_room(room: str) -> dict[str, click.Command]:
+    """The commands of a room, by name."""
+    return {command.name: command for command in import_module(f"shithubd_worker.cli.{room}").COMMANDS}
+
+
+class Rooms(click.Group):
+    """Imports a room when one of its commands is needed. So a worker does not pay for the operator's commands."""
+
+    @property
+    def commands(self) -> dict[str, click.Command]:
+        """All commands."""
+        return {name: command for room in ROOMS for name, command in _of_room(room).items()}
+
+    @commands.setter
+    def commands(self, _none: object) -> None:
+        """For the constructor of click's group."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        room = next((room for room, names in ROOMS.items() if cmd_name in names), None)
+        return None if room is None else _of_room(room)[cmd_name]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted(name for names in ROOMS.values() for name in names)
+
+
+@click.group(
+    cls=Rooms, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @database_options
 @click.option(
     "--version",
@@ -97,14 +130,6 @@ def cli(database_url: str | None, schema: str | None, audit_webhook: str | None)
 
     PostgreSQL keeps the queue, systemd supervises the workers, and the steps of the runbooks are commands.
     """
-
-
-ROOMS = (
-    *(init, run, check, migrate, enqueue, search, status, workers, drain, pause_kind, jobs, apply, audit, cleanup),
-    *(history, units, runbook),
-)
-for command in (command for room in ROOMS for command in room.COMMANDS):
-    cli.add_command(command)
 
 
 def main() -> NoReturn:

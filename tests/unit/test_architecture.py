@@ -200,7 +200,7 @@ def test_the_help_loads_no_library_and_no_room_that_it_does_not_need():
     command = [sys.executable, "-X", "importtime", "-m", "shithubd_worker", "--help"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
-    assert {"click", "shithubd_worker.cli.run"} <= loaded
+    assert {"click", "shithubd_worker.cli.deadline"} <= loaded
     assert loaded & {"idna", "psycopg", "rich", "prometheus_client", "sdnotify"} == set()
     rooms = {each.split(".")[1] for each in loaded if each.startswith("shithubd_worker.")}
     assert rooms & {"attempt", "database", "telemetry", "turn", "process", "handlers"} == set()

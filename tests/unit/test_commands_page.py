@@ -16,12 +16,24 @@ from command_pages import NOT_RUN, PAGE
 from command_tree import Command, Verbatim, all_commands, leaves
 
 from shithubd_worker import errors
-from shithubd_worker.cli import cli
+from shithubd_worker.cli import ROOMS, cli
 from shithubd_worker.settings.config import SETTINGS
 
 TEXT = PAGE.read_text()
 LEAVES = list(leaves())
 EXAMPLES = [(each, line) for each in all_commands() for block in each.told.examples for line in block.lines]
+
+
+def test_each_room_has_the_commands_by_which_it_is_found():
+    assert list(cli.commands) == [name for names in ROOMS.values() for name in names]
+
+
+def test_a_command_imports_no_room_but_its_own():
+    program = (
+        "import sys, click; from shithubd_worker.cli import ROOMS, cli; cli.get_command(click.Context(cli), 'status');"
+        " print(*(room for room in ROOMS if f'shithubd_worker.cli.{room}' in sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True).split() == ["status"]
 
 
 def section(command: Command) -> str:
