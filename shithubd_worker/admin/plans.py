@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from shithubd_worker.admin.change import Calls, Change
-from shithubd_worker.admin.work import AGAIN_SECONDS, AWAY_SECONDS, LONGEST_REST_SECONDS
+from shithubd_worker.admin.work import AGAIN_SECONDS, AWAY_SECONDS, rest
 from shithubd_worker.database.failures import DatabaseError, lost, refused_in_words
 from shithubd_worker.errors import Refused, ShithubdError
 from shithubd_worker.plain import json_text
@@ -109,8 +109,8 @@ def carry_out(calls: Calls, plan: Plan, actor: str, reason: str | None, *, parti
                 raise
             done = _done_after(error, calls, plan["name"])
         yield done
-        if done < plan["chunks"]:  # as in Work: the workers have the database for half of the time
-            time.sleep(min(time.monotonic() - began, LONGEST_REST_SECONDS))
+        if done < plan["chunks"]:
+            rest(time.monotonic() - began)
 
 
 def _chunk(calls: Calls, name: str, number: int, actor: str, reason: str | None, *, partial: bool) -> None:

@@ -24,6 +24,11 @@ LONG_BATCH_SECONDS = 0.5
 SMALLEST_BATCH = 50
 
 
+def rest(took: float) -> None:
+    """Leave the database to the workers after a batch that took so many seconds."""
+    time.sleep(min(took, LONGEST_REST_SECONDS))
+
+
 class Sums(NamedTuple):
     """How many jobs were tried and changed, and the last batch that counts. Replaced in one step, so that Ctrl-C finds
     either the sums before a batch or those after it."""
@@ -73,7 +78,7 @@ class Work:
             elif took < LONG_BATCH_SECONDS / 4:
                 self._size = min(BATCH, self._size * 2)
             if self.sums.tried < len(self.ids):
-                time.sleep(min(took, LONGEST_REST_SECONDS))
+                rest(took)
         if len(self.ids) > 1:  # a single job was waited for
             for job in [job for job, why in self.refused.items() if why == "locked"]:
                 self._batch([job], again=True)

@@ -75,17 +75,19 @@ def test_a_deferred_constraint_of_the_application_refuses_one_job_of_a_batch(any
 
 
 @pytest.mark.parametrize("state", ["53100", "53200", "40P01", "40001", "55P03", "57P04", "25006", "XX001"])
-def test_an_error_that_is_about_no_single_job_is_raised(database, state):
+def test_an_error_that_is_about_no_single_job_is_raised_by_a_change_and_by_an_undo(database, state):
     jobs = add_jobs(database, 3)
+    batch(database, "discard", add_jobs(database, 3))
     database.query(
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql SET search_path = ''"
         f" AS $$ BEGIN RAISE 'as told' USING ERRCODE = '{state}'; END $$;"
-        " CREATE TRIGGER failing BEFORE DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION fail()"
+        " CREATE TRIGGER failing BEFORE INSERT OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION fail()"
     )
-    with pytest.raises(psycopg.Error) as raised:
-        batch(database, "discard", jobs)
-    assert raised.value.sqlstate == state
-    assert database.query("SELECT FROM audit") == []
+    for does in (lambda: batch(database, "discard", jobs), lambda: database.query("SELECT undo_jobs(1)")):
+        with pytest.raises(psycopg.Error) as raised:
+            does()
+        assert raised.value.sqlstate == state
+    assert database.query("SELECT action FROM audit") == [("discard",)]
 
 
 def test_of_several_jobs_a_locked_one_is_left_also_beside_a_refused_one(database):

@@ -1,9 +1,10 @@
 -- Does one action to any number of jobs in the caller's transaction, and returns the jobs that it changed.
 -- The arguments are those of change_jobs_v1. An id that comes twice counts once. One audit row records all.
--- Called by the functions that are named as in Graphile Worker (complete_jobs, ...). The command changes many jobs in many
--- transactions: it calls change_jobs_v1 itself.
-CREATE OR REPLACE FUNCTION change_all_v1(p_action text, p_ids bigint[], p_with jsonb, p_reason text, p_actor text, p_where jsonb DEFAULT '{}')
-RETURNS SETOF jobs
+-- Called by the functions that are named as in Graphile Worker (complete_jobs, ...). A command changes many jobs in many
+-- transactions: it calls change_batch_v1.
+CREATE OR REPLACE FUNCTION change_all_v1(
+    p_action text, p_ids bigint[], p_with jsonb, p_reason text, p_actor text, p_where jsonb DEFAULT '{}'
+) RETURNS SETOF jobs
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

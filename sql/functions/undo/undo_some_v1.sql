@@ -36,8 +36,8 @@ BEGIN
         END IF;
         RETURN;
     EXCEPTION WHEN OTHERS THEN
-        -- Want of memory or disk, a deadlock and a wait that is over are about no single job.
-        IF SQLSTATE LIKE '53%' OR SQLSTATE LIKE '40%' OR SQLSTATE = '55P03' THEN
+        -- About no single job: the classes of change_some_v1.
+        IF pg_catalog.left(SQLSTATE, 2) IN ('08', '25', '40', '53', '55', '57', '58', 'XX') THEN
             RAISE;
         ELSIF v_count = 1 THEN
             refused := pg_catalog.jsonb_build_object(p_ids[1]::text, 'database: ' || SQLERRM);
