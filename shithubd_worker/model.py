@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -187,3 +188,12 @@ class Identity:
     def leased_by(self) -> str:
         """`<host>:<pid>`, as the runbooks write it."""
         return f"{self.host}:{self.pid}"
+
+
+class Registration(NamedTuple):
+    """What a worker writes into its row. `gives_up`: after how many seconds without a word of the database it gives up
+    its run, so that a sweep may take its jobs. None: it promises nothing."""
+
+    identity: Identity
+    kinds: Sequence[str]
+    gives_up: float | None = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +40,10 @@ class Kind:
     handler: Handler
     signature: inspect.Signature
     lease_timeout: float
-    # The worker gives a run up so many seconds before its lease ends: time to stop, before others may start.
+    # How long a run goes on without a word of the database: no longer than its lease, and than the worker promised to
+    # the sweep. Then others may start.
+    trusted: float
+    # The worker gives a run up so many seconds before: time to stop.
     margin: float
     max_runtime: float
     max_attempts: int
@@ -46,6 +51,12 @@ class Kind:
     retention: str
     wait_objective: float | None = None
     fitting: set[tuple[str, ...]] = field(default_factory=set)  # names of members that fitted before
+
+    def within(self, silence: float) -> Kind:
+        """The kind on a worker that gives up after so many seconds without a word of the database. 0: it promises
+        nothing beyond the lease."""
+        trusted = min(self.lease_timeout, silence or math.inf)
+        return dataclasses.replace(self, trusted=trusted, margin=margin(trusted))
 
     def check(self, job: object, members: object) -> None:
         """Raise TypeError if the handler can't be called with this job and these members of a payload."""
@@ -127,6 +138,7 @@ class Registry(Mapping[str, Kind]):
                 handler=function,
                 signature=_signature(kind, function),
                 lease_timeout=lease_seconds,
+                trusted=lease_seconds,
                 margin=margin(lease_seconds),
                 max_runtime=runtime_seconds,
                 max_attempts=max_attempts,

@@ -39,6 +39,13 @@ def margin(lease_timeout: float) -> float:
     return min(10.0, 0.2 * lease_timeout)
 
 
+def silence_fits(heartbeat_interval: float, threshold: float) -> bool:
+    """Can a worker that lives show it often enough, so that nobody sweeps it? Two of three beats may fail. The rest is
+    a tick of the control thread, a connection and an answer. A threshold of 0 means that nobody is swept."""
+    one_beat = TICK_SECONDS + CONNECT_SECONDS + CONTROL_ANSWER_SECONDS
+    return threshold == 0 or 3 * heartbeat_interval + one_beat < threshold
+
+
 # The worker renews a lease after this part of its timeout, so two renewals may fail.
 RENEW_AFTER = 1 / 3
 # A missing renewal is the database's fault, and uses up no attempt, if the database was asked for it for at least this

@@ -20,9 +20,10 @@ from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.model import Batch, Lease, Outcome
+from shithubd_worker.model import Batch, Lease, Outcome, Registration
 from shithubd_worker.process.duties.outage import Outage
 from shithubd_worker.process.duties.renewal import Renewal
+from shithubd_worker.process.duties.trust import Trust
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.registry import Kind, Registry
 from shithubd_worker.settings.config import Config
@@ -84,7 +85,7 @@ class Parts:
     def __init__(self, url: str) -> None:
         self.me = identify()
         self.beat = ControlSession(connector(url, "test control"), "public")
-        self.beat.register(self.me, ["k"])
+        self.beat.register(Registration(self.me, ["k"]))
         self.stop, self.tray = Stop(25.0), Tray()
         self.progress = Progress(self.stop)
         self.metrics = Metrics(["k"], self.me.leased_by)
@@ -93,7 +94,8 @@ class Parts:
         self.woken: list[bool] = []
         self.outage = Outage(self.beat, self.progress, self.wake_main, self.metrics)
         self.dead_man = DeadMan()
-        self.renewal = Renewal(self.beat, self.progress, self.clock, self.outage, self.dead_man, self.metrics)
+        self.trust = Trust(self.progress, self.dead_man, 300.0)
+        self.renewal = Renewal(self.beat, self.progress, self.clock, self.outage, self.trust, self.metrics)
         self.relief = Relief(self.beat, self.me.id, self.tray, self.settler)
         self._main = BareWorker(url, "public", self.me.id, "test main")
         self._enqueues = connector(url, "test")()

@@ -13,7 +13,7 @@ from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.host.identity import identify
-from shithubd_worker.model import How, Outcome
+from shithubd_worker.model import How, Outcome, Registration
 from shithubd_worker.registry import Registry
 
 SERVERS = ["debian", "embedded"]
@@ -73,7 +73,7 @@ class Bare:
         self.kinds = list(registry.values())
         me = identify()
         self.beat = ControlSession(connect, name)
-        self.beat.register(me, ["k"])
+        self.beat.register(Registration(me, ["k"]))
         self.me = me
         self.worker = BareWorker(url, name, me.id)
         self.queue = self.worker.queue

@@ -21,7 +21,7 @@ from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.handler_session import HandlerSession
 from shithubd_worker.handlers import registry
 from shithubd_worker.host.identity import identify
-from shithubd_worker.model import Batch, Lease, Outcome
+from shithubd_worker.model import Batch, Lease, Outcome, Registration
 from shithubd_worker.registry import Kind, Registry
 from shithubd_worker.settings.config import Config
 
@@ -58,7 +58,7 @@ class Bench:
         self._worker = BareWorker(url, schema, me.id)
         self._ledger = HandlerSession(with_connection, schema)
         self._beat = ControlSession(with_connection, schema)
-        self._beat.register(me, list(kinds))
+        self._beat.register(Registration(me, list(kinds)))
 
     def run(self, kind: str, **members: object) -> Outcome:
         """Enqueue a job, lease it, run it, and settle it unless its handler did."""

@@ -13,6 +13,7 @@ from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.host.identity import identify
 from shithubd_worker.host.signals import SelfPipe, Stop
+from shithubd_worker.model import Registration
 from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.patience import Patience
 from shithubd_worker.process.reconnect import Reconnect
@@ -49,7 +50,7 @@ class Rooms:
         self.beat = ControlSession(connector(url, "control"), "public")
         self.queue = QueueSession(connector(url, "main"), "public", self.identity.id)
         if reached:
-            self.beat.register(self.identity, list(timeouts))
+            self.beat.register(Registration(self.identity, list(timeouts)))
         self.metrics = Metrics(list(timeouts), self.identity.leased_by)
         self.clock, self.tray, self.stop = Clock(lambda _: None), Tray(), Stop(grace)
         self.progress = Progress(self.stop)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from shithubd_worker.admin.change import Calls
 
+MOST_SWEPT = 2000  # the most expired leases of one transaction
+
 
 class Unlocked(NamedTuple):
     """What became of the workers with some names. docs/sql.md has the members (unlock_workers_v1)."""
@@ -23,6 +25,7 @@ class Swept(NamedTuple):
 
     returned: list[dict[str, Any]]
     unexpired: list[dict[str, Any]]
+    workers: list[dict[str, Any]]
     audit: int | None
 
 
@@ -31,12 +34,24 @@ def unlock(calls: Calls, names: Sequence[str], reason: str | None, actor: str, *
     return Unlocked(*calls.rows("unlock_workers_v1", list(names), accept_second_run, reason, actor)[0])
 
 
-def sweep(calls: Calls, reason: str | None, actor: str) -> Iterator[Swept]:
-    """Take expired leases back, a batch and a transaction after the other, until there is none. All have one audit
-    row."""
+def sweep(
+    calls: Calls,
+    reason: str | None,
+    actor: str,
+    *,
+    stale_after: float | None = None,
+    delay: float = 0.0,
+    accept_second_run: bool = False,
+) -> Iterator[Swept]:
+    """Take expired leases back, and with `stale_after` the jobs of workers that were silent for so many seconds: a
+    batch and a transaction after the other, until there is none. All have one audit row."""
     audit: int | None = None
     while True:
-        swept = Swept(*calls.rows("sweep_leases_v1", reason, actor, time.time(), audit)[0])
+        now = time.time()
+        rows = calls.rows(
+            "sweep_leases_v1", reason, actor, now, audit, MOST_SWEPT, stale_after, accept_second_run, delay
+        )
+        swept = Swept(*rows[0])
         audit = swept.audit
         yield swept
         if not swept.returned:

@@ -44,6 +44,7 @@ class Deadlines:
         "lease_deadline",
         "lost",
         "over",
+        "renewed_at",
         "runtime_deadline",
         "settled",
         "started_at",
@@ -55,7 +56,10 @@ class Deadlines:
         self.lease = lease
         self.started_at = clock()
         self.runtime_deadline = self.started_at + kind.max_runtime
-        self.lease_deadline = lease.sent_at + kind.lease_timeout  # the control thread moves it at each renewal
+        self.renewed_at = lease.sent_at  # the control thread sets it at each renewal
+        # When others may have the job. The control thread moves it at each renewal, and at each beat. A lease is a sign
+        # of life, too. So the last beat can be older than the lease and need not be asked for here, for each job.
+        self.lease_deadline = lease.sent_at + kind.trusted
         self.lost = False  # the control thread sets it when a renewal was refused
         self.unreachable = False  # the control thread sets it while it can't reach the database
         # The control thread sets it while it waits for the database, or while a renewal is refused.
@@ -86,7 +90,7 @@ class Deadlines:
         """When the process must be ended at the latest, and how many seconds earlier that may be. The second value is
         large, so that one arming serves a batch and more. For a long run it is 0, because the run may have to go
         without a renewal until it is interrupted."""
-        slack = self.kind.lease_timeout * DEAD_MAN_SLACK if self._clock() - self.started_at < LONG_SECONDS else 0.0
+        slack = self.kind.trusted * DEAD_MAN_SLACK if self._clock() - self.started_at < LONG_SECONDS else 0.0
         return self.lease_deadline - self.kind.margin * DEAD_MAN_MARGIN, slack
 
     def may_start(self) -> bool:

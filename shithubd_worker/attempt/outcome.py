@@ -105,7 +105,7 @@ def interrupted(kind: Kind, lease: Lease, interrupt: Interrupt, stood: str, chan
         if interrupt.lost:
             return Outcome(How.RELEASED, "given up: the lease was lost")
         # A control thread that got little of the interpreter may have asked only just before this moment.
-        if interrupt.unreachable or interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED:
+        if interrupt.unreachable or interrupt.waited > kind.trusted * RENEWAL_AWAITED:
             because = "the database is away" if interrupt.unreachable else "the database did not renew it in time"
             return Outcome(How.RELEASED, f"given up: the lease could not be renewed, because {because}")
         # The renewal was not refused, and the database was not asked: the control thread got no turn. The handler

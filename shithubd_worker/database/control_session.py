@@ -12,7 +12,7 @@ from shithubd_worker.database.arrays import as_array
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.schema import newest_version
 from shithubd_worker.database.settles import Settling
-from shithubd_worker.model import Hold, Identity, Lease
+from shithubd_worker.model import Hold, Identity, Lease, Registration
 
 # Not an outcome of an attempt, but counted beside them: see ControlSession.count_ended.
 FORCED = "forced"
@@ -21,10 +21,10 @@ FORCED = "forced"
 class ControlSession(Settling):
     """What a worker's control thread asks: register, beat, renew, and the settles when it ends the process."""
 
-    def register(self, identity: Identity, kinds: Sequence[str]) -> None:
+    def register(self, worker: Registration) -> None:
         """Write the worker's row."""
-        who = asdict(identity)
-        self.rows("register_v1", *who.values(), __version__, newest_version(), list(kinds))
+        who = asdict(worker.identity)
+        self.rows("register_v1", *who.values(), __version__, newest_version(), list(worker.kinds), worker.gives_up)
 
     def beat(
         self,

@@ -109,14 +109,30 @@ class QueueSession(Settling):
         strays: Sequence[str] = (),
         earliest: float | None = None,
         timeouts: Mapping[str, float] | None = None,
+        delay: float = 0.0,
     ) -> list[tuple[int, str, str]]:
         """Sweep: put right what nobody else will (sweep_v1). Returns (id, kind, outcome) of each job that it
         changed."""
         kinds = dict(timeouts or {})
         rows = self.rows(
-            "sweep_v1", self.worker, back, as_array(strays), MOST_SWEPT, earliest, list(kinds), list(kinds.values())
+            "sweep_v1",
+            self.worker,
+            back,
+            as_array(strays),
+            MOST_SWEPT,
+            earliest,
+            list(kinds),
+            list(kinds.values()),
+            delay,
         )
         return [(job, kind, how) for job, kind, how in rows]
+
+    def sweep_silent(
+        self, threshold: float, interval: float, delay: float, earliest: float, steady: float
+    ) -> list[tuple[int, str, str, str]]:
+        """Take the jobs of silent workers (sweep_silent_v1). Returns (id, kind, outcome, former owner) of each."""
+        rows = self.rows("sweep_silent_v1", self.worker, threshold, delay, interval, earliest, steady)
+        return [(job, kind, how, owner) for job, kind, how, owner in rows]
 
     def housekeep(self, *, drop: bool = True) -> list[str]:
         """Make the history's next days, forget dead workers, and drop the days that are over. Returns what was done.

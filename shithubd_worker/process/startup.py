@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.failures import DatabaseError, explained, in_one_line, lost
@@ -11,7 +11,7 @@ from shithubd_worker.database.queue_session import QueueSession
 from shithubd_worker.database.sqlstates import LOCKED
 from shithubd_worker.errors import DatabaseUnavailable, ShithubdError
 from shithubd_worker.host.identity import is_dead
-from shithubd_worker.model import Identity
+from shithubd_worker.model import Registration
 from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.telemetry import logs
 
@@ -24,8 +24,7 @@ class Startup:
 
     def __init__(
         self,
-        identity: Identity,
-        kinds: Sequence[str],
+        worker: Registration,
         queue: QueueSession,
         session: ControlSession,
         heartbeat: Heartbeat,
@@ -33,8 +32,9 @@ class Startup:
         *,
         woken: bool,
     ) -> None:
-        self.identity = identity
-        self.kinds = kinds
+        self.identity = worker.identity
+        self.kinds = worker.kinds
+        self._worker = worker
         self._queue = queue
         self._session = session
         self._heartbeat = heartbeat
@@ -44,7 +44,7 @@ class Startup:
     def begin(self) -> None:
         """Do all of it, once. Raises what psycopg raises, and ShithubdError."""
         self._queue.check()
-        self._session.register(self.identity, self.kinds)
+        self._session.register(self._worker)
         self._listen()
         self._take_back()
         drains = self._heartbeat.first()

@@ -15,6 +15,7 @@ from shithubd_worker.host.identity import identify
 from shithubd_worker.host.process_state import ProcessState
 from shithubd_worker.host.signals import Alarm, SelfPipe, Stop
 from shithubd_worker.host.systemd import Systemd
+from shithubd_worker.model import Registration
 from shithubd_worker.process.control import Control
 from shithubd_worker.process.duties.asking import Asking
 from shithubd_worker.process.duties.clock_look import ClockLook
@@ -26,6 +27,7 @@ from shithubd_worker.process.duties.outage import Outage
 from shithubd_worker.process.duties.reloading import Reloading
 from shithubd_worker.process.duties.renewal import Renewal
 from shithubd_worker.process.duties.supervision import Supervision
+from shithubd_worker.process.duties.trust import Trust
 from shithubd_worker.process.lessons import Lessons
 from shithubd_worker.process.live import LiveConfig
 from shithubd_worker.process.loop import Loop
@@ -49,7 +51,7 @@ from shithubd_worker.turn.selection import Selection
 from shithubd_worker.turn.settling import Settler
 from shithubd_worker.turn.tray import Tray
 from shithubd_worker.turn.unstarted import Unstarted
-from shithubd_worker.turn.upkeep import Upkeep
+from shithubd_worker.turn.upkeep import Recovery, Upkeep
 from shithubd_worker.turn.wire import Wire
 
 if TYPE_CHECKING:
@@ -68,10 +70,11 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
 ) -> Worker:
     """One worker process. `connect` makes connectors, by name, answer_seconds and ours. `reread` makes the
     configuration anew after a SIGHUP; without it, SIGHUP keeps its default."""
-    by_name = {kind.name: kind for kind in kinds}
+    by_name = {kind.name: kind.within(config.sweep_threshold) for kind in kinds}
     timeouts = {kind.name: kind.lease_timeout for kind in kinds}
     names = list(by_name)
     identity = identify()
+    registration = Registration(identity, names, config.sweep_threshold or None)
 
     queue = QueueSession(connect("shithubd-worker", MAIN_ANSWER_SECONDS, True), schema, identity.id)
     control_session = ControlSession(connect("shithubd-worker control", CONTROL_ANSWER_SECONDS, True), schema)
@@ -86,7 +89,8 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     clock = Clock(partial(_clock_was_set, metrics))
     selection = Selection(names, clock, config.prefetch, until_empty=config.until_empty)
     settler = Settler(identity.leased_by, tray, metrics)
-    upkeep = Upkeep(queue, clock, timeouts, drop=not config.pooled)
+    recovery = Recovery(config.sweep_threshold, config.sweep_interval, config.recovery_delay)
+    upkeep = Upkeep(queue, clock, timeouts, recovery, drop=not config.pooled)
     wire = Wire(queue, timeouts, pooled=config.pooled)
     exchange = Exchange(wire, tray, selection, settler, upkeep, stop, metrics)
     unstarted = Unstarted(
@@ -137,7 +141,8 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     # What goes on while a handler runs. The duties run in this order, and the questions to the database in theirs. Its
     # clock and the lease come first, because the other questions may wait for a lock.
     relief = Relief(control_session, identity.id, tray, settler)
-    heartbeat = Heartbeat(control_session, identity, names, progress, settler)
+    trust = Trust(progress, dead_man, config.sweep_threshold)
+    heartbeat = Heartbeat(control_session, registration, progress, settler, trust, clock, config.heartbeat_interval)
     outage, supervision = Outage(control_session, progress, bell.wake, metrics), Supervision(systemd, progress)
     ending = Ending(
         control_session, identity.id, relief, strays=lambda: exchange.strays, metrics=metrics, systemd=systemd
@@ -161,7 +166,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
             progress,
             outage,
             ClockLook(control_session, clock, bell.wake),
-            Renewal(control_session, progress, clock, outage, dead_man, metrics),
+            Renewal(control_session, progress, clock, outage, trust, metrics),
             relief,
             heartbeat,
         ),
@@ -170,7 +175,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     shortest_lease = min(timeouts.values(), default=300.0)
     control = Control(control_session, ears, progress, tray, settler, shortest_lease=shortest_lease, duties=duties)
 
-    startup = Startup(identity, names, queue, control_session, heartbeat, listen, woken=not config.pooled)
+    startup = Startup(registration, queue, control_session, heartbeat, listen, woken=not config.pooled)
     presence = Presence(startup, control_session, progress, sleep, systemd, metrics, hang_up)
     loop = Loop(exchange, work, sleep, patience, shutdown, progress, (control_session, handler_session))
     metrics.watch(progress.state, progress.running, progress.is_up)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shithubd_worker.errors import ConfigError
 from shithubd_worker.settings.table import Address, Setting, address, choice, days, directory, seconds, switch, words
+from shithubd_worker.timing import BEAT_SECONDS, silence_fits
 
 # A schema's name is part of the NOTIFY channel's, which PostgreSQL limits to 63 bytes.
 LONGEST_SCHEMA = 48
@@ -83,6 +84,38 @@ class Config:
     )
     until_empty: bool = switch(
         "--until-empty", "Exit with 0 as soon as no job can run. Without this the worker waits for more jobs."
+    )
+    heartbeat_interval: float = seconds(
+        "--heartbeat-interval",
+        "How often the worker says in the database that it lives. A worker counts as silent after 30 s.",
+        default=BEAT_SECONDS,
+        least=1.0,
+        most=8.0,
+        example="2",
+    )
+    sweep_threshold: float = seconds(
+        "--sweep-threshold",
+        "After so long without a word of the database the worker gives up its job, and others may have it. The worker"
+        " takes jobs back from others that were silent for this time, and for theirs. 0: neither. A shorter lease ends"
+        " sooner.",
+        default=300.0,
+        least=10.0,
+        example="60",
+        or_zero=True,
+    )
+    sweep_interval: float = seconds(
+        "--sweep-interval",
+        "How often one worker of the fleet looks for silent workers.",
+        default=10.0,
+        least=1.0,
+        example="60",
+    )
+    recovery_delay: float = seconds(
+        "--recovery-delay",
+        "How long a job waits after a sweep took it back from its worker.",
+        default=0.0,
+        least=0.0,
+        example="30",
     )
     metrics: Address = address(
         "--metrics",
@@ -205,6 +238,11 @@ def make_config(raw: Mapping[str, object], unit: str = "") -> Config:
             faults.append(f"{row.spelled}: {error}")
     if both := sorted({*config["kinds"]} & {*config["exclude_kinds"]}):
         faults.append(f"--kind and --exclude-kind: {', '.join(both)} is in both")
+    if not silence_fits(config.get("heartbeat_interval", 1.0), config.get("sweep_threshold", 0.0)):
+        faults.append(
+            "--sweep-threshold and --heartbeat-interval: three heartbeats and 5 s must fit into the threshold, so that"
+            " no worker is swept that lives"
+        )
     if faults:
         raise ConfigError(*faults)
     config["metrics"] = config["metrics"].in_unit(unit)

@@ -91,8 +91,18 @@ def words(flag: str, text: str, *, metavar: str, unset: str = "", example: str =
     return _field(Setting(flag, text, read, metavar, unset=unset, repeatable=True, example=example), ())
 
 
-def seconds(flag: str, text: str, *, default: float, least: float, example: str, live: bool = False) -> float:
-    """A setting that is a number of seconds."""
+def seconds(
+    flag: str,
+    text: str,
+    *,
+    default: float,
+    least: float,
+    most: float = LONGEST_SECONDS,
+    example: str,
+    live: bool = False,
+    or_zero: bool = False,
+) -> float:
+    """A setting that is a number of seconds. With `or_zero`, 0 is allowed as well: it turns something off."""
 
     def read(given: Any) -> float:
         if given is None or given == "":  # an empty variable counts as not set
@@ -100,12 +110,13 @@ def seconds(flag: str, text: str, *, default: float, least: float, example: str,
         value = math.nan
         with suppress(ValueError):
             value = float(str(given))
-        if not least <= value <= LONGEST_SECONDS:
-            raise ValueError(f"{given!r} is not a number of seconds from {least:g} to {LONGEST_SECONDS:g}")
+        if not (least <= value <= most or (or_zero and value == 0)):
+            zero = " and not 0" if or_zero else ""
+            raise ValueError(f"{given!r} is not a number of seconds from {least:g} to {most:g}{zero}")
         return value
 
     row = Setting(flag, text, read, "SECONDS", f"{default:g}", live=live, example=example)
-    return _field(row._replace(least=least, most=LONGEST_SECONDS), default)
+    return _field(row._replace(least=0.0 if or_zero else least, most=most), default)
 
 
 def days(flag: str, text: str, *, default: int, example: str) -> Setting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -36,6 +37,7 @@ class Selection:
         self._clock = clock
         self._stepped_at = clock.stepped_at
         self.until_empty = until_empty
+        self._again = math.inf  # in how many seconds a ramp may let more jobs through
         self._monotonic = monotonic
         self._frontier, self._shares = Frontier(), Shares()
         self.pace, self.caution, self.wakeups = Pace(window), Caution(), Wakeups()
@@ -65,6 +67,7 @@ class Selection:
             self._stepped_at = self._clock.stepped_at
             self._frontier.anew()  # a clock that was set back hides jobs before the points
         self.wakeups.deaf = answer.deaf
+        self._again = answer.again
         if turn.woken:
             self.wakeups.woke(leased=bool(answer.leases))
         for kind, priority in reversed(answer.walked):  # of each kind, the first entry counts
@@ -102,4 +105,4 @@ class Selection:
 
     def rest(self, poll_interval: float) -> tuple[float, bool]:
         """For how many seconds to rest, and whether a notification may end that."""
-        return self.wakeups.rest(self._frontier.patience(self._monotonic(), poll_interval))
+        return self.wakeups.rest(min(self._again, self._frontier.patience(self._monotonic(), poll_interval)))

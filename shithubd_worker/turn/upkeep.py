@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.failures import DatabaseError, lost
@@ -24,19 +25,40 @@ from shithubd_worker.turn.frontier import Throttle
 log = logging.getLogger(__name__)
 
 
+class Recovery(NamedTuple):
+    """How jobs return from workers that are gone. Seconds.
+
+    `threshold`: take the jobs of a worker that was silent for so long; 0: of none. `interval`: how often one worker of
+    the fleet looks for silent ones. `delay`: how long a job waits after a sweep took it back."""
+
+    threshold: float = 0.0
+    interval: float = 10.0
+    delay: float = 0.0
+
+
 class Upkeep:
-    """Runs the sweep and the housekeeping when they are due. `timeouts`: the lease timeouts of the worker's kinds.
+    """Runs the sweeps and the housekeeping when they are due. `timeouts`: the lease timeouts of the worker's kinds.
     `drop`: may this worker drop old days of the history, if its login may?"""
 
-    def __init__(self, queue: QueueSession, clock: Clock, timeouts: Mapping[str, float], *, drop: bool) -> None:
+    def __init__(
+        self,
+        queue: QueueSession,
+        clock: Clock,
+        timeouts: Mapping[str, float],
+        recovery: Recovery = Recovery(),  # noqa: B008 (it is never changed)
+        *,
+        drop: bool,
+    ) -> None:
         self._queue = queue
         self._clock = clock
         self._timeouts = timeouts
+        self._recovery = recovery
         self._drop = drop
         self._said_who_drops = False
         self._strays: dict[str, float] = {}
         self._swept_at = 0.0
         self._sweep_at = 0.0
+        self._silent_at = 0.0
         self._back_at = 0.0
         self._steady_since = 0.0
         self._everything = Throttle(times=1000)  # a look back has found what expired since
@@ -85,7 +107,13 @@ class Upkeep:
         self._strays = {token: until for token, until in self._strays.items() if now < until}
         earliest = self._clock.earliest(time.monotonic())
         try:
-            touched = self._queue.sweep(back=back, strays=self.strays, earliest=earliest, timeouts=self._timeouts)
+            touched = self._queue.sweep(
+                back=back,
+                strays=self.strays,
+                earliest=earliest,
+                timeouts=self._timeouts,
+                delay=self._recovery.delay,
+            )
         finally:
             if back is None:  # after a refusal as well: the looks back go on meanwhile
                 ended = time.monotonic()
@@ -93,6 +121,18 @@ class Upkeep:
         for job, kind, how in touched:
             logs.returned(job, kind, how)
         self._swept_at = now
+        if back != 0.0 and self._recovery.threshold and now >= self._silent_at:
+            self._silent_at = now + self._recovery.interval
+            self._sweep_silent(now, earliest)
+
+    def _sweep_silent(self, now: float, earliest: float) -> None:
+        """Take the jobs of silent workers. The database's clock counts only for the time in which this worker has seen
+        it go steadily: a step of it is no silence."""
+        threshold, interval, delay = self._recovery
+        steady = now - self._steady_since
+        for job, kind, how, owner in self._queue.sweep_silent(threshold, interval, delay, earliest, steady):
+            log.warning("%s was silent: its job %d returns", owner, job)
+            logs.returned(job, kind, how)
 
     def _housekeep(self) -> None:
         try:

@@ -14,7 +14,7 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.operations import Operations, Scope
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.model import Identity
+from shithubd_worker.model import Identity, Registration
 
 NOTICED = "the database's clock went"
 DEAD_LEASE = (
@@ -167,7 +167,7 @@ def test_a_lease_that_ends_too_late_is_shortened_unless_its_owner_has_a_valid_be
     job = any_database.value(DEAD_LEASE)
     owner = Identity(uuid4(), "h", 1, "m", "b", 0, 0, None, None)
     beat = ControlSession(connector(any_database.url, "beat"), "public")
-    beat.register(owner, ["test.ok"])
+    beat.register(Registration(owner, ["test.ok"]))
     beat.close()
     if step is None:
         any_database.query("DELETE FROM beats")

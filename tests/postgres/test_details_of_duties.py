@@ -10,6 +10,7 @@ from conftest import eventually
 
 from shithubd_worker.errors import EXIT_FORCED, ConfigError
 from shithubd_worker.host.signals import Stop
+from shithubd_worker.model import Registration
 from shithubd_worker.process.duties.ending import Ending
 from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.duties.reloading import Reloading
@@ -63,7 +64,7 @@ def test_a_renewed_lease_counts_from_the_moment_before_its_request(parts, monkey
 
 def test_a_beat_names_the_finished_jobs_that_are_not_settled(database, parts):
     settler = SimpleNamespace(unsettled=lambda _now: (7, 9))
-    beat = Heartbeat(parts.beat, parts.me, ["k"], parts.progress, settler)
+    beat = Heartbeat(parts.beat, Registration(parts.me, ["k"]), parts.progress, settler, parts.trust, parts.clock)
     beat.tick(time.monotonic(), None)
     assert database.query("SELECT unsettled FROM beats") == [([7, 9],)]
 

@@ -15,7 +15,7 @@ from shithubd_worker.attempt.attempt import OK
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.host.signals import Stop
-from shithubd_worker.model import Finished
+from shithubd_worker.model import Finished, Registration
 from shithubd_worker.process.duties.asking import Asking
 from shithubd_worker.process.duties.clock_look import ClockLook
 from shithubd_worker.process.duties.heartbeat import Heartbeat
@@ -37,7 +37,7 @@ MOMENT = 0.01
 
 @pytest.fixture
 def heartbeat(parts):
-    return Heartbeat(parts.beat, parts.me, ["k"], parts.progress, parts.settler)
+    return Heartbeat(parts.beat, Registration(parts.me, ["k"]), parts.progress, parts.settler, parts.trust, parts.clock)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from bare import BareWorker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.model import Finished, How, Identity, Outcome
+from shithubd_worker.model import Finished, How, Identity, Outcome, Registration
 from shithubd_worker.registry import Registry
 
 OTHER = "00000000-0000-0000-0000-000000000000"
@@ -26,7 +26,7 @@ def worker(any_database):
     registry.handler("k", lease_timeout=60)(lambda job, text="": None)
     identity = Identity(uuid4(), "web1", 1, "m", "b", 0, 0, None, None)
     beat = ControlSession(connector(any_database.url, "beat"), any_database.schema)
-    beat.register(identity, ["k"])
+    beat.register(Registration(identity, ["k"]))
     bare = BareWorker(any_database.url, any_database.schema, identity.id)
     yield SimpleNamespace(id=identity.id, bare=bare, queue=bare.queue, beat=beat, kinds=list(registry.values()))
     bare.close()

@@ -27,7 +27,7 @@ from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.host.identity import identify
-from shithubd_worker.model import How, Outcome
+from shithubd_worker.model import How, Outcome, Registration
 from shithubd_worker.registry import Registry
 from shithubd_worker.telemetry.gauges import QueueCollector
 
@@ -308,7 +308,7 @@ def be_a_worker(database, kinds):
     """Everything that a worker asks, from its start to its end, except what needs a process."""
     me = identify()
     beat = ControlSession(connector(database.url, "odd"), "public")
-    beat.register(me, KINDS)
+    beat.register(Registration(me, KINDS))
     dead = beat.housemates(me)
     for other in dead[::2]:
         beat.release_worker(other.id, "it is dead")

@@ -24,7 +24,7 @@ from shithubd_worker.database.control_session import FORCED, ControlSession
 from shithubd_worker.database.operations import Operations, Scope
 from shithubd_worker.database.settles import record_lost
 from shithubd_worker.host.identity import identify
-from shithubd_worker.model import Finished, How, Outcome
+from shithubd_worker.model import Finished, How, Outcome, Registration
 from shithubd_worker.registry import Registry
 
 registry = Registry()
@@ -52,7 +52,7 @@ def work(database, url):
     database.query("INSERT INTO holds (scope, target, actor, until) VALUES ('kind', 'p', 'me', '2000-01-01')")
     with closing(bare), closing(beat):
         schema.check(bare.queue.connection, "public")
-        beat.register(me, ["k"])
+        beat.register(Registration(me, ["k"]))
         beat.value("statement_time_v1")
         beat.beat(me.id, "idle", None, None, None)
         beat.housemates(me)

@@ -11,7 +11,7 @@ from bare import BareWorker
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.model import Identity
+from shithubd_worker.model import Identity, Registration
 from shithubd_worker.registry import Registry
 
 # Names that are the beginning, the end or a part of one another.
@@ -40,7 +40,7 @@ def fleet(database):
     fleet = {}
     for name, (host, unit) in WORKERS.items():
         identity = Identity(uuid4(), host, 1, "m", "b", 0, 0, unit, None)
-        beat.register(identity, ["k"])
+        beat.register(Registration(identity, ["k"]))
         bare = BareWorker(database.url, database.schema, identity.id)
         fleet[name] = SimpleNamespace(id=identity.id, bare=bare, lease=lambda bare=bare: bare.lease(registry.values()))
     yield SimpleNamespace(workers=fleet, beat=beat)

@@ -10,8 +10,10 @@ from rooms import Rooms
 from servers import deaf_port
 
 from shithubd_worker.errors import DatabaseUnavailable, SchemaMismatch
-from shithubd_worker.model import How
+from shithubd_worker.host.dead_man import DeadMan
+from shithubd_worker.model import How, Registration
 from shithubd_worker.process.duties.heartbeat import Heartbeat
+from shithubd_worker.process.duties.trust import Trust
 from shithubd_worker.process.presence import Presence
 from shithubd_worker.process.startup import Startup
 
@@ -34,8 +36,9 @@ class Told:
 
 
 def startup(rooms, *, woken=True):
-    heartbeat = Heartbeat(rooms.beat, rooms.identity, ["k"], rooms.progress, rooms.settler)
-    return Startup(rooms.identity, ["k"], rooms.queue, rooms.beat, heartbeat, rooms.listen, woken=woken)
+    me, trust = Registration(rooms.identity, ["k"]), Trust(rooms.progress, DeadMan(), 300.0)
+    heartbeat = Heartbeat(rooms.beat, me, rooms.progress, rooms.settler, trust, rooms.clock)
+    return Startup(me, rooms.queue, rooms.beat, heartbeat, rooms.listen, woken=woken)
 
 
 def presence(rooms, systemd=None):
@@ -53,7 +56,7 @@ def test_a_starting_worker_registers_and_learns_the_holds_that_cover_it(database
 
 def test_a_starting_worker_returns_the_jobs_of_a_dead_process_of_this_host(database, rooms):
     other = Rooms(database.url, reached=False)
-    other.beat.register(replace(other.identity, pid=2**22 - 1, start_ticks=1, invocation_id=None), ["k"])
+    other.beat.register(Registration(replace(other.identity, pid=2**22 - 1, start_ticks=1, invocation_id=None), ["k"]))
     database.query("INSERT INTO jobs (kind, payload) VALUES ('k', '{}')")
     other.exchange.turn()
     assert database.query("SELECT state FROM jobs") == [("processing",)]

@@ -13,6 +13,7 @@ from shithubd_worker.database.clock import Clock
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.process.duties.enforcing import Enforcing
 from shithubd_worker.process.duties.renewal import Renewal
+from shithubd_worker.process.duties.trust import Trust
 from shithubd_worker.process.shared import Progress
 
 
@@ -56,7 +57,8 @@ def deadlines(progress, dead_man):
 def renewal(progress, dead_man):
     """A renewal whose database renews every lease."""
     clock = Clock(lambda _seconds: None)
-    return Renewal(MagicMock(), progress, clock, SimpleNamespace(lost_at=0.0), dead_man, MagicMock())
+    trust = Trust(progress, dead_man, 300.0)
+    return Renewal(MagicMock(), progress, clock, SimpleNamespace(lost_at=0.0), trust, MagicMock())
 
 
 @pytest.mark.parametrize("seen", [attempt(300.0), None], ids=["a run", "nothing"])

@@ -70,7 +70,7 @@ class Asking:
             self._heartbeat.hurry()
         else:
             self._outage.is_over()
-            if attempt is not None and self._renewal not in self._again_at:
+            if attempt is not None and not {self._renewal, self._heartbeat} & self._again_at.keys():
                 attempt.asked_at, attempt.unreachable = None, False
 
     def _ask(self, now: float, attempt: Attempt | None) -> None:

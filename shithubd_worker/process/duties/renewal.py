@@ -7,9 +7,9 @@ import time
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.control_session import ControlSession
-from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.host.signals import ring_main
 from shithubd_worker.process.duties.outage import Outage
+from shithubd_worker.process.duties.trust import Trust
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import RENEW_AFTER
@@ -24,14 +24,14 @@ class Renewal:
         progress: Progress,
         clock: Clock,
         outage: Outage,
-        dead_man: DeadMan,
+        trust: Trust,
         metrics: Metrics,
     ) -> None:
         self._session = session
         self._progress = progress
         self._clock = clock
         self._outage = outage
-        self._dead_man = dead_man
+        self._trust = trust
         self._metrics = metrics
 
     def tick(self, now: float, attempt: Attempt | None) -> None:
@@ -42,11 +42,7 @@ class Renewal:
         sent_at = time.monotonic()
         if self._session.renew(attempt.lease, timeout):
             self._metrics.renewed(ok=True)
-            attempt.lease_deadline = sent_at + timeout
-            # At once: a handler that holds the interpreter may keep this thread from running again.
-            with self._dead_man.held():
-                if self._progress.attempt is attempt:
-                    self._dead_man.put_off(attempt.dead_man_at[0])
+            self._trust.renewed(sent_at, attempt)
         elif not attempt.over and not attempt.shielded:
             # If the main thread is just committing the settle, the lease is gone because it was ended, not because it
             # was lost.
@@ -58,7 +54,7 @@ class Renewal:
         """After a third of the timeout. At once if the database may have forgotten the lease, or may believe that it is
         over."""
         timeout = attempt.kind.lease_timeout
-        written_at = attempt.lease_deadline - timeout  # when the lease's end was written, or a little before
+        written_at = attempt.renewed_at  # when the lease's end was written, or a little before
         # A lease is committed asynchronously, so a database that crashed may have forgotten it.
         doubted_at = max(self._clock.stepped_at, self._outage.lost_at, self._progress.found_at)
         return now >= written_at + timeout * RENEW_AFTER or written_at < doubted_at

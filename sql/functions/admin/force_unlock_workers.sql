@@ -1,5 +1,5 @@
 -- Takes all jobs back from workers that are gone, whose leases have not expired yet, and removes the rows of these workers.
--- A worker is named by its uuid, or by <host>:<pid>. An unknown name means nothing.
+-- A worker is named by its uuid, or by <host>:<pid>. <host>:* names all workers of a host. An unknown name means nothing.
 -- If one of the workers beats, the function raises an error (object_in_use), and nothing changes. With accept_second_run, it
 -- takes the jobs of that worker, too: they may run a second time beside it. It is fenced off and can write nothing of them. Its
 -- row stays. If several workers have one <host>:<pid> and one of them beats, the name is refused in any case: give the uuid.
@@ -20,6 +20,7 @@ DECLARE
     v_all     jsonb := (SELECT pg_catalog.jsonb_agg(n) FROM :"schema".named_workers_v1(worker_ids) n);
     v_workers uuid[] := ARRAY(SELECT DISTINCT (w->>'id'::text)::uuid FROM pg_catalog.jsonb_array_elements(v_all) w
                                WHERE w->>'id'::text IS NOT NULL);
+    v_names   text[] := ARRAY(SELECT w->>'leased_by'::text FROM pg_catalog.jsonb_array_elements(v_all) w);
     v_leases  text := pg_catalog.format(
         'SELECT pg_catalog.array_agg(l.id) FROM (SELECT j.id FROM %I.jobs j WHERE j.state = ''processing'''
         ' AND (j.worker_id = ANY ($1) OR j.worker_id IS NULL AND j.leased_by = ANY ($2)) FOR UPDATE) l', :'schema');
@@ -34,9 +35,9 @@ BEGIN
             pg_catalog.current_setting('transaction_isolation');  -- others do not see the last beats
     END IF;
     BEGIN
-        EXECUTE v_leases INTO v_ids USING v_workers, worker_ids;
+        EXECUTE v_leases INTO v_ids USING v_workers, v_names;
     EXCEPTION WHEN lock_not_available THEN
-        EXECUTE pg_catalog.replace(v_leases, 'FOR UPDATE', 'FOR UPDATE SKIP LOCKED') INTO v_ids USING v_workers, worker_ids;
+        EXECUTE pg_catalog.replace(v_leases, 'FOR UPDATE', 'FOR UPDATE SKIP LOCKED') INTO v_ids USING v_workers, v_names;
         RAISE WARNING 'somebody has locked a job of these workers: it returns when its lease expires';
     END;
     -- Now, because a worker may have beaten during the wait.
@@ -46,7 +47,8 @@ BEGIN
       FROM (SELECT n->>'name'::text AS name, count(*) AS number,
                    pg_catalog.string_agg(coalesce(n->>'id'::text, 'none') || CASE WHEN (n->>'lives'::text)::boolean THEN ' beats'
                                                                             ELSE ' is silent' END, ', ') AS each
-              FROM pg_catalog.jsonb_array_elements(v_all) n GROUP BY 1
+              FROM pg_catalog.jsonb_array_elements(v_all) n
+             WHERE n->>'name'::text NOT LIKE '%:*'::text GROUP BY 1
             HAVING count(*) > 1 AND pg_catalog.bool_or((n->>'lives'::text)::boolean)) m;
     IF v_said IS NOT NULL THEN
         RAISE EXCEPTION 'one of several workers of the same name lives, so give the uuid of the dead one: %', v_said

@@ -1,4 +1,4 @@
--- Ends each hold whose end has passed (until), with an audit row for each.
+-- Ends each hold whose end has passed (until), or whose ramp is over, with an audit row for each.
 -- A pause ends last of all: first the paused jobs of its kind go back into the queue, in batches of p_limit. Once p_limit
 -- jobs were flipped, the rest is left to the next call. The pause also stays while somebody has locked one of its jobs. A
 -- job that the database refuses to flip stays paused; a warning says how many jobs those are, and what to do.
@@ -14,7 +14,11 @@ DECLARE
     v_after   bigint;
     v_count   integer;
 BEGIN
-    FOR v_hold IN SELECT * FROM :"schema".holds WHERE until <= clock_timestamp() FOR UPDATE SKIP LOCKED LOOP
+    FOR v_hold IN SELECT * FROM :"schema".holds h
+         WHERE h.until <= clock_timestamp()
+            OR EXISTS (SELECT FROM :"schema".ramps r
+                        WHERE r.hold_id = h.id AND r.stopped_at IS NULL AND r.over_at <= clock_timestamp())
+           FOR UPDATE SKIP LOCKED LOOP
         IF v_hold.scope = 'kind' THEN
             v_refused := '{}';
             v_after := -9223372036854775808;

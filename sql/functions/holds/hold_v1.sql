@@ -1,7 +1,7 @@
 -- Sets or updates a hold, and writes its audit row.
 -- Every lease that begins after the commit obeys the hold. Call barrier_v1 afterwards, in a transaction of its own, before
 -- you rely on it. p_until is the end of the hold; null or infinity means until somebody ends it. An update replaces the
--- end and the actor, and the reason unless p_reason is null.
+-- end and the actor, and the reason unless p_reason is null. It ends a ramp (ramp_kind_v1).
 -- Returns the hold. Raises invalid_parameter_value if p_until has passed.
 -- Called by drain_v1 and pause_kind_v1. It runs with the rights of the owner, so that an operator can set no hold without
 -- its audit row.
@@ -23,6 +23,7 @@ BEGIN
     ON CONFLICT (scope, target) DO UPDATE
        SET reason = coalesce(excluded.reason, holds.reason), until = excluded.until, actor = excluded.actor
     RETURNING * INTO v_hold;
+    DELETE FROM :"schema".ramps WHERE hold_id = v_hold.id;
     INSERT INTO :"schema".audit (actor, action, target, reason, detail)
     VALUES (p_actor, v_hold.mode, pg_catalog.concat_ws(' ', p_scope, nullif(p_target, '')), p_reason,
             pg_catalog.jsonb_build_object('hold', v_hold.id, 'until', p_until));

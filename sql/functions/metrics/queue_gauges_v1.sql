@@ -4,6 +4,8 @@
 --   paused           now: the paused kinds, and when each pause began; the oldest 200
 --   paused_more      now: how many further kinds are paused
 --   holds, workers   now: how many holds there are of each scope, and how many workers in each state
+--   oldest_holds     now: of each scope, when the oldest hold without an end began
+--   ramps            now: the ramp of each kind that has one (shown_ramp_v1), at most 200, those that stopped first
 --   history_days     now: how many days after today have their partitions
 --   schema           the version of the schema
 --   dead_rows        the dead rows of jobs that no vacuum has removed yet, by PostgreSQL's statistics
@@ -33,6 +35,11 @@ AS $$
         'paused_more', (SELECT count(*) FROM pauses WHERE place > 200),
         'holds', (SELECT coalesce(jsonb_object_agg(scope, n), '{}')
                     FROM (SELECT scope, count(*) AS n FROM standing_holds GROUP BY scope) h),
+        'oldest_holds', (SELECT coalesce(jsonb_object_agg(scope, since), '{}')
+                           FROM (SELECT scope, min(date_part('epoch', readable_v1(created))) AS since
+                                   FROM standing_holds WHERE until IS NULL GROUP BY scope) h),
+        'ramps', (SELECT coalesce(jsonb_object_agg(r.kind, shown_ramp_v1(r.hold_id)), '{}')
+                    FROM (SELECT * FROM ramps ORDER BY stopped_at, began LIMIT 200) r),
         'workers', (SELECT coalesce(jsonb_object_agg(state, n), '{}')
                       FROM (SELECT CASE WHEN lives_v1(beat_at) THEN state
                                         ELSE 'silent' END AS state, count(*) AS n

@@ -5,7 +5,7 @@
 --   flipped  how many jobs it marked
 --   after    the p_after of the next call
 --   refused  how many jobs the database refused to flip (flip_v1); they stay queued
--- No row means that all jobs were tried, or that the pause is over.
+-- No row means that all jobs were tried, that the pause is over, or that it has a ramp.
 -- Called again and again by pause-kind, one transaction for each batch. It runs with the rights of the owner, because an
 -- operator has no right to lock a hold.
 CREATE OR REPLACE FUNCTION mirror_pause_v1(p_hold bigint, p_after jsonb DEFAULT NULL, p_limit integer DEFAULT 5000)
@@ -23,7 +23,7 @@ DECLARE
 BEGIN
     -- A shared lock: a resume waits for this batch, and then flips back the jobs that the batch flipped.
     SELECT * INTO v_hold FROM :"schema".holds WHERE id = p_hold FOR SHARE;
-    IF NOT FOUND THEN
+    IF NOT FOUND OR EXISTS (SELECT FROM :"schema".ramps WHERE hold_id = p_hold) THEN
         RETURN;
     END IF;
     SELECT pg_catalog.array_agg(w.id), (pg_catalog.array_agg(pg_catalog.jsonb_build_object('priority', w.priority, 'run_at', w.run_at, 'id', w.id)))[count(*)]

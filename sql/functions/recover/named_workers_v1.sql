@@ -1,4 +1,5 @@
--- Lists the workers that an operator names: by uuid, or by <host>:<pid>. A name that nobody has gives no row.
+-- Lists the workers that an operator names: by uuid, by <host>:<pid>, or all of a host by <host>:*. A name that nobody has gives
+-- no row.
 -- A worker whose own row is gone is known by the leases that it left. It then has no beat, and no uuid if its leases have none.
 -- A pid is used again, so several workers can have the same <host>:<pid>.
 --   lives         its last beat shows that it lives (lives_v1)
@@ -17,5 +18,6 @@ AS $$
              WHERE j.state = 'processing' AND NOT EXISTS (SELECT FROM :"schema".workers w WHERE w.id = j.worker_id)) o
            LEFT JOIN :"schema".beats b ON b.worker_id = o.id
      WHERE o.leased_by = n.name OR o.id::text = lower(n.name)
+        OR n.name LIKE '%:*' AND regexp_replace(o.leased_by, ':[^:]*$', ':*') = n.name
      ORDER BY n.name, o.leased_by, o.id
 $$;

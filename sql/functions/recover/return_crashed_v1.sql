@@ -3,11 +3,13 @@
 --   one      the crash is counted. The job is due at once after the first crash, 30 s later (± 20 %) after the second.
 --   several  nobody can say which job was running, so no crash is counted. From now on each of them is leased alone, so that
 --            the culprit shows itself and takes no other job along.
--- A job that was leased was due: it is due now, even if the clock was set back since. p_refused says why the database refuses
+-- A job that was leased was due: it is due now, even if the clock was set back since. p_delay puts that off by so many seconds,
+-- the longer of the two delays counts. p_refused says why the database refuses
 -- to queue the jobs again; with it, they fail instead. Each job gets a row in the history and is counted for the metrics
 -- (leases_returned).
 -- Called by return_dead_v1, whose caller has locked the rows.
-CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL)
+CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL,
+                                             p_delay double precision DEFAULT 0)
 RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE plpgsql SET search_path = pg_catalog, :"schema", pg_temp
 -- As in settle_v1: one plan, by the primary key, because the planner's statistics of a queue are never up to date.
@@ -29,9 +31,10 @@ BEGIN
     ), returned AS (
         UPDATE :"schema".jobs j
            SET state = CASE WHEN o.poison THEN 'failed' ELSE 'queued' END,
-               run_at = CASE WHEN o.held > 1 OR o.crash = 1 THEN least(j.run_at, clock_timestamp())
-                             ELSE clock_timestamp() + pg_catalog.make_interval(
-                                      secs => 30::float8 * (0.8::float8 + 0.4::float8 * pg_catalog.random())) END,
+               run_at = CASE WHEN (o.held > 1 OR o.crash = 1) AND p_delay = 0 THEN least(j.run_at, clock_timestamp())
+                             ELSE clock_timestamp() + pg_catalog.make_interval(secs => greatest(p_delay,
+                                 CASE WHEN o.held > 1 OR o.crash = 1 THEN 0
+                                      ELSE 30::float8 * (0.8::float8 + 0.4::float8 * pg_catalog.random()) END)) END,
                attempts = greatest(o.attempts, 1) - 1,
                crashes = CASE WHEN o.held > 1 THEN j.crashes ELSE o.crash END,
                alone = true,
@@ -47,6 +50,9 @@ BEGIN
       INTO v_rows FROM judged o;
     PERFORM :"schema".count_ended_v1(
                 pg_catalog.array_agg(r.kind), pg_catalog.array_agg(r.outcome), pg_catalog.array_agg(1::bigint))
+       FROM pg_catalog.unnest(v_rows) r;
+    PERFORM :"schema".ramp_ended_v1(
+                pg_catalog.array_agg(r.kind), pg_catalog.array_agg(r.leased_at), false)
        FROM pg_catalog.unnest(v_rows) r;
     PERFORM :"schema".record_v1(v_rows);
     RETURN QUERY SELECT r.id, r.kind, r.outcome FROM pg_catalog.unnest(v_rows) r;

@@ -2,9 +2,9 @@
 -- So a job that the database refuses to return (a trigger or a unique index of the application) keeps no other from
 -- returning. A job that cannot be queued again fails, with the reason. A job that cannot even fail keeps its lease, with a
 -- warning, until the next attempt.
--- The caller has locked the rows of p_ids, and says in p_error why their owner is gone. Called by sweep_v1 and
--- release_worker_v1.
-CREATE OR REPLACE FUNCTION return_dead_v1(p_ids bigint[], p_error text)
+-- The caller has locked the rows of p_ids, and says in p_error why their owner is gone. A job that runs again does so p_delay
+-- seconds later at the earliest. Called by sweep_v1, sweep_silent_v1, release_worker_v1 and return_recorded_v1.
+CREATE OR REPLACE FUNCTION return_dead_v1(p_ids bigint[], p_error text, p_delay double precision DEFAULT 0)
 RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -19,7 +19,7 @@ BEGIN
               FROM :"schema".jobs j WHERE j.state = 'processing') o
      WHERE o.id = ANY (p_ids);
     BEGIN
-        RETURN QUERY SELECT r.* FROM :"schema".return_crashed_v1(v_ids, v_held, p_error) r;
+        RETURN QUERY SELECT r.* FROM :"schema".return_crashed_v1(v_ids, v_held, p_error, p_delay => p_delay) r;
         RETURN;
     EXCEPTION WHEN OTHERS THEN
         IF v_ids IS NULL OR SQLSTATE LIKE '53%' THEN
@@ -28,7 +28,7 @@ BEGIN
     END;
     FOR n IN 1 .. cardinality(v_ids) LOOP
         BEGIN
-            RETURN QUERY SELECT r.* FROM :"schema".return_crashed_v1(v_ids[n:n], v_held[n:n], p_error) r;
+            RETURN QUERY SELECT r.* FROM :"schema".return_crashed_v1(v_ids[n:n], v_held[n:n], p_error, p_delay => p_delay) r;
         EXCEPTION WHEN OTHERS THEN
             v_why := SQLERRM;
             BEGIN

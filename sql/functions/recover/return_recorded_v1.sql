@@ -4,6 +4,7 @@
 -- Called by force_unlock_workers and sweep_leases_v1.
 CREATE OR REPLACE FUNCTION return_recorded_v1(
     p_ids bigint[], p_error text, p_action text, p_detail jsonb, p_reason text, p_actor text, p_audit bigint DEFAULT NULL,
+    p_delay double precision DEFAULT 0,
     OUT changed jobs[], OUT audit_id bigint
 )
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
@@ -19,7 +20,7 @@ BEGIN
     IF p_ids IS NULL THEN
         RETURN;
     END IF;
-    PERFORM :"schema".return_dead_v1(p_ids, p_error);
+    PERFORM :"schema".return_dead_v1(p_ids, p_error, p_delay);
     SELECT array_agg(j ORDER BY j.id), array_agg(:"schema".job_face_v1(o) ORDER BY j.id),
            array_agg(:"schema".job_face_v1(j) ORDER BY j.id)
       INTO changed, v_before, v_after

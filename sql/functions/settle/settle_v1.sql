@@ -26,6 +26,8 @@ AS $$
 DECLARE
     v_count   integer := cardinality(p_ids);
     v_ok      bigint[];
+    v_kinds   text[];         -- of jobs whose kinds have a ramp, and when they were leased
+    v_leased  timestamptz[];
     v_settled bigint[];
 BEGIN
     IF NOT p_outcomes <@ ARRAY['ok', 'retry', 'failed', 'poison', 'released'] THEN
@@ -52,7 +54,12 @@ BEGIN
             SELECT id, kind, 'ok', attempts, leased_by, leased_at, clock_timestamp(), payload, lease_token, retention
               FROM gone WHERE retention <> 'none'
         )
-        SELECT array_agg(id) INTO v_ok FROM gone;
+        SELECT array_agg(id), array_agg(kind) FILTER (WHERE kind IN (SELECT r.kind FROM ramps r)),
+               array_agg(leased_at) FILTER (WHERE kind IN (SELECT r.kind FROM ramps r))
+          INTO v_ok, v_kinds, v_leased FROM gone;
+        IF v_kinds IS NOT NULL THEN
+            PERFORM ramp_ended_v1(v_kinds, v_leased, true);
+        END IF;
     END IF;
 
     IF 'ok' <> ANY (p_outcomes) THEN
@@ -84,7 +91,13 @@ BEGIN
             SELECT id, kind, outcome, attempts, leased_by, leased_at, clock_timestamp(), error, token, retention
               FROM held WHERE retention <> 'none'
         )
-        SELECT array_agg(id) INTO v_settled FROM held;
+        SELECT array_agg(id),
+               array_agg(kind) FILTER (WHERE outcome <> 'released' AND kind IN (SELECT r.kind FROM ramps r)),
+               array_agg(leased_at) FILTER (WHERE outcome <> 'released' AND kind IN (SELECT r.kind FROM ramps r))
+          INTO v_settled, v_kinds, v_leased FROM held;
+        IF v_kinds IS NOT NULL THEN
+            PERFORM ramp_ended_v1(v_kinds, v_leased, false);
+        END IF;
     END IF;
 
     v_settled := v_settled || v_ok;

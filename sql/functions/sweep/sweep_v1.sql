@@ -13,11 +13,13 @@
 --               returns nothing.
 --   p_kinds     with p_back null: leases of these kinds, which last p_seconds, are shortened if they end too late
 --               (shorten_leases_v1)
+--   p_delay     a job of an expired lease runs again this many seconds later at the earliest
 --
 -- A row that somebody has locked, or that the database refuses to change, keeps no other row from this.
 CREATE OR REPLACE FUNCTION sweep_v1(
     p_worker uuid, p_back double precision DEFAULT NULL, p_strays uuid[] DEFAULT '{}', p_limit integer DEFAULT 2000,
-    p_earliest double precision DEFAULT NULL, p_kinds text[] DEFAULT '{}', p_seconds double precision[] DEFAULT '{}'
+    p_earliest double precision DEFAULT NULL, p_kinds text[] DEFAULT '{}', p_seconds double precision[] DEFAULT '{}',
+    p_delay double precision DEFAULT 0
 ) RETURNS TABLE (id bigint, kind text, outcome text)
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
@@ -30,7 +32,8 @@ BEGIN
     IF p_strays <> '{}' THEN
         RETURN QUERY SELECT s.id, s.kind, 'released' FROM release_strays_v1(p_worker, p_strays) s;
     END IF;
-    IF EXISTS (SELECT FROM holds WHERE until <= v_now) THEN
+    IF EXISTS (SELECT FROM holds WHERE until <= v_now)
+       OR EXISTS (SELECT FROM ramps WHERE over_at <= v_now AND stopped_at IS NULL) THEN
         PERFORM end_expired_holds_v1();
     END IF;
     IF p_back = 0 THEN
@@ -43,6 +46,6 @@ BEGIN
     IF v_ids IS NOT NULL THEN
         PERFORM wake_v1();
         RETURN QUERY
-        SELECT * FROM return_dead_v1(v_ids, 'the lease expired: its owner died, hung or lost the database');
+        SELECT * FROM return_dead_v1(v_ids, 'the lease expired: its owner died, hung or lost the database', p_delay);
     END IF;
 END $$;
