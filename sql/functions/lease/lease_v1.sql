@@ -78,8 +78,10 @@ DECLARE
     v_expiries  timestamptz[] := '{}';
     v_visited   integer := cardinality(p_kinds);
     v_deaf      boolean := false;
-    v_ramps     record;
-    v_ramped    boolean := false;  -- a ramp lets something through now
+    v_shut      text[];     -- kinds whose ramps let nothing through now
+    v_open      text[];     -- kinds whose ramps let some jobs through, and how many
+    v_rooms     integer[];
+    v_again     double precision;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'lease_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation')
@@ -107,17 +109,16 @@ BEGIN
     -- operator who drained the fleet may be at work on the table.
     LOCK TABLE jobs IN ROW SHARE MODE;
     IF v_holds THEN
-        SELECT array_agg(r.kind) FILTER (WHERE r.room = 0) AS shut, array_agg(r.kind) FILTER (WHERE r.room IS DISTINCT FROM 0) AS open,
-               array_agg(r.room) FILTER (WHERE r.room IS DISTINCT FROM 0) AS rooms, min(r.again) AS again
-          INTO v_ramps FROM ramp_rooms_v1(p_worker, p_kinds) r;
-        v_ramped := v_ramps.open IS NOT NULL;
+        SELECT array_agg(r.kind) FILTER (WHERE r.room = 0), array_agg(r.kind) FILTER (WHERE r.room IS DISTINCT FROM 0),
+               array_agg(r.room) FILTER (WHERE r.room IS DISTINCT FROM 0), min(r.again)
+          INTO v_shut, v_open, v_rooms, v_again FROM ramp_rooms_v1(p_worker, p_kinds) r;
         -- Afterwards: a pause that was set meanwhile counts. A pause whose ramp has room cannot change meanwhile.
         v_held := held_kinds_v1(true);
-        IF v_ramped THEN
-            v_held := ARRAY(SELECT h.kind FROM unnest(v_held) AS h (kind) WHERE h.kind <> ALL (v_ramps.open));
+        IF v_open IS NOT NULL THEN
+            v_held := ARRAY(SELECT h.kind FROM unnest(v_held) AS h (kind) WHERE h.kind <> ALL (v_open));
             p_most := ARRAY(SELECT coalesce(least(a.most, r.room), a.most)
                               FROM unnest(p_kinds, p_most) WITH ORDINALITY AS a (kind, most, at)
-                                   LEFT JOIN unnest(v_ramps.open, v_ramps.rooms) AS r (kind, room) USING (kind)
+                                   LEFT JOIN unnest(v_open, v_rooms) AS r (kind, room) USING (kind)
                              ORDER BY a.at);
         END IF;
     END IF;
@@ -214,10 +215,10 @@ BEGIN
         'now_us', (date_part('epoch', v_now) * 1000000)::bigint,
         'took_us', least(greatest(v_took, 0), 5000000)::integer,  -- the clock may have been set meanwhile
         'visited', v_visited, 'deaf', v_deaf, 'walked', v_walked, 'refused', v_refused,
-        'shut', CASE WHEN v_holds THEN v_ramps.shut END, 'again', CASE WHEN v_holds THEN v_ramps.again END);
+        'shut', v_shut, 'again', v_again);
     RETURN NEXT;
     IF v_ids <> '{}' THEN
-        IF v_ramped THEN
+        IF v_open IS NOT NULL THEN
             PERFORM ramp_taken_v1(ARRAY(SELECT p_kinds[r] FROM unnest(v_ranges) r));
         END IF;
         RETURN QUERY
