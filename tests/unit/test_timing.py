@@ -100,6 +100,7 @@ FREE_IN_SQL = {
     "count_jobs_v1": "a microsecond between what is due and what is scheduled",
     "lease_v1": "figures for the worker in microseconds, and a short rest of a lease that is refused",
     "leases_v1": "how much older a run may be than its lease to be shown as its run",
+    "ramp_step_v1": "it counts the steps from 1",
     "record_v1": "a short rest while somebody else makes the day",
     "status_v1": "days of the history that are over, for a warning",
 }
@@ -124,7 +125,7 @@ def said(function: str, pattern: str) -> float:
 BARRIER = said("barrier_v1", r"interval '(\d+) milliseconds'") / 1000
 LIVES = said("lives_v1", r"< (\d+)")
 UNSETTLED = said("expired_leases_v1", r"beat_at\)\) < (\d+)")
-SECOND_CRASH = said("return_crashed_v1", r"secs => (\d+)::float8 \*")
+SECOND_CRASH = said("return_crashed_v1", r"(\d+)::float8 \* \(")
 SECOND_CRASH_AT_LEAST = SECOND_CRASH * said("return_crashed_v1", r"\(([\d.]+)::float8 \+ [\d.]+::float8 \* ")
 END_TOO_LATE = said("shorten_leases_v1", r"k\.seconds \+ (\d+)")
 VOUCHES_AHEAD = said("shorten_leases_v1", r"BETWEEN -(\d+) AND")
