@@ -86,6 +86,7 @@ from shithubd_worker.timing import (
     TURN_LOCK_SECONDS,
     UNSCRAPED_SECONDS,
     margin,
+    silence_fits,
     tick,
 )
 
@@ -400,6 +401,16 @@ def test_a_locked_row_delays_the_other_settles_of_its_turn_less_than_any_lease_l
 
 def test_what_could_not_be_settled_is_tried_again_within_the_grace():
     assert LOCKED_AGAIN_SECONDS < SETTLE_AGAIN_SECONDS < CONFIG.grace
+
+
+# --- Who is silent.
+
+
+@pytest.mark.parametrize("every", [1.0, BEAT_SECONDS, 8.0])
+def test_a_worker_that_misses_two_beats_and_waits_for_an_answer_is_not_yet_silent(every):
+    shortest = 3 * every + TICK_SECONDS + CONNECT_SECONDS + CONTROL_ANSWER_SECONDS
+    assert [silence_fits(every, seconds) for seconds in (0.0, shortest, shortest + 0.01)] == [True, False, True]
+    assert silence_fits(CONFIG.heartbeat_interval, CONFIG.sweep_threshold) is True
 
 
 # --- What a scrape is told.
