@@ -126,7 +126,7 @@ def said(function: str, pattern: str) -> float:
 BARRIER = said("barrier_v1", r"interval '(\d+) milliseconds'") / 1000
 LIVES = said("lives_v1", r"< (\d+)")
 UNSETTLED = said("expired_leases_v1", r"beat_at\)\) < (\d+)")
-SECOND_CRASH = said("return_crashed_v1", r"(\d+)::float8 \* \(")
+SECOND_CRASH = said("return_crashed_v1", r"ELSE (\d+)::float8 \*")
 SECOND_CRASH_AT_LEAST = SECOND_CRASH * said("return_crashed_v1", r"\(([\d.]+)::float8 \+ [\d.]+::float8 \* ")
 END_TOO_LATE = said("shorten_leases_v1", r"k\.seconds \+ (\d+)")
 VOUCHES_AHEAD = said("shorten_leases_v1", r"BETWEEN -(\d+) AND")
