@@ -65,7 +65,7 @@ GRANT EXECUTE ON FUNCTION
 -- A monitor: how many jobs there are, who runs what, what is held. No payload, no error, no token.
 GRANT SELECT (id, kind, state, priority, run_at, attempts, crashes, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
    TO shithub_metrics;
-GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, queue_counts, ramps, ramp_ends
+GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, queue_counts, sweeper, ramps, ramp_ends
    TO shithub_metrics;
 GRANT EXECUTE ON FUNCTION
     expired_history_v1, in_scope_v1, kinds_named_like_v1, last_error_v1, leases_v1, named_kinds_v1, status_v1, workers_v1
