@@ -1,7 +1,7 @@
 -- Records for the ramps of these kinds how jobs ended. The arrays run in parallel. A job counts only if it was leased under the
 -- ramp that stands now, and if that ramp has not stopped. It inserts one row for each ramp, so that a settle waits for nobody
 -- (ramp_rooms_v1 adds them up).
--- Called by settle_v1, only if one of the kinds has a ramp, and by return_crashed_v1.
+-- Called by settle_v1, only while there is a ramp, and by return_crashed_v1.
 CREATE OR REPLACE FUNCTION ramp_ended_v1(p_kinds text[], p_leased_at timestamptz[], p_ok boolean) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT SET jit = off
 AS $$
