@@ -126,7 +126,9 @@ def test_the_steps_let_no_further_worker_in(database):
                 assert seen[step] <= most
                 time.sleep(0.005)
             # Those who work at the end of a step go on in the next one.
-            database.query("UPDATE ramps SET passed_at = passed_at - interval '600 s', over_at = over_at - interval '1 s'")
+            database.query(
+                "UPDATE ramps SET passed_at = passed_at - interval '600 s', over_at = over_at - interval '1 s'"
+            )
     assert seen[1] == 1
     assert 2 <= seen[2] <= 4 < seen[3]
 
@@ -171,10 +173,12 @@ def test_nothing_starts_after_the_barrier_of_a_pause_beside_ramps(database):
     chance = dice(7)
 
     def started(driver, leases, chance):
-        """Half of the leases look at the holds once more, as those that could not start in time."""
-        if leases and chance.random() < 0.5:
-            leases = driver.queue.start(leases, str(uuid4()), [60.0] * len(leases))
-        return done(leases)
+        """Half of the leases look at the holds once more, as those that could not start in time. The rest goes back."""
+        if not leases or chance.random() < 0.5:
+            return done(leases)
+        begun = driver.queue.start(leases, str(uuid4()), [60.0] * len(leases))
+        ids = {lease.id for lease in begun}
+        return done(begun) + done([lease for lease in leases if lease.id not in ids], RELEASED)
 
     with Crowd(database, 4, started, most=10).at_work() as crowd:
         for _ in range(25):

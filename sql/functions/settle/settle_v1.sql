@@ -26,8 +26,7 @@ AS $$
 DECLARE
     v_count   integer := cardinality(p_ids);
     v_ok      bigint[];
-    v_ramps   boolean := EXISTS (SELECT FROM ramps);
-    v_kinds   text[];         -- while there are ramps: of each job, and when it was leased
+    v_kinds   text[];         -- of each job, while there are ramps, and when it was leased
     v_leased  timestamptz[];
     v_settled bigint[];
 BEGIN
@@ -55,9 +54,9 @@ BEGIN
             SELECT id, kind, 'ok', attempts, leased_by, leased_at, clock_timestamp(), payload, lease_token, retention
               FROM gone WHERE retention <> 'none'
         )
-        SELECT array_agg(id), array_agg(kind) FILTER (WHERE v_ramps), array_agg(leased_at) FILTER (WHERE v_ramps)
+        SELECT array_agg(id), CASE WHEN EXISTS (SELECT FROM ramps) THEN array_agg(kind) END, array_agg(leased_at)
           INTO v_ok, v_kinds, v_leased FROM gone;
-        IF v_ramps THEN
+        IF v_kinds IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_kinds, v_leased, true);
         END IF;
     END IF;
@@ -92,10 +91,10 @@ BEGIN
               FROM held WHERE retention <> 'none'
         )
         SELECT array_agg(id),
-               array_agg(kind) FILTER (WHERE v_ramps AND outcome <> 'released'),
-               array_agg(leased_at) FILTER (WHERE v_ramps AND outcome <> 'released')
+               CASE WHEN EXISTS (SELECT FROM ramps) THEN array_agg(kind) FILTER (WHERE outcome <> 'released') END,
+               array_agg(leased_at) FILTER (WHERE outcome <> 'released')
           INTO v_settled, v_kinds, v_leased FROM held;
-        IF v_ramps THEN
+        IF v_kinds IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_kinds, v_leased, false);
         END IF;
     END IF;
