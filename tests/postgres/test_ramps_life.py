@@ -61,7 +61,7 @@ class LifeOfARamp(RuleBasedStateMachine):
         self.workers = [Driver(self.database) for _ in range(WORKERS)]
         self.held = [[] for _ in range(WORKERS)]
         self.ramp, self.paused, self.stops = None, False, 0
-        enqueue(database, 200)
+        enqueue(self.database, 200)
 
     def teardown(self):
         for worker in self.workers:
