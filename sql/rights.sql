@@ -58,14 +58,14 @@ GRANT EXECUTE ON FUNCTION
     TO shithub_operator;
 GRANT EXECUTE ON FUNCTION command_changes_v1, ended_badly_v1, list_holds_v1 TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
-    barrier_v1, drain_v1, find_jobs_v1, forget_index_v1, hold_v1, job_times_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
+    barrier_v1, drain_v1, find_jobs_v1, forget_index_v1, hold_v1, job_times_v1, kind_hold_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
     pause_kind_v1, payload_text_v1, ramp_kind_v1, resume_kind_v1, resume_v1, show_job_v1, shown_job_v1, unhold_v1, unpause_v1
     TO shithub_operator;
 
 -- A monitor: how many jobs there are, who runs what, what is held. No payload, no error, no token.
 GRANT SELECT (id, kind, state, priority, run_at, attempts, crashes, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
    TO shithub_metrics;
-GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, queue_counts, ramps, ramp_ends
+GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, queue_counts, sweeper, ramps, ramp_ends
    TO shithub_metrics;
 GRANT EXECUTE ON FUNCTION
     expired_history_v1, in_scope_v1, kinds_named_like_v1, last_error_v1, leases_v1, named_kinds_v1, status_v1, workers_v1

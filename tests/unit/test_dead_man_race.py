@@ -37,7 +37,6 @@ def attempt(seconds):
     return SimpleNamespace(
         kind=SimpleNamespace(lease_timeout=seconds, margin=1.0),
         lease=SimpleNamespace(sent_at=now - seconds / 2),
-        renewed_at=now - seconds / 2,
         over=False,
         lost=False,
         settled=False,
@@ -45,6 +44,7 @@ def attempt(seconds):
         asked_at=None,
         unreachable=False,
         end_at=now + seconds,
+        renewed_at=now - seconds / 2,
         lease_deadline=now + seconds / 2,
         dead_man_at=(now + seconds, seconds / 4),
     )

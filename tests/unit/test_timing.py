@@ -101,8 +101,8 @@ FREE = {
 FREE_IN_SQL = {
     "count_jobs_v1": "a microsecond between what is due and what is scheduled",
     "lease_v1": "figures for the worker in microseconds, and a short rest of a lease that is refused",
-    "ramp_step_v1": "the step that begins now",
     "leases_v1": "how much older a run may be than its lease to be shown as its run",
+    "ramp_step_v1": "it counts the steps from 1",
     "record_v1": "a short rest while somebody else makes the day",
     "status_v1": "days of the history that are over, for a warning",
 }
@@ -348,13 +348,14 @@ def test_a_beat_vouches_for_what_is_not_settled_yet_until_the_next_one_is_there(
     assert SELDOM + LOOK < UNSETTLED < LIVES
 
 
-def test_a_threshold_that_living_workers_would_miss_is_refused():
-    assert silence_fits(SELDOM, 0.0)
-    assert silence_fits(BEAT_SECONDS, CONFIG.sweep_threshold)
-    assert not silence_fits(BEAT_SECONDS, 3 * BEAT_SECONDS + LOOK)
+@pytest.mark.parametrize("every", [1.0, BEAT_SECONDS, SELDOM])
+def test_a_worker_that_misses_two_beats_and_waits_for_an_answer_is_not_yet_silent(every):
+    shortest = 3 * every + LOOK
+    assert [silence_fits(every, seconds) for seconds in (0.0, shortest, shortest + 0.01)] == [True, False, True]
+    assert silence_fits(CONFIG.heartbeat_interval, CONFIG.sweep_threshold) is True
 
 
-@given(st.floats(1.0, 8.0), thresholds)
+@given(st.floats(1.0, SELDOM), thresholds)
 def test_a_worker_ends_its_run_before_others_may_take_it_and_not_because_of_one_failed_beat(every, threshold):
     silence = goes_on(threshold)
     assert silence * (1 + CLOCK_DRIFT) < threshold  # the database's clock may go faster
