@@ -18,6 +18,7 @@ COMMANDS = {
     "resume": ["resume", "--host", "elsewhere", *TIME],
     "pause-kind": ["pause-kind", "k", *TIME],
     "resume-kind": ["resume-kind", "parked", *TIME],
+    "ramp": ["resume-kind", "failing", "--canary", "1", *TIME],
     "status": ["status", *TIME],
     "drained": ["status", "--drained", "--json", *TIME],
     "workers": ["workers", *TIME],
