@@ -69,7 +69,7 @@ def test_a_ramp_that_cannot_be_is_refused_in_one_line_and_changes_nothing(databa
         (("--ramp", "10%, 50%", "--every", "90"), (None, [10, 50], 90, None, 0.2)),
         (("--rate", "50/s"), (None, None, None, 50, 0.2)),
         (("--rate", "90/m", "--stop-at", "5%"), (None, None, None, 1.5, 0.05)),
-        (("--rate", "0.36/h", "--stop-at", "1"), (None, None, None, 0.0001, 1)),
+        (("--rate", "0.36/h", "--stop-at", "1"), (None, None, None, 0.36 / 3600, 1)),
         (("--canary", "1", "--stop-at", "0.5", "--rate", "1/s"), (1, None, None, 1, 0.5)),
     ],
 )
