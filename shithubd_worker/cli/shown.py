@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shithubd_worker.cli import needs
+from shithubd_worker.cli import needs, ramping
 from shithubd_worker.cli.screen import folded, line, table
 from shithubd_worker.database.leased import counted, running
 from shithubd_worker.model import Scope
@@ -97,6 +97,8 @@ def _holds(holds: list[dict[str, Any]], count: int) -> None:
         why = f": {hold['reason']}" if hold["reason"] else ""
         folded(f"hold: {hold['mode']} of {Scope(hold['scope'], hold['target'])}{why}")
         folded(f"      by {hold['actor']} since {_time(hold['created'])}{until}")
+        for told in ramping.standing(hold):
+            line(f"      {told}")
     if count > MOST_HOLDS:
         line(f"hold: ... and {count - MOST_HOLDS:,} more (in the table standing_holds)")
 
