@@ -64,7 +64,7 @@ def _empty(host: Host) -> None:
     host.run("systemctl", "stop", UNIT)
     host.psql(
         "shithub",
-        "TRUNCATE jobs, job_history, workers, beats, holds",
+        "TRUNCATE jobs, job_history, workers, beats, holds, ramps, ramp_ends",
         f"UPDATE worker_schema SET version = version % {AHEAD}",
     )
     host.run("rm", "-f", DOOR, RECEIVER)
