@@ -102,7 +102,7 @@ MUTANTS = (
     Mutant(
         "the end of a ramp takes a later pause away",
         sql("end_expired_holds_v1"),
-        "IF v_hold.until IS NULL OR v_hold.until > clock_timestamp() THEN",
+        "IF NOT coalesce(v_hold.until <= clock_timestamp(), false) THEN",
         "IF false THEN",
         ("test_the_end_of_a_ramp_takes_no_pause_away_that_was_set_just_before",),
     ),
