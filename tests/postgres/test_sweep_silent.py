@@ -81,6 +81,12 @@ def test_a_worker_is_silent_after_its_own_time_and_the_sweepers(fleet, worker, t
     assert fleet.database.value("SELECT count(*) FROM workers WHERE id = %s", worker) == (0 if taken else 1)
 
 
+def test_a_worker_that_leases_is_not_silent_and_keeps_its_older_jobs_too(fleet):
+    worker, _ = fleet.worker()
+    fleet.database.query(LEASE, 1, 10.0, worker, 0, 1)
+    assert fleet.sweep() == []
+
+
 @pytest.mark.parametrize("beat", ["infinity", "-infinity", "294276-12-31", "4713-01-01 BC"])
 def test_odd_beats_break_no_sweep(fleet, beat):
     odd, _ = fleet.worker()
