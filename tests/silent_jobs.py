@@ -1,12 +1,12 @@
-"""Handlers for tests of silent workers. Each run writes into a file when it lives, by the clock that all processes share.
-The second run of a job ends at once."""
+"""Handlers for tests of silent workers. Each run writes into a file when it lives, by the clock that all processes
+share. The second run of a job ends at once."""
 
 from __future__ import annotations
 
 import collections
 import itertools
-import os
 import time
+from pathlib import Path
 
 from shithubd_worker.registry import Registry
 
@@ -18,14 +18,14 @@ class Run:
     """One run of a job, and whether it is the job's first."""
 
     def __init__(self, path):
-        self.first = not os.path.exists(path)
-        self._path = path
+        self._path = Path(path)
+        self.first = not self._path.exists()
         self._began = time.monotonic()
         self.lives()
 
     def lives(self):
         """Write that this run lives now."""
-        with open(self._path, "a") as file:
+        with self._path.open("a") as file:
             file.write(f"{self._began} {time.monotonic()}\n")
 
     def live_for(self, seconds):

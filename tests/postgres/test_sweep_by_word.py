@@ -1,4 +1,4 @@
-"""A sweep at an operator's word (sweep_leases_v1): what it takes, what it leaves and why, its record, and who is in its way."""
+"""A sweep at an operator's word (sweep_leases_v1): what it takes, what it leaves and why, its record, and its locks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pytest
 from conftest import eventually
 from test_sweep_silent import Fleet
 
-SWEEP = "SELECT * FROM sweep_leases_v1('a fire', 'alice', p_stale_after => %s, p_accept_second_run => %s, p_delay => %s)"
+SWEEP = (
+    "SELECT * FROM sweep_leases_v1('a fire', 'alice', p_stale_after => %s, p_accept_second_run => %s, p_delay => %s)"
+)
 
 
 class Word(Fleet):
@@ -98,9 +100,7 @@ def test_no_stranger_can_keep_a_sweeper_out(word, login, role, lock):
 def test_a_worker_of_version_9_registers_and_sweeps_beside_the_new_schema(word):
     """It calls register_v1 with 12 arguments and sweep_v1 with 7. It promises nothing, so no sweep for the silent takes
     its jobs."""
-    word.database.query(
-        "SELECT register_v1(gen_random_uuid(), 'old', 7, 'm', 'b', 1, 1, NULL, NULL, '0.9', 9, '{k}')"
-    )
+    word.database.query("SELECT register_v1(gen_random_uuid(), 'old', 7, 'm', 'b', 1, 1, NULL, NULL, '0.9', 9, '{k}')")
     assert word.database.query("SELECT gives_up FROM workers") == [(None,)]
     word.database.query("UPDATE beats SET beat_at = clock_timestamp() - interval '1 h'")
     _, jobs = word.worker()

@@ -1,4 +1,4 @@
-"""Until when a run is this worker's: each renewal and each beat that the database confirms moves the end, and a beat that
+"""Until when a run is this worker's. Each renewal and each beat that the database confirms moves the end; a beat that
 came too late does not."""
 
 from __future__ import annotations
