@@ -122,7 +122,7 @@ def test_a_canary_job_that_an_operator_leases_out_again_keeps_no_slot(database, 
 def test_a_canary_counts_over_ranges_of_several_priorities(database, hire):
     driver = hire()
     database.query("INSERT INTO jobs (kind, priority) SELECT 'k', n % 3 FROM generate_series(1, 30) n")
-    for priority in range(3):  # the worker knows the priorities from then on
+    for _priority in range(3):  # the worker knows the priorities from then on
         driver.queue.settle(done(driver.lease(most=1)))
     driver.selection.anew()
     ramp(database, canary=4)
