@@ -137,8 +137,10 @@ def test_a_job_that_ends_while_a_lease_looks_takes_one_slot(database, hire):
     (lease, _) = driver.lease()
     with database.connect() as slow:
         slow.execute("BEGIN")
-        slow.execute("SELECT settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{ok}', '{0}', '{NULL}', '{7d}')",
-                     (lease.id, lease.token))
+        slow.execute(
+            "SELECT settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{ok}', '{0}', '{NULL}', '{7d}')",
+            (lease.id, lease.token),
+        )
         assert other.lease() == []
         slow.execute("COMMIT")
     assert other.lease() == []
@@ -166,8 +168,10 @@ def test_an_end_that_is_committed_after_its_ramp_was_replaced_counts_for_nobody(
     (lease,) = driver.lease()
     with database.connect() as slow:
         slow.execute("BEGIN")
-        slow.execute("SELECT settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{failed}', '{0}', '{x}', '{7d}')",
-                     (lease.id, lease.token))
+        slow.execute(
+            "SELECT settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{failed}', '{0}', '{x}', '{7d}')",
+            (lease.id, lease.token),
+        )
         ramp(database, canary=2)
         slow.execute("COMMIT")
     assert len(other.lease()) == 2
