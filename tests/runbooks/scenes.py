@@ -200,6 +200,19 @@ def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
     return {"job-id": str(number)}
 
 
+@scene(gives={"job-id"})
+def silent(host: Host, kind: str, on: str, seconds: str) -> dict[str, str]:
+    """A worker on another host has leased a job, and has been silent for so many seconds. It gives up after 300 s. No
+    worker of this host is there to sweep."""
+    given = orphan(host, kind, on)
+    host.psql(
+        "shithub",
+        "UPDATE workers SET gives_up = 300",
+        f"UPDATE beats SET beat_at = now() - interval '{int(seconds)} seconds'",
+    )
+    return given
+
+
 @scene(gives={"audit-id"})
 def changed(host: Host) -> dict[str, str]:
     """Somebody has just changed something."""
