@@ -120,6 +120,8 @@ WRONG = {
         ("Client().plan_jobs('retry', [7]).name.upper()", "union-attr", "reportOptionalMemberAccess"),
         ("Client().apply_plan('7-a', True)", "call-arg", "reportCallIssue"),
         ("Client().resume_kind('k').reason", "union-attr", "reportOptionalMemberAccess"),
+        ("Client().resume_kind('k', ramp='10,50')", "arg-type", "reportArgumentType"),
+        ("Client().resume_kind('k', rate='50/s')", "arg-type", "reportArgumentType"),
     ],
     "Interrupted": [
         ("raise Interrupted from 'stop'", "misc", "reportGeneralTypeIssues"),
