@@ -84,6 +84,12 @@ def test_a_worker_that_promised_nothing_keeps_its_jobs_until_its_leases_end(data
     assert state(database, one) == ("processing", 1)
 
 
+def test_a_sweep_without_stale_after_leaves_who_has_given_up_and_says_what_to_add(database, command):
+    _, (one,) = holding(database)
+    assert "A sweep may take its jobs now: add --stale-after." in unfolded(command("workers", "sweep").stdout)[1]
+    assert state(database, one) == ("processing", 1)
+
+
 def test_a_lease_is_a_sign_of_life_too(database, command):
     _, (one,) = holding(database)
     database.query("UPDATE jobs SET leased_at = now() - interval '100 s'")
