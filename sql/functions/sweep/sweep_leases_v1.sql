@@ -43,18 +43,17 @@ BEGIN
     v_detail := jsonb_strip_nulls(jsonb_build_object(
         'stale_after', p_stale_after, 'delay', nullif(p_delay, 0), 'accept_second_run', nullif(p_accept_second_run, false)));
     FOR v_silent IN
-        SELECT NULL::uuid AS id, NULL::text AS leased_by, NULL::double precision AS seconds
+        SELECT NULL::uuid AS id, NULL::text AS leased_by, NULL::double precision AS seconds, NULL::bigint[] AS jobs
          UNION ALL
-        SELECT s.* FROM :"schema".silent_workers_v1(p_stale_after, v_now, p_accept_second_run) s WHERE p_stale_after IS NOT NULL
+        SELECT s.* FROM :"schema".silent_workers_v1(p_stale_after, v_now, p_accept_second_run, p_limit => p_limit) s
+          WHERE p_stale_after IS NOT NULL
     LOOP
         IF v_silent.id IS NULL THEN
             v_ids := :"schema".expired_leases_v1('-infinity', v_now, p_limit);
             v_error := 'the lease expired: its owner died, hung or lost the database';
         ELSE
-            workers := workers || to_jsonb(v_silent);
-            SELECT array_agg(l.id) INTO v_ids
-              FROM (SELECT j.id FROM :"schema".jobs j
-                     WHERE j.state = 'processing' AND j.worker_id = v_silent.id FOR UPDATE SKIP LOCKED) l;
+            workers := workers || (to_jsonb(v_silent) - 'jobs');
+            v_ids := v_silent.jobs;
             v_error := format('its worker %s was silent for %s s', v_silent.leased_by, round(v_silent.seconds));
         END IF;
         v_from := (SELECT jsonb_object_agg(j.id, j.leased_by) FROM :"schema".jobs j WHERE j.id = ANY (v_ids));
@@ -66,7 +65,7 @@ BEGIN
                         'last_error', c.last_error) ORDER BY c.id), '[]')
                    FROM unnest(v_done.changed) c);
         IF v_silent.id IS NOT NULL THEN
-            PERFORM :"schema".remove_workers_v1(ARRAY[v_silent.id]);
+            PERFORM :"schema".forget_silent_v1(v_silent.id);
         END IF;
     END LOOP;
     PERFORM :"schema".forget_workers_v1();
