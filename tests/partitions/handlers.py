@@ -54,8 +54,8 @@ def open_(job: Job) -> bool:
 
 
 def cut(job: Job) -> bool:
-    """Is the worker cut off? Only now the handlers below take the processor, because many workers share it."""
-    return (EVIDENCE / f"{job.id}.cut").exists()
+    """Is this host cut off? Only now the handlers below take the processor, because many workers share it."""
+    return (EVIDENCE / f"{job.id}.cut.{socket.gethostname()}").exists()
 
 
 @registry.handler("sleeps", **LONG)

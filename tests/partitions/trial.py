@@ -105,7 +105,7 @@ class Trials:
             self._touch(trial, "door")
         try:
             time.sleep(dice.uniform(0, 3))
-            self._touch(trial, "cut")
+            self._touch(trial, f"cut.web{trial.host}")
             ended = len(fleet.ends(trial.host))
             self._cut(trial, dice)
             if trial.must_recover:
@@ -116,7 +116,7 @@ class Trials:
             self._touch(trial, "door")
             with self._lock:
                 self._busy.discard(trial.host)
-        gone = "SELECT FROM jobs WHERE id = %s"
+        gone = "SELECT id FROM jobs WHERE id = %s"
         eventually(lambda: not fleet.query(gone, trial.job), f"the end of job {trial.job}", within=PATIENCE)
         self._began_again(trial)
         host = f"web{trial.host}"
