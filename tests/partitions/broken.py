@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from partitions.handlers import registry as registry
+from partitions import handlers
 from shithubd_worker.process.duties.trust import Trust
 from shithubd_worker.registry import Kind
 
+registry = handlers.registry
 _init = Trust.__init__
 
 

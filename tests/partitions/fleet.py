@@ -38,7 +38,7 @@ class Fleet:
         self.network = network
         self.hosts = hosts
         self.evidence = evidence
-        evidence.mkdir()
+        evidence.mkdir(parents=True)
         self._name = evidence.name
         self._socket = f"postgresql://postgres@/{self._name}?host={server.directory}&port={server.port}"
         with psycopg.connect(self._socket.replace(f"/{self._name}?", "/postgres?"), autocommit=True) as connection:

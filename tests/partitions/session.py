@@ -43,12 +43,14 @@ def fleet(folder: Path, workers: int, handlers: str = "partitions.handlers:regis
         network.end()
 
 
-def cut_off(folder: Path, cuts: int, stops: int, workers: int, at_once: int, seed: object) -> Outcome:
-    """Cut workers off so many times, stop others, and judge."""
+def cut_off(
+    folder: Path, cuts: int, stops: int, workers: int, at_once: int, seed: object, longest: float = 3.0
+) -> Outcome:
+    """Cut workers off so many times, stop others, and judge. `longest`: of a cut, in thresholds."""
     dice = random.Random(f"{seed}")
     with fleet(folder, workers) as made:
         began = time.monotonic()
-        trials = Trials(made, seed, lambda line: print(line, flush=True)).run(draw(cuts, dice, stops), at_once)
+        trials = Trials(made, seed, lambda line: print(line, flush=True)).run(draw(cuts, dice, stops, longest), at_once)
         text = report(made, trials, time.monotonic() - began)
         found = broken(made, trials)
         return Outcome(trials, found, overlaps(made), "\n".join([text, *(found or ["no promise was broken"])]))

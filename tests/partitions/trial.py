@@ -66,7 +66,7 @@ class Trials:
         self._busy: set[int] = set()
         self._lock = threading.Lock()
         self.done: list[Trial] = []
-        self._left: list[Trial] = []
+        self._left: list[tuple[int, Trial]] = []
 
     def run(self, trials: list[Trial], at_once: int) -> list[Trial]:
         """Run all of them. What a trial raises is its trouble."""
@@ -171,12 +171,13 @@ class Trials:
         Path(self._fleet.evidence / f"{trial.job}.{what}").touch()
 
 
-def draw(cuts: int, dice: random.Random, stops: int = 0) -> list[Trial]:
+def draw(cuts: int, dice: random.Random, stops: int, longest: float) -> list[Trial]:
     """So many cuts: each sort as often as the others, each kind, and times around the threshold."""
     sorts = [list(CUTS)[number % len(CUTS)] for number in range(cuts)] + ["SIGSTOP"] * stops
     trials = []
     for number, sort in enumerate(sorts):
         kind = "steps" if sort == "SIGSTOP" else KINDS[(number + number // len(CUTS)) % len(KINDS)]
-        trials.append(Trial(kind, sort, THRESHOLD * dice.uniform(*((1.7, 2.5) if sort == "SIGSTOP" else (0.5, 3)))))
+        shortest = 1.7 if sort == "SIGSTOP" else 0.5
+        trials.append(Trial(kind, sort, THRESHOLD * dice.uniform(shortest, longest)))
     dice.shuffle(trials)
     return trials

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from partitions.fleet import THRESHOLD, Fleet
-from partitions.trial import Trial, runs
+from partitions.trial import DEAF, Trial, runs
 
 # What the history may say about a run that was cut off. Each line names the outcome, and how its text begins.
 EXPLAINED = (
@@ -23,9 +23,9 @@ EXPLAINED = (
     # The handler gave the control thread no turn, so the worker cannot know that it was cut off.
     ("retry", r"interrupted: it held Python's interpreter \(the GIL\)"),
 )
-SWEPT = EXPLAINED[1][1]
-# A sweep comes each second, by a worker with nothing to do. The rest is for a busy machine.
-SOON = THRESHOLD + 1 + 10
+# A sweep comes each second, by a worker with nothing to do. The rest is for a busy machine. A worker whose packets still
+# reach the server releases its job there and leases it again, and hears nothing of it: a lease is a sign of life.
+SOON = {sort: THRESHOLD * (2 if sort == "from the server" else 1) + 1 + 10 for sort in (*DEAF, "SIGSTOP")}
 
 
 def overlaps(fleet: Fleet) -> list[str]:
@@ -33,8 +33,11 @@ def overlaps(fleet: Fleet) -> list[str]:
     found = []
     for file in sorted(fleet.evidence.glob("*.runs")):
         job = int(file.stem)
-        found += [f"job {job} ({r['kind']}) began on {r['worker']} beside another run" for r in runs(fleet, job)
-                  if r["event"] == "overlap"]
+        found += [
+            f"job {job} ({r['kind']}) began on {r['worker']} beside another run"
+            for r in runs(fleet, job)
+            if r["event"] == "overlap"
+        ]
     return found
 
 
@@ -61,8 +64,8 @@ def broken(fleet: Fleet, trials: list[Trial]) -> list[str]:
 
 def _of_trial(fleet: Fleet, trial: Trial) -> list[str]:
     found = [trial.trouble] if trial.trouble else []
-    if trial.must_recover and (trial.recovery is None or trial.recovery > SOON):
-        found.append(f"the next run began {trial.recovery} s after the cut, not within {SOON:g} s")
+    if trial.must_recover and (trial.recovery is None or trial.recovery > SOON[trial.sort]):
+        found.append(f"the next run began {trial.recovery} s after the cut, not within {SOON[trial.sort]:g} s")
     if not trial.lives_again:
         found.append(f"the worker on web{trial.host} did not come back")
     if trial.must_recover and not any(outcome == "crashed" for outcome, *_ in history(fleet, trial)):
@@ -84,9 +87,7 @@ def _of_stop(fleet: Fleet, trial: Trial) -> list[str]:
 
 def history(fleet: Fleet, trial: Trial) -> list[tuple[Any, ...]]:
     """How the runs of the trial's job ended."""
-    return fleet.query(
-        "SELECT outcome, attempts, error FROM job_history WHERE id = %s ORDER BY finished_at", trial.job
-    )
+    return fleet.query("SELECT outcome, attempts, error FROM job_history WHERE id = %s ORDER BY finished_at", trial.job)
 
 
 def report(fleet: Fleet, trials: list[Trial], seconds: float) -> str:
@@ -106,7 +107,9 @@ def report(fleet: Fleet, trials: list[Trial], seconds: float) -> str:
         lines.append(f"{kind:16} {len(of):3} cuts, runs ended {dict(ended)}, exit codes {codes}")
     came = sorted(trial.recovery for trial in trials if trial.must_recover and trial.recovery)
     if came:
-        lines.append(f"recovery min / median / max: {came[0]:.1f} / {median(came):.1f} / {came[-1]:.1f} s ({len(came)})")
+        lines.append(
+            f"recovery min / median / max: {came[0]:.1f} / {median(came):.1f} / {came[-1]:.1f} s ({len(came)})"
+        )
     [short] = fleet.query("SELECT count(*) FROM job_history WHERE kind = 'quick' AND outcome = 'ok'")
     lines.append(f"{short[0]} short jobs beside them")
     return "\n".join(lines)
