@@ -25,7 +25,7 @@ TESTS = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "model", "payload", "plain", "timing"),
     ("backoff", "options", "settings"),
-    ("client", "job"),
+    ("client", "job", "ramps"),
     ("registry",),
     ("host",),
     ("database",),

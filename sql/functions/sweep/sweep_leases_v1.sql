@@ -12,7 +12,8 @@
 -- Returns one row:
 --   returned    for each job its id, kind, state (queued or failed), leased_by (its former owner) and last_error
 --   unexpired   the owners that do not live and whose leases have not expired: leased_by, worker, leases, seconds until
---               the last of these leases ends, silent (seconds since the last beat) and gives_up; null: it promised nothing
+--               the last of these leases ends, silent (seconds since the last sign of life, see silent_workers_v1) and
+--               gives_up; null: it promised nothing
 --   workers     the silent workers: id, leased_by, and seconds since the last beat
 --   audit_id    the audit row; null if nothing was returned, also not earlier
 --
@@ -72,7 +73,9 @@ BEGIN
     unexpired := (SELECT coalesce(jsonb_agg(to_jsonb(o) ORDER BY o.leased_by), '[]')
                     FROM (SELECT j.leased_by, j.worker_id AS worker, count(*) AS leases,
                                  round(-min(:"schema".seconds_since_v1(j.lease_expires_at))::numeric, 1) AS seconds,
-                                 round(min(:"schema".seconds_since_v1(b.beat_at))::numeric, 1) AS silent, min(w.gives_up) AS gives_up
+                                 round(least(min(:"schema".seconds_since_v1(b.beat_at)),
+                                             min(:"schema".seconds_since_v1(j.leased_at)))::numeric, 1) AS silent,
+                                 min(w.gives_up) AS gives_up
                             FROM :"schema".jobs j LEFT JOIN :"schema".beats b ON b.worker_id = j.worker_id
                                  LEFT JOIN :"schema".workers w ON w.id = j.worker_id
                            WHERE j.state = 'processing' AND j.lease_expires_at > v_now
