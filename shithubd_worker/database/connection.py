@@ -39,7 +39,9 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
 # the server wait for two hours. Meanwhile its session would keep the locks of an open transaction, and the next run of
 # the same job would wait for them. A pooler must do that itself.
 _LOOK_FOR_CLIENT = "; ".join(
-    f"SET tcp_{name.removeprefix('tcp_')} = {value}" for name, (_, value) in _SETTINGS.items() if name != "connect_timeout"
+    f"SET tcp_{name.removeprefix('tcp_')} = {value}"
+    for name, (_, value) in _SETTINGS.items()
+    if name != "connect_timeout"
 )
 
 
