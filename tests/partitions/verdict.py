@@ -15,13 +15,15 @@ EXPLAINED = (
     ("ok", r"$"),
     ("crashed", r"its worker web\d+:\d+ was silent for \d+ s"),
     ("crashed", r"the lease expired: "),
-    ("crashed", r"the worker ended"),
+    ("crashed", r"its worker web\d+:\d+ is dead: "),
     ("released", r"given up: "),
     ("released", r"released: the database went away during the run"),
-    ("released", r"nobody read the lease's answer"),
+    ("released", r"not now: ConnectionTimeout"),
     ("lease_lost", r""),
     # The handler gave the control thread no turn, so the worker cannot know that it was cut off.
     ("retry", r"interrupted: it held Python's interpreter \(the GIL\)"),
+    # The handlers' connection broke, and the worker's own did not: no outage, so the attempt counts.
+    ("retry", r"OperationalError: "),
 )
 # A sweep comes each second, by a worker with nothing to do. The rest is for a busy machine. A worker whose packets still
 # reach the server releases its job there and leases it again, and hears nothing of it: a lease is a sign of life.
@@ -73,7 +75,8 @@ def _of_trial(fleet: Fleet, trial: Trial) -> list[str]:
     if trial.must_recover and not left & {outcome for outcome, *_ in history(fleet, trial)}:
         found.append("no crash was counted")
     counted = [attempts for outcome, attempts, _ in history(fleet, trial) if outcome == "ok"]
-    if trial.kind != "holds" and counted != [1]:
+    tried = [error for outcome, _, error in history(fleet, trial) if outcome == "retry"]
+    if counted != [1 + len(tried)] or (tried and trial.kind not in {"holds", "commits", "asks"}):
         found.append(f"it ended well at attempt {counted}, so the cut cost an attempt")
     if trial.kind == "steps":
         found += _of_stop(fleet, trial)
