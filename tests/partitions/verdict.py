@@ -25,8 +25,8 @@ EXPLAINED = (
     # The handlers' connection broke, and the worker's own did not: no outage, so the attempt counts.
     ("retry", r"OperationalError: "),
 )
-# A sweep comes each second, by a worker with nothing to do. The rest is for a busy machine. A worker whose packets still
-# reach the server releases its job there and leases it again, and hears nothing of it: a lease is a sign of life.
+# A sweep comes each second, by a worker with nothing to do. The rest is for a busy machine. A worker whose packets
+# still reach the server releases its job there and leases it again, and hears nothing of it. A lease is a sign of life.
 SOON = {sort: THRESHOLD * (2 if sort == "from the server" else 1) + 1 + 10 for sort in (*DEAF, "SIGSTOP")}
 
 
