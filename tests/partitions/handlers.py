@@ -120,7 +120,7 @@ def asks(job):
 
 @registry.handler("quick", **LONG)
 def quick(job):
-    """One of many short jobs, of which a worker leases several at once."""
+    """A worker leases several of these at once."""
     with alone(job):
         time.sleep(random.uniform(0, 0.1))
 
