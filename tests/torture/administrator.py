@@ -1,6 +1,7 @@
 """An operator who changes several jobs at once by the administrative functions in SQL, and undoes some of it.
 
-It also releases the jobs of dead workers, and cleans up. It records nothing: the checker reads the audit record.
+It also takes back the jobs of dead and of silent workers, and cleans up. It records nothing: the checker reads the
+audit record.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from shithubd_worker.admin import workers
 from torture.evidence import FAILED_BY_HAND
 from torture.operators import REASON, Operator
 
 MOST = 6  # jobs of one change
+ACCEPTING = ", accepting a second run"
 
 
 class Administrator(Operator):
@@ -20,7 +23,18 @@ class Administrator(Operator):
 
     def act(self) -> None:
         """One change. It may be refused: workers and other operators change the same jobs."""
-        what = self.dice.choice([self._change, self._change, self._plan, self._undo, self._unlock, self._clean])
+        what = self.dice.choice(
+            [
+                self._change,
+                self._change,
+                self._plan,
+                self._undo,
+                self._unlock,
+                self._unlock_host,
+                self._sweep,
+                self._clean,
+            ]
+        )
         try:
             what()
         except psycopg.errors.RaiseException as error:
@@ -70,6 +84,31 @@ class Administrator(Operator):
             self.log("order", order="unlock", job=None)
             names = [str(worker) for (worker,) in dead]
             self.operations.rows("force_unlock_workers", names, False, REASON, self.operations.actor)
+
+    def _unlock_host(self) -> None:
+        """As after a host burnt down. It is refused while a worker of the host beats, and some lives almost always. To
+        accept a second run takes the jobs of all workers of the host at once, so that is rare."""
+        hosts = sorted({worker["host"] for worker in self.operations.workers()})
+        if hosts:
+            accept = self.dice.random() < 0.1
+            self.log("order", order="unlock a host" + (ACCEPTING if accept else ""), job=None)
+            names = [f"{self.dice.choice(hosts)}:*"]
+            self.operations.rows("force_unlock_workers", names, accept, REASON, self.operations.actor)
+
+    def _sweep(self) -> None:
+        """Take the jobs of silent workers. The time counts alone only if a second run is accepted."""
+        accept = self.dice.random() < 0.15
+        after = self.dice.uniform(0.0, 15.0)
+        self.log("order", order="sweep" + (ACCEPTING if accept else ""), job=None)
+        for _ in workers.sweep(
+            self.operations,
+            REASON,
+            self.operations.actor,
+            stale_after=after,
+            delay=self.dice.choice([0.0, 0.0, 1.0]),
+            accept_second_run=accept,
+        ):
+            pass
 
     def _clean(self) -> None:
         self.log("order", order="clean up", job=None)

@@ -31,8 +31,10 @@ WEIGHTS = {
     "torture.effect": 12,
     "torture.untold": 6,
     "torture.works_on": 4,
-    "torture.slow": 0.8,
-    "torture.slow.effect": 0.5,
+    "torture.slow": 0.4,
+    "torture.slow.effect": 0.25,
+    "torture.long": 0.35,
+    "torture.long.effect": 0.2,
     "torture.asks": 5,
     "torture.flaky": 4,
     "torture.later": 3,
@@ -45,6 +47,7 @@ MEDDLING = {"torture.cleans_up": 1.5, "torture.signals": 1, "torture.session": 3
 BULKS = ("torture.quick.a", "torture.quick.b", "torture.effect", "torture.untold", "torture.external")
 UNEVEN = "torture.uneven"
 PAUSE_SECONDS = 0.03
+LONGEST_WORK = 9.0  # seconds that a handler works at most
 
 
 class Enqueuer:
@@ -105,6 +108,8 @@ class Enqueuer:
         members: dict[str, Any] = {}
         if kind in ("torture.slow", "torture.slow.effect"):
             members["seconds"] = round(dice.uniform(3.5, 6), 2)
+        elif kind in ("torture.long", "torture.long.effect"):
+            members["seconds"] = round(dice.uniform(2, LONGEST_WORK), 2)
         elif kind == "torture.cleans_up":
             members["seconds"] = round(dice.uniform(1, 4), 2)
         elif kind == "torture.effect":

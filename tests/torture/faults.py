@@ -24,6 +24,9 @@ from torture.supervisor import PATIENCE, Supervisor
 
 Undo = tuple[float, Callable[[], None]]  # after this many seconds
 
+# The application_name of the connection of a worker's control thread.
+CONTROL = "shithubd-worker control"
+
 # Busy for this many seconds. Many of these leave little processor time to all others.
 _BURN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 
@@ -151,8 +154,8 @@ class Quotas:
 class Lines:
     """Connections that are cut: by the proxy in between, or by the database itself."""
 
-    def __init__(self, proxy: Proxy, url: str, log: Log) -> None:
-        self._proxy = proxy
+    def __init__(self, proxies: dict[int, Proxy], url: str, log: Log) -> None:
+        self._proxies = proxies  # by slot
         self._url = url
         self._log = log
 
@@ -162,7 +165,13 @@ class Lines:
         if fault.sort == "cut":
             order = f"stall {fault.seconds}" if fault.how == "stall" else fault.how
             self._log("cut", how=fault.how, seconds=fault.seconds)
-            self._proxy.tell(order)
+            for proxy in self._proxies.values():
+                proxy.tell(order)
+            return []
+        if fault.sort == "silence":
+            slot = list(self._proxies)[fault.slot % len(self._proxies)]
+            self._log("cut", how=f"silence {fault.how}", seconds=fault.seconds, slot=slot)
+            self._proxies[slot].tell(f"stall {fault.seconds}" + (f" {CONTROL}" if fault.how == "control" else ""))
             return []
         verb, whom = fault.how.split()
         chosen = {

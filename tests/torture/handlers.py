@@ -122,6 +122,27 @@ def slow_effect(job, key, seconds=4.0):
         effect(connection, job, key)
 
 
+def at_work(job, seconds):
+    """Work, and say each tenth of a second that this process executes the handler."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.1)
+        _log("alive", job=job.id, token=job._running.lease.token)
+
+
+@told("torture.long", lease_timeout=300, max_runtime=120)
+def long(job, key, seconds=5.0):
+    """Its lease does not expire during the run: only a sweep can take it from a worker that is silent."""
+    at_work(job, seconds)
+
+
+@told("torture.long.effect", lease_timeout=300, max_runtime=120)
+def long_effect(job, key, seconds=5.0):
+    at_work(job, seconds)
+    with job.transaction() as connection:
+        effect(connection, job, key)
+
+
 @told("torture.asks", lease_timeout=4)
 def asks(job, key):
     """Uses its own connection, outside of any transaction."""

@@ -21,7 +21,9 @@ from torture.records import AWAY, Log
 from torture.supervisor import PATIENCE, TESTS, clean_environment
 
 # The kinds that run most, so that a pause has jobs to stop. Each operator has other kinds.
-PAUSED_KINDS = (("torture.quick.a", "torture.uneven"), ("torture.quick.b", "torture.effect", "torture.slow"))
+PAUSED_KINDS = (("torture.quick.a", "torture.uneven"), ("torture.effect", "torture.works_on"))
+# Jobs of the first one fail, so that ramps stop by themselves. The second one is leased in large batches.
+RAMPED_KINDS = ("torture.flaky", "torture.quick.b", "torture.external", "torture.slow", "torture.long")
 BARRIER_SECONDS = 20.0
 IDLE_SECONDS = 3.0
 REASON = "the torture run"
@@ -125,17 +127,31 @@ class Holder(Operator):
         if chosen is None:
             return
         scope, facts = chosen
-        self._count += 1
-        name = f"{self.name} {self._count}"
-        certain = False
+        try:
+            self.while_held(scope, facts)
+        finally:
+            self.insist(lambda: self._resume(scope))
+
+    def while_held(self, scope: Scope, facts: dict[str, Any]) -> None:
+        """What comes between a pause or a drain and its resume."""
+        self.hold(scope, facts)
+
+    def hold(self, scope: Scope, facts: dict[str, Any]) -> bool:
+        """Set a hold and keep it for a while. Returns True if it was certain. What comes next ends it."""
+        name = self.named()
         try:
             certain = self._hold_by_command(scope) if self.dice.random() < 0.2 else self._hold(scope)
             if certain:
                 self.log("barrier", hold=name, scope=scope.scope, target=scope.target, **facts)
                 self._keep(scope, name)
+            return certain
         finally:
             self.log("resume", hold=name)  # before it is sent
-            self.insist(lambda: self._resume(scope))
+
+    def named(self) -> str:
+        """A name for the log."""
+        self._count += 1
+        return f"{self.name} {self._count}"
 
     def _keep(self, scope: Scope, name: str) -> None:
         """Keep the hold for a while, or until none of its jobs runs any more, as `--wait` does."""
@@ -178,6 +194,38 @@ class Pauser(Holder):
     def choose(self) -> tuple[Scope, dict[str, Any]]:
         """A kind."""
         return Scope("kind", self.dice.choice(self.targets)), {}
+
+
+class Ramper(Pauser):
+    """Pauses kinds, and resumes them in steps. Then it pauses once more beside the ramp, or ends it by a resume."""
+
+    def while_held(self, scope: Scope, facts: dict[str, Any]) -> None:
+        """A ramp begins only behind a barrier, so that all that starts beside it was leased under it."""
+        while self.hold(scope, facts) and self.dice.random() < 0.8:
+            self._ramp(scope.target)
+            if self.dice.random() < 0.6:
+                break
+
+    def _ramp(self, kind: str) -> None:
+        dice, name = self.dice, self.named()
+        most = sorted(dice.sample(range(1, 101), dice.randint(1, 3)))
+        limits: dict[str, Any] = dict.fromkeys(("canary", "steps", "every", "rate"))
+        for limit in dice.sample(["canary", "steps", "rate"], dice.choice([1, 1, 2, 3])):
+            limits[limit] = {"canary": dice.randint(1, 4), "steps": most, "rate": round(dice.uniform(0.5, 40), 2)}[
+                limit
+            ]
+        if limits["steps"]:
+            limits["every"] = round(dice.uniform(1.0, 3.0), 2)
+        try:
+            self.log("ramp", ramp=name, kind=kind, **limits)  # before it is sent
+            stop_at = dice.choice([0.2, 0.5, 1.0])
+            self.operations.rows("ramp_kind_v1", kind, *limits.values(), stop_at, REASON, None, self.operations.actor)
+            self.log("ramped", ramp=name)
+            for _ in self.operations.unpause(kind):
+                pass
+            self.rest(dice.uniform(0.5, 6.0))
+        finally:
+            self.log("ramp over", ramp=name)  # before what ends it is sent
 
 
 class Drainer(Holder):

@@ -13,7 +13,7 @@ from torture.verdict import Verdict
 
 # The database's clock in these stories.
 AHEAD = 1000.0
-LEASES = {"torture.slow": 3.0, "torture.effect": 4.0}
+LEASES = {"torture.slow": 3.0, "torture.effect": 4.0, "torture.long": 300.0}
 
 
 class Story:
@@ -23,7 +23,7 @@ class Story:
         self._stage: list[Record] = []
         self._enqueuer: list[Record] = []
         self._handlers: dict[int, list[Record]] = {}  # by slot
-        self._tables: dict[str, list[Record]] = {"jobs": [], "history": [], "changes": [], "effects": []}
+        self._tables: dict[str, list[Record]] = {"jobs": [], "history": [], "changes": [], "stops": [], "effects": []}
         self.told(0, "run", seed=1, seconds=60, postgres="15.0", leases=LEASES, only=[])
         self.told(0, "clocks", ahead=AHEAD)
         self.told(0, "begin", proxied=[1])
@@ -36,7 +36,7 @@ class Story:
     def worker(self, slot: int, at: float = 1.0, unit: str | None = None) -> Self:
         """A worker starts; its pid is 100 + slot, its host `h`."""
         self._handlers[slot] = [{"at": at + 0.1, "what": "born", "pid": 100 + slot, "slot": str(slot), "host": "h"}]
-        return self.told(at, "started", slot=slot, pid=100 + slot, grace=3, unit=unit)
+        return self.told(at, "started", slot=slot, pid=100 + slot, grace=3, unit=unit, threshold=10)
 
     def signal(self, slot: int, at: float, name: str) -> Self:
         """It is sent a signal."""
