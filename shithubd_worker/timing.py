@@ -39,9 +39,16 @@ def margin(lease_timeout: float) -> float:
     return min(10.0, 0.2 * lease_timeout)
 
 
+def goes_on(threshold: float) -> float:
+    """For how long a worker goes on without a word of the database, by its own clock. Others wait for the threshold, by
+    the database's clock, which may go faster."""
+    return threshold * (1 - CLOCK_DRIFT)
+
+
 def silence_fits(heartbeat_interval: float, threshold: float) -> bool:
     """Can a worker that lives show it often enough, so that nobody sweeps it? Two of three beats may fail. The rest is
-    a tick of the control thread, a connection and an answer. A threshold of 0 means that nobody is swept."""
+    a tick of the control thread, a connection and an answer. If only one fails, the worker doesn't give up its run
+    either. A threshold of 0 means that nobody is swept."""
     one_beat = TICK_SECONDS + CONNECT_SECONDS + CONTROL_ANSWER_SECONDS
     return threshold == 0 or 3 * heartbeat_interval + one_beat < threshold
 

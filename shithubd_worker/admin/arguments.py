@@ -108,6 +108,14 @@ def expires_in(value: float | timedelta) -> float:
     return seconds
 
 
+def seconds_within(name: str, value: float | timedelta, limits: tuple[float, float]) -> float:
+    """A duration in seconds, within its limits."""
+    seconds, (least, most) = seconds_in(name, value), limits
+    if not least <= seconds <= most:
+        raise ValueError(f"{name} must be {least:g} s to {most:g} s, not {seconds:g} s")
+    return seconds
+
+
 def _checked(what: str, checks: _Checks, given: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(given, Mapping):
         raise TypeError(f"{what} must be a mapping, not {type(given).__name__}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from shithubd_worker.admin import arguments, plans
+from shithubd_worker.admin import arguments, plans, workers
 from shithubd_worker.admin.borrowed import check_letters, check_schema
 from shithubd_worker.admin.change import Change
 from shithubd_worker.admin.rows import JobRow, changed, refusing
@@ -72,13 +72,48 @@ class Changes:
         )
 
     def force_unlock_workers(
-        self, worker_ids: Iterable[str | UUID], *, accept_second_run: bool = False, reason: str | None = None
+        self,
+        worker_ids: Iterable[str | UUID] | None = None,
+        *,
+        host: str | None = None,
+        accept_second_run: bool = False,
+        reason: str | None = None,
     ) -> list[JobRow]:
-        """Put all jobs of dead workers back into the queue. A worker is named by its uuid or its host:pid. Returns the
-        jobs that it took back. Raises Refused if one of the workers lives, unless you accept a second run."""
-        names = arguments.worker_ids(worker_ids)
+        """Put all jobs of dead workers back into the queue. A worker is named by its uuid or its host:pid; `host` means
+        all workers of a host. Returns the jobs that it took back. Raises Refused if one of the workers lives, unless
+        you accept a second run."""
+        if (worker_ids is None) == (host is None):
+            raise ValueError("give worker_ids or host")
+        if host is None:
+            names = arguments.worker_ids(worker_ids or ())
+        else:
+            names = [workers.all_of(arguments.name_of("host", host))]
         accepted = arguments.flag("accept_second_run", accept_second_run)
         return self._changed("force_unlock_workers", reason, names, accepted)
+
+    def sweep(
+        self,
+        *,
+        stale_after: float | timedelta | None = None,
+        recovery_delay: float | timedelta = 0,
+        accept_second_run: bool = False,
+        reason: str | None = None,
+    ) -> list[workers.Returned]:
+        """Take jobs back whose leases have expired. With `stale_after` also the jobs of workers that were silent for so
+        many seconds and have given up. Returns the jobs that came back. They run again after `recovery_delay`. If you
+        accept a second run, a worker need not have given up: it may still run its job beside the next one."""
+        stale = (
+            None if stale_after is None else arguments.seconds_within("stale_after", stale_after, workers.STALE_AFTER)
+        )
+        delay = arguments.seconds_within("recovery_delay", recovery_delay, workers.DELAY)
+        accepted, why = arguments.flag("accept_second_run", accept_second_run), arguments.text("reason", reason)
+        if accepted and stale is None:
+            raise ValueError("accept_second_run needs stale_after")
+        with refusing():
+            swept = workers.sweep(
+                self._ready(), why, self._operations.actor, stale_after=stale, delay=delay, accept_second_run=accepted
+            )
+            return [workers.Returned(**job) for each in swept for job in each.returned]
 
     def cleanup(self, tasks: Iterable[str], *, reason: str | None = None) -> list[JobRow]:
         """Remove what is no longer needed. Tasks: DELETE_PERMAFAILED_JOBS, GC_TASK_IDENTIFIERS, GC_JOB_QUEUES. Returns

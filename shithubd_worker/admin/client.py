@@ -17,6 +17,7 @@ from shithubd_worker.database.operations import Operations, RecordedHold
 from shithubd_worker.errors import TimedOut
 from shithubd_worker.model import check_kind
 from shithubd_worker.options import seconds_in
+from shithubd_worker.ramps import checked
 
 if TYPE_CHECKING:
     import psycopg
@@ -129,12 +130,34 @@ class Client(Changes):
             pass
         return hold
 
-    def resume_kind(self, kind: str, *, reason: str | None = None) -> RecordedHold | None:
-        """Start a kind again, and queue its paused jobs. Returns the hold that ended; None if there was none."""
+    def resume_kind(
+        self,
+        kind: str,
+        *,
+        canary: int | None = None,
+        ramp: Iterable[int] | None = None,
+        every: float | timedelta | None = None,
+        rate: float | None = None,
+        stop_at: float | None = None,
+        until: datetime | None = None,
+        reason: str | None = None,
+    ) -> RecordedHold | None:
+        """Start a kind again, and queue its paused jobs. Returns the hold that ended; None if there was none.
+
+        With `canary`, `ramp` or `rate` the kind starts in steps: first so many jobs, then so many percent of the
+        workers (each step lasts `every`, 2 minutes by default), and never more than `rate` jobs per second. Then it
+        returns the hold, which stands until the ramp is over, or until `until`. The ramp stops by itself when a canary
+        job does not end ok, or when the part `stop_at` of the runs does not (0.2 by default)."""
         check_kind(kind)
-        why = arguments.text("reason", reason)
+        why, end, steps = arguments.text("reason", reason), _until(until), checked(canary, ramp, every, rate, stop_at)
+        if end is not None and steps is None:
+            raise ValueError("until is the end of a ramp: it needs canary, ramp or rate")
         operations = self._ready()
-        hold = operations.resume_kind(kind, why)
+        if steps is None:
+            hold = operations.resume_kind(kind, why)
+        else:
+            with refusing():
+                hold = operations.ramp_kind(kind, steps, why, end)
         for _ in operations.unpause(kind):
             pass
         return hold

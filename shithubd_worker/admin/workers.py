@@ -7,8 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from shithubd_worker.admin.change import Calls
+from shithubd_worker.settings.table import LONGEST_SECONDS
 
 MOST_SWEPT = 2000  # the most expired leases of one transaction
+# In seconds. A worker that was silent for a shorter time may live. The rows of workers are kept for a day of silence.
+STALE_AFTER = (30.0, LONGEST_SECONDS)
+DELAY = (0.0, LONGEST_SECONDS)
 
 
 class Unlocked(NamedTuple):
@@ -20,6 +24,16 @@ class Unlocked(NamedTuple):
     left_over: int
 
 
+class Returned(NamedTuple):
+    """A job that a sweep took back. `state` is queued, or failed: see `last_error`. `leased_by` is its former owner."""
+
+    id: int
+    kind: str
+    state: str
+    leased_by: str
+    last_error: str | None
+
+
 class Swept(NamedTuple):
     """What one sweep did. docs/sql.md has the members (sweep_leases_v1)."""
 
@@ -27,6 +41,11 @@ class Swept(NamedTuple):
     unexpired: list[dict[str, Any]]
     workers: list[dict[str, Any]]
     audit: int | None
+
+
+def all_of(host: str) -> str:
+    """The name that means all workers of a host (named_workers_v1)."""
+    return f"{host}:*"
 
 
 def unlock(calls: Calls, names: Sequence[str], reason: str | None, actor: str, *, accept_second_run: bool) -> Unlocked:

@@ -263,6 +263,7 @@ class Attempt(Deadlines):
             why,
             lost=self.lost,
             unreachable=self.unreachable,
+            silent=self.lease_deadline < self.renewed_at + self.kind.lease_timeout,
             waited=0.0 if asked_at is None else now - asked_at,
             ran=now - self.started_at,
             extended=self.runtime_deadline != self.started_at + self.kind.max_runtime,

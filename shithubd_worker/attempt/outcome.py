@@ -53,6 +53,7 @@ class Interrupt(NamedTuple):
     why: str
     lost: bool  # a renewal was refused
     unreachable: bool  # the control thread can't reach the database
+    silent: bool  # the lease goes on, but a sweep may soon take this worker for gone
     waited: float  # how long it had waited for the database, or had been refused
     ran: float
     extended: bool  # by job.extend()
@@ -106,11 +107,15 @@ def interrupted(kind: Kind, lease: Lease, interrupt: Interrupt, stood: str, chan
             return Outcome(How.RELEASED, "given up: the lease was lost")
         # A control thread that got little of the interpreter may have asked only just before this moment.
         if interrupt.unreachable or interrupt.waited > kind.trusted * RENEWAL_AWAITED:
+            if interrupt.silent:
+                silence = "no word from the database" if interrupt.unreachable else "the database recorded no beat"
+                return Outcome(How.RELEASED, f"given up: {silence} for {interrupt.waited:.0f} s")
             because = "the database is away" if interrupt.unreachable else "the database did not renew it in time"
             return Outcome(How.RELEASED, f"given up: the lease could not be renewed, because {because}")
         # The renewal was not refused, and the database was not asked: the control thread got no turn. The handler
         # caused that, so it costs an attempt; else the job would come back for ever.
-        reason = "interrupted: it held Python's interpreter (the GIL) until its lease was nearly over"
+        until = "its worker was nearly taken for gone" if interrupt.silent else "its lease was nearly over"
+        reason = f"interrupted: it held Python's interpreter (the GIL) until {until}"
     else:
         allowed = (
             "it had asked for with job.extend()" if interrupt.extended else f"max_runtime ({kind.max_runtime:g} s)"

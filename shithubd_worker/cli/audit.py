@@ -87,6 +87,7 @@ def list_rows(
       shithubd-worker audit --actor alice --action discard --json
     """
     from shithubd_worker.admin.record import Chosen, listed
+    from shithubd_worker.cli.told import steps
     from shithubd_worker.cli.undo import what
 
     operations = shared.operations()
@@ -97,7 +98,7 @@ def list_rows(
         return EXIT_OK
     for row in found:
         why = f": {row['reason'][:LONGEST_REASON]}" if row["reason"] else ""
-        line(f"{row['id']:>6}  {_time(row['at'])}  {row['actor']}  {what(row)}{why}{_undone(row)}")
+        line(f"{row['id']:>6}  {_time(row['at'])}  {row['actor']}  {what(row)}{steps(row)}{why}{_undone(row)}")
     if not found:
         line("no such changes")
     elif len(found) == limit:

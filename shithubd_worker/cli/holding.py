@@ -47,14 +47,14 @@ def until_moment(operations: Operations, text: str | None) -> datetime | None:
 
 
 @contextmanager
-def saying_if_held(operations: Operations) -> Iterator[None]:
-    """Put this around the change itself: if it gives up, its message says whether a hold was set. If the server didn't
-    confirm the cancel, or after an interrupt, nobody knows: the COMMIT may already have been sent."""
-    not_known = "it is not known whether the hold was set: see `shithubd-worker status`"
+def saying_if_held(operations: Operations, what: str = "hold") -> Iterator[None]:
+    """Put this around the change itself: if it gives up, its message says whether a hold (or `what`) was set. If the
+    server didn't confirm the cancel, or after an interrupt, nobody knows: the COMMIT may already have been sent."""
+    not_known = f"it is not known whether the {what} was set: see `shithubd-worker status`"
     try:
         yield
     except TimedOut as error:
-        error.args = (*error.args, "no hold was set" if operations.opened else not_known)
+        error.args = (*error.args, f"no {what} was set" if operations.opened else not_known)
         raise
     except KeyboardInterrupt:
         say(not_known)
@@ -70,3 +70,8 @@ def unless_locked(shared: Shared, ask: Callable[[], Any], what: str) -> Any:
     except TimedOut as error:
         say(f"{what} is not checked: {shared.deadline.blocker or error.args[0]}")
         return None
+
+
+def known_kind(shared: Shared, operations: Operations, kind: str) -> bool:
+    """Does anybody know the kind? If that can't be seen now, it counts as known."""
+    return unless_locked(shared, lambda: operations.known_kind(kind), f"the name of kind {kind}") is not False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from shithubd_worker.cli import ramping
 from shithubd_worker.cli.choosing import ID, job_line, selection_options
 from shithubd_worker.cli.common import Shared, completed, json_option, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
@@ -94,6 +95,11 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
     for name, value in found.items():
         if name == "last_error" and value is not None:
             stack(name, value)
+        elif name == "hold" and value is not None:
+            why = f": {value['reason']}" if value["reason"] else ""
+            field(name, f"the kind is paused by {value['actor']} since {value['created'][:19].replace('T', ' ')}{why}")
+            for told in ramping.standing(value):
+                field("", told)
         elif name != "history" and value is not None:
             field(name, value)
     for row in found["history"]:

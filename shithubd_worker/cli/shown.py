@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shithubd_worker.cli import needs
+from shithubd_worker.cli import needs, ramping
 from shithubd_worker.cli.screen import folded, line, table
 from shithubd_worker.database.leased import counted, running
 from shithubd_worker.model import Scope
@@ -13,6 +13,7 @@ from shithubd_worker.plain import lasting
 MOST_LEASES = 20
 MOST_HOLDS = 20
 MOST_WORKERS = 40
+MOST_SILENT = 5
 MOST_OF_AN_ERROR = 100  # characters
 
 
@@ -44,6 +45,10 @@ def status(found: dict[str, Any], kind: str | None = None) -> None:
         folded(f"old history: dropped {_ago(drops['seconds'])} by {drops['actor']} (login {drops['login']})")
     else:
         line("old history: nobody has dropped a day yet")
+    if (sweeper := found["sweeper"]) and sweeper["at"]:
+        folded(f"silent workers: {sweeper['by'] or 'a worker'} looked for them {_ago(sweeper['seconds'])}")
+    else:
+        line("silent workers: nobody has looked for them yet")
 
 
 def leases(found: dict[str, Any]) -> None:
@@ -73,6 +78,19 @@ def workers(found: list[dict[str, Any]], states: dict[str, int] | None = None) -
         of_all = ", ".join(f"{count:,} {state}" for state, count in states.items())
         rows.append((["...", f"{more:,} more", "", f"of all: {of_all}"], None))
     table(("worker", "unit", "state", "runs", "last beat"), rows, right=(4,))
+    _when_their_jobs_return([worker for worker in found if worker["silent"] and worker["leases"]])
+
+
+def _when_their_jobs_return(silent: list[dict[str, Any]]) -> None:
+    for worker in silent[:MOST_SILENT]:
+        left = worker["gives_up_seconds"]
+        if left is None:
+            when = "when their leases end"
+        else:
+            when = f"in {lasting(left)}" if left > 0 else "with the next sweep"
+        line(f"{worker['leased_by']} is silent: its jobs return {when}")
+    if len(silent) > MOST_SILENT:
+        line(f"... and {len(silent) - MOST_SILENT:,} more silent workers with jobs")
 
 
 def _holds(holds: list[dict[str, Any]], count: int) -> None:
@@ -81,6 +99,8 @@ def _holds(holds: list[dict[str, Any]], count: int) -> None:
         why = f": {hold['reason']}" if hold["reason"] else ""
         folded(f"hold: {hold['mode']} of {Scope(hold['scope'], hold['target'])}{why}")
         folded(f"      by {hold['actor']} since {_time(hold['created'])}{until}")
+        for told in ramping.standing(hold):
+            line(f"      {told}")
     if count > MOST_HOLDS:
         line(f"hold: ... and {count - MOST_HOLDS:,} more (in the table standing_holds)")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shithubd_worker.cli import ramping
 from shithubd_worker.cli.common import Shared, json_option, moment, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
 from shithubd_worker.cli.markup import code, harmless
@@ -26,6 +27,8 @@ OLDEST = "2h"
 # --until gave) have the page of what they end.
 ALERTS = {
     "pause": "KindPausedTooLong",
+    "ramp": "KindPausedTooLong",
+    "stop": "KindPausedTooLong",
     "drain": "FleetHoldTooLong",
     "complete": "JobsFailedForGood",
     "fail": "JobsFailedForGood",
@@ -169,7 +172,8 @@ def _told(event: Event) -> str:
         scope = code(" ".join(filter(None, (event["scope"], event["target"]))))
         end = f" until {_time(datetime.fromisoformat(event['until']), day=True)}" if event["until"] else ""
         since = _time(datetime.fromisoformat(event["created"]), day=True)
-        return f"{scope} is held since {since}{end} by {code(event['actor'])}{reason(event['reason'])}"
+        steps = f"; ramp: {harmless(ramping.now(event['ramp']))}" if event["ramp"] else ""
+        return f"{scope} is held since {since}{end} by {code(event['actor'])}{reason(event['reason'])}{steps}"
     if event["sort"] == "silent":
         return f"worker {_worker(event)} is silent"
     if event["sort"] == "started":

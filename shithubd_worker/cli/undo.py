@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from shithubd_worker.admin import record
-from shithubd_worker.cli import drain, pause_kind
+from shithubd_worker.cli import drain, resume_kind
 from shithubd_worker.cli.certainty import follow, see_through
 from shithubd_worker.cli.common import Shared
 from shithubd_worker.cli.holding import saying_if_held
@@ -129,7 +129,7 @@ class Undo:
         for kind in result["parked"]:
             say(
                 f"some of the jobs were paused, and are so again, but no pause of kind {kind} stands: to queue them,"
-                f" {pause_kind.resume_kind_line(self._shared, kind)}"
+                f" {resume_kind.resume_kind_line(self._shared, kind)}"
             )
         if not left:
             return EXIT_OK
@@ -157,7 +157,7 @@ class Undo:
         if ended is None:
             raise Refused(f"audit row {row} ({what(found)}) is not undone: somebody has just changed or ended the hold")
         if scope.scope == "kind":
-            return pause_kind.put_back(self._shared, self._operations, scope.target, ended, as_json=self._as_json)
+            return resume_kind.put_back(self._shared, self._operations, scope.target, ended, as_json=self._as_json)
         drain.tell_ended([ended], as_json=self._as_json)
         return EXIT_OK
 
@@ -201,7 +201,7 @@ def how(shared: Shared, found: dict[str, Any]) -> dict[str, Any]:
     scope = Scope(hold["scope"], hold["target"])
     over, why = False, None
     if found["action"] == "expire":
-        why = "the hold ended because its time was over, or because its worker was gone"
+        why = "the hold ended because its time or its ramp was over, or because its worker was gone"
     elif hold["set"] and hold["before"]:
         why = f"it changed the hold of audit row {hold['before']}. To end that hold: {_end(shared, scope)}"
     elif hold["set"] and not hold["stands"]:
@@ -217,7 +217,9 @@ def how(shared: Shared, found: dict[str, Any]) -> dict[str, Any]:
 
 def _end(shared: Shared, scope: Scope) -> str:
     return (
-        pause_kind.resume_kind_line(shared, scope.target) if scope.scope == "kind" else drain.resume_line(shared, scope)
+        resume_kind.resume_kind_line(shared, scope.target)
+        if scope.scope == "kind"
+        else drain.resume_line(shared, scope)
     )
 
 
@@ -228,7 +230,7 @@ def _set(shared: Shared, scope: Scope, hold: dict[str, Any]) -> str:
         *(["--until", hold["until"]] if hold["until"] else []),
     ]
     if scope.scope == "kind":
-        return shared.command("pause-kind", *told, *(["--"] if scope.target.startswith("-") else []), scope.target)
+        return resume_kind.kind_line(shared, "pause-kind", scope.target, told)
     return shared.command("drain", *([] if scope.scope == "fleet" else [f"--{scope.scope}", scope.target]), *told)
 
 

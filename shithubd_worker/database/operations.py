@@ -26,6 +26,8 @@ from shithubd_worker.plain import json_or_text, json_text
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
 
+    from shithubd_worker.ramps import Ramp
+
 # The longest single question to barrier_v1, so that progress can be shown. It is longer than the 800 ms that barrier_v1
 # waits for young leases. A lease whose leased_at lies in the future counts as young in each question.
 SLICE_SECONDS = 2.0
@@ -178,6 +180,14 @@ class Operations(Session):
         """End the pause of a kind. None if there was none. Call `unpause` after it."""
         rows = self.rows("resume_kind_v1", kind, reason, self.actor)
         return RecordedHold(*rows[0]) if rows else None
+
+    def ramp_kind(self, kind: str, ramp: Ramp, reason: str | None, until: datetime | None) -> RecordedHold:
+        """Resume a kind in steps. Returns the hold, which stays until the ramp is over. Call `unpause` after it."""
+        return RecordedHold(*self.rows("ramp_kind_v1", kind, *ramp, reason, until, self.actor)[0])
+
+    def kind_hold(self, kind: str) -> dict[str, Any] | None:
+        """The pause of a kind, with its ramp. None if the kind is not held."""
+        return self.value("kind_hold_v1", kind)  # type: ignore[no-any-return]
 
     def undo_hold(self, audit: int, reason: str | None) -> RecordedHold | None:
         """End the hold that an audit row set, if it still stands as that row set it; else None. After a pause call

@@ -44,7 +44,7 @@ from shithubd_worker.process.work import Work
 from shithubd_worker.process.worker import Worker
 from shithubd_worker.telemetry import lines, logs
 from shithubd_worker.telemetry.metrics import Metrics
-from shithubd_worker.timing import CONTROL_ANSWER_SECONDS, HANDLER_ANSWER_SECONDS, MAIN_ANSWER_SECONDS
+from shithubd_worker.timing import CONTROL_ANSWER_SECONDS, HANDLER_ANSWER_SECONDS, MAIN_ANSWER_SECONDS, goes_on
 from shithubd_worker.turn.exchange import Exchange
 from shithubd_worker.turn.relief import Relief
 from shithubd_worker.turn.selection import Selection
@@ -70,7 +70,8 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
 ) -> Worker:
     """One worker process. `connect` makes connectors, by name, answer_seconds and ours. `reread` makes the
     configuration anew after a SIGHUP; without it, SIGHUP keeps its default."""
-    by_name = {kind.name: kind.within(config.sweep_threshold) for kind in kinds}
+    silence = goes_on(config.sweep_threshold)
+    by_name = {kind.name: kind.within(silence) for kind in kinds}
     timeouts = {kind.name: kind.lease_timeout for kind in kinds}
     names = list(by_name)
     identity = identify()
@@ -141,7 +142,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     # What goes on while a handler runs. The duties run in this order, and the questions to the database in theirs. Its
     # clock and the lease come first, because the other questions may wait for a lock.
     relief = Relief(control_session, identity.id, tray, settler)
-    trust = Trust(progress, dead_man, config.sweep_threshold)
+    trust = Trust(progress, dead_man, silence)
     heartbeat = Heartbeat(control_session, registration, progress, settler, trust, clock, config.heartbeat_interval)
     outage, supervision = Outage(control_session, progress, bell.wake, metrics), Supervision(systemd, progress)
     ending = Ending(

@@ -96,8 +96,8 @@ class Config:
     sweep_threshold: float = seconds(
         "--sweep-threshold",
         "After so long without a word of the database the worker gives up its job, and others may have it. The worker"
-        " takes jobs back from others that were silent for this time, and for theirs. 0: neither. A shorter lease ends"
-        " sooner.",
+        " takes jobs back from others that were silent for this time, and for theirs. 0 turns both off. A shorter lease"
+        " ends sooner.",
         default=300.0,
         least=10.0,
         example="60",

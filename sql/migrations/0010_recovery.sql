@@ -32,7 +32,7 @@ CREATE TABLE ramps (
     tokens     double precision NOT NULL DEFAULT 1,  -- of the rate: leases that may be taken at once
     filled_at  timestamptz      NOT NULL DEFAULT clock_timestamp(),
     over_at    timestamptz,           -- when the last step ends; null: not known yet, or never
-    stopped_at timestamptz,           -- it stopped by itself; nothing more is leased
+    stopped_at timestamptz,           -- it stopped, because runs failed; nothing more is leased
     stopped    text,                  -- why
 
     CONSTRAINT ramps_limit_something CHECK (canary IS NOT NULL OR steps IS NOT NULL OR rate IS NOT NULL),

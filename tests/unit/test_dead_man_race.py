@@ -36,7 +36,7 @@ def attempt(seconds):
     now = time.monotonic()
     return SimpleNamespace(
         kind=SimpleNamespace(lease_timeout=seconds, margin=1.0),
-        lease=None,
+        lease=SimpleNamespace(sent_at=now - seconds / 2),
         over=False,
         lost=False,
         settled=False,
@@ -44,6 +44,7 @@ def attempt(seconds):
         asked_at=None,
         unreachable=False,
         end_at=now + seconds,
+        renewed_at=now - seconds / 2,
         lease_deadline=now + seconds / 2,
         dead_man_at=(now + seconds, seconds / 4),
     )

@@ -62,7 +62,7 @@ def test_the_file_of_the_package_shows_the_defaults():
     """All but the metrics address: an operator who sets it has chosen a value."""
     shown = env_file.parse(re.sub(r"(?m)^#(?=[A-Z_]+=)", "", ENV_FILE.read_text()).encode()).variables
     with_default = {name: shown[row.variable] for name, row in SETTINGS.items() if row.default and name != "metrics"}
-    assert len(with_default) == 6
+    assert len(with_default) == 10
     assert make_config(with_default) == Config()
 
 

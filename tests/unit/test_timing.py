@@ -86,6 +86,7 @@ from shithubd_worker.timing import (
     TURN_LOCK_SECONDS,
     UNSCRAPED_SECONDS,
     margin,
+    silence_fits,
     tick,
 )
 
@@ -100,6 +101,7 @@ FREE_IN_SQL = {
     "count_jobs_v1": "a microsecond between what is due and what is scheduled",
     "lease_v1": "figures for the worker in microseconds, and a short rest of a lease that is refused",
     "leases_v1": "how much older a run may be than its lease to be shown as its run",
+    "ramp_step_v1": "it counts the steps from 1",
     "record_v1": "a short rest while somebody else makes the day",
     "status_v1": "days of the history that are over, for a warning",
 }
@@ -124,7 +126,7 @@ def said(function: str, pattern: str) -> float:
 BARRIER = said("barrier_v1", r"interval '(\d+) milliseconds'") / 1000
 LIVES = said("lives_v1", r"< (\d+)")
 UNSETTLED = said("expired_leases_v1", r"beat_at\)\) < (\d+)")
-SECOND_CRASH = said("return_crashed_v1", r"secs => (\d+)::float8 \*")
+SECOND_CRASH = said("return_crashed_v1", r"ELSE (\d+)::float8 \*")
 SECOND_CRASH_AT_LEAST = SECOND_CRASH * said("return_crashed_v1", r"\(([\d.]+)::float8 \+ [\d.]+::float8 \* ")
 END_TOO_LATE = said("shorten_leases_v1", r"k\.seconds \+ (\d+)")
 VOUCHES_AHEAD = said("shorten_leases_v1", r"BETWEEN -(\d+) AND")
@@ -399,6 +401,16 @@ def test_a_locked_row_delays_the_other_settles_of_its_turn_less_than_any_lease_l
 
 def test_what_could_not_be_settled_is_tried_again_within_the_grace():
     assert LOCKED_AGAIN_SECONDS < SETTLE_AGAIN_SECONDS < CONFIG.grace
+
+
+# --- Who is silent.
+
+
+@pytest.mark.parametrize("every", [1.0, BEAT_SECONDS, 8.0])
+def test_a_worker_that_misses_two_beats_and_waits_for_an_answer_is_not_yet_silent(every):
+    shortest = 3 * every + TICK_SECONDS + CONNECT_SECONDS + CONTROL_ANSWER_SECONDS
+    assert [silence_fits(every, seconds) for seconds in (0.0, shortest, shortest + 0.01)] == [True, False, True]
+    assert silence_fits(CONFIG.heartbeat_interval, CONFIG.sweep_threshold) is True
 
 
 # --- What a scrape is told.

@@ -40,7 +40,7 @@ def test_a_worker_that_is_refused_is_not_ready():
 @pytest.mark.parametrize("shielded", BOTH)
 def test_a_lease_that_the_main_thread_just_ended_is_not_counted_as_lost(shielded):
     running = attempt(60.0)
-    running.shielded, running.asked_at, running.lease_deadline = shielded, None, 0.0
+    running.shielded, running.asked_at, running.renewed_at = shielded, None, -60.0
     duty = renewal(Progress(Stop(25.0), attempt=running), MagicMock())
     duty._session.renew.return_value = False
     duty.tick(1.0, running)

@@ -75,12 +75,12 @@ class Heartbeat:
             unsettled,
             otherwise=self._progress.holds,
         )
-        if holds is None:
+        if gone := holds is None:
             log.warning("this worker's row was gone: registering again")
             sent_at = time.monotonic()
             self._session.register(self._worker)
             holds = []
-        self._trust.beat(sent_at, attempt)
+        self._trust.beat(sent_at, attempt, anew=gone)
         if holds != self._progress.holds:
             _tell(holds)
         self._progress.holds = holds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.host.dead_man import DeadMan
@@ -10,30 +11,34 @@ from shithubd_worker.process.shared import Progress
 
 
 class Trust:
-    """Each renewal and each beat that the database confirms moves that moment. `silence`: after how many seconds
-    without a beat a sweep may take the worker's jobs; 0: never."""
+    """Each renewal and each beat that the database confirms moves that moment. `silence`: for how many seconds the
+    worker goes on without a beat; 0: for ever."""
 
     def __init__(self, progress: Progress, dead_man: DeadMan, silence: float) -> None:
         self._progress = progress
         self._dead_man = dead_man
         self._silence = silence
         self._beat_at = -math.inf
+        # Somebody may have taken the jobs before this moment. Only a renewal shows that they are still this worker's.
+        self.doubted_at = -math.inf
 
     def renewed(self, sent_at: float, attempt: Attempt) -> None:
         """The database has renewed the lease. It was asked at `sent_at`."""
         attempt.renewed_at = sent_at
         self._goes_on(attempt)
 
-    def beat(self, sent_at: float, attempt: Attempt | None) -> None:
-        """The database has recorded a beat. It was sent at `sent_at`."""
+    def beat(self, sent_at: float, attempt: Attempt | None, *, anew: bool = False) -> None:
+        """The database has recorded a beat. It was sent at `sent_at`. `anew`: the worker's row was gone before."""
         self._beat_at = sent_at
-        if self._silence and attempt is not None and not attempt.over:
+        if anew or (attempt is not None and time.monotonic() >= attempt.lease_deadline):
+            self.doubted_at = sent_at
+        if self._silence and attempt is not None and not attempt.over and attempt.renewed_at >= self.doubted_at:
             self._goes_on(attempt)
 
     def _goes_on(self, attempt: Attempt) -> None:
         until = attempt.renewed_at + attempt.kind.lease_timeout
         if self._silence:
-            # The lease was a sign of life, too: the sweep takes none that is younger.
+            # The lease was a sign of life, too: the sweep takes no job that was leased later.
             until = min(until, max(self._beat_at, attempt.lease.sent_at) + self._silence)
         attempt.lease_deadline = until
         # At once: a handler that holds the interpreter may keep this thread from running again.

@@ -10,7 +10,7 @@ AS $$
 DECLARE
     v_detail jsonb := p_audit.detail;
 BEGIN
-    IF p_audit.action IN ('pause', 'drain') AND v_detail->>'until' IS NOT NULL THEN
+    IF p_audit.action IN ('pause', 'drain', 'ramp') AND v_detail->>'until' IS NOT NULL THEN
         v_detail := jsonb_set(v_detail, '{until}', to_jsonb(readable_v1((v_detail->>'until')::timestamptz)));
     END IF;
     RETURN to_jsonb(p_audit) || jsonb_build_object(

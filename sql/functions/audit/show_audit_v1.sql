@@ -25,13 +25,13 @@ BEGIN
            AND a.target = v_row.target AND a.detail->'hold' = v_row.detail->'hold'
          ORDER BY a.id DESC LIMIT 1;
         v_after := (SELECT jsonb_build_object('id', a.id, 'action', a.action) FROM audit a
-                     WHERE a.id > p_id AND a.target = v_row.target AND a.action IN ('pause', 'drain', 'resume', 'expire')
+                     WHERE a.id > p_id AND a.target = v_row.target AND a.action IN ('pause', 'drain', 'ramp', 'stop', 'resume', 'expire')
                      ORDER BY a.id LIMIT 1);
         v_hold := jsonb_build_object(
             'scope', split_part(v_row.target, ' ', 1),
             'target', substr(v_row.target, length(split_part(v_row.target, ' ', 1)) + 2),
             'reason', v_set.reason, 'until', readable_v1((v_set.detail->>'until')::timestamptz), 'set', v_row.action IN ('pause', 'drain'),
-            'before', (SELECT max(a.id) FROM audit a WHERE a.id < p_id AND a.action IN ('pause', 'drain')
+            'before', (SELECT max(a.id) FROM audit a WHERE a.id < p_id AND a.action IN ('pause', 'drain', 'ramp')
                           AND a.target = v_row.target AND a.detail->'hold' = v_row.detail->'hold'),
             'after', v_after,
             'stands', CASE WHEN v_row.action IN ('pause', 'drain') THEN hold_stands_v1(p_id)

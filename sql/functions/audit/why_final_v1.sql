@@ -5,6 +5,8 @@ AS $$
     SELECT CASE
         WHEN p_audit.id IS NULL THEN 'there is no such row'
         WHEN p_audit.action IN ('pause', 'drain', 'resume', 'expire') THEN 'it is about a hold, not about jobs'
+        WHEN p_audit.action IN ('ramp', 'stop') THEN pg_catalog.concat(
+            'a ramp is not taken back. To hold ', p_audit.target, ' wholly: pause-kind. To end its pause: resume-kind')
         WHEN p_audit.action = 'forget-index' THEN 'a run of search.reindex makes the index again'
         WHEN p_audit.action IN ('release', 'unlock', 'sweep') THEN 'a lease that was ended cannot be given back to its worker'
         WHEN p_audit.forgotten_at IS NOT NULL THEN pg_catalog.concat(

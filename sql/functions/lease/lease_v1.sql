@@ -78,6 +78,7 @@ DECLARE
     v_visited   integer := cardinality(p_kinds);
     v_deaf      boolean := false;
     v_ramps     record;
+    v_again     double precision;
     v_first     bigint;  -- the first range of a kind whose ramp lets nothing through now
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -103,6 +104,7 @@ BEGIN
         v_held := held_kinds_v1();
         SELECT array_agg(r.kind) FILTER (WHERE r.room = 0) AS full, array_agg(r.kind) AS kinds, array_agg(r.room) AS rooms,
                min(r.again) AS again INTO v_ramps FROM ramp_rooms_v1(p_worker, p_kinds) r;
+        v_again := v_ramps.again;
         IF v_ramps.kinds IS NOT NULL THEN
             v_held := v_held || v_ramps.full;
             p_most := ARRAY(SELECT coalesce(least(a.most, r.room), a.most)
@@ -212,7 +214,7 @@ BEGIN
         'now_us', (date_part('epoch', v_now) * 1000000)::bigint,
         'took_us', least(greatest(v_took, 0), 5000000)::integer,  -- the clock may have been set meanwhile
         'visited', v_visited, 'deaf', v_deaf, 'walked', v_walked, 'refused', v_refused,
-        'again', CASE WHEN v_holds THEN v_ramps.again END);
+        'again', v_again);
     RETURN NEXT;
     IF v_ids <> '{}' THEN
         IF v_holds THEN

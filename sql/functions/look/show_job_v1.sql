@@ -1,6 +1,7 @@
 -- Returns one job with the history of its leases, as a JSON object.
 -- The job is its row in jobs or, once that is gone, its last row in the history. Returns null for an id that never existed,
--- or whose history was dropped. A payload of more than 1 MiB and long errors are cut as in shown_job_v1.
+-- or whose history was dropped. Of a job that waits, hold is the pause of its kind with its ramp (kind_hold_v1), or null. A
+-- payload of more than 1 MiB and long errors are cut as in shown_job_v1.
 CREATE OR REPLACE FUNCTION show_job_v1(p_id bigint) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
@@ -14,6 +15,9 @@ BEGIN
     SELECT * INTO v_job FROM jobs WHERE id = p_id;
     IF FOUND THEN
         v_shown := shown_job_v1(v_job, v_most);
+        IF v_job.state IN ('queued', 'paused') THEN
+            v_shown := v_shown || jsonb_build_object('hold', kind_hold_v1(v_job.kind));
+        END IF;
     ELSE
         SELECT * INTO v_last FROM job_history WHERE id = p_id ORDER BY finished_at DESC LIMIT 1;
         IF NOT FOUND THEN

@@ -7,7 +7,8 @@
 -- nothing is leased.
 -- history_drops says who last dropped all days of the history that were over, and how many wait now (waiting). late is how
 -- many of those were over more than two days ago. There should be none: the timer runs each day, and a worker with the right
--- to drop looks every ten minutes.
+-- to drop looks every ten minutes. sweeper says which worker last looked for silent ones (sweep_silent_v1); at is null if nobody
+-- has.
 CREATE OR REPLACE FUNCTION status_v1() RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
@@ -52,6 +53,8 @@ AS $$
                                              (clock_timestamp() AT TIME ZONE 'UTC')::date - 2 - days, 'YYYYMMDD')) AS late
                                     FROM expired_history_v1() JOIN history_classes_v1() USING (parent)) e
                             LEFT JOIN history_drops d ON true),
+        'sweeper', (SELECT jsonb_build_object('at', CASE WHEN isfinite(s.swept_at) THEN readable_v1(s.swept_at) END,
+                                              'by', s.swept_by, 'seconds', seconds_since_v1(s.swept_at)) FROM sweeper s),
         'schema', (SELECT jsonb_build_object('name', current_schema(), 'version', version) FROM worker_schema),
         'at', readable_v1(clock_timestamp()))
 $$;

@@ -5,7 +5,7 @@
 --             p_every seconds. After the last one the pause ends.
 --   p_rate    so many leases per second in the whole fleet, at most, also during the steps. Without steps and without a canary the
 --             ramp has no end of its own: resume_kind_v1 ends it, or p_until.
---   p_stop_at the ramp stops by itself when this part of the ended runs (0 to 1) did not end ok; it looks after 10 of them. Then
+--   p_stop_at the ramp stops when this part of the ended runs (0 to 1) did not end ok; it looks after 10 of them. Then
 --             nothing of the kind is leased any more, the end p_until no longer counts, and an audit row says why.
 -- The reason and the actor of a pause that stands stay, unless p_reason is given. Returns the hold. Raises
 -- invalid_parameter_value. Afterwards call unpause_v1, as after resume_kind_v1: the limits hold for the jobs that it puts back.

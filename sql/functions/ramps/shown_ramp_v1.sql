@@ -10,7 +10,8 @@ AS $$
                'ok', r.ok + e.ok, 'bad', r.bad + e.bad, 'began', readable_v1(r.began), 'passed_at', readable_v1(r.passed_at),
                'over_at', readable_v1(r.over_at), 'stopped_at', readable_v1(r.stopped_at),
                'step', s.step, 'percent', r.steps[s.step],
-               'next_in', round(greatest(r.every * s.step - seconds_since_v1(r.passed_at), 0)::numeric, 1),
+               'next_in', CASE WHEN s.step IS NOT NULL
+                               THEN round(greatest(r.every * s.step - seconds_since_v1(r.passed_at), 0)::numeric, 1) END,
                'state', CASE WHEN r.stopped_at IS NOT NULL THEN 'stopped' WHEN r.passed_at IS NULL THEN 'canary'
                              WHEN r.over_at <= clock_timestamp() THEN 'over'
                              WHEN r.steps IS NOT NULL THEN 'steps' ELSE 'rate' END)

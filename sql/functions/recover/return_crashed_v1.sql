@@ -4,9 +4,8 @@
 --   several  nobody can say which job was running, so no crash is counted. From now on each of them is leased alone, so that
 --            the culprit shows itself and takes no other job along.
 -- A job that was leased was due: it is due now, even if the clock was set back since. p_delay puts that off by so many seconds,
--- the longer of the two delays counts. p_refused says why the database refuses
--- to queue the jobs again; with it, they fail instead. Each job gets a row in the history and is counted for the metrics
--- (leases_returned).
+-- a year at most; the longer of the two delays counts. p_refused says why the database refuses to queue the jobs again; with
+-- it, they fail instead. Each job gets a row in the history and is counted for the metrics (leases_returned).
 -- Called by return_dead_v1, whose caller has locked the rows.
 CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL,
                                              p_delay double precision DEFAULT 0)
@@ -25,16 +24,17 @@ BEGIN
          WHERE j.id = h.id AND j.state || '' = 'processing'
     ), judged AS (
         SELECT o.*, p_refused IS NOT NULL OR o.held = 1 AND o.crash >= 3 AS poison,
+               least(31536000::float8, greatest(p_delay, CASE
+                   WHEN o.held > 1 OR o.crash = 1 THEN 0::float8
+                   ELSE 30::float8 * (0.8::float8 + 0.4::float8 * pg_catalog.random()) END)) AS wait,
                p_error || CASE WHEN o.held > 1
                                THEN pg_catalog.concat('; it held ', o.held, ' jobs, so each is leased alone now') ELSE '' END AS error
           FROM owned o
     ), returned AS (
         UPDATE :"schema".jobs j
            SET state = CASE WHEN o.poison THEN 'failed' ELSE 'queued' END,
-               run_at = CASE WHEN (o.held > 1 OR o.crash = 1) AND p_delay = 0 THEN least(j.run_at, clock_timestamp())
-                             ELSE clock_timestamp() + pg_catalog.make_interval(secs => greatest(p_delay,
-                                 CASE WHEN o.held > 1 OR o.crash = 1 THEN 0
-                                      ELSE 30::float8 * (0.8::float8 + 0.4::float8 * pg_catalog.random()) END)) END,
+               run_at = CASE WHEN o.wait > 0::float8 THEN clock_timestamp() + pg_catalog.make_interval(secs => o.wait)
+                             ELSE least(j.run_at, clock_timestamp()) END,
                attempts = greatest(o.attempts, 1) - 1,
                crashes = CASE WHEN o.held > 1 THEN j.crashes ELSE o.crash END,
                alone = true,

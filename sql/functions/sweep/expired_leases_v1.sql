@@ -1,6 +1,6 @@
 -- Locks expired leases, at most p_limit, and returns the ids of their jobs. It skips those that somebody has locked.
 -- They expired between p_since and p_now. A lease without an expiry counts as expired. A lease does not count if a beat of the
--- last 10 s says that its owner has finished the job. Then somebody had locked the row, and the owner is about to settle it.
+-- last 15 s says that its owner has finished the job. Then somebody had locked the row, and the owner is about to settle it.
 -- Called by sweep_v1 and sweep_leases_v1.
 CREATE OR REPLACE FUNCTION expired_leases_v1(p_since timestamptz, p_now timestamptz, p_limit integer) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off

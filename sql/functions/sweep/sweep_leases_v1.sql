@@ -12,7 +12,8 @@
 -- Returns one row:
 --   returned    for each job its id, kind, state (queued or failed), leased_by (its former owner) and last_error
 --   unexpired   the owners that do not live and whose leases have not expired: leased_by, worker, leases, seconds until
---               the last of these leases ends, silent (seconds since the last beat) and gives_up; null: it promised nothing
+--               the last of these leases ends, silent (seconds since the last sign of life, see silent_workers_v1) and
+--               gives_up; null: it promised nothing
 --   workers     the silent workers: id, leased_by, and seconds since the last beat
 --   audit_id    the audit row; null if nothing was returned, also not earlier
 --
@@ -43,18 +44,17 @@ BEGIN
     v_detail := jsonb_strip_nulls(jsonb_build_object(
         'stale_after', p_stale_after, 'delay', nullif(p_delay, 0), 'accept_second_run', nullif(p_accept_second_run, false)));
     FOR v_silent IN
-        SELECT NULL::uuid AS id, NULL::text AS leased_by, NULL::double precision AS seconds
+        SELECT NULL::uuid AS id, NULL::text AS leased_by, NULL::double precision AS seconds, NULL::bigint[] AS jobs
          UNION ALL
-        SELECT s.* FROM :"schema".silent_workers_v1(p_stale_after, v_now, p_accept_second_run) s WHERE p_stale_after IS NOT NULL
+        SELECT s.* FROM :"schema".silent_workers_v1(p_stale_after, v_now, p_accept_second_run, p_limit => p_limit) s
+          WHERE p_stale_after IS NOT NULL
     LOOP
         IF v_silent.id IS NULL THEN
             v_ids := :"schema".expired_leases_v1('-infinity', v_now, p_limit);
             v_error := 'the lease expired: its owner died, hung or lost the database';
         ELSE
-            workers := workers || to_jsonb(v_silent);
-            SELECT array_agg(l.id) INTO v_ids
-              FROM (SELECT j.id FROM :"schema".jobs j
-                     WHERE j.state = 'processing' AND j.worker_id = v_silent.id FOR UPDATE SKIP LOCKED) l;
+            workers := workers || (to_jsonb(v_silent) - 'jobs');
+            v_ids := v_silent.jobs;
             v_error := format('its worker %s was silent for %s s', v_silent.leased_by, round(v_silent.seconds));
         END IF;
         v_from := (SELECT jsonb_object_agg(j.id, j.leased_by) FROM :"schema".jobs j WHERE j.id = ANY (v_ids));
@@ -66,14 +66,16 @@ BEGIN
                         'last_error', c.last_error) ORDER BY c.id), '[]')
                    FROM unnest(v_done.changed) c);
         IF v_silent.id IS NOT NULL THEN
-            PERFORM :"schema".remove_workers_v1(ARRAY[v_silent.id]);
+            PERFORM :"schema".forget_silent_v1(v_silent.id);
         END IF;
     END LOOP;
     PERFORM :"schema".forget_workers_v1();
     unexpired := (SELECT coalesce(jsonb_agg(to_jsonb(o) ORDER BY o.leased_by), '[]')
                     FROM (SELECT j.leased_by, j.worker_id AS worker, count(*) AS leases,
                                  round(-min(:"schema".seconds_since_v1(j.lease_expires_at))::numeric, 1) AS seconds,
-                                 round(min(:"schema".seconds_since_v1(b.beat_at))::numeric, 1) AS silent, min(w.gives_up) AS gives_up
+                                 round(least(min(:"schema".seconds_since_v1(b.beat_at)),
+                                             min(:"schema".seconds_since_v1(j.leased_at)))::numeric, 1) AS silent,
+                                 min(w.gives_up) AS gives_up
                             FROM :"schema".jobs j LEFT JOIN :"schema".beats b ON b.worker_id = j.worker_id
                                  LEFT JOIN :"schema".workers w ON w.id = j.worker_id
                            WHERE j.state = 'processing' AND j.lease_expires_at > v_now

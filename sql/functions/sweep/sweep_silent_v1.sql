@@ -1,6 +1,6 @@
--- Takes all jobs back from workers that fell silent, and removes the rows of these workers (silent_workers_v1).
+-- Takes all jobs back from workers that fell silent (silent_workers_v1), and removes the rows of these workers (forget_silent_v1).
 -- One worker of the fleet sweeps at a time, because it locks the row of sweeper, and at most once in p_interval seconds.
--- For another caller, or earlier, the function does nothing. It waits for no lock.
+-- For another caller, or earlier, the function does nothing. It waits for no lock of a row.
 --   p_worker     who sweeps
 --   p_threshold  for how many seconds a worker must have been silent, and at least for the time in its own row
 --   p_delay      a job that returns runs again this many seconds later at the earliest
@@ -19,7 +19,6 @@ AS $$
 DECLARE
     v_now    timestamptz := least(clock_timestamp(), to_timestamp(p_earliest));
     v_silent record;
-    v_ids    bigint[];
 BEGIN
     PERFORM FROM sweeper s
       WHERE NOT isfinite(s.swept_at) OR abs(seconds_since_v1(s.swept_at)) >= p_interval
@@ -30,15 +29,13 @@ BEGIN
     UPDATE sweeper SET swept_at = clock_timestamp(),
                        swept_by = (SELECT w.host || ':' || w.pid FROM workers w WHERE w.id = p_worker);
     FOR v_silent IN SELECT * FROM silent_workers_v1(p_threshold, v_now, p_steady => p_steady) s WHERE s.id <> p_worker LOOP
-        SELECT array_agg(l.id) INTO v_ids
-          FROM (SELECT j.id FROM jobs j WHERE j.state = 'processing' AND j.worker_id = v_silent.id FOR UPDATE SKIP LOCKED) l;
-        IF v_ids IS NOT NULL THEN
+        IF v_silent.jobs IS NOT NULL THEN
             PERFORM wake_v1();
             RETURN QUERY
             SELECT r.id, r.kind, r.outcome, v_silent.leased_by
-              FROM return_dead_v1(v_ids, format('its worker %s was silent for %s s', v_silent.leased_by,
-                                                round(v_silent.seconds)), p_delay) r;
+              FROM return_dead_v1(v_silent.jobs, format('its worker %s was silent for %s s', v_silent.leased_by,
+                                                        round(v_silent.seconds)), p_delay) r;
         END IF;
-        PERFORM remove_workers_v1(ARRAY[v_silent.id]);
+        PERFORM forget_silent_v1(v_silent.id);
     END LOOP;
 END $$;
