@@ -90,15 +90,18 @@ class Administrator(Operator):
         accept a second run takes the jobs of all workers of the host at once, so that is rare."""
         hosts = sorted({worker["host"] for worker in self.operations.workers()})
         if hosts:
-            accept = self.dice.random() < 0.1
+            accept = self.dice.random() < 0.05
             self.log("order", order="unlock a host" + (ACCEPTING if accept else ""), job=None)
             names = [f"{self.dice.choice(hosts)}:*"]
             self.operations.rows("force_unlock_workers", names, accept, REASON, self.operations.actor)
 
     def _sweep(self) -> None:
         """Take the jobs of silent workers. The time counts alone only if a second run is accepted."""
+        if self.dice.random() < 0.1:
+            self.command("workers", "sweep", "--stale-after", "30s", "--recovery-delay", "1s", "--reason", REASON)
+            return
         accept = self.dice.random() < 0.15
-        after = self.dice.uniform(0.0, 15.0)
+        after = self.dice.uniform(0.5, 15.0)
         self.log("order", order="sweep" + (ACCEPTING if accept else ""), job=None)
         for _ in workers.sweep(
             self.operations,

@@ -19,8 +19,8 @@
 * The dead man ends a process that had no processor time for a while. A line to the database that stands still is no
   excuse, because a worker that waits for an answer ends the wait before that. The dead man prints the frames of threads
   that still run. Rarely it reads a torn frame. Then SIGSEGV ends the process, and not the dead man's own signal.
-* A worker gives up its run GIVES_UP before a sweep may take the job. Afterwards the handler can still run if the process
-  had less processor time than that, until the last sign of the handler: what stands still can give up nothing.
+* A worker gives up its run GIVES_UP before a sweep may take the job. Afterwards the handler can still run if the
+  process had less processor time than that, until the last sign of the handler: what stands still gives up nothing.
 * A worker that nothing troubled for BEATS within its threshold was not silent. It beats once a second.
 * A sweep takes the jobs of a silent worker at the latest SWEPT after a worker could do it. It could do it when it had
   seen the database for AMNESTY, and the silence was long enough. It sweeps between two jobs, and the longest job takes

@@ -17,6 +17,7 @@ from typing import Any
 from shithubd_worker.admin.change import Change, change_batch
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations, Scope
+from shithubd_worker.ramps import Ramp
 from torture.records import AWAY, Log
 from torture.supervisor import PATIENCE, TESTS, clean_environment
 
@@ -182,10 +183,13 @@ class Holder(Operator):
     def _resume(self, scope: Scope) -> None:
         if scope.scope == "kind":
             self.operations.resume_kind(scope.target, REASON)
-            for _ in self.operations.unpause(scope.target):
-                pass
+            self._unpause(scope.target)
         else:
             self.operations.resume(scope, REASON)
+
+    def _unpause(self, kind: str) -> None:
+        for _ in self.operations.unpause(kind):
+            pass
 
 
 class Pauser(Holder):
@@ -207,25 +211,33 @@ class Ramper(Pauser):
                 break
 
     def _ramp(self, kind: str) -> None:
-        dice, name = self.dice, self.named()
-        most = sorted(dice.sample(range(1, 101), dice.randint(1, 3)))
-        limits: dict[str, Any] = dict.fromkeys(("canary", "steps", "every", "rate"))
-        for limit in dice.sample(["canary", "steps", "rate"], dice.choice([1, 1, 2, 3])):
-            limits[limit] = {"canary": dice.randint(1, 4), "steps": most, "rate": round(dice.uniform(0.5, 40), 2)}[
-                limit
-            ]
-        if limits["steps"]:
-            limits["every"] = round(dice.uniform(1.0, 3.0), 2)
+        name, ramp = self.named(), self._drawn()
+        limits = ramp._asdict()
+        del limits["stop_at"]
         try:
             self.log("ramp", ramp=name, kind=kind, **limits)  # before it is sent
-            stop_at = dice.choice([0.2, 0.5, 1.0])
-            self.operations.rows("ramp_kind_v1", kind, *limits.values(), stop_at, REASON, None, self.operations.actor)
+            if self.dice.random() < 0.15:
+                if self.command("resume-kind", kind, "--reason", REASON, *_flags(ramp)) != 0:
+                    return
+            else:
+                self.operations.ramp_kind(kind, ramp, REASON, None)
+                self._unpause(kind)
             self.log("ramped", ramp=name)
-            for _ in self.operations.unpause(kind):
-                pass
-            self.rest(dice.uniform(0.5, 6.0))
+            self.rest(self.dice.uniform(0.5, 6.0))
         finally:
             self.log("ramp over", ramp=name)  # before what ends it is sent
+
+    def _drawn(self) -> Ramp:
+        dice = self.dice
+        limits = dice.sample(["canary", "steps", "rate"], dice.choice([1, 1, 2, 3]))
+        steps = sorted(dice.sample(range(1, 101), dice.randint(1, 3))) if "steps" in limits else None
+        return Ramp(
+            canary=dice.randint(1, 4) if "canary" in limits else None,
+            steps=steps,
+            every=dice.choice([1.0, 2.0, 3.0]) if steps else None,
+            rate=dice.choice([0.5, 2.0, 5.0, 40.0]) if "rate" in limits else None,
+            stop_at=dice.choice([0.2, 0.5, 1.0]),
+        )
 
 
 class Drainer(Holder):
@@ -267,6 +279,18 @@ class Clerk(Operator):
         values: dict[str, object] = {"accept_second_run": True} if what == "force" else {}
         change = Change("release" if what == "force" else what, self.operations.actor, REASON, values)
         change_batch(self.operations, change, [job])
+
+
+def _flags(ramp: Ramp) -> list[str]:
+    """The options of `resume-kind` for a ramp."""
+    values = {
+        "--canary": ramp.canary,
+        "--ramp": ramp.steps and ",".join(map(str, ramp.steps)),
+        "--every": ramp.every and f"{ramp.every:g}s",
+        "--rate": ramp.rate and f"{60 * ramp.rate:g}/m",
+        "--stop-at": f"{100 * ramp.stop_at:g}%",
+    }
+    return [word for flag, value in values.items() if value for word in (flag, str(value))]
 
 
 def _say_nothing(_: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,11 +64,13 @@ class Story:
         how: str = "ok",
         slot: int = 0,
         token: str = "t1",
+        says: Sequence[float] = (),
     ) -> Self:
-        """A run. Its key is `k<job>`. Without an end it was cut off."""
+        """A run. Its key is `k<job>`. Without an end it was cut off. `says`: when the handler said that it runs."""
         lines = self._handlers[slot]
         same = {"job": job, "token": token}
         lines.append({"at": at, "what": "start", **same, "key": f"k{job}", "kind": kind, "attempt": 1, "age": 0.01})
+        lines += [{"at": each, "what": "alive", **same} for each in says]
         if until is not None:
             lines.append({"at": until, "what": "end", **same, "how": how})
         return self
@@ -95,9 +98,12 @@ class Story:
         self._tables["jobs"].append({**row, "last_error": error})
         return self
 
-    def changed(self, job: int, at: float, action: str, *, gone: bool = False, back: bool = False) -> Self:
+    def changed(
+        self, job: int, at: float, action: str, *, gone: bool = False, back: bool = False, accepted: bool = False
+    ) -> Self:
         """An entry of the audit record."""
-        self._tables["changes"].append({"job": job, "action": action, "at": at + AHEAD, "gone": gone, "back": back})
+        same = {"job": job, "action": action, "at": at + AHEAD}
+        self._tables["changes"].append({**same, "gone": gone, "back": back, "accepted": accepted})
         return self
 
     def ended_by_hand(self, job: int, at: float, outcome: str = "discarded", *, kind: str = "torture.external") -> Self:
@@ -114,6 +120,19 @@ class Story:
         """A hold with its barrier and its end."""
         self.told(since, "barrier", hold=f"{scope} {since}", scope=scope, target=target, **facts)
         return self.told(until, "resume", hold=f"{scope} {since}")
+
+    def ramp(self, since: float, until: float, kind: str = "torture.external", **limits: Any) -> Self:
+        """A kind is resumed in steps, and something ends that."""
+        limits = dict.fromkeys(("canary", "steps", "every", "rate")) | limits
+        self.told(since, "ramp", ramp=f"ramp {since}", kind=kind, **limits).told(
+            since + 0.01, "ramped", ramp=f"ramp {since}"
+        )
+        return self.told(until, "ramp over", ramp=f"ramp {since}")
+
+    def ramp_stopped(self, at: float, kind: str = "torture.external") -> Self:
+        """The audit record says that a ramp stopped by itself."""
+        self._tables["stops"].append({"kind": kind, "at": at + AHEAD})
+        return self
 
     def sample(self, at: float, *, due: list[int] = (), expired: list[Any] = (), idle: int = 1) -> Self:  # type: ignore[assignment]
         """What the sampler saw."""
