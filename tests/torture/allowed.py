@@ -24,7 +24,7 @@
 * A worker that nothing troubled for BEATS within its threshold was not silent. It beats once a second.
 * A sweep takes the jobs of a silent worker at the latest SWEPT after a worker could do it. It could do it when it had
   seen the database for AMNESTY, and the silence was long enough. It sweeps between two jobs, and the longest job takes
-  9 s.
+  8 s.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ WEIGHTS = {
     "torture.works_on": 4,
     "torture.slow": 0.4,
     "torture.slow.effect": 0.25,
-    "torture.long": 0.35,
-    "torture.long.effect": 0.2,
+    "torture.long": 2.5,
+    "torture.long.effect": 1.2,
     "torture.asks": 5,
     "torture.flaky": 4,
     "torture.later": 3,
@@ -44,10 +44,17 @@ WEIGHTS = {
 }
 # The kinds of handlers that change their own process.
 MEDDLING = {"torture.cleans_up": 1.5, "torture.signals": 1, "torture.session": 3, "torture.forks": 2}
-BULKS = ("torture.quick.a", "torture.quick.b", "torture.effect", "torture.untold", "torture.external")
+BULKS = (
+    "torture.quick.a",
+    "torture.quick.b",
+    "torture.effect",
+    "torture.untold",
+    "torture.external",
+    "torture.flaky",
+)
 UNEVEN = "torture.uneven"
 PAUSE_SECONDS = 0.03
-LONGEST_WORK = 9.0  # seconds that a handler works at most
+LONGEST_WORK = 8.0  # seconds that a handler works at most
 
 
 class Enqueuer:
@@ -109,7 +116,7 @@ class Enqueuer:
         if kind in ("torture.slow", "torture.slow.effect"):
             members["seconds"] = round(dice.uniform(3.5, 6), 2)
         elif kind in ("torture.long", "torture.long.effect"):
-            members["seconds"] = round(dice.uniform(2, LONGEST_WORK), 2)
+            members["seconds"] = round(dice.uniform(1, LONGEST_WORK), 2)
         elif kind == "torture.cleans_up":
             members["seconds"] = round(dice.uniform(1, 4), 2)
         elif kind == "torture.effect":

@@ -22,9 +22,9 @@ from torture.records import AWAY, Log
 from torture.supervisor import PATIENCE, TESTS, clean_environment
 
 # The kinds that run most, so that a pause has jobs to stop. Each operator has other kinds.
-PAUSED_KINDS = (("torture.quick.a", "torture.uneven"), ("torture.effect", "torture.works_on"))
-# Jobs of the first one fail, so that ramps stop by themselves. The second one is leased in large batches.
-RAMPED_KINDS = ("torture.flaky", "torture.quick.b", "torture.external", "torture.slow", "torture.long")
+PAUSED_KINDS = (("torture.quick.a", "torture.works_on"), ("torture.effect", "torture.slow"))
+# Jobs of the first one fail, so that ramps stop by themselves. The others are leased in large batches.
+RAMPED_KINDS = ("torture.flaky", "torture.uneven", "torture.external", "torture.quick.b")
 BARRIER_SECONDS = 20.0
 IDLE_SECONDS = 3.0
 REASON = "the torture run"

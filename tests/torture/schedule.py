@@ -29,7 +29,8 @@ SORTS = (
 LANES = {
     "processes": {"kill": 10, "stop": 6, "term": 5, "stall": 3, "burn": 1},
     "quotas": {"quota": 1},
-    "lines": {"cut": 3, "silence": 2, "backend": 4},
+    "lines": {"cut": 3, "backend": 4},
+    "silences": {"silence": 1},
     "database": {"database": 1},
     "locks": {"lock": 1},
 }
@@ -38,6 +39,7 @@ GAPS = {
     "processes": (0.3, 1.7),
     "quotas": (1.0, 4.0),
     "lines": (2.0, 6.0),
+    "silences": (4.0, 12.0),
     "database": (9.0, 26.0),
     "locks": (0.3, 3.0),
 }
@@ -78,7 +80,7 @@ def draw(seed: int, lane: str, only: Sequence[str], slots: int) -> Iterator[Faul
 def _detail(dice: random.Random, sort: str) -> tuple[str, float]:
     if sort == "stop":  # the short leases last 3 to 6 s; a worker that is silent for SILENT is swept
         short, long = ("short", dice.uniform(0.1, 2.0)), ("long", dice.uniform(4.0, 9.0))
-        return dice.choice([short, short, long, long, ("silent", _silence(dice))])
+        return dice.choice([short, long, ("silent", _silence(dice))])
     if sort == "silence":  # of one worker: all of its connections, or that of its control thread
         return dice.choice(["all", "control"]), _silence(dice)
     if sort == "term":

@@ -137,7 +137,7 @@ def _slots(server: Server, url: str, proxies: dict[int, Proxy]) -> list[Slot]:
     return [
         Slot(0, through(0), returns="release-dead", unit=True, grace=3),
         Slot(1, through(1), returns="restart", unit=True, grace=3, delay=1.5),
-        Slot(2, through(2), returns="restart", unit=False, grace=25),
+        Slot(2, through(2), returns="nobody", unit=False, grace=25),
         Slot(3, through(3), returns="nobody", unit=False, grace=3),
         Slot(4, through(4), returns="release-dead", unit=True, grace=10, threshold=SILENT + 3),
         Slot(SPARED, through(SPARED), returns="restart", unit=False, grace=3),
@@ -160,6 +160,7 @@ def _torture(
             "processes": Processes(supervisor, log),
             "quotas": Quotas(supervisor, quota, log),
             "lines": Lines(proxies, url, log),
+            "silences": Lines(proxies, url, log),
             "database": Postgres(server, url, log),
             "locks": Locks(url, log),
         }

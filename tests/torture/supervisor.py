@@ -1,8 +1,8 @@
 """In place of systemd: starts the workers, starts again those that died, and records how each ended.
 
 The slots differ in who returns the leases of a dead worker. For some slots it is `release-dead`, at once, as
-ExecStopPost= would. For some it is the next worker that starts on the host, which can prove the death. One slot
-pretends to be on another machine: its leases must expire, or a sweep takes the jobs because the worker is silent.
+ExecStopPost= would. For some it is the next worker that starts on the host, which can prove the death. Some
+pretend to be on another machine: their leases must expire, or a sweep takes the jobs because the worker is silent.
 """
 
 from __future__ import annotations
