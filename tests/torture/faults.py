@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torture.proxy import Proxy
 from torture.quota import Quota
 from torture.records import AWAY, Log
 from torture.schedule import Fault
-from torture.supervisor import PATIENCE, Supervisor
+from torture.supervisor import PATIENCE, Slot, Supervisor
 
 Undo = tuple[float, Callable[[], None]]  # after this many seconds
 
@@ -168,11 +168,6 @@ class Lines:
             for proxy in self._proxies.values():
                 proxy.tell(order)
             return []
-        if fault.sort == "silence":
-            slot = list(self._proxies)[fault.slot % len(self._proxies)]
-            self._log("cut", how=f"silence {fault.how}", seconds=fault.seconds, slot=slot)
-            self._proxies[slot].tell(f"stall {fault.seconds}" + (f" {CONTROL}" if fault.how == "control" else ""))
-            return []
         verb, whom = fault.how.split()
         chosen = {
             "all": "application_name LIKE 'shithubd-worker%%'",
@@ -185,6 +180,52 @@ class Lines:
             query = f"SELECT pg_{verb}_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {chosen}"
             connection.execute(query, {"slot": fault.slot})  # type: ignore[arg-type]
         return []
+
+
+class Silences:
+    """A worker falls silent for longer than it may, in the middle of a job whose lease lasts, if there is one."""
+
+    def __init__(self, supervisor: Supervisor, proxies: dict[int, Proxy], url: str, log: Log) -> None:
+        self._supervisor = supervisor
+        self._proxies = proxies
+        self._url = url
+        self._log = log
+
+    def __call__(self, fault: Fault) -> list[Undo]:
+        """Carry out one fault."""
+        self._log("fault", sort=fault.sort, how=fault.how)
+        send, spared = self._supervisor.send, self._supervisor.slots[-1]
+        if fault.how == "kill":  # its death is proved by nobody
+            slot = self._chosen(fault, [each for each in self._supervisor.slots if each.returns == "nobody"])
+            send(slot, signal.SIGKILL)
+        elif fault.how == "stop":
+            slot = self._chosen(fault, [each for each in self._supervisor.slots if each is not spared])
+            process = slot.process
+            if send(slot, signal.SIGSTOP):
+                return [(fault.seconds, lambda: _ignore(send(slot, signal.SIGCONT, process)))]
+        else:
+            slot = self._chosen(fault, [self._supervisor.slots[number] for number in self._proxies])
+            self._log("cut", how=f"silence {fault.how}", seconds=fault.seconds, slot=slot.number)
+            whose = CONTROL if fault.how == "control" else ""
+            self._proxies[slot.number].tell(f"stall {fault.seconds} {whose}")
+        return []
+
+    def _chosen(self, fault: Fault, slots: Sequence[Slot]) -> Slot:
+        """The first one that has such a job within some seconds, else any."""
+        deadline = time.monotonic() + PREY_SECONDS
+        with suppress(*AWAY), psycopg.connect(self._url, autocommit=True, connect_timeout=2) as connection:
+            while time.monotonic() < deadline:
+                rows = connection.execute(_LONG_JOBS).fetchall()
+                for slot in slots:
+                    if slot.process is not None and (str(slot.process.pid),) in rows:
+                        return slot
+                time.sleep(0.1)
+        return slots[fault.slot % len(slots)]
+
+
+# The pids of the workers that have them.
+_LONG_JOBS = "SELECT split_part(leased_by, ':', 2) FROM jobs WHERE state = 'processing' AND kind LIKE 'torture.long%'"
+PREY_SECONDS = 3.0
 
 
 # `half a kind`: the kind that runs most now, so that there are jobs of it.

@@ -39,7 +39,7 @@ GAPS = {
     "processes": (0.3, 1.7),
     "quotas": (1.0, 4.0),
     "lines": (2.0, 6.0),
-    "silences": (4.0, 12.0),
+    "silences": (2.0, 7.0),
     "database": (9.0, 26.0),
     "locks": (0.3, 3.0),
 }
@@ -78,11 +78,12 @@ def draw(seed: int, lane: str, only: Sequence[str], slots: int) -> Iterator[Faul
 
 
 def _detail(dice: random.Random, sort: str) -> tuple[str, float]:
-    if sort == "stop":  # the short leases last 3 to 6 s; a worker that is silent for SILENT is swept
-        short, long = ("short", dice.uniform(0.1, 2.0)), ("long", dice.uniform(4.0, 9.0))
-        return dice.choice([short, long, ("silent", _silence(dice))])
-    if sort == "silence":  # of one worker: all of its connections, or that of its control thread
-        return dice.choice(["all", "control"]), _silence(dice)
+    if sort == "stop":  # the short leases last 3 to 6 s
+        return dice.choice([("short", dice.uniform(0.1, 2.0)), ("long", dice.uniform(4.0, 9.0))])
+    if (
+        sort == "silence"
+    ):  # all of its connections are held back, or that of its control thread; it is stopped, or killed
+        return dice.choice(["all", "control", "stop", "kill"]), SILENT + dice.uniform(*LONGER)
     if sort == "term":
         return dice.choice([("once", 0.0), ("twice", dice.uniform(0.0, 2.0))])
     if sort == "stall":  # below the reserve of the barrier: 0.4 s
@@ -98,7 +99,3 @@ def _detail(dice: random.Random, sort: str) -> tuple[str, float]:
     if sort == "database":  # how, and for how long it stays away
         return dice.choice(["kill", "kill", "immediate", "fast"]), dice.choice([0.0, 0.0, dice.uniform(0.5, 4.0)])
     return "", 0.0
-
-
-def _silence(dice: random.Random) -> float:
-    return SILENT + dice.uniform(*LONGER)

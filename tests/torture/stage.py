@@ -24,7 +24,7 @@ from servers import Server, debian_bindir, embedded_bindir, free_port
 from shithubd_worker.database import schema
 from shithubd_worker.host.signals import signals_elsewhere
 from torture.administrator import Administrator
-from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas
+from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas, Silences
 from torture.handlers import registry
 from torture.operators import PAUSED_KINDS, RAMPED_KINDS, Clerk, Drainer, Operator, Pauser, Ramper
 from torture.proxy import Proxy
@@ -160,7 +160,7 @@ def _torture(
             "processes": Processes(supervisor, log),
             "quotas": Quotas(supervisor, quota, log),
             "lines": Lines(proxies, url, log),
-            "silences": Lines(proxies, url, log),
+            "silences": Silences(supervisor, proxies, url, log),
             "database": Postgres(server, url, log),
             "locks": Locks(url, log),
         }
