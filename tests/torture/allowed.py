@@ -24,7 +24,7 @@
 * A worker that nothing troubled for BEATS within its threshold was not silent. It beats once a second.
 * A sweep takes the jobs of a silent worker at the latest SWEPT after a worker could do it. It could do it when it had
   seen the database for AMNESTY, and the silence was long enough. It sweeps between two jobs, and the longest job takes
-  8 s.
+  16 s.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RESERVE = 0.4  # a barrier waits 0.8 s, and a job starts within 0.4 s of the las
 RECOVERED = 1.0  # after a process went on, or had processor time again
 GIVES_UP = 2.0
 BEATS = 5.0
-SWEPT = 15.0
+SWEPT = 25.0
 SAME_CHANGE = 1.0  # between a row of the history and the audit row of the same transaction
 CLOCKS = 0.05  # the precision of the database's times on the monotonic clock
 
@@ -113,8 +113,7 @@ class Allowed:
 
     def silence_ends(self, silent: Process, since: float, job: int) -> float:
         """When a worker must have taken this job from one that has been silent since then."""
-        sweepers = (process for process in self._processes if process is not silent)
-        return min((self._takes(process, since, silent.threshold, job) for process in sweepers), default=math.inf)
+        return min((self._takes(each, since, silent.threshold, job) for each in self._processes), default=math.inf)
 
     def _takes(self, sweeper: Process, since: float, threshold: float, job: int) -> float:
         at = max(since + max(threshold, sweeper.threshold), sweeper.started + AMNESTY)

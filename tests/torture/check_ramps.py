@@ -84,7 +84,7 @@ class Ramps:
             return
         for run in runs:
             step = int((run.started - ramp.since) / ramp.every)  # or an earlier one, if there is a canary
-            if step >= len(ramp.steps) or ramp.steps[step] == 100:
+            if step >= len(ramp.steps):
                 return
             since = run.started - run.age - LIVES
             living = sum(each.started < run.started and each.exited > since for each in self._evidence.processes)
@@ -98,7 +98,7 @@ class Ramps:
 
     def _stopped(self, ramp: Ramp, runs: Sequence[Run], at: float) -> Iterator[Violation]:
         """Nothing starts after a ramp stopped, and something had failed."""
-        self._explained["ramps that stopped by themselves"] += 1
+        self._explained["ramps that stopped, because jobs failed"] += 1
         if not any(
             row.kind == ramp.kind and row.outcome in BAD and ramp.since - CLOCKS < row.at < at + CLOCKS
             for row in self._evidence.ended

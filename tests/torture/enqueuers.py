@@ -33,8 +33,8 @@ WEIGHTS = {
     "torture.works_on": 4,
     "torture.slow": 0.4,
     "torture.slow.effect": 0.25,
-    "torture.long": 2.5,
-    "torture.long.effect": 1.2,
+    "torture.long": 1.6,
+    "torture.long.effect": 0.8,
     "torture.asks": 5,
     "torture.flaky": 4,
     "torture.later": 3,
@@ -54,7 +54,7 @@ BULKS = (
 )
 UNEVEN = "torture.uneven"
 PAUSE_SECONDS = 0.03
-LONGEST_WORK = 8.0  # seconds that a handler works at most
+LONGEST_WORK = 16.0  # longer than a silence, after which its job runs again elsewhere
 
 
 class Enqueuer:
@@ -116,7 +116,7 @@ class Enqueuer:
         if kind in ("torture.slow", "torture.slow.effect"):
             members["seconds"] = round(dice.uniform(3.5, 6), 2)
         elif kind in ("torture.long", "torture.long.effect"):
-            members["seconds"] = round(dice.uniform(1, LONGEST_WORK), 2)
+            members["seconds"] = LONGEST_WORK if dice.random() < 0.4 else round(dice.uniform(1, 5), 2)
         elif kind == "torture.cleans_up":
             members["seconds"] = round(dice.uniform(1, 4), 2)
         elif kind == "torture.effect":

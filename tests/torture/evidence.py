@@ -182,7 +182,7 @@ class Evidence:
     effects: list[tuple[str, int, str]] = field(default_factory=list)  # key, job, token
     barriers: list[Barrier] = field(default_factory=list)
     ramps: list[Ramp] = field(default_factory=list)
-    stops: list[tuple[str, float]] = field(default_factory=list)  # kind, when its ramp stopped by itself
+    stops: list[tuple[str, float]] = field(default_factory=list)  # kind, when its ramp stopped because jobs failed
     troubles: list[Trouble] = field(default_factory=list)
     # job → the times in which its row was locked
     locks: dict[int, list[tuple[float, float]]] = field(default_factory=dict)

@@ -211,7 +211,7 @@ class Silences:
         return []
 
     def _chosen(self, fault: Fault, slots: Sequence[Slot]) -> Slot:
-        """The first one that has such a job within some seconds, else any."""
+        """The first one that begins such a job within some seconds, else any."""
         deadline = time.monotonic() + PREY_SECONDS
         with suppress(*AWAY), psycopg.connect(self._url, autocommit=True, connect_timeout=2) as connection:
             while time.monotonic() < deadline:
@@ -223,8 +223,11 @@ class Silences:
         return slots[fault.slot % len(slots)]
 
 
-# The pids of the workers that have them.
-_LONG_JOBS = "SELECT split_part(leased_by, ':', 2) FROM jobs WHERE state = 'processing' AND kind LIKE 'torture.long%'"
+# The pids of the workers that have just begun one. It goes on for longer than the silence takes to be seen.
+_LONG_JOBS = (
+    "SELECT split_part(leased_by, ':', 2) FROM jobs WHERE state = 'processing' AND kind LIKE 'torture.long%'"
+    " AND (payload->>'seconds')::float8 > 10 AND leased_at > clock_timestamp() - interval '3 seconds'"
+)
 PREY_SECONDS = 3.0
 
 

@@ -23,7 +23,7 @@ from torture.supervisor import PATIENCE, TESTS, clean_environment
 
 # The kinds that run most, so that a pause has jobs to stop. Each operator has other kinds.
 PAUSED_KINDS = (("torture.quick.a", "torture.works_on"), ("torture.effect", "torture.slow"))
-# Jobs of the first one fail, so that ramps stop by themselves. The others are leased in large batches.
+# Jobs of the first one fail, so that ramps stop. The others are leased in large batches.
 RAMPED_KINDS = ("torture.flaky", "torture.uneven", "torture.external", "torture.quick.b")
 BARRIER_SECONDS = 20.0
 IDLE_SECONDS = 3.0
@@ -195,13 +195,21 @@ class Holder(Operator):
 class Pauser(Holder):
     """Pauses kinds."""
 
-    def choose(self) -> tuple[Scope, dict[str, Any]]:
+    def choose(self) -> tuple[Scope, dict[str, Any]] | None:
         """A kind."""
         return Scope("kind", self.dice.choice(self.targets)), {}
 
 
 class Ramper(Pauser):
     """Pauses kinds, and resumes them in steps. Then it pauses once more beside the ramp, or ends it by a resume."""
+
+    def choose(self) -> tuple[Scope, dict[str, Any]] | None:
+        """The kind of which most jobs wait."""
+        row = self.operations.connection.execute(
+            "SELECT kind FROM jobs WHERE state = 'queued' AND kind = ANY (%s) GROUP BY kind ORDER BY count(*) DESC",
+            (list(self.targets),),
+        ).fetchone()
+        return (Scope("kind", row[0]), {}) if row else None
 
     def while_held(self, scope: Scope, facts: dict[str, Any]) -> None:
         """A ramp begins only behind a barrier, so that all that starts beside it was leased under it."""

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-# The values of --only. The last four are caused by operators, and by handlers that change their process.
+# The values of --only. The last five are caused by operators, and by handlers that change their process.
 SORTS = (
     "kill",
     "stop",
@@ -22,6 +22,7 @@ SORTS = (
     "barrier",
     "ramp",
     "jobs",
+    "sweep",
     "meddle",
 )
 # A thread of its own carries out each lane, one fault after the other, independent of the other lanes.

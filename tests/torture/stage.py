@@ -23,7 +23,7 @@ from servers import Server, debian_bindir, embedded_bindir, free_port
 
 from shithubd_worker.database import schema
 from shithubd_worker.host.signals import signals_elsewhere
-from torture.administrator import Administrator
+from torture.administrator import Administrator, Sweeper
 from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas, Silences
 from torture.handlers import registry
 from torture.operators import PAUSED_KINDS, RAMPED_KINDS, Clerk, Drainer, Operator, Pauser, Ramper
@@ -189,6 +189,8 @@ def _operators(plan: Plan, url: str, supervisor: Supervisor, log: Log) -> list[O
     if "jobs" in plan.only:
         found.append(Clerk("clerk", url, log, plan.seed))
         found.append(Administrator("administrator", url, log, plan.seed))
+    if "sweep" in plan.only:
+        found.append(Sweeper("sweeper", url, log, plan.seed))
     return found
 
 

@@ -130,7 +130,7 @@ class Story:
         return self.told(until, "ramp over", ramp=f"ramp {since}")
 
     def ramp_stopped(self, at: float, kind: str = "torture.external") -> Self:
-        """The audit record says that a ramp stopped by itself."""
+        """The audit record says that a ramp stopped, because jobs failed."""
         self._tables["stops"].append({"kind": kind, "at": at + AHEAD})
         return self
 
