@@ -12,7 +12,7 @@ from shithubd_worker.options import seconds_in, whole
 EVERY = 120.0
 STOP_AT = 0.2
 # The table ramps has the same limits.
-_CANARY, _PERCENT, _MOST_STEPS = (1, 1000), (1, 100), 100
+CANARY, _PERCENT, _MOST_STEPS = (1, 1000), (1, 100), 100
 _SHORTEST, _LONGEST = 1.0, 864_000.0
 _HIGHEST_RATE = 1_000_000.0
 
@@ -46,7 +46,7 @@ def checked(
             raise ValueError(f"{named('stop_at')} needs {named('canary')}, {named('ramp')} or {named('rate')}")
         return None
     return Ramp(
-        None if canary is None else whole(named("canary"), canary, _CANARY),
+        None if canary is None else whole(named("canary"), canary, CANARY),
         None if steps is None else _steps(named("ramp"), steps),
         None if steps is None else EVERY if every is None else _every(named("every"), every),
         None if rate is None else _above_zero(named("rate"), rate, _HIGHEST_RATE, "1,000,000 jobs per second"),

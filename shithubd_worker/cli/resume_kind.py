@@ -23,7 +23,7 @@ from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.holding import known_kind, saying_if_held, until_moment
 from shithubd_worker.cli.screen import emit, line, meanwhile, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
-from shithubd_worker.ramps import EVERY, checked
+from shithubd_worker.ramps import CANARY, EVERY, checked
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations, RecordedHold
@@ -74,7 +74,12 @@ class Share(click.ParamType[float, object]):
 @with_database
 @within(CHANGE_SECONDS)
 @click.argument("kind", shell_complete=completed("kind"))
-@click.option("--canary", type=int, metavar="NUMBER", help="So many jobs first. Go on when all of them ended ok.")
+@click.option(
+    "--canary",
+    type=click.IntRange(*CANARY),
+    metavar="NUMBER",
+    help="So many jobs first. Go on when all of them ended ok.",
+)
 @click.option(
     "--ramp",
     "steps",

@@ -45,8 +45,8 @@ def waiting(owners: Sequence[dict[str, Any]], stale_after: float | None, command
         left = max(owner["gives_up"], stale_after or 0.0) - (owner["silent"] or 0.0)
         when = f"in {lasting(left)}" if left > 0 else "now: add --stale-after"
         folded(
-            f"{who} has been silent for {lasting(owner['silent'] or 0.0)}, and has {owner['leases']} job(s). It gives up"
-            f" after {owner['gives_up']:g} s. A sweep may take its jobs {when}. If it is gone: {unlock}"
+            f"{who} has been silent for {lasting(owner['silent'] or 0.0)}, and has {owner['leases']} job(s)."
+            f" It gives up after {owner['gives_up']:g} s. A sweep may take its jobs {when}. If it is gone: {unlock}"
         )
     if owners and stale_after is not None:
         folded(

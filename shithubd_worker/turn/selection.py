@@ -59,7 +59,8 @@ class Selection:
         self.caution.answered(careful=turn.careful, leased=bool(answer.leases))
         if answer.now:
             self._clock.saw(turn.sent_at, answer.now, answer.received_at)
-            self._frontier.learn(turn.ranges[: answer.visited], answer.leases, answer.now)
+            visited = [each for each in turn.ranges[: answer.visited] if each.kind not in answer.shut]
+            self._frontier.learn(visited, answer.leases, answer.now)
             if turn.full:
                 in_vain = turn.wakeable and not answer.leases
                 self._frontier.looked(answer.received_at, answer.took, in_vain=in_vain)

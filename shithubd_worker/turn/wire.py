@@ -83,6 +83,7 @@ class Answer:
     visited: int = 0  # how many of the ranges were looked at to their end
     now: float = 0.0  # the database's clock; 0: the worker is held, so nothing was looked at
     took: float = 0.0  # how many seconds the database looked for jobs
+    shut: Sequence[str] = ()  # kinds whose ramps let nothing through now: jobs of theirs may wait in any range
     again: float = math.inf  # look again after so many seconds: a ramp lets only some jobs of a kind through
     deaf: bool = False  # the next enqueue may not wake this worker, though it should
     received_at: float = 0.0  # on the monotonic clock
@@ -247,6 +248,7 @@ def _learn(answer: Answer, kinds: Sequence[str], report: dict[str, Any]) -> None
     """Take over what the first row of a lease's answer says about its looks (see lease_v1)."""
     answer.now, answer.took = report["now_us"] / 1e6, report["took_us"] / 1e6
     answer.visited, answer.deaf = report["visited"], report["deaf"]
+    answer.shut = report["shut"] or ()
     if (again := report["again"]) is not None:
         answer.again = again
     answer.walked = [(kinds[at - 1], priority) for at, priority in report["walked"]]

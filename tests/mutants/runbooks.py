@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant("it doesn't tell when it is ready", UNIT, "Type=notify\n", "Type=exec\n"),
     Mutant("nobody returns a dead worker's leases", UNIT, "ExecStopPost=-/usr/bin/shithubd-worker release-dead\n", ""),
     # What the product does.
-    Mutant("the lease ignores holds of kinds", sql("lease_v1"), "v_held := held_kinds_v1();", ""),
+    Mutant("the lease ignores holds of kinds", sql("lease_v1"), "v_held := held_kinds_v1(true);", ""),
     Mutant(
         "the lease ignores drains",
         sql("lease_v1"),

@@ -77,6 +77,9 @@ def test_each_command_that_changes_something_posts_one_line(database, command, r
             r"pause kind k until 20\d\d-\d\d-\d\d \d\d:\d\d UTC:"
             r" a &amp; b &lt;!channel&gt; \uff20here \[x\] \(https://y\)"
         ),
+        ("resume-kind", "k", "--rate", "5/s", "--until", "2h"): (
+            r"ramp kind k \(at most 5/s\) until 20\d\d-\d\d-\d\d \d\d:\d\d UTC"
+        ),
         ("resume-kind", "k"): "resume kind k",
         ("drain",): "drain fleet",
         ("resume", "--reason", "all\nis\x1b[31m well"): r"resume fleet: all\\nis\\x1b\[31m well",

@@ -99,7 +99,7 @@ def test_options_before_the_command_are_not_the_command(words: list[str]) -> Non
 
 def typed(database: Database, name: str) -> list[str]:
     """The words of a command for jobs that exist."""
-    database.query("TRUNCATE jobs, holds")
+    database.query("TRUNCATE jobs, holds, ramps")
     job = database.value("INSERT INTO jobs (kind) VALUES ('k') RETURNING id")
     text = COMMANDS[name][0]
     if "<leased>" in text:

@@ -42,7 +42,8 @@ LOOKS = {"status", "drained"}
 # The commands that wait for a lock of this table. No other command notices it.
 WAITS = {
     "jobs": ALL - {"resume", "workers", "search", "migrate", "drop"},
-    "holds": {*HOLDS, *LOOKS, "resume", "resume-kind", "release-dead", "unlock", "sweep"},
+    "holds": {*HOLDS, *LOOKS, "resume", "resume-kind", "release-dead", "unlock", "sweep", "show"},
+    "ramps": {*HOLDS, "release-dead"},
     "workers": {*HOLDS, *LOOKS, "workers", "release-dead", "unlock", "sweep", "cleanup"},
     "beats": {*HOLDS, *LOOKS, "workers", "release-dead", "unlock", "sweep"},
     "audit": {*HOLDS, "retry", "discard", "release", "release-dead"},

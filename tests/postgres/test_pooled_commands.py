@@ -50,7 +50,7 @@ GIVEN = {
     "jobs list": ([],),
     "jobs show": (["1"],),
     "pause-kind": (["test.ok", "--wait"],),
-    "resume-kind": (["test.ok"],),
+    "resume-kind": (["test.ok", "--canary", "1", "--ramp", "10,100", "--rate", "5/s"], ["test.ok"]),
     "drain": (["--wait"],),
     "resume": ([],),
     "jobs retry": (["--kind", "test.fails", "--yes"],),

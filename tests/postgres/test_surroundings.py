@@ -41,6 +41,7 @@ LOOKS = {
 CHANGES = {
     ("enqueue", "nap", "{}"): 0,
     ("pause-kind", "nap", "--force", "--reason", "x"): 0,
+    ("resume-kind", "nap", "--canary", "1", "--rate", "9/m"): 0,
     ("resume-kind", "nap"): 0,
     ("drain", "--host", "no", "--force", "--reason", "x"): 0,
     ("resume", "--host", "no"): 0,

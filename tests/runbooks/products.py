@@ -153,7 +153,7 @@ def ours() -> Product:
         },
         figures={"grace": f"{make_config({}).grace:g}", "lease": str(limits["lease_timeout"].default)},
         hire=OurWorker,
-        empty="TRUNCATE jobs, job_history, workers, beats, holds",
+        empty="TRUNCATE jobs, job_history, workers, beats, holds, ramps, ramp_ends",
         age="UPDATE jobs SET leased_at = leased_at - interval '{0} s',"
         " lease_expires_at = lease_expires_at - interval '{0} s'",
     )

@@ -64,7 +64,7 @@ def _empty(host: Host) -> None:
     host.run("systemctl", "stop", UNIT)
     host.psql(
         "shithub",
-        "TRUNCATE jobs, job_history, workers, beats, holds",
+        "TRUNCATE jobs, job_history, workers, beats, holds, ramps, ramp_ends",
         f"UPDATE worker_schema SET version = version % {AHEAD}",
     )
     host.run("rm", "-f", DOOR, RECEIVER)
@@ -198,6 +198,19 @@ def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
     number = enqueue(host, kind)
     _lease_to_the_dead(host, number, kind, on, "now() + interval '4 minutes'")
     return {"job-id": str(number)}
+
+
+@scene(gives={"job-id"})
+def silent(host: Host, kind: str, on: str, seconds: str) -> dict[str, str]:
+    """A worker on another host has leased a job, and has been silent for so many seconds. It gives up after 300 s. No
+    worker of this host is there to sweep."""
+    given = orphan(host, kind, on)
+    host.psql(
+        "shithub",
+        "UPDATE workers SET gives_up = 300",
+        f"UPDATE beats SET beat_at = now() - interval '{int(seconds)} seconds'",
+    )
+    return given
 
 
 @scene(gives={"audit-id"})

@@ -10,19 +10,29 @@ from command_tree import leaves
 
 from shithubd_worker import Client
 from shithubd_worker.database import schema
+from shithubd_worker.settings.config import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/coming-from.md").read_text()
-_, _, SECTION = PAGE.partition("### Administrative functions\n")
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in SECTION.partition("\n## ")[0].splitlines()
-    if "::" in line
-]
+
+
+def section(title: str) -> str:
+    """The text under a heading of the third level."""
+    return re.split(r"\n##", PAGE.partition(f"### {title}\n")[2])[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The rows of its tables that name a test."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "::" in line]
+
+
+SECTION = section("Administrative functions")
+ROWS = rows(SECTION)
 FUNCTIONS = [row for row in ROWS if len(row) == 5]
+RECOVERY = rows(section("Recovery"))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0][:40])
+@pytest.mark.parametrize("row", ROWS + RECOVERY, ids=lambda row: row[0][:40])
 def test_the_test_that_shows_it_exists(row):
     file, _, name = row[-1].strip("`").partition("::")
     assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
@@ -34,6 +44,23 @@ def test_the_function_the_command_and_the_method_exist(row):
     assert function in schema.function_names()
     assert any(f"{command} ".startswith(f"{each.name} ") for each in leaves())
     assert callable(getattr(Client, method))
+
+
+@pytest.mark.parametrize("row", RECOVERY, ids=lambda row: row[0][:40])
+def test_what_the_table_of_recovery_names_exists(row):
+    setting, function, command, method = (cell.strip("`") for cell in row[1:5])
+    assert setting in {"none", *(each.flag for each in SETTINGS.values())}
+    assert function in schema.function_names()
+    [found] = [each for each in leaves() if f"{command} ".startswith(f"{each.name} ")]
+    known = {flag for parameter in found.command.params for flag in parameter.opts}
+    assert {word for word in command.split() if word.startswith("--")} <= known
+    assert method == "none" or callable(getattr(Client, method))
+
+
+def test_the_table_of_recovery_has_each_setting_of_the_other_page():
+    names = ("heartbeat_interval", "sweep_interval", "sweep_threshold", "recovery_delay")
+    assert {*re.findall(r"^\| `(\w+)`: ", section("Recovery"), re.MULTILINE)} == {*names}
+    assert {row[1].strip("`") for row in RECOVERY} >= {f"--{name.replace('_', '-')}" for name in names}
 
 
 def test_the_table_has_each_function_and_task_of_the_other_page():

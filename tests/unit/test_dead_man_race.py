@@ -62,15 +62,21 @@ def renewal(progress, dead_man):
     return Renewal(MagicMock(), progress, clock, SimpleNamespace(lost_at=0.0), trust, MagicMock())
 
 
+def beat(progress, dead_man):
+    """A beat that the database recorded."""
+    trust = Trust(progress, dead_man, 300.0)
+    return SimpleNamespace(tick=lambda now, seen: trust.beat(now, seen))
+
+
 @pytest.mark.parametrize("seen", [attempt(300.0), None], ids=["a run", "nothing"])
-@pytest.mark.parametrize("renews", [False, True])
+@pytest.mark.parametrize("renews", [None, renewal, beat])
 @pytest.mark.parametrize("gone_on", [False, True])
 def test_the_control_thread_moves_the_dead_man_only_of_the_attempt_that_it_has_seen(seen, renews, gone_on):
     progress = Progress(Stop(25.0), attempt=seen)
     dead_man = MagicMock()
     dead_man.held.return_value = Lock(progress, attempt(5.0) if gone_on else seen)
     if renews:
-        renewal(progress, dead_man).tick(time.monotonic(), seen)
+        renews(progress, dead_man).tick(time.monotonic(), seen)
     else:
         deadlines(progress, dead_man).tick(time.monotonic())
     moved = dead_man.cover.called or dead_man.put_off.called or dead_man.stand_down.called

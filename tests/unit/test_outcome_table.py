@@ -35,7 +35,7 @@ def ended(
     raised=None, settle=Settle.DUE, *, why=None, attempt=1, most=None, of=KIND, refused=False, broke=False, **knew
 ):
     """A run that ended in this way; it is the first of three attempts, unless the arguments say otherwise."""
-    known = {"lost": False, "unreachable": False, "waited": 0.0, "ran": 41.0, "extended": False}
+    known = {"lost": False, "unreachable": False, "silent": False, "waited": 0.0, "ran": 41.0, "extended": False}
     return Ended(
         of,
         Lease(7, "k", "{}", attempt, most, 0, 0, 0.0, Batch("token", 0.0, 0.0)),
@@ -110,6 +110,7 @@ FULL = OSError(errno.ENOSPC, "full")
 AWAY = psycopg.OperationalError("no answer")
 LOST_TEXT = "given up: the lease could not be renewed, because the database"
 HELD = "interrupted: it held Python's interpreter (the GIL) until its lease was nearly over"
+HELD_IN_SILENCE = "interrupted: it held Python's interpreter (the GIL) until its worker was nearly taken for gone"
 
 TABLE = {
     # The handler returned.
@@ -204,6 +205,15 @@ TABLE = {
         ended(INTERRUPTED, why="lost", waited=LONG_AGO, attempt=3),
         released(f"{LOST_TEXT} did not renew it in time"),
     ),
+    "no database to beat": (
+        ended(INTERRUPTED, why="lost", silent=True, unreachable=True, waited=260.0, attempt=3),
+        released("given up: no word from the database for 260 s"),
+    ),
+    "no beat was recorded": (
+        ended(INTERRUPTED, why="lost", silent=True, waited=LONG_AGO, attempt=3),
+        released(f"given up: the database recorded no beat for {LONG_AGO:.0f} s"),
+    ),
+    "no turn to beat": (ended(INTERRUPTED, why="lost", silent=True, waited=JUST_NOW), retry(HELD_IN_SILENCE)),
     "no turn to renew": (ended(INTERRUPTED, why="lost", waited=JUST_NOW), retry(HELD)),
     "no turn to renew, last attempt": (ended(INTERRUPTED, why="lost", attempt=3), failed(HELD)),
     "max_runtime": (

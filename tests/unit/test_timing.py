@@ -16,7 +16,7 @@ from shithubd_worker.cli import deadline
 from shithubd_worker.database import operations
 from shithubd_worker.host.shipped import RUNBOOKS, SQL, UNITS
 from shithubd_worker.registry import Registry
-from shithubd_worker.settings.config import Config
+from shithubd_worker.settings.config import SETTINGS, Config
 from shithubd_worker.settings.table import LONGEST_SECONDS
 from shithubd_worker.timing import (
     AHEAD_ANSWERED_SECONDS,
@@ -85,6 +85,7 @@ from shithubd_worker.timing import (
     TOLD_AGAIN_SECONDS,
     TURN_LOCK_SECONDS,
     UNSCRAPED_SECONDS,
+    goes_on,
     margin,
     silence_fits,
     tick,
@@ -164,6 +165,9 @@ def after(alert: str) -> float:
 PAUSE, RECONNECT = backoff.reconnect(99, 1.0), backoff.reconnect(0, 1.0)
 # What one look of the control thread may take if the database is away: it connects, and asks in vain.
 LOOK = TICK_SECONDS + CONNECT_SECONDS + CONTROL_ANSWER_SECONDS
+# The longest time between two beats that a worker can be told.
+SELDOM = SETTINGS["heartbeat_interval"].most
+thresholds = st.floats(10.0, LONGEST_SECONDS)
 leases = st.floats(SHORTEST_LEASE_SECONDS, LONGEST_SECONDS)
 longer_leases = st.floats(2.0, LONGEST_SECONDS)
 
@@ -276,7 +280,7 @@ def test_a_wait_for_a_lock_ends_before_the_wait_for_its_answer():
     assert 0 < ANSWER_LOCK < 1
     assert LONGEST_LOCK_SECONDS < MAIN_ANSWER_SECONDS * ANSWER_LOCK
     assert LOCKED_PAUSE_SECONDS < MIGRATION_LOCK_SECONDS < LONGEST_LOCK_SECONDS
-    soon = dict.fromkeys(("settle_soon_v1", "start_v1"), TURN_LOCK_SECONDS)
+    soon = dict.fromkeys(("settle_soon_v1", "start_v1", "forget_silent_v1"), TURN_LOCK_SECONDS)
     of_workers = {"release_worker_v1": 1, "ensure_history_v1": 1, **soon, "settle_within_v1": 1}
     assert LOCKS == {**of_workers, "force_unlock_workers": 1}
     assert max(LOCKS.values()) < CONTROL_ANSWER_SECONDS * ANSWER_LOCK < LONGEST_LOCK_SECONDS
@@ -334,13 +338,35 @@ def test_a_job_that_crashed_twice_waits_until_its_worker_is_back_and_may_sweep()
 
 
 def test_two_beats_may_fail_before_a_worker_is_taken_for_silent():
-    assert 3 * BEAT_SECONDS + LOOK < LIVES
+    assert BEAT_SECONDS < SELDOM
+    assert 3 * SELDOM + LOOK < LIVES
     assert LIVES < after("ExpiredLeases")  # whose page looks for a silent worker
     assert LIVES < after("WorkerDown")
 
 
 def test_a_beat_vouches_for_what_is_not_settled_yet_until_the_next_one_is_there():
-    assert BEAT_SECONDS + LOOK < UNSETTLED < LIVES
+    assert SELDOM + LOOK < UNSETTLED < LIVES
+
+
+@pytest.mark.parametrize("every", [1.0, BEAT_SECONDS, SELDOM])
+def test_a_worker_that_misses_two_beats_and_waits_for_an_answer_is_not_yet_silent(every):
+    shortest = 3 * every + LOOK
+    assert [silence_fits(every, seconds) for seconds in (0.0, shortest, shortest + 0.01)] == [True, False, True]
+    assert silence_fits(CONFIG.heartbeat_interval, CONFIG.sweep_threshold) is True
+
+
+@given(st.floats(1.0, SELDOM), thresholds)
+def test_a_worker_ends_its_run_before_others_may_take_it_and_not_because_of_one_failed_beat(every, threshold):
+    silence = goes_on(threshold)
+    assert silence * (1 + CLOCK_DRIFT) < threshold  # the database's clock may go faster
+    one_failed = 2 * (every + TICK_SECONDS) + CONTROL_ANSWER_SECONDS < silence - margin(silence)
+    assert silence_fits(every, threshold) <= one_failed
+
+
+def test_no_sweep_takes_a_worker_that_beats_seldom_after_the_database_was_away():
+    """A step of the clock, or an outage, makes a beat due at once, however seldom the worker beats."""
+    renew_and_beat = 2 * CONTROL_ANSWER_SECONDS
+    assert CLOCK_LOOK_SECONDS + TICK_SECONDS + CONTROL_ANSWER_SECONDS + renew_and_beat < AMNESTY_SECONDS
 
 
 def test_what_changed_is_shown_within_about_a_second():
@@ -401,16 +427,6 @@ def test_a_locked_row_delays_the_other_settles_of_its_turn_less_than_any_lease_l
 
 def test_what_could_not_be_settled_is_tried_again_within_the_grace():
     assert LOCKED_AGAIN_SECONDS < SETTLE_AGAIN_SECONDS < CONFIG.grace
-
-
-# --- Who is silent.
-
-
-@pytest.mark.parametrize("every", [1.0, BEAT_SECONDS, 8.0])
-def test_a_worker_that_misses_two_beats_and_waits_for_an_answer_is_not_yet_silent(every):
-    shortest = 3 * every + TICK_SECONDS + CONNECT_SECONDS + CONTROL_ANSWER_SECONDS
-    assert [silence_fits(every, seconds) for seconds in (0.0, shortest, shortest + 0.01)] == [True, False, True]
-    assert silence_fits(CONFIG.heartbeat_interval, CONFIG.sweep_threshold) is True
 
 
 # --- What a scrape is told.

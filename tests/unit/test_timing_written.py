@@ -20,6 +20,7 @@ from test_timing import (
     ROOT,
     RULES,
     SECOND_CRASH,
+    SELDOM,
     START,
     STOP,
     UNSETTLED,
@@ -86,9 +87,13 @@ FIGURES = [
     f"one look at what is to be settled: {LOCK:g} for all + {t.ONE_BY_ONE_SECONDS:g} one by one + {LOCK:g}  <"
     f"  T − m − {RENEWED}, from the renewal's time to",
     "  the end of the handler, for T from 2 on",
-    f"three beats of {t.BEAT_SECONDS:g}, + a tick, + {t.CONNECT_SECONDS:g} to connect, + {ANSWER:g} for an answer"
+    f"three beats of {t.BEAT_SECONDS:g} to {SELDOM:g}, + a tick, + {t.CONNECT_SECONDS:g} to connect, + {ANSWER:g} for an answer"
     f"  <  silent after {LIVES:g}  <  {after('ExpiredLeases'):g}, when ExpiredLeases",
-    f"  fires;   one beat, + the same  <  {UNSETTLED:g}, for which it vouches for what isn't settled",
+    f"  fires;   one of {SELDOM:g}, + the same  <  {UNSETTLED:g}, for which it vouches for what isn't settled",
+    f"without a word of the database: given up at S − m, dead man at S − m/4, for S = {1 - t.CLOCK_DRIFT:g} ·"
+    " --sweep-threshold  <  taken at",
+    f"  --sweep-threshold, by a clock that goes faster by {t.CLOCK_DRIFT:g} at most;   three beats, + the same  <"
+    "  --sweep-threshold",
     f"the database's clock looked at every {t.CLOCK_LOOK_SECONDS:g}, + a tick, + {ANSWER:g} for the answer, +"
     f" {ANSWER:g} for a renewal  <  {t.AMNESTY_SECONDS:g}, until expired",
     "  leases are returned",
@@ -136,7 +141,7 @@ SENTENCES = [
     (T, f"tries again after {backoff.reconnect(0, 0.0):g} to {backoff.reconnect(0, 1.0):g} s, at random"),
     (T, f"| up to {PAUSE:.1f} s between two tries |"),
     (T, f"polls every {t.DEAF_SECONDS:g} s, however long its poll interval is"),
-    (T, f"| a beat | every {t.BEAT_SECONDS:g} s; at most once a second"),
+    (T, f"| a beat | every {t.BEAT_SECONDS:g} s (`--heartbeat-interval`); at most once a second"),
     (T, f"| a renewal | at {RENEWED} after the last one |"),
     (T, f"| every {t.CLOCK_LOOK_SECONDS:g} s, unless a turn brings the time |"),
     (T, f"at the first turn {t.SWEEP_SECONDS:g} s after the last one"),

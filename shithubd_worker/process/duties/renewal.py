@@ -56,7 +56,5 @@ class Renewal:
         timeout = attempt.kind.lease_timeout
         written_at = attempt.renewed_at  # when the lease's end was written, or a little before
         # A lease is committed asynchronously, so a database that crashed may have forgotten it.
-        doubted_at = max(
-            self._clock.stepped_at, self._outage.lost_at, self._progress.found_at, self._trust.doubted_at
-        )
+        doubted_at = max(self._clock.stepped_at, self._outage.lost_at, self._progress.found_at, self._trust.doubted_at)
         return now >= written_at + timeout * RENEW_AFTER or written_at < doubted_at

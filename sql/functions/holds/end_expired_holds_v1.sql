@@ -19,6 +19,11 @@ BEGIN
             OR EXISTS (SELECT FROM :"schema".ramps r
                         WHERE r.hold_id = h.id AND r.stopped_at IS NULL AND r.over_at <= clock_timestamp())
            FOR UPDATE SKIP LOCKED LOOP
+        -- Once more, with the hold locked: an operator may have replaced its ramp just now, or the ramp has stopped.
+        IF v_hold.until IS NULL OR v_hold.until > clock_timestamp() THEN
+            CONTINUE WHEN NOT EXISTS (SELECT FROM :"schema".ramps r
+                                       WHERE r.hold_id = v_hold.id AND r.stopped_at IS NULL AND r.over_at <= clock_timestamp());
+        END IF;
         IF v_hold.scope = 'kind' THEN
             v_refused := '{}';
             v_after := -9223372036854775808;
@@ -41,7 +46,11 @@ BEGIN
                     v_hold.target, pg_catalog.cardinality(v_refused), v_hold.target;
             END IF;
         END IF;
+        -- Not while somebody leases from the ramp: this function waits for nobody.
+        PERFORM FROM :"schema".ramps WHERE hold_id = v_hold.id FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND AND EXISTS (SELECT FROM :"schema".ramps WHERE hold_id = v_hold.id);
         DELETE FROM :"schema".holds WHERE id = v_hold.id;
+        PERFORM :"schema".end_ramp_v1(v_hold.id);
         INSERT INTO :"schema".audit (actor, action, target, reason, detail)
         VALUES ('shithubd-worker', 'expire', pg_catalog.concat_ws(' ', v_hold.scope, nullif(v_hold.target, '')), v_hold.reason,
                 pg_catalog.jsonb_build_object('hold', v_hold.id, 'set_by', v_hold.actor, 'until', v_hold.until));

@@ -23,7 +23,7 @@ BEGIN
     ON CONFLICT (scope, target) DO UPDATE
        SET reason = coalesce(excluded.reason, holds.reason), until = excluded.until, actor = excluded.actor
     RETURNING * INTO v_hold;
-    DELETE FROM :"schema".ramps WHERE hold_id = v_hold.id;
+    PERFORM :"schema".end_ramp_v1(v_hold.id);
     INSERT INTO :"schema".audit (actor, action, target, reason, detail)
     VALUES (p_actor, v_hold.mode, pg_catalog.concat_ws(' ', p_scope, nullif(p_target, '')), p_reason,
             pg_catalog.jsonb_build_object('hold', v_hold.id, 'until', p_until));

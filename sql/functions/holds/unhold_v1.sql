@@ -13,6 +13,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    PERFORM :"schema".end_ramp_v1(v_hold.id);
     INSERT INTO :"schema".audit (actor, action, target, reason, detail)
     VALUES (p_actor, 'resume', pg_catalog.concat_ws(' ', p_scope, nullif(p_target, '')), p_reason,
             pg_catalog.jsonb_build_object('hold', v_hold.id, 'set_by', v_hold.actor, 'set_at', v_hold.created));

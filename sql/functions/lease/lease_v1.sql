@@ -26,7 +26,8 @@
 --   deaf     true: p_wakeable was given, but the worker cannot rely on being woken
 --   walked   for ranges of several priorities: pairs of a range and the priority up to which it gave nothing. The next turn
 --            must go on behind that priority. So no turn takes long.
---   again    null; or in how many seconds to look again, because a ramp lets only some jobs of a kind through (ramp_rooms_v1)
+--   shut     null; or the kinds whose ramps let nothing through now (ramp_rooms_v1). Jobs of theirs may become free at any place.
+--   again    null; or in how many seconds to look again, because of these ramps
 --   refused  null; or, with p_careful, the job that the database refuses to lease: its range, its id, and why
 --
 -- This form costs a turn 2 microseconds. A column that tells the two kinds of rows apart, or columns for the report, would
@@ -37,7 +38,7 @@
 -- Locks: the gate, which is a lock of the table gate. A statement of its own takes the gate before another statement leases.
 -- Each statement has its own snapshot, so a lease that began after the commit of a hold sees that hold. To be sure of a
 -- hold, barrier_v1 waits for the transactions that have the gate at that moment. In one statement the snapshot would be
--- older than the lock.
+-- older than the lock. It locks ramps (ramp_rooms_v1), and never waits for one.
 --
 -- Called by the main thread of a worker, also ahead, while a handler runs. Its transaction has the settle_v1 of the same
 -- turn too, if there is one. The server ends that transaction even if the worker reads the answer much later.
@@ -77,9 +78,10 @@ DECLARE
     v_expiries  timestamptz[] := '{}';
     v_visited   integer := cardinality(p_kinds);
     v_deaf      boolean := false;
-    v_ramps     record;
+    v_shut      text[];     -- kinds whose ramps let nothing through now
+    v_open      text[];     -- kinds whose ramps let some jobs through, and how many
+    v_rooms     integer[];
     v_again     double precision;
-    v_first     bigint;  -- the first range of a kind whose ramp lets nothing through now
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'lease_v1 needs READ COMMITTED, this transaction is %', current_setting('transaction_isolation')
@@ -101,23 +103,25 @@ BEGIN
             END IF;
             RETURN;
         END IF;
-        v_held := held_kinds_v1();
-        SELECT array_agg(r.kind) FILTER (WHERE r.room = 0) AS full, array_agg(r.kind) AS kinds, array_agg(r.room) AS rooms,
-               min(r.again) AS again INTO v_ramps FROM ramp_rooms_v1(p_worker, p_kinds) r;
-        v_again := v_ramps.again;
-        IF v_ramps.kinds IS NOT NULL THEN
-            v_held := v_held || v_ramps.full;
-            p_most := ARRAY(SELECT coalesce(least(a.most, r.room), a.most)
-                              FROM unnest(p_kinds, p_most) WITH ORDINALITY AS a (kind, most, at)
-                                   LEFT JOIN unnest(v_ramps.kinds, v_ramps.rooms) AS r (kind, room) USING (kind)
-                             ORDER BY a.at);
-            v_first := (SELECT min(a.at) FROM unnest(p_kinds) WITH ORDINALITY AS a (kind, at) WHERE a.kind = ANY (v_ramps.full));
-        END IF;
     END IF;
     -- The look below takes this lock, too. It is taken before v_now, so that the wait does not count as a cost of the look. Jobs
     -- that become due during the wait are found, too. It is not taken earlier, so that a held worker waits for nobody. The
     -- operator who drained the fleet may be at work on the table.
     LOCK TABLE jobs IN ROW SHARE MODE;
+    IF v_holds THEN
+        SELECT array_agg(r.kind) FILTER (WHERE r.room = 0), array_agg(r.kind) FILTER (WHERE r.room IS DISTINCT FROM 0),
+               array_agg(r.room) FILTER (WHERE r.room IS DISTINCT FROM 0), min(r.again)
+          INTO v_shut, v_open, v_rooms, v_again FROM ramp_rooms_v1(p_worker, p_kinds) r;
+        -- Afterwards: a pause that was set meanwhile counts. A pause whose ramp has room cannot change meanwhile.
+        v_held := held_kinds_v1(true);
+        IF v_open IS NOT NULL THEN
+            v_held := ARRAY(SELECT h.kind FROM unnest(v_held) AS h (kind) WHERE h.kind <> ALL (v_open));
+            p_most := ARRAY(SELECT coalesce(least(a.most, r.room), a.most)
+                              FROM unnest(p_kinds, p_most) WITH ORDINALITY AS a (kind, most, at)
+                                   LEFT JOIN unnest(v_open, v_rooms) AS r (kind, room) USING (kind)
+                             ORDER BY a.at);
+        END IF;
+    END IF;
     v_now := clock_timestamp();
 
     <<looks>>
@@ -207,17 +211,14 @@ BEGIN
         PERFORM pg_advisory_unlock_all();
     END IF;
 
-    IF v_first IS NOT NULL THEN
-        v_visited := least(v_visited, v_first - 1);  -- there may be jobs that become free when the ramp goes on
-    END IF;
     content := json_build_object(
         'now_us', (date_part('epoch', v_now) * 1000000)::bigint,
         'took_us', least(greatest(v_took, 0), 5000000)::integer,  -- the clock may have been set meanwhile
         'visited', v_visited, 'deaf', v_deaf, 'walked', v_walked, 'refused', v_refused,
-        'again', v_again);
+        'shut', v_shut, 'again', v_again);
     RETURN NEXT;
     IF v_ids <> '{}' THEN
-        IF v_holds THEN
+        IF v_open IS NOT NULL THEN
             PERFORM ramp_taken_v1(ARRAY(SELECT p_kinds[r] FROM unnest(v_ranges) r));
         END IF;
         RETURN QUERY

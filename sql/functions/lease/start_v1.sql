@@ -1,6 +1,6 @@
 -- Looks at the holds once more for leased jobs that could not start in time, and returns the ids of those that may start now.
 -- Each of these has a fresh lease of p_seconds under p_new_token. So nobody can give it back by the old token any more. The
--- other jobs are held or lost.
+-- other jobs are held or lost. A job that was leased before the ramp of its kind began is held, because no ramp counts it.
 -- Raises an error outside of READ COMMITTED. Locks: the gate, as lease_v1 does. It sets leased_at anew, so that
 -- barrier_v1 counts from this moment. Called by the main thread. It waits for a lock for at most 0.1 s and then fails
 -- (lock_timeout). A locked row must not delay the worker's other jobs. Those that have finished wait to be settled.
@@ -28,5 +28,6 @@ BEGIN
       FROM unnest(p_ids, p_seconds) s (id, seconds)
      WHERE j.id = s.id AND j.lease_token = p_token AND j.state || '' = 'processing'  -- as in settle_v1
        AND j.kind <> ALL (v_held)
+       AND NOT EXISTS (SELECT FROM ramps r WHERE r.kind = j.kind AND j.leased_at < r.began)
     RETURNING j.id;
 END $$;

@@ -20,6 +20,10 @@ AS $$
 DECLARE
     v_hold :"schema".holds;
 BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.unnest(p_steps) WITH ORDINALITY s (step, at) WHERE s.step <= p_steps[s.at - 1]) THEN
+        RAISE EXCEPTION 'no such ramp: these steps do not rise: %', pg_catalog.array_to_string(p_steps, ', ')
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     p_until := nullif(p_until, 'infinity');
     IF p_until <= clock_timestamp() THEN
         RAISE EXCEPTION 'until lies in the past: %', p_until USING ERRCODE = 'invalid_parameter_value';
@@ -29,11 +33,10 @@ BEGIN
     VALUES ('kind', p_kind, p_reason, p_until, p_actor)
     ON CONFLICT (scope, target) DO UPDATE SET reason = coalesce(excluded.reason, holds.reason), until = excluded.until
     RETURNING * INTO v_hold;
-    DELETE FROM :"schema".ramps WHERE hold_id = v_hold.id;
-    DELETE FROM :"schema".ramp_ends WHERE kind = p_kind;
+    PERFORM :"schema".end_ramp_v1(v_hold.id);
     INSERT INTO :"schema".ramps (hold_id, kind, canary, steps, every, rate, stop_at, passed_at, over_at)
     SELECT v_hold.id, p_kind, p_canary, p_steps, p_every, p_rate, p_stop_at, n.now,
-           n.now + pg_catalog.make_interval(secs => p_every * pg_catalog.cardinality(p_steps)::float8)
+           n.now + pg_catalog.make_interval(secs => least(p_every, 864000::float8) * pg_catalog.cardinality(p_steps)::float8)
       FROM (SELECT CASE WHEN p_canary IS NULL THEN clock_timestamp() END AS now) n;
     INSERT INTO :"schema".audit (actor, action, target, reason, detail)
     VALUES (p_actor, 'ramp', pg_catalog.concat('kind ', p_kind), p_reason,
@@ -42,7 +45,7 @@ BEGIN
                 'until', p_until)));
     PERFORM :"schema".wake_v1();
     RETURN v_hold;
-EXCEPTION WHEN check_violation THEN
+EXCEPTION WHEN check_violation OR not_null_violation OR datetime_field_overflow OR interval_field_overflow THEN
     RAISE EXCEPTION 'no such ramp: %', SQLERRM USING ERRCODE = 'invalid_parameter_value',
         HINT = 'A ramp has a canary (1 to 1,000 jobs), steps (rising percentages from 1 to 100, each for 1 second to 10 days), '
                'or a rate. stop_at is above 0, and at most 1.';

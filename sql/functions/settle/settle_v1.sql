@@ -54,8 +54,8 @@ BEGIN
             SELECT id, kind, 'ok', attempts, leased_by, leased_at, clock_timestamp(), payload, lease_token, retention
               FROM gone WHERE retention <> 'none'
         )
-        SELECT array_agg(id), array_agg(kind) FILTER (WHERE kind IN (SELECT r.kind FROM ramps r)),
-               array_agg(leased_at) FILTER (WHERE kind IN (SELECT r.kind FROM ramps r))
+        SELECT array_agg(id), array_agg(kind) FILTER (WHERE kind IN (SELECT r.kind FROM ramps r WHERE r.stopped_at IS NULL)),
+               array_agg(leased_at) FILTER (WHERE kind IN (SELECT r.kind FROM ramps r WHERE r.stopped_at IS NULL))
           INTO v_ok, v_kinds, v_leased FROM gone;
         IF v_kinds IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_kinds, v_leased, true);
@@ -92,8 +92,8 @@ BEGIN
               FROM held WHERE retention <> 'none'
         )
         SELECT array_agg(id),
-               array_agg(kind) FILTER (WHERE outcome <> 'released' AND kind IN (SELECT r.kind FROM ramps r)),
-               array_agg(leased_at) FILTER (WHERE outcome <> 'released' AND kind IN (SELECT r.kind FROM ramps r))
+               array_agg(kind) FILTER (WHERE outcome <> 'released' AND kind IN (SELECT r.kind FROM ramps r WHERE r.stopped_at IS NULL)),
+               array_agg(leased_at) FILTER (WHERE outcome <> 'released' AND kind IN (SELECT r.kind FROM ramps r WHERE r.stopped_at IS NULL))
           INTO v_settled, v_kinds, v_leased FROM held;
         IF v_kinds IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_kinds, v_leased, false);

@@ -12,7 +12,7 @@ BEGIN
                AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) >= p_since
                AND coalesce(j.lease_expires_at, '-infinity'::timestamptz) <= p_now
                AND NOT EXISTS (SELECT FROM :"schema".beats b WHERE b.worker_id = j.worker_id AND j.id = ANY (b.unsettled)
-                                 AND abs(:"schema".seconds_since_v1(b.beat_at)) < 10)
+                                 AND abs(:"schema".seconds_since_v1(b.beat_at)) < 15)
              ORDER BY coalesce(j.lease_expires_at, '-infinity'::timestamptz)
              LIMIT p_limit
                FOR UPDATE SKIP LOCKED) e);
