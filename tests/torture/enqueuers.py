@@ -33,8 +33,6 @@ WEIGHTS = {
     "torture.works_on": 4,
     "torture.slow": 0.4,
     "torture.slow.effect": 0.25,
-    "torture.long": 1.6,
-    "torture.long.effect": 0.8,
     "torture.asks": 5,
     "torture.flaky": 4,
     "torture.later": 3,
@@ -54,6 +52,9 @@ BULKS = (
 )
 UNEVEN = "torture.uneven"
 PAUSE_SECONDS = 0.03
+# So many of these wait or run all the time: each silence finds one, and they do not keep all workers busy.
+LONG = ("torture.long", "torture.long", "torture.long.effect")
+MOST_LONG = 4
 LONGEST_WORK = 16.0  # longer than a silence, after which its job runs again elsewhere
 
 
@@ -73,11 +74,18 @@ class Enqueuer:
 
     def run(self) -> None:
         """Enqueue until `wanted` is cleared."""
-        ways: list[Callable[[], None]] = [self._call, self._insert, self._bulk, self._roll_back, self._hang_up]
+        ways: list[Callable[[], None]] = [
+            self._call,
+            self._insert,
+            self._bulk,
+            self._long,
+            self._roll_back,
+            self._hang_up,
+        ]
         while self.wanted:
             try:
                 if self._waiting() < self._limit:
-                    self._dice.choices(ways, (30, 20, 6, 4, 3))[0]()
+                    self._dice.choices(ways, (30, 20, 6, 20, 4, 3))[0]()
                     time.sleep(self._dice.uniform(0, 2 * PAUSE_SECONDS))
                 else:
                     time.sleep(0.2)
@@ -115,8 +123,6 @@ class Enqueuer:
         members: dict[str, Any] = {}
         if kind in ("torture.slow", "torture.slow.effect"):
             members["seconds"] = round(dice.uniform(3.5, 6), 2)
-        elif kind in ("torture.long", "torture.long.effect"):
-            members["seconds"] = LONGEST_WORK if dice.random() < 0.4 else round(dice.uniform(1, 5), 2)
         elif kind == "torture.cleans_up":
             members["seconds"] = round(dice.uniform(1, 4), 2)
         elif kind == "torture.effect":
@@ -165,6 +171,18 @@ class Enqueuer:
             (kind, [json.dumps(each) for each in members]),
         ).fetchall()
         self._log("committed", keys=keys, jobs=[job for (job,) in rows])
+
+    def _long(self) -> None:
+        """A job that works for long."""
+        connection, dice = self._open, self._dice
+        row = connection.execute(
+            "SELECT count(*) FROM jobs WHERE kind = ANY (%s) AND state <> 'failed'", (list(LONG),)
+        ).fetchone()
+        if row and row[0] < MOST_LONG:
+            kind, key = dice.choice(LONG), self._key()
+            seconds = LONGEST_WORK if dice.random() < 0.7 else round(dice.uniform(1, 5), 2)
+            self._asked("call", kind, key)
+            self._log("committed", keys=[key], jobs=[enqueue(connection, kind, key=key, seconds=seconds)])
 
     def _unevenly(self, kind: str) -> dict[str, Any]:
         if kind != UNEVEN or self._dice.random() < 0.95:
