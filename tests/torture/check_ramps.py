@@ -1,7 +1,8 @@
 """Did each ramp let through no more than it should? Pure.
 
-All that started beside a ramp was leased under it, because a ramp begins only behind a barrier. Runs that a crash of
-the database may have made it forget do not count.
+What starts beside a ramp was leased under it, because a ramp begins only behind a barrier. Against the limits two sorts
+of runs do not count: those that a crash of the database may have made it forget, and those that had waited for their
+start, because nobody knows when they were leased.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Ramps:
                 and run.started - run.age > ramp.since
                 and not self._allowed.forgotten(run)
             ]
-            for what in (*self._canary(ramp, runs), *self._rate(ramp, runs), *self._steps(ramp, runs)):
+            fresh = [run for run in runs if not run.again]
+            for what in (*self._canary(ramp, fresh), *self._rate(ramp, fresh), *self._steps(ramp, fresh)):
                 yield Violation("ramp", what)
             for kind, at in self._evidence.stops:
                 if kind == ramp.kind and ramp.since < at < ramp.until:

@@ -83,7 +83,7 @@ class Workers:
     def _heard(self, row: Ended, process: Process, seconds: float, run: Run | None) -> str | None:
         if seconds < process.threshold:
             return f"it had been silent for {seconds:g} s, and had promised {process.threshold:g} s"
-        if run is not None and (lease := row.at - run.started + run.age) < process.threshold - CLOCKS:
+        if run is not None and not run.again and (lease := row.at - run.started + run.age) < process.threshold - CLOCKS:
             return f"it had leased it {lease:.3f} s before"
         since, until = row.at - process.threshold, min(row.at, process.exited)
         if (heard := self._allowed.untroubled(process, since, until, BACK)) > BEATS:

@@ -51,6 +51,7 @@ class Run:
     started: float
     process: Process
     age: float  # how long before its start its lease query was sent
+    again: bool  # or, for a job that had waited for its start, one more look at the holds
     ended: float = math.inf
     how: str | None = None
     said: str = ""

@@ -190,7 +190,7 @@ def _runs(records: Sequence[Record], processes: Sequence[Process]) -> list[Run]:
     current: Run | None = None
     for record in records[1:]:
         if record["what"] == "start":
-            same = {name: record[name] for name in ("job", "token", "key", "kind", "attempt", "age")}
+            same = {name: record[name] for name in ("job", "token", "key", "kind", "attempt", "age", "again")}
             current = Run(**same, started=record["at"], process=process, alive=record["at"])
             found.append(current)
         elif current is None or current.token != record["token"] or current.job != record["job"]:

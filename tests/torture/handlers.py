@@ -47,7 +47,8 @@ def told(kind: str, **limits: Any) -> Callable[[Callable[..., None]], Callable[.
             began, lease = time.monotonic(), job._running.lease
             token = lease.token  # names this lease: the history has it in the row that ended the lease
             age = round(began - lease.sent_at, 4)
-            _log("start", began, job=job.id, token=token, key=key, kind=kind, attempt=job.attempt, age=age)
+            same = {"job": job.id, "token": token, "key": key, "kind": kind, "attempt": job.attempt}
+            _log("start", began, **same, age=age, again=lease.batch.again)
             try:
                 function(job, key, **members)
             except BaseException as error:

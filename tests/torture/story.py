@@ -65,11 +65,23 @@ class Story:
         slot: int = 0,
         token: str = "t1",
         says: Sequence[float] = (),
+        again: bool = False,
     ) -> Self:
         """A run. Its key is `k<job>`. Without an end it was cut off. `says`: when the handler said that it runs."""
         lines = self._handlers[slot]
         same = {"job": job, "token": token}
-        lines.append({"at": at, "what": "start", **same, "key": f"k{job}", "kind": kind, "attempt": 1, "age": 0.01})
+        lines.append(
+            {
+                "at": at,
+                "what": "start",
+                **same,
+                "key": f"k{job}",
+                "kind": kind,
+                "attempt": 1,
+                "age": 0.01,
+                "again": again,
+            }
+        )
         lines += [{"at": each, "what": "alive", **same} for each in says]
         if until is not None:
             lines.append({"at": until, "what": "end", **same, "how": how})

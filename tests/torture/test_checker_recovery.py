@@ -39,10 +39,11 @@ def cut(story: Story, since: float, until: float) -> Story:
     return story.told(since, "cut", how="silence all", seconds=until - since, slot=2)
 
 
-def jobs(story: Story, *times: float, took: float = 0.05, slot: int = 0, first: int = 10) -> Story:
+def jobs(story: Story, *times: float, took: float = 0.05, slot: int = 0, first: int = 10, again: bool = False) -> Story:
     """A job starts at each of these times, and is ok."""
     for number, at in enumerate(times, first):
-        story.asked(f"k{number}").ran(number, at, at + took, slot=slot).ended(number, at + took + 0.01, slot=slot)
+        story.asked(f"k{number}").ran(number, at, at + took, slot=slot, again=again)
+        story.ended(number, at + took + 0.01, slot=slot)
     return story
 
 
@@ -132,6 +133,9 @@ ALLOWED = {
     "a rate was kept": lambda: jobs(a_good_day().ramp(20, 30, rate=2.0), 20.1, 20.6, 21.1, 23, 23.1, 23.6),
     "a rate did not count after the steps": lambda: jobs(
         a_good_day().ramp(20, 30, rate=2.0, steps=[100], every=5.0), 26, 26, 26, 26, 26
+    ),
+    "more starts than the rate allows, of jobs that had been leased before": lambda: jobs(
+        a_good_day().ramp(20, 30, rate=2.0), 20.1, 20.2, 20.3, 20.4, again=True
     ),
     "more workers in the last step": lambda: jobs(
         jobs(a_good_day().ramp(20, 30, steps=[50, 100], every=2.0), 20.1, took=4), 23, slot=1, first=20
