@@ -301,6 +301,8 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
     actions = dict(any_database.query("SELECT action, count(*) FROM audit GROUP BY 1"))
     assert actions == {
         "pause": 2,
+        "ramp": 1,
+        "stop": 1,
         "resume": 2,
         "drain": 2,
         "expire": 4,
