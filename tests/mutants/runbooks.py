@@ -27,7 +27,7 @@ MUTANTS = (
     Mutant("drain is called hold-all", f"{CLI}/drain.py", "\nCOMMANDS =", '\ndrain.name = "hold-all"\nCOMMANDS ='),
     Mutant("resume is called undrain", f"{CLI}/drain.py", "\nCOMMANDS =", '\nresume.name = "undrain"\nCOMMANDS ='),
     Mutant("pause-kind is called pause", f"{CLI}/pause_kind.py", '"pause-kind"', '"pause"'),
-    Mutant("resume-kind is called unpause", f"{CLI}/resume_kind.py", '"resume-kind"', '"unpause"'),
+    Mutant("resume-kind is called unpause", f"{CLI}/*.py", '"resume-kind"', '"unpause"'),
     Mutant("--wait is called --sync", f"{CLI}/holding.py", '"--wait"', '"--sync", "wait"'),
     Mutant("--timeout is called --limit", f"{CLI}/deadline.py", '"--timeout"', '"--limit", "timeout"'),
     Mutant("--until is called --expires", f"{CLI}/holding.py", '"--until"', '"--expires", "until"'),
