@@ -77,6 +77,7 @@ LONGEST = (
     "postgres/test_documents_executed.py",
     "postgres/test_prefetch_process.py",
     "systemd/test_units_fleet.py",
+    "partitions/test_partitions.py",
 )
 
 

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,14 +19,15 @@ ROOM = 4 << 30  # bytes: some processes with two servers each, and their WAL
 
 class Server:
     """A PostgreSQL of our own in a temporary directory, on a unix socket and a loopback port; `settings` are lines of
-    postgresql.conf."""
+    postgresql.conf. `inside`: the words before a command that runs where the server should, as in a namespace."""
 
-    def __init__(self, bindir: Path, *settings: str) -> None:
+    def __init__(self, bindir: Path, *settings: str, inside: Sequence[str] = ()) -> None:
         self.bindir = bindir
         self.directory = Path(tempfile.mkdtemp(prefix="shw-pg-", dir=in_memory()))
         self.port = free_port()
-        self._as = ["runuser", "-u", system_user(), "--"] if os.geteuid() == 0 else []
-        if self._as:
+        root = os.geteuid() == 0
+        self._as = [*inside, *(("runuser", "-u", system_user(), "--") if root else ())]
+        if root:
             shutil.chown(self.directory, system_user())
         data = self.directory / "data"
         self._run(
