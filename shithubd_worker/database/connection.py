@@ -38,7 +38,7 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
 # The server looks for its client as often, so both ends of a cut network give the connection up. Linux itself would let
 # the server wait for two hours. Meanwhile its session would keep the locks of an open transaction, and the next run of
 # the same job would wait for them. A pooler must do that itself.
-_LOOK_FOR_CLIENT = "; ".join(
+LOOK_FOR_CLIENT = "; ".join(
     f"SET tcp_{name.removeprefix('tcp_')} = {value}"
     for name, (_, value) in _SETTINGS.items()
     if name != "connect_timeout"
@@ -108,7 +108,7 @@ def connector(
     if "application_name" not in given and "PGAPPNAME" not in os.environ:
         settings["application_name"] = name
     lock_seconds = None if answer_seconds is None else min(answer_seconds * ANSWER_LOCK, LONGEST_LOCK_SECONDS)
-    pinned = f"{_PINNED}; {_LOOK_FOR_CLIENT}"
+    pinned = f"{_PINNED}; {LOOK_FOR_CLIENT}"
     if lock_seconds is not None:
         pinned += f"; SET lock_timeout = {lock_seconds * 1000:.0f}"
 
@@ -140,7 +140,7 @@ def connector(
                 pooler.check_own(connection, another)
                 connection.execute(pinned.encode())
             else:
-                connection.execute(_LOOK_FOR_CLIENT.encode())
+                connection.execute(LOOK_FOR_CLIENT.encode())
         if ours:
             connection.adapters.register_loader("timestamptz", TimeLoader)
         return connection

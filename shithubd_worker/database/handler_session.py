@@ -14,7 +14,7 @@ import psycopg
 from psycopg import generators, waiting
 from psycopg.pq import ExecStatus, TransactionStatus
 
-from shithubd_worker.database.connection import Connect
+from shithubd_worker.database.connection import LOOK_FOR_CLIENT, Connect
 from shithubd_worker.database.impatient import ImpatientConnection
 from shithubd_worker.database.session import Session
 from shithubd_worker.database.settles import settle
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 # What DISCARD ALL does, and the role that a login may begin with. The plans stay: nobody can see them, and the settle's
 # plan is needed again. DISCARD ALL must be sent alone; this is one round trip.
 _FORGET = (
-    b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *;"
-    b" SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; DEALLOCATE ALL"
-)
+    f"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; {LOOK_FOR_CLIENT}; UNLISTEN *;"
+    " SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; DEALLOCATE ALL"
+).encode()
 
 
 # The references to a connection that are ours: the attribute, and the argument of the function that counts them.
