@@ -204,7 +204,7 @@ class Ramper(Pauser):
     """Pauses kinds, and resumes them in steps. Then it pauses once more beside the ramp, or ends it by a resume."""
 
     def choose(self) -> tuple[Scope, dict[str, Any]] | None:
-        """The kind of which most jobs wait."""
+        """The kind with the most waiting jobs."""
         row = self.operations.connection.execute(
             "SELECT kind FROM jobs WHERE state = 'queued' AND kind = ANY (%s) GROUP BY kind ORDER BY count(*) DESC",
             (list(self.targets),),

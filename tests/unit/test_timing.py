@@ -102,6 +102,7 @@ FREE_IN_SQL = {
     "count_jobs_v1": "a microsecond between what is due and what is scheduled",
     "lease_v1": "figures for the worker in microseconds, and a short rest of a lease that is refused",
     "leases_v1": "how much older a run may be than its lease to be shown as its run",
+    "ramp_kind_v1": "the longest step, which a CHECK of the table has, too",
     "ramp_step_v1": "it counts the steps from 1",
     "record_v1": "a short rest while somebody else makes the day",
     "status_v1": "days of the history that are over, for a warning",
