@@ -256,7 +256,7 @@ def _ramps(ramps: dict[str, dict[str, Any]]) -> Iterator[GaugeMetricFamily]:
     )
     yield _family(
         "kind_ramp_stopped_timestamp_seconds",
-        "Since when a ramp stands still, because it stopped by itself.",
+        "Since when a ramp stands still, because it stopped on its own.",
         ["kind"],
         {(kind,): _seconds(ramp["stopped_at"]) for kind, ramp in ramps.items() if ramp["stopped_at"]},
     )

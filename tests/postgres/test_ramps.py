@@ -1,4 +1,4 @@
-"""Ramps: a paused kind lets some of its jobs through, and stops by itself when they fail."""
+"""Ramps: a paused kind lets some of its jobs through, and stops on its own when they fail."""
 
 from __future__ import annotations
 

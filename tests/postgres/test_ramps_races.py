@@ -1,4 +1,4 @@
-"""Ramps under load: real turns of many workers at once, and whatever happens beside them."""
+"""Ramps under load: real turns of many workers at once, and what happens beside them."""
 
 from __future__ import annotations
 

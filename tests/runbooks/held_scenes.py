@@ -30,7 +30,7 @@ def ramped(host: Host, kind: str, count: str, reason: str) -> None:
 
 @scene(gives={"job-id"})
 def ramp_stopped(host: Host, kind: str, count: str, reason: str) -> dict[str, str]:
-    """Somebody resumed a kind in steps, but its jobs still fail, so the ramp stopped by itself."""
+    """Somebody resumed a kind in steps, but its jobs still fail, so the ramp stopped on its own."""
     empty(host)
     numbers = insert(host, kind, int(count))
     cli(host, "pause-kind", kind, "--reason", reason)
