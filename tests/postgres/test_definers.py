@@ -306,8 +306,6 @@ def test_no_better_fitting_function_or_operator_runs_with_the_owners_rights(any_
         "resume": 2,
         "drain": 2,
         "expire": 4,
-        "ramp": 1,
-        "stop": 1,
         "retry": 2,
         "reschedule": 2,
         "fail": 2,
