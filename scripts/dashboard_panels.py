@@ -20,6 +20,7 @@ RENEWALS = "shithub_worker_lease_renewals_total"
 FLIGHT = "shithub_worker_in_flight"
 INFO = "shithub_worker_build_info"
 STARTS = "shithub_worker_job_starts_total"
+RAMP_RUNS = "shithubd_kind_ramp_runs"
 
 
 @dataclass(frozen=True)
@@ -273,12 +274,32 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
         ),
         Panel(
-            "How long kinds have been paused",
-            "shithubd-worker status shows which pause has an end. Drains are the red areas behind all graphs.",
+            "How long holds have stood",
+            "Of each scope of drains the oldest one without an end: somebody may have forgotten it.",
             "s",
-            ("KindPausedTooLong", "FleetHoldTooLong"),
-            (Line(f"time() - max by (kind) (shithubd_job_kind_paused_timestamp_seconds{{{QUEUE}}})", "{{kind}}"),),
+            ("KindPausedTooLong", "FleetHoldTooLong", "HoldTooLong"),
+            (
+                Line(f"time() - max by (kind) (shithubd_job_kind_paused_timestamp_seconds{{{QUEUE}}})", "{{kind}}"),
+                Line(
+                    'time() - max by (scope) (shithubd_hold_oldest_timestamp_seconds{scope!="kind"})',
+                    "drain of a {{scope}}",
+                ),
+            ),
             alarm=3 * 3600,
+        ),
+        Panel(
+            "Kinds that are resumed in steps",
+            "The share of the workers that may work on the kind. No such line: its first jobs run, or it has stopped.",
+            "percentunit",
+            ("KindRampStopped", "KindRampStalled"),
+            (
+                Line(f"max by (kind) (shithubd_kind_ramp_percent{{{QUEUE}}}) / 100", "{{kind}}, workers"),
+                Line(
+                    f'max by (kind) ({RAMP_RUNS}{{{QUEUE}, result="bad"}})'
+                    f" / sum by (kind) (max by (kind, result) ({RAMP_RUNS}{{{QUEUE}}}))",
+                    "{{kind}}, runs not ok",
+                ),
+            ),
         ),
         Panel(
             "Until the history has no table left",

@@ -17,6 +17,11 @@ from shithubd_worker.telemetry.gauges import QueueCollector
 from shithubd_worker.telemetry.metrics import DURATIONS, LEASES, Metrics
 
 KIND = "search.reindex"
+BEGAN = "2026-11-27T12:00:00+00:00"
+# The holds and the ramps of queue_gauges_v1, with all that it can say of them.
+OLDEST_HOLDS = dict.fromkeys(("fleet", "host", "unit", "worker", "kind"), 1.0)
+_RAMP = {"began": BEGAN, "stopped_at": None, "state": "steps", "percent": 10, "ok": 9, "bad": 1}
+RAMPS = {KIND: _RAMP, "webhook.deliver": {**_RAMP, "stopped_at": BEGAN, "state": "stopped"}}
 RULES = ROOT / "runbooks/alerts.rules.yml"
 GROUPS = {"worker": "shithub_worker_", "queue": "shithubd_", "process": "process_", "python": "python_"}
 
@@ -40,7 +45,8 @@ class _AnsweredQueue(QueueCollector):
         kind: dict[str, Any] = dict.fromkeys(("queued", "processing", "paused", "failed", "runnable", "expired"), 0)
         kind |= {"kind": KIND, "workers": 1, "oldest_seconds": 1.0, "capped": [], "kinds": 1}
         counted = {"age": 1.0, "counted_at": 1.0, "kinds": [kind]}
-        now = {"paused": {KIND: 1.0}, "paused_more": 0, "holds": {}, "workers": {}}
+        now: dict[str, Any] = {"paused": {KIND: 1.0}, "paused_more": 0, "holds": {}, "workers": {}}
+        now |= {"oldest_holds": OLDEST_HOLDS, "ramps": RAMPS}
         now |= {"history_days": 14, "schema": 6, "dead_rows": 0}
         returned = dict.fromkeys((*How, "forced"), 0) | {"kind": KIND}
         return {**counted, **now, "returned": [returned]}

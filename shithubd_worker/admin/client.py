@@ -146,7 +146,7 @@ class Client(Changes):
 
         With `canary`, `ramp` or `rate` the kind starts in steps: first so many jobs, then so many percent of the
         workers (each step lasts `every`, 2 minutes by default), and never more than `rate` jobs per second. Then it
-        returns the hold, which stands until the ramp is over, or until `until`. The ramp stops by itself when a canary
+        returns the hold, which stands until the ramp is over, or until `until`. The ramp stops when a canary
         job does not end ok, or when the part `stop_at` of the runs does not (0.2 by default)."""
         check_kind(kind)
         why, end, steps = arguments.text("reason", reason), _until(until), checked(canary, ramp, every, rate, stop_at)

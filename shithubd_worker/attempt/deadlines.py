@@ -56,10 +56,10 @@ class Deadlines:
         self.lease = lease
         self.started_at = clock()
         self.runtime_deadline = self.started_at + kind.max_runtime
-        self.renewed_at = lease.sent_at  # the control thread sets it at each renewal
+        self.renewed_at = sent_at = lease.sent_at  # the control thread sets it at each renewal
         # When others may have the job. The control thread moves it at each renewal, and at each beat. A lease is a sign
         # of life, too. So the last beat can be older than the lease and need not be asked for here, for each job.
-        self.lease_deadline = lease.sent_at + kind.trusted
+        self.lease_deadline = sent_at + kind.trusted
         self.lost = False  # the control thread sets it when a renewal was refused
         self.unreachable = False  # the control thread sets it while it can't reach the database
         # The control thread sets it while it waits for the database, or while a renewal is refused.

@@ -48,8 +48,8 @@ def pause_kind(
     or due later. Running jobs go on to their end; --wait waits for them. Other kinds go on.
 
     Then the command marks the waiting jobs as paused, the next to run first. Jobs that come later stay queued, and
-    `status` counts them as held. A second pause of the kind changes the first one. It also ends a ramp (see
-    `resume-kind`): then nothing of the kind starts any more.
+    `status` counts them as held. A second pause of the kind changes the first one. If the kind is being resumed in
+    steps, the pause ends that, and holds everything.
 
     To undo it: `resume-kind KIND`.
 

@@ -87,7 +87,7 @@ def next_times(ramp: Ramp, until: datetime | None) -> Iterator[str]:
 
 
 def stops(ramp: Ramp) -> str:
-    """When it stops by itself."""
+    """When it stops."""
     later = f"when {_figure(ramp['stop_at'] * 100)} % of the runs do not end ok"
     if not ramp["canary"]:
         return later

@@ -128,7 +128,7 @@ def resume_kind(
     over, but it lets some jobs through. First come the jobs of --canary. Then so many percent of the workers may work
     on the kind at once. --rate counts all hosts together; alone it has no end, so give --until, or end it yourself.
 
-    A ramp stops by itself when a canary job does not end ok, or when too many runs do not (--stop-at). Then nothing of
+    A ramp stops when a canary job does not end ok, or when too many runs do not (--stop-at). Then nothing of
     the kind starts, and `status` says why. A kind that is not paused is held by its ramp from now on. The same command
     again begins the ramp anew. `pause-kind KIND` ends the ramp and holds everything. `resume-kind KIND` ends the ramp
     and lets everything go.
@@ -148,8 +148,9 @@ def resume_kind(
     Examples:
       shithubd-worker resume-kind search.reindex
       shithubd-worker resume-kind search.reindex --canary 1 --ramp 10,50,100
-      shithubd-worker resume-kind webhook.deliver --ramp 10,50,100 --every 5m
+      shithubd-worker resume-kind webhook.deliver --ramp 25,100 --every 5m
       shithubd-worker resume-kind webhook.deliver --rate 50/s --until 2h
+      shithubd-worker resume-kind webhook.deliver --rate 50/s --stop-at 10%
     """
     check_kind(kind)
     try:
@@ -265,7 +266,7 @@ def _begun(kind: str, hold: RecordedHold, before: dict[str, Any] | None, ramp: d
     yield f"the ramp: {ramping.planned(ramp)}"
     yield f"now: {ramping.now(ramp)}"
     yield from ramping.next_times(ramp, hold.until)
-    yield f"it stops by itself {ramping.stops(ramp)}"
+    yield f"it stops {ramping.stops(ramp)}"
 
 
 def _requeue(shared: Shared, operations: Operations, kind: str, way_on: str) -> int | None:

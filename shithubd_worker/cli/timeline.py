@@ -28,7 +28,7 @@ OLDEST = "2h"
 ALERTS = {
     "pause": "KindPausedTooLong",
     "ramp": "KindPausedTooLong",
-    "stop": "KindPausedTooLong",
+    "stop": "KindRampStopped",
     "drain": "FleetHoldTooLong",
     "complete": "JobsFailedForGood",
     "fail": "JobsFailedForGood",

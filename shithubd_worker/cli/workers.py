@@ -216,8 +216,8 @@ def sweep(
 
     A silent worker is one that the database has not heard for 30 s: it is gone, hangs, or is cut off. It gives up its
     run after its own --sweep-threshold (300 s), or when its lease ends. With --stale-after, the command takes its jobs
-    once it was silent for both times. Nothing runs twice then. The command names the silent workers that have not given
-    up, and says how long that takes. If you know that a worker is gone: `workers unlock`.
+    once it was silent for both times. So no job runs twice at the same time. The command names the silent workers that
+    have not given up, and says how long that takes. If you know that a worker is gone: `workers unlock`.
 
     If there is nothing to take, the command says so and exits with 0. It also removes workers from the list that were
     silent for a day. The clock of this machine counts, too: no lease is taken that has not expired by it. You cannot
@@ -236,7 +236,8 @@ def sweep(
     \b
     Examples:
       shithubd-worker workers sweep --dry-run
-      shithubd-worker workers sweep --stale-after 5m --recovery-delay 30s --dry-run
+      shithubd-worker workers sweep --stale-after 5m --dry-run
+      shithubd-worker workers sweep --stale-after 5m --recovery-delay 30s
       shithubd-worker workers sweep --reason "all workers run long jobs"
     """
     from shithubd_worker.admin import workers as gone

@@ -95,9 +95,9 @@ class Config:
     )
     sweep_threshold: float = seconds(
         "--sweep-threshold",
-        "After so long without a word of the database the worker gives up its job, and others may have it. The worker"
-        " takes jobs back from others that were silent for this time, and for theirs. 0 turns both off. A shorter lease"
-        " ends sooner.",
+        "After so long without a word of the database the worker gives up its job, because others may have it then. It"
+        " gives it up sooner if the lease ends sooner. The worker itself takes the jobs of others that were silent for"
+        " this time and for their own one. 0 turns both off.",
         default=300.0,
         least=10.0,
         example="60",
@@ -112,7 +112,7 @@ class Config:
     )
     recovery_delay: float = seconds(
         "--recovery-delay",
-        "How long a job waits after a sweep took it back from its worker.",
+        "How long a job that a sweep took back waits before it may run again.",
         default=0.0,
         least=0.0,
         example="30",

@@ -111,8 +111,8 @@ def seconds(
         with suppress(ValueError):
             value = float(str(given))
         if not (least <= value <= most or (or_zero and value == 0)):
-            zero = " and not 0" if or_zero else ""
-            raise ValueError(f"{given!r} is not a number of seconds from {least:g} to {most:g}{zero}")
+            neither = "neither 0 nor" if or_zero else "not"
+            raise ValueError(f"{given!r} is {neither} a number of seconds from {least:g} to {most:g}")
         return value
 
     row = Setting(flag, text, read, "SECONDS", f"{default:g}", live=live, example=example)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -212,6 +213,14 @@ def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
     scopes = ("fleet", "host", "unit", "worker", "kind")
     yield _family("holds", "Holds that stand.", ["scope"], {(s,): answer["holds"].get(s, 0) for s in scopes})
     yield _family(
+        "hold_oldest_timestamp_seconds",
+        "Since when the oldest hold without an end stands.",
+        ["scope"],
+        # Nobody has to remember a hold with an end. So only the others can be forgotten.
+        {(scope,): since for scope, since in answer["oldest_holds"].items()},
+    )
+    yield from _ramps(answer["ramps"])
+    yield _family(
         "workers",
         "Workers by state; silent if they didn't beat for 30 s.",
         ["state"],
@@ -229,6 +238,38 @@ def _of_this_moment(answer: dict[str, Any]) -> Iterator[GaugeMetricFamily]:
         ["table"],
         {("jobs",): answer["dead_rows"]},
     )
+
+
+def _ramps(ramps: dict[str, dict[str, Any]]) -> Iterator[GaugeMetricFamily]:
+    """How far the ramp of each kind is."""
+    yield _family(
+        "kind_ramp_began_timestamp_seconds",
+        "Since when a ramp resumes a kind in steps.",
+        ["kind"],
+        {(kind,): _seconds(ramp["began"]) for kind, ramp in ramps.items()},
+    )
+    yield _family(
+        "kind_ramp_percent",
+        "Percent of the workers that may work on the kind at once, by its ramp.",
+        ["kind"],
+        {(kind,): ramp["percent"] for kind, ramp in ramps.items() if ramp["state"] == "steps"},
+    )
+    yield _family(
+        "kind_ramp_stopped_timestamp_seconds",
+        "Since when a ramp stands still, because it stopped by itself.",
+        ["kind"],
+        {(kind,): _seconds(ramp["stopped_at"]) for kind, ramp in ramps.items() if ramp["stopped_at"]},
+    )
+    yield _family(
+        "kind_ramp_runs",
+        "Runs that ended under the ramp of the kind.",
+        ["kind", "result"],
+        {(kind, result): ramp[result] for kind, ramp in ramps.items() for result in ("ok", "bad")},
+    )
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def _family(

@@ -97,6 +97,8 @@ class Upkeep:
             self._housekeep()
 
     def _sweep(self, now: float) -> None:
+        # Before the question whether the clock went steadily: the control thread may notice a step in between.
+        earliest = self._clock.earliest(now)
         if self._clock.steady_since != self._steady_since:
             self._steady_since = self._clock.steady_since
             self._everything.hurry()
@@ -105,7 +107,6 @@ class Upkeep:
         if now < max(self._back_at, self._steady_since) + AMNESTY_SECONDS:
             back = 0.0
         self._strays = {token: until for token, until in self._strays.items() if now < until}
-        earliest = self._clock.earliest(time.monotonic())
         try:
             touched = self._queue.sweep(
                 back=back,

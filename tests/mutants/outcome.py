@@ -52,17 +52,17 @@ MUTANTS = (
     ),
     _row(
         "a lease that could not be renewed costs an attempt",
-        "if interrupt.unreachable or interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED:",
+        "if interrupt.unreachable or interrupt.waited > kind.trusted * RENEWAL_AWAITED:",
         "if False:",
     ),
     _row(
         "a job that held the interpreter returns for ever",
-        "if interrupt.unreachable or interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED:",
+        "if interrupt.unreachable or interrupt.waited > kind.trusted * RENEWAL_AWAITED:",
         "if True:",
     ),
     _row(
         "a wait for the database that was short counts",
-        "interrupt.waited > kind.lease_timeout * RENEWAL_AWAITED",
+        "interrupt.waited > kind.trusted * RENEWAL_AWAITED",
         "interrupt.waited >= 0.5",
     ),
     _row("one attempt more than allowed", "if lease.attempt >= kind", "if lease.attempt > kind"),

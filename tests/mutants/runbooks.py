@@ -27,7 +27,7 @@ MUTANTS = (
     Mutant("drain is called hold-all", f"{CLI}/drain.py", "\nCOMMANDS =", '\ndrain.name = "hold-all"\nCOMMANDS ='),
     Mutant("resume is called undrain", f"{CLI}/drain.py", "\nCOMMANDS =", '\nresume.name = "undrain"\nCOMMANDS ='),
     Mutant("pause-kind is called pause", f"{CLI}/pause_kind.py", '"pause-kind"', '"pause"'),
-    Mutant("resume-kind is called unpause", f"{CLI}/pause_kind.py", '"resume-kind"', '"unpause"'),
+    Mutant("resume-kind is called unpause", f"{CLI}/resume_kind.py", '"resume-kind"', '"unpause"'),
     Mutant("--wait is called --sync", f"{CLI}/holding.py", '"--wait"', '"--sync", "wait"'),
     Mutant("--timeout is called --limit", f"{CLI}/deadline.py", '"--timeout"', '"--limit", "timeout"'),
     Mutant("--until is called --expires", f"{CLI}/holding.py", '"--until"', '"--expires", "until"'),
@@ -78,6 +78,8 @@ MUTANTS = (
     Mutant("the days of history have another name", PYTHON, "history_ready_seconds", "history_left_seconds"),
     Mutant("an alert has another name", RULES, "alert: WorkerDown", "alert: WorkerGone"),
     Mutant("an alert has another threshold", RULES, "> 5000", "> 50000"),
+    Mutant("a drain may be forgotten for longer", RULES, "> 24 * 3600", "> 240 * 3600"),
+    Mutant("the runs of a ramp have another name", PYTHON, "kind_ramp_runs", "kind_ramp_ends"),
     Mutant("an alert leads elsewhere", RULES, "alerts/PoisonJobs.md", "alerts/PoisonedJobs.md"),
     # Units.
     Mutant(

@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant(
         "a beat protects unsettled jobs for 5 s",
         sql("expired_leases_v1"),
-        "(b.beat_at)) < 10",
+        "(b.beat_at)) < 15",
         "(b.beat_at)) < 5",
         ("test_a_beat_vouches_for_what_is_not_settled_yet_until_the_next_one_is_there",),
     ),

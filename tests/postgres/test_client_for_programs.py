@@ -156,6 +156,26 @@ def test_a_pause_and_a_drain_are_certain_when_they_return(database, queue):
         queue.resume(host="web1", unit="x")
 
 
+def test_a_kind_is_resumed_in_steps(database, queue):
+    job = add_job(database)
+    held = queue.pause_kind("k", reason="schema work")
+    until = datetime.now(UTC) + timedelta(hours=1)
+    steps = {"canary": 1, "ramp": (10, 100), "every": timedelta(minutes=5), "rate": 50, "stop_at": 0.5}
+    hold = queue.resume_kind("k", **steps, until=until, reason="slowly")
+    assert (hold.id, hold.reason, hold.until) == (held.id, "slowly", until)
+    assert state(database, job) == ("queued", 0)
+    row = "SELECT canary, steps, every, rate, stop_at FROM ramps"
+    assert database.query(row) == [(1, [10, 100], 300, 50, 0.5)]
+    assert queue.status()["holds"][0]["ramp"]["state"] == "canary"
+    assert queue.job(job)["hold"]["ramp"]["canary"] == 1
+    with pytest.raises(Refused, match="until lies in the past"):
+        queue.resume_kind("k", rate=1, until=datetime(2020, 1, 1, tzinfo=UTC))
+    queue.resume_kind("k", ramp=[50])
+    assert database.query(row) == [(None, [50], 120, None, 0.2)]
+    assert queue.resume_kind("k").id == held.id
+    assert database.query(row) == []
+
+
 def test_a_pause_that_is_not_certain_in_time_says_so_and_stays(database, queue):
     with database.connect() as other:
         other.execute("BEGIN; LOCK TABLE gate IN ROW SHARE MODE")
@@ -197,6 +217,11 @@ def test_in_the_callers_transaction_nothing_is_left_after_a_rollback(database):
         (lambda queue: queue.reschedule_jobs([1], run_at=LATER.replace(tzinfo=None)), ValueError, "needs a time zone"),
         (lambda queue: queue.reschedule_jobs([1], max_attempts=0), ValueError, "max_attempts must be 1 to"),
         (lambda queue: queue.pause_kind(""), ValueError, "a kind has 1 to 200 characters"),
+        (lambda queue: queue.resume_kind("k", ramp=[10, 5]), ValueError, "and 5 comes after 10"),
+        (lambda queue: queue.resume_kind("k", ramp="10,50"), TypeError, "ramp must be several percentages"),
+        (lambda queue: queue.resume_kind("k", every=60), ValueError, "it needs ramp"),
+        (lambda queue: queue.resume_kind("k", until=LATER), ValueError, "until is the end of a ramp"),
+        (lambda queue: queue.resume_kind("k", rate="50/s"), TypeError, "rate must be a number, not str"),
         (lambda queue: queue.pause_kind("k", timeout="5"), TypeError, "timeout must be seconds"),
         (lambda queue: queue.enqueue_many("k", [3]), TypeError, "payload must be a mapping, not int"),
         (lambda queue: queue.job("1"), TypeError, "a job's id must be a whole number, not str"),

@@ -94,7 +94,7 @@ def test_a_ramp_says_what_it_does_and_how_to_go_on(database, command):
     left = datetime.fromisoformat(over[1]) - datetime.now(UTC)
     assert timedelta(minutes=1) < left <= timedelta(minutes=6)
     assert lines[6:] == [
-        "it stops by itself when 20 % of the runs do not end ok",
+        "it stops when 20 % of the runs do not end ok",
         "1 paused job(s) back in the queue",
         "watch it: shithubd-worker status k --watch",
         "to hold everything again: shithubd-worker pause-kind k",
@@ -104,7 +104,7 @@ def test_a_ramp_says_what_it_does_and_how_to_go_on(database, command):
     assert holds(database) == [("kind", "k", "schema work")]
     again = command("resume-kind", "k", "--rate", "5/m", "--canary", "2").stdout
     assert "the ramp of k begins anew; it was: step 1 of 3 (10 % of the workers)" in again
-    assert "it stops by itself when a job of the canary does not end ok; afterwards when 20 % of the runs" in again
+    assert "it stops when a job of the canary does not end ok; afterwards when 20 % of the runs" in again
     ended = command("resume-kind", "k").stdout
     assert "its ramp has ended; it was: the canary waits for 2 jobs to end ok, at most 5/m\n" in ended
     assert holds(database) == []

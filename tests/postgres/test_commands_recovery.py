@@ -84,6 +84,12 @@ def test_a_worker_that_promised_nothing_keeps_its_jobs_until_its_leases_end(data
     assert state(database, one) == ("processing", 1)
 
 
+def test_a_sweep_without_stale_after_leaves_who_has_given_up_and_says_what_to_add(database, command):
+    _, (one,) = holding(database)
+    assert "A sweep may take its jobs now: add --stale-after." in unfolded(command("workers", "sweep").stdout)[1]
+    assert state(database, one) == ("processing", 1)
+
+
 def test_a_lease_is_a_sign_of_life_too(database, command):
     _, (one,) = holding(database)
     database.query("UPDATE jobs SET leased_at = now() - interval '100 s'")
@@ -329,3 +335,20 @@ def test_a_program_gets_an_error_for_a_sweep_that_cannot_be(database, given, err
 def test_a_program_names_workers_or_a_host(database, given):
     with Client(database.url) as queue, pytest.raises(ValueError, match=r"worker_ids or host|host must not be empty"):
         queue.force_unlock_workers(**given)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sweep-threshold", "25", "--heartbeat-interval", "8"], "three heartbeats and 5 s must fit"),
+        (["--sweep-threshold", "5"], "'5' is neither 0 nor a number of seconds from 10 to 172800"),
+        (["--sweep-threshold", "0", "--heartbeat-interval", "8"], None),
+    ],
+    ids=str,
+)
+def test_a_check_tells_of_beats_that_are_too_rare_for_the_threshold(command, words, said):
+    arguments = ("check-config", "--handlers", "sample_jobs:registry", *words)
+    if said is None:
+        command(*arguments)
+    else:
+        assert said in command(*arguments, code=78).stderr

@@ -22,7 +22,7 @@ COMMANDS = {
     "drained": ["status", "--drained", "--json", *TIME],
     "workers": ["workers", *TIME],
     "unlock": ["workers", "unlock", "nobody:1", *TIME],
-    "sweep": ["workers", "sweep", *TIME],
+    "sweep": ["workers", "sweep", "--stale-after", "5m", *TIME],
     "cleanup": ["cleanup", "GC_TASK_IDENTIFIERS", *TIME],
     "list": ["jobs", "list", *TIME],
     "show": ["jobs", "show", "1", *TIME],
@@ -50,6 +50,7 @@ WAITS = {
     "job_history": {"discard", "release", "show", "release-dead"},
     "worker_schema": ALL - {"release-dead"},
     "history_drops": LOOKS | {"drop"},
+    "sweeper": LOOKS | {"sweep"},
     "leases_returned": {"release-dead", "cleanup"},
     "gate, queue_counts": set(),
 }

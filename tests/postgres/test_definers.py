@@ -238,6 +238,9 @@ CALLS = """
     SELECT public.undo_chunk_v1((SELECT max(id) FROM public.audit));
     SELECT public.hold_v1('host', 'a', 'why', NULL, 'me');
     SELECT public.undo_hold_v1((SELECT max(id) FROM public.audit));
+    SELECT public.ramp_kind_v1('k', 1, '{10,100}', 1, 1, 0.5, 'why', NULL, 'me');
+    UPDATE public.ramps SET bad = 1;
+    SELECT public.stop_ramp_v1(hold_id) FROM public.ramps;
     INSERT INTO public.search_repos (repo, ref, commit, files, generation) VALUES ('a.git', 'HEAD', '0', 1, 1);
     SELECT public.forget_index_v1('a.git', 'why');
     SELECT public.forget_kinds_v1('why', 'me');

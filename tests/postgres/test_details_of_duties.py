@@ -55,6 +55,7 @@ def test_a_renewed_lease_counts_from_the_moment_before_its_request(parts, monkey
     monkeypatch.setattr(parts.beat, "renew", late)
 
     def body(attempt):
+        parts.trust.beat(time.monotonic() + 60.0, attempt)  # so that the lease ends first
         parts.renewal.tick(attempt.lease_deadline, attempt)
         assert attempt.lease_deadline <= asked[0] + attempt.kind.lease_timeout
 

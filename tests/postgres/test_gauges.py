@@ -15,6 +15,7 @@ from shithubd_worker.telemetry import gauges
 from shithubd_worker.telemetry.gauges import QueueCollector
 
 STATES = ("queued", "processing", "paused", "failed")
+OLDEST_HOLD = "shithubd_hold_oldest_timestamp_seconds"
 
 
 @pytest.fixture
@@ -118,6 +119,58 @@ def test_holds_and_workers_are_always_current(database, collector, patient, monk
     found = scrape(one)
     assert found["shithubd_job_queue_depth"] == {"kind=a": 0}  # a held job can't run now
     assert found["shithubd_holds"]["scope=fleet"] == 1
+
+
+def test_only_holds_without_an_end_can_be_forgotten(database, collector):
+    one = collector()
+    assert scrape(one).get(OLDEST_HOLD, {}) == {}
+    database.query("SELECT drain_v1(), drain_v1('host', 'web1'), drain_v1('host', 'web2'), pause_kind_v1('k')")
+    database.query("UPDATE holds SET until = now() + interval '1 h' WHERE scope = 'fleet' OR target = 'web1'")
+    database.query("UPDATE holds SET created = to_timestamp(1e9) WHERE target = 'web1'")
+    database.query("UPDATE holds SET created = to_timestamp(1.5e9) WHERE target = 'web2'")
+    database.query("SELECT drain_v1('host', 'web3')")
+    found = scrape(one)[OLDEST_HOLD]
+    assert found.keys() == {"scope=host", "scope=kind"}
+    assert found["scope=host"] == 1.5e9
+    assert found["scope=kind"] > 1.7e9
+
+
+def ramps(collector):
+    """What the collector shows of the ramps: {metric: {labels: value}}."""
+    return {name: shown for name, shown in scrape(collector).items() if name.startswith("shithubd_kind_ramp_")}
+
+
+def test_a_kind_that_is_resumed_in_steps_counts_as_paused(database, collector, patient):
+    insert(database, "k", 3)
+    database.query("SELECT ramp_kind_v1('k', NULL, '{10,50,100}', 3600)")
+    found = scrape(collector())
+    assert found["shithubd_job_queue_depth"] == {"kind=k": 0}  # so no alert about the queue wakes somebody
+    assert list(found["shithubd_job_kind_paused_timestamp_seconds"]) == ["kind=k"]
+    assert found["shithubd_job_queue_oldest_age_seconds"].keys() == {"kind=k"}  # KindRampStalled needs it
+
+
+def test_the_ramp_of_a_kind_shows_how_far_it_is(database, collector):
+    one = collector()
+    assert ramps(one) == {}
+    database.query("SELECT ramp_kind_v1('k', NULL, '{10,50,100}', 3600), ramp_kind_v1('canary', 1)")
+    database.query("SELECT ramp_kind_v1('rate', p_rate => 5)")
+    database.query("UPDATE ramps SET began = to_timestamp(1.5e9), passed_at = passed_at - interval '90 min'")
+    database.query("UPDATE ramps SET ok = 3, bad = 1 WHERE kind = 'k'")
+    found = ramps(one)
+    began = dict.fromkeys(("kind=k", "kind=canary", "kind=rate"), 1.5e9)
+    assert found["shithubd_kind_ramp_began_timestamp_seconds"] == began
+    assert found["shithubd_kind_ramp_percent"] == {"kind=k": 50}
+    assert "shithubd_kind_ramp_stopped_timestamp_seconds" not in found
+    assert found["shithubd_kind_ramp_runs"]["kind=k,result=ok"] == 3
+    assert found["shithubd_kind_ramp_runs"]["kind=k,result=bad"] == 1
+    database.query("INSERT INTO ramp_ends SELECT id, 2, 1 FROM ramps WHERE kind = 'k'")  # nobody has added them up yet
+    assert ramps(one)["shithubd_kind_ramp_runs"]["kind=k,result=ok"] == 5
+    database.query("UPDATE ramps SET stopped_at = to_timestamp(1.6e9), stopped = 'x' WHERE kind = 'k'")
+    found = ramps(one)
+    assert found["shithubd_kind_ramp_stopped_timestamp_seconds"] == {"kind=k": 1.6e9}
+    assert "shithubd_kind_ramp_percent" not in found
+    database.query("SELECT resume_kind_v1(kind) FROM ramps")
+    assert ramps(one) == {}
 
 
 def test_a_scrape_does_not_wait_for_a_long_count(database, collector):

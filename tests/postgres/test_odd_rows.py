@@ -54,6 +54,7 @@ VALUES: dict[str, tuple[str | None, ...]] = {
     "boolean": ("true", "false", None),
     "text": ("", *WORDS, None),
     "uuid": ("00000000-0000-0000-0000-000000000000", str(uuid4()), None),
+    "integer[]": ("{}", "{NULL}", "{10,NULL}", "{{10},{20}}", "[0:1]={10,20}", "{100,1}", "{0}", "{101}", None),
     "text[]": ("{}", "{NULL}", "{k0,NULL}", "{{k0,k1},{NULL,x}}", "[7:8]={k0,k0}", '{""}', None),
     "bigint[]": ("{}", "{NULL}", "{{1,2},{NULL,-9223372036854775808}}", "[7:7]={1}", None),
     "jsonb": (
@@ -91,6 +92,9 @@ USUAL: dict[str, dict[str, str]] = {
         **{"job_since": "now"},
     },
     "holds": {"scope": "kind", "target": "k{n}", "actor": "x"},
+    "ramps": {"hold_id": "{n}", "kind": "k{n}", "canary": "1", "stop_at": "0.2"},
+    "ramp_ends": {"ramp": "{n}", "ok": "1", "bad": "0"},
+    "sweeper": {"swept_at": "-infinity"},
     "audit": {"actor": "x", "action": "x", "target": "x"},
     "audit_chunks": {
         **{"audit_id": "{n}", "job_ids": "{{{n}}}", "before": '{{"{{}}"}}', "after": "{{NULL}}"},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from uuid import uuid4
 
 import psycopg
 import pytest
+from conftest import eventually
 from drivers import OK, done, enqueue
 from rows import audit
 from stepped import SteppedClock
@@ -122,7 +124,7 @@ def test_a_canary_job_that_an_operator_leases_out_again_keeps_no_slot(database, 
 def test_a_canary_counts_over_ranges_of_several_priorities(database, hire):
     driver = hire()
     database.query("INSERT INTO jobs (kind, priority) SELECT 'k', n % 3 FROM generate_series(1, 30) n")
-    for priority in range(3):  # the worker knows the priorities from then on
+    for _ in range(3):  # the worker knows the priorities from then on
         driver.queue.settle(done(driver.lease(most=1)))
     driver.selection.anew()
     ramp(database, canary=4)
@@ -137,8 +139,10 @@ def test_a_job_that_ends_while_a_lease_looks_takes_one_slot(database, hire):
     (lease, _) = driver.lease()
     with database.connect() as slow:
         slow.execute("BEGIN")
-        slow.execute("SELECT settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{ok}', '{0}', '{NULL}', '{7d}')",
-                     (lease.id, lease.token))
+        slow.execute(
+            "SELECT settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{ok}', '{0}', '{NULL}', '{7d}')",
+            (lease.id, lease.token),
+        )
         assert other.lease() == []
         slow.execute("COMMIT")
     assert other.lease() == []
@@ -166,8 +170,10 @@ def test_an_end_that_is_committed_after_its_ramp_was_replaced_counts_for_nobody(
     (lease,) = driver.lease()
     with database.connect() as slow:
         slow.execute("BEGIN")
-        slow.execute("SELECT settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{failed}', '{0}', '{x}', '{7d}')",
-                     (lease.id, lease.token))
+        slow.execute(
+            "SELECT settle_v1(ARRAY[%s::bigint], ARRAY[%s::uuid], '{failed}', '{0}', '{x}', '{7d}')",
+            (lease.id, lease.token),
+        )
         ramp(database, canary=2)
         slow.execute("COMMIT")
     assert len(other.lease()) == 2
@@ -308,6 +314,28 @@ def test_the_end_of_a_ramp_takes_no_pause_away_that_was_set_meanwhile(database, 
     assert database.value("SELECT count(*) FROM holds") == 1
 
 
+def test_the_end_of_a_ramp_takes_no_pause_away_that_was_set_just_before(database, hire):
+    """The pause is committed after the sweep has read the holds, and before it locks this one."""
+    driver = hire()
+    ramp(database, steps=[100], every=1.0)
+    pass_time(database, 10)
+    text = database.value("SELECT pg_get_functiondef('end_expired_holds_v1'::regproc)")
+    assert "FOR UPDATE SKIP LOCKED LOOP" in text
+    with database.connect() as operator, database.connect() as sweeper:
+        sweeper.execute("BEGIN")
+        operator.execute("BEGIN")
+        operator.execute("SELECT pause_kind_v1('k')")
+        database.query(text.replace("FOR UPDATE SKIP LOCKED LOOP", "FOR UPDATE LOOP"))  # it waits for the operator
+        swept = threading.Thread(target=sweeper.execute, args=("SELECT end_expired_holds_v1()",))
+        swept.start()
+        eventually(lambda: database.query("SELECT 1 FROM pg_locks WHERE NOT granted"), "the sweep at the lock")
+        operator.execute("COMMIT")
+        swept.join(60)
+        sweeper.execute("COMMIT")
+    assert database.query("SELECT scope FROM holds") == [("kind",)]
+    assert driver.lease() == []
+
+
 def test_a_mirror_that_is_still_at_work_flips_nothing_beside_a_ramp(database):
     enqueue(database, 100)
     hold = database.value("SELECT (pause_kind_v1('k')).id")
@@ -397,7 +425,7 @@ REFUSED = [
     {"steps": [10]},
     {"steps": [], "every": 1.0},
     {"steps": [10, 10], "every": 1.0},
-    {"steps": [50, 10], "every": 1.0},
+    pytest.param({"steps": [50, 10], "every": 1.0}, id="falling"),
     {"steps": [0, 10], "every": 1.0},
     {"steps": [101], "every": 1.0},
     {"steps": [10, None], "every": 1.0},

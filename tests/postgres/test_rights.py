@@ -25,6 +25,7 @@ from shithubd_worker.database.operations import Operations, Scope
 from shithubd_worker.database.settles import record_lost
 from shithubd_worker.host.identity import identify
 from shithubd_worker.model import Finished, How, Outcome, Registration
+from shithubd_worker.ramps import Ramp
 from shithubd_worker.registry import Registry
 
 registry = Registry()
@@ -34,7 +35,7 @@ HANDLERS_TABLES = ("search_repos", "search_files", "repo_maintenance")
 
 
 class LeftBehind(Exception):
-    """A job of a dead owner was not returned."""
+    """A job of a dead owner was not returned, or a ramp went on."""
 
 
 def work(database, url):
@@ -45,11 +46,14 @@ def work(database, url):
     leased(database, 2, add_worker(database, "here", invocation="abc"))
     dead = add_worker(database, "here", invocation="abc")
     leased(database, 1, dead)
-    database.query("UPDATE jobs SET kind = 'd'")
+    silent = add_worker(database, silent=True, gives_up=60)
+    leased(database, 1, silent)
+    database.query("UPDATE jobs SET kind = 'd', leased_at = now() - interval '5 min'")
     database.query("INSERT INTO jobs (kind) SELECT 'k' FROM generate_series(1, 3)")
     database.query("INSERT INTO jobs (kind, state) VALUES ('p', 'paused')")
     database.query("DELETE FROM holds")
     database.query("INSERT INTO holds (scope, target, actor, until) VALUES ('kind', 'p', 'me', '2000-01-01')")
+    database.query("SELECT ramp_kind_v1('k', p_canary => 3, p_rate => 1000000)")
     with closing(bare), closing(beat):
         schema.check(bare.queue.connection, "public")
         beat.register(Registration(me, ["k"]))
@@ -59,6 +63,7 @@ def work(database, url):
         beat.release_worker(dead, "it is dead")
         bare.queue.kind_holds()
         bare.queue.sweep(timeouts={"k": 300.0})
+        bare.queue.sweep_silent(60.0, 0.0, 0.0, None, 3600.0)
         if database.value("SELECT count(*) FROM jobs WHERE state = 'processing'"):
             raise LeftBehind  # a refusal for a job of a dead owner is only a warning
         done, retried, lost = bare.lease_all([registry["k"]], most=3)
@@ -68,6 +73,9 @@ def work(database, url):
         bare.queue.fate(done)
         bare.settle(done, Outcome(How.OK))
         bare.settle(retried, Outcome(How.RETRY, "no", 1000.0))
+        assert bare.lease_all([registry["k"]]) == []
+        if not database.value("SELECT stopped FROM ramps"):
+            raise LeftBehind
         record_lost(bare.queue, me.leased_by, Finished(lost, Outcome(How.LEASE_LOST, "late"), "7d", 0.0))
         bare.queue.housekeep(drop=bare.queue.may_drop)
         beat.count_ended({("k", FORCED): 1})
@@ -108,6 +116,9 @@ def operate(database: Database, url: str) -> None:
         operations.status()
         operations.leases(fleet)
         operations.resume(None, None)
+        operations.ramp_kind("k", Ramp(None, None, None, 1.0, 0.2), "why", None)
+        assert operations.kind_hold("k")
+        operations.status()
         hold = operations.pause_kind("k", "why", None)
         assert list(operations.mirror(hold)) == [1]
         operations.resume_kind("k", None)
@@ -143,7 +154,10 @@ def operate(database: Database, url: str) -> None:
 
 def write_sql(connection: psycopg.Connection) -> None:
     """The SQL that an operator writes himself."""
-    connection.execute("SELECT * FROM audit, audit_chunks, history_drops, leases_returned, queue_counts, beats")
+    connection.execute(
+        "SELECT * FROM audit, audit_chunks, history_drops, leases_returned, queue_counts, beats, sweeper"
+    )
+    connection.execute("SELECT * FROM ramps, ramp_ends")
     connection.execute("SELECT * FROM search_repos, search_files, repo_maintenance")
     connection.execute("UPDATE jobs SET state = 'paused' WHERE state = 'queued'")
     connection.execute("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued'")
@@ -176,6 +190,7 @@ def look(database: Database, url: str) -> None:
     """All that a monitor asks of the database, once."""
     add_worker(database, "here", invocation="abc")
     database.query("INSERT INTO jobs (kind, attempts, last_error) VALUES ('k', 1, 'no')")
+    database.query("SELECT ramp_kind_v1('k', p_canary => 1)")
     with closing(Operations(connector(url, "monitor"), "public")) as operations:
         schema.check(operations.connection, "public")
         told = operations.status()

@@ -12,6 +12,7 @@ FOR_NOBODY = {
     "jobs_enqueued_v1",
     "idle_kinds_v1",
     "return_recorded_v1",
+    "end_ramp_v1",
     "batch_end_v1",
     "change_slice_v1",
     "change_some_v1",

@@ -1,4 +1,4 @@
-"""The sweep for silent workers: whose jobs it takes, one sweeper at a time, and never a job that its owner may still run."""
+"""The sweep for silent workers: whose jobs it takes, by one sweeper at a time, and never one that its owner may run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Fleet:
             "INSERT INTO beats (worker_id, beat_at) VALUES (%s, clock_timestamp() - make_interval(secs => %s))",
             *(worker, silent),
         )
-        return worker, [id for (id,) in self.database.query(LEASE, self._pid, leased, worker, crashes, jobs)]
+        return worker, [job for (job,) in self.database.query(LEASE, self._pid, leased, worker, crashes, jobs)]
 
     def sweep(self, threshold=300.0, interval=0.0, delay=0.0, earliest=None, steady=1e9, sweeper=0):
         """What a sweep takes: the ids of the jobs."""
@@ -79,6 +79,12 @@ def test_a_worker_is_silent_after_its_own_time_and_the_sweepers(fleet, worker, t
     worker, jobs = fleet.worker(**worker)
     assert fleet.sweep(threshold) == (jobs if taken else [])
     assert fleet.database.value("SELECT count(*) FROM workers WHERE id = %s", worker) == (0 if taken else 1)
+
+
+def test_a_worker_that_leases_is_not_silent_and_keeps_its_older_jobs_too(fleet):
+    worker, _ = fleet.worker()
+    fleet.database.query(LEASE, 1, 10.0, worker, 0, 1)
+    assert fleet.sweep() == []
 
 
 @pytest.mark.parametrize("beat", ["infinity", "-infinity", "294276-12-31", "4713-01-01 BC"])
@@ -149,7 +155,12 @@ def test_a_sweeper_that_stands_still_in_its_transaction_keeps_nobody_waiting_and
     with psycopg.connect(fleet.database.url) as stopped:
         taken = stopped.execute("SELECT id FROM sweep_silent_v1(gen_random_uuid(), 300, 0, 0)").fetchall()
         assert taken == [(jobs[0],)]
-        assert fleet.sweep(sweeper=1) == []  # at once, without an error
+        fleet.sweepers[1].connection.execute("SET lock_timeout = '1s'")
+        try:
+            waited, found = False, fleet.sweep(sweeper=1)
+        except psycopg.errors.LockNotAvailable:
+            waited, found = True, []
+        assert (waited, found) == (False, [])
         fleet.database.query("SELECT pg_terminate_backend(%s)", stopped.info.backend_pid)
         gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = %s"
         eventually(lambda: fleet.database.value(gone, stopped.info.backend_pid), "its session is gone")
@@ -169,7 +180,7 @@ def test_one_answer_of_a_sweep_is_short_and_the_next_sweeps_go_on(fleet):
 
 
 def test_a_job_that_a_silent_worker_leases_during_the_sweep_stays_its_own(fleet):
-    """Its control thread cannot connect, and its main thread can. The list of silent workers was made before the lease."""
+    """Its control thread cannot connect, and its main thread can. The list of silent workers was made before that."""
     worker, old = fleet.worker()
     taken = []
     at_it = threading.Thread(target=lambda: taken.extend(fleet.sweep()))
@@ -221,7 +232,8 @@ def test_a_locked_job_and_a_refused_one_keep_no_other_and_the_next_sweep_goes_on
     worker, (locked, refused, *free) = fleet.worker(jobs=4)
     fleet.database.query(
         "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no, never'; END $$;"
-        f"CREATE TRIGGER refuses BEFORE UPDATE ON jobs FOR EACH ROW WHEN (OLD.id = {refused}) EXECUTE FUNCTION refuses()"
+        "CREATE TRIGGER refuses BEFORE UPDATE ON jobs FOR EACH ROW"
+        f" WHEN (OLD.id = {refused}) EXECUTE FUNCTION refuses()"
     )
     with psycopg.connect(fleet.database.url) as stranger:
         stranger.execute("SELECT FROM jobs WHERE id = %s FOR UPDATE", (locked,))

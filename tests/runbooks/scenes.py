@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+import held_scenes  # noqa: F401 (it names the scenes of holds)
 from nspawn import Host, eventually, superuser_psql
+from stage import AHEAD, FEEDER, RECEIVER, SESSION, empty, gives, insert, play, scene
 from worker_host import DOOR, PROGRAM, UNIT, cli, enqueue, in_flight, open_door, postgresql, start_postgresql, state
 
-Scene = Callable[..., dict[str, str] | None]
-_SCENES: dict[str, tuple[Scene, set[str]]] = {}
-RECEIVER = "/var/lib/shithub/receiver"
-SESSION = "forgotten-session.service"  # that somebody left idle in a transaction
-FEEDER = "feeder.service"  # that enqueues faster than one worker can work, until somebody pauses a kind
+__all__ = ("SESSION", "begin", "gives", "play", "take_back_the_migration")
+
 HEARD = "/run/chat.heard"
 CHAT = f"""
 import http.server
@@ -26,7 +24,6 @@ server = http.server.HTTPServer(("127.0.0.1", 8065), Handler)
 open("{HEARD}", "w").write("listening\\n")
 server.serve_forever()
 """
-AHEAD = 1000  # so many versions later is the schema of a release that nobody has written yet
 # Lets running jobs finish soon after a stop or a hold, and not before. So a page shows the same on a slow machine as on
 # a fast one.
 OPENER = f"""
@@ -36,44 +33,6 @@ do sleep 0.1; done
 sleep 0.3
 touch {DOOR}
 """
-
-
-def scene(*, gives: set[str] | None = None) -> Callable[[Scene], Scene]:
-    """Make a function a scene; `gives`: the placeholders that it fills in."""
-
-    def register(function: Scene) -> Scene:
-        _SCENES[function.__name__] = (function, gives or set())
-        return function
-
-    return register
-
-
-def gives(name: str) -> set[str]:
-    """The placeholders that a scene fills in. Raises KeyError for an unknown scene."""
-    return _SCENES[name][1]
-
-
-def play(name: str, host: Host, arguments: dict[str, str]) -> dict[str, str]:
-    """Set a scene; the values of its placeholders."""
-    return _SCENES[name][0](host, **arguments) or {}
-
-
-def _empty(host: Host) -> None:
-    open_door(host)
-    host.run("systemctl", "stop", SESSION, FEEDER, check=False)  # its transaction may be in the way
-    host.run("systemctl", "stop", UNIT)
-    host.psql(
-        "shithub",
-        "TRUNCATE jobs, job_history, workers, beats, holds, ramps, ramp_ends",
-        f"UPDATE worker_schema SET version = version % {AHEAD}",
-    )
-    host.run("rm", "-f", DOOR, RECEIVER)
-
-
-def _insert(host: Host, kind: str, count: int) -> list[int]:
-    """Enqueue many jobs at once, as any program may. Returns their ids."""
-    host.psql("shithub", f"INSERT INTO jobs (kind) SELECT '{kind}' FROM generate_series(1, {count})")
-    return [row["id"] for row in host.sql("shithub", f"SELECT id FROM jobs WHERE kind = '{kind}' ORDER BY id")]
 
 
 def begin(host: Host, statements: str) -> None:
@@ -122,7 +81,7 @@ def _release(host: Host) -> tuple[str, int]:
 @scene()
 def at_work(host: Host, kind: str, waiting: str) -> None:
     """A worker runs a job, and more jobs wait. The job ends when somebody wants to stop it."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     in_flight(host, kind, until="door")
     for _ in range(int(waiting)):
@@ -152,13 +111,13 @@ def fills_up(host: Host, kind: str, slot: str) -> dict[str, str]:
 def stuck_behind(host: Host, kind: str, waiting: str) -> None:
     """A worker runs a job that does not end. Quick jobs wait behind it."""
     never_ends(host, kind)
-    _insert(host, kind, int(waiting))
+    insert(host, kind, int(waiting))
 
 
 @scene()
 def starts_late(host: Host, kind: str, behind: str) -> None:
     """Jobs of a quick kind come all the time, and wait behind those of a slow kind: more than one worker can do."""
-    _empty(host)
+    empty(host)
     host.run("touch", RECEIVER)
     host.run("systemctl", "start", UNIT)
     feed = (
@@ -172,7 +131,7 @@ def starts_late(host: Host, kind: str, behind: str) -> None:
 @scene()
 def never_ends(host: Host, kind: str) -> None:
     """A worker runs a job that does not end."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     in_flight(host, kind, until="door")
 
@@ -186,7 +145,7 @@ def the_job_ends(host: Host) -> None:
 @scene()
 def queued(host: Host, kind: str, count: str) -> None:
     """Jobs wait, and no worker is there."""
-    _empty(host)
+    empty(host)
     for _ in range(int(count)):
         enqueue(host, kind)
 
@@ -194,7 +153,7 @@ def queued(host: Host, kind: str, count: str) -> None:
 @scene(gives={"job-id"})
 def orphan(host: Host, kind: str, on: str) -> dict[str, str]:
     """A worker on another host has leased a job, and has been silent for ten minutes."""
-    _empty(host)
+    empty(host)
     number = enqueue(host, kind)
     _lease_to_the_dead(host, number, kind, on, "now() + interval '4 minutes'")
     return {"job-id": str(number)}
@@ -240,8 +199,8 @@ def chat_heard(host: Host, kind: str) -> None:
 @scene(gives={"job-id"})
 def failed(host: Host, kind: str, count: str) -> dict[str, str]:
     """Jobs have failed for good. The cause is gone now."""
-    _empty(host)
-    numbers = _insert(host, kind, int(count))
+    empty(host)
+    numbers = insert(host, kind, int(count))
     host.run("systemctl", "start", UNIT)
     counted = f"SELECT count(*) AS n FROM jobs WHERE state = 'failed' AND kind = '{kind}'"
     eventually(lambda: host.sql("shithub", counted)[0]["n"] == len(numbers), "all failed")
@@ -263,7 +222,7 @@ def ends_its_worker(host: Host, kind: str) -> dict[str, str]:
 
 def _after_its_worker(host: Host, kind: str, payload: dict[str, bool], ended: str) -> dict[str, str]:
     """A job and its worker have ended, as the query says, and the next worker is up."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind, **payload)
     early = f"UPDATE jobs SET run_at = now() WHERE id = {number} AND crashes = 2 AND run_at > now()"  # by half a minute
@@ -280,7 +239,7 @@ def _after_its_worker(host: Host, kind: str, payload: dict[str, bool], ended: st
 @scene(gives={"job-id"})
 def holds_the_interpreter(host: Host, kind: str) -> dict[str, str]:
     """A job held the interpreter, so its worker was ended. The job does not run again soon."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind)
     crashed = f"SELECT FROM job_history WHERE id = {number} AND outcome = 'crashed'"
@@ -299,7 +258,7 @@ def holds_the_interpreter(host: Host, kind: str) -> dict[str, str]:
 @scene()
 def misconfigured(host: Host) -> None:
     """The worker's unit has failed with exit code 78: worker.env has a faulty setting."""
-    _empty(host)
+    empty(host)
     host.run("sh", "-c", "echo SHITHUBD_WORKER_GRACE=soon >> /etc/shithub/worker.env")
     host.run("systemctl", "start", UNIT, check=False)
     eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "failed", "it has failed")
@@ -308,7 +267,7 @@ def misconfigured(host: Host) -> None:
 @scene()
 def outdated(host: Host) -> None:
     """A worker is up. The release that was installed since needs other tables, and pip finds it."""
-    _empty(host)
+    empty(host)
     host.write("/etc/pip.conf", "[install]\nno-index = yes\nfind-links = /mnt/wheels\n")  # in place of PyPI
     host.run("systemctl", "start", UNIT)
     _install_a_migration(host)
@@ -317,7 +276,7 @@ def outdated(host: Host) -> None:
 @scene()
 def ahead(host: Host) -> None:
     """A worker is up, and somebody has migrated the database for a later release."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     host.psql("shithub", f"UPDATE worker_schema SET version = version + {AHEAD}")
 
@@ -325,7 +284,7 @@ def ahead(host: Host) -> None:
 @scene(gives={"pid"})
 def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
     """A worker is up and jobs wait, but a session that is idle in its transaction has locked a table."""
-    _empty(host)
+    empty(host)
     for _ in range(3):
         enqueue(host, kind)
     if table != "jobs":
@@ -350,7 +309,7 @@ def locked(host: Host, table: str, mode: str, kind: str) -> dict[str, str]:
 @scene(gives={"pid"})
 def snapshot(host: Host, kind: str, count: str) -> dict[str, str]:
     """Jobs have run. A session that is idle in its transaction could still read their rows."""
-    _empty(host)
+    empty(host)
     begin(host, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM jobs;")
     idle = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction' AND backend_xmin IS NOT NULL"
     [row] = eventually(lambda: host.sql("shithub", idle), "it has its snapshot")
@@ -364,7 +323,7 @@ def snapshot(host: Host, kind: str, count: str) -> dict[str, str]:
 @scene()
 def left_behind(host: Host) -> None:
     """A new release was installed, and has migrated, but the worker still runs the one before."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     _install_a_migration(host)
     host.run("runuser", "-u", "shithub-admin", "--", "shithubd-worker", "migrate")
@@ -373,15 +332,15 @@ def left_behind(host: Host) -> None:
 @scene(gives={"job-ids"})
 def unhandled(host: Host, kind: str, count: str) -> dict[str, str]:
     """A worker is up. Jobs wait whose kind it does not know."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
-    return {"job-ids": " ".join(map(str, _insert(host, kind, int(count))))}
+    return {"job-ids": " ".join(map(str, insert(host, kind, int(count))))}
 
 
 @scene(gives={"job-id"})
 def expired(host: Host, kind: str, on: str) -> dict[str, str]:
     """A job's lease has ended, and its worker on another host is gone. This host's worker is inside a long job."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     in_flight(host, kind, until="door")
     number = enqueue(host, kind)
@@ -392,7 +351,7 @@ def expired(host: Host, kind: str, on: str) -> dict[str, str]:
 @scene(gives={"job-id"})
 def poison(host: Host, kind: str) -> dict[str, str]:
     """A job's payload doesn't fit its handler."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, kind, nobody_knows="this")
     eventually(lambda: state(host, number) == "failed", "it is poison")
@@ -402,7 +361,7 @@ def poison(host: Host, kind: str) -> dict[str, str]:
 @scene(gives={"job-id"})
 def fenced(host: Host, kind: str) -> dict[str, str]:
     """Somebody forced the release of a job while its worker ran it. Both runs have ended."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     number = in_flight(host, kind, until="door")
     cli(host, "jobs", "release", str(number), "--accept-second-run", "--reason", "a try")
@@ -417,7 +376,7 @@ def fenced(host: Host, kind: str) -> dict[str, str]:
 def clock_set_back(host: Host, kind: str, count: str) -> None:
     """The database's clock went an hour ahead and back again. Jobs are left that were enqueued meanwhile. The scene
     changes no clock: it changes what the database tells a worker, and the times of those jobs."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     this = f"_SYSTEMD_INVOCATION_ID={host.show(UNIT, 'InvocationID')['InvocationID']}"
     for way, by in (("ahead", " + interval ''1 hour''"), ("back", "")):
@@ -438,36 +397,15 @@ def clock_set_back(host: Host, kind: str, count: str) -> None:
 @scene()
 def journal_stands_still(host: Host) -> None:
     """A worker is up, and journald on its host stands still."""
-    _empty(host)
+    empty(host)
     host.run("systemctl", "start", UNIT)
     host.run("systemctl", "kill", "--signal=STOP", "systemd-journald")
 
 
 @scene()
-def paused(host: Host, kind: str, count: str, reason: str) -> None:
-    """A kind was paused four hours ago, and jobs of it wait."""
-    _empty(host)
-    for _ in range(int(count)):
-        enqueue(host, kind)
-    cli(host, "pause-kind", kind, "--reason", reason)
-    host.psql("shithub", "UPDATE holds SET created = created - interval '4 hours'")
-    host.run("systemctl", "start", UNIT)
-
-
-@scene()
-def drained(host: Host, kind: str, count: str, reason: str) -> None:
-    """The fleet is drained, and jobs wait."""
-    _empty(host)
-    host.run("systemctl", "start", UNIT)
-    cli(host, "drain", "--reason", reason)
-    for _ in range(int(count)):
-        enqueue(host, kind)
-
-
-@scene()
 def database_down(host: Host) -> None:
     """A worker is up, and PostgreSQL on its host isn't."""
-    _empty(host)
+    empty(host)
     start_postgresql(host)
     host.run("systemctl", "start", UNIT)
     host.run("systemctl", "stop", postgresql(host))
@@ -478,7 +416,7 @@ def database_down(host: Host) -> None:
 @scene()
 def history_short(host: Host, days: str) -> None:
     """No worker is up, and the history's tables were not made for days: there are so many days left."""
-    _empty(host)
+    empty(host)
     later = (  # by the names of the tables
         "SELECT format('DROP TABLE %I', c.relname) AS drop FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
         " WHERE i.inhparent IN ('job_history_7d'::regclass, 'job_history_90d'::regclass)"

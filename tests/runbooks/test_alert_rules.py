@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from metrics_facts import OLDEST_HOLDS, RAMPS
 from page import RUNBOOKS, Page
 from promql import metrics_of, selections_of
 from promtool import promtool
@@ -72,6 +73,8 @@ ANSWER: dict[str, Any] = {
     "paused": {"search.reindex": time.time()},
     "paused_more": 0,
     "holds": {"fleet": 1},
+    "oldest_holds": OLDEST_HOLDS,
+    "ramps": RAMPS,
     "workers": {"idle": 1},
     "history_days": 14,
     "schema": 2,

@@ -33,6 +33,8 @@ LONG = (
     "WorkerDown",
     "KindPausedTooLong",
     "FleetHoldTooLong",
+    "HoldTooLong",
+    "KindRampStopped",
     "KindOnlyFails",
     "QueueOldestAgeHigh",
     "JobsStartLate",

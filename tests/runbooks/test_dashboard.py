@@ -120,6 +120,7 @@ def test_every_query_shows_what_happened(
     database.query("INSERT INTO jobs (kind) SELECT 'nobody.knows' FROM generate_series(1, 5000)")
     database.query("INSERT INTO jobs (kind, state) VALUES ('paused.kind', 'paused')")
     database.query("SELECT pause_kind_v1('paused.kind'), drain_v1('host', 'another')")
+    database.query("SELECT ramp_kind_v1('ramped.kind', NULL, '{10,100}', 3600)")
     with Prometheus({"web1": worker.metrics_url.removeprefix("http://")}, "250ms") as server:
         eventually(lambda: server.query('up{instance="web1"} == 1'), "a scrape")  # what happens now makes rates
         database.query("INSERT INTO jobs (kind) VALUES ('test.ok'), ('test.fails')")

@@ -5,15 +5,18 @@ The parts:
     enqueuers.py    processes that add jobs: enqueue(), plain and bulk INSERT, rolled back, COMMIT without an answer
     handlers.py     what the workers run; each run writes a line when it begins and one when it ends
     supervisor.py   starts the workers, restarts dead ones as systemd would, and records each exit code
-    faults.py       carries out what schedule.py drew from the seed: kills, stops, stalls, cut lines, a dead database
-    operators.py    pause and drain with their barrier, resume, release, retry, discard: by calls and by commands
-    administrator.py  changes several jobs at once in SQL; plans, undo, the jobs of dead workers, clean-up
-    proxy.py        between some workers and the database: drops, resets and stalls their connections
+    faults.py       carries out what schedule.py drew from the seed: kills, stops, stalls, cut lines, a dead database,
+                    workers that fall silent in the middle of a job
+    operators.py    pause and drain with their barrier, resume at once or in steps, release, retry, discard: by calls
+                    and by commands
+    administrator.py  changes several jobs at once in SQL; plans, undo, sweeps, the jobs of dead workers, clean-up
+    proxy.py        between a worker and the database: drops, resets and stalls its connections, or one of them
     sampler.py      once a second: which jobs are due or expired, and whether a worker is idle
     stage.py        sets a run up, runs it, and ends all that it started
     gather.py       reads only the logs and the tables: evidence.py
-    checker.py      evidence in, verdict out (check_jobs.py, check_changes.py, check_holds.py, check_workers.py);
-                    pure, and tested with small logs that break each promise (test_checker.py)
+    checker.py      evidence in, verdict out (check_jobs.py, check_changes.py, check_holds.py, check_ramps.py,
+                    check_workers.py); pure, and tested with small logs that break each promise (test_checker.py,
+                    test_checker_recovery.py)
     allowed.py      what the checker allows, and why
     report.py       the verdict in plain words
 
@@ -28,8 +31,9 @@ A run with a clean verdict proves:
     - no effect of job.transaction() is missing or there twice
     - the end of the run before it explains each further run of a job, inside the windows of allowed.py
     - the audit record explains each end of a job by an operator, and no such job ran; an undo brings jobs back
-    - nothing started after a barrier
-    - nothing stayed stuck for longer than its lease and 10 s
+    - nothing started after a barrier; beside a ramp no more than it lets through; nothing after a ramp stopped
+    - a sweep took the jobs of silent workers only, and no handler went on while its job ran again elsewhere
+    - nothing stayed stuck for longer than its lease, or the silence of its worker, and some seconds
     - every process left with the exit code that docs/exit-codes.md gives for the case
     - all jobs came to their end
 

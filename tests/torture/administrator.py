@@ -1,26 +1,34 @@
 """An operator who changes several jobs at once by the administrative functions in SQL, and undoes some of it.
 
-It also releases the jobs of dead workers, and cleans up. It records nothing: the checker reads the audit record.
+It also takes back the jobs of dead and of silent workers, and cleans up. It records nothing: the checker reads the
+audit record.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from shithubd_worker.admin import workers
 from torture.evidence import FAILED_BY_HAND
 from torture.operators import REASON, Operator
 
 MOST = 6  # jobs of one change
+ACCEPTING = ", accepting a second run"
 
 
 class Administrator(Operator):
     """Changes several jobs at once."""
 
+    def changes(self) -> list[Callable[[], None]]:
+        """One of these is drawn each time."""
+        return [self._change, self._change, self._plan, self._undo, self._unlock, self._clean]
+
     def act(self) -> None:
         """One change. It may be refused: workers and other operators change the same jobs."""
-        what = self.dice.choice([self._change, self._change, self._plan, self._undo, self._unlock, self._clean])
+        what = self.dice.choice(self.changes())
         try:
             what()
         except psycopg.errors.RaiseException as error:
@@ -74,3 +82,40 @@ class Administrator(Operator):
     def _clean(self) -> None:
         self.log("order", order="clean up", job=None)
         self.operations.rows("cleanup", ["GC_TASK_IDENTIFIERS"], REASON, self.operations.actor)
+
+
+class Sweeper(Administrator):
+    """Takes jobs back from workers that are silent, and from hosts that are said to be gone."""
+
+    def changes(self) -> list[Callable[[], None]]:
+        """See Administrator."""
+        self.rest(self.dice.uniform(0.0, 2.0))
+        return [self._sweep, self._sweep, self._sweep, self._unlock_host]
+
+    def _unlock_host(self) -> None:
+        """As after a host burnt down. It is refused while a worker of the host beats, and some lives almost always. To
+        accept a second run takes the jobs of all workers of the host at once, so that is rare."""
+        hosts = sorted({worker["host"] for worker in self.operations.workers()})
+        if hosts:
+            accept = self.dice.random() < 0.04
+            self.log("order", order="unlock a host" + (ACCEPTING if accept else ""), job=None)
+            names = [f"{self.dice.choice(hosts)}:*"]
+            self.operations.rows("force_unlock_workers", names, accept, REASON, self.operations.actor)
+
+    def _sweep(self) -> None:
+        """Take the jobs of silent workers. The time counts alone only if a second run is accepted."""
+        if self.dice.random() < 0.05:
+            self.command("workers", "sweep", "--stale-after", "30s", "--recovery-delay", "1s", "--reason", REASON)
+            return
+        accept = self.dice.random() < 0.08
+        after = self.dice.uniform(0.5, 12.0)
+        self.log("order", order="sweep" + (ACCEPTING if accept else ""), job=None)
+        for _ in workers.sweep(
+            self.operations,
+            REASON,
+            self.operations.actor,
+            stale_after=after,
+            delay=self.dice.choice([0.0, 0.0, 1.0]),
+            accept_second_run=accept,
+        ):
+            pass

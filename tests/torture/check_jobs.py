@@ -14,6 +14,7 @@ from torture.verdict import Violation
 UNTOLD = "torture.untold"  # this kind keeps no history
 EFFECTS = ("torture.effect", "torture.works_on", "torture.slow.effect", "torture.forks", UNTOLD)
 FAILS = "torture.permanent"
+WATCHED = ("torture.long", "torture.long.effect")  # their handlers say all the time that they run
 
 
 class Jobs:
@@ -124,12 +125,16 @@ class Jobs:
             yield Violation("second runs", f"{run} has no row in the history, and it ran again")
 
     def _at_once(self, run: Run, following: Run, row: Ended) -> Iterator[Violation]:
-        end = min(run.ended, run.process.exited)
+        end = run.alive if run.kind in WATCHED else min(run.ended, run.process.exited)
         if following.started >= end:
             return
         by_hand = (row.error or "").startswith("released by ")
-        if row.outcome == "crashed" or by_hand:
-            self._explained[f"twice at once: {'an operator said so' if by_hand else 'the lease expired'}"] += 1
+        late = run.kind in WATCHED and self._allowed.should_have_given_up(run.process, following.started, end)
+        if by_hand or self._allowed.accepted(row):
+            self._explained["twice at once: an operator said so"] += 1
+        elif row.outcome == "crashed" and not late:
+            why = "its process stood still" if run.kind in WATCHED else "the lease expired"
+            self._explained[f"twice at once: {why}"] += 1
         else:
             over = end - following.started
             yield Violation(

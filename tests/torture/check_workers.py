@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from torture.allowed import AMNESTY, BACK, STUCK, Allowed
-from torture.evidence import Ended, Evidence, Process
+from torture.allowed import AMNESTY, BACK, BEATS, CLOCKS, STUCK, Allowed
+from torture.evidence import Ended, Evidence, Process, Run
 from torture.verdict import Violation
 
 DEAD_MAN = signal.SIGVTALRM  # the time within which a handler that holds the interpreter is ended
@@ -17,6 +18,7 @@ COMMAND_CODES = {0, 3, 4, 5, 75}
 DATABASE_WAIT = 60.0
 LOCKED = 60.0  # the longest time for which a row can have been locked before a stop
 STOPPED = 5.0  # the time that a process needs to leave
+_SILENT = re.compile(r"^(?:poison: .*)?its worker .* was silent for (\d+) s")
 NO_SUCH_JOB = "no job "  # exit 1, as documented; a kind without a history leaves nothing
 
 
@@ -60,6 +62,42 @@ class Workers:
                     told.add(job)
                     what = f"job {job} could run for {sample.at - begin:.1f} s, and workers were idle"
                     yield Violation("stuck", what)
+
+    def silences(self) -> Iterator[Violation]:
+        """A sweep takes the jobs of a worker that was silent for as long as it had promised, and of no other. It takes
+        them in time."""
+        runs = {(run.job, run.token): run for run in self._evidence.runs}
+        for row, process in returned(self._evidence):
+            if silent := _SILENT.search(row.error or ""):
+                if self._allowed.accepted(row):
+                    self._explained["swept: an operator accepted a second run"] += 1
+                elif why := self._heard(row, process, float(silent[1]), runs.get((row.job, row.token or ""))):
+                    yield Violation("swept", f"{row.kind} job {row.job} of {process} was swept: {why}")
+                else:
+                    self._explained["swept: its worker was silent"] += 1
+            since = self._silent_since(row, process)
+            if since is not None and row.at > (by := self._allowed.silence_ends(process, since, row.job)):
+                what = f"{row.kind} job {row.job} was returned {row.at - since:.1f} s after {process} fell silent"
+                yield Violation("stuck", f"{what}, {row.at - by:.1f} s too late ({row.error})")
+
+    def _heard(self, row: Ended, process: Process, seconds: float, run: Run | None) -> str | None:
+        if seconds < process.threshold:
+            return f"it had been silent for {seconds:g} s, and had promised {process.threshold:g} s"
+        if run is not None and not run.again and (lease := row.at - run.started + run.age) < process.threshold - CLOCKS:
+            return f"it had leased it {lease:.3f} s before"
+        since, until = row.at - process.threshold, min(row.at, process.exited)
+        if (heard := self._allowed.untroubled(process, since, until, BACK)) > BEATS:
+            return f"nothing had troubled it for {heard:.1f} s"
+        return None
+
+    def _silent_since(self, row: Ended, process: Process) -> float | None:
+        """Only of leases that last: the others expire before."""
+        if self._evidence.leases.get(row.kind, 0.0) <= process.threshold:
+            return None
+        if process.exited < row.at:
+            return process.exited
+        cuts = [(each.since, each.until) for each in self._evidence.troubles if each.slot == process.slot]
+        return next((begin for begin, end in (*process.stops, *cuts) if begin < row.at < end), None)
 
     def _untroubled(self, since: float, until: float, after: float) -> float:
         return self._allowed.untroubled(None, since, until, after)
@@ -129,11 +167,16 @@ class Workers:
 
 def crashes(evidence: Evidence) -> Iterator[tuple[Ended, Process]]:
     """The leases that were returned after their owner's death, with the owner."""
+    return ((row, process) for row, process in returned(evidence) if process.exited < row.at)
+
+
+def returned(evidence: Evidence) -> Iterator[tuple[Ended, Process]]:
+    """The leases that were taken from their owner, dead or alive, with the owner."""
     by_name = defaultdict(list)
     for process in evidence.processes:
         by_name[f"{process.host}:{process.pid}"].append(process)
     for row in evidence.ended:
         if row.outcome in ("crashed", "poison"):
-            for process in by_name.get(row.leased_by or "", ()):
-                if process.started < process.exited < row.at:
-                    yield row, process
+            owners = [each for each in by_name.get(row.leased_by or "", ()) if each.started < row.at]
+            if owners:
+                yield row, owners[-1]  # pids are used again

@@ -7,6 +7,7 @@ from collections import Counter
 from torture.check_changes import Changes
 from torture.check_holds import Holds
 from torture.check_jobs import Jobs
+from torture.check_ramps import Ramps
 from torture.check_workers import Workers
 from torture.evidence import Evidence
 from torture.verdict import Verdict
@@ -16,6 +17,7 @@ def check(evidence: Evidence) -> Verdict:
     """Check a run against all promises."""
     explained: Counter[str] = Counter()
     jobs, changes, holds, workers = (each(evidence, explained) for each in (Jobs, Changes, Holds, Workers))
+    ramps = Ramps(evidence, explained)
     violations = [
         *jobs.nothing(),
         *jobs.lost(),
@@ -26,7 +28,9 @@ def check(evidence: Evidence) -> Verdict:
         *changes.ends(),
         *changes.returns(),
         *holds.barriers(),
+        *ramps.ramps(),
         *workers.stuck(),
+        *workers.silences(),
         *workers.exits(),
     ]
     return Verdict(violations, explained)

@@ -31,8 +31,8 @@ WEIGHTS = {
     "torture.effect": 12,
     "torture.untold": 6,
     "torture.works_on": 4,
-    "torture.slow": 0.8,
-    "torture.slow.effect": 0.5,
+    "torture.slow": 0.4,
+    "torture.slow.effect": 0.25,
     "torture.asks": 5,
     "torture.flaky": 4,
     "torture.later": 3,
@@ -42,9 +42,20 @@ WEIGHTS = {
 }
 # The kinds of handlers that change their own process.
 MEDDLING = {"torture.cleans_up": 1.5, "torture.signals": 1, "torture.session": 3, "torture.forks": 2}
-BULKS = ("torture.quick.a", "torture.quick.b", "torture.effect", "torture.untold", "torture.external")
+BULKS = (
+    "torture.quick.a",
+    "torture.quick.b",
+    "torture.effect",
+    "torture.untold",
+    "torture.external",
+    "torture.flaky",
+)
 UNEVEN = "torture.uneven"
 PAUSE_SECONDS = 0.03
+# So many of these wait or run all the time: each silence finds one, and they do not keep all workers busy.
+LONG = ("torture.long", "torture.long", "torture.long.effect")
+MOST_LONG = 4
+LONGEST_WORK = 16.0  # longer than a silence, after which its job runs again elsewhere
 
 
 class Enqueuer:
@@ -63,11 +74,18 @@ class Enqueuer:
 
     def run(self) -> None:
         """Enqueue until `wanted` is cleared."""
-        ways: list[Callable[[], None]] = [self._call, self._insert, self._bulk, self._roll_back, self._hang_up]
+        ways: list[Callable[[], None]] = [
+            self._call,
+            self._insert,
+            self._bulk,
+            self._long,
+            self._roll_back,
+            self._hang_up,
+        ]
         while self.wanted:
             try:
                 if self._waiting() < self._limit:
-                    self._dice.choices(ways, (30, 20, 6, 4, 3))[0]()
+                    self._dice.choices(ways, (30, 20, 6, 20, 4, 3))[0]()
                     time.sleep(self._dice.uniform(0, 2 * PAUSE_SECONDS))
                 else:
                     time.sleep(0.2)
@@ -153,6 +171,18 @@ class Enqueuer:
             (kind, [json.dumps(each) for each in members]),
         ).fetchall()
         self._log("committed", keys=keys, jobs=[job for (job,) in rows])
+
+    def _long(self) -> None:
+        """A job that works for long."""
+        connection, dice = self._open, self._dice
+        row = connection.execute(
+            "SELECT count(*) FROM jobs WHERE kind = ANY (%s) AND state <> 'failed'", (list(LONG),)
+        ).fetchone()
+        if row and row[0] < MOST_LONG:
+            kind, key = dice.choice(LONG), self._key()
+            seconds = LONGEST_WORK if dice.random() < 0.7 else round(dice.uniform(1, 5), 2)
+            self._asked("call", kind, key)
+            self._log("committed", keys=[key], jobs=[enqueue(connection, kind, key=key, seconds=seconds)])
 
     def _unevenly(self, kind: str) -> dict[str, Any]:
         if kind != UNEVEN or self._dice.random() < 0.95:

@@ -21,6 +21,7 @@ class Process:
     started: float
     grace: float = 3.0
     unit: str | None = None
+    threshold: float = 10.0  # a sweep may take its jobs when it was silent for so long
     host: str = ""
     exited: float = math.inf
     code: int | None = None
@@ -50,9 +51,11 @@ class Run:
     started: float
     process: Process
     age: float  # how long before its start its lease query was sent
+    again: bool  # or, for a job that had waited for its start, one more look at the holds
     ended: float = math.inf
     how: str | None = None
     said: str = ""
+    alive: float = 0.0  # the last moment at which the handler surely ran
 
     def __str__(self) -> str:
         return f"{self.kind} job {self.job} ({self.key}), started {self.started:.3f} by {self.process}"
@@ -86,13 +89,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class Change:
-    """What the audit record says of one job. `gone`: the change ended it; `back`: it is in the queue again."""
+    """What the audit record says of one job. `gone`: the change ended it; `back`: it is in the queue again. `accepted`:
+    the operator said that it may run a second time."""
 
     job: int
     action: str
     at: float
     gone: bool = False
     back: bool = False
+    accepted: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,13 +136,28 @@ class Barrier:
 
 
 @dataclass(frozen=True)
+class Ramp:
+    """A kind was resumed in steps, behind a barrier. It was sent at `since`; what ended it was sent at `until`."""
+
+    kind: str
+    since: float
+    until: float
+    canary: int | None = None
+    steps: list[int] | None = None
+    every: float | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
 class Trouble:
-    """During this time the database, or the line to it, was away. `proxied`: only for workers behind the proxy."""
+    """During this time the database, or the line to it, was away. `proxied`: only for workers behind a proxy. `slot`:
+    only for the worker of this slot."""
 
     sort: str
     since: float
     until: float
     proxied: bool = False
+    slot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +182,8 @@ class Evidence:
     changes: list[Change] = field(default_factory=list)
     effects: list[tuple[str, int, str]] = field(default_factory=list)  # key, job, token
     barriers: list[Barrier] = field(default_factory=list)
+    ramps: list[Ramp] = field(default_factory=list)
+    stops: list[tuple[str, float]] = field(default_factory=list)  # kind, when its ramp stopped because jobs failed
     troubles: list[Trouble] = field(default_factory=list)
     # job → the times in which its row was locked
     locks: dict[int, list[tuple[float, float]]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,9 +20,12 @@ from torture.proxy import Proxy
 from torture.quota import Quota
 from torture.records import AWAY, Log
 from torture.schedule import Fault
-from torture.supervisor import PATIENCE, Supervisor
+from torture.supervisor import PATIENCE, Slot, Supervisor
 
 Undo = tuple[float, Callable[[], None]]  # after this many seconds
+
+# The application_name of the connection of a worker's control thread.
+CONTROL = "shithubd-worker control"
 
 # Busy for this many seconds. Many of these leave little processor time to all others.
 _BURN = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
@@ -151,8 +154,8 @@ class Quotas:
 class Lines:
     """Connections that are cut: by the proxy in between, or by the database itself."""
 
-    def __init__(self, proxy: Proxy, url: str, log: Log) -> None:
-        self._proxy = proxy
+    def __init__(self, proxies: dict[int, Proxy], url: str, log: Log) -> None:
+        self._proxies = proxies  # by slot
         self._url = url
         self._log = log
 
@@ -162,7 +165,8 @@ class Lines:
         if fault.sort == "cut":
             order = f"stall {fault.seconds}" if fault.how == "stall" else fault.how
             self._log("cut", how=fault.how, seconds=fault.seconds)
-            self._proxy.tell(order)
+            for proxy in self._proxies.values():
+                proxy.tell(order)
             return []
         verb, whom = fault.how.split()
         chosen = {
@@ -176,6 +180,55 @@ class Lines:
             query = f"SELECT pg_{verb}_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND {chosen}"
             connection.execute(query, {"slot": fault.slot})  # type: ignore[arg-type]
         return []
+
+
+class Silences:
+    """A worker falls silent for longer than it may, in the middle of a job whose lease lasts, if there is one."""
+
+    def __init__(self, supervisor: Supervisor, proxies: dict[int, Proxy], url: str, log: Log) -> None:
+        self._supervisor = supervisor
+        self._proxies = proxies
+        self._url = url
+        self._log = log
+
+    def __call__(self, fault: Fault) -> list[Undo]:
+        """Carry out one fault."""
+        self._log("fault", sort=fault.sort, how=fault.how)
+        send, spared = self._supervisor.send, self._supervisor.slots[-1]
+        if fault.how == "kill":  # its death is proved by nobody
+            slot = self._chosen(fault, [each for each in self._supervisor.slots if each.returns == "nobody"])
+            send(slot, signal.SIGKILL)
+        elif fault.how == "stop":
+            slot = self._chosen(fault, [each for each in self._supervisor.slots if each is not spared])
+            process = slot.process
+            if send(slot, signal.SIGSTOP):
+                return [(fault.seconds, lambda: _ignore(send(slot, signal.SIGCONT, process)))]
+        else:
+            slot = self._chosen(fault, [self._supervisor.slots[number] for number in self._proxies])
+            self._log("cut", how=f"silence {fault.how}", seconds=fault.seconds, slot=slot.number)
+            whose = CONTROL if fault.how == "control" else ""
+            self._proxies[slot.number].tell(f"stall {fault.seconds} {whose}")
+        return []
+
+    def _chosen(self, fault: Fault, slots: Sequence[Slot]) -> Slot:
+        """The first one that begins such a job within some seconds, else any."""
+        deadline = time.monotonic() + PREY_SECONDS
+        with suppress(*AWAY), psycopg.connect(self._url, autocommit=True, connect_timeout=2) as connection:
+            while time.monotonic() < deadline:
+                rows = connection.execute(_LONG_JOBS).fetchall()
+                for slot in slots:
+                    if slot.process is not None and (str(slot.process.pid),) in rows:
+                        return slot
+                time.sleep(0.1)
+        return slots[fault.slot % len(slots)]
+
+
+# The pids of the workers that have just begun one. It goes on for longer than the silence takes to be seen.
+_LONG_JOBS = (
+    "SELECT split_part(leased_by, ':', 2) FROM jobs WHERE state = 'processing' AND kind LIKE 'torture.long%'"
+    " AND (payload->>'seconds')::float8 > 10 AND leased_at > clock_timestamp() - interval '3 seconds'"
+)
+PREY_SECONDS = 3.0
 
 
 # `half a kind`: the kind that runs most now, so that there are jobs of it.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torture.evidence import Asked, Barrier, Change, Ended, Evidence, Live, Process, Run, Sample, Trouble
+from torture.evidence import Asked, Barrier, Change, Ended, Evidence, Live, Process, Ramp, Run, Sample, Trouble
 from torture.records import Record, read
 
 
@@ -40,6 +40,7 @@ def gather(logs: Path, tables: dict[str, list[dict[str, Any]]]) -> Evidence:
     evidence.ended = [Ended(**{**row, "at": clocks.monotonic(row["at"])}) for row in tables["history"]]
     evidence.live = [Live(**row) for row in tables["jobs"]]
     evidence.changes = [Change(**{**row, "at": clocks.monotonic(row["at"])}) for row in tables["changes"]]
+    evidence.stops = [(row["kind"], clocks.monotonic(row["at"])) for row in tables["stops"]]
     evidence.effects = [(row["key"], row["job"], row["token"]) for row in tables["effects"]]
     return evidence
 
@@ -64,6 +65,7 @@ def _read_stage(evidence: Evidence, stage: Sequence[Record]) -> None:
         elif what == "fault":
             evidence.faults.append(record)
     evidence.barriers = _barriers(stage, last)
+    evidence.ramps = _ramps(stage, last)
     evidence.locks = _locks(stage)
     evidence.troubles = _troubles(stage, last)
 
@@ -73,7 +75,8 @@ def _processes(stage: Sequence[Record]) -> list[Process]:
     current: dict[int, Process] = {}  # by slot
     for record in stage:
         if record["what"] == "started":
-            process = Process(record["pid"], record["slot"], record["at"], record["grace"], record["unit"])
+            who = {name: record[name] for name in ("pid", "slot", "grace", "unit", "threshold")}
+            process = Process(**who, started=record["at"])
             current[process.slot] = process
             found.append(process)
         elif record["what"] == "signal":
@@ -120,6 +123,18 @@ def _barriers(stage: Sequence[Record], last: float) -> list[Barrier]:
     ]
 
 
+def _ramps(stage: Sequence[Record], last: float) -> list[Ramp]:
+    """Those whose answer arrived."""
+    over = {record["ramp"]: record["at"] for record in stage if record["what"] == "ramp over"}
+    answered = {record["ramp"] for record in stage if record["what"] == "ramped"}
+    limits = ("canary", "steps", "every", "rate")
+    return [
+        Ramp(each["kind"], each["at"], over.get(each["ramp"], last), **{limit: each[limit] for limit in limits})
+        for each in stage
+        if each["what"] == "ramp" and each["ramp"] in answered
+    ]
+
+
 def _locks(stage: Sequence[Record]) -> dict[int, list[tuple[float, float]]]:
     found = defaultdict(list)
     for record in stage:
@@ -135,7 +150,7 @@ def _troubles(stage: Sequence[Record], last: float) -> list[Trouble]:
     for record in stage:
         at, what = record["at"], record["what"]
         if what == "cut":
-            found.append(Trouble(f"cut {record['how']}", at, at + record["seconds"], proxied=True))
+            found.append(Trouble(f"cut {record['how']}", at, at + record["seconds"], True, record.get("slot")))
         elif what == "backends":
             found.append(Trouble(f"{record['how']} backends", at, at))
         elif what == "late":
@@ -175,9 +190,14 @@ def _runs(records: Sequence[Record], processes: Sequence[Process]) -> list[Run]:
     current: Run | None = None
     for record in records[1:]:
         if record["what"] == "start":
-            same = {name: record[name] for name in ("job", "token", "key", "kind", "attempt", "age")}
-            current = Run(**same, started=record["at"], process=process)
+            same = {name: record[name] for name in ("job", "token", "key", "kind", "attempt", "age", "again")}
+            current = Run(**same, started=record["at"], process=process, alive=record["at"])
             found.append(current)
-        elif record["what"] == "end" and current is not None and current.job == record["job"]:
+        elif current is None or current.token != record["token"] or current.job != record["job"]:
+            continue
+        elif record["what"] == "alive":
+            current.alive = record["at"]
+        elif record["what"] == "end":
+            current.alive = record["at"]
             current.ended, current.how, current.said = record["at"], record["how"], record.get("said", "")
     return found

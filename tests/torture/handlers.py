@@ -47,7 +47,8 @@ def told(kind: str, **limits: Any) -> Callable[[Callable[..., None]], Callable[.
             began, lease = time.monotonic(), job._running.lease
             token = lease.token  # names this lease: the history has it in the row that ended the lease
             age = round(began - lease.sent_at, 4)
-            _log("start", began, job=job.id, token=token, key=key, kind=kind, attempt=job.attempt, age=age)
+            same = {"job": job.id, "token": token, "key": key, "kind": kind, "attempt": job.attempt}
+            _log("start", began, **same, age=age, again=lease.batch.again)
             try:
                 function(job, key, **members)
             except BaseException as error:
@@ -118,6 +119,27 @@ def slow(job, key, seconds=5.0):
 @told("torture.slow.effect", lease_timeout=3, max_runtime=120)
 def slow_effect(job, key, seconds=4.0):
     time.sleep(seconds)
+    with job.transaction() as connection:
+        effect(connection, job, key)
+
+
+def at_work(job, seconds):
+    """Work, and say each tenth of a second that this process executes the handler."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.1)
+        _log("alive", job=job.id, token=job._running.lease.token)
+
+
+@told("torture.long", lease_timeout=300, max_runtime=120)
+def long(job, key, seconds=5.0):
+    """Its lease does not expire during the run: only a sweep can take it from a worker that is silent."""
+    at_work(job, seconds)
+
+
+@told("torture.long.effect", lease_timeout=300, max_runtime=120)
+def long_effect(job, key, seconds=5.0):
+    at_work(job, seconds)
     with job.transaction() as connection:
         effect(connection, job, key)
 

@@ -17,11 +17,14 @@ from typing import Any
 from shithubd_worker.admin.change import Change, change_batch
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations, Scope
+from shithubd_worker.ramps import Ramp
 from torture.records import AWAY, Log
 from torture.supervisor import PATIENCE, TESTS, clean_environment
 
 # The kinds that run most, so that a pause has jobs to stop. Each operator has other kinds.
-PAUSED_KINDS = (("torture.quick.a", "torture.uneven"), ("torture.quick.b", "torture.effect", "torture.slow"))
+PAUSED_KINDS = (("torture.quick.a", "torture.works_on"), ("torture.effect", "torture.slow"))
+# Jobs of the first one fail, so that ramps stop. The others are leased in large batches.
+RAMPED_KINDS = ("torture.flaky", "torture.uneven", "torture.external", "torture.quick.b")
 BARRIER_SECONDS = 20.0
 IDLE_SECONDS = 3.0
 REASON = "the torture run"
@@ -125,17 +128,31 @@ class Holder(Operator):
         if chosen is None:
             return
         scope, facts = chosen
-        self._count += 1
-        name = f"{self.name} {self._count}"
-        certain = False
+        try:
+            self.while_held(scope, facts)
+        finally:
+            self.insist(lambda: self._resume(scope))
+
+    def while_held(self, scope: Scope, facts: dict[str, Any]) -> None:
+        """What comes between a pause or a drain and its resume."""
+        self.hold(scope, facts)
+
+    def hold(self, scope: Scope, facts: dict[str, Any]) -> bool:
+        """Set a hold and keep it for a while. Returns True if it was certain. What comes next ends it."""
+        name = self.named()
         try:
             certain = self._hold_by_command(scope) if self.dice.random() < 0.2 else self._hold(scope)
             if certain:
                 self.log("barrier", hold=name, scope=scope.scope, target=scope.target, **facts)
                 self._keep(scope, name)
+            return certain
         finally:
             self.log("resume", hold=name)  # before it is sent
-            self.insist(lambda: self._resume(scope))
+
+    def named(self) -> str:
+        """A name for the log."""
+        self._count += 1
+        return f"{self.name} {self._count}"
 
     def _keep(self, scope: Scope, name: str) -> None:
         """Keep the hold for a while, or until none of its jobs runs any more, as `--wait` does."""
@@ -166,18 +183,69 @@ class Holder(Operator):
     def _resume(self, scope: Scope) -> None:
         if scope.scope == "kind":
             self.operations.resume_kind(scope.target, REASON)
-            for _ in self.operations.unpause(scope.target):
-                pass
+            self._unpause(scope.target)
         else:
             self.operations.resume(scope, REASON)
+
+    def _unpause(self, kind: str) -> None:
+        for _ in self.operations.unpause(kind):
+            pass
 
 
 class Pauser(Holder):
     """Pauses kinds."""
 
-    def choose(self) -> tuple[Scope, dict[str, Any]]:
+    def choose(self) -> tuple[Scope, dict[str, Any]] | None:
         """A kind."""
         return Scope("kind", self.dice.choice(self.targets)), {}
+
+
+class Ramper(Pauser):
+    """Pauses kinds, and resumes them in steps. Then it pauses once more beside the ramp, or ends it by a resume."""
+
+    def choose(self) -> tuple[Scope, dict[str, Any]] | None:
+        """The kind of which most jobs wait."""
+        row = self.operations.connection.execute(
+            "SELECT kind FROM jobs WHERE state = 'queued' AND kind = ANY (%s) GROUP BY kind ORDER BY count(*) DESC",
+            (list(self.targets),),
+        ).fetchone()
+        return (Scope("kind", row[0]), {}) if row else None
+
+    def while_held(self, scope: Scope, facts: dict[str, Any]) -> None:
+        """A ramp begins only behind a barrier, so that all that starts beside it was leased under it."""
+        while self.hold(scope, facts) and self.dice.random() < 0.8:
+            self._ramp(scope.target)
+            if self.dice.random() < 0.6:
+                break
+
+    def _ramp(self, kind: str) -> None:
+        name, ramp = self.named(), self._drawn()
+        limits = ramp._asdict()
+        del limits["stop_at"]
+        try:
+            self.log("ramp", ramp=name, kind=kind, **limits)  # before it is sent
+            if self.dice.random() < 0.15:
+                if self.command("resume-kind", kind, "--reason", REASON, *_flags(ramp)) != 0:
+                    return
+            else:
+                self.operations.ramp_kind(kind, ramp, REASON, None)
+                self._unpause(kind)
+            self.log("ramped", ramp=name)
+            self.rest(self.dice.uniform(0.5, 6.0))
+        finally:
+            self.log("ramp over", ramp=name)  # before what ends it is sent
+
+    def _drawn(self) -> Ramp:
+        dice = self.dice
+        limits = dice.sample(["canary", "steps", "rate"], dice.choice([1, 1, 2, 3]))
+        steps = sorted(dice.sample(range(1, 101), dice.randint(1, 3))) if "steps" in limits else None
+        return Ramp(
+            canary=dice.randint(1, 4) if "canary" in limits else None,
+            steps=steps,
+            every=dice.choice([1.0, 2.0, 3.0]) if steps else None,
+            rate=dice.choice([0.5, 2.0, 5.0, 40.0]) if "rate" in limits else None,
+            stop_at=dice.choice([0.2, 0.5, 1.0]),
+        )
 
 
 class Drainer(Holder):
@@ -219,6 +287,18 @@ class Clerk(Operator):
         values: dict[str, object] = {"accept_second_run": True} if what == "force" else {}
         change = Change("release" if what == "force" else what, self.operations.actor, REASON, values)
         change_batch(self.operations, change, [job])
+
+
+def _flags(ramp: Ramp) -> list[str]:
+    """The options of `resume-kind` for a ramp."""
+    values = {
+        "--canary": ramp.canary,
+        "--ramp": ramp.steps and ",".join(map(str, ramp.steps)),
+        "--every": ramp.every and f"{ramp.every:g}s",
+        "--rate": ramp.rate and f"{60 * ramp.rate:g}/m",
+        "--stop-at": f"{100 * ramp.stop_at:g}%",
+    }
+    return [word for flag, value in values.items() if value for word in (flag, str(value))]
 
 
 def _say_nothing(_: str) -> None:

@@ -4,15 +4,17 @@
 
 It is a process of its own. Lines on its standard input are its commands, and it ends with that input:
 
-    drop     close all connections properly, as a load balancer does that restarts
-    reset    end them with a RST, as a firewall does that forgot them
-    stall N  let nothing through for N seconds, in both directions
-    hold     let nothing through, in both directions, until `flow`
+    drop            close all connections properly, as a load balancer does that restarts
+    reset           end them with a RST, as a firewall does that forgot them
+    stall N [NAME]  let nothing through for N seconds, in both directions; only on connections with this
+                    application_name, and on those that are opened meanwhile
+    hold            let nothing through, in both directions, until `flow`
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import subprocess
@@ -23,6 +25,7 @@ from pathlib import Path
 from torture.records import die_with_parent
 
 CHUNK = 65536
+EVERYTHING = ""  # a stall of all connections
 
 
 class Proxy:
@@ -65,8 +68,8 @@ class _Wire:
     def __init__(self, port: int) -> None:
         self._port = port
         self._writers: set[asyncio.StreamWriter] = set()
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._stalls: list[str] = []  # the names of the connections that stand still now
+        self._moves = asyncio.Condition()
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,18 +79,26 @@ class _Wire:
         except OSError:
             writer.close()
             return
+        named: set[str] = set()  # the name of this connection, as soon as it is known
         for source, target in ((reader, behind_writer), (behind_reader, writer)):
-            pump = asyncio.create_task(self._pump(source, target, {writer, behind_writer}))
+            pump = asyncio.create_task(self._pump(source, target, {writer, behind_writer}, named))
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
 
     async def _pump(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, both: set[asyncio.StreamWriter]
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        both: set[asyncio.StreamWriter],
+        named: set[str],
     ) -> None:
         self._writers |= both
         with suppress(OSError):
             while data := await source.read(CHUNK):
-                await self._flows.wait()
+                if not named and (found := re.search(rb"\0application_name\0([^\0]+)\0", data)):
+                    named.add(found[1].decode())
+                async with self._moves:
+                    await self._moves.wait_for(lambda: not ({EVERYTHING} | named).intersection(self._stalls))
                 target.write(data)
                 await target.drain()
         self._writers -= both
@@ -97,14 +108,18 @@ class _Wire:
     async def obey(self, order: str) -> None:
         """One line of standard input."""
         word, *rest = order.split()
-        if word in ("stall", "hold", "flow"):
-            if word != "flow":
-                self._flows.clear()
-            if word == "hold":
-                print("holding", flush=True)
-                return
-            await asyncio.sleep(float(rest[0]) if rest else 0.0)
-            self._flows.set()
+        if word == "stall":
+            seconds, name = float(rest[0]), " ".join(rest[1:])
+            self._stalls.append(name)
+            await asyncio.sleep(seconds)
+            await self._end_stall(name)
+            return
+        if word == "hold":
+            self._stalls.append(EVERYTHING)
+            print("holding", flush=True)
+            return
+        if word == "flow":
+            await self._end_stall(EVERYTHING)
             return
         for writer in tuple(self._writers):
             if word == "reset":
@@ -114,6 +129,11 @@ class _Wire:
                 writer.transport.abort()
             else:
                 writer.close()
+
+    async def _end_stall(self, name: str) -> None:
+        async with self._moves:
+            self._stalls.remove(name)
+            self._moves.notify_all()
 
 
 async def serve(port: int, listen_port: int) -> None:

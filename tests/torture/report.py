@@ -33,6 +33,8 @@ def _happened(evidence: Evidence) -> Iterator[str]:
     faults = Counter(f"{each['sort']} {each['how']}".strip() for each in evidence.faults)
     yield "faults: " + (_counted(faults) or "none")
     yield f"barriers: {len(evidence.barriers)} ({_counted(Counter(each.scope for each in evidence.barriers))})"
+    ramps = Counter(" ".join(n for n in ("canary", "steps", "rate") if getattr(each, n)) for each in evidence.ramps)
+    yield f"ramps: {len(evidence.ramps)} ({_counted(ramps)}), and starts beside them: {_beside(evidence)}"
     codes = Counter(str(process.code) for process in evidence.processes)
     yield f"worker processes: {len(evidence.processes)}; exit codes {_counted(codes)}"
     yield f"commands: {_counted(Counter(f'{name} {code}' for name, code, _ in evidence.commands)) or 'none'}"
@@ -41,11 +43,25 @@ def _happened(evidence: Evidence) -> Iterator[str]:
     yield from _costs(evidence)
 
 
+def _beside(evidence: Evidence) -> int:
+    return sum(
+        run.kind == ramp.kind and ramp.since < run.started < ramp.until
+        for ramp in evidence.ramps
+        for run in evidence.runs
+    )
+
+
 def _times(evidence: Evidence) -> Iterator[str]:
     ways: dict[str, list[float]] = {}
     for row, process in crashes(evidence):
         error = row.error or ""
-        way = "release-dead" if "systemd says" in error else "expiry" if "expired" in error else "the next start"
+        said = {
+            "systemd says": "release-dead",
+            "expired": "expiry",
+            "was silent": "a sweep",
+            "unlocked by": "an operator",
+        }
+        way = next((name for words, name in said.items() if words in error), "the next start")
         ways.setdefault(way, []).append(row.at - process.exited)
     for way, seconds in sorted(ways.items()):
         yield f"from a death to the return of its leases, by {way}: {_spread(seconds)}"

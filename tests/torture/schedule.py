@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-# The values of --only. The last three are caused by operators, and by handlers that change their process.
+# The values of --only. The last five are caused by operators, and by handlers that change their process.
 SORTS = (
     "kill",
     "stop",
@@ -15,11 +15,14 @@ SORTS = (
     "quota",
     "burn",
     "cut",
+    "silence",
     "backend",
     "database",
     "lock",
     "barrier",
+    "ramp",
     "jobs",
+    "sweep",
     "meddle",
 )
 # A thread of its own carries out each lane, one fault after the other, independent of the other lanes.
@@ -28,6 +31,7 @@ LANES = {
     "processes": {"kill": 10, "stop": 6, "term": 5, "stall": 3, "burn": 1},
     "quotas": {"quota": 1},
     "lines": {"cut": 3, "backend": 4},
+    "silences": {"silence": 1},
     "database": {"database": 1},
     "locks": {"lock": 1},
 }
@@ -36,9 +40,15 @@ GAPS = {
     "processes": (0.3, 1.7),
     "quotas": (1.0, 4.0),
     "lines": (2.0, 6.0),
-    "database": (9.0, 20.0),
+    "silences": (2.0, 7.0),
+    "database": (9.0, 26.0),
     "locks": (0.3, 3.0),
 }
+
+
+# After so many seconds without a sign of life a worker may be swept, and how much longer than that a silence lasts.
+SILENT = 10.0
+LONGER = (1.0, 6.0)
 
 
 class Fault(NamedTuple):
@@ -69,8 +79,12 @@ def draw(seed: int, lane: str, only: Sequence[str], slots: int) -> Iterator[Faul
 
 
 def _detail(dice: random.Random, sort: str) -> tuple[str, float]:
-    if sort == "stop":  # the shortest lease is 3 s, the longest 6 s
+    if sort == "stop":  # the short leases last 3 to 6 s
         return dice.choice([("short", dice.uniform(0.1, 2.0)), ("long", dice.uniform(4.0, 9.0))])
+    if (
+        sort == "silence"
+    ):  # all of its connections are held back, or that of its control thread; it is stopped, or killed
+        return dice.choice(["all", "control", "stop", "kill"]), SILENT + dice.uniform(*LONGER)
     if sort == "term":
         return dice.choice([("once", 0.0), ("twice", dice.uniform(0.0, 2.0))])
     if sort == "stall":  # below the reserve of the barrier: 0.4 s

@@ -23,18 +23,22 @@ from servers import Server, debian_bindir, embedded_bindir, free_port
 
 from shithubd_worker.database import schema
 from shithubd_worker.host.signals import signals_elsewhere
-from torture.administrator import Administrator
-from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas
+from torture.administrator import Administrator, Sweeper
+from torture.faults import Lane, Lines, Locks, Postgres, Processes, Quotas, Silences
 from torture.handlers import registry
-from torture.operators import PAUSED_KINDS, Clerk, Drainer, Operator, Pauser
+from torture.operators import PAUSED_KINDS, RAMPED_KINDS, Clerk, Drainer, Operator, Pauser, Ramper
 from torture.proxy import Proxy
 from torture.quota import Quota
 from torture.records import PARENT, Log
 from torture.sampler import Sampler
-from torture.schedule import LANES, SORTS, draw
+from torture.schedule import LANES, SILENT, SORTS, draw
 from torture.supervisor import PATIENCE, TESTS, Slot, Supervisor
 
 ENQUEUERS = 2
+# The slots whose workers reach the database through a proxy, each through its own.
+PROXIED = (1, 2, 4)
+# No fault hits the worker of this slot alone, so that there is one that can sweep. It is the last slot.
+SPARED = 5
 # Each enqueuer slows down while this many jobs wait.
 LIMIT = 1500
 # After the faults: if no job ends for this long, there is no progress. The longest planned wait is that after a second
@@ -70,15 +74,17 @@ def run(plan: Plan, say: Say) -> Stage:
         server = cleanup.enter_context(a_server(plan.postgres))
         log = Log(logs, "stage")
         url = _database(server, log, plan)
-        proxy = Proxy(server.port, free_port())
-        cleanup.callback(proxy.end)
-        supervisor = Supervisor(_slots(server, url, proxy), url, logs, log, plan.seed)
+        proxies = {}
+        for number in PROXIED:
+            proxies[number] = Proxy(server.port, free_port())
+            cleanup.callback(proxies[number].end)
+        supervisor = Supervisor(_slots(server, url, proxies), url, logs, log, plan.seed)
         cleanup.callback(supervisor.finish)
         supervisor.start()
         _until(supervisor.all_ready, "all workers are ready", supervisor)
         say(f"PostgreSQL {server_version(url)}, seed {plan.seed}: {plan.seconds:g} s of faults; logs in {logs}")
         with _sampled(url, log):
-            _torture(plan, server, url, proxy, supervisor, logs, log)
+            _torture(plan, server, url, proxies, supervisor, logs, log)
             say("no more faults: what is left must come to its end")
             _drain(url, supervisor, log)
         supervisor.stop_all()
@@ -124,21 +130,26 @@ def _database(server: Server, log: Log, plan: Plan) -> str:
     return url
 
 
-def _slots(server: Server, url: str, proxy: Proxy) -> list[Slot]:
-    through = url.replace(f":{server.port}/", f":{proxy.port}/")
+def _slots(server: Server, url: str, proxies: dict[int, Proxy]) -> list[Slot]:
+    def through(number: int) -> str:
+        return url.replace(f":{server.port}/", f":{proxies[number].port}/") if number in proxies else url
+
     return [
-        Slot(0, url, proxied=False, returns="release-dead", unit=True, grace=3),
-        Slot(1, through, proxied=True, returns="restart", unit=True, grace=3),
-        Slot(2, through, proxied=True, returns="restart", unit=False, grace=25),
-        Slot(3, url, proxied=False, returns="expiry", unit=False, grace=3),
-        Slot(4, through, proxied=True, returns="release-dead", unit=True, grace=10),
+        Slot(0, through(0), returns="release-dead", unit=True, grace=3),
+        Slot(1, through(1), returns="restart", unit=True, grace=3, delay=1.5),
+        Slot(2, through(2), returns="nobody", unit=False, grace=25),
+        Slot(3, through(3), returns="nobody", unit=False, grace=3),
+        Slot(4, through(4), returns="release-dead", unit=True, grace=10, threshold=SILENT + 3),
+        Slot(SPARED, through(SPARED), returns="restart", unit=False, grace=3),
     ]
 
 
-def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Supervisor, logs: Path, log: Log) -> None:
-    log("begin", proxied=[slot.number for slot in supervisor.slots if slot.proxied])
+def _torture(
+    plan: Plan, server: Server, url: str, proxies: dict[int, Proxy], supervisor: Supervisor, logs: Path, log: Log
+) -> None:
+    log("begin", proxied=list(PROXIED))
     with ExitStack() as cleanup:
-        through = url.replace(f":{server.port}/", f":{proxy.port}/")
+        through = url.replace(f":{server.port}/", f":{proxies[PROXIED[0]].port}/")
         enqueuers = []
         for number in range(ENQUEUERS):
             enqueuers.append(_enqueuer(url if number % 2 == 0 else through, logs, plan, number))
@@ -148,11 +159,12 @@ def _torture(plan: Plan, server: Server, url: str, proxy: Proxy, supervisor: Sup
         carriers = {
             "processes": Processes(supervisor, log),
             "quotas": Quotas(supervisor, quota, log),
-            "lines": Lines(proxy, url, log),
+            "lines": Lines(proxies, url, log),
+            "silences": Silences(supervisor, proxies, url, log),
             "database": Postgres(server, url, log),
             "locks": Locks(url, log),
         }
-        lanes = [Lane(lane, draw(plan.seed, lane, plan.only, len(supervisor.slots)), carriers[lane]) for lane in LANES]
+        lanes = [Lane(lane, draw(plan.seed, lane, plan.only, SPARED), carriers[lane]) for lane in LANES]
         actors: list[Lane | Operator] = [*lanes, *_operators(plan, url, supervisor, log)]
         for actor in actors:
             with signals_elsewhere():  # nobody can join a thread whose start was interrupted
@@ -172,9 +184,13 @@ def _operators(plan: Plan, url: str, supervisor: Supervisor, log: Log) -> list[O
     if "barrier" in plan.only:
         found += [Pauser(f"pauser {kinds[0]}", url, log, plan.seed, kinds) for kinds in PAUSED_KINDS]
         found.append(Drainer("drainer", url, log, plan.seed, units))
+    if "ramp" in plan.only:
+        found.append(Ramper("ramper", url, log, plan.seed, RAMPED_KINDS))
     if "jobs" in plan.only:
         found.append(Clerk("clerk", url, log, plan.seed))
         found.append(Administrator("administrator", url, log, plan.seed))
+    if "sweep" in plan.only:
+        found.append(Sweeper("sweeper", url, log, plan.seed))
     return found
 
 
@@ -259,9 +275,12 @@ def _tables(url: str) -> dict[str, list[dict[str, Any]]]:
         " extract(epoch FROM finished_at)::float8 AS at, lease_token::text AS token"
         " FROM job_history ORDER BY finished_at",
         "changes": "SELECT c.job, a.action, extract(epoch FROM k.at)::float8 AS at,"
-        " c.after IS NULL AS gone, c.before IS NULL AS back"
+        " c.after IS NULL AS gone, c.before IS NULL AS back,"
+        " coalesce((a.detail->>'accept_second_run')::boolean, false) AS accepted"
         " FROM audit a JOIN audit_chunks k ON k.audit_id = a.id,"
         " ROWS FROM (unnest(k.job_ids), unnest(k.before), unnest(k.after)) c (job, before, after) ORDER BY k.at",
+        "stops": "SELECT substr(target, length('kind ') + 1) AS kind, extract(epoch FROM at)::float8 AS at"
+        " FROM audit WHERE action = 'stop'",
         "effects": "SELECT key, job, token FROM torture_effects",
     }
     with psycopg.connect(url, row_factory=psycopg.rows.dict_row) as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from torture.verdict import Verdict
 
 # The database's clock in these stories.
 AHEAD = 1000.0
-LEASES = {"torture.slow": 3.0, "torture.effect": 4.0}
+LEASES = {"torture.slow": 3.0, "torture.effect": 4.0, "torture.long": 300.0}
 
 
 class Story:
@@ -23,7 +24,7 @@ class Story:
         self._stage: list[Record] = []
         self._enqueuer: list[Record] = []
         self._handlers: dict[int, list[Record]] = {}  # by slot
-        self._tables: dict[str, list[Record]] = {"jobs": [], "history": [], "changes": [], "effects": []}
+        self._tables: dict[str, list[Record]] = {"jobs": [], "history": [], "changes": [], "stops": [], "effects": []}
         self.told(0, "run", seed=1, seconds=60, postgres="15.0", leases=LEASES, only=[])
         self.told(0, "clocks", ahead=AHEAD)
         self.told(0, "begin", proxied=[1])
@@ -36,7 +37,7 @@ class Story:
     def worker(self, slot: int, at: float = 1.0, unit: str | None = None) -> Self:
         """A worker starts; its pid is 100 + slot, its host `h`."""
         self._handlers[slot] = [{"at": at + 0.1, "what": "born", "pid": 100 + slot, "slot": str(slot), "host": "h"}]
-        return self.told(at, "started", slot=slot, pid=100 + slot, grace=3, unit=unit)
+        return self.told(at, "started", slot=slot, pid=100 + slot, grace=3, unit=unit, threshold=10)
 
     def signal(self, slot: int, at: float, name: str) -> Self:
         """It is sent a signal."""
@@ -63,11 +64,25 @@ class Story:
         how: str = "ok",
         slot: int = 0,
         token: str = "t1",
+        says: Sequence[float] = (),
+        again: bool = False,
     ) -> Self:
-        """A run. Its key is `k<job>`. Without an end it was cut off."""
+        """A run. Its key is `k<job>`. Without an end it was cut off. `says`: when the handler said that it runs."""
         lines = self._handlers[slot]
         same = {"job": job, "token": token}
-        lines.append({"at": at, "what": "start", **same, "key": f"k{job}", "kind": kind, "attempt": 1, "age": 0.01})
+        lines.append(
+            {
+                "at": at,
+                "what": "start",
+                **same,
+                "key": f"k{job}",
+                "kind": kind,
+                "attempt": 1,
+                "age": 0.01,
+                "again": again,
+            }
+        )
+        lines += [{"at": each, "what": "alive", **same} for each in says]
         if until is not None:
             lines.append({"at": until, "what": "end", **same, "how": how})
         return self
@@ -95,9 +110,12 @@ class Story:
         self._tables["jobs"].append({**row, "last_error": error})
         return self
 
-    def changed(self, job: int, at: float, action: str, *, gone: bool = False, back: bool = False) -> Self:
+    def changed(
+        self, job: int, at: float, action: str, *, gone: bool = False, back: bool = False, accepted: bool = False
+    ) -> Self:
         """An entry of the audit record."""
-        self._tables["changes"].append({"job": job, "action": action, "at": at + AHEAD, "gone": gone, "back": back})
+        same = {"job": job, "action": action, "at": at + AHEAD}
+        self._tables["changes"].append({**same, "gone": gone, "back": back, "accepted": accepted})
         return self
 
     def ended_by_hand(self, job: int, at: float, outcome: str = "discarded", *, kind: str = "torture.external") -> Self:
@@ -114,6 +132,19 @@ class Story:
         """A hold with its barrier and its end."""
         self.told(since, "barrier", hold=f"{scope} {since}", scope=scope, target=target, **facts)
         return self.told(until, "resume", hold=f"{scope} {since}")
+
+    def ramp(self, since: float, until: float, kind: str = "torture.external", **limits: Any) -> Self:
+        """A kind is resumed in steps, and something ends that."""
+        limits = dict.fromkeys(("canary", "steps", "every", "rate")) | limits
+        self.told(since, "ramp", ramp=f"ramp {since}", kind=kind, **limits).told(
+            since + 0.01, "ramped", ramp=f"ramp {since}"
+        )
+        return self.told(until, "ramp over", ramp=f"ramp {since}")
+
+    def ramp_stopped(self, at: float, kind: str = "torture.external") -> Self:
+        """The audit record says that a ramp stopped, because jobs failed."""
+        self._tables["stops"].append({"kind": kind, "at": at + AHEAD})
+        return self
 
     def sample(self, at: float, *, due: list[int] = (), expired: list[Any] = (), idle: int = 1) -> Self:  # type: ignore[assignment]
         """What the sampler saw."""

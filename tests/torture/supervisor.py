@@ -1,8 +1,8 @@
 """In place of systemd: starts the workers, starts again those that died, and records how each ended.
 
 The slots differ in who returns the leases of a dead worker. For some slots it is `release-dead`, at once, as
-ExecStopPost= would. For some it is the next worker that starts on the host, which can prove the death. One slot
-pretends to be on another machine: its leases must expire.
+ExecStopPost= would. For some it is the next worker that starts on the host, which can prove the death. Some
+pretend to be on another machine: their leases must expire, or a sweep takes the jobs because the worker is silent.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from uuid import uuid4
 import psycopg
 
 from torture.records import AWAY, PARENT, Log
+from torture.schedule import SILENT
 
 TESTS = Path(__file__).parents[1]
 TICK_SECONDS = 0.02
@@ -44,10 +45,21 @@ def _end_group(leader: int) -> None:
 
 class Slot:
     """A place for one worker at a time. `returns`: who returns the leases of a dead one: release-dead, restart or
-    expiry."""
+    nobody. `threshold` and `delay`: its --sweep-threshold and --recovery-delay."""
 
-    def __init__(self, number: int, url: str, *, proxied: bool, returns: str, unit: bool, grace: float) -> None:
-        self.number, self.url, self.proxied, self.returns, self.grace = number, url, proxied, returns, grace
+    def __init__(
+        self,
+        number: int,
+        url: str,
+        *,
+        returns: str,
+        unit: bool,
+        grace: float,
+        threshold: float = SILENT,
+        delay: float = 0.0,
+    ) -> None:
+        self.number, self.url, self.returns, self.grace = number, url, returns, grace
+        self.threshold, self.delay = threshold, delay
         self.unit = f"torture@{number}.service" if unit else None
         self.process: subprocess.Popen[bytes] | None = None
         self.ready = False
@@ -140,7 +152,7 @@ class Supervisor(threading.Thread):
                 self._bury(slot, code)
             elif not slot.ready:
                 slot.ready = b" ready\n" in slot.output.read_bytes()
-            elif slot.returns == "expiry" and not slot.elsewhere:
+            elif slot.returns == "nobody" and not slot.elsewhere:
                 self._move_elsewhere(slot)
         elif self._restart and slot.helper is None and time.monotonic() >= slot.start_at:
             self._start(slot)
@@ -155,13 +167,18 @@ class Supervisor(threading.Thread):
             "TORTURE_LOGS": str(self._logs),
             "TORTURE_SLOT": str(slot.number),
             "SHITHUBD_WORKER_GRACE": str(slot.grace),
+            "SHITHUBD_WORKER_HEARTBEAT_INTERVAL": "1",
+            "SHITHUBD_WORKER_SWEEP_THRESHOLD": str(slot.threshold),
+            "SHITHUBD_WORKER_SWEEP_INTERVAL": "1",
+            "SHITHUBD_WORKER_RECOVERY_DELAY": str(slot.delay),
         }
         if slot.unit:
             environment |= {"SHITHUBD_WORKER_UNIT": slot.unit, "INVOCATION_ID": slot.invocation}
         command = ["run", "--handlers", "torture.handlers:registry", "--metrics", "off"]
         with slot.output.open("wb") as output:
             slot.process = self._launch(command, environment, output.fileno())
-        self._log("started", slot=slot.number, pid=slot.process.pid, grace=slot.grace, unit=slot.unit)
+        same = {"slot": slot.number, "pid": slot.process.pid}
+        self._log("started", **same, grace=slot.grace, unit=slot.unit, threshold=slot.threshold)
 
     def _bury(self, slot: Slot, code: int) -> None:
         assert slot.process is not None

@@ -14,7 +14,9 @@ PROMISES = {
     "at once": "jobs that ran twice at once without a cause",
     "operators": "ends by operators that the audit record does not explain, or of running jobs",
     "barrier": "starts behind a barrier",
-    "stuck": "stuck beyond the lease and 10 s",
+    "ramp": "starts that a ramp did not let through, or ramps that stopped without a cause",
+    "swept": "jobs that a sweep took from a worker that was not silent long enough",
+    "stuck": "stuck beyond the lease or the silence, and some seconds",
     "exit codes": "exit codes that are not as documented",
     "end": "jobs that did not come to an end that something explains",
 }

@@ -65,7 +65,7 @@ def renewal(progress, dead_man):
 def beat(progress, dead_man):
     """A beat that the database recorded."""
     trust = Trust(progress, dead_man, 300.0)
-    return SimpleNamespace(tick=lambda now, seen: trust.beat(now, seen))
+    return SimpleNamespace(tick=trust.beat)
 
 
 @pytest.mark.parametrize("seen", [attempt(300.0), None], ids=["a run", "nothing"])

@@ -87,8 +87,8 @@ FIGURES = [
     f"one look at what is to be settled: {LOCK:g} for all + {t.ONE_BY_ONE_SECONDS:g} one by one + {LOCK:g}  <"
     f"  T − m − {RENEWED}, from the renewal's time to",
     "  the end of the handler, for T from 2 on",
-    f"three beats of {t.BEAT_SECONDS:g} to {SELDOM:g}, + a tick, + {t.CONNECT_SECONDS:g} to connect, + {ANSWER:g} for an answer"
-    f"  <  silent after {LIVES:g}  <  {after('ExpiredLeases'):g}, when ExpiredLeases",
+    f"three beats of {t.BEAT_SECONDS:g} to {SELDOM:g}, + a tick, + {t.CONNECT_SECONDS:g} to connect, + {ANSWER:g} for"
+    f" an answer  <  silent after {LIVES:g}  <  {after('ExpiredLeases'):g}, when ExpiredLeases",
     f"  fires;   one of {SELDOM:g}, + the same  <  {UNSETTLED:g}, for which it vouches for what isn't settled",
     f"without a word of the database: given up at S − m, dead man at S − m/4, for S = {1 - t.CLOCK_DRIFT:g} ·"
     " --sweep-threshold  <  taken at",

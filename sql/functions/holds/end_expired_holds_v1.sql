@@ -20,7 +20,7 @@ BEGIN
                         WHERE r.hold_id = h.id AND r.stopped_at IS NULL AND r.over_at <= clock_timestamp())
            FOR UPDATE SKIP LOCKED LOOP
         -- Once more, with the hold locked: an operator may have replaced its ramp just now, or the ramp has stopped.
-        IF v_hold.until IS NULL OR v_hold.until > clock_timestamp() THEN
+        IF NOT coalesce(v_hold.until <= clock_timestamp(), false) THEN
             CONTINUE WHEN NOT EXISTS (SELECT FROM :"schema".ramps r
                                        WHERE r.hold_id = v_hold.id AND r.stopped_at IS NULL AND r.over_at <= clock_timestamp());
         END IF;

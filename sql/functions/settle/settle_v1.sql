@@ -26,7 +26,7 @@ AS $$
 DECLARE
     v_count   integer := cardinality(p_ids);
     v_ok      bigint[];
-    v_kinds   text[];         -- of jobs whose kinds have a ramp, and when they were leased
+    v_kinds   text[];         -- of each job, while there are ramps, and when it was leased
     v_leased  timestamptz[];
     v_settled bigint[];
 BEGIN
@@ -54,8 +54,7 @@ BEGIN
             SELECT id, kind, 'ok', attempts, leased_by, leased_at, clock_timestamp(), payload, lease_token, retention
               FROM gone WHERE retention <> 'none'
         )
-        SELECT array_agg(id), array_agg(kind) FILTER (WHERE kind IN (SELECT r.kind FROM ramps r WHERE r.stopped_at IS NULL)),
-               array_agg(leased_at) FILTER (WHERE kind IN (SELECT r.kind FROM ramps r WHERE r.stopped_at IS NULL))
+        SELECT array_agg(id), CASE WHEN EXISTS (SELECT FROM ramps) THEN array_agg(kind) END, array_agg(leased_at)
           INTO v_ok, v_kinds, v_leased FROM gone;
         IF v_kinds IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_kinds, v_leased, true);
@@ -92,8 +91,8 @@ BEGIN
               FROM held WHERE retention <> 'none'
         )
         SELECT array_agg(id),
-               array_agg(kind) FILTER (WHERE outcome <> 'released' AND kind IN (SELECT r.kind FROM ramps r WHERE r.stopped_at IS NULL)),
-               array_agg(leased_at) FILTER (WHERE outcome <> 'released' AND kind IN (SELECT r.kind FROM ramps r WHERE r.stopped_at IS NULL))
+               CASE WHEN EXISTS (SELECT FROM ramps) THEN array_agg(kind) FILTER (WHERE outcome <> 'released') END,
+               array_agg(leased_at) FILTER (WHERE outcome <> 'released')
           INTO v_settled, v_kinds, v_leased FROM held;
         IF v_kinds IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_kinds, v_leased, false);
