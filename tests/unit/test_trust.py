@@ -48,6 +48,7 @@ class Scene:
         return self.attempt.lease_deadline - LEASED
 
     def fires_at(self):
+        assert self.dead_man.put_off.called
         (at,) = self.dead_man.put_off.call_args.args
         return at - LEASED
 
