@@ -44,6 +44,15 @@ def behind_margin(text: str, margin: str = MARGIN) -> str:
     return f"\n{margin}".join(on_one_line(line) for line in text.split("\n"))
 
 
+def to_the_second(time: str) -> str:
+    """A time that the database wrote, as people read it.
+
+    >>> print(to_the_second("2026-11-22T18:00:00.123456+00:00"))
+    2026-11-22 18:00:00
+    """
+    return time[:19].replace("T", " ")
+
+
 def lasting(seconds: float) -> str:
     """How long something lasts, in one unit.
 

@@ -79,4 +79,6 @@ GRANT EXECUTE ON FUNCTION counted_kinds_v1, queue_gauges_v1 TO shithub_worker, s
 
 -- The functions that the functions above call.
 GRANT EXECUTE ON FUNCTION count_jobs_v1, history_classes_v1, history_day_v1, history_days_ready_v1, kinds_v1, lives_v1,
-    ramp_step_v1, readable_v1, running_v1, seconds_since_v1, shown_ramp_v1, statement_time_v1 TO shithub_worker, shithub_operator, shithub_metrics;
+    ramp_step_v1, readable_v1, running_v1, seconds_since_v1, shown_ramp_v1, statement_time_v1
+    TO shithub_worker, shithub_operator, shithub_metrics;
+GRANT EXECUTE ON FUNCTION shown_hold_v1 TO shithub_operator, shithub_metrics;

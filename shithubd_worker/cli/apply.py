@@ -14,6 +14,7 @@ from shithubd_worker.cli.job_actions import ANSWER_SECONDS
 from shithubd_worker.cli.planning import LONGEST_STATEMENT
 from shithubd_worker.cli.screen import emit, field, line, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, ShithubdError, TimedOut
+from shithubd_worker.plain import to_the_second
 
 if TYPE_CHECKING:
     from shithubd_worker.admin.plans import Left, Plan
@@ -103,7 +104,7 @@ def list_plans(shared: Shared, *, as_json: bool) -> int:
         return EXIT_OK
     for plan in found:
         why = f": {plan['reason']}" if plan["reason"] else ""
-        until = f"until {_second(plan['expires_at'])} " if plan["state"] == "open" else ""
+        until = f"until {to_the_second(plan['expires_at'])} " if plan["state"] == "open" else ""
         what = f"{plan['name']:<12} {plan['state']:<8} {plan['action']} {how_many(plan['jobs'])}"
         line(f"{what} {until}by {plan['actor']}{why}")
     if not found:
@@ -143,10 +144,10 @@ def _show(plan: Plan) -> None:
     field("action", f"{plan['action']} {how_many(plan['jobs'])}")
     for name, value in plan["arguments"].items():
         field(name, value)
-    field("planned by", f"{plan['actor']} at {_second(plan['at'])}")
+    field("planned by", f"{plan['actor']} at {to_the_second(plan['at'])}")
     if plan["reason"]:
         field("reason", plan["reason"])
-    field("expires", _second(plan["expires_at"]))
+    field("expires", to_the_second(plan["expires_at"]))
     line(plan["statement"], longest=LONGEST_STATEMENT)
 
 
@@ -182,7 +183,3 @@ def _result(plan: Plan, left: list[Left], *, dry_run: bool) -> dict[str, Any]:
 
 def _audits(plan: Plan) -> str:
     return f" (audit {', '.join(map(str, plan['audits']))})" if plan["audits"] else ""
-
-
-def _second(time: str) -> str:
-    return time[:19].replace("T", " ")

@@ -12,7 +12,7 @@ from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, field, line, say
 from shithubd_worker.cli.timeline import timeline
 from shithubd_worker.errors import EXIT_OK, NoSuchRow
-from shithubd_worker.plain import Json, json_text
+from shithubd_worker.plain import Json, json_text, to_the_second
 
 if TYPE_CHECKING:
     from shithubd_worker.admin.record import JobChange
@@ -98,7 +98,7 @@ def list_rows(
         return EXIT_OK
     for row in found:
         why = f": {row['reason'][:LONGEST_REASON]}" if row["reason"] else ""
-        line(f"{row['id']:>6}  {_time(row['at'])}  {row['actor']}  {what(row)}{steps(row)}{why}{_undone(row)}")
+        line(f"{row['id']:>6}  {to_the_second(row['at'])}  {row['actor']}  {what(row)}{steps(row)}{why}{_undone(row)}")
     if not found:
         line("no such changes")
     elif len(found) == limit:
@@ -140,7 +140,7 @@ def show(shared: Shared, row: int, *, everything: bool, as_json: bool) -> int:
         emit({**found, "changes": [_as_object(each) for each in jobs], **way})
         return EXIT_OK
     field("id", found["id"])
-    field("at", _time(found["at"]))
+    field("at", to_the_second(found["at"]))
     for name in ("actor", "login", "application_name", "client_addr"):
         field(name, found[name] or "")
     field("what", what(found))
@@ -229,7 +229,3 @@ def _past(operations: Operations, text: str | None) -> datetime | None:
         return None
     when = moment(text)
     return operations.now() - when if isinstance(when, timedelta) else when
-
-
-def _time(text: str) -> str:
-    return text[:19].replace("T", " ")

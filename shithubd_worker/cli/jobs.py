@@ -12,6 +12,7 @@ from shithubd_worker.cli.job_actions import ACTIONS, command
 from shithubd_worker.cli.screen import emit, field, json_word, line, say, stack
 from shithubd_worker.errors import EXIT_OK, NoSuchJob
 from shithubd_worker.model import State
+from shithubd_worker.plain import to_the_second
 
 
 @click.group()
@@ -97,7 +98,7 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
             stack(name, value)
         elif name == "hold" and value is not None:
             why = f": {value['reason']}" if value["reason"] else ""
-            field(name, f"the kind is paused by {value['actor']} since {value['created'][:19].replace('T', ' ')}{why}")
+            field(name, f"the kind is paused by {value['actor']} since {to_the_second(value['created'])}{why}")
             for told in ramping.standing(value):
                 field("", told)
         elif name != "history" and value is not None:

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shithubd_worker.plain import lasting, shell_word
+from shithubd_worker.plain import lasting, shell_word, to_the_second
 from shithubd_worker.ramps import STOP_AT
 
 Ramp = Mapping[str, Any]
+
+RATES = {"s": 1, "m": 60, "h": 3600}  # a rate of 90/m is 90 in so many seconds
 
 
 def planned(ramp: Ramp) -> str:
@@ -18,9 +20,7 @@ def planned(ramp: Ramp) -> str:
     if ramp.get("canary"):
         told.append(f"{_jobs(ramp['canary'])} first")
     if ramp.get("steps"):
-        then = "then " if told else ""
-        steps = ", ".join(map(str, ramp["steps"]))
-        told.append(f"{then}{steps} % of the workers for {_duration(ramp['every'])} each")
+        told.append(f"{'then ' if told else ''}{_steps(ramp)}")
     if ramp.get("rate"):
         told.append(f"at most {rate(ramp['rate'])}")
     return ", ".join(told)
@@ -30,14 +30,12 @@ def now(ramp: Ramp) -> str:
     """Where a ramp is now, in one line: `step 2 of 3 (50 % of the workers), next step in 70 s; 120 ok and 3 not ok`."""
     state, told = ramp["state"], []
     if state == "stopped":
-        told.append(f"STOPPED since {ramp['stopped_at'][:19].replace('T', ' ')}: {ramp['stopped']}")
+        told.append(f"STOPPED since {to_the_second(ramp['stopped_at'])}: {ramp['stopped']}")
     elif state == "canary":
         left = max(ramp["canary"] - ramp["ok"], 0)
         told.append(f"the canary waits for {_jobs(left)} to end ok")
         if ramp["steps"]:
-            told.append(
-                f"then {', '.join(map(str, ramp['steps']))} % of the workers for {_duration(ramp['every'])} each"
-            )
+            told.append(f"then {_steps(ramp)}")
     elif state == "steps":
         last = ramp["step"] == len(ramp["steps"])
         told.append(f"step {ramp['step']} of {len(ramp['steps'])} ({ramp['percent']} % of the workers)")
@@ -111,8 +109,12 @@ def options(ramp: Ramp) -> list[str]:
 
 def rate(of: float) -> str:
     """A rate, as the option takes it: `50/s`, `30/m`."""
-    unit, size = next((each for each in (("s", 1), ("m", 60)) if of * each[1] >= 1), ("h", 3600))
+    unit, size = next((each for each in RATES.items() if of * each[1] >= 1), ("h", RATES["h"]))
     return f"{_figure(of * size)}/{unit}"
+
+
+def _steps(ramp: Ramp) -> str:
+    return f"{', '.join(map(str, ramp['steps']))} % of the workers for {_duration(ramp['every'])} each"
 
 
 def _clock(when: datetime) -> str:

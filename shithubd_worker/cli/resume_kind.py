@@ -28,8 +28,6 @@ from shithubd_worker.ramps import CANARY, EVERY, checked
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations, RecordedHold
 
-_SIZES = {"s": 1, "m": 60, "h": 3600}
-
 
 class Steps(click.ParamType[list[int], object]):
     """Percentages: 10,50,100."""
@@ -54,7 +52,7 @@ class Rate(click.ParamType[float, object]):
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([smh])", str(value).strip())
         if not match:
             self.fail(f"{value!r} is not a rate: a number of jobs per s, m or h, for example 50/s, 90/m or 0.5/h")
-        return float(match[1]) / _SIZES[match[2]]
+        return float(match[1]) / ramping.RATES[match[2]]
 
 
 class Share(click.ParamType[float, object]):

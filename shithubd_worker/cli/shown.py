@@ -8,7 +8,7 @@ from shithubd_worker.cli import needs, ramping
 from shithubd_worker.cli.screen import folded, line, table
 from shithubd_worker.database.leased import counted, running
 from shithubd_worker.model import Scope
-from shithubd_worker.plain import lasting
+from shithubd_worker.plain import lasting, to_the_second
 
 MOST_LEASES = 20
 MOST_HOLDS = 20
@@ -155,4 +155,4 @@ def _ago(seconds: float | None) -> str:
 
 
 def _time(text: str | None) -> str:
-    return "" if text is None else text[:19].replace("T", " ")
+    return "" if text is None else to_the_second(text)

@@ -35,10 +35,9 @@ AS $$
         'more_kinds', (SELECT object FROM k WHERE kind IS NULL),
         'leases', (SELECT coalesce(jsonb_agg(s.object ORDER BY s.at), '[]')
                      FROM (SELECT * FROM l ORDER BY l.runs = 'false', l.at LIMIT 1000) s),
-        'holds', (SELECT coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object(
-                             'until', readable_v1(s.until), 'created', readable_v1(s.created),
-                             'ramp', shown_ramp_v1(s.id)) ORDER BY s.created), '[]')
-                    FROM (SELECT h.* FROM standing_holds h ORDER BY h.mode, h.created LIMIT 1000) s),
+        'holds', (SELECT coalesce(jsonb_agg(s.object ORDER BY s.created), '[]')
+                    FROM (SELECT h.created, shown_hold_v1(h) AS object
+                            FROM standing_holds h ORDER BY h.mode, h.created LIMIT 1000) s),
         'hold_count', (SELECT count(*) FROM standing_holds),
         'workers', (SELECT coalesce(jsonb_agg(s.object || jsonb_build_object(
                                'kinds', jsonb_path_query_array(s.object, '$.kinds[0 to 49]'),

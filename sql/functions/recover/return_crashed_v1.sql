@@ -52,7 +52,7 @@ BEGIN
                 pg_catalog.array_agg(r.kind), pg_catalog.array_agg(r.outcome), pg_catalog.array_agg(1::bigint))
        FROM pg_catalog.unnest(v_rows) r;
     -- For a ramp, the death of a worker is one run that ended badly: most of its jobs had not started.
-    PERFORM :"schema".ramp_ended_v1(pg_catalog.array_agg(c.kind), pg_catalog.array_agg(c.leased_at), false)
+    PERFORM :"schema".ramp_ended_v1(pg_catalog.json_agg(c), false)
        FROM (SELECT r.kind, r.leased_by, max(r.leased_at) AS leased_at FROM pg_catalog.unnest(v_rows) r GROUP BY 1, 2) c;
     PERFORM :"schema".record_v1(v_rows);
     RETURN QUERY SELECT r.id, r.kind, r.outcome FROM pg_catalog.unnest(v_rows) r;

@@ -26,8 +26,7 @@ AS $$
 DECLARE
     v_count   integer := cardinality(p_ids);
     v_ok      bigint[];
-    v_kinds   text[];         -- of each job, while there are ramps, and when it was leased
-    v_leased  timestamptz[];
+    v_ended   json;           -- while there are ramps: the kind of each job, and when it was leased
     v_settled bigint[];
 BEGIN
     IF NOT p_outcomes <@ ARRAY['ok', 'retry', 'failed', 'poison', 'released'] THEN
@@ -54,10 +53,11 @@ BEGIN
             SELECT id, kind, 'ok', attempts, leased_by, leased_at, clock_timestamp(), payload, lease_token, retention
               FROM gone WHERE retention <> 'none'
         )
-        SELECT array_agg(id), CASE WHEN EXISTS (SELECT FROM ramps) THEN array_agg(kind) END, array_agg(leased_at)
-          INTO v_ok, v_kinds, v_leased FROM gone;
-        IF v_kinds IS NOT NULL THEN
-            PERFORM ramp_ended_v1(v_kinds, v_leased, true);
+        SELECT array_agg(id), json_agg(json_build_object('kind', kind, 'leased_at', leased_at))
+                                  FILTER (WHERE EXISTS (SELECT FROM ramps))
+          INTO v_ok, v_ended FROM gone;
+        IF v_ended IS NOT NULL THEN
+            PERFORM ramp_ended_v1(v_ended, true);
         END IF;
     END IF;
 
@@ -90,12 +90,11 @@ BEGIN
             SELECT id, kind, outcome, attempts, leased_by, leased_at, clock_timestamp(), error, token, retention
               FROM held WHERE retention <> 'none'
         )
-        SELECT array_agg(id),
-               CASE WHEN EXISTS (SELECT FROM ramps) THEN array_agg(kind) FILTER (WHERE outcome <> 'released') END,
-               array_agg(leased_at) FILTER (WHERE outcome <> 'released')
-          INTO v_settled, v_kinds, v_leased FROM held;
-        IF v_kinds IS NOT NULL THEN
-            PERFORM ramp_ended_v1(v_kinds, v_leased, false);
+        SELECT array_agg(id), json_agg(json_build_object('kind', kind, 'leased_at', leased_at))
+                                  FILTER (WHERE outcome <> 'released' AND EXISTS (SELECT FROM ramps))
+          INTO v_settled, v_ended FROM held;
+        IF v_ended IS NOT NULL THEN
+            PERFORM ramp_ended_v1(v_ended, false);
         END IF;
     END IF;
 
