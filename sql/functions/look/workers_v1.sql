@@ -14,7 +14,7 @@ AS $$
                'leased_by', w.host || ':' || w.pid,
                'kinds', ARRAY(SELECT k.kind FROM unnest(w.kinds) AS k (kind) WHERE k.kind IS NOT NULL),
                'silent', NOT lives_v1(b.beat_at),
-               'gives_up_seconds', round((w.gives_up - least(seconds_since_v1(b.beat_at), l.seconds))::numeric, 1),
+               'gives_up_seconds', round((w.gives_up - least(seconds_since_v1(b.beat_at), seconds_since_v1(l.last)))::numeric, 1),
                'beat_seconds', round(seconds_since_v1(b.beat_at)::numeric, 1),
                'job_seconds', CASE WHEN r.job_id IS NOT NULL THEN round(seconds_since_v1(b.job_since)::numeric, 1) END,
                'started_at', readable_v1(w.started_at),
@@ -22,7 +22,7 @@ AS $$
                'job_since', CASE WHEN r.job_id IS NOT NULL THEN readable_v1(b.job_since) END)
       FROM workers w LEFT JOIN beats b ON b.worker_id = w.id
            LEFT JOIN running_v1() r ON r.worker_id = w.id
-           LEFT JOIN (SELECT j.worker_id, count(*) AS leases, min(seconds_since_v1(j.leased_at)) AS seconds
+           LEFT JOIN (SELECT j.worker_id, count(*) AS leases, max(j.leased_at) FILTER (WHERE isfinite(j.leased_at)) AS last
                         FROM in_scope_v1('fleet', '') j GROUP BY 1) l ON l.worker_id = w.id
      ORDER BY w.host, w.unit, w.started_at
 $$;
