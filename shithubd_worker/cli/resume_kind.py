@@ -265,6 +265,8 @@ def _begun(kind: str, hold: RecordedHold, before: dict[str, Any] | None, ramp: d
         return
     yield f"the ramp: {ramping.planned(ramp)}"
     yield f"now: {ramping.now(ramp)}"
+    if ramp["state"] == "stopped":
+        return
     yield from ramping.next_times(ramp, hold.until)
     yield f"it stops {ramping.stops(ramp)}"
 
