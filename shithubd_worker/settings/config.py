@@ -241,7 +241,7 @@ def make_config(raw: Mapping[str, object], unit: str = "") -> Config:
     if not silence_fits(config.get("heartbeat_interval", 1.0), config.get("sweep_threshold", 0.0)):
         faults.append(
             "--sweep-threshold and --heartbeat-interval: three heartbeats and 5 s must fit into the threshold, so that"
-            " no worker is swept that lives"
+            " no worker is swept that lives; raise the threshold, or lower the interval"
         )
     if faults:
         raise ConfigError(*faults)
