@@ -97,7 +97,7 @@ class Config:
         "--sweep-threshold",
         "After so long without a word of the database the worker gives up its job, because others may have it then. It"
         " gives it up sooner if the lease ends sooner. The worker itself takes the jobs of others that were silent for"
-        " this time and for their own one. 0 turns both off.",
+        " this time and for their own threshold. 0 turns both off.",
         default=300.0,
         least=10.0,
         example="60",
