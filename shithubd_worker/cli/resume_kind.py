@@ -94,6 +94,7 @@ class Share(click.ParamType[float, object]):
     type=Share(),
     metavar="PART",
     help="Stop the ramp when this part of the runs does not end ok: 20% or 0.2. It first looks after 10 runs."
+    " Needs --ramp or --rate."
     "  [default: 20%]",
 )
 @click.option(
@@ -123,8 +124,9 @@ def resume_kind(
     into the queue, too. To undo it: `pause-kind KIND`.
 
     If many jobs wait, let them go in steps. --canary, --ramp and --rate set a ramp. The pause stays until the ramp is
-    over, but it lets some jobs through. First come the jobs of --canary. Then so many percent of the workers may work
-    on the kind at once. --rate counts all hosts together; alone it has no end, so give --until, or end it yourself.
+    over, but it lets some jobs through. First come the jobs of --canary. Without --ramp and --rate, all others follow
+    at once. With --ramp, so many percent of the workers may then work on the kind at once. --rate counts all hosts
+    together. Without --ramp it has no end, so give --until, or end it yourself.
 
     A ramp stops when a canary job does not end ok, or when too many runs do not (--stop-at). Then nothing of
     the kind starts, and `status` says why. A kind that is not paused is held by its ramp from now on. The same command
@@ -134,7 +136,8 @@ def resume_kind(
     \b
     Exit codes:
       0    the pause is over, or there was none; or the ramp has begun
-      2    a ramp that cannot be: steps that do not rise, --every without --ramp
+      2    a ramp that cannot be: steps that do not rise, --every without --ramp,
+           --stop-at without --ramp and --rate
       4    --timeout is over, or another session holds a lock; run it again
       5    the database refused some jobs, for example by a trigger of yours;
            they stay paused: correct the cause, and run it again. Or nobody
@@ -263,6 +266,8 @@ def _begun(kind: str, hold: RecordedHold, before: dict[str, Any] | None, ramp: d
         return
     yield f"the ramp: {ramping.planned(ramp)}"
     yield f"now: {ramping.now(ramp)}"
+    if ramp["state"] == "stopped":
+        return
     yield from ramping.next_times(ramp, hold.until)
     yield f"it stops {ramping.stops(ramp)}"
 
