@@ -31,7 +31,7 @@ def planned(ramp: Ramp) -> str:
 def now(ramp: Ramp) -> str:
     """Where a ramp is now, in one line: `step 2 of 3 (50 % of the workers), next step in 70 s; 120 ok and 3 not ok`."""
     if ramp["state"] == "stopped":
-        return f"STOPPED since {ramp['stopped_at'][:19].replace('T', ' ')}: {ramp['stopped']}"
+        return f"STOPPED since {to_the_second(ramp['stopped_at'])}: {ramp['stopped']}"
     over = "over: the next worker that is between two jobs ends the pause"
     told = over if ramp["state"] == "over" else ", ".join(_goes_on(ramp))
     return f"{told}; {ramp['ok']:,} ok and {ramp['bad']:,} not ok" if ramp["ok"] + ramp["bad"] else told
