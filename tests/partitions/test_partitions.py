@@ -23,7 +23,7 @@ def swept(outcome: Outcome) -> list[Trial]:
 
 
 def test_no_promise_is_broken_while_networks_are_cut_for_longer_than_the_threshold(tmp_path: Path) -> None:
-    """Each sort of cut once, two stops, all at the same time. One test, so that no two fleets stand beside each other."""
+    """Each sort of cut once, two stops, all at once. It is one test, so that no two fleets stand beside each other."""
     if reason := why_not():
         pytest.skip(reason)
     outcome = kept(cut_off(tmp_path, 8, 2, 14, 10, dice(7).random(), longest=2.2))
