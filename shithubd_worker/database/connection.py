@@ -35,14 +35,19 @@ _SETTINGS: dict[str, tuple[str | None, int]] = {
     "keepalives_count": (None, 3),
     "tcp_user_timeout": (None, 15_000),  # milliseconds
 }
+
+
+def _server_sets(*names: str) -> str:
+    return "; ".join(f"SET tcp_{name.removeprefix('tcp_')} = {_SETTINGS[name][1]}" for name in names)
+
+
 # The server looks for its client as often, so both ends of a cut network give the connection up. Linux itself would let
 # the server wait for two hours. Meanwhile its session would keep the locks of an open transaction, and the next run of
 # the same job would wait for them. A pooler must do that itself.
-LOOK_FOR_CLIENT = "; ".join(
-    f"SET tcp_{name.removeprefix('tcp_')} = {value}"
-    for name, (_, value) in _SETTINGS.items()
-    if name != "connect_timeout"
-)
+LOOK_FOR_CLIENT = _server_sets("keepalives_idle", "keepalives_interval", "keepalives_count")
+# Not for the handlers' connection: with this setting, Linux also ends the connection of a client that lives and reads a
+# long answer slowly.
+_ANSWERS_ARE_READ = _server_sets("tcp_user_timeout")
 
 
 # A role or a database may have other defaults. The gate needs READ COMMITTED, and times are read in ISO style. A worker
@@ -108,7 +113,7 @@ def connector(
     if "application_name" not in given and "PGAPPNAME" not in os.environ:
         settings["application_name"] = name
     lock_seconds = None if answer_seconds is None else min(answer_seconds * ANSWER_LOCK, LONGEST_LOCK_SECONDS)
-    pinned = f"{_PINNED}; {LOOK_FOR_CLIENT}"
+    pinned = f"{_PINNED}; {LOOK_FOR_CLIENT}; {_ANSWERS_ARE_READ}"
     if lock_seconds is not None:
         pinned += f"; SET lock_timeout = {lock_seconds * 1000:.0f}"
 

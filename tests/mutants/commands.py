@@ -73,8 +73,8 @@ MUTANTS = (
     Mutant(
         "any kind is paused without a question",
         CLI,
-        "if not (force and reason) and not _known_kind(",
-        "if False and not _known_kind(",
+        "if not (force and reason) and not known_kind(",
+        "if False and not known_kind(",
         ("test_an_unknown_kind_is_paused_only_by_force_and_with_a_reason",),
     ),
     Mutant(

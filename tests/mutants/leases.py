@@ -84,6 +84,16 @@ MUTANTS = (
         "",
         ("test_only_a_turn_with_a_settle_waits_for_the_disk[debian-True]",),
     ),
+    *(
+        Mutant(
+            f"{function} commits as the session says",
+            sql(function),
+            "SET LOCAL synchronous_commit = on;",
+            "",
+            (f"test_what_lets_a_run_go_on_waits_for_the_disk[debian-{function}]",),
+        )
+        for function in ("beat_v1", "renew_v1")
+    ),
     Mutant(
         "a settle without an error clears the last error",
         sql("settle_v1"),

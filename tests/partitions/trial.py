@@ -76,9 +76,13 @@ class Trials:
         background = threading.Thread(target=self._short_jobs, args=(stop,))
         for thread in (background, *threads):
             thread.start()
-        for thread in threads:
-            thread.join()
-        stop.set()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:  # also when a test ran into its limit
+            stop.set()
+            with self._lock:
+                self._left.clear()
         background.join()
         return trials
 

@@ -141,3 +141,14 @@ def test_only_a_turn_with_a_settle_waits_for_the_disk(any_database, worker, sett
             (worker.id, str(uuid4())),
         )
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("on" if settles else "off",)
+
+
+@pytest.mark.parametrize(
+    "word", ["beat_v1(%s, 'running', null, null, null)", "renew_v1(1, %s, 60)"], ids=["beat_v1", "renew_v1"]
+)
+def test_what_lets_a_run_go_on_waits_for_the_disk(any_database, worker, word):
+    """After a crash of the database the others must not count from an earlier beat or renewal than its worker does."""
+    with any_database.connect() as connection, connection.transaction():
+        connection.execute("SET LOCAL synchronous_commit = off")
+        connection.execute(f"SELECT {word}", (worker.id,))
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)

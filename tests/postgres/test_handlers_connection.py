@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import suppress
 
@@ -243,3 +244,13 @@ def test_behind_a_pooler_the_plans_of_other_clients_are_kept(any_database):
     assert ledger.connection.execute("EXECUTE by_the_pooler").fetchone() == (1,)
     assert ledger.connection.prepare_threshold is None
     ledger.close()
+
+
+def test_the_server_looks_for_a_handler_and_does_not_mind_that_it_reads_slowly(any_database):
+    """With tcp_user_timeout, Linux would end the connection of a handler that rests within a long answer."""
+    session = HandlerSession(connector(any_database.url, "test", ours=False), "public")
+    for _ in range(2):  # the second time, after the session was tidied up
+        shown = "SELECT current_setting('tcp_keepalives_idle'), current_setting('tcp_user_timeout')"
+        assert session.lend(lambda: math.inf).execute(shown).fetchone() == ("10", "0")
+        session.tidy()
+    session.close()

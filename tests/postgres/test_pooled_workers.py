@@ -28,8 +28,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts workers with the handlers of tests/pooled_jobs.py, and ends all of them after the test."""
     started: list[WorkerProcess] = []
 
-    def go(behind: Database, *arguments: str, env: dict[str, str] | None = None) -> WorkerProcess:
-        given = ("--handlers", "pooled_jobs:registry", *arguments)
+    def go(
+        behind: Database,
+        *arguments: str,
+        handlers: str = "pooled_jobs:registry",
+        env: dict[str, str] | None = None,
+    ) -> WorkerProcess:
+        given = ("--handlers", handlers, *arguments)
         if "--metrics" not in arguments:
             given = (*given, "--metrics", "off")
         started.append(WorkerProcess(behind, tmp_path, *given, env=env))
@@ -204,3 +209,26 @@ def test_nothing_of_a_kind_starts_after_its_pause_through_a_pool_of_one(
     eventually(lambda: any_database.value(done, "pooled.fails_once") == 40, "the end of jobs that came later")
     assert any_database.value(done, "pooled.ok") == paused
     assert [worker.terminate() for worker in fleet] == [0, 0]
+
+
+def test_a_silent_worker_is_swept_through_a_pool_of_one(
+    database: Database, pooler: Callable[..., Database], start: Start, tmp_path: Path
+) -> None:
+    behind, path = pooler(database), tmp_path / "runs.txt"
+    before = look(behind)
+    quick = ("--poll-only", "--heartbeat-interval", "1", "--sweep-threshold", "10", "--sweep-interval", "1")
+    silent, other = (start(behind, *quick, handlers="silent_jobs:registry") for _ in range(2))
+    for worker in (silent, other):
+        worker.wait_for(" ready\n")
+    payload = psycopg.types.json.Jsonb({"path": str(path)})
+    job = database.value("INSERT INTO jobs (kind, payload) VALUES ('silent.obeys', %s) RETURNING id", payload)
+    running = "SELECT pid FROM beats JOIN workers ON id = worker_id WHERE job_id = %s"
+    if eventually(lambda: database.query(running, job), "a run")[0][0] == other.pid:
+        silent, other = other, silent
+    silent.send(signal.SIGSTOP)
+    eventually(lambda: outcomes(database) == {("silent.obeys", "crashed"): 1, ("silent.obeys", "ok"): 1}, "two runs")
+    assert "was silent for" in database.value("SELECT error FROM job_history WHERE outcome = 'crashed'")
+    silent.send(signal.SIGCONT)
+    assert silent.wait() == -signal.SIGVTALRM
+    assert other.terminate() == 0
+    assert look(behind) == before

@@ -4,6 +4,7 @@
 --   null   its row is gone, and it must register again
 --   false  a lock on holds or workers keeps it from looking at the holds. The beat is recorded all the same: others must see
 --          that the worker lives.
+-- It commits synchronously: the worker goes on because of it, so others must know of it, also after a crash of the database.
 -- Called by the control thread.
 CREATE OR REPLACE FUNCTION beat_v1(
     p_worker uuid, p_state text, p_job bigint, p_kind text, p_running double precision, p_unsettled bigint[] DEFAULT '{}'
@@ -11,6 +12,7 @@ CREATE OR REPLACE FUNCTION beat_v1(
 LANGUAGE plpgsql SET search_path FROM CURRENT
 AS $$
 BEGIN
+    SET LOCAL synchronous_commit = on;
     UPDATE beats
        SET beat_at = clock_timestamp(), state = p_state, job_id = p_job, job_kind = p_kind,
            job_since = clock_timestamp() - make_interval(secs => p_running), unsettled = p_unsettled
