@@ -149,9 +149,9 @@ def resume_kind(
     Examples:
       shithubd-worker resume-kind search.reindex
       shithubd-worker resume-kind search.reindex --canary 1 --ramp 10,50,100
-      shithubd-worker resume-kind webhook.deliver --ramp 25,100 --every 5m
-      shithubd-worker resume-kind webhook.deliver --rate 50/s --until 2h
-      shithubd-worker resume-kind webhook.deliver --rate 50/s --stop-at 10%
+      shithubd-worker resume-kind search.reindex --ramp 25,100 --every 5m
+      shithubd-worker resume-kind search.reindex --rate 50/s --until 2h
+      shithubd-worker resume-kind search.reindex --rate 50/s --stop-at 10%
     """
     check_kind(kind)
     try:

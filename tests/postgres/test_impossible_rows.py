@@ -95,6 +95,14 @@ IMPOSSIBLE = [
     ("holds_scope_check", "INSERT INTO holds (scope, target, actor) VALUES ('planet', 'x', 'a')"),
     ("holds_fleet_has_no_target", "INSERT INTO holds (scope, target, actor) VALUES ('fleet', 'x', 'a')"),
     ("holds_fleet_has_no_target", "INSERT INTO holds (scope, target, actor) VALUES ('kind', '', 'a')"),
+    *(
+        (
+            "workers_gives_up_is_a_time",
+            "INSERT INTO workers (id, host, pid, version, schema_version, kinds, gives_up)"
+            f" VALUES (gen_random_uuid(), 'h', 1, 'v', 1, '{{k}}', '{gives_up}')",
+        )
+        for gives_up in ("0", "-1", "infinity", "NaN")
+    ),
     ("worker_schema_only_row_check", "INSERT INTO worker_schema (only_row, version, functions) VALUES (false, 1, '')"),
 ]
 
