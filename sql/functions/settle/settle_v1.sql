@@ -26,8 +26,10 @@ AS $$
 DECLARE
     v_count   integer := cardinality(p_ids);
     v_ok      bigint[];
-    v_kinds   text[];         -- of each job, while there are ramps, and when it was leased
-    v_leased  timestamptz[];
+    -- Of each job, while a kind is held. The table ramps is not asked: each lease changes it, and beside a held snapshot a settle
+    -- would walk over all its dead rows.
+    v_kinds   text[];
+    v_leased  timestamptz[];  -- and when it was leased
     v_settled bigint[];
 BEGIN
     IF NOT p_outcomes <@ ARRAY['ok', 'retry', 'failed', 'poison', 'released'] THEN
@@ -54,7 +56,7 @@ BEGIN
             SELECT id, kind, 'ok', attempts, leased_by, leased_at, clock_timestamp(), payload, lease_token, retention
               FROM gone WHERE retention <> 'none'
         )
-        SELECT array_agg(id), CASE WHEN EXISTS (SELECT FROM ramps) THEN array_agg(kind) END, array_agg(leased_at)
+        SELECT array_agg(id), CASE WHEN EXISTS (SELECT FROM holds WHERE scope = 'kind') THEN array_agg(kind) END, array_agg(leased_at)
           INTO v_ok, v_kinds, v_leased FROM gone;
         IF v_kinds IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_kinds, v_leased, true);
@@ -91,7 +93,7 @@ BEGIN
               FROM held WHERE retention <> 'none'
         )
         SELECT array_agg(id),
-               CASE WHEN EXISTS (SELECT FROM ramps) THEN array_agg(kind) FILTER (WHERE outcome <> 'released') END,
+               CASE WHEN EXISTS (SELECT FROM holds WHERE scope = 'kind') THEN array_agg(kind) FILTER (WHERE outcome <> 'released') END,
                array_agg(leased_at) FILTER (WHERE outcome <> 'released')
           INTO v_settled, v_kinds, v_leased FROM held;
         IF v_kinds IS NOT NULL THEN
