@@ -19,14 +19,15 @@ GRANT UPDATE ON gate TO shithub_worker;  -- lease_v1 locks it
 GRANT SELECT ON holds, standing_holds TO shithub_worker;
 GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
 GRANT SELECT, UPDATE ON sweeper TO shithub_worker;  -- who sweeps for silent workers locks its row
-GRANT SELECT, UPDATE (ok, bad, began, passed_at, over_at, tokens, filled_at) ON ramps TO shithub_worker;
+GRANT SELECT, UPDATE (ok, bad, began, passed_at, over_at, tokens, filled_at, added) ON ramps TO shithub_worker;
 GRANT SELECT, INSERT, DELETE ON ramp_ends TO shithub_worker;
 GRANT EXECUTE ON FUNCTION
     added_v1, beat_v1, channel_v1, count_ended_v1, covering_holds_v1, end_expired_holds_v1, ended_v1, enqueues_notify_v1,
     ensure_history_v1, expired_leases_v1, flip_v1, forget_drains_v1, forget_silent_v1, forget_workers_v1,
     held_kinds_v1, housemates_v1, lease_fate_v1, lease_refused_v1, lease_v1, lost_v1, past_v1, pauses_v1,
     payload_text_v1, payloads_v1,
-    ramp_ended_v1, ramp_room_v1, ramp_rooms_v1, ramp_taken_v1, ramp_tokens_v1, record_v1, register_v1, release_invocation_v1,
+    ramp_ended_v1, ramp_forward_v1, ramp_room_v1, ramp_rooms_v1, ramp_taken_v1, ramp_tokens_v1, record_v1, register_v1,
+    release_invocation_v1,
     release_strays_v1, release_worker_v1, remove_workers_v1, renew_v1, return_crashed_v1, return_dead_v1, schema_key_v1,
     settle_soon_v1, settle_v1, settle_within_v1, shorten_leases_v1, silent_workers_v1, start_v1, stop_ramp_v1,
     sweep_silent_v1, sweep_v1, unregister_v1,

@@ -35,6 +35,7 @@ CREATE TABLE ramps (
     -- Of the rate: leases that could be taken at once at the time filled_at.
     tokens     double precision NOT NULL DEFAULT 1 CHECK (tokens BETWEEN 0 AND 1000000),
     filled_at  timestamptz      NOT NULL DEFAULT clock_timestamp(),
+    added      bigint           NOT NULL DEFAULT 0, -- ends with this id or a lower one are in ok and bad (ramp_forward_v1)
     over_at    timestamptz,           -- when the last step ends; null: not known yet, or never
     stopped_at timestamptz,           -- it stopped, because runs failed; nothing more is leased
     stopped    text,                  -- why
@@ -49,12 +50,14 @@ CREATE TABLE ramps (
     CONSTRAINT ramps_stopped_with_a_reason CHECK ((stopped_at IS NULL) = (stopped IS NULL))
 ) WITH (fillfactor = 50);
 
--- How jobs of a ramped kind ended, since somebody added these rows up (ramp_rooms_v1). A settle only inserts here, so it never
+-- How jobs of a ramped kind ended, since somebody added these rows up (ramp_forward_v1). A settle only inserts here, so it never
 -- waits for another one. There is no foreign key: a settle must not wait for the end of a ramp, nor fail because of it.
 CREATE TABLE ramp_ends (
     ramp bigint  NOT NULL,                              -- ramps.id: the ends of a former ramp of the kind count for nobody
+    id   bigint  GENERATED ALWAYS AS IDENTITY,
     ok   integer NOT NULL CHECK (ok >= 0),
-    bad  integer NOT NULL CHECK (bad >= 0)
+    bad  integer NOT NULL CHECK (bad >= 0),
+    PRIMARY KEY (ramp, id)
 );
 
 -- Functions whose arguments grow by one with a default. Their files create them again. A worker of a former release still

@@ -163,7 +163,8 @@ def test_the_ramp_of_a_kind_shows_how_far_it_is(database, collector):
     assert "shithubd_kind_ramp_stopped_timestamp_seconds" not in found
     assert found["shithubd_kind_ramp_runs"]["kind=k,result=ok"] == 3
     assert found["shithubd_kind_ramp_runs"]["kind=k,result=bad"] == 1
-    database.query("INSERT INTO ramp_ends SELECT id, 2, 1 FROM ramps WHERE kind = 'k'")  # nobody has added them up yet
+    # nobody has added these up yet
+    database.query("INSERT INTO ramp_ends (ramp, ok, bad) SELECT id, 2, 1 FROM ramps WHERE kind = 'k'")
     assert ramps(one)["shithubd_kind_ramp_runs"]["kind=k,result=ok"] == 5
     database.query("UPDATE ramps SET stopped_at = to_timestamp(1.6e9), stopped = 'x' WHERE kind = 'k'")
     found = ramps(one)

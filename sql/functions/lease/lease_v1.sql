@@ -26,7 +26,8 @@
 --   deaf     true: p_wakeable was given, but the worker cannot rely on being woken
 --   walked   for ranges of several priorities: pairs of a range and the priority up to which it gave nothing. The next turn
 --            must go on behind that priority. So no turn takes long.
---   shut     null; or the kinds whose ramps let nothing through now (ramp_rooms_v1). Jobs of theirs may become free at any place.
+--   shut     null; or the kinds whose ramps let nothing more through now (ramp_rooms_v1). Jobs of theirs may become free at any
+--            place.
 --   again    null; or in how many seconds to look again, because of these ramps
 --   refused  null; or, with p_careful, the job that the database refuses to lease: its range, its id, and why
 --
@@ -81,6 +82,7 @@ DECLARE
     v_shut      text[];     -- kinds whose ramps let nothing through now
     v_open      text[];     -- kinds whose ramps let some jobs through, and how many
     v_rooms     integer[];
+    v_at        bigint;     -- where the kind stands in these
     v_again     double precision;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -116,10 +118,6 @@ BEGIN
         v_held := held_kinds_v1(true);
         IF v_open IS NOT NULL THEN
             v_held := ARRAY(SELECT h.kind FROM unnest(v_held) AS h (kind) WHERE h.kind <> ALL (v_open));
-            p_most := ARRAY(SELECT coalesce(least(a.most, r.room), a.most)
-                              FROM unnest(p_kinds, p_most) WITH ORDINALITY AS a (kind, most, at)
-                                   LEFT JOIN unnest(v_open, v_rooms) AS r (kind, room) USING (kind)
-                             ORDER BY a.at);
         END IF;
     END IF;
     v_now := clock_timestamp();
@@ -142,6 +140,8 @@ BEGIN
                          ORDER BY j.priority, j.run_at, j.id LIMIT 1) first
          ORDER BY n.at
     LOOP
+        v_at := array_position(v_open, v_range.kind);
+        CONTINUE WHEN v_rooms[v_at] = 0;
         v_priority := v_range.priority;
         v_run_at := v_range.run_at;
         LOOP  -- over the priorities of the range; most ranges have one
@@ -155,7 +155,7 @@ BEGIN
                            AND (j.run_at, j.id) > (v_range.since, v_range.after) AND j.run_at <= v_now
                            AND j.id <> ALL (p_skip)
                          ORDER BY j.run_at, j.id
-                         LIMIT v_most
+                         LIMIT least(v_most, v_rooms[v_at])
                            FOR UPDATE SKIP LOCKED) c;
                 v_full := cardinality(v_alone) = v_most;
                 IF v_alone[1] THEN
@@ -173,6 +173,13 @@ BEGIN
                 v_share := v_share - coalesce(cardinality(v_found), 0)::double precision / v_range.most;
                 EXIT looks WHEN v_full;
                 v_visited := cardinality(p_kinds);
+                IF v_rooms[v_at] IS NOT NULL THEN
+                    v_rooms[v_at] := v_rooms[v_at] - coalesce(cardinality(v_alone), 0);
+                    IF v_rooms[v_at] = 0 THEN
+                        v_shut := v_shut || v_range.kind;  -- the other kinds fill the rest of the window
+                        EXIT;
+                    END IF;
+                END IF;
             ELSE
                 v_found := NULL;
             END IF;

@@ -8,7 +8,7 @@
 CREATE OR REPLACE FUNCTION shown_ramp_v1(p_hold bigint) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
-    SELECT to_jsonb(r) - '{id,hold_id,tokens,filled_at}'::text[] || jsonb_build_object(
+    SELECT to_jsonb(r) - '{id,hold_id,tokens,filled_at,added}'::text[] || jsonb_build_object(
                'ok', r.ok + e.ok, 'bad', r.bad + e.bad, 'began', readable_v1(r.began), 'passed_at', readable_v1(r.passed_at),
                'over_at', readable_v1(r.over_at), 'stopped_at', readable_v1(r.stopped_at),
                'step', s.step, 'percent', r.steps[s.step],
@@ -21,6 +21,7 @@ AS $$
       FROM ramps r LEFT JOIN standing_holds h ON h.id = r.hold_id, LATERAL (SELECT ramp_step_v1(r) AS step) s,
            LATERAL (SELECT -greatest(seconds_since_v1(h.until),
                                      CASE WHEN r.stopped_at IS NULL THEN seconds_since_v1(r.over_at) END) AS seconds) l,
-           LATERAL (SELECT coalesce(sum(x.ok), 0) AS ok, coalesce(sum(x.bad), 0) AS bad FROM ramp_ends x WHERE x.ramp = r.id) e
+           LATERAL (SELECT coalesce(sum(x.ok), 0) AS ok, coalesce(sum(x.bad), 0) AS bad FROM ramp_ends x
+                     WHERE x.ramp = r.id AND x.id > r.added) e
      WHERE r.hold_id = p_hold
 $$;

@@ -1,6 +1,6 @@
 -- Stops a ramp because too many of its jobs failed: the kind is paused again, without an end, and an audit row says why.
--- If somebody is just changing the hold, it does nothing; the next lease tries again.
--- Called by ramp_rooms_v1. It runs with the rights of the owner, so that a worker can change no other hold.
+-- If somebody is just changing the hold, it does nothing; the next lease or sweep tries again.
+-- Called by ramp_forward_v1. It runs with the rights of the owner, so that a worker can change no other hold.
 CREATE OR REPLACE FUNCTION stop_ramp_v1(p_hold bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, :"schema", pg_temp
 AS $$

@@ -1,4 +1,4 @@
--- Takes back expired leases, releases leases whose answers were lost, and ends the holds that are over.
+-- Takes back expired leases, releases leases whose answers were lost, brings ramps forward, and ends the holds that are over.
 -- Each worker calls it every second or two, between two of its jobs. Two calls at once share the work (SKIP LOCKED).
 -- Returns the jobs that it changed, with their outcome:
 --   released         leases of this worker whose answers it never got: those of p_strays (release_strays_v1)
@@ -32,6 +32,9 @@ BEGIN
     IF p_strays <> '{}' THEN
         RETURN QUERY SELECT s.id, s.kind, 'released' FROM release_strays_v1(p_worker, p_strays) s;
     END IF;
+    -- The lease does this too. But if the last job of a ramp failed, perhaps no worker of its kind is there to lease any more.
+    PERFORM ramp_forward_v1(r.id) FROM ramps r
+      WHERE r.stopped_at IS NULL AND EXISTS (SELECT FROM ramp_ends e WHERE e.ramp = r.id AND e.id > r.added);
     IF EXISTS (SELECT FROM holds WHERE until <= v_now)
        OR EXISTS (SELECT FROM ramps WHERE over_at <= v_now AND stopped_at IS NULL) THEN
         PERFORM end_expired_holds_v1();
