@@ -220,14 +220,12 @@ def sweep(
     once it was silent for both times. So no job runs twice at the same time. The command names the silent workers that
     have not given up, and says how long that takes. If you know that a worker is gone: `workers unlock`.
 
-    A step of the database's clock ahead looks like a silence. Workers watch that clock; this command cannot. So after
-    such a step, wait for the --sweep-threshold of the workers before you give --stale-after.
+    A step of the database's clock ahead looks like a silence. Workers watch that clock; this command cannot. So wait
+    for their --sweep-threshold after such a step.
 
     If there is nothing to take, the command says so and exits with 0. It also removes workers from the list that were
     silent for a day. The clock of this machine counts, too: no lease is taken that has not expired by it. You cannot
-    undo it.
-
-    --dry-run runs the same statements, and then rolls them back. In an incident, use it first.
+    undo it. --dry-run runs the same statements, and then rolls them back. In an incident, use it first.
 
     \b
     Exit codes:
