@@ -23,7 +23,7 @@ from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.holding import known_kind, saying_if_held, until_moment
 from shithubd_worker.cli.screen import emit, line, meanwhile, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
-from shithubd_worker.ramps import CANARY, EVERY, checked
+from shithubd_worker.ramps import CANARY, checked
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations, RecordedHold
@@ -180,8 +180,6 @@ def resume_kind(
     tell = meanwhile(as_json=as_json)
     for each in _begun(kind, hold, before, stands.get("ramp")):
         tell(each)
-    if steps and every is None:
-        tell(f"each step lasts {EVERY / 60:g} minutes, because --every is not given")
     words = [*ramping.options(ramp._asdict()), *(["--until", until] if until else [])]
     flipped = _requeue(
         shared,
