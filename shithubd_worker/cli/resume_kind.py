@@ -128,7 +128,7 @@ def resume_kind(
     If many jobs wait, let them go in steps. --canary, --ramp and --rate set a ramp. The pause stays until the ramp is
     over, but it lets some jobs through. First come the jobs of --canary. Without --ramp and --rate, all others follow
     at once. With --ramp, so many percent of the workers may then work on the kind at once. --rate counts all hosts
-    together. Without --ramp it has no end, so give --until, or end it yourself.
+    together. Without --ramp, a rate has no end: give --until, or end it yourself.
 
     A ramp stops when a canary job does not end ok, or when too many runs do not (--stop-at). Then nothing of
     the kind starts, and `status` says why. A kind that is not paused is held by its ramp from now on. The same command
