@@ -23,7 +23,7 @@ from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.holding import known_kind, saying_if_held, until_moment
 from shithubd_worker.cli.screen import emit, line, meanwhile, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
-from shithubd_worker.ramps import CANARY, EVERY, checked
+from shithubd_worker.ramps import CANARY, checked
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations, RecordedHold
@@ -126,7 +126,7 @@ def resume_kind(
     If many jobs wait, let them go in steps. --canary, --ramp and --rate set a ramp. The pause stays until the ramp is
     over, but it lets some jobs through. First come the jobs of --canary. Without --ramp and --rate, all others follow
     at once. With --ramp, so many percent of the workers may then work on the kind at once. --rate counts all hosts
-    together. Without --ramp it has no end, so give --until, or end it yourself.
+    together. Without --ramp, a rate has no end: give --until, or end it yourself.
 
     A ramp stops when a canary job does not end ok, or when too many runs do not (--stop-at). Then nothing of
     the kind starts, and `status` says why. A kind that is not paused is held by its ramp from now on. The same command
@@ -178,8 +178,6 @@ def resume_kind(
     tell = meanwhile(as_json=as_json)
     for each in _begun(kind, hold, before, stands.get("ramp")):
         tell(each)
-    if steps and every is None:
-        tell(f"each step lasts {EVERY / 60:g} minutes, because --every is not given")
     words = [*ramping.options(ramp._asdict()), *(["--until", until] if until else [])]
     flipped = _requeue(
         shared,

@@ -257,8 +257,8 @@ def test_status_and_the_list_say_when_the_jobs_of_a_silent_worker_return(databas
     holding(database, "web3", 4, silent=3)
     holding(database, "web3", 5, jobs=0)
     expected = [
-        "web3:1 is silent: its jobs return in 4 min",
-        "web3:2 is silent: its jobs return with the next sweep",
+        "web3:1 is silent: a sweep may take its jobs in 4 min",
+        "web3:2 is silent: a sweep may take its jobs now",
         "web3:3 is silent: its jobs return when their leases end",
     ]
     for words in (["status"], ["workers", "list"]):
