@@ -99,7 +99,8 @@ IMPOSSIBLE = [
         (
             "workers_gives_up_is_a_time",
             "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            f" schema_version, kinds, gives_up) VALUES (gen_random_uuid(), 'h', 1, 'm', 'b', 1, 1, 'v', 1, '{{k}}', '{gives_up}')",
+            " schema_version, kinds, gives_up)"
+            f" VALUES (gen_random_uuid(), 'h', 1, 'm', 'b', 1, 1, 'v', 1, '{{k}}', '{gives_up}')",
         )
         for gives_up in ("0", "-1", "infinity", "NaN")
     ),
