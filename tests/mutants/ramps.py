@@ -19,6 +19,13 @@ MUTANTS = (
         EXACT,
     ),
     Mutant(
+        "a canary of any life does not count what runs",
+        sql("ramp_room_v1"),
+        "p_ramp.canary - p_ramp.ok - p_running",
+        "p_ramp.canary - p_ramp.ok",
+        ("test_a_ramp_keeps_its_limits_in_any_life[40]",),
+    ),
+    Mutant(
         "a canary passes beside a failure",
         sql("ramp_forward_v1"),
         "IF v_ramp.bad > 0 AND (v_ramp.passed_at IS NULL",

@@ -80,7 +80,7 @@ def test_a_ramp_with_little_room_leaves_the_rest_of_a_batch_to_other_kinds(datab
 
 def test_jobs_behind_the_room_of_a_ramp_are_found_in_their_order(database, hire):
     driver = hire("k", "other")
-    enqueue(database, 12)
+    enqueue(database, 12, run_at="now() - interval '1 minute'")
     database.query("SELECT ramp_kind_v1('k', p_canary => 2)")
     found = []
     leases = driver.lease(most=5)
