@@ -93,9 +93,9 @@ def takes(row: Setting) -> str:
     if row.metavar == "DIR":
         return "`DIR`, an existing directory"
     if row.metavar == "DAYS":
-        return f"days, {row.least:g} to {row.most:g}"
+        return f"days, {row.bounds}"
     if row.metavar == "SECONDS":
-        return f"seconds, {row.least:g} to {row.most:g}"
+        return f"seconds, {row.bounds}"
     several = "; separate several of them by spaces in the variable" if row.repeatable else ""
     return f"`{row.metavar}`{several}".replace("|", "` or `")
 

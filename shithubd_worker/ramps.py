@@ -43,8 +43,13 @@ def checked(
         raise ValueError(f"{named('every')} says how long each step lasts: it needs {named('ramp')}")
     if canary is None and steps is None and rate is None:
         if stop_at is not None:
-            raise ValueError(f"{named('stop_at')} needs {named('canary')}, {named('ramp')} or {named('rate')}")
+            raise ValueError(f"{named('stop_at')} needs {named('ramp')} or {named('rate')}")
         return None
+    if stop_at is not None and steps is None and rate is None:
+        raise ValueError(
+            f"{named('stop_at')} needs {named('ramp')} or {named('rate')}: the first job of {named('canary')} that does"
+            " not end ok stops the ramp"
+        )
     return Ramp(
         None if canary is None else whole(named("canary"), canary, CANARY),
         None if steps is None else _steps(named("ramp"), steps),

@@ -182,8 +182,8 @@ def undo(shared: Shared, rows: tuple[int, ...], reason: str | None, *, dry_run: 
     still runs, the undo takes back what is done so far: stop that command first.
 
     A row of a pause or a drain: the command ends that hold, if it still stands as the row set it. A row of a resume:
-    the command sets the hold again. It then waits until that is certain, as `pause-kind` and `drain` do. The lease that
-    `jobs release` ended cannot be given back.
+    the command sets the hold again. It then waits until that is certain, as `pause-kind` and `drain` do. A ramp has no
+    undo: `pause-kind` holds everything again. The lease that `jobs release` ended cannot be given back.
 
     \b
     Exit codes:

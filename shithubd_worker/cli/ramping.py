@@ -18,37 +18,42 @@ def planned(ramp: Ramp) -> str:
     if ramp.get("canary"):
         told.append(f"{_jobs(ramp['canary'])} first")
     if ramp.get("steps"):
-        then = "then " if told else ""
-        steps = ", ".join(map(str, ramp["steps"]))
-        told.append(f"{then}{steps} % of the workers for {_duration(ramp['every'])} each")
+        told.append(f"{'then ' if told else ''}{_steps(ramp)}")
     if ramp.get("rate"):
         told.append(f"at most {rate(ramp['rate'])}")
+    elif not ramp.get("steps"):
+        told.append("then all")
     return ", ".join(told)
 
 
 def now(ramp: Ramp) -> str:
     """Where a ramp is now, in one line: `step 2 of 3 (50 % of the workers), next step in 70 s; 120 ok and 3 not ok`."""
-    state, told = ramp["state"], []
-    if state == "stopped":
-        told.append(f"STOPPED since {ramp['stopped_at'][:19].replace('T', ' ')}: {ramp['stopped']}")
-    elif state == "canary":
-        left = max(ramp["canary"] - ramp["ok"], 0)
-        told.append(f"the canary waits for {_jobs(left)} to end ok")
+    if ramp["state"] == "stopped":
+        return f"STOPPED since {ramp['stopped_at'][:19].replace('T', ' ')}: {ramp['stopped']}"
+    over = "over: the next worker that is between two jobs ends the pause"
+    told = over if ramp["state"] == "over" else ", ".join(_goes_on(ramp))
+    return f"{told}; {ramp['ok']:,} ok and {ramp['bad']:,} not ok" if ramp["ok"] + ramp["bad"] else told
+
+
+def _goes_on(ramp: Ramp) -> Iterator[str]:
+    """What a ramp lets through now, and what comes next."""
+    ends = "" if ramp["ends_in"] is None else f"the pause ends in {lasting(ramp['ends_in'])}"
+    if ramp["state"] == "canary":
+        yield f"the canary waits for {_jobs(max(ramp['canary'] - ramp['ok'], 0))} to end ok"
         if ramp["steps"]:
-            told.append(
-                f"then {', '.join(map(str, ramp['steps']))} % of the workers for {_duration(ramp['every'])} each"
-            )
-    elif state == "steps":
-        last = ramp["step"] == len(ramp["steps"])
-        told.append(f"step {ramp['step']} of {len(ramp['steps'])} ({ramp['percent']} % of the workers)")
-        told.append(f"{'the pause ends' if last else 'next step'} in {lasting(ramp['next_in'])}")
-    elif state == "over":
-        told.append("over, and a worker ends the pause soon")
-    if ramp["rate"] and state not in ("stopped", "over"):
-        told.append(f"at most {rate(ramp['rate'])}")
-    if state != "stopped" and ramp["ok"] + ramp["bad"]:
-        return f"{', '.join(told)}; {ramp['ok']:,} ok and {ramp['bad']:,} not ok"
-    return ", ".join(told)
+            yield f"then {_steps(ramp)}"
+        elif not ramp["rate"] and not ends:
+            yield "then the pause ends"
+        ends = ends and f"{ends} at the latest"
+    elif ramp["state"] == "steps":
+        yield f"step {ramp['step']} of {len(ramp['steps'])} ({ramp['percent']} % of the workers)"
+        if ramp["step"] < len(ramp["steps"]) and ramp["ends_in"] > ramp["next_in"]:
+            yield f"next step in {lasting(ramp['next_in'])}"
+            ends = ""
+    if ramp["rate"]:
+        yield f"at most {rate(ramp['rate'])}"
+    if ends:
+        yield ends
 
 
 def standing(hold: Mapping[str, Any]) -> Iterator[str]:
@@ -72,23 +77,24 @@ def next_times(ramp: Ramp, until: datetime | None) -> Iterator[str]:
     if ramp["passed_at"] and ramp["steps"]:
         began = datetime.fromisoformat(ramp["passed_at"])
         times = [began + timedelta(seconds=ramp["every"] * step) for step in range(len(ramp["steps"]))]
-        steps = [f"{percent} % at {_clock(at)}" for percent, at in zip(ramp["steps"], times, strict=True)][1:4]
-        if steps:
-            more = ", ..." if len(times) > len(steps) + 1 else ""
-            yield f"next: {', '.join(steps)}{more} (UTC)"
+        come = [(percent, at) for percent, at in zip(ramp["steps"], times, strict=True) if not until or at < until][1:]
+        if come:
+            steps = ", ".join(f"{percent} % at {_clock(at, began)}" for percent, at in come[:3])
+            yield f"next: {steps}{', ...' if come[3:] else ''} (UTC)"
     elif ramp["steps"]:
         yield f"after the canary, the steps last {_duration(ramp['every'] * len(ramp['steps']))} in all"
     ends = [datetime.fromisoformat(ramp["over_at"])] if ramp["over_at"] else []
     ends += [until] if until else []
     if ends:
-        yield f"the pause ends at {min(ends):%Y-%m-%d %H:%M:%S%z} at the latest"
+        latest = " at the latest" if ramp["state"] == "canary" else ""
+        yield f"the pause ends at {min(ends):%Y-%m-%d %H:%M:%S%z}{latest}, unless the ramp stops"
     elif ramp["rate"]:
         yield "the pause has no end: `resume-kind` without options ends it"
 
 
 def stops(ramp: Ramp) -> str:
     """When it stops."""
-    later = f"when {_figure(ramp['stop_at'] * 100)} % of the runs do not end ok"
+    later = f"when {_figure(ramp['stop_at'] * 100)} % of at least 10 runs do not end ok"
     if not ramp["canary"]:
         return later
     only = not ramp["steps"] and not ramp["rate"]
@@ -104,7 +110,7 @@ def options(ramp: Ramp) -> list[str]:
         words += ["--ramp", ",".join(map(str, ramp["steps"])), "--every", _duration(ramp["every"])]
     if ramp["rate"]:
         words += ["--rate", rate(ramp["rate"])]
-    if ramp["stop_at"] != STOP_AT:
+    if ramp["stop_at"] != STOP_AT and (ramp["steps"] or ramp["rate"]):
         words += ["--stop-at", f"{ramp['stop_at']:.12g}"]
     return words
 
@@ -115,8 +121,14 @@ def rate(of: float) -> str:
     return f"{_figure(of * size)}/{unit}"
 
 
-def _clock(when: datetime) -> str:
-    return f"{when.astimezone(UTC):%H:%M:%S}"
+def _clock(when: datetime, began: datetime) -> str:
+    """The time of day. With the day, if that is not the day of the begin."""
+    at = when.astimezone(UTC)
+    return f"{at:%H:%M:%S}" if at.date() == began.astimezone(UTC).date() else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def _steps(ramp: Ramp) -> str:
+    return f"{', '.join(map(str, ramp['steps']))} % of the workers for {_duration(ramp['every'])} each"
 
 
 def _jobs(count: int) -> str:

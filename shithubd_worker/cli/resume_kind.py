@@ -23,7 +23,7 @@ from shithubd_worker.cli.deadline import CHANGE_SECONDS, within
 from shithubd_worker.cli.holding import known_kind, saying_if_held, until_moment
 from shithubd_worker.cli.screen import emit, line, meanwhile, say
 from shithubd_worker.errors import EXIT_DETACHED, EXIT_OK, Refused, TimedOut
-from shithubd_worker.ramps import CANARY, EVERY, checked
+from shithubd_worker.ramps import CANARY, checked
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations, RecordedHold
@@ -96,6 +96,7 @@ class Share(click.ParamType[float, object]):
     type=Share(),
     metavar="PART",
     help="Stop the ramp when this part of the runs does not end ok: 20% or 0.2. It first looks after 10 runs."
+    " Needs --ramp or --rate."
     "  [default: 20%]",
 )
 @click.option(
@@ -125,8 +126,9 @@ def resume_kind(
     into the queue, too. To undo it: `pause-kind KIND`.
 
     If many jobs wait, let them go in steps. --canary, --ramp and --rate set a ramp. The pause stays until the ramp is
-    over, but it lets some jobs through. First come the jobs of --canary. Then so many percent of the workers may work
-    on the kind at once. --rate counts all hosts together; alone it has no end, so give --until, or end it yourself.
+    over, but it lets some jobs through. First come the jobs of --canary. Without --ramp and --rate, all others follow
+    at once. With --ramp, so many percent of the workers may then work on the kind at once. --rate counts all hosts
+    together. Without --ramp, a rate has no end: give --until, or end it yourself.
 
     A ramp stops when a canary job does not end ok, or when too many runs do not (--stop-at). Then nothing of
     the kind starts, and `status` says why. A kind that is not paused is held by its ramp from now on. The same command
@@ -136,7 +138,8 @@ def resume_kind(
     \b
     Exit codes:
       0    the pause is over, or there was none; or the ramp has begun
-      2    a ramp that cannot be: steps that do not rise, --every without --ramp
+      2    a ramp that cannot be: steps that do not rise, --every without --ramp,
+           --stop-at without --ramp and --rate
       4    --timeout is over, or another session holds a lock; run it again
       5    the database refused some jobs, for example by a trigger of yours;
            they stay paused: correct the cause, and run it again. Or nobody
@@ -177,8 +180,6 @@ def resume_kind(
     tell = meanwhile(as_json=as_json)
     for each in _begun(kind, hold, before, stands.get("ramp")):
         tell(each)
-    if steps and every is None:
-        tell(f"each step lasts {EVERY / 60:g} minutes, because --every is not given")
     words = [*ramping.options(ramp._asdict()), *(["--until", until] if until else [])]
     flipped = _requeue(
         shared,
@@ -265,6 +266,8 @@ def _begun(kind: str, hold: RecordedHold, before: dict[str, Any] | None, ramp: d
         return
     yield f"the ramp: {ramping.planned(ramp)}"
     yield f"now: {ramping.now(ramp)}"
+    if ramp["state"] == "stopped":
+        return
     yield from ramping.next_times(ramp, hold.until)
     yield f"it stops {ramping.stops(ramp)}"
 

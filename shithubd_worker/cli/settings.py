@@ -33,7 +33,7 @@ def option(name: str, row: Setting, **more: Any) -> Callable[[F], F]:
         more |= {"type": click.Choice(row.choices, case_sensitive=False), "default": row.default, "show_default": True}
     else:
         more |= {"metavar": row.metavar, "multiple": row.repeatable}
-        bounds = f"; {row.least:g} to {row.most:g}" if row.metavar == "SECONDS" else ""
+        bounds = f"; {row.bounds}" if row.metavar == "SECONDS" else ""
         help_ += f"  [default: {row.default or row.unset}{bounds}]"
     return click.option(row.flag, name, envvar=row.variable, show_envvar=True, help=help_, **more)
 

@@ -84,9 +84,9 @@ def workers(found: list[dict[str, Any]], states: dict[str, int] | None = None) -
 def _when_their_jobs_return(silent: list[dict[str, Any]]) -> None:
     for worker in silent[:MOST_SILENT]:
         left = worker["gives_up_seconds"]
-        soon = f"in {lasting(left)}" if left and left > 0 else "with the next sweep"
-        when = "when their leases end" if left is None else soon
-        line(f"{worker['leased_by']} is silent: its jobs return {when}")
+        soon = f"a sweep may take its jobs {f'in {lasting(left)}' if left and left > 0 else 'now'}"
+        when = "its jobs return when their leases end" if left is None else soon
+        line(f"{worker['leased_by']} is silent: {when}")
     if len(silent) > MOST_SILENT:
         line(f"... and {len(silent) - MOST_SILENT:,} more silent workers with jobs")
 

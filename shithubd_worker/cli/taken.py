@@ -26,10 +26,10 @@ def swept(returned: Sequence[dict[str, Any]], silent: Sequence[dict[str, Any]], 
     owners = {worker["leased_by"] for worker in silent}
     for worker in silent:
         its = [job for job in returned if job["leased_by"] == worker["leased_by"]]
-        which = f"of {worker['leased_by']}, which was silent for {lasting(worker['seconds'])},"
+        which = f"of {worker['leased_by']} (silent for {lasting(worker['seconds'])})"
         _sum(its, which, later if delay and its else "", dry_run=dry_run)
     expired = [job for job in returned if job["leased_by"] not in owners]
-    _sum(expired, "whose lease had expired", later if delay and expired else "", dry_run=dry_run)
+    _sum(expired, "with an expired lease", later if delay and expired else "", dry_run=dry_run)
 
 
 def waiting(owners: Sequence[dict[str, Any]], stale_after: float | None, command: Callable[..., str]) -> None:

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 OLDEST = "2h"
 # The alert whose page helps with a sort of event, or with an action of an operator. `resume` and `expire` (the end that
-# --until gave) have the page of what they end.
+# --until gave, or the end of a ramp) have the page of what they end.
 ALERTS = {
     "pause": "KindPausedTooLong",
     "ramp": "KindPausedTooLong",
     "stop": "KindRampStopped",
-    "drain": "FleetHoldTooLong",
+    "drain": "HoldTooLong",
     "complete": "JobsFailedForGood",
     "fail": "JobsFailedForGood",
     "retry": "JobsFailedForGood",
@@ -140,8 +140,12 @@ def pages() -> dict[str, str]:
 def alert(event: Mapping[str, Any]) -> str | None:
     """The alert whose page helps with an event."""
     sort = event["action"] if event["sort"] == "change" else event["sort"]
-    if sort in ("resume", "expire", "held"):
+    if sort == "held" and event["ramp"] and event["ramp"]["state"] == "stopped":
+        sort = "stop"
+    if sort in ("drain", "resume", "expire", "held"):
         scope = event["scope"] if sort == "held" else str(event["target"]).partition(" ")[0]
+        if scope == "fleet":
+            return "FleetHoldTooLong"
         sort = "pause" if scope == "kind" else "drain"
     return ALERTS.get(sort)
 

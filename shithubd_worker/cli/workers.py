@@ -23,6 +23,7 @@ from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS, within
 from shithubd_worker.cli.rehearsal import literal, rolled_back, say_sql
 from shithubd_worker.cli.screen import emit, folded, line
 from shithubd_worker.errors import EXIT_OK, Refused
+from shithubd_worker.plain import lasting
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
@@ -288,7 +289,7 @@ COMMANDS = (workers,)
 
 def _check(flag: str, seconds: float, limits: tuple[float, float]) -> None:
     if not limits[0] <= seconds <= limits[1]:
-        raise click.BadParameter(f"{seconds:g} s is not {limits[0]:g} s to {limits[1]:g} s", param_hint=flag)
+        raise click.BadParameter(f"it must be {lasting(limits[0])} to {lasting(limits[1])}", param_hint=flag)
 
 
 def _no_worker_of(operations: Operations, host: str) -> str:

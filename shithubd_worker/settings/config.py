@@ -97,7 +97,7 @@ class Config:
         "--sweep-threshold",
         "After so long without a word of the database the worker gives up its job, because others may have it then. It"
         " gives it up sooner if the lease ends sooner. The worker itself takes the jobs of others that were silent for"
-        " this time and for their own one. 0 turns both off.",
+        " this time and for their own threshold. 0 turns both off.",
         default=300.0,
         least=10.0,
         example="60",
@@ -241,7 +241,7 @@ def make_config(raw: Mapping[str, object], unit: str = "") -> Config:
     if not silence_fits(config.get("heartbeat_interval", 1.0), config.get("sweep_threshold", 0.0)):
         faults.append(
             "--sweep-threshold and --heartbeat-interval: three heartbeats and 5 s must fit into the threshold, so that"
-            " no worker is swept that lives"
+            " no worker is swept that lives; raise the threshold, or lower the interval"
         )
     if faults:
         raise ConfigError(*faults)

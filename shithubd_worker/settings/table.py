@@ -44,6 +44,7 @@ class Setting(NamedTuple):
     unset: str = ""
     least: float = -math.inf  # this and the next: limits of a number, in seconds
     most: float = math.inf
+    or_zero: bool = False  # 0 is allowed below the limits, too
     choices: tuple[str, ...] = ()
     repeatable: bool = False
     live: bool = False  # can a running worker take it over?
@@ -53,6 +54,11 @@ class Setting(NamedTuple):
     def variable(self) -> str:
         """Its variable."""
         return variable(self.flag)
+
+    @property
+    def bounds(self) -> str:
+        """The limits of a number."""
+        return f"{'0, or ' if self.or_zero else ''}{self.least:g} to {self.most:g}"
 
     @property
     def spelled(self) -> str:
@@ -116,7 +122,7 @@ def seconds(
         return value
 
     row = Setting(flag, text, read, "SECONDS", f"{default:g}", live=live, example=example)
-    return _field(row._replace(least=0.0 if or_zero else least, most=most), default)
+    return _field(row._replace(least=least, most=most, or_zero=or_zero), default)
 
 
 def days(flag: str, text: str, *, default: int, example: str) -> Setting:

@@ -31,10 +31,11 @@ BAD = {
     ("--ramp", "10", "--every", "soon"): "'soon' is not a duration",
     ("--every", "2m"): "--every says how long each step lasts: it needs --ramp",
     ("--every", "2m", "--canary", "1"): "it needs --ramp",
-    ("--stop-at", "20%"): "--stop-at needs --canary, --ramp or --rate",
-    ("--canary", "1", "--stop-at", "0"): "--stop-at must be above 0",
-    ("--canary", "1", "--stop-at", "20"): "--stop-at must be above 0, and at most 1",
-    ("--canary", "1", "--stop-at", "101%"): "--stop-at must be above 0, and at most 1",
+    ("--stop-at", "20%"): "--stop-at needs --ramp or --rate",
+    ("--canary", "1", "--stop-at", "50%"): "--stop-at needs --ramp or --rate: the first job of --canary that does not",
+    ("--rate", "1/s", "--stop-at", "0"): "--stop-at must be above 0",
+    ("--rate", "1/s", "--stop-at", "20"): "--stop-at must be above 0, and at most 1",
+    ("--rate", "1/s", "--stop-at", "101%"): "--stop-at must be above 0, and at most 1",
     ("--canary", "1", "--stop-at", "many"): "'many' is not a part of the runs",
     ("--canary", "0"): "0 is not in the range 1<=x<=1000",
     ("--canary", "9" * 30): "is not in the range",
@@ -75,9 +76,8 @@ def test_a_ramp_that_cannot_be_is_refused_in_one_line_and_changes_nothing(databa
 )
 def test_the_options_are_the_ramp_of_the_database(database, command, words, row):
     add_job(database)
-    told = command("resume-kind", "k", *words).stdout
+    command("resume-kind", "k", *words)
     assert database.query(RAMP) == [row]
-    assert ("because --every is not given" in told) == (words == ("--ramp", "10,50,100"))
 
 
 def test_a_ramp_says_what_it_does_and_how_to_go_on(database, command):
@@ -90,11 +90,11 @@ def test_a_ramp_says_what_it_does_and_how_to_go_on(database, command):
     assert lines[2] == "the ramp: 10, 50, 100 % of the workers for 2m each"
     assert lines[3] == "now: step 1 of 3 (10 % of the workers), next step in 2 min"
     assert re.fullmatch(r"next: 50 % at \d\d:\d\d:\d\d, 100 % at \d\d:\d\d:\d\d \(UTC\)", lines[4])
-    over = re.fullmatch(r"the pause ends at (.*) at the latest", lines[5])
+    over = re.fullmatch(r"the pause ends at (.*), unless the ramp stops", lines[5])
     left = datetime.fromisoformat(over[1]) - datetime.now(UTC)
     assert timedelta(minutes=1) < left <= timedelta(minutes=6)
     assert lines[6:] == [
-        "it stops when 20 % of the runs do not end ok",
+        "it stops when 20 % of at least 10 runs do not end ok",
         "1 paused job(s) back in the queue",
         "watch it: shithubd-worker status k --watch",
         "to hold everything again: shithubd-worker pause-kind k",
@@ -104,7 +104,7 @@ def test_a_ramp_says_what_it_does_and_how_to_go_on(database, command):
     assert holds(database) == [("kind", "k", "schema work")]
     again = command("resume-kind", "k", "--rate", "5/m", "--canary", "2").stdout
     assert "the ramp of k begins anew; it was: step 1 of 3 (10 % of the workers)" in again
-    assert "it stops when a job of the canary does not end ok; afterwards when 20 % of the runs" in again
+    assert "it stops when a job of the canary does not end ok; afterwards when 20 % of at least 10 runs" in again
     ended = command("resume-kind", "k").stdout
     assert "its ramp has ended; it was: the canary waits for 2 jobs to end ok, at most 5/m\n" in ended
     assert holds(database) == []
@@ -142,7 +142,7 @@ def test_the_json_of_a_ramp_has_exactly_these_members(database, command):
         "rate": None,
         "stop_at": 0.3,
     }
-    shown |= {"ok": 0, "bad": 0, "step": None, "percent": None, "next_in": None}
+    shown |= {"ok": 0, "bad": 0, "step": None, "percent": None, "next_in": None, "ends_in": None}
     shown |= {"passed_at": None, "over_at": None, "stopped_at": None, "stopped": None}
     assert ramp == shown
     (hold,) = command.json("status")["holds"]
@@ -168,7 +168,8 @@ def test_status_and_jobs_show_say_where_a_ramp_is(database, command):
     add_worker(database)
     command("resume-kind", "k", "--ramp", "10,50,100", "--reason", "slowly")
     database.query(
-        "UPDATE ramps SET passed_at = passed_at - interval '170 s', began = began - interval '170 s', ok = 120, bad = 3"
+        "UPDATE ramps SET passed_at = passed_at - interval '170 s', began = began - interval '170 s',"
+        " over_at = over_at - interval '170 s', ok = 120, bad = 3"
     )
     shown = command("status").stdout
     assert shown.startswith("running 0, held 1 ")
@@ -178,13 +179,23 @@ def test_status_and_jobs_show_say_where_a_ramp_is(database, command):
     told = command("jobs", "show", job).stdout
     assert re.search(rf"hold +the kind is paused by \S+ since 20\S+ \S+: slowly\n +{now}", told)
     assert command.json("jobs", "show", job)["hold"]["ramp"]["step"] == 2
-    database.query("UPDATE ramps SET passed_at = passed_at - interval '100 s'")
+    database.query("UPDATE ramps SET passed_at = passed_at - interval '100 s', over_at = over_at - interval '100 s'")
     assert re.search(
         r"ramp: step 3 of 3 \(100 % of the workers\), the pause ends in \d+ s", command("status", "k").stdout
     )
     command("resume-kind", "k")
     assert command.json("jobs", "show", job)["hold"] is None
     assert "hold" not in command("jobs", "show", job).stdout
+
+
+def test_an_end_that_comes_before_the_next_step_is_what_status_names(database, command):
+    add_job(database)
+    told = command("resume-kind", "k", "--ramp", "10,50", "--every", "1h", "--until", "100s").stdout
+    assert re.search(r"\nnow: step 1 of 2 \(10 % of the workers\), the pause ends in \d+ s\n", told)
+    assert "next:" not in told
+    assert re.search(r"ramp: step 1 of 2 \(10 % of the workers\), the pause ends in \d+ s\n", command("status").stdout)
+    told = command("resume-kind", "k", "--ramp", "10,50", "--every", "2d").stdout
+    assert re.search(r"\nnext: 50 % at 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d \(UTC\)\n", told)
 
 
 def test_a_canary_that_ends_well_lets_the_others_go(database, command, start_worker):
@@ -217,6 +228,7 @@ def test_a_canary_that_fails_stops_the_ramp_and_status_says_what_to_do(database,
     timeline = command("audit", "timeline").stdout
     assert "`shithubd-worker` `stop` `kind test.fails`: `a canary job did not end ok" in timeline
     assert "; ramp: STOPPED since 20" in timeline
+    assert timeline.rstrip().endswith("alerts/KindRampStopped.md)")
     told = command(*again.split()).stdout
     assert "the ramp of test.fails begins anew; it was: STOPPED since 20" in told
     database.query("UPDATE ramps SET stopped_at = now(), stopped = 'a test'")

@@ -47,8 +47,8 @@ def test_a_sweep_takes_the_jobs_of_a_worker_that_has_given_up_and_says_how_long_
     assert done.stdout.splitlines() == [
         f"job {first} (k) queued again",
         f"job {second} (k) queued again",
-        "2 job(s) of web3:4711, which was silent for 7 min, returned, and run in 30 s",
-        "0 job(s) whose lease had expired returned",
+        "2 job(s) of web3:4711 (silent for 7 min) returned, and run in 30 s",
+        "0 job(s) with an expired lease returned",
     ]
     delays = database.query("SELECT extract(epoch FROM run_at - now())::int BETWEEN 1 AND 30 FROM jobs")
     assert delays == [(True,), (True,)]
@@ -56,7 +56,7 @@ def test_a_sweep_takes_the_jobs_of_a_worker_that_has_given_up_and_says_how_long_
     (row,) = database.query("SELECT action, reason, jobs, detail->'stale_after', detail->'delay' FROM audit")
     assert row == ("sweep", "web3 is away", 2, 300, 30)
     again = command(*SWEEP, "--reason", "web3 is away").stdout
-    assert again == "0 job(s) whose lease had expired returned\n"
+    assert again == "0 job(s) with an expired lease returned\n"
     assert database.value("SELECT count(*) FROM audit") == 1
 
 
@@ -108,7 +108,7 @@ def test_a_job_that_somebody_has_locked_stays_and_the_command_fails(database, co
     _, (held, free) = holding(database, jobs=2)
     with locked(database, "SELECT FROM jobs WHERE id = %s FOR UPDATE", held):
         done = command(*SWEEP, code=5)
-    assert "1 job(s) of web3:4711, which was silent for 7 min, returned" in done.stdout
+    assert "1 job(s) of web3:4711 (silent for 7 min) returned" in done.stdout
     assert "1 job(s) of these workers stay leased" in done.stderr
     assert (state(database, held), state(database, free)) == (("processing", 1), ("queued", 0))
     command(*SWEEP)
@@ -120,7 +120,7 @@ def test_a_dry_run_of_a_sweep_shows_the_sql_and_changes_nothing(database, comman
     before = everything(database)
     words = (*SWEEP, "--recovery-delay", "30s", "--accept-second-run", "--reason", "x")
     *_, returned, _, statement = command(*words, "--dry-run").stdout.splitlines()
-    assert returned.endswith("silent for 7 min, would be returned, and would run in 30 s")
+    assert returned.endswith("silent for 7 min) would be returned, and would run in 30 s")
     call = "sweep_leases_v1(p_stale_after => 300, p_accept_second_run => true, p_delay => 30)"
     assert statement == f"SELECT * FROM public.{call}"
     said = command.json(*words, "--dry-run")
@@ -138,10 +138,10 @@ def test_a_dry_run_of_a_sweep_shows_the_sql_and_changes_nothing(database, comman
         (["--stale-after", "five"], "'five' is not a duration"),
         (["--stale-after", "-5m"], "'-5m' is not a duration"),
         (["--stale-after", "nan"], "'nan' is not a duration"),
-        (["--stale-after", "29s"], "29 s is not 30 s to 172800 s"),
-        (["--stale-after", "3d"], "259200 s is not 30 s to 172800 s"),
+        (["--stale-after", "29s"], "--stale-after: it must be 30 s to 2 d"),
+        (["--stale-after", "3d"], "--stale-after: it must be 30 s to 2 d"),
         (["--stale-after", "5m", "--recovery-delay", "1w"], "'1w' is not a duration"),
-        (["--recovery-delay", "49h"], "176400 s is not 0 s to 172800 s"),
+        (["--recovery-delay", "49h"], "--recovery-delay: it must be 0 s to 2 d"),
         (["--accept-second-run", "--reason", "x"], "--accept-second-run needs --stale-after"),
     ],
     ids=str,
@@ -257,8 +257,8 @@ def test_status_and_the_list_say_when_the_jobs_of_a_silent_worker_return(databas
     holding(database, "web3", 4, silent=3)
     holding(database, "web3", 5, jobs=0)
     expected = [
-        "web3:1 is silent: its jobs return in 4 min",
-        "web3:2 is silent: its jobs return with the next sweep",
+        "web3:1 is silent: a sweep may take its jobs in 4 min",
+        "web3:2 is silent: a sweep may take its jobs now",
         "web3:3 is silent: its jobs return when their leases end",
     ]
     for words in (["status"], ["workers", "list"]):

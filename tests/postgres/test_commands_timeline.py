@@ -79,8 +79,8 @@ def test_the_timeline_tells_the_incident_line_by_line(database, command):
             rf"{TIME} `ada@web1` `discard` 4 jobs \({jobs[0]}, {jobs[1]}, {jobs[2]}, \.\.\.\): `r`"
             rf" \(audit {audit}, undone by {audit + 1}\){page('JobsFailedForGood')}",
             rf"{TIME} {me} `undo` of {audit}: 4 jobs \(.*\) \(audit {audit + 1}\)",
-            rf"{TIME} {me} `drain` `host web1`: `r` \(audit {audit + 2}\){page('FleetHoldTooLong')}",
-            rf"{TIME} {me} `resume` `host web1` \(audit {audit + 3}\){page('FleetHoldTooLong')}",
+            rf"{TIME} {me} `drain` `host web1`: `r` \(audit {audit + 2}\){page('HoldTooLong')}",
+            rf"{TIME} {me} `resume` `host web1` \(audit {audit + 3}\){page('HoldTooLong')}",
             rf"`kind k` is held since 20.* until {until}:\d\d by {me}: .*{page('KindPausedTooLong')}",
             rf"worker `web2:7` \(`shithubd-worker@1\.service`\) is silent{page('WorkerDown')}",
         ),

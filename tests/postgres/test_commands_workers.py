@@ -94,7 +94,7 @@ def test_sweep_returns_what_has_expired_and_names_the_silent_workers_whose_lease
     worker, (kept,) = holding(database, "web4", 1)
     done = command("workers", "sweep", "--reason", "all are busy")
     *_, summary, silent = done.stdout.splitlines()
-    assert summary == "2 job(s) whose lease had expired returned"
+    assert summary == "2 job(s) with an expired lease returned"
     assert silent.startswith("web4:1 is silent, and 1 lease(s) of it end within ")
     assert silent.endswith(f"shithubd-worker workers unlock {worker}")
     assert [state(database, one) for one in (*expired, kept)] == [("queued", 0), ("queued", 0), ("processing", 1)]

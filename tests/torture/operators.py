@@ -296,7 +296,7 @@ def _flags(ramp: Ramp) -> list[str]:
         "--ramp": ramp.steps and ",".join(map(str, ramp.steps)),
         "--every": ramp.every and f"{ramp.every:g}s",
         "--rate": ramp.rate and f"{60 * ramp.rate:g}/m",
-        "--stop-at": f"{100 * ramp.stop_at:g}%",
+        "--stop-at": (ramp.steps or ramp.rate) and f"{100 * ramp.stop_at:g}%",
     }
     return [word for flag, value in values.items() if value for word in (flag, str(value))]
 

@@ -3,8 +3,8 @@
 --   p_canary  so many jobs first. The ramp goes on when all of them ended ok, and stops when one does not.
 --   p_steps   percent of the living workers that know the kind: so many may work on it at once, at least one. Each step lasts
 --             p_every seconds. After the last one the pause ends.
---   p_rate    so many leases per second in the whole fleet, at most, also during the steps. Without steps and without a canary the
---             ramp has no end of its own: resume_kind_v1 ends it, or p_until.
+--   p_rate    so many leases per second in the whole fleet, at most, also during the steps. Without steps such a ramp has no
+--             end of its own: resume_kind_v1 ends it, or p_until.
 --   p_stop_at the ramp stops when this part of the ended runs (0 to 1) did not end ok; it looks after 10 of them. Then
 --             nothing of the kind is leased any more, the end p_until no longer counts, and an audit row says why.
 -- The reason and the actor of a pause that stands stay, unless p_reason is given. Returns the hold. Raises
