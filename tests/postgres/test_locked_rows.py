@@ -134,7 +134,7 @@ def test_an_outcome_is_kept_if_the_database_refuses_to_answer(database, start_wo
 
 
 @pytest.mark.parametrize(
-    ("beat", "taken"), [("clock_timestamp()", False), ("clock_timestamp() - interval '11 s'", True)]
+    ("beat", "taken"), [("clock_timestamp()", False), ("clock_timestamp() - interval '16 s'", True)]
 )
 def test_no_sweep_takes_a_finished_job_of_a_worker_that_beats(any_database, beat, taken):
     owner = add_worker(any_database, "here", invocation="abc")
