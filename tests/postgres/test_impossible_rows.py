@@ -63,6 +63,11 @@ def test_the_columns_are_the_promised_ones(contract):
 
 JOB = "INSERT INTO jobs (kind, payload, state, leased_by, leased_at) VALUES"
 LEASED = "'h:1', now()"
+RAMP = "INSERT INTO ramps (hold_id, kind, stop_at, canary) VALUES"
+WORKER = (
+    "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version, schema_version,"
+    " kinds, gives_up) VALUES (gen_random_uuid(), 'h', 1, '', '', 1, 1, '', 1, '{}', "
+)
 IMPOSSIBLE = [
     ("jobs_kind_is_a_name", f"{JOB} ('', '{{}}', 'queued', NULL, NULL)"),
     ("jobs_kind_is_a_name", f"{JOB} (repeat('a', 201), '{{}}', 'queued', NULL, NULL)"),
@@ -98,12 +103,37 @@ IMPOSSIBLE = [
     *(
         (
             "workers_gives_up_is_a_time",
-            "INSERT INTO workers (id, host, pid, machine_id, boot_id, pid_namespace, start_ticks, version,"
-            " schema_version, kinds, gives_up)"
-            f" VALUES (gen_random_uuid(), 'h', 1, 'm', 'b', 1, 1, 'v', 1, '{{k}}', '{gives_up}')",
+            f"{WORKER} {gives_up})",
         )
-        for gives_up in ("0", "-1", "infinity", "NaN")
+        for gives_up in ("0", "-1", "'infinity'", "'NaN'")
     ),
+    ("sweeper_only_row_check", "INSERT INTO sweeper (only_row) VALUES (false)"),
+    ("ramps_limit_something", f"{RAMP} (1, 'k', 0.2, NULL)"),
+    *(
+        (constraint, f"INSERT INTO ramps (hold_id, kind, stop_at, {columns}) VALUES (1, 'k', 0.2, {values})")
+        for constraint, columns, values in (
+            ("ramps_canary_check", "canary", "0"),
+            ("ramps_steps_are_percentages", "steps", "'{50}'"),
+            ("ramps_steps_are_percentages", "steps, every", "'{0}', 60"),
+            ("ramps_steps_are_percentages", "steps, every", "'{101}', 60"),
+            ("ramps_steps_are_percentages", "steps, every", "'{}', 60"),
+            ("ramps_steps_are_percentages", "steps, every", "'{NULL}', 60"),
+            ("ramps_every_check", "steps, every", "'{50}', 0.5"),
+            ("ramps_rate_check", "rate", "0"),
+            ("ramps_rate_check", "rate", "'NaN'"),
+            ("ramps_ok_check", "rate, ok", "1, -1"),
+            ("ramps_bad_check", "rate, bad", "1, -1"),
+            ("ramps_tokens_check", "rate, tokens", "1, 'NaN'"),
+            ("ramps_times_are_finite", "rate, began", "1, 'infinity'"),
+            ("ramps_times_are_finite", "rate, over_at", "1, '-infinity'"),
+            ("ramps_stopped_with_a_reason", "rate, stopped_at", "1, now()"),
+            ("ramps_stopped_with_a_reason", "rate, stopped", "1, 'why'"),
+        )
+    ),
+    ("ramps_stop_at_check", f"{RAMP} (1, 'k', 0, 1)"),
+    ("ramps_stop_at_check", f"{RAMP} (1, 'k', 1.5, 1)"),
+    ("ramp_ends_ok_check", "INSERT INTO ramp_ends VALUES (1, -1, 0)"),
+    ("ramp_ends_bad_check", "INSERT INTO ramp_ends VALUES (1, 0, -1)"),
     ("worker_schema_only_row_check", "INSERT INTO worker_schema (only_row, version, functions) VALUES (false, 1, '')"),
 ]
 
@@ -120,7 +150,7 @@ def test_every_check_constraint_of_the_queue_refuses_a_row_here(contract):
     checks = contract.query(
         "SELECT conname::text FROM pg_constraint WHERE contype = 'c' AND connamespace = to_regnamespace('public')"
         " AND conrelid IN ('jobs'::regclass, 'job_history'::regclass, 'holds'::regclass, 'workers'::regclass,"
-        " 'audit'::regclass, 'worker_schema'::regclass)"
+        " 'audit'::regclass, 'worker_schema'::regclass, 'sweeper'::regclass, 'ramps'::regclass, 'ramp_ends'::regclass)"
     )
     assert {name for (name,) in checks} == {constraint for constraint, _ in IMPOSSIBLE}
 
