@@ -132,8 +132,8 @@ IMPOSSIBLE = [
     ),
     ("ramps_stop_at_check", f"{RAMP} (1, 'k', 0, 1)"),
     ("ramps_stop_at_check", f"{RAMP} (1, 'k', 1.5, 1)"),
-    ("ramp_ends_ok_check", "INSERT INTO ramp_ends VALUES (1, -1, 0)"),
-    ("ramp_ends_bad_check", "INSERT INTO ramp_ends VALUES (1, 0, -1)"),
+    ("ramp_ends_ok_check", "INSERT INTO ramp_ends (ramp, ok, bad) VALUES (1, -1, 0)"),
+    ("ramp_ends_bad_check", "INSERT INTO ramp_ends (ramp, ok, bad) VALUES (1, 0, -1)"),
     ("worker_schema_only_row_check", "INSERT INTO worker_schema (only_row, version, functions) VALUES (false, 1, '')"),
 ]
 
