@@ -54,7 +54,7 @@ def former_release(monkeypatch, version):
     later = {part.name for part in schema.parts(schema.newest_version())} - {
         part.name for part in schema.parts(version)
     }
-    needs = re.compile(rf"(?:RETURNS|SETOF|p_\w+) (?:{'|'.join(later)})\b")
+    needs = re.compile(rf"(?:RETURNS|SETOF|p_\w+|OUT \w+) (?:{'|'.join(later)})\b")
     files = [path for path in schema.function_files() if "_v" in path.stem and not needs.search(path.read_text())]
     text = "\n".join(path.read_text() for path in files)
     monkeypatch.setattr(schema, "migrations", lambda: known)

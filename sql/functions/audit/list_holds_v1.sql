@@ -3,5 +3,5 @@
 CREATE OR REPLACE FUNCTION list_holds_v1(p_limit integer) RETURNS SETOF jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
-    SELECT shown_hold_v1(h) FROM standing_holds h ORDER BY h.created, h.id LIMIT p_limit
+    SELECT shown_hold_v1(h.id) FROM standing_holds h ORDER BY h.created, h.id LIMIT p_limit
 $$;

@@ -36,7 +36,7 @@ AS $$
         'leases', (SELECT coalesce(jsonb_agg(s.object ORDER BY s.at), '[]')
                      FROM (SELECT * FROM l ORDER BY l.runs = 'false', l.at LIMIT 1000) s),
         'holds', (SELECT coalesce(jsonb_agg(s.object ORDER BY s.created), '[]')
-                    FROM (SELECT h.created, shown_hold_v1(h) AS object
+                    FROM (SELECT h.created, shown_hold_v1(h.id) AS object
                             FROM standing_holds h ORDER BY h.mode, h.created LIMIT 1000) s),
         'hold_count', (SELECT count(*) FROM standing_holds),
         'workers', (SELECT coalesce(jsonb_agg(s.object || jsonb_build_object(

@@ -3,5 +3,5 @@
 CREATE OR REPLACE FUNCTION kind_hold_v1(p_kind text) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC'
 AS $$
-    SELECT shown_hold_v1(h) FROM standing_holds h WHERE h.scope = 'kind' AND h.target = p_kind
+    SELECT shown_hold_v1(h.id) FROM standing_holds h WHERE h.scope = 'kind' AND h.target = p_kind
 $$;

@@ -26,7 +26,7 @@ AS $$
 DECLARE
     v_count   integer := cardinality(p_ids);
     v_ok      bigint[];
-    -- While a kind is held: the kind of each job, and when it was leased. The table ramps is not asked: each lease changes it, and
+    -- Of each job whose kind is held: the kind, and when it was leased. The table ramps is not asked: each lease changes it, and
     -- beside a held snapshot a settle would walk over all its dead rows.
     v_ended   json;
     v_settled bigint[];
@@ -56,7 +56,7 @@ BEGIN
               FROM gone WHERE retention <> 'none'
         )
         SELECT array_agg(id), json_agg(json_build_object('kind', kind, 'leased_at', leased_at))
-                                  FILTER (WHERE EXISTS (SELECT FROM holds WHERE scope = 'kind'))
+                                  FILTER (WHERE kind IN (SELECT h.target FROM holds h WHERE h.scope = 'kind'))
           INTO v_ok, v_ended FROM gone;
         IF v_ended IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_ended, true);
@@ -93,7 +93,8 @@ BEGIN
               FROM held WHERE retention <> 'none'
         )
         SELECT array_agg(id), json_agg(json_build_object('kind', kind, 'leased_at', leased_at))
-                                  FILTER (WHERE outcome <> 'released' AND EXISTS (SELECT FROM holds WHERE scope = 'kind'))
+                                  FILTER (WHERE outcome <> 'released'
+                                          AND kind IN (SELECT h.target FROM holds h WHERE h.scope = 'kind'))
           INTO v_settled, v_ended FROM held;
         IF v_ended IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_ended, false);
