@@ -111,9 +111,11 @@ BEGIN
     -- operator who drained the fleet may be at work on the table.
     LOCK TABLE jobs IN ROW SHARE MODE;
     IF v_holds THEN
-        SELECT array_agg(r.kind) FILTER (WHERE r.room = 0), array_agg(r.kind) FILTER (WHERE r.room IS DISTINCT FROM 0),
-               array_agg(r.room) FILTER (WHERE r.room IS DISTINCT FROM 0), min(r.again)
-          INTO v_shut, v_open, v_rooms, v_again FROM ramp_rooms_v1(p_worker, p_kinds) r;
+        IF EXISTS (SELECT FROM ramps) THEN  -- else this call would cost each lease beside a pause 25 microseconds
+            SELECT array_agg(r.kind) FILTER (WHERE r.room = 0), array_agg(r.kind) FILTER (WHERE r.room IS DISTINCT FROM 0),
+                   array_agg(r.room) FILTER (WHERE r.room IS DISTINCT FROM 0), min(r.again)
+              INTO v_shut, v_open, v_rooms, v_again FROM ramp_rooms_v1(p_worker, p_kinds) r;
+        END IF;
         -- Afterwards: a pause that was set meanwhile counts. A pause whose ramp has room cannot change meanwhile.
         v_held := held_kinds_v1(true);
         IF v_open IS NOT NULL THEN

@@ -56,7 +56,8 @@ BEGIN
               FROM gone WHERE retention <> 'none'
         )
         SELECT array_agg(id), json_agg(json_build_object('kind', kind, 'leased_at', leased_at))
-                                  FILTER (WHERE kind IN (SELECT h.target FROM holds h WHERE h.scope = 'kind'))
+                                  FILTER (WHERE EXISTS (SELECT FROM holds)
+                                            AND kind IN (SELECT h.target FROM holds h WHERE h.scope = 'kind'))
           INTO v_ok, v_ended FROM gone;
         IF v_ended IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_ended, true);
@@ -93,8 +94,8 @@ BEGIN
               FROM held WHERE retention <> 'none'
         )
         SELECT array_agg(id), json_agg(json_build_object('kind', kind, 'leased_at', leased_at))
-                                  FILTER (WHERE outcome <> 'released'
-                                          AND kind IN (SELECT h.target FROM holds h WHERE h.scope = 'kind'))
+                                  FILTER (WHERE outcome <> 'released' AND EXISTS (SELECT FROM holds)
+                                            AND kind IN (SELECT h.target FROM holds h WHERE h.scope = 'kind'))
           INTO v_settled, v_ended FROM held;
         IF v_ended IS NOT NULL THEN
             PERFORM ramp_ended_v1(v_ended, false);
