@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from shithubd_worker.cli.screen import folded, line
@@ -89,6 +90,14 @@ def still_there(said: str) -> list[str]:
         "stop the worker first: `systemctl stop` on its host returns its jobs. If it only seems to live, add"
         " --accept-second-run --reason TEXT",
     ]
+
+
+def no_worker_of(host: str, workers: Sequence[dict[str, Any]]) -> str:
+    """What to say if a host has no worker and has left no lease: most likely it was mistyped."""
+    near = get_close_matches(host, sorted({worker["host"] for worker in workers}), n=3)
+    return f"no worker of host {host!r} is known, and no lease is left of one" + (
+        f": did you mean {' or '.join(near)}?" if near else ""
+    )
 
 
 def _each(returned: Sequence[dict[str, Any]], *, dry_run: bool) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -24,9 +23,6 @@ from shithubd_worker.cli.rehearsal import literal, rolled_back, say_sql
 from shithubd_worker.cli.screen import emit, folded, line
 from shithubd_worker.errors import EXIT_OK, Refused
 from shithubd_worker.plain import lasting
-
-if TYPE_CHECKING:
-    from shithubd_worker.database.operations import Operations
 
 MOST_KINDS = 50  # of one worker, on the screen
 
@@ -161,7 +157,7 @@ def unlock(
         taken.jobs(done.returned, f"of {who}" if who else "", dry_run=dry_run)
         taken.may_go_on(done.workers)
         if host is not None and done.unknown:
-            line(_no_worker_of(operations, host))
+            line(taken.no_worker_of(host, operations.workers()))
         else:
             for name in done.unknown:
                 line(f"no worker is called {name}, and no lease is left of it")
@@ -290,12 +286,3 @@ COMMANDS = (workers,)
 def _check(flag: str, seconds: float, limits: tuple[float, float]) -> None:
     if not limits[0] <= seconds <= limits[1]:
         raise click.BadParameter(f"it must be {lasting(limits[0])} to {lasting(limits[1])}", param_hint=flag)
-
-
-def _no_worker_of(operations: Operations, host: str) -> str:
-    """What to say if a host has no worker and has left no lease: most likely it was mistyped."""
-    known = sorted({worker["host"] for worker in operations.workers()})
-    near = get_close_matches(host, known, n=3)
-    return f"no worker of host {host!r} is known, and no lease is left of one" + (
-        f": did you mean {' or '.join(near)}?" if near else ""
-    )

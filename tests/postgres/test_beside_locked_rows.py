@@ -167,7 +167,7 @@ def test_a_turn_whose_answer_the_main_thread_awaits_is_left_to_it(database, room
 def test_what_ends_before_a_late_answer_is_settled_by_the_control_thread(database, rooms, relief):
     jobs = batch_ended(database, rooms)
     ended = rooms.tray.take_finished()
-    with locked(database, "LOCK TABLE holds"):
+    with locked(database, "LOCK TABLE gate"):  # a lease takes it; a settle does not
         rooms.exchange._send()
         rooms.tray.finished.extend(ended)
         relief.tick(time.monotonic() + GIVE_BACK_AFTER_SECONDS, None)

@@ -54,7 +54,7 @@ NOBODY = "old history: nobody has dropped a day yet"
 def test_history_drop_drops_the_days_and_status_says_who_did(over, admin, command):
     before = says(command)
     assert WARNING in before
-    assert before.endswith(NOBODY)
+    assert NOBODY in before
     as_admin = {"SHITHUBD_WORKER_DATABASE_URL": admin}
     assert command("history", "drop", "--dry-run", env=as_admin).stdout == f"would drop {OLD}\n"
     assert says(command) == before

@@ -102,6 +102,7 @@ FREE_IN_SQL = {
     "count_jobs_v1": "a microsecond between what is due and what is scheduled",
     "lease_v1": "figures for the worker in microseconds, and a short rest of a lease that is refused",
     "leases_v1": "how much older a run may be than its lease to be shown as its run",
+    "ramp_forward_v1": "how often the ends of a ramp are added up; a ramp may stop so much later",
     "ramp_kind_v1": "the longest step that a ramp may have",
     "ramp_step_v1": "it counts the steps from 1",
     "record_v1": "a short rest while somebody else makes the day",
