@@ -66,6 +66,7 @@ class Attempt(Deadlines):
         "_interrupted",
         "_job",
         "_members",
+        "_quiet_until",
         "_refused",
         "children",
         "config",
@@ -90,6 +91,7 @@ class Attempt(Deadlines):
         self._database = database
         self._alarm = alarm
         self._interrupted: str | None = None
+        self._quiet_until = 0.0  # no interrupt before this moment
         self._refused: BaseException | None = None  # what the database said when a connection or a settle was refused
         self._job: Job
         self._members: dict[str, object]
@@ -231,8 +233,12 @@ class Attempt(Deadlines):
         if why is None:
             self._arm()
             return
+        if self._clock() < self._quiet_until:
+            # The control thread rang right after the alarm. The handler still cleans up.
+            self._alarm(self._quiet_until)
+            return
         self._interrupted = why
-        self._alarm(self._clock() + INTERRUPT_AGAIN_SECONDS)
+        self._alarm(self._quiet())
         raise Interrupted(why)
 
     def interrupted_outcome(self, why: str, stood: str) -> Outcome:
@@ -241,8 +247,12 @@ class Attempt(Deadlines):
 
     def _arm(self) -> None:
         self._armed = True
-        # After an interrupt, the handler gets some time to clean up before the next one.
-        self._alarm(self._clock() + INTERRUPT_AGAIN_SECONDS if self._interrupted else self.end_at)
+        self._alarm(self._quiet() if self._interrupted else self.end_at)
+
+    def _quiet(self) -> float:
+        """After an interrupt, the handler gets some time to clean up before the next one. Until when."""
+        self._quiet_until = self._clock() + INTERRUPT_AGAIN_SECONDS
+        return self._quiet_until
 
     def _came_to(self, raised: BaseException | None) -> Result:
         if self.settled and raised is not None:

@@ -106,6 +106,7 @@ def commits(job):
     """Its effect must happen exactly once. Its row is locked meanwhile."""
     with alone(job), job.transaction() as connection:
         connection.execute("UPDATE ledger SET effects = effects + 1 WHERE job = %s", (job.id,))
+        note(job, "locked")
         while not open_(job):
             time.sleep(0.02)
 

@@ -60,7 +60,7 @@ def test_every_silent_worker_has_ended_its_run_before_another_begins_it(database
     workers["is stopped"].send(signal.SIGCONT)
     for name, (_, _, code) in SILENT.items():
         if code is not None:
-            assert workers[name].wait() == code, name
+            assert workers[name].wait(within=30) == code, name
         else:
             assert workers[name].process.poll() is None
         (_, last), *others = runs(tmp_path / f"{name}.txt")

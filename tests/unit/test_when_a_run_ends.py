@@ -132,10 +132,30 @@ def test_a_handler_that_swallows_its_interrupt_is_interrupted_again_and_may_stil
                 scene.attempt.interrupt_if_due()
             except Interrupted as error:
                 swallowed.append(str(error))
+            scene.clock.now += INTERRUPT_AGAIN_SECONDS
 
     scene = Scene(handler, max_runtime=40)
     assert scene.run().how is How.OK
     assert swallowed == ["runtime"] * 3
+
+
+def test_a_handler_that_cleans_up_after_its_interrupt_is_left_alone_for_a_while():
+    """The control thread may ring right after the alarm rang. Then the second interrupt would break the cleaning up."""
+    cleaned_up = []
+
+    def handler(job):
+        scene.clock.now = NOW + 100
+        try:
+            scene.attempt.interrupt_if_due()
+        finally:
+            scene.clock.now += INTERRUPT_AGAIN_SECONDS - 0.125
+            scene.attempt.interrupt_if_due()
+            cleaned_up.append(True)
+
+    scene = Scene(handler, max_runtime=40)
+    assert scene.run().how is How.RETRY
+    assert cleaned_up
+    assert scene.alarms == [40, INTERRUPT_AGAIN_SECONDS, 0.125]
 
 
 def test_nothing_interrupts_code_outside_of_the_handler():
