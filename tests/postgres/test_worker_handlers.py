@@ -48,19 +48,21 @@ def test_a_handler_that_holds_the_gil_ends_before_its_lease_and_its_job_returns(
 def test_a_handler_that_starves_the_control_thread_loses_an_attempt(database, start_worker):
     hog = enqueue(database, "test.gil", how="regex")
     # The alarm rings 1.5 s before the dead man. If the machine stands still for that long, the dead man comes first: a
-    # crash, as in the test above. Then the job runs again. The dead man may also come after the settle.
+    # crash, as in the test above. Then the job runs again. The dead man may also come after the settle. On a busy
+    # machine the control thread may have asked the database just before it lost its turn. Then the job is released, and
+    # runs again.
     for _ in range(5):
         worker = start_worker("--kind", "test.gil")
         eventually(
-            lambda ended=worker.process.poll: history(database, hog) == ["retry"] or ended() is not None,
+            lambda ended=worker.process.poll: history(database, hog)[-1:] == ["retry"] or ended() is not None,
             "interrupted before its lease ended",
         )
-        if history(database, hog) == ["retry"]:
+        if history(database, hog)[-1:] == ["retry"]:
             break
         database.query(
             "UPDATE jobs SET state = 'queued', leased_at = NULL, leased_by = NULL, attempts = 0 WHERE id = %s", hog
         )
-    assert history(database, hog) == ["retry"]
+    assert history(database, hog)[-1] == "retry"
     assert job(database, hog)[:3] == ("queued", 1, 0)
 
 
