@@ -448,3 +448,15 @@ def test_a_ramp_that_makes_no_sense_is_refused(database, options):
     with pytest.raises(psycopg.errors.InvalidParameterValue):
         ramp(database, **(options or {"canary": None}))
     assert database.query("SELECT FROM holds") == []
+
+
+def test_a_lease_waits_for_no_ramp_whose_pause_is_over(database, hire):
+    driver = hire("k", "over")
+    for kind in ("k", "over"):
+        enqueue(database, 1, kind=kind)
+        ramp(database, kind, rate=100.0)
+    database.query("UPDATE holds SET until = now() - interval '1 s' WHERE target = 'over'")
+    driver.queue.connection.execute("SET lock_timeout = '1s'")
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT FROM ramps WHERE kind = 'over' FOR UPDATE")
+        assert {each.kind for each in driver.lease()} == {"k", "over"}

@@ -228,7 +228,7 @@ BEGIN
     RETURN NEXT;
     IF v_ids <> '{}' THEN
         IF v_open IS NOT NULL THEN
-            PERFORM ramp_taken_v1(ARRAY(SELECT p_kinds[r] FROM unnest(v_ranges) r));
+            PERFORM ramp_taken_v1(ARRAY(SELECT p_kinds[r] FROM unnest(v_ranges) r WHERE p_kinds[r] = ANY (v_open)));
         END IF;
         RETURN QUERY
         WITH leased AS (
