@@ -10,7 +10,7 @@
 --   next_retry      when the next of these is due; next_retry_id is its id
 --   capped          the figures that are only a lower bound, because counting stopped
 --   urgency         its place among all kinds: 1 for the kind that is first in any figure that an operator must see; null if
---                   all of these are 0
+--                   all of these are 0. Ages are compared by oldest: two readings of the clock would put equal ones in order
 --   kinds           1; in the row without a name, how many further kinds that row has the sums of. 0 if nobody knows: see capped
 --
 -- p_counts is an older result of count_jobs_v1 (see recount_v1); null means to count now. p_kind limits it to one kind.
@@ -51,7 +51,7 @@ AS $$
     ), named AS (
         SELECT kind, coalesce(c.queued, 0) AS queued, coalesce(c.due, 0) AS due, coalesce(c.processing, 0) AS processing,
                coalesce(c.expired, 0) AS expired, coalesce(c.running, 0) AS running, coalesce(c.paused, 0) AS paused,
-               coalesce(c.failed, 0) AS failed, coalesce(c.retries, 0) AS retries, c.next_retry, c.next_retry_id,
+               coalesce(c.failed, 0) AS failed, coalesce(c.retries, 0) AS retries, c.next_retry, c.next_retry_id, c.oldest,
                CASE WHEN c.oldest IS NOT NULL THEN greatest(0, seconds_since_v1(c.oldest)) END AS oldest_seconds,
                coalesce(c.capped, '{}') AS capped, coalesce(h.workers, c.workers, 0) AS workers, coalesce(c.kinds, 1) AS kinds,
                s.fleet OR p.kind IS NOT NULL AS stopped
@@ -77,7 +77,7 @@ AS $$
            END,
            least(CASE WHEN n.queued + n.paused > 0 THEN row_number() OVER (ORDER BY n.queued + n.paused DESC, n.kind) END,
                  CASE WHEN NOT n.stopped AND n.due > 0
-                      THEN row_number() OVER (ORDER BY n.stopped OR n.due = 0, n.oldest_seconds DESC NULLS LAST, n.kind) END,
+                      THEN row_number() OVER (ORDER BY n.stopped OR n.due = 0, n.oldest NULLS LAST, n.kind) END,
                  CASE WHEN n.queued > 0 AND n.workers = 0
                       THEN row_number() OVER (ORDER BY n.workers > 0, n.queued DESC, n.kind) END,
                  CASE WHEN n.processing > 0 THEN row_number() OVER (ORDER BY n.processing DESC, n.kind) END,
