@@ -1,7 +1,4 @@
-"""The checks that ask the database. Each is one file of sql/doctor, a plain SELECT, and has one row for each finding:
-
-- severity: a value of Severity; said: one sentence; evidence: a JSON object; since: a time or NULL
-- page: only where one check has several runbooks; else it is the page of the check's name
+"""The checks that ask the database.
 
 They call no function of the queue, so they work on a database whose functions are damaged or missing.
 """
@@ -12,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg.rows import dict_row
 
-from shithubd_worker.database import schema
 from shithubd_worker.database.failures import explained, lost
-from shithubd_worker.doctor.finding import PAGES, Finding, Severity, Unchecked
+from shithubd_worker.doctor import query
+from shithubd_worker.doctor.finding import Finding, Unchecked
 from shithubd_worker.host import shipped
 
 if TYPE_CHECKING:
@@ -40,16 +36,12 @@ def checks() -> dict[str, Path]:
 def examine(connection: psycopg.Connection, name: str) -> Iterator[Finding | Unchecked]:
     """Run the checks. `name` is the schema of the queue. Raises psycopg.OperationalError if the connection is lost."""
     for check, path in checks().items():
-        text = schema.of_schema(connection, path.read_text(encoding="utf-8"), name)
         try:
-            with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-                cursor.execute(_SETTINGS.encode())
-                rows = cursor.execute(text.encode()).fetchall()
+            with connection.transaction():
+                connection.execute(_SETTINGS.encode())
+                found = list(query.found(connection, name, path))
         except psycopg.Error as error:
             if lost(error):
                 raise
-            yield Unchecked(check, str(explained(error)))
-            continue
-        for row in rows:
-            severity, page = Severity(row["severity"]), row.get("page") or PAGES[check]
-            yield Finding(check, severity, row["said"], row["evidence"], row["since"], page)
+            found = [Unchecked(check, str(explained(error)))]
+        yield from found
