@@ -22,11 +22,18 @@ PAGES = {
     "disk": "disk-full",
     "clock-skew": "clock-skew",
     "schema-version": "schema-drift",
+    "schema-parts": "schema-drift",
     "function-drift": "schema-drift",
     "missing-rights": "schema-drift",
     "unit-drift": "unit-drift",
     "forgotten-hold": "HoldTooLong",
+    "ramp-stopped": "KindRampStopped",
     "history-days": "HistoryRunsOut",
+    "no-worker": "WorkerAbsent",
+    "silent-workers": "sweep",
+    "expired-leases": "ExpiredLeases",
+    "unhandled-kinds": "KindUnhandled",
+    "mixed-releases": "SchemaMismatch",
 }
 
 
@@ -57,3 +64,8 @@ class Unchecked:
 
     name: str
     why: str
+
+
+def finding(name: str, severity: Severity, said: str, evidence: Mapping[str, Any]) -> Finding:
+    """A finding of which nobody knows since when it is so."""
+    return Finding(name, severity, said, evidence, None, PAGES[name])

@@ -1,30 +1,38 @@
-"""The checks that ask the database. Each is one file of sql/doctor, a plain SELECT, and has one row for each finding:
+"""The checks that ask the database.
+
+They call no function of the queue, so they work on a database whose functions are damaged or missing. Most of them are
+a file of sql/doctor, a plain SELECT that has one row for each finding:
 
 - severity: a value of Severity; said: one sentence; evidence: a JSON object; since: a time or NULL
 - page: only where one check has several runbooks; else it is the page of the check's name
-
-They call no function of the queue, so they work on a database whose functions are damaged or missing.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.rows import dict_row
 
-from shithubd_worker.database import schema
-from shithubd_worker.database.failures import explained, lost
+from shithubd_worker.database import rights, schema
+from shithubd_worker.database.failures import explained, forbidden, lost
+from shithubd_worker.doctor import allowed, clock, drift
 from shithubd_worker.doctor.finding import PAGES, Finding, Severity, Unchecked
 from shithubd_worker.host import shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
+
+    Check = Callable[[psycopg.Connection, str], Iterator[Finding | Unchecked]]
 
 # Of one check. All checks together must answer in about a second.
 CHECK_SECONDS = 2.0
 LOCK_SECONDS = 0.2
+# The least role that may see what all checks look at.
+METRICS = "shithub_metrics"
 # Names are looked up in pg_catalog alone: a stranger's function or operator must not run with the asker's rights.
 _SETTINGS = (
     "SET TRANSACTION READ ONLY; SET LOCAL search_path TO pg_catalog, pg_temp; SET LOCAL jit = off;"
@@ -32,24 +40,46 @@ _SETTINGS = (
 )
 
 
-def checks() -> dict[str, Path]:
-    """The file of each check, by the name of its finding."""
-    return {path.stem: path for path in sorted((shipped.SQL / "doctor").glob("*.sql"))}
+@cache
+def checks() -> Mapping[str, Check]:
+    """What is checked, by the name of its findings."""
+    files = {path.stem: partial(_rows, path=path) for path in sorted((shipped.SQL / "doctor").glob("*.sql"))}
+    return {
+        "schema-version": drift.version,
+        "schema-parts": drift.parts,
+        "function-drift": drift.functions,
+        "missing-rights": allowed.missing,
+        "clock-skew": clock.skew,
+        **files,
+    }
 
 
-def examine(connection: psycopg.Connection, name: str) -> Iterator[Finding | Unchecked]:
-    """Run the checks. `name` is the schema of the queue. Raises psycopg.OperationalError if the connection is lost."""
-    for check, path in checks().items():
-        text = schema.of_schema(connection, path.read_text(encoding="utf-8"), name)
-        try:
-            with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-                cursor.execute(_SETTINGS.encode())
-                rows = cursor.execute(text.encode()).fetchall()
-        except psycopg.Error as error:
-            if lost(error):
-                raise
-            yield Unchecked(check, str(explained(error)))
-            continue
-        for row in rows:
-            severity, page = Severity(row["severity"]), row.get("page") or PAGES[check]
-            yield Finding(check, severity, row["said"], row["evidence"], row["since"], page)
+@contextmanager
+def looking(connection: psycopg.Connection) -> Iterator[None]:
+    """A transaction that changes nothing, and waits for nobody."""
+    with connection.transaction():
+        connection.execute(_SETTINGS.encode())
+        yield
+
+
+def examine(connection: psycopg.Connection, name: str, each: str) -> list[Finding | Unchecked]:
+    """Run one check. `name` is the schema of the queue. Raises psycopg.OperationalError if the connection is lost."""
+    try:
+        with looking(connection):
+            return list(checks()[each](connection, name))
+    except psycopg.Error as error:
+        if lost(error):
+            raise
+        why = str(explained(error))
+        if forbidden(error):
+            with looking(connection):
+                why += f": {rights.remedy(connection, name, METRICS) or 'ask its owner'}"
+        return [Unchecked(each, why)]
+
+
+def _rows(connection: psycopg.Connection, name: str, *, path: Path) -> Iterator[Finding]:
+    text = schema.of_schema(connection, path.read_text(encoding="utf-8"), name)
+    with connection.cursor(row_factory=dict_row) as cursor:
+        for row in cursor.execute(text.encode()):
+            severity, page = Severity(row["severity"]), row.get("page") or PAGES[path.stem]
+            yield Finding(path.stem, severity, row["said"], row["evidence"], row["since"], page)

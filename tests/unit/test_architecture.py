@@ -43,6 +43,8 @@ HANDLERS_IMPORT = {"errors", "registry", "job", "handlers", ""}
 SPEAK_PSYCOPG = {
     "admin/borrowed.py",
     "admin/rows.py",
+    "doctor/allowed.py",
+    "doctor/drift.py",
     "doctor/server.py",
     "client.py",
     "telemetry/gauges.py",
