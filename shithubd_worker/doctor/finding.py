@@ -27,11 +27,18 @@ PAGES = {
     "disk": "disk-full",
     "clock-skew": "clock-skew",
     "schema-version": "schema-drift",
+    "schema-parts": "schema-drift",
     "function-drift": "schema-drift",
     "missing-rights": "schema-drift",
     "unit-drift": "unit-drift",
     "forgotten-hold": "HoldTooLong",
+    "ramp-stopped": "KindRampStopped",
     "history-days": "HistoryRunsOut",
+    "no-worker": "WorkerAbsent",
+    "silent-workers": "sweep",
+    "expired-leases": "ExpiredLeases",
+    "unhandled-kinds": "KindUnhandled",
+    "mixed-releases": "SchemaMismatch",
 }
 
 

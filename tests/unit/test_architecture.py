@@ -44,6 +44,8 @@ SPEAK_PSYCOPG = {
     "admin/borrowed.py",
     "admin/rows.py",
     "doctor/query.py",
+    "doctor/allowed.py",
+    "doctor/drift.py",
     "doctor/server.py",
     "client.py",
     "telemetry/gauges.py",
