@@ -1,0 +1,128 @@
+"""The scenes of what the doctor finds: what holds back vacuum, and a database or a host that is not as it should be."""
+
+from __future__ import annotations
+
+from nspawn import Host, eventually
+from stage import afterwards, begin, empty, insert, scene
+from worker_host import LOGINS, PASSWORD, UNIT
+
+POOLER = "/etc/pgbouncer/pgbouncer.ini"
+UNIT_FILE = f"/usr/local/lib/systemd/system/{UNIT}"
+
+
+@scene()
+def prepared(host: Host, gid: str) -> None:
+    """A worker is up. A program has prepared a two-phase transaction, and never ended it."""
+
+    def end(host: Host) -> None:
+        for row in host.sql("shithub", "SELECT gid FROM pg_prepared_xacts"):
+            host.psql("shithub", f"ROLLBACK PREPARED '{row['gid']}'")
+
+    empty(host)
+    afterwards(end)
+    host.psql("shithub", "CREATE TABLE IF NOT EXISTS orders ()")
+    host.psql("shithub", "BEGIN", "INSERT INTO orders DEFAULT VALUES", f"PREPARE TRANSACTION '{gid}'")
+    host.run("systemctl", "start", UNIT)
+
+
+@scene()
+def left_slot(host: Host, slot: str) -> None:
+    """A worker is up. A standby is gone, and has left its replication slot."""
+    drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+    empty(host)
+    host.psql("shithub", drop, f"SELECT pg_create_physical_replication_slot('{slot}', true)")
+    afterwards(lambda host: host.psql("shithub", drop))
+    host.run("systemctl", "start", UNIT)
+
+
+@scene(gives={"pid"})
+def deaf(host: Host) -> dict[str, str]:
+    """A worker is up. A program listens, but idles in a transaction, so it takes no notification. Others sent many."""
+    empty(host)
+    begin(host, "LISTEN news; BEGIN; SELECT;")
+    idle = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    [row] = eventually(lambda: host.sql("shithub", idle), "it idles")
+    host.psql("shithub", "SELECT count(pg_notify('news', i || repeat('x', 7900))) FROM generate_series(1, 12000) i")
+    host.run("systemctl", "start", UNIT)
+    return {"pid": str(row["pid"])}
+
+
+@scene()
+def bloated(host: Host, kind: str, count: str) -> None:
+    """A worker is up. Many jobs have gone, and the file of the table is still as large as with them."""
+    empty(host)
+    insert(host, kind, int(count))
+    host.psql("shithub", f"DELETE FROM jobs WHERE id < (SELECT max(id) FROM jobs)", "VACUUM jobs")
+    host.run("systemctl", "start", UNIT)
+
+
+@scene()
+def guessed(host: Host, kind: str, count: str) -> None:
+    """Many jobs have come, and the planner does not know: autovacuum was switched off for the table."""
+    empty(host)
+    host.psql("shithub", "ANALYZE jobs", "ALTER TABLE jobs SET (autovacuum_enabled = off)")
+    afterwards(lambda host: host.psql("shithub", "ALTER TABLE jobs RESET (autovacuum_enabled)"))
+    insert(host, kind, int(count))
+
+
+@scene()
+def pooled(host: Host) -> None:
+    """The workers of this host use PgBouncer in transaction mode."""
+    empty(host)
+    host.run("cp", POOLER, f"{POOLER}.before")
+
+    def put_back(host: Host) -> None:
+        host.run("mv", f"{POOLER}.before", POOLER)
+        host.run("systemctl", "restart", "pgbouncer")
+
+    afterwards(put_back)
+    host.run(
+        "sh",
+        "-c",
+        "sed -i 's/^\\[databases\\]/&\\nshithub = host=127.0.0.1/; s/^;*pool_mode.*/pool_mode = transaction/' \"$1\"",
+        "sh",
+        POOLER,
+    )
+    users = "".join(f'"{name}" "{PASSWORD}"\n' for name in LOGINS)
+    host.write("/etc/pgbouncer/userlist.txt", users, "0640")
+    host.run("chown", "postgres:", "/etc/pgbouncer/userlist.txt")
+    host.run("systemctl", "restart", "pgbouncer")
+    host.run("sh", "-c", "echo PGPORT=6432 >> /etc/shithub/worker.env")
+
+
+@scene()
+def few_connections(host: Host, login: str, limit: str) -> None:
+    """A worker is up. The login of the workers may have only few connections."""
+    empty(host)
+    host.run("systemctl", "start", UNIT)
+    host.psql("shithub", f'ALTER ROLE "{login}" CONNECTION LIMIT {limit}')
+    afterwards(lambda host: host.psql("shithub", f'ALTER ROLE "{login}" CONNECTION LIMIT -1'))
+
+
+@scene()
+def damaged(host: Host, lost: str, changed: str, hidden: str) -> None:
+    """Somebody has dropped one function of the queue, has changed another one, and has taken a right away."""
+    empty(host)
+    of = "(SELECT p.oid::regprocedure FROM pg_proc p WHERE p.proname = '{}')"
+    host.psql(
+        "shithub",
+        f"DO $do$ BEGIN EXECUTE 'DROP FUNCTION ' || {of.format(lost)};"
+        f" EXECUTE replace(pg_get_functiondef({of.format(changed)}), ';', ' ; '); END $do$",
+        f"REVOKE ALL ON {hidden} FROM shithub_operator",
+    )
+    afterwards(_migrate_anew)
+
+
+def _migrate_anew(host: Host) -> None:
+    host.psql("shithub", "UPDATE worker_schema SET functions = ''")
+    host.run("runuser", "-u", "shithub-admin", "--", "shithubd-worker", "migrate")
+
+
+@scene()
+def edited(host: Host, directive: str, value: str) -> None:
+    """A worker is up. Somebody has edited the unit that was installed, in place of a drop-in."""
+    empty(host)
+    afterwards(lambda host: host.run("shithubd-worker", "units", "install"))
+    host.run("sed", "-i", f"s/^{directive}=.*/{directive}={value}/", UNIT_FILE)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "start", UNIT)
