@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,12 @@ PAGES = {
     "notify-queue": "notify-queue",
     "pooler": "pooler",
     "connections": "connections",
+    "wraparound": "vacuum-held-back",
+    "blocked": "LeasingStalled",
+    "unfinished-index": "bloat",
+    "write-ahead-log": "disk-full",
+    "read-only": "PostgresUnreachable",
+    "durability": "postgres-restart",
     "disk": "disk-full",
     "clock-skew": "clock-skew",
     "schema-version": "schema-drift",
@@ -41,18 +47,14 @@ class Severity(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that threatens the queue. `name` is a key of PAGES, `said` one sentence, `evidence` the figures behind
-    it. `since` is when it began, if the database knows."""
+    it. `since` is when it began, if that is known. `page` is the name of its runbook."""
 
     name: str
     severity: Severity
     said: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    since: datetime | None = None
-
-    @property
-    def page(self) -> str:
-        """The name of its runbook."""
-        return PAGES[self.name]
+    evidence: Mapping[str, Any]
+    since: datetime | None
+    page: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The checks that ask the database. Each is one file of sql/doctor, a plain SELECT.
+"""The checks that ask the database.
 
 They call no function of the queue, so they work on a database whose functions are damaged or missing.
 """
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from shithubd_worker.database import schema
 from shithubd_worker.database.failures import explained, lost
-from shithubd_worker.doctor.finding import Finding, Severity, Unchecked
+from shithubd_worker.doctor import query
+from shithubd_worker.doctor.finding import Finding, Unchecked
 from shithubd_worker.host import shipped
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 # Of one check. All checks together must answer in about a second.
 CHECK_SECONDS = 2.0
 LOCK_SECONDS = 0.2
+# Names are looked up in pg_catalog alone: a stranger's function or operator must not run with the asker's rights.
+_SETTINGS = (
+    "SET TRANSACTION READ ONLY; SET LOCAL search_path TO pg_catalog, pg_temp; SET LOCAL jit = off;"
+    f" SET LOCAL statement_timeout = {CHECK_SECONDS * 1000:.0f}; SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}"
+)
 
 
 def checks() -> dict[str, Path]:
@@ -31,17 +36,12 @@ def checks() -> dict[str, Path]:
 def examine(connection: psycopg.Connection, name: str) -> Iterator[Finding | Unchecked]:
     """Run the checks. `name` is the schema of the queue. Raises psycopg.OperationalError if the connection is lost."""
     for check, path in checks().items():
-        text = schema.of_schema(connection, path.read_text(encoding="utf-8"), name)
         try:
             with connection.transaction():
-                connection.execute("SET TRANSACTION READ ONLY")
-                connection.execute(f"SET LOCAL statement_timeout = {CHECK_SECONDS * 1000:.0f}")
-                connection.execute(f"SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}")
-                rows = connection.execute(text.encode()).fetchall()
+                connection.execute(_SETTINGS.encode())
+                found = list(query.found(connection, name, path))
         except psycopg.Error as error:
             if lost(error):
                 raise
-            yield Unchecked(check, str(explained(error)))
-            continue
-        for severity, said, evidence, since in rows:
-            yield Finding(check, Severity(severity), said, evidence, since)
+            found = [Unchecked(check, str(explained(error)))]
+        yield from found

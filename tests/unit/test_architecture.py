@@ -43,6 +43,7 @@ HANDLERS_IMPORT = {"errors", "registry", "job", "handlers", ""}
 SPEAK_PSYCOPG = {
     "admin/borrowed.py",
     "admin/rows.py",
+    "doctor/query.py",
     "doctor/server.py",
     "client.py",
     "telemetry/gauges.py",
