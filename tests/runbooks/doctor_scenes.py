@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nspawn import Host, eventually
-from stage import afterwards, begin, empty, insert, scene
+from stage import RECEIVER, afterwards, begin, empty, insert, scene
 from worker_host import LOGINS, PASSWORD, UNIT
 
 POOLER = "/etc/pgbouncer/pgbouncer.ini"
+PRELOAD = "/etc/ld.so.preload"
 UNIT_FILE = f"/usr/local/lib/systemd/system/{UNIT}"
 
 
@@ -48,21 +49,14 @@ def deaf(host: Host) -> dict[str, str]:
 
 
 @scene()
-def bloated(host: Host, kind: str, count: str) -> None:
-    """A worker is up. Many jobs have gone, and the file of the table is still as large as with them."""
+def unvacuumed(host: Host, kind: str, count: str) -> None:
+    """A worker is up. Many jobs have come, and somebody has switched autovacuum off for their table."""
     empty(host)
-    insert(host, kind, int(count))
-    host.psql("shithub", f"DELETE FROM jobs WHERE id < (SELECT max(id) FROM jobs)", "VACUUM jobs")
-    host.run("systemctl", "start", UNIT)
-
-
-@scene()
-def guessed(host: Host, kind: str, count: str) -> None:
-    """Many jobs have come, and the planner does not know: autovacuum was switched off for the table."""
-    empty(host)
-    host.psql("shithub", "ANALYZE jobs", "ALTER TABLE jobs SET (autovacuum_enabled = off)")
+    host.psql("shithub", "ALTER TABLE jobs SET (autovacuum_enabled = off)")
     afterwards(lambda host: host.psql("shithub", "ALTER TABLE jobs RESET (autovacuum_enabled)"))
     insert(host, kind, int(count))
+    host.run("touch", RECEIVER)
+    host.run("systemctl", "start", UNIT)
 
 
 @scene()
@@ -90,13 +84,31 @@ def pooled(host: Host) -> None:
     host.run("sh", "-c", "echo PGPORT=6432 >> /etc/shithub/worker.env")
 
 
-@scene()
-def few_connections(host: Host, login: str, limit: str) -> None:
-    """A worker is up. The login of the workers may have only few connections."""
+@scene(gives={"login"})
+def few_connections(host: Host) -> dict[str, str]:
+    """A worker is up. Its login may have hardly more connections than it has."""
+    login = "shithub"
     empty(host)
     host.run("systemctl", "start", UNIT)
-    host.psql("shithub", f'ALTER ROLE "{login}" CONNECTION LIMIT {limit}')
     afterwards(lambda host: host.psql("shithub", f'ALTER ROLE "{login}" CONNECTION LIMIT -1'))
+    host.psql("shithub", f'ALTER ROLE "{login}" CONNECTION LIMIT 2')
+    return {"login": login}
+
+
+@scene()
+def clock_ahead(host: Host, by: str) -> None:
+    """Each program that starts on this host from now on sees a clock that is ahead. PostgreSQL runs already."""
+    empty(host)
+    [library] = host.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").split()
+    afterwards(clock_right)
+    host.write("/etc/faketimerc", f"{by}\n")
+    host.write(PRELOAD, f"{library}\n")
+
+
+@scene()
+def clock_right(host: Host) -> None:
+    """Somebody has corrected the clock."""
+    host.run("rm", "-f", PRELOAD)
 
 
 @scene()

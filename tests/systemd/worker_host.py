@@ -184,7 +184,11 @@ def make_database(host: Host) -> None:
     host.psql("postgres", "CREATE DATABASE shithub")
     as_superuser = "runuser -u postgres -- env PGHOST=/run/postgresql PGDATABASE=shithub"
     host.run(*as_superuser.split(), "/usr/bin/shithubd-worker", "migrate", "--roles")
-    host.psql("shithub", *(f'CREATE ROLE "{name}" LOGIN IN ROLE {role}' for name, role in LOGINS.items()))
+    host.psql(
+        "shithub",
+        *(f'CREATE ROLE "{name}" LOGIN IN ROLE {role}' for name, role in LOGINS.items()),
+        "GRANT pg_read_all_stats TO shithub_operator",
+    )
     bring_handlers(host)
 
 
