@@ -22,7 +22,6 @@ PAGES = {
     "wraparound": "vacuum-held-back",
     "blocked": "LeasingStalled",
     "unfinished-index": "bloat",
-    "write-ahead-log": "disk-full",
     "read-only": "PostgresUnreachable",
     "durability": "postgres-restart",
     "disk": "disk-full",
@@ -63,3 +62,8 @@ class Unchecked:
 
     name: str
     why: str
+
+
+def finding(name: str, severity: Severity, said: str, evidence: Mapping[str, Any]) -> Finding:
+    """A finding of which nobody knows since when it is so."""
+    return Finding(name, severity, said, evidence, None, PAGES[name])

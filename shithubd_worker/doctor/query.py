@@ -4,7 +4,7 @@
 - page: only where one check has several runbooks; else it is the page of the check's name
 - or severity 'unchecked', and said: what this login could not look at, and why
 
-Each names the limits that it goes by, like `:old_seconds`, and the queue's schema, like `:"schema"`. So psql can run it,
+Each names the limits that it goes by, like `:old_seconds`, and the queue's schema, like `:"schema"`. So psql can run it
 too: `psql -v schema=public -v old_seconds=300 ... -f old-transaction.sql`.
 """
 
