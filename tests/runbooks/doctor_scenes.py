@@ -6,7 +6,18 @@ from nspawn import Host, eventually
 from stage import RECEIVER, afterwards, begin, empty, insert, scene
 from worker_host import LOGINS, PASSWORD, UNIT
 
-POOLER = "/etc/pgbouncer/pgbouncer.ini"
+POOLER = """
+[databases]
+shithub = host=127.0.0.1
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = 6432
+auth_type = md5
+auth_file = /etc/pgbouncer/userlist.txt
+pool_mode = transaction
+logfile = /var/log/postgresql/pgbouncer.log
+pidfile = /run/postgresql/pgbouncer.pid
+"""
 PRELOAD = "/etc/ld.so.preload"
 UNIT_FILE = f"/usr/local/lib/systemd/system/{UNIT}"
 
@@ -60,28 +71,19 @@ def unvacuumed(host: Host, kind: str, count: str) -> None:
 
 
 @scene()
-def pooled(host: Host) -> None:
-    """The workers of this host use PgBouncer in transaction mode."""
+def pooled(host: Host, kind: str, count: str) -> None:
+    """Jobs wait. Somebody has put PgBouncer in transaction mode between the workers and the database, so the worker of
+    this host does not start."""
     empty(host)
-    host.run("cp", POOLER, f"{POOLER}.before")
-
-    def put_back(host: Host) -> None:
-        host.run("mv", f"{POOLER}.before", POOLER)
-        host.run("systemctl", "restart", "pgbouncer")
-
-    afterwards(put_back)
-    host.run(
-        "sh",
-        "-c",
-        "sed -i 's/^\\[databases\\]/&\\nshithub = host=127.0.0.1/; s/^;*pool_mode.*/pool_mode = transaction/' \"$1\"",
-        "sh",
-        POOLER,
-    )
+    insert(host, kind, int(count))
+    afterwards(lambda host: host.run("systemctl", "stop", UNIT, "pgbouncer"))
     users = "".join(f'"{name}" "{PASSWORD}"\n' for name in LOGINS)
-    host.write("/etc/pgbouncer/userlist.txt", users, "0640")
-    host.run("chown", "postgres:", "/etc/pgbouncer/userlist.txt")
+    host.write("/etc/pgbouncer/userlist.txt", users)
+    host.write("/etc/pgbouncer/pgbouncer.ini", POOLER)
     host.run("systemctl", "restart", "pgbouncer")
     host.run("sh", "-c", "echo PGPORT=6432 >> /etc/shithub/worker.env")
+    host.run("systemctl", "start", UNIT, check=False)
+    eventually(lambda: host.show(UNIT, "ActiveState")["ActiveState"] == "failed", "it has failed")
 
 
 @scene(gives={"login"})

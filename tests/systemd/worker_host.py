@@ -187,7 +187,7 @@ def make_database(host: Host) -> None:
     host.psql(
         "shithub",
         *(f'CREATE ROLE "{name}" LOGIN IN ROLE {role}' for name, role in LOGINS.items()),
-        "GRANT pg_read_all_stats TO shithub_operator",
+        "GRANT pg_monitor TO shithub_operator",
     )
     bring_handlers(host)
 
