@@ -102,11 +102,22 @@ def fills_up(host: Host, kind: str, slot: str) -> dict[str, str]:
     return {"day": name}
 
 
-@scene()
-def stuck_behind(host: Host, kind: str, waiting: str) -> None:
+@scene(gives={"job-id"})
+def stuck_behind(host: Host, kind: str, waiting: str) -> dict[str, str]:
     """A worker runs a job that does not end. Quick jobs wait behind it."""
     never_ends(host, kind)
-    insert(host, kind, int(waiting))
+    return {"job-id": str(insert(host, kind, int(waiting))[-1])}
+
+
+@scene()
+def backlog(host: Host, kind: str, count: str) -> None:
+    """Some jobs of a kind have run, and many more wait."""
+    empty(host)
+    insert(host, kind, 20)
+    host.run("systemctl", "start", UNIT)
+    eventually(lambda: not host.sql("shithub", "SELECT FROM jobs"), "they have run")
+    host.run("systemctl", "stop", UNIT)  # so that the worker tells its figures now
+    insert(host, kind, int(count))
 
 
 @scene()
