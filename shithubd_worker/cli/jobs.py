@@ -8,6 +8,7 @@ from shithubd_worker.cli import ramping
 from shithubd_worker.cli.choosing import ID, job_line, selection_options
 from shithubd_worker.cli.common import Shared, completed, json_option, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
+from shithubd_worker.cli.explain import explain
 from shithubd_worker.cli.job_actions import ACTIONS, command
 from shithubd_worker.cli.screen import emit, field, json_word, line, say, stack
 from shithubd_worker.errors import EXIT_OK, NoSuchJob
@@ -17,12 +18,13 @@ from shithubd_worker.plain import to_the_second
 
 @click.group()
 def jobs() -> None:
-    """List, show and change jobs: single ones, or many at once.
+    """List, show, explain and change jobs: single ones, or many at once.
 
     \b
     Examples:
       shithubd-worker jobs list --state failed
       shithubd-worker jobs show 42
+      shithubd-worker jobs explain 42
       shithubd-worker jobs retry 42 --reason "the disk is free again"
       shithubd-worker jobs retry --kind mail.send --dry-run
     """
@@ -110,6 +112,7 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
     return EXIT_OK
 
 
+jobs.add_command(explain)
 for action in ACTIONS:
     jobs.add_command(command(action))
 
