@@ -45,6 +45,7 @@ SPEAK_PSYCOPG = {
     "admin/rows.py",
     "doctor/allowed.py",
     "doctor/drift.py",
+    "doctor/query.py",
     "doctor/server.py",
     "client.py",
     "telemetry/gauges.py",
