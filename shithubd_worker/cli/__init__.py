@@ -71,6 +71,7 @@ ROOMS = {
     "enqueue": ["enqueue"],
     "search": ["search"],
     "status": ["status"],
+    "doctor": ["doctor"],
     "workers": ["workers"],
     "drain": ["drain", "resume"],
     "pause_kind": ["pause-kind"],
