@@ -71,6 +71,7 @@ ROOMS = {
     "enqueue": ["enqueue"],
     "search": ["search"],
     "status": ["status"],
+    "top": ["top"],
     "workers": ["workers"],
     "drain": ["drain", "resume"],
     "pause_kind": ["pause-kind"],
