@@ -22,6 +22,7 @@ NEEDS = {
     "enqueue": "shithub_enqueue",
     "status": "shithub_metrics",
     "workers": "shithub_metrics",
+    "doctor": "shithub_metrics",
     "workers sweep": OPERATOR,
     "workers unlock": OPERATOR,
 }

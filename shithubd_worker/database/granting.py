@@ -160,18 +160,18 @@ def give(connection: psycopg.Connection, schema: str) -> list[str]:
     """Give the roles the rights of rights.sql. Take all their other rights on the queue, and the right to create in its
     schema. Must run as the owner, with the schema in the search_path. Returns what was done. Raises Refused for a right
     that another role gave, because only that role can take it."""
-    before = _held(connection, schema)
+    before = held(connection, schema)
     for what in sorted({what for what, *_ in before}):
         rights = "CREATE" if what.startswith("SCHEMA ") else "ALL"
         connection.execute(f"REVOKE {rights} ON {what} FROM PUBLIC, {', '.join((*GRANTED, MIGRATE))} CASCADE".encode())
-    for what, column, role, privilege, grantor in sorted(_held(connection, schema)):
+    for what, column, role, privilege, grantor in sorted(held(connection, schema)):
         right = f"{privilege}{column} ON {what}"
         raise Refused(
             f"{role} must not have {right}, and only {grantor}, who gave it, can take it back. As a superuser:"
             f" SET ROLE {grantor}; REVOKE {right} FROM {role} CASCADE"
         )
     connection.execute((shipped.SQL / "rights.sql").read_bytes())
-    after = _held(connection, schema)
+    after = held(connection, schema)
     if before == after:
         return []
     return [f"rights: {len(after - before)} given, {len(before - after)} taken"]
@@ -200,17 +200,20 @@ _HELD = """
              WHERE n.nspname = %(schema)s
             UNION ALL
             SELECT pg_catalog.format('SCHEMA %%I', n.nspname), '', a.grantee, a.privilege_type, a.grantor,
-                   current_user::pg_catalog.regrole
+                   %(owner)s::pg_catalog.regrole
               FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
              WHERE n.nspname = %(schema)s AND a.privilege_type = 'CREATE'
            ) AS h (what, col, grantee, privilege, grantor, owner)
-     WHERE h.owner = current_user::pg_catalog.regrole
+     WHERE h.owner = %(owner)s::pg_catalog.regrole
        AND (h.grantee = 0 OR h.grantee::pg_catalog.regrole::text = ANY (%(roles)s))
 """
 
 
-def _held(connection: psycopg.Connection, schema: str) -> set[tuple[str, ...]]:
-    return set(connection.execute(_HELD.encode(), {"schema": schema, "roles": [*GRANTED, MIGRATE]}).fetchall())
+def held(connection: psycopg.Connection, schema: str) -> set[tuple[str, ...]]:
+    """What the roles and PUBLIC have, where shithub_owner owns the queue: the object, ' (COLUMN)' or '', the role, the
+    right, and who gave it."""
+    given = {"schema": schema, "roles": [*GRANTED, MIGRATE], "owner": OWNER}
+    return set(connection.execute(_HELD.encode(), given).fetchall())
 
 
 def memberships(connection: psycopg.Connection) -> list[str]:

@@ -76,8 +76,15 @@ def ours(lock_seconds: float | None, command: str | None = None) -> tuple[bytes,
 
 
 def check_own(connection: psycopg.Connection, another: Callable[[float], psycopg.Connection]) -> None:
-    """Raises NoSession, and closes the connection, if a pooler shares its session. `another` opens a second connection,
-    with a limit of seconds for each answer.
+    """Raises NoSession, and closes the connection, if a pooler shares its session. See `shared`."""
+    if shared(connection, another):
+        with connection, connection.transaction():  # in statement mode the pooler refuses this, with its own message
+            raise NoSession
+
+
+def shared(connection: psycopg.Connection, another: Callable[[float], psycopg.Connection]) -> bool:
+    """Does a pooler share the session of this connection? `another` opens a second connection, with a limit of seconds
+    for each answer.
 
     A pooler invents the process id that it tells its clients. So where the id is the server's own, there is no pooler.
 
@@ -87,19 +94,16 @@ def check_own(connection: psycopg.Connection, another: Callable[[float], psycopg
     """
     first = _pid(connection)
     if first == connection.info.backend_pid:
-        return
+        return False
     try:
         with another(SECOND_SECONDS) as second:
             met = _pid(second)
             for _ in range(_ROUNDS):
                 if met == first or _pid(second) != met or {_pid(connection), _pid(connection)} != {first}:
-                    break
-            else:
-                return
+                    return True
+            return False
     except psycopg.OperationalError:
-        return  # no session is free for a second client while the first is at rest: the first keeps its own
-    with connection, connection.transaction():  # in statement mode the pooler refuses this, with its own message
-        raise NoSession
+        return False  # no session is free for a second client while the first is at rest: the first keeps its own
 
 
 def words(text: str) -> ShithubdError | None:

@@ -250,7 +250,7 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
         if new or disturbed or found.functions != functions_digest(schema):
             connection.execute("SET LOCAL check_function_bodies = off")  # functions call each other: see function_files
             text = routines.create_new(functions(), function_names(), standing)
-            _run_file(connection, _of_schema(connection, text, schema))
+            _run_file(connection, of_schema(connection, text, schema))
             applied.append(f"functions {functions_digest(schema)}")
             connection.execute(
                 "INSERT INTO worker_schema (version, functions) VALUES (%s, %s) ON CONFLICT (only_row) DO UPDATE"
@@ -269,7 +269,7 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
     return applied
 
 
-def _of_schema(connection: psycopg.Connection, text: str, schema: str) -> str:
+def of_schema(connection: psycopg.Connection, text: str, schema: str) -> str:
     """Put the schema's name in place of psql's :'schema' and :"schema"."""
     text = text.replace(":'schema'", sql.Literal(schema).as_string(connection))
     return text.replace(':"schema"', sql.Identifier(schema).as_string(connection))

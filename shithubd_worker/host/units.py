@@ -96,8 +96,8 @@ def _hidden() -> Iterator[Path]:
     yield from (Path(user.pw_dir) for user in pwd.getpwall() if user.pw_uid in PEOPLE)
 
 
-def plan(program: Path, root: Path) -> list[File]:
-    """All files, with their paths below `root`."""
+def plan(program: Path, root: Path, target: Path = TARGET) -> list[File]:
+    """All files, with their paths below `root`, as they are when they are installed in `target`."""
     files = []
     for source in sorted(shipped.UNITS.iterdir()):
         ending = next((ending for ending in PLACES if source.name.endswith(ending)), None)
@@ -105,7 +105,7 @@ def plan(program: Path, root: Path) -> list[File]:
             continue
         # shithubd-worker.sysusers.conf → sysusers.d/shithubd-worker.conf
         name = source.name.removesuffix(ending) + ".conf" if ending.endswith(".conf") else source.name
-        path = below(root, TARGET / PLACES[ending] / name)
+        path = below(root, target / PLACES[ending] / name)
         wanted = source.read_text(encoding="utf-8").replace(PROGRAM, str(program))
         files.append(File(path, wanted, path.read_text(encoding="utf-8") if path.is_file() else None))
     return files

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "search find": ("word", {"shithub_operator", "shithub_worker"}),
     "search forget": ("a.git", OPERATOR),
     "status": ("", {"shithub_operator", "shithub_metrics"}),
+    "doctor": ("history-days", {*ROLES}),  # what a login may not see is not checked, and the command says so
     "workers list": ("", {"shithub_operator", "shithub_metrics"}),
     "workers unlock": ("here:1", OPERATOR),
     "workers sweep": ("", OPERATOR),

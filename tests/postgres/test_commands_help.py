@@ -35,7 +35,7 @@ def test_every_command_shows_how_it_is_used(database, command, path):
 def test_there_is_a_command_for_each_step():
     steps = (
         "init run migrate enqueue status top drain resume pause-kind resume-kind workers release-dead check-config"
-        " search runbook jobs apply plans audit units history cleanup"
+        " search runbook jobs apply plans audit units history cleanup doctor"
     )
     jobs = [
         ("jobs", name) for name in ("list", "show", "complete", "fail", "reschedule", "retry", "discard", "release")

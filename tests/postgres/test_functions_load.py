@@ -54,7 +54,7 @@ def check(connection):
     with connection.transaction(force_rollback=True):
         connection.execute("SET LOCAL search_path TO public, pg_temp")
         connection.execute("SET LOCAL check_function_bodies = on")
-        schema._run_file(connection, schema._of_schema(connection, schema.functions(), "public"))
+        schema._run_file(connection, schema.of_schema(connection, schema.functions(), "public"))
 
 
 def test_postgresql_finds_no_fault_in_any_body(any_database):

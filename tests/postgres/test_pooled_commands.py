@@ -43,6 +43,7 @@ GIVEN = {
     "search find": (["word"],),
     "search forget": (["ada/engine.git"],),
     "status": ([], ["--drained"]),
+    "doctor": (["history-days", "clock-skew", "schema-version", "function-drift", "missing-rights"],),
     "workers list": ([],),
     "workers unlock": (["x:1"], ["x:1", "--dry-run"], ["--host", "x"]),
     "workers sweep": ([], ["--stale-after", "5m", "--dry-run"], ["--stale-after", "5m"]),

@@ -24,6 +24,7 @@ LOOKS = {
     ("--help",): 0,
     ("--version",): 0,
     ("status",): 0,
+    ("doctor", "history-days"): 0,
     ("workers", "list", "--json"): 0,
     ("jobs", "list"): 0,
     ("jobs", "show", "1"): 0,

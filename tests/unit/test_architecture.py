@@ -29,7 +29,7 @@ FLOORS = (
     ("registry",),
     ("host",),
     ("database",),
-    ("admin",),
+    ("admin", "doctor"),
     ("telemetry",),
     ("attempt",),
     ("turn",),
@@ -40,7 +40,17 @@ FLOORS = (
 # What a handler may import from the package: the errors that it raises, what it is given, and how it is registered.
 HANDLERS_IMPORT = {"errors", "registry", "job", "handlers", ""}
 # The modules outside of database/ and the handlers that use psycopg. All others ask the sessions of database/.
-SPEAK_PSYCOPG = {"admin/borrowed.py", "admin/rows.py", "client.py", "telemetry/gauges.py", "turn/wire.py"}
+SPEAK_PSYCOPG = {
+    "admin/borrowed.py",
+    "admin/rows.py",
+    "doctor/query.py",
+    "doctor/allowed.py",
+    "doctor/drift.py",
+    "doctor/server.py",
+    "client.py",
+    "telemetry/gauges.py",
+    "turn/wire.py",
+}
 # Nothing in these rooms touches a socket, a process, a signal or a file. So these are the only libraries that they
 # import.
 PURE = {

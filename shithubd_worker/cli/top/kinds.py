@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
 
 WINDOWS = ("5m", "1h", "24h")
+FIGURES_SECONDS = 10.0
+# Of very many kinds the database names some. A filter finds so many others whose names begin with it.
+MOST_LIKE = 5
 Kind = dict[str, Any]
 
 
@@ -82,10 +86,25 @@ class KindsView(View):
         self.window = 0
         self.filter = ""
         self._picked: str | None = None  # the kind under the cursor
+        self._figures: dict[str, Kind] = {}  # as `stats` has them, by kind
+        self._figures_at = -FIGURES_SECONDS
 
     def ask(self, operations: Operations) -> Any:
-        """The state of all, and the figures of each kind."""
-        return operations.status()
+        """The state of all, and the figures of each kind. The workers write those every 10 s, so they are not asked
+        for more often."""
+        found = operations.status()
+        now = time.monotonic()
+        if now >= self._figures_at + FIGURES_SECONDS:
+            self._figures = {kind["kind"]: kind for kind in operations.stats() if kind["kind"] is not None}
+            self._figures_at = now
+        kinds = {kind["kind"]: self._figures.get(kind["kind"], {}) | kind for kind in found["kinds"]}
+        kinds = self._figures | kinds
+        if (more := found["more_kinds"]) is not None:
+            more["kinds"] = max(0, more["kinds"] + len(found["kinds"]) - len(kinds))
+            if self.filter:
+                like = [name for name in operations.kinds_like(self.filter) if name not in kinds]
+                kinds |= {name: kind for name in like[:MOST_LIKE] for kind in operations.stats(name)}
+        return found | {"kinds": list(kinds.values())}
 
     def heard(self, found: Any) -> None:
         """The cursor stays on its kind, wherever that is now."""
@@ -147,6 +166,7 @@ class KindsView(View):
     def filtered(self, text: str) -> None:
         """Show only the kinds with this text in their names."""
         self.filter, self.at, self._picked = text, 0, None
+        self.asks_anew = True
 
     def body(self, width: int, height: int) -> list[Line]:
         """The table, and below it what else there is to see."""

@@ -1,0 +1,127 @@
+"""doctor: what threatens the queue now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import click
+
+from shithubd_worker.cli.common import Shared, collect_again, json_option, with_database
+from shithubd_worker.cli.deadline import LOOK_SECONDS, within
+from shithubd_worker.cli.screen import emit, folded, line, offered
+from shithubd_worker.doctor.finding import PAGES, Finding
+from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, ShithubdError
+from shithubd_worker.plain import json_text, lasting
+
+if TYPE_CHECKING:
+    from shithubd_worker.doctor.examination import Examination
+
+MOST_SHOWN = 5  # items of a list in the evidence; --json has all
+
+
+def _known(_ctx: click.Context, _parameter: click.Parameter, names: Sequence[str]) -> Sequence[str]:
+    for name in names:
+        if name not in PAGES:
+            near = get_close_matches(name, PAGES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PAGES)}"
+            raise click.BadParameter(f"there is no check {name!r}: {hint}")
+    return names
+
+
+@click.command()
+@with_database
+@within(LOOK_SECONDS)
+@click.argument(
+    "names",
+    nargs=-1,
+    metavar="[CHECK]...",
+    callback=_known,
+    shell_complete=lambda _ctx, _parameter, incomplete: offered(PAGES, incomplete),
+)
+@json_option
+def doctor(shared: Shared, names: Sequence[str], *, as_json: bool) -> int:
+    """Show what threatens the queue now.
+
+    The command looks at the database and at this host. Each finding has its severity, its evidence, and the page that
+    says what to do. "critical": jobs do not run, or soon will not. "warning": it gets worse until somebody acts.
+    "notice": no reason to act. CHECK names the checks to run; without it all run. docs/doctor.md lists them.
+
+    The last lines say what could not be checked, and why: most often the login lacks a right. The command changes
+    nothing.
+
+    \b
+    Exit codes:
+      0    nothing was found; notices do not count
+      3    something was found
+      75   the database cannot be reached; what was found on this host is shown
+
+    \b
+    Examples:
+      shithubd-worker doctor
+      shithubd-worker doctor history-days disk
+      shithubd-worker doctor --json | jq -r '.findings[].name'
+    """
+    from shithubd_worker.doctor.examination import Examination
+
+    examination = Examination(names)
+    examination.of_host()
+    failed = _ask(shared, examination) if examination.left else None
+    if as_json:
+        emit({**examination.as_json(), "at": datetime.now(UTC)})
+    else:
+        _say(examination)
+    if failed is not None:
+        raise failed
+    return EXIT_CHECK_SAYS_NO if examination.bad else EXIT_OK
+
+
+COMMANDS = (doctor,)
+
+
+def _ask(shared: Shared, examination: Examination) -> Exception | None:
+    """Let the database be examined. Returns the error if it can't be, or not to the end."""
+    import psycopg
+
+    from shithubd_worker.database.failures import explained
+
+    schema = shared.schema_name
+    try:
+        connection = shared.connect("shithubd-worker command", pooled=True)()
+        collect_again()
+        examination.of_database(connection, schema)
+    except (psycopg.Error, ShithubdError) as error:
+        told = explained(error) if isinstance(error, psycopg.Error) else error
+        examination.give_up(str(told.args[0]))
+        return error
+    return None
+
+
+def _say(examination: Examination) -> None:
+    for each in examination.findings:
+        folded(f"{each.severity}: {each.said}")
+        for name, value in each.evidence.items():
+            line(f"  {name}: {_shown(value)}")
+        if each.since is not None:
+            line(f"  since: {_since(each)}")
+        line(f"  what to do: shithubd-worker runbook {each.page}")
+    for missed in examination.unchecked:
+        folded(f"not checked: {missed.name}: {missed.why}")
+    found, missed_names = len(examination.findings), {each.name for each in examination.unchecked}
+    not_checked = f", {len(missed_names)} not checked" if missed_names else ""
+    line(f"{len(examination.wanted)} checks: {found} {'finding' if found == 1 else 'findings'}{not_checked}")
+
+
+def _since(finding: Finding) -> str:
+    assert finding.since is not None  # noqa: S101
+    seconds = (datetime.now(UTC) - finding.since).total_seconds()
+    return f"{finding.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, {lasting(seconds)} ago"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        more = f" and {len(value) - MOST_SHOWN} more" if len(value) > MOST_SHOWN else ""
+        return ", ".join(map(_shown, value[:MOST_SHOWN])) + more
+    return value if isinstance(value, str) else json_text(value)

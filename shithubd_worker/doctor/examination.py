@@ -1,0 +1,76 @@
+"""One examination: the wanted checks, what they found, and what could not be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from shithubd_worker.doctor import server, units
+from shithubd_worker.doctor.finding import PAGES, Finding, Severity, Unchecked
+
+if TYPE_CHECKING:
+    import psycopg
+
+# The checks that need no database.
+OF_HOST = {"unit-drift": units.drift}
+
+
+def every() -> list[str]:
+    """The names of all checks, in the order of PAGES."""
+    return [name for name in PAGES if name in OF_HOST or name in server.checks()]
+
+
+class Examination:
+    """`wanted` are names of checks; without them all are wanted. What is not checked yet stays in `left`."""
+
+    def __init__(self, wanted: Collection[str] = ()) -> None:
+        self.wanted = [name for name in every() if name in wanted or not wanted]
+        self.left = list(self.wanted)
+        self.findings: list[Finding] = []
+        self.unchecked: list[Unchecked] = []
+
+    @property
+    def bad(self) -> bool:
+        """Was anything found? Notices do not count."""
+        return any(each.severity is not Severity.NOTICE for each in self.findings)
+
+    def of_host(self) -> None:
+        """Look at this host."""
+        for name, check in OF_HOST.items():
+            if name in self.left:
+                self._add(name, list(check()))
+
+    def of_database(self, connection: psycopg.Connection, schema: str) -> None:
+        """Ask the database. Raises psycopg.OperationalError if the connection is lost."""
+        for name in list(self.left):
+            self._add(name, server.examine(connection, schema, name))
+
+    def give_up(self, why: str) -> None:
+        """What is left can't be checked."""
+        for name in list(self.left):
+            self._add(name, [Unchecked(name, why)])
+
+    def as_json(self) -> dict[str, Any]:
+        """What `doctor --json` prints, without the time."""
+        return {
+            "findings": [
+                {
+                    "name": each.name,
+                    "severity": each.severity,
+                    "said": each.said,
+                    "evidence": dict(each.evidence),
+                    "since": each.since,
+                    "page": each.page,
+                }
+                for each in self.findings
+            ],
+            "unchecked": [{"name": each.name, "why": each.why} for each in self.unchecked],
+            "checks": len(self.wanted),
+        }
+
+    def _add(self, name: str, found: list[Finding | Unchecked]) -> None:
+        self.left.remove(name)
+        self.unchecked += [each for each in found if isinstance(each, Unchecked)]
+        severities = list(Severity)
+        self.findings += [each for each in found if isinstance(each, Finding)]
+        self.findings.sort(key=lambda each: severities.index(each.severity))
