@@ -71,11 +71,8 @@ ROOMS = {
     "enqueue": ["enqueue"],
     "search": ["search"],
     "status": ["status"],
-<<<<<<< HEAD
     "top": ["top"],
-=======
     "doctor": ["doctor"],
->>>>>>> i16
     "workers": ["workers"],
     "drain": ["drain", "resume"],
     "pause_kind": ["pause-kind"],

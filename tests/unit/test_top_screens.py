@@ -21,7 +21,16 @@ SIZES = [(80, 24), (200, 60), (40, 8), (132, 43)]
 
 
 def kind(name="search.reindex", **figures):
-    usual = {"queued": 5, "processing": 1, "running": 1, "paused": 0, "failed": 0, "held": 0, "retries": 0}
+    usual = {
+        "queued": 5,
+        "processing": 1,
+        "running": 1,
+        "paused": 0,
+        "failed": 0,
+        "held": 0,
+        "retries": 0,
+        "runnable": 4,
+    }
     return {"kind": name, **usual, "oldest_seconds": 12.0, "workers": 3, "capped": []} | figures
 
 

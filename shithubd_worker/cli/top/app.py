@@ -103,6 +103,7 @@ class Top(App[int]):
         """The filter acts while it is typed."""
         if self._prompt == "filter":
             self._kinds.filtered(event.value.strip())
+            self._ask_anew()
             self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -169,12 +170,18 @@ class Top(App[int]):
             self._type("filter", self._kinds.filter)
         elif name in ("p", "r") and (kind := view.kind()) is not None:
             self._ask_first(name, kind)
-        elif view.key(name) and view.asks_anew:
-            view.asks_anew = False
-            self._feed.ask(view.ask)
+        else:
+            view.key(name)
         if opened is not None:
             self._views.append(opened)
             self._begin(opened)
+        self._ask_anew()
+
+    def _ask_anew(self) -> None:
+        view = self._views[-1]
+        if view.asks_anew:
+            view.asks_anew = False
+            self._feed.ask(view.ask)
 
     def _back(self) -> None:
         if len(self._views) > 1:

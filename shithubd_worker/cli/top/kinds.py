@@ -69,6 +69,7 @@ COLUMNS = (
     Shown(Column("run p95", 9), lambda kind: brief(_percentile("run")(kind)), _percentile("run")),
     Shown(Column("failing", 8), _percent, _ran("failure_ratio")),
     Shown(Column("done in", 5), _done_in, _value("backlog_seconds")),
+    Shown(Column("ready", 13), _counted("runnable"), _value("runnable")),
     Shown(Column("oldest", 10), lambda kind: brief(kind["oldest_seconds"]), _value("oldest_seconds")),
     Shown(Column("retries", 11), _counted("retries"), _value("retries")),
     Shown(Column("workers", 12), lambda kind: f"{kind['workers']:,}" if kind["workers"] else "none", _value("workers")),
