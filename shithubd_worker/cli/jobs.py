@@ -149,6 +149,12 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
     if as_json:
         emit(found)
         return EXIT_OK
+    told(found)
+    return EXIT_OK
+
+
+def told(found: dict[str, Any]) -> None:
+    """A job and its history, on the screen."""
     if found["payload"] is not None and "payload_cut" not in found:
         found["payload"] = json_word(found["payload"])
     for name, value in found.items():
@@ -165,7 +171,6 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
         by = f" by {row['leased_by']}" if row["leased_by"] else ""
         error = f": {row['error'].splitlines()[0]}" if row["error"] else ""
         line(f"  {row['finished_at'][:19]} {row['outcome']} (attempt {row['attempts']}){by}{error}")
-    return EXIT_OK
 
 
 jobs.add_command(explain)
