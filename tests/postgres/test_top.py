@@ -73,7 +73,7 @@ def terminal(open_terminal):
 
 
 def top(terminal, *arguments, env=None):
-    terminal.does(str(PROGRAM), "top", *arguments, env=env)
+    terminal.does(str(PROGRAM), "top", "--interval", "0.5", *arguments, env=env)
     terminal.sees(READY, "search.reindex")
 
 
@@ -111,12 +111,12 @@ def test_keys_sort_filter_and_open_a_kind_and_a_job(database, terminal):
     terminal.type("Escape")
     terminal.sees("only kinds with 'hook'")
     terminal.type("Escape")
-    terminal.sees("search.reindex")
+    terminal.sees("sorted by running", without="only kinds")
     terminal.type("?")
     terminal.sees("top: the keys", "Ctrl-Z")
     terminal.resize(100, 30)
     terminal.type("Escape")
-    terminal.sees("running*", "failed", "oldest")
+    terminal.sees("running*", "failed", "failing")
 
 
 def test_a_pause_asks_for_a_yes_and_a_reason_and_is_recorded(database, terminal, start_worker):
@@ -269,7 +269,7 @@ def test_it_says_that_the_database_is_away_and_goes_on_when_it_is_back(own_serve
         connection.execute("INSERT INTO jobs (kind) VALUES ('search.reindex')")
     terminal = open_terminal()
     url = own_server.url("postgres")
-    top(terminal, "--database-url", url, "--interval", "0.5")
+    (top(terminal, "--database-url", url),)
     own_server.stop("immediate")
     terminal.sees("no figures for ", "search.reindex", "q quit")
     terminal.type("?")
@@ -281,3 +281,13 @@ def test_it_says_that_the_database_is_away_and_goes_on_when_it_is_back(own_serve
     add_job(away, "webhook.deliver")
     terminal.sees("webhook.deliver", "queued 2", without="no figures for")
     away.close()
+
+
+def test_what_is_typed_ahead_is_not_lost(database, terminal):
+    top(terminal)
+    terminal.type("-l", "/hook")
+    terminal.sees("> webhook.deliver", "Enter keeps it")
+    terminal.type("Enter", "p", "y")
+    terminal.type("-l", "in one go")
+    terminal.type("Enter")
+    eventually(lambda: holds(database) == [("kind", "webhook.deliver", "in one go")], "the hold")

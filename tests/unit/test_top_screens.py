@@ -148,6 +148,47 @@ def test_each_key_sorts_and_the_cursor_stays_on_its_kind():
     assert (names(), view.kind()) == (["a", "b", "c"], "c")
 
 
+class Asked:
+    """Answers as the database would. It counts the questions."""
+
+    def __init__(self, found, stats, like=()):
+        self.found, self.told, self.like, self.asked = found, stats, like, []
+
+    def status(self):
+        self.asked.append("status")
+        return self.found
+
+    def stats(self, kind=None):
+        self.asked.append("stats" if kind is None else f"stats {kind}")
+        return self.told if kind is None else [full(kind)]
+
+    def kinds_like(self, _prefix):
+        return list(self.like)
+
+
+def test_the_figures_join_the_state_and_are_asked_for_seldom():
+    view = KindsView()
+    state = status(kind("a", queued=1000, capped=["queued"]), kind("b", queued=3))
+    asked = Asked(state, [full("a", queued=5000), full("b", queued=9), full("c", queued=0), kind(None)])
+    for _ in range(3):
+        heard(view, view.ask(asked))
+    assert asked.asked == ["status", "stats", "status", "status"]
+    rows = {line[2:].split()[0]: line[2:].split()[1] for line in shown(view)[1:4]}
+    assert rows == {"a": "5,000", "b": "3", "c": "0"}
+    assert "figures of the last 5m" in view.note()
+    view.key("w")
+    assert "figures of the last 1h" in view.note()
+
+
+def test_a_filter_finds_a_kind_that_is_not_among_the_many_that_are_named():
+    view = KindsView()
+    state = status(kind("a")) | {"more_kinds": kind(None, kinds=900)}
+    view.filtered("zeb")
+    heard(view, view.ask(Asked(state, [], like=["zebra.feed"])))
+    assert view.kind() == "zebra.feed"
+    assert "and 900 more kinds" in view.note()
+
+
 def test_a_filter_leaves_only_the_kinds_with_the_text():
     view = heard(KindsView(), status(kind("search.reindex"), kind("webhook.deliver"), kind("Search.forget")))
     view.filtered("search")

@@ -87,9 +87,7 @@ class Top(App[int]):
     def on_key(self, event: Key) -> None:
         """A key, while nothing is being typed."""
         if self._prompt:
-            if event.key == "escape":
-                event.stop()
-                self._typed(None)
+            self._typed_into(self.query_one(Input), event)
             return
         event.stop()
         self._message = ""
@@ -98,6 +96,18 @@ class Top(App[int]):
         else:
             self._pressed(event.character if event.character and event.character.isprintable() else event.key)
         self._draw()
+
+    def _typed_into(self, field: Input, event: Key) -> None:
+        """A key that the field has not taken: Escape, or one that was typed before the field was there."""
+        if event.key == "escape":
+            self._typed(None)
+        elif field.has_focus:
+            return
+        elif event.key == "enter":
+            self._typed(field.value.strip())
+        elif event.character and event.character.isprintable():
+            field.insert_text_at_cursor(event.character)
+        event.stop()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """The filter acts while it is typed."""

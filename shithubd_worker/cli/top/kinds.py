@@ -98,7 +98,7 @@ class KindsView(View):
         if now >= self._figures_at + FIGURES_SECONDS:
             self._figures = {kind["kind"]: kind for kind in operations.stats() if kind["kind"] is not None}
             self._figures_at = now
-        kinds = {kind["kind"]: self._figures.get(kind["kind"], {}) | kind for kind in found["kinds"]}
+        kinds = {kind["kind"]: _joined(self._figures.get(kind["kind"], {}), kind) for kind in found["kinds"]}
         kinds = self._figures | kinds
         if (more := found["more_kinds"]) is not None:
             more["kinds"] = max(0, more["kinds"] + len(found["kinds"]) - len(kinds))
@@ -224,6 +224,16 @@ class KindsView(View):
         yield _section(columns, rows, width)
         columns = [Column(name, rank, text=name in ("worker", "unit", "runs")) for name, rank in _WORKERS]
         yield _section(columns, [_worker(each) for each in self.found["workers"]], width)
+
+
+def _joined(figures: Kind, kind: Kind) -> Kind:
+    """A kind with its figures. `stats` counts on where `status` stops: then its number is the better one."""
+    better = {
+        name: figures[name]
+        for name in kind["capped"]
+        if figures and name not in figures["capped"] and figures[name] >= kind[name]
+    }
+    return figures | kind | better | {"capped": [name for name in kind["capped"] if name not in better]}
 
 
 _RUNNING = (("running", 0), ("kind", 1), ("leased by", 3), ("unit", 4), ("for", 2))
