@@ -88,10 +88,14 @@ def _ask(shared: Shared, examination: Examination) -> Exception | None:
     from shithubd_worker.database.failures import explained
 
     schema = shared.schema_name
+
+    def connect(answer_seconds: float | None) -> psycopg.Connection:
+        return shared.connect("shithubd-worker command", pooled=True, answer_seconds=answer_seconds)()
+
     try:
-        connection = shared.connect("shithubd-worker command", pooled=True)()
+        connection = connect(None)
         collect_again()
-        examination.of_database(connection, schema)
+        examination.of_database(connection, schema, connect)
     except (psycopg.Error, ShithubdError) as error:
         told = explained(error) if isinstance(error, psycopg.Error) else error
         examination.give_up(str(told.args[0]))

@@ -43,9 +43,9 @@ HANDLERS_IMPORT = {"errors", "registry", "job", "handlers", ""}
 SPEAK_PSYCOPG = {
     "admin/borrowed.py",
     "admin/rows.py",
-    "doctor/query.py",
     "doctor/allowed.py",
     "doctor/drift.py",
+    "doctor/query.py",
     "doctor/server.py",
     "client.py",
     "telemetry/gauges.py",
