@@ -72,6 +72,7 @@ ROOMS = {
     "search": ["search"],
     "status": ["status"],
     "doctor": ["doctor"],
+    "stats": ["stats", "kinds", "queues"],
     "workers": ["workers"],
     "drain": ["drain", "resume"],
     "pause_kind": ["pause-kind"],
