@@ -18,7 +18,7 @@ from shithubd_worker.plain import to_the_second
 
 @click.group()
 def jobs() -> None:
-    """List, show, explain and change jobs: single ones, or many at once.
+    """List, show and change jobs: single ones, or many at once.
 
     \b
     Examples:

@@ -38,7 +38,8 @@ def test_there_is_a_command_for_each_step():
         " runbook jobs apply plans audit units history cleanup doctor"
     )
     jobs = [
-        ("jobs", name) for name in ("list", "show", "complete", "fail", "reschedule", "retry", "discard", "release")
+        ("jobs", name)
+        for name in ("list", "show", "explain", "complete", "fail", "reschedule", "retry", "discard", "release")
     ]
     others = [("history", "drop"), ("search", "find"), ("search", "forget")]
     others += [("workers", name) for name in ("list", "unlock", "sweep")]

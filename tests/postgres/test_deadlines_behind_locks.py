@@ -26,6 +26,7 @@ COMMANDS = {
     "cleanup": ["cleanup", "GC_TASK_IDENTIFIERS", *TIME],
     "list": ["jobs", "list", *TIME],
     "show": ["jobs", "show", "1", *TIME],
+    "explain": ["jobs", "explain", "1", *TIME],
     "retry": ["jobs", "retry", "2", *TIME],
     "discard": ["jobs", "discard", "3", *TIME],
     "release": ["jobs", "release", "4", "--accept-second-run", "--reason", "it hangs", *TIME],
@@ -42,10 +43,10 @@ LOOKS = {"status", "drained"}
 # The commands that wait for a lock of this table. No other command notices it.
 WAITS = {
     "jobs": ALL - {"resume", "workers", "search", "migrate", "drop"},
-    "holds": {*HOLDS, *LOOKS, "resume", "resume-kind", "release-dead", "unlock", "sweep", "show"},
-    "ramps": {*HOLDS, "release-dead"},
-    "workers": {*HOLDS, *LOOKS, "workers", "release-dead", "unlock", "sweep", "cleanup"},
-    "beats": {*HOLDS, *LOOKS, "workers", "release-dead", "unlock", "sweep"},
+    "holds": {*HOLDS, *LOOKS, "resume", "resume-kind", "release-dead", "unlock", "sweep", "show", "explain"},
+    "ramps": {*HOLDS, "release-dead", "explain"},
+    "workers": {*HOLDS, *LOOKS, "workers", "release-dead", "unlock", "sweep", "cleanup", "explain"},
+    "beats": {*HOLDS, *LOOKS, "workers", "release-dead", "unlock", "sweep", "explain"},
     "audit": {*HOLDS, "retry", "discard", "release", "release-dead"},
     "job_history": {"discard", "release", "show", "release-dead"},
     "worker_schema": ALL - {"release-dead"},
