@@ -228,12 +228,13 @@ class Operations(Session):
         """The workers."""
         return [row[0] for row in self.rows("workers_v1")]
 
-    def jobs(self, where: Mapping[str, object], limit: int) -> list[dict[str, Any]]:
-        """Jobs by id. `where` is a selection of job_condition_v1, perhaps with older_than in seconds."""
+    def jobs(self, where: Mapping[str, object], limit: int, after: int | None = None) -> list[dict[str, Any]]:
+        """Jobs by id, those above `after`. `where` is a selection of job_condition_v1, perhaps with older_than in
+        seconds."""
         if where.keys() <= {"state", "kind"}:  # these have an index
-            rows = self.rows("list_jobs_v1", where.get("state"), where.get("kind"), limit)
+            rows = self.rows("list_jobs_v1", where.get("state"), where.get("kind"), limit, after)
         else:
-            rows = self.rows("find_jobs_v1", json_text(where), limit)
+            rows = self.rows("find_jobs_v1", json_text({**where, **({} if after is None else {"after": after})}), limit)
         return [with_payload(row[0]) for row in rows]
 
     def job(self, job: int) -> dict[str, Any] | None:
