@@ -166,6 +166,12 @@ def postgresql(host: Host) -> str:
     return f"postgresql@{version}-{name}.service"
 
 
+def allow_prepared_transactions(host: Host) -> None:
+    """As a host has whose applications use two-phase commit. PostgreSQL reads that only at its start."""
+    version, name, *_ = host.run("pg_lsclusters", "-h").split()
+    host.write(f"/etc/postgresql/{version}/{name}/conf.d/prepared.conf", "max_prepared_transactions = 5\n")
+
+
 def start_postgresql(host: Host) -> None:
     """And wait until it answers, as the unit does."""
     host.run("systemctl", "start", postgresql(host))
@@ -173,11 +179,16 @@ def start_postgresql(host: Host) -> None:
 
 def make_database(host: Host) -> None:
     """PostgreSQL, the role, the database and its schema; and the tests' own handlers."""
+    allow_prepared_transactions(host)
     start_postgresql(host)
     host.psql("postgres", "CREATE DATABASE shithub")
     as_superuser = "runuser -u postgres -- env PGHOST=/run/postgresql PGDATABASE=shithub"
     host.run(*as_superuser.split(), "/usr/bin/shithubd-worker", "migrate", "--roles")
-    host.psql("shithub", *(f'CREATE ROLE "{name}" LOGIN IN ROLE {role}' for name, role in LOGINS.items()))
+    host.psql(
+        "shithub",
+        *(f'CREATE ROLE "{name}" LOGIN IN ROLE {role}' for name, role in LOGINS.items()),
+        "GRANT pg_monitor TO shithub_operator",
+    )
     bring_handlers(host)
 
 
