@@ -21,6 +21,8 @@ GRANT SELECT, INSERT, UPDATE ON leases_returned TO shithub_worker;
 GRANT SELECT, UPDATE ON sweeper TO shithub_worker;  -- who sweeps for silent workers locks its row
 GRANT SELECT, UPDATE (ok, bad, began, passed_at, over_at, tokens, filled_at, added) ON ramps TO shithub_worker;
 GRANT SELECT, INSERT, DELETE ON ramp_ends TO shithub_worker;
+GRANT SELECT, INSERT, DELETE, UPDATE (begins) ON kind_stats TO shithub_worker;  -- who folds rows locks them
+GRANT EXECUTE ON FUNCTION fold_stats_v1, write_stats_v1 TO shithub_worker;
 GRANT EXECUTE ON FUNCTION
     added_v1, beat_v1, channel_v1, count_ended_v1, covering_holds_v1, end_expired_holds_v1, ended_v1, enqueues_notify_v1,
     ensure_history_v1, expired_leases_v1, flip_v1, forget_drains_v1, forget_silent_v1, forget_workers_v1,
@@ -41,7 +43,7 @@ GRANT SELECT (repo, started_at), INSERT, DELETE ON repo_maintenance TO shithub_w
 -- An operator sees everything. On jobs he may UPDATE the columns that the runbook's own SQL updates. He makes every other
 -- change through a function that writes its audit row in the same transaction. He can write no audit row himself.
 GRANT SELECT ON jobs, job_history, workers, beats, holds, standing_holds, audit, audit_chunks, history_drops, leases_returned,
-    queue_counts, sweeper, ramps, ramp_ends, search_repos, search_files, repo_maintenance TO shithub_operator;
+    queue_counts, sweeper, ramps, ramp_ends, kind_stats, search_repos, search_files, repo_maintenance TO shithub_operator;
 GRANT UPDATE (state, run_at, leased_by, leased_at) ON jobs TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     complete_jobs, permanently_fail_jobs, reschedule_jobs, retry_jobs, discard_jobs, release_jobs, change_all_v1,
@@ -67,10 +69,12 @@ GRANT EXECUTE ON FUNCTION
 -- A monitor: how many jobs there are, who runs what, what is held. No payload, no error, no token.
 GRANT SELECT (id, kind, state, priority, run_at, attempts, crashes, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
    TO shithub_metrics;
-GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, queue_counts, sweeper, ramps, ramp_ends
+GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, queue_counts, sweeper, ramps, ramp_ends,
+    kind_stats
    TO shithub_metrics;
 GRANT EXECUTE ON FUNCTION
-    expired_history_v1, in_scope_v1, kinds_named_like_v1, last_error_v1, leases_v1, named_kinds_v1, status_v1, workers_v1
+    expired_history_v1, in_scope_v1, kinds_named_like_v1, last_error_v1, leases_v1, named_kinds_v1, status_v1, workers_v1,
+    figures_v1, percentiles_v1, rate_v1, stats_v1, windows_v1
    TO shithub_operator, shithub_metrics;
 -- The worker's own metrics endpoint counts. Another exporter only reads what a worker counted. So it cannot change what
 -- alerts read, or lock a table that workers write.

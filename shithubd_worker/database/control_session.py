@@ -13,6 +13,7 @@ from shithubd_worker.database.clock import Clock
 from shithubd_worker.database.schema import newest_version
 from shithubd_worker.database.settles import Settling
 from shithubd_worker.model import Hold, Identity, Lease, Registration
+from shithubd_worker.plain import json_text
 
 # Not an outcome of an attempt, but counted beside them: see ControlSession.count_ended.
 FORCED = "forced"
@@ -89,6 +90,10 @@ class ControlSession(Settling):
         if ended:
             kinds, outcomes = zip(*ended, strict=True)
             self.rows("count_ended_v1", list(kinds), list(outcomes), list(ended.values()))
+
+    def write_stats(self, figures: Sequence[Mapping[str, object]]) -> None:
+        """Add what this worker counted to the figures of each kind. The members are those of write_stats_v1."""
+        self.rows("write_stats_v1", json_text(figures))
 
     def unregister(self, worker: UUID, strays: Sequence[str]) -> None:
         """Give back what the lease queries of these tokens leased, and delete the worker's row."""

@@ -211,6 +211,11 @@ class Operations(Session):
         """All kinds as in `status`, none of them left out; or one kind."""
         return [row[0] for row in self.rows("named_kinds_v1", None, kind)]
 
+    def stats(self, kind: str | None = None, most: int | None = 50) -> list[dict[str, Any]]:
+        """What the kinds did lately, and how long their backlogs will take. Of more than `most` kinds, the object
+        without a kind has the sums of those that are not named."""
+        return [row[0] for row in self.rows("stats_v1", kind, most)]
+
     def kinds_like(self, prefix: str) -> list[str]:
         """Some kinds whose names begin so, for a shell that completes a word."""
         return [row[0] for row in self.rows("kinds_named_like_v1", prefix)]

@@ -166,7 +166,9 @@ class Trials:
                 network.heal(host)
 
     def _began_again(self, trial: Trial) -> bool:
-        later = [r for r in runs(self._fleet, trial.job) if r["event"] == "begin" and r["at"] > trial.cut_at]
+        # Also beside another run: that breaks a promise, and nobody needs to wait for more.
+        began = [r for r in runs(self._fleet, trial.job) if r["event"] in ("begin", "overlap")]
+        later = [r for r in began if r["at"] > trial.cut_at]
         elsewhere = [r["at"] for r in later if r["worker"] != f"web{trial.host}"]
         trial.began_again_at = min(elsewhere, default=0.0)
         return bool(elsewhere)

@@ -134,6 +134,26 @@ IMPOSSIBLE = [
     ("ramps_stop_at_check", f"{RAMP} (1, 'k', 1.5, 1)"),
     ("ramp_ends_ok_check", "INSERT INTO ramp_ends (ramp, ok, bad) VALUES (1, -1, 0)"),
     ("ramp_ends_bad_check", "INSERT INTO ramp_ends (ramp, ok, bad) VALUES (1, 0, -1)"),
+    *(
+        (constraint, f"INSERT INTO kind_stats (kind, {column}) VALUES ('k', {value})")
+        for constraint, column, value in (
+            ("kind_stats_span_is_known", "seconds", "30"),
+            ("kind_stats_begins_at_a_time", "begins", "'infinity'"),
+            ("kind_stats_begins_at_a_time", "begins", "'-infinity'"),
+            ("kind_stats_counts_have_limits", "ok", "-1"),
+            ("kind_stats_counts_have_limits", "crashed", "1000000000000001"),
+            ("kind_stats_histograms_count", "waits", "'[]'"),
+            ("kind_stats_histograms_count", "runs", "'7'"),
+            ("kind_stats_histograms_count", "runs", "'{\"x\": 1}'"),
+            ("kind_stats_histograms_count", "waits", '\'{"1": "1"}\''),
+            ("kind_stats_histograms_count", "waits", "'{\"1\": null}'"),
+            ("kind_stats_histograms_count", "waits", "'{\"1\": [1, 2]}'"),
+            ("kind_stats_histograms_count", "waits", "'{\"1\": -1}'"),
+            ("kind_stats_histograms_count", "waits", "'{\"1\": 1e400}'"),
+        )
+    ),
+    ("kind_stats_kind_is_a_name", "INSERT INTO kind_stats (kind) VALUES ('')"),
+    ("kind_stats_kind_is_a_name", "INSERT INTO kind_stats (kind) VALUES (E'a\nb')"),
     ("worker_schema_only_row_check", "INSERT INTO worker_schema (only_row, version, functions) VALUES (false, 1, '')"),
 ]
 
@@ -150,7 +170,8 @@ def test_every_check_constraint_of_the_queue_refuses_a_row_here(contract):
     checks = contract.query(
         "SELECT conname::text FROM pg_constraint WHERE contype = 'c' AND connamespace = to_regnamespace('public')"
         " AND conrelid IN ('jobs'::regclass, 'job_history'::regclass, 'holds'::regclass, 'workers'::regclass,"
-        " 'audit'::regclass, 'worker_schema'::regclass, 'sweeper'::regclass, 'ramps'::regclass, 'ramp_ends'::regclass)"
+        " 'audit'::regclass, 'worker_schema'::regclass, 'sweeper'::regclass, 'ramps'::regclass, 'ramp_ends'::regclass,"
+        " 'kind_stats'::regclass)"
     )
     assert {name for (name,) in checks} == {constraint for constraint, _ in IMPOSSIBLE}
 

@@ -108,6 +108,7 @@ USUAL: dict[str, dict[str, str]] = {
     "history_drops": {"actor": "x"},
     "queue_counts": {"claimed_at": "now", "seconds": "1"},
     "leases_returned": {"kind": "k{n}", "crashed": "1", "poison": "1"},
+    "kind_stats": {"kind": "k0"},
     "search_repos": {"repo": "r{n}", "ref": "HEAD", "commit": "c", "files": "1", "generation": "1"},
     "search_files": {"repo_id": "{n}", "path": "p", "oid": "o", "content": "x", "tsv": "'x':1"},
     "repo_maintenance": {

@@ -78,7 +78,7 @@ def work(database, url):
             raise LeftBehind
         record_lost(bare.queue, me.leased_by, Finished(lost, Outcome(How.LEASE_LOST, "late"), "7d", 0.0))
         bare.queue.housekeep(drop=bare.queue.may_drop)
-        beat.count_ended({("k", FORCED): 1})
+        write_figures(database, beat)
         beat.unregister(me.id, [])
         bare.queue.value("enqueues_notify_v1")
         nothing: list[str] = []
@@ -89,6 +89,13 @@ def work(database, url):
         bare.queue.value("recount_v1")
         bare.queue.value("queue_gauges_v1")
         assert counted
+
+
+def write_figures(database: Database, beat: ControlSession) -> None:
+    """What a worker counts, now and then and at its end. Some of it is an hour old, so that it is folded."""
+    database.query("INSERT INTO kind_stats (kind, begins) VALUES ('k', now() - interval '1 hour')")
+    beat.write_stats([{"kind": "k", "ok": 1}])
+    beat.count_ended({("k", FORCED): 1})
 
 
 def tell_a_channel(operations: Operations) -> None:
@@ -110,7 +117,7 @@ def operate(database: Database, url: str) -> None:
         waiting = insert(operations.connection, "public", "k", "{}")
         fleet = Scope("fleet")
         database.query("UPDATE jobs SET attempts = 1, last_error = 'no' WHERE state = 'queued'")
-        operations.kinds_like("k")
+        look_at_kinds(operations)
         operations.drain(fleet, "why", None)
         operations.barrier(fleet, None, print)
         operations.status()
@@ -152,12 +159,19 @@ def operate(database: Database, url: str) -> None:
         write_sql(operations.connection)
 
 
+def look_at_kinds(operations: Operations) -> None:
+    """What is known of kinds, and what they did lately."""
+    operations.kinds_like("k")
+    operations.stats()
+    operations.rows("rate_v1", "k")
+
+
 def write_sql(connection: psycopg.Connection) -> None:
     """The SQL that an operator writes himself."""
     connection.execute(
         "SELECT * FROM audit, audit_chunks, history_drops, leases_returned, queue_counts, beats, sweeper"
     )
-    connection.execute("SELECT * FROM ramps, ramp_ends")
+    connection.execute("SELECT * FROM ramps, ramp_ends, kind_stats")
     connection.execute("SELECT * FROM search_repos, search_files, repo_maintenance")
     connection.execute("UPDATE jobs SET state = 'paused' WHERE state = 'queued'")
     connection.execute("UPDATE jobs SET leased_at = NULL, leased_by = NULL, state = 'queued'")
@@ -195,7 +209,7 @@ def look(database: Database, url: str) -> None:
         schema.check(operations.connection, "public")
         told = operations.status()
         assert {kind["last_error"] for kind in told["kinds"]} == {None}  # it sees how many retries wait, and not why
-        operations.kinds_like("k")
+        look_at_kinds(operations)
         operations.workers()
         operations.now()
         database.query("SELECT claim_count_v1(0, 5); SELECT recount_v1()")  # as a worker does

@@ -191,10 +191,12 @@ def kinds(page: Page, product: Product, _: Database) -> Iterator[Fault]:
 
 
 def words(page: Page, product: Product, database: Database) -> Iterator[Fault]:
-    """A name with an underscore, in backquotes, is a name of the database, the pooler or the handlers' registry, or a
-    metric."""
+    """A name with an underscore, in backquotes, is a name of the database or its server, the pooler or the handlers'
+    registry, or a metric."""
     columns = database.query("SELECT table_name, column_name FROM information_schema.columns")
-    others = database.query("SELECT name FROM pg_settings UNION SELECT proname FROM pg_proc")
+    others = database.query(
+        "SELECT name FROM pg_settings UNION SELECT proname FROM pg_proc UNION SELECT rolname FROM pg_roles"
+    )
     known = {name for row in (*columns, *others) for name in row} | OF_PGBOUNCER
     for line, text in quoted(page):
         if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) and text not in known | product.words | product.metrics:

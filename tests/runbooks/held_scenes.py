@@ -7,15 +7,15 @@ from stage import RECEIVER, empty, insert, scene
 from worker_host import UNIT, cli, enqueue
 
 
-@scene()
-def paused(host: Host, kind: str, count: str, reason: str) -> None:
+@scene(gives={"job-id"})
+def paused(host: Host, kind: str, count: str, reason: str) -> dict[str, str]:
     """A kind was paused four hours ago, and jobs of it wait."""
     empty(host)
-    for _ in range(int(count)):
-        enqueue(host, kind)
+    numbers = [enqueue(host, kind) for _ in range(int(count))]
     cli(host, "pause-kind", kind, "--reason", reason)
     host.psql("shithub", "UPDATE holds SET created = created - interval '4 hours'")
     host.run("systemctl", "start", UNIT)
+    return {"job-id": str(numbers[0])}
 
 
 @scene()

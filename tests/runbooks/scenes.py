@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import doctor_scenes  # noqa: F401 (it names the scenes of the doctor's findings)
 import held_scenes  # noqa: F401 (it names the scenes of holds)
 from nspawn import Host, eventually, superuser_psql
-from stage import AHEAD, FEEDER, RECEIVER, SESSION, empty, gives, insert, play, scene
+from stage import AHEAD, FEEDER, RECEIVER, SESSION, begin, empty, gives, insert, play, scene
 from worker_host import DOOR, PROGRAM, UNIT, cli, enqueue, in_flight, open_door, postgresql, start_postgresql, state
 
 __all__ = ("SESSION", "begin", "gives", "play", "take_back_the_migration")
@@ -33,12 +34,6 @@ do sleep 0.1; done
 sleep 0.3
 touch {DOOR}
 """
-
-
-def begin(host: Host, statements: str) -> None:
-    """A session of the superuser begins a transaction, and idles in it until somebody ends the session."""
-    forgotten = f"(echo '{statements}'; exec sleep infinity) | psql -XAtqd shithub"
-    host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={SESSION}", "sh", "-c", forgotten)
 
 
 def _lease_to_the_dead(host: Host, number: int, kind: str, on: str, expires: str) -> None:
@@ -107,11 +102,22 @@ def fills_up(host: Host, kind: str, slot: str) -> dict[str, str]:
     return {"day": name}
 
 
-@scene()
-def stuck_behind(host: Host, kind: str, waiting: str) -> None:
+@scene(gives={"job-id"})
+def stuck_behind(host: Host, kind: str, waiting: str) -> dict[str, str]:
     """A worker runs a job that does not end. Quick jobs wait behind it."""
     never_ends(host, kind)
-    insert(host, kind, int(waiting))
+    return {"job-id": str(insert(host, kind, int(waiting))[-1])}
+
+
+@scene()
+def backlog(host: Host, kind: str, count: str) -> None:
+    """Some jobs of a kind have run, and many more wait."""
+    empty(host)
+    insert(host, kind, 20)
+    host.run("systemctl", "start", UNIT)
+    eventually(lambda: not host.sql("shithub", "SELECT FROM jobs"), "they have run")
+    host.run("systemctl", "stop", UNIT)  # so that the worker tells its figures now
+    insert(host, kind, int(count))
 
 
 @scene()

@@ -9,6 +9,7 @@ from worker_host import DOOR, UNIT, open_door
 
 Scene = Callable[..., dict[str, str] | None]
 _SCENES: dict[str, tuple[Scene, set[str]]] = {}
+_UNDO: list[Callable[[Host], object]] = []
 RECEIVER = "/var/lib/shithub/receiver"
 SESSION = "forgotten-session.service"  # that somebody left idle in a transaction
 FEEDER = "feeder.service"  # that enqueues faster than one worker can work, until somebody pauses a kind
@@ -35,6 +36,17 @@ def play(name: str, host: Host, arguments: dict[str, str]) -> dict[str, str]:
     return _SCENES[name][0](host, **arguments) or {}
 
 
+def afterwards(undo: Callable[[Host], object]) -> None:
+    """A scene changes what the next page needs. So `tidy` puts it back, even if this page fails before it does."""
+    _UNDO.append(undo)
+
+
+def tidy(host: Host) -> None:
+    """Put back what the scenes of a page have changed."""
+    while _UNDO:
+        _UNDO.pop()(host)
+
+
 def empty(host: Host) -> None:
     """No job, no hold and no worker is there."""
     open_door(host)
@@ -46,6 +58,13 @@ def empty(host: Host) -> None:
         f"UPDATE worker_schema SET version = version % {AHEAD}",
     )
     host.run("rm", "-f", DOOR, RECEIVER)
+
+
+def begin(host: Host, statements: str) -> None:
+    """A session of the superuser begins a transaction, and idles in it until somebody ends the session."""
+    afterwards(lambda host: host.run("systemctl", "stop", SESSION, check=False))
+    forgotten = f"(echo '{statements}'; exec sleep infinity) | psql -XAtqd shithub"
+    host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={SESSION}", "sh", "-c", forgotten)
 
 
 def insert(host: Host, kind: str, count: int) -> list[int]:

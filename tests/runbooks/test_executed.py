@@ -10,6 +10,7 @@ from follow import follow
 from nspawn import Host, eventually
 from page import PAGES, RUNBOOKS, Page
 from scenes import take_back_the_migration
+from stage import tidy
 from worker_host import UNIT, configure, start_postgresql
 
 pytestmark = pytest.mark.timeout(900)  # the first one boots the host and installs everything
@@ -27,6 +28,7 @@ def test_a_task_is_true(path: Path, host: Host) -> None:
     try:
         follow(host, path)
     finally:
+        tidy(host)
         take_back_the_migration(host)
 
 

@@ -95,9 +95,19 @@ def build_wheels(directory: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def booted(wheels: Path) -> Iterator[Host]:
+def two_phase(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, str]:
+    """A setting of PostgreSQL for applications that use two-phase commit, and its place. PostgreSQL reads it when the
+    host boots."""
+    setting = tmp_path_factory.mktemp("setting") / "two_phase.conf"
+    setting.write_text("max_prepared_transactions = 5\n")
+    version, name, *_ = _output("pg_lsclusters", "-h").split()
+    return {setting: f"/etc/postgresql/{version}/{name}/conf.d/{setting.name}"}
+
+
+@pytest.fixture(scope="session")
+def booted(wheels: Path, two_phase: dict[Path, str]) -> Iterator[Host]:
     """The booted host with the worker installed, its database made and migrated."""
-    with Host("shw-host", bind_ro={wheels: "/mnt/wheels"}) as host:
+    with Host("shw-host", bind_ro={wheels: "/mnt/wheels"} | two_phase) as host:
         install(host, wheels.with_suffix(".tar"))
         make_database(host)
         yield host
@@ -177,7 +187,11 @@ def make_database(host: Host) -> None:
     host.psql("postgres", "CREATE DATABASE shithub")
     as_superuser = "runuser -u postgres -- env PGHOST=/run/postgresql PGDATABASE=shithub"
     host.run(*as_superuser.split(), "/usr/bin/shithubd-worker", "migrate", "--roles")
-    host.psql("shithub", *(f'CREATE ROLE "{name}" LOGIN IN ROLE {role}' for name, role in LOGINS.items()))
+    host.psql(
+        "shithub",
+        *(f'CREATE ROLE "{name}" LOGIN IN ROLE {role}' for name, role in LOGINS.items()),
+        "GRANT pg_monitor TO shithub_operator",
+    )
     bring_handlers(host)
 
 

@@ -45,6 +45,8 @@ SPEAK_PSYCOPG = {
     "admin/rows.py",
     "doctor/allowed.py",
     "doctor/drift.py",
+    "doctor/of_host.py",
+    "doctor/of_queue.py",
     "doctor/query.py",
     "doctor/server.py",
     "client.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def ticked(page: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)))
 
 
+@cache
 def defined(path: Path) -> set[str]:
     """The classes, functions and constants of a file."""
     body = ast.parse(path.read_text()).body
@@ -48,6 +50,7 @@ def defined(path: Path) -> set[str]:
     return constants | {node.name for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
 
 
+@cache
 def members(path: Path) -> set[str]:
     """`Class.name` of each method, field and constant of a file's classes."""
     found = set()
