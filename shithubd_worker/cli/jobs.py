@@ -12,6 +12,7 @@ from shithubd_worker.cli import ramping
 from shithubd_worker.cli.choosing import ID, job_line, selection_options, selection_words
 from shithubd_worker.cli.common import Shared, completed, json_option, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
+from shithubd_worker.cli.explain import explain
 from shithubd_worker.cli.job_actions import ACTIONS, command
 from shithubd_worker.cli.screen import each_in_json, emit, field, json_word, line, say, stack
 from shithubd_worker.errors import EXIT_OK, NoSuchJob
@@ -28,12 +29,13 @@ _COLOURS = {"failed": "red", "paused": "yellow"}
 
 @click.group()
 def jobs() -> None:
-    """List, show and change jobs: single ones, or many at once.
+    """List, show, explain and change jobs: single ones, or many at once.
 
     \b
     Examples:
       shithubd-worker jobs list --state failed
       shithubd-worker jobs show 42
+      shithubd-worker jobs explain 42
       shithubd-worker jobs retry 42 --reason "the disk is free again"
       shithubd-worker jobs retry --kind mail.send --dry-run
     """
@@ -147,6 +149,12 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
     if as_json:
         emit(found)
         return EXIT_OK
+    told(found)
+    return EXIT_OK
+
+
+def told(found: dict[str, Any]) -> None:
+    """A job and its history, on the screen."""
     if found["payload"] is not None and "payload_cut" not in found:
         found["payload"] = json_word(found["payload"])
     for name, value in found.items():
@@ -163,9 +171,9 @@ def show(shared: Shared, job: int, *, as_json: bool) -> int:
         by = f" by {row['leased_by']}" if row["leased_by"] else ""
         error = f": {row['error'].splitlines()[0]}" if row["error"] else ""
         line(f"  {row['finished_at'][:19]} {row['outcome']} (attempt {row['attempts']}){by}{error}")
-    return EXIT_OK
 
 
+jobs.add_command(explain)
 for action in ACTIONS:
     jobs.add_command(command(action))
 

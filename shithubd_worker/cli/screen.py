@@ -54,6 +54,11 @@ def answer(question: str) -> bool | None:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def is_terminal() -> bool:
+    """Is the user there, to read and to answer?"""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
 @contextlib.contextmanager
 def bar(doing: str, total: int) -> Iterator[Callable[[int], None] | None]:
     """A bar on stderr that shows how much of `total` is done. None without a terminal."""
@@ -156,6 +161,14 @@ class _Page(io.StringIO):
     def isatty(self) -> bool:
         """The styles are those of a terminal."""
         return True
+
+
+def written(show: Callable[[], None]) -> list[str]:
+    """The lines that `show` would write on stdout."""
+    kept = io.BytesIO()
+    with contextlib.redirect_stdout(io.TextIOWrapper(kept, "utf-8", errors="backslashreplace", write_through=True)):
+        show()
+    return kept.getvalue().decode().splitlines()
 
 
 @contextlib.contextmanager

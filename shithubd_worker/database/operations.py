@@ -242,6 +242,10 @@ class Operations(Session):
         found = self.value("show_job_v1", job)
         return None if found is None else with_payload(found)
 
+    def explain(self, job: int) -> dict[str, Any] | None:
+        """Why a job does not run (explain_job_v1), or None if there is no such job."""
+        return self.value("explain_job_v1", job)  # type: ignore[no-any-return]
+
     def forget_index(self, repo: str, reason: str | None) -> dict[str, Any] | None:
         """Take the index of a repository away. Returns its ref and its files, or None if there was none."""
         rows = self.rows("forget_index_v1", repo, reason, self.actor)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shithubd_worker.doctor import server, units
 from shithubd_worker.doctor.finding import PAGES, Finding, Severity, Unchecked
+from shithubd_worker.doctor.limits import LIMITS
 
 if TYPE_CHECKING:
     import psycopg
+
+    from shithubd_worker.doctor.server import Connect
 
 # The checks that need no database.
 OF_HOST = {"unit-drift": units.drift}
@@ -17,15 +20,18 @@ OF_HOST = {"unit-drift": units.drift}
 
 def every() -> list[str]:
     """The names of all checks, in the order of PAGES."""
-    return [name for name in PAGES if name in OF_HOST or name in server.checks()]
+    known = {*OF_HOST, *server.checks(), server.POOLER}
+    return [name for name in PAGES if name in known]
 
 
 class Examination:
-    """`wanted` are names of checks; without them all are wanted. What is not checked yet stays in `left`."""
+    """`wanted` are names of checks; without them all are wanted. What is not checked yet stays in `left`. `limits` are
+    those that differ from the usual ones."""
 
-    def __init__(self, wanted: Collection[str] = ()) -> None:
+    def __init__(self, wanted: Collection[str] = (), limits: Mapping[str, float] | None = None) -> None:
         self.wanted = [name for name in every() if name in wanted or not wanted]
         self.left = list(self.wanted)
+        self.limits = {**LIMITS, **(limits or {})}
         self.findings: list[Finding] = []
         self.unchecked: list[Unchecked] = []
 
@@ -40,10 +46,10 @@ class Examination:
             if name in self.left:
                 self._add(name, list(check()))
 
-    def of_database(self, connection: psycopg.Connection, schema: str) -> None:
-        """Ask the database. Raises psycopg.OperationalError if the connection is lost."""
+    def of_database(self, connection: psycopg.Connection, schema: str, connect: Connect) -> None:
+        """Ask the database. Raises psycopg.OperationalError if the connection is lost. `connect` opens another one."""
         for name in list(self.left):
-            self._add(name, server.examine(connection, schema, name))
+            self._add(name, server.examine(connection, schema, name, connect, self.limits))
 
     def give_up(self, why: str) -> None:
         """What is left can't be checked."""
