@@ -29,10 +29,11 @@ _VALUE_AT = 17  # the column of the value in `field` and `stack`
 _A_PLAIN_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@/+-]*")
 
 
-def line(text: object = "", *, longest: int | None = None) -> None:
-    """One line on stdout. If it is longer than `longest`, only its beginning."""
+def line(text: object = "", *, longest: int | None = None, colour: str | None = None) -> None:
+    """One line on stdout. If it is longer than `longest`, only its beginning. Only a terminal gets a colour."""
     plain = on_one_line(str(text))
-    click.echo(plain if longest is None else plain[:longest].rstrip())
+    cut = plain if longest is None else plain[:longest].rstrip()
+    click.echo(click.style(cut, fg=colour) if colour and not os.environ.get("NO_COLOR") else cut)
 
 
 def say(text: str) -> None:
@@ -117,6 +118,21 @@ def page(text: str) -> None:
 def emit(data: object) -> None:
     """JSON on stdout."""
     click.echo(json_text(data, default=_as_json, indent=2))
+
+
+@contextlib.contextmanager
+def each_in_json() -> Iterator[Callable[[object], None]]:
+    """A JSON array on stdout, one element after the other, as `emit` writes it. After an exception it has no end, so
+    that nobody takes a part of it for the whole."""
+    between = "["
+
+    def element(data: object) -> None:
+        nonlocal between
+        click.echo(between + textwrap.indent(f"\n{json_text(data, default=_as_json, indent=2)}", "  "), nl=False)
+        between = ","
+
+    yield element
+    click.echo("[]" if between == "[" else "\n]")
 
 
 def table(

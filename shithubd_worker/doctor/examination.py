@@ -11,13 +11,16 @@ from shithubd_worker.doctor.finding import PAGES, Finding, Severity, Unchecked
 if TYPE_CHECKING:
     import psycopg
 
+    from shithubd_worker.doctor.server import Connect
+
 # The checks that need no database.
 OF_HOST = {"unit-drift": units.drift}
 
 
 def every() -> list[str]:
     """The names of all checks, in the order of PAGES."""
-    return [name for name in PAGES if name in OF_HOST or name in server.checks()]
+    known = {*OF_HOST, *server.checks(), server.POOLER}
+    return [name for name in PAGES if name in known]
 
 
 class Examination:
@@ -40,10 +43,10 @@ class Examination:
             if name in self.left:
                 self._add(name, list(check()))
 
-    def of_database(self, connection: psycopg.Connection, schema: str) -> None:
-        """Ask the database. Raises psycopg.OperationalError if the connection is lost."""
+    def of_database(self, connection: psycopg.Connection, schema: str, connect: Connect) -> None:
+        """Ask the database. Raises psycopg.OperationalError if the connection is lost. `connect` opens another one."""
         for name in list(self.left):
-            self._add(name, server.examine(connection, schema, name))
+            self._add(name, server.examine(connection, schema, name, connect))
 
     def give_up(self, why: str) -> None:
         """What is left can't be checked."""

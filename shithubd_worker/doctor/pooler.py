@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from shithubd_worker.database import pooled, schema
+from shithubd_worker.doctor import query
 from shithubd_worker.doctor.finding import Finding, Severity, finding
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 # A worker beats every few seconds. After 30 s it no longer counts as alive (lives_v1).
 _LIVES = """SELECT EXISTS (SELECT FROM :"schema".beats
-    WHERE abs(date_part('epoch', clock_timestamp() - beat_at)) < 30)"""
+    WHERE beat_at > clock_timestamp() - interval '30 s' AND beat_at < clock_timestamp() + interval '30 s')"""
 
 
 def shares(
@@ -27,7 +28,8 @@ def shares(
     """
     if not pooled.shared(connection, another):
         return
-    row = connection.execute(schema.of_schema(connection, _LIVES, name).encode()).fetchone()
+    with query.looking(connection):
+        row = connection.execute(schema.of_schema(connection, _LIVES, name).encode()).fetchone()
     lives = row is not None and row[0]
     end = "a worker needs --poll-only there" if lives else "no worker lives, and without --poll-only none starts there"
     yield finding(

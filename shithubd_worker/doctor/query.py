@@ -11,6 +11,7 @@ too: `psql -v schema=public -v old_seconds=300 ... -f old-transaction.sql`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,24 @@ from shithubd_worker.doctor.limits import LIMITS, filled
 
 if TYPE_CHECKING:
     import psycopg
+
+
+# Of one check. All checks together must answer in about a second.
+CHECK_SECONDS = 2.0
+LOCK_SECONDS = 0.2
+# Names are looked up in pg_catalog alone: a stranger's function or operator must not run with the asker's rights.
+_SETTINGS = (
+    "SET TRANSACTION READ ONLY; SET LOCAL search_path TO pg_catalog, pg_temp; SET LOCAL jit = off;"
+    f" SET LOCAL statement_timeout = {CHECK_SECONDS * 1000:.0f}; SET LOCAL lock_timeout = {LOCK_SECONDS * 1000:.0f}"
+)
+
+
+@contextmanager
+def looking(connection: psycopg.Connection) -> Iterator[None]:
+    """A transaction that changes nothing, and waits for nobody."""
+    with connection.transaction():
+        connection.execute(_SETTINGS.encode())
+        yield
 
 
 def found(

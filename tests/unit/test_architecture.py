@@ -43,9 +43,11 @@ HANDLERS_IMPORT = {"errors", "registry", "job", "handlers", ""}
 SPEAK_PSYCOPG = {
     "admin/borrowed.py",
     "admin/rows.py",
-    "doctor/query.py",
     "doctor/allowed.py",
     "doctor/drift.py",
+    "doctor/of_host.py",
+    "doctor/of_queue.py",
+    "doctor/query.py",
     "doctor/server.py",
     "client.py",
     "telemetry/gauges.py",
