@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +14,7 @@ from shithubd_worker.cli.common import Shared, collect_again, json_option, with_
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, folded, line, offered
 from shithubd_worker.doctor.finding import PAGES, Finding
+from shithubd_worker.doctor.limits import LIMITS
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, ShithubdError
 from shithubd_worker.plain import json_text, lasting
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from shithubd_worker.doctor.bundle import Bundle
     from shithubd_worker.doctor.examination import Examination
 
+MOST = 1 << 62  # of a limit: PostgreSQL compares it with a bigint
 MOST_SHOWN = 5  # items of a list in the evidence; --json has all
 
 
@@ -31,6 +33,21 @@ def _known(_ctx: click.Context, _parameter: click.Parameter, names: Sequence[str
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PAGES)}"
             raise click.BadParameter(f"there is no check {name!r}: {hint}")
     return names
+
+
+def _limits(_ctx: click.Context, _parameter: click.Parameter, texts: Sequence[str]) -> Mapping[str, float]:
+    given = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if name not in LIMITS:
+            raise click.BadParameter(f"there is no limit {name!r}: there are {', '.join(LIMITS)}")
+        try:
+            given[name] = int(number) if number.isdecimal() else float(number)
+        except ValueError:
+            raise click.BadParameter(f"{name} needs a number, as in {name}={LIMITS[name]:g}") from None
+        if not 0 <= given[name] < MOST:
+            raise click.BadParameter(f"{name} must be a number from 0 on")
+    return given
 
 
 @click.command()
@@ -52,8 +69,19 @@ def _known(_ctx: click.Context, _parameter: click.Parameter, names: Sequence[str
     " payload, no error and no password; its MANIFEST.txt says what is in it.  [default: a name with the host and the"
     " time]",
 )
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    callback=_limits,
+    help="Find something from this figure on, for example transactions that are open for 10 s: old_seconds=10. Type it"
+    f" once for each limit. There are {', '.join(LIMITS)}.",
+)
 @json_option
-def doctor(shared: Shared, names: Sequence[str], bundle: str | None, *, as_json: bool) -> int:
+def doctor(
+    shared: Shared, names: Sequence[str], bundle: str | None, limits: Mapping[str, float], *, as_json: bool
+) -> int:
     """Show what threatens the queue now.
 
     The command looks at the database and at this host. Each finding has its severity, its evidence, and the page that
@@ -75,11 +103,12 @@ def doctor(shared: Shared, names: Sequence[str], bundle: str | None, *, as_json:
       shithubd-worker doctor
       shithubd-worker doctor history-days disk
       shithubd-worker doctor --bundle /tmp/report.tar.gz
+      shithubd-worker doctor old-transaction --limit old_seconds=10
       shithubd-worker doctor --json | jq -r '.findings[].name'
     """
     from shithubd_worker.doctor.examination import Examination
 
-    examination = Examination(names)
+    examination = Examination(names, limits)
     if bundle is None:
         examination.of_host()
         failed = _ask(shared, examination) if examination.left else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,16 @@ _SEEN = """
            has_function_privilege('pg_ls_waldir()', 'EXECUTE'), pg_size_bytes(current_setting('max_wal_size'))"""
 
 
-def examine(connection: psycopg.Connection, name: str) -> Iterator[Finding | Unchecked]:
+def examine(
+    connection: psycopg.Connection, name: str, limits: Mapping[str, float] = LIMITS
+) -> Iterator[Finding | Unchecked]:
     """All that can be seen of the disk from here. `name` is the schema of the queue."""
-    yield from query.found(connection, name, shipped.SQL / "doctor" / "disk.sql")
+    yield from query.found(connection, name, shipped.SQL / "doctor" / "disk.sql", limits)
     row = connection.execute(_SEEN).fetchone()
     assert row is not None  # noqa: S101
     pid, database, login, data, tablespaces, may_list, usual = row
     if may_list:
-        yield from _log(connection, usual)
+        yield from _log(connection, usual, limits["much_wal_bytes"])
     here = _is_here(pid, database)
     if here and data is not None:
         yield from free(Path(data), *map(Path, tablespaces))
@@ -45,12 +47,12 @@ def examine(connection: psycopg.Connection, name: str) -> Iterator[Finding | Unc
         yield Unchecked("disk", f"only in part: the login {login} {why}: GRANT pg_monitor TO {login}")
 
 
-def _log(connection: psycopg.Connection, usual: int) -> Iterator[Finding]:
+def _log(connection: psycopg.Connection, usual: int, much: float) -> Iterator[Finding]:
     """Is the write-ahead log larger than its settings make it? Then a slot keeps it, a failing archive, or
     wal_keep_size."""
     row = connection.execute("SELECT sum(size)::bigint FROM pg_ls_waldir()").fetchone()
     size = (row and row[0]) or 0
-    if size > 2 * usual + LIMITS["much_wal_bytes"]:
+    if size > 2 * usual + much:
         said = f"the write-ahead log has {size >> 20} MiB, much more than max_wal_size: something keeps it"
         yield finding("disk", Severity.WARNING, said, {"bytes": size, "max_wal_size": usual})
 

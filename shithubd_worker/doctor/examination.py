@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shithubd_worker.doctor import server, units
 from shithubd_worker.doctor.finding import PAGES, Finding, Severity, Unchecked
+from shithubd_worker.doctor.limits import LIMITS
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,11 +25,13 @@ def every() -> list[str]:
 
 
 class Examination:
-    """`wanted` are names of checks; without them all are wanted. What is not checked yet stays in `left`."""
+    """`wanted` are names of checks; without them all are wanted. What is not checked yet stays in `left`. `limits` are
+    those that differ from the usual ones."""
 
-    def __init__(self, wanted: Collection[str] = ()) -> None:
+    def __init__(self, wanted: Collection[str] = (), limits: Mapping[str, float] | None = None) -> None:
         self.wanted = [name for name in every() if name in wanted or not wanted]
         self.left = list(self.wanted)
+        self.limits = {**LIMITS, **(limits or {})}
         self.findings: list[Finding] = []
         self.unchecked: list[Unchecked] = []
 
@@ -46,7 +49,7 @@ class Examination:
     def of_database(self, connection: psycopg.Connection, schema: str, connect: Connect) -> None:
         """Ask the database. Raises psycopg.OperationalError if the connection is lost. `connect` opens another one."""
         for name in list(self.left):
-            self._add(name, server.examine(connection, schema, name, connect))
+            self._add(name, server.examine(connection, schema, name, connect, self.limits))
 
     def give_up(self, why: str) -> None:
         """What is left can't be checked."""

@@ -6,7 +6,7 @@ They call no function of the queue, so they work on a database whose functions a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -15,6 +15,7 @@ from shithubd_worker.database import rights
 from shithubd_worker.database.failures import explained, forbidden, lost
 from shithubd_worker.doctor import allowed, clock, disk, drift, pooler, query
 from shithubd_worker.doctor.finding import Finding, Unchecked
+from shithubd_worker.doctor.limits import LIMITS
 from shithubd_worker.host import shipped
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ METRICS = "shithub_metrics"
 POOLER = "pooler"
 
 
-@cache
-def checks() -> Mapping[str, Check]:
+def checks(limits: Mapping[str, float] = LIMITS) -> Mapping[str, Check]:
     """What is checked in a transaction, by the name of its findings."""
-    files = {path.stem: partial(query.found, path=path) for path in sorted((shipped.SQL / "doctor").glob("*.sql"))}
+    paths = sorted((shipped.SQL / "doctor").glob("*.sql"))
+    files = {path.stem: partial(query.found, path=path, limits=limits) for path in paths}
     return {
         **files,
         "schema-version": drift.version,
@@ -39,17 +40,19 @@ def checks() -> Mapping[str, Check]:
         "function-drift": drift.functions,
         "missing-rights": allowed.missing,
         "clock-skew": clock.skew,
-        "disk": disk.examine,
+        "disk": partial(disk.examine, limits=limits),
     }
 
 
-def examine(connection: psycopg.Connection, name: str, each: str, connect: Connect) -> list[Finding | Unchecked]:
+def examine(
+    connection: psycopg.Connection, name: str, each: str, connect: Connect, limits: Mapping[str, float] = LIMITS
+) -> list[Finding | Unchecked]:
     """Run one check. `name` is the schema of the queue. Raises psycopg.OperationalError if the connection is lost."""
     try:
         if each == POOLER:
             return list(pooler.shares(connection, name, connect))
         with query.looking(connection):
-            return list(checks()[each](connection, name))
+            return list(checks(limits)[each](connection, name))
     except psycopg.Error as error:
         if lost(error):
             raise

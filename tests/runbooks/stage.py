@@ -62,6 +62,7 @@ def empty(host: Host) -> None:
 
 def begin(host: Host, statements: str) -> None:
     """A session of the superuser begins a transaction, and idles in it until somebody ends the session."""
+    afterwards(lambda host: host.run("systemctl", "stop", SESSION, check=False))
     forgotten = f"(echo '{statements}'; exec sleep infinity) | psql -XAtqd shithub"
     host.run("systemd-run", "--quiet", "--collect", "--uid=postgres", f"--unit={SESSION}", "sh", "-c", forgotten)
 

@@ -95,9 +95,19 @@ def build_wheels(directory: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def booted(wheels: Path) -> Iterator[Host]:
+def two_phase(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, str]:
+    """A setting of PostgreSQL for applications that use two-phase commit, and its place. PostgreSQL reads it when the
+    host boots."""
+    setting = tmp_path_factory.mktemp("setting") / "two_phase.conf"
+    setting.write_text("max_prepared_transactions = 5\n")
+    version, name, *_ = _output("pg_lsclusters", "-h").split()
+    return {setting: f"/etc/postgresql/{version}/{name}/conf.d/{setting.name}"}
+
+
+@pytest.fixture(scope="session")
+def booted(wheels: Path, two_phase: dict[Path, str]) -> Iterator[Host]:
     """The booted host with the worker installed, its database made and migrated."""
-    with Host("shw-host", bind_ro={wheels: "/mnt/wheels"}) as host:
+    with Host("shw-host", bind_ro={wheels: "/mnt/wheels"} | two_phase) as host:
         install(host, wheels.with_suffix(".tar"))
         make_database(host)
         yield host
@@ -166,12 +176,6 @@ def postgresql(host: Host) -> str:
     return f"postgresql@{version}-{name}.service"
 
 
-def allow_prepared_transactions(host: Host) -> None:
-    """As a host has whose applications use two-phase commit. PostgreSQL reads that only at its start."""
-    version, name, *_ = host.run("pg_lsclusters", "-h").split()
-    host.write(f"/etc/postgresql/{version}/{name}/conf.d/prepared.conf", "max_prepared_transactions = 5\n")
-
-
 def start_postgresql(host: Host) -> None:
     """And wait until it answers, as the unit does."""
     host.run("systemctl", "start", postgresql(host))
@@ -179,7 +183,6 @@ def start_postgresql(host: Host) -> None:
 
 def make_database(host: Host) -> None:
     """PostgreSQL, the role, the database and its schema; and the tests' own handlers."""
-    allow_prepared_transactions(host)
     start_postgresql(host)
     host.psql("postgres", "CREATE DATABASE shithub")
     as_superuser = "runuser -u postgres -- env PGHOST=/run/postgresql PGDATABASE=shithub"
