@@ -71,6 +71,7 @@ ROOMS = {
     "enqueue": ["enqueue"],
     "search": ["search"],
     "status": ["status"],
+    "top": ["top"],
     "doctor": ["doctor"],
     "workers": ["workers"],
     "drain": ["drain", "resume"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, ShithubdError
 from shithubd_worker.plain import json_text, lasting
 
 if TYPE_CHECKING:
+    from shithubd_worker.doctor.bundle import Bundle
     from shithubd_worker.doctor.examination import Examination
 
 MOST = 1 << 62  # of a limit: PostgreSQL compares it with a bigint
@@ -59,6 +61,15 @@ def _limits(_ctx: click.Context, _parameter: click.Parameter, texts: Sequence[st
     shell_complete=lambda _ctx, _parameter, incomplete: offered(PAGES, incomplete),
 )
 @click.option(
+    "--bundle",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Also write a file for a bug report: versions, findings, figures, units, lines of the journal. It has no"
+    " payload, no error and no password; its MANIFEST.txt says what is in it.  [default: a name with the host and the"
+    " time]",
+)
+@click.option(
     "--limit",
     "limits",
     multiple=True,
@@ -68,7 +79,9 @@ def _limits(_ctx: click.Context, _parameter: click.Parameter, texts: Sequence[st
     f" once for each limit. There are {', '.join(LIMITS)}.",
 )
 @json_option
-def doctor(shared: Shared, names: Sequence[str], limits: Mapping[str, float], *, as_json: bool) -> int:
+def doctor(
+    shared: Shared, names: Sequence[str], bundle: str | None, limits: Mapping[str, float], *, as_json: bool
+) -> int:
     """Show what threatens the queue now.
 
     The command looks at the database and at this host. Each finding has its severity, its evidence, and the page that
@@ -76,30 +89,37 @@ def doctor(shared: Shared, names: Sequence[str], limits: Mapping[str, float], *,
     "notice": no reason to act. CHECK names the checks to run; without it all run. docs/doctor.md lists them.
 
     The last lines say what could not be checked, and why: most often the login lacks a right. The command changes
-    nothing.
+    nothing. --bundle replaces no file, and only you can read the new one. As root it has the journal, too.
 
     \b
     Exit codes:
       0    nothing was found; notices do not count
       3    something was found
+      5    --bundle: the file exists already
       75   the database cannot be reached; what was found on this host is shown
 
     \b
     Examples:
       shithubd-worker doctor
       shithubd-worker doctor history-days disk
+      shithubd-worker doctor --bundle /tmp/report.tar.gz
       shithubd-worker doctor old-transaction --limit old_seconds=10
       shithubd-worker doctor --json | jq -r '.findings[].name'
     """
     from shithubd_worker.doctor.examination import Examination
 
     examination = Examination(names, limits)
-    examination.of_host()
-    failed = _ask(shared, examination) if examination.left else None
+    if bundle is None:
+        examination.of_host()
+        failed = _ask(shared, examination) if examination.left else None
+    else:
+        bundle, failed = _pack(shared, examination, bundle)
     if as_json:
-        emit({**examination.as_json(), "at": datetime.now(UTC)})
+        emit({**examination.as_json(), "at": datetime.now(UTC), "bundle": bundle})
     else:
         _say(examination)
+        if bundle is not None:
+            line(f"bundle: {bundle}")
     if failed is not None:
         raise failed
     return EXIT_CHECK_SAYS_NO if examination.bad else EXIT_OK
@@ -108,11 +128,32 @@ def doctor(shared: Shared, names: Sequence[str], limits: Mapping[str, float], *,
 COMMANDS = (doctor,)
 
 
-def _ask(shared: Shared, examination: Examination) -> Exception | None:
-    """Let the database be examined. Returns the error if it can't be, or not to the end."""
+def _pack(shared: Shared, examination: Examination, name: str) -> tuple[str, Exception | None]:
+    """Examine, and write the bundle. Returns its path, and the error if the database can't be asked."""
+    from shithubd_worker.doctor import of_host, of_queue
+    from shithubd_worker.doctor.bundle import Bundle, default_name, opened
+    from shithubd_worker.doctor.redaction import plain
+
+    if name == "-":
+        raise click.BadParameter("a bundle is a file: name one", param_hint="--bundle")
+    path, bundle = Path(name or default_name()), Bundle()
+    with opened(path) as file:
+        examination.of_host()
+        of_host.add(bundle)
+        failed = _ask(shared, examination, bundle)
+        if failed is not None:
+            of_queue.leave_out(bundle, "the database could not be asked")
+        bundle.add("findings.json", "what `doctor` found, without reasons", lambda: plain(examination.as_json()))
+        bundle.write(file, path.name.removesuffix(".tar.gz"))
+    return str(path), failed
+
+
+def _ask(shared: Shared, examination: Examination, bundle: Bundle | None = None) -> Exception | None:
+    """Let the database be examined, also for a bundle. Returns the error if it can't be, or not to the end."""
     import psycopg
 
     from shithubd_worker.database.failures import explained
+    from shithubd_worker.doctor import of_queue
 
     schema = shared.schema_name
 
@@ -123,6 +164,8 @@ def _ask(shared: Shared, examination: Examination) -> Exception | None:
         connection = connect(None)
         collect_again()
         examination.of_database(connection, schema, connect)
+        if bundle is not None:
+            of_queue.add(bundle, connection, schema)
     except (psycopg.Error, ShithubdError) as error:
         told = explained(error) if isinstance(error, psycopg.Error) else error
         examination.give_up(str(told.args[0]))
@@ -134,7 +177,7 @@ def _say(examination: Examination) -> None:
     for each in examination.findings:
         folded(f"{each.severity}: {each.said}")
         for name, value in each.evidence.items():
-            line(f"  {name}: {_shown(value)}")
+            line(f"  {name.replace('_', ' ')}: {_shown(value)}")
         if each.since is not None:
             line(f"  since: {_since(each)}")
         line(f"  what to do: shithubd-worker runbook {each.page}")

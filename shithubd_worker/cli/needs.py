@@ -29,7 +29,7 @@ NEEDS = {
 # What these do stays done, though nobody can read what they say. All other commands only look.
 CHANGES = frozenset(
     {
-        *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind"),
+        *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind", "top"),
         *("jobs complete", "jobs fail", "jobs reschedule", "jobs retry", "jobs discard", "jobs release"),
         *("history drop", "units install", "units uninstall", "audit undo", "apply"),
         *("search forget", "init", "workers sweep", "workers unlock", "cleanup"),

@@ -54,7 +54,7 @@ def missing(connection: psycopg.Connection, name: str) -> Iterator[Finding | Unc
         yield finding("missing-rights", Severity.CRITICAL if worker else Severity.WARNING, what, {"lacks": lacks})
     if owner == rights.OWNER and (more := _more(connection, name)):
         said = f"the queue's roles, or PUBLIC, have {len(more)} right(s) that they should not have"
-        yield finding("missing-rights", Severity.WARNING, said, {"too much": more})
+        yield finding("missing-rights", Severity.WARNING, said, {"too_much": more})
 
 
 def _logins_of_workers(connection: psycopg.Connection) -> list[str]:

@@ -61,5 +61,5 @@ def broken(unit: Unit) -> Iterator[Finding]:
     places = {line.key: f"{line.place}: {line.key}={line.value}" for line in unit.lines()}
     for key, fault in faults.items():
         if fault:
-            evidence = {"unit": unit.name, "set at": places.get(key, "nowhere")}
+            evidence = {"unit": unit.name, "set_at": places.get(key, "nowhere")}
             yield finding("unit-drift", Severity.WARNING, f"{key}= of {unit.name}: {fault}", evidence)

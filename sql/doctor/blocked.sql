@@ -23,8 +23,9 @@ WITH ours AS (
 )
 SELECT 'critical' AS severity,
        format('%s %s a lock on %s, so workers can''t write there',
-              coalesce(format('pid %s (%s)', pid, concat_ws(', ', usename, nullif(application_name, ''), host(client_addr))),
-                       'a prepared transaction'), CASE WHEN granted THEN 'has' ELSE 'waits for' END, relname) AS said,
+              CASE WHEN pid IS NULL THEN 'a prepared transaction'
+                   ELSE format('pid %s (%s)', pid, concat_ws(', ', usename, nullif(application_name, ''), host(client_addr))) END,
+              CASE WHEN granted THEN 'has' ELSE 'waits for' END, relname) AS said,
        jsonb_build_object('pid', pid, 'login', usename, 'program', application_name, 'address', host(client_addr), 'state', state,
                           'table', relname, 'mode', mode, 'has_it', granted, 'waits_for', CASE WHEN NOT granted
                                                                                      THEN pg_blocking_pids(pid) END,

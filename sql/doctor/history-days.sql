@@ -23,7 +23,7 @@ ready AS (
 SELECT CASE WHEN r.days < 1 THEN 'critical' ELSE 'warning' END AS severity,
        CASE WHEN r.days < 0 THEN 'the history has no table for today: no job can be settled'
             ELSE format('the history has tables for %s day(s) after today: then no job can be settled', r.days) END AS said,
-       jsonb_build_object('days ready', r.days) AS evidence, NULL::timestamptz AS since
+       jsonb_build_object('days_ready', r.days) AS evidence, NULL::timestamptz AS since
   FROM ready r WHERE r.days < 3
 UNION ALL
 SELECT 'warning', format('%s day(s) of the history are over and were not dropped', l.days),

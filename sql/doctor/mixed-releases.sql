@@ -6,7 +6,7 @@ WITH living AS MATERIALIZED (
 )
 SELECT 'warning' AS severity, format('%s worker(s) belong to another schema version than the database''s, %s', count(*), s.version) AS said,
        jsonb_build_object('workers', (array_agg(l.host || ':' || l.pid ORDER BY l.host, l.pid))[:10],
-                          'their versions', (array_agg(DISTINCT l.schema_version))[:10]) AS evidence,
+                          'schema_versions', (array_agg(DISTINCT l.schema_version))[:10]) AS evidence,
        NULL::timestamptz AS since
   FROM living l JOIN :"schema".worker_schema s ON s.version <> l.schema_version
  GROUP BY s.version

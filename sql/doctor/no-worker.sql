@@ -1,6 +1,6 @@
 -- Jobs wait and no worker lives. While the fleet is drained, somebody is at work.
 SELECT 'critical' AS severity, 'jobs are queued, and no worker lives' AS said,
-       jsonb_build_object('silent workers', (SELECT count(*) FROM :"schema".workers)) AS evidence,
+       jsonb_build_object('silent_workers', (SELECT count(*) FROM :"schema".workers)) AS evidence,
        (SELECT max(b.beat_at) FROM :"schema".beats b) AS since
  WHERE EXISTS (SELECT FROM :"schema".jobs j WHERE j.state = 'queued')
    AND NOT EXISTS (SELECT FROM :"schema".beats b

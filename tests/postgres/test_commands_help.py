@@ -26,16 +26,16 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     assert re.findall(r"(?m)^.*\w-$", told) == [], "a name is broken at its hyphen"
     example = told.partition("Example")[2]
     assert f"shithubd-worker {' '.join(path)}" in example
-    # The rest are groups, the worker, and a command whose output is JSON.
+    # The rest are groups, the worker, a screen, and a command whose output is JSON.
     groups = {("jobs",), ("audit",), ("units",), ("history",), ("search",), ("workers",)}
-    if path not in groups | {("run",), ("units", "targets")}:
+    if path not in groups | {("run",), ("top",), ("units", "targets")}:
         assert "--json" in told
 
 
 def test_there_is_a_command_for_each_step():
     steps = (
-        "init run migrate enqueue status drain resume pause-kind resume-kind workers release-dead check-config search"
-        " runbook jobs apply plans audit units history cleanup doctor"
+        "init run migrate enqueue status top drain resume pause-kind resume-kind workers release-dead check-config"
+        " search runbook jobs apply plans audit units history cleanup doctor"
     )
     jobs = [
         ("jobs", name) for name in ("list", "show", "complete", "fail", "reschedule", "retry", "discard", "release")

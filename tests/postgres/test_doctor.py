@@ -169,7 +169,7 @@ def test_what_roles_lack_and_what_they_have_too_much_is_found(any_database, doct
             "warning",
             "the queue's roles, or PUBLIC, have 4 right(s) that they should not have",
             {
-                "too much": [
+                "too_much": [
                     "CREATE on SCHEMA public to shithub_enqueue",
                     "EXECUTE on FUNCTION public.idle_kinds_v1() to PUBLIC",
                     "SELECT (payload) on TABLE public.jobs to shithub_metrics",

@@ -133,7 +133,7 @@ def operate(database: Database, url: str) -> None:
         assert operations.known_kind("k")
         tell_a_channel(operations)
         operations.workers()
-        operations.jobs({}, 10)
+        operations.jobs({"kind": "k"}, 10)
         operations.jobs({"error": "n"}, 10)
         operations.job(waiting)
         assert operations.rows("release_jobs", [running], True)

@@ -71,6 +71,7 @@ ERRORS = {
     ("init", "/dev/null/first"): 1,
     ("runbook", "nosuch"): 5,
     ("enqueue", "nap", "-"): 2,  # stdin is empty
+    ("top",): 2,  # no terminal
 }
 COMMANDS = LOOKS | CHANGES | ERRORS
 # What is the same for all of them, at once.
