@@ -33,6 +33,9 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "search forget": ("a.git", OPERATOR),
     "status": ("", {"shithub_operator", "shithub_metrics"}),
     "doctor": ("history-days", {*ROLES}),  # what a login may not see is not checked, and the command says so
+    "stats": ("", {"shithub_operator", "shithub_metrics"}),
+    "kinds list": ("", {"shithub_operator", "shithub_metrics"}),
+    "queues list": ("", {"shithub_enqueue", "shithub_operator", "shithub_worker", "shithub_metrics"}),
     "workers list": ("", {"shithub_operator", "shithub_metrics"}),
     "workers unlock": ("here:1", OPERATOR),
     "workers sweep": ("", OPERATOR),
