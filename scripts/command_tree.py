@@ -38,6 +38,7 @@ VALUES = {
     "PATH": "a path",
     "DIR": "an existing directory",
     "FILE": "a file",
+    "[FILE]": "a file, which you can leave out",
     "ID": "an id of systemd",
     "UNIT": "the name of a unit",
 }
