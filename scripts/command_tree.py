@@ -34,6 +34,7 @@ VALUES = {
     "TEXT": "any text",
     "JSON": "a JSON object",
     "NAME": "a name",
+    "NAME=NUMBER": "a name and its number, with `=` between them",
     "KIND": "the name of a kind",
     "PATH": "a path",
     "DIR": "an existing directory",
