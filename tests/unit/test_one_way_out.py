@@ -30,6 +30,7 @@ MAY_NAME = {
     "cli/screen.py": {
         "click.echo",
         "click.clear",
+        "click.style",
         "rich",
         "sys.stdout",
         "sys.stderr",
