@@ -31,6 +31,7 @@ MAY_NAME = {
         "click.echo",
         "click.style",
         "click.clear",
+        "click.style",
         "rich",
         "sys.stdout",
         "sys.stderr",
