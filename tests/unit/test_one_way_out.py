@@ -31,7 +31,6 @@ MAY_NAME = {
         "click.echo",
         "click.style",
         "click.clear",
-        "click.style",
         "rich",
         "sys.stdout",
         "sys.stderr",
