@@ -22,6 +22,7 @@ PAGES = {
     "wraparound": "vacuum-held-back",
     "blocked": "LeasingStalled",
     "unfinished-index": "bloat",
+    "collation": "bloat",
     "read-only": "PostgresUnreachable",
     "durability": "postgres-restart",
     "disk": "disk-full",
