@@ -43,6 +43,10 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+# What a list of jobs can select: a state, or one of three words for some jobs of it (job_condition_v1).
+LISTED = ("queued", "ready", "scheduled", "held", "processing", "paused", "failed")
+
+
 class How(StrEnum):
     """How a lease ended. The worker that holds the lease settles the first five. The last two mean that somebody else
     ended it."""

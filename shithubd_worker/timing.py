@@ -199,6 +199,13 @@ SCRAPE_ANSWER_SECONDS = 3.0
 # A worker that no scrape has read for this long counts as not scraped. Two minutes is the longest usual interval.
 UNSCRAPED_SECONDS = 120.0
 
+# --- Figures.
+
+# How often a worker writes what it counted. With a tick and the answer, `stats` is behind by less than 10 s.
+FIGURES_SECONDS = 8.0
+# A write of figures may cost this part of the time of a control thread: after a write of 0.5 s it waits for 10 s.
+FIGURES_PART = 0.05
+
 # --- The end of a process.
 
 # How long exit functions (atexit) of handlers and their libraries may run at the end of a process.

@@ -63,8 +63,14 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION command_changes_v1, ended_badly_v1, list_holds_v1 TO shithub_operator;
 GRANT EXECUTE ON FUNCTION
     barrier_v1, drain_v1, find_jobs_v1, forget_index_v1, hold_v1, job_times_v1, kind_hold_v1, known_kind_v1, list_jobs_v1, mirror_pause_v1,
-    pause_kind_v1, payload_text_v1, ramp_kind_v1, resume_kind_v1, resume_v1, show_job_v1, shown_job_v1, unhold_v1, unpause_v1
+    parked_ids_v1, pause_kind_v1, payload_text_v1, ramp_kind_v1, resume_kind_v1, resume_v1, show_job_v1, shown_job_v1, unhold_v1, unpause_v1
     TO shithub_operator;
+GRANT EXECUTE ON FUNCTION
+    ahead_v1, due_check_v1, explain_job_v1, hold_check_v1, last_end_v1, lock_checks_v1, locker_v1, session_v1, state_check_v1,
+    worker_checks_v1
+    TO shithub_operator;
+-- What the explanation asks of the lease's own parts. They change nothing.
+GRANT EXECUTE ON FUNCTION covering_holds_v1, ramp_room_v1, ramp_tokens_v1 TO shithub_operator;
 
 -- A monitor: how many jobs there are, who runs what, what is held. No payload, no error, no token.
 GRANT SELECT (id, kind, state, priority, run_at, attempts, crashes, leased_by, leased_at, lease_expires_at, worker_id) ON jobs
@@ -74,7 +80,7 @@ GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, 
    TO shithub_metrics;
 GRANT EXECUTE ON FUNCTION
     expired_history_v1, in_scope_v1, kinds_named_like_v1, last_error_v1, leases_v1, named_kinds_v1, status_v1, workers_v1,
-    figures_v1, percentiles_v1, rate_v1, stats_v1, windows_v1
+    backlogs_v1, figures_v1, list_kinds_v1, percentiles_v1, rate_v1, stats_v1, windows_v1
    TO shithub_operator, shithub_metrics;
 -- The worker's own metrics endpoint counts. Another exporter only reads what a worker counted. So it cannot change what
 -- alerts read, or lock a table that workers write.

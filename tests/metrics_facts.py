@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shithubd_worker.database.connection import connector
 from shithubd_worker.model import How
+from shithubd_worker.telemetry.buckets import DURATIONS
 from shithubd_worker.telemetry.gauges import QueueCollector
-from shithubd_worker.telemetry.metrics import DURATIONS, LEASES, Metrics
+from shithubd_worker.telemetry.metrics import LEASES, Metrics
 
 KIND = "search.reindex"
 BEGAN = "2026-11-27T12:00:00+00:00"

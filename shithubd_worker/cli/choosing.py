@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LONGEST_LINE = 80  # the error is cut to fit; `jobs show` shows all of it
 SHOWN_SQL = 1000  # the statement of 5,000 ids is cut; --json has all of it
 
 
@@ -91,11 +91,20 @@ def selection_options(states: Sequence[str]) -> Callable[[F], F]:
     return decorate
 
 
+def selection_words(where: Mapping[str, object]) -> list[str]:
+    """The options that give this selection."""
+    texts = {name: value.text if isinstance(value, Json) else value for name, value in where.items()}
+    if isinstance(seconds := texts.get("older_than"), float):
+        texts["older_than"] = f"{seconds:f}".rstrip("0").rstrip(".")
+    return [word for name, text in texts.items() for word in (f"--{name.replace('_', '-')}", str(text))]
+
+
 def job_line(job: dict[str, Any]) -> str:
-    """A job on one line: id, state, when it may run, attempts, kind, error."""
+    """A job on one line: id, state, when it may run, attempts, kind, error. It is cut to the width of the terminal, or
+    to 80 columns; `jobs show` shows all of it."""
     error = (job["last_error"] or "").split("\n")[0]
     text = f"{job['id']:>8} {job['state']:<10} {job['run_at'][:19]} {job['attempts']:>3} {job['kind']}  {error}"
-    return on_one_line(text)[:LONGEST_LINE].rstrip()
+    return on_one_line(text)[: shutil.get_terminal_size().columns].rstrip()
 
 
 def how_many(jobs: int) -> str:

@@ -56,6 +56,7 @@ class Deadline:
         self.at = None if timeout is None else self.began + timeout
         self.patience = patience
         self.so_far = ""  # what is already true during the wait, for the user
+        self.say: Callable[[str], None] = say  # how to tell the user what the command waits for
         self.blocker: Blocker | None = None
         self._answer = answer
         self._connect = connect
@@ -165,7 +166,7 @@ class Deadline:
         who = f"{self.so_far}{self.blocker.pid if self.blocker else ''}"
         if who != self._last_said or now >= self._tell_at:
             self._last_said, self._tell_at = who, now + TELL_SECONDS
-            say(text)
+            self.say(text)
 
 
 def within(

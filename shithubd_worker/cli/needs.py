@@ -22,6 +22,9 @@ NEEDS = {
     "enqueue": "shithub_enqueue",
     "status": "shithub_metrics",
     "workers": "shithub_metrics",
+    "stats": "shithub_metrics",
+    "kinds": "shithub_metrics",
+    "queues": "shithub_metrics",
     "doctor": "shithub_metrics",
     "workers sweep": OPERATOR,
     "workers unlock": OPERATOR,
@@ -29,7 +32,7 @@ NEEDS = {
 # What these do stays done, though nobody can read what they say. All other commands only look.
 CHANGES = frozenset(
     {
-        *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind"),
+        *("run", "release-dead", "enqueue", "migrate", "drain", "resume", "pause-kind", "resume-kind", "top"),
         *("jobs complete", "jobs fail", "jobs reschedule", "jobs retry", "jobs discard", "jobs release"),
         *("history drop", "units install", "units uninstall", "audit undo", "apply"),
         *("search forget", "init", "workers sweep", "workers unlock", "cleanup"),

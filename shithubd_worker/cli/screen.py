@@ -29,10 +29,11 @@ _VALUE_AT = 17  # the column of the value in `field` and `stack`
 _A_PLAIN_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@/+-]*")
 
 
-def line(text: object = "", *, longest: int | None = None) -> None:
-    """One line on stdout. If it is longer than `longest`, only its beginning."""
+def line(text: object = "", *, longest: int | None = None, colour: str | None = None) -> None:
+    """One line on stdout. If it is longer than `longest`, only its beginning. Only a terminal gets a colour."""
     plain = on_one_line(str(text))
-    click.echo(plain if longest is None else plain[:longest].rstrip())
+    cut = plain if longest is None else plain[:longest].rstrip()
+    click.echo(click.style(cut, fg=colour) if colour and not os.environ.get("NO_COLOR") else cut)
 
 
 def say(text: str) -> None:
@@ -51,6 +52,11 @@ def answer(question: str) -> bool | None:
         return None
     click.echo(f"{on_one_line(question)} [y/N] ", err=True, nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def is_terminal() -> bool:
+    """Is the user there, to read and to answer?"""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 @contextlib.contextmanager
@@ -114,6 +120,21 @@ def emit(data: object) -> None:
     click.echo(json_text(data, default=_as_json, indent=2))
 
 
+@contextlib.contextmanager
+def each_in_json() -> Iterator[Callable[[object], None]]:
+    """A JSON array on stdout, one element after the other, as `emit` writes it. After an exception it has no end, so
+    that nobody takes a part of it for the whole."""
+    between = "["
+
+    def element(data: object) -> None:
+        nonlocal between
+        click.echo(between + textwrap.indent(f"\n{json_text(data, default=_as_json, indent=2)}", "  "), nl=False)
+        between = ","
+
+    yield element
+    click.echo("[]" if between == "[" else "\n]")
+
+
 def table(
     columns: Sequence[str], rows: Iterable[tuple[Sequence[str], str | None]], *, right: Iterable[int] = ()
 ) -> None:
@@ -140,6 +161,14 @@ class _Page(io.StringIO):
     def isatty(self) -> bool:
         """The styles are those of a terminal."""
         return True
+
+
+def written(show: Callable[[], None]) -> list[str]:
+    """The lines that `show` would write on stdout."""
+    kept = io.BytesIO()
+    with contextlib.redirect_stdout(io.TextIOWrapper(kept, "utf-8", errors="backslashreplace", write_through=True)):
+        show()
+    return kept.getvalue().decode().splitlines()
 
 
 @contextlib.contextmanager

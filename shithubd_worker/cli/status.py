@@ -11,8 +11,8 @@ import click
 from shithubd_worker.cli.common import Duration, Shared, check_kind, completed, json_option, with_database
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
 from shithubd_worker.cli.screen import anew, emit, line, say
-from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, EXIT_TIMEOUT, DatabaseUnavailable, TimedOut
-from shithubd_worker.plain import lasting
+from shithubd_worker.cli.waiting import no_figures
+from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_OK, EXIT_TIMEOUT
 
 if TYPE_CHECKING:
     from shithubd_worker.database.operations import Operations
@@ -84,9 +84,9 @@ def status(
         try:
             operations = operations or shared.operations()
             found = _found(operations, kind, all_kinds=all_kinds)
-        except Exception as error:  # noqa: BLE001 (_passing raises what doesn't pass)
+        except Exception as error:  # noqa: BLE001 (no_figures raises what doesn't pass)
             operations = None
-            say(f"no figures for {lasting(time.monotonic() - seen_at)}: {_passing(error)}")
+            say(no_figures(time.monotonic() - seen_at, error))
         else:
             seen_at = time.monotonic()
             with contextlib.nullcontext() if as_json else anew():
@@ -103,18 +103,6 @@ def _found(operations: Operations, kind: str | None, *, all_kinds: bool) -> dict
     if kind is not None or (all_kinds and found["more_kinds"]):
         found |= {"kinds": operations.kinds(kind), "more_kinds": None}
     return found
-
-
-def _passing(error: Exception) -> str:
-    """Why the database can't answer now. Raises the error again if it isn't one that passes."""
-    import psycopg
-
-    from shithubd_worker.database.failures import explained
-
-    told = explained(error) if isinstance(error, psycopg.Error) else error
-    if not isinstance(told, (DatabaseUnavailable, TimedOut)):
-        raise error
-    return str(told.args[0])
 
 
 def _say(found: dict[str, Any], kind: str | None, *, as_json: bool) -> int:

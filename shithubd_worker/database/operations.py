@@ -216,6 +216,10 @@ class Operations(Session):
         without a kind has the sums of those that are not named."""
         return [row[0] for row in self.rows("stats_v1", kind, most)]
 
+    def kind_list(self, kind: str | None = None, most: int | None = 50) -> list[dict[str, Any]]:
+        """The same, and for each kind its hosts and its pause."""
+        return [row[0] for row in self.rows("list_kinds_v1", kind, most)]
+
     def kinds_like(self, prefix: str) -> list[str]:
         """Some kinds whose names begin so, for a shell that completes a word."""
         return [row[0] for row in self.rows("kinds_named_like_v1", prefix)]
@@ -228,18 +232,23 @@ class Operations(Session):
         """The workers."""
         return [row[0] for row in self.rows("workers_v1")]
 
-    def jobs(self, where: Mapping[str, object], limit: int) -> list[dict[str, Any]]:
-        """Jobs by id. `where` is a selection of job_condition_v1, perhaps with older_than in seconds."""
+    def jobs(self, where: Mapping[str, object], limit: int, after: int | None = None) -> list[dict[str, Any]]:
+        """Jobs by id, those above `after`. `where` is a selection of job_condition_v1, perhaps with older_than in
+        seconds."""
         if where.keys() <= {"state", "kind"}:  # these have an index
-            rows = self.rows("list_jobs_v1", where.get("state"), where.get("kind"), limit)
+            rows = self.rows("list_jobs_v1", where.get("state"), where.get("kind"), limit, after)
         else:
-            rows = self.rows("find_jobs_v1", json_text(where), limit)
+            rows = self.rows("find_jobs_v1", json_text({**where, **({} if after is None else {"after": after})}), limit)
         return [with_payload(row[0]) for row in rows]
 
     def job(self, job: int) -> dict[str, Any] | None:
         """One job with its history, or None."""
         found = self.value("show_job_v1", job)
         return None if found is None else with_payload(found)
+
+    def explain(self, job: int) -> dict[str, Any] | None:
+        """Why a job does not run (explain_job_v1), or None if there is no such job."""
+        return self.value("explain_job_v1", job)  # type: ignore[no-any-return]
 
     def forget_index(self, repo: str, reason: str | None) -> dict[str, Any] | None:
         """Take the index of a repository away. Returns its ref and its files, or None if there was none."""

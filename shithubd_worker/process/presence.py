@@ -13,10 +13,10 @@ from shithubd_worker.database.failures import DatabaseError, explained
 from shithubd_worker.errors import ConfigError, RightsMissing, SchemaMismatch
 from shithubd_worker.host.systemd import Systemd
 from shithubd_worker.plain import lasting
+from shithubd_worker.process.duties.figures import Figures
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.process.sleep import Sleep
 from shithubd_worker.process.startup import Startup
-from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.timing import EXTEND_START_SECONDS
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Presence:
         progress: Progress,
         sleep: Sleep,
         systemd: Systemd,
-        metrics: Metrics,
+        figures: Figures,
         hang_up: Callable[[], None],
     ) -> None:
         self._startup = startup
@@ -44,7 +44,7 @@ class Presence:
         self._progress = progress
         self._sleep = sleep
         self._systemd = systemd
-        self._metrics = metrics
+        self._figures = figures
         self._hang_up = hang_up
 
     def enter(self, database_wait: float) -> bool:
@@ -84,7 +84,7 @@ class Presence:
         self._systemd.stopping()
         if self._progress.database_up:
             try:
-                self._session.count_ended(self._metrics.last_word())
+                self._figures.leave()
             except DatabaseError as error:
                 log.warning("could not count what ended since the last scrape: %s", explained(error))
         if clean:

@@ -21,6 +21,7 @@ from shithubd_worker.process.duties.asking import Asking
 from shithubd_worker.process.duties.clock_look import ClockLook
 from shithubd_worker.process.duties.ending import Ending
 from shithubd_worker.process.duties.enforcing import Enforcing
+from shithubd_worker.process.duties.figures import Figures
 from shithubd_worker.process.duties.hearing import Hearing
 from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.duties.outage import Outage
@@ -144,9 +145,12 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     relief = Relief(control_session, identity.id, tray, settler)
     trust = Trust(progress, dead_man, silence)
     heartbeat = Heartbeat(control_session, registration, progress, settler, trust, clock, config.heartbeat_interval)
+    clock_look = ClockLook(control_session, clock, bell.wake)
     outage, supervision = Outage(control_session, progress, bell.wake, metrics), Supervision(systemd, progress)
+    renewal = Renewal(control_session, progress, clock, outage, trust, metrics)
+    figures = Figures(control_session, metrics)
     ending = Ending(
-        control_session, identity.id, relief, strays=lambda: exchange.strays, metrics=metrics, systemd=systemd
+        control_session, identity.id, relief, strays=lambda: exchange.strays, figures=figures, systemd=systemd
     )
     duties = (
         Hearing(
@@ -163,13 +167,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
             end=ending,
         ),
         Asking(
-            control_session,
-            progress,
-            outage,
-            ClockLook(control_session, clock, bell.wake),
-            Renewal(control_session, progress, clock, outage, trust, metrics),
-            relief,
-            heartbeat,
+            control_session, progress, outage, renewal, heartbeat, (clock_look, renewal, relief, heartbeat, figures)
         ),
         supervision,
     )
@@ -177,7 +175,7 @@ def worker(  # noqa: PLR0915 (a list of what is made, one thing after the other)
     control = Control(control_session, ears, progress, tray, settler, shortest_lease=shortest_lease, duties=duties)
 
     startup = Startup(registration, queue, control_session, heartbeat, listen, woken=not config.pooled)
-    presence = Presence(startup, control_session, progress, sleep, systemd, metrics, hang_up)
+    presence = Presence(startup, control_session, progress, sleep, systemd, figures, hang_up)
     loop = Loop(exchange, work, sleep, patience, shutdown, progress, (control_session, handler_session))
     metrics.watch(progress.state, progress.running, progress.is_up)
     lines.watch(progress.at_work)

@@ -24,15 +24,14 @@ from shithubd_worker.database.schema import newest_version
 from shithubd_worker.model import How, Lease, WorkerState
 from shithubd_worker.telemetry.collectors import BulkHistogram, LinesLost, Processed, UnitMemory
 from shithubd_worker.telemetry.names import OTHER, named
+from shithubd_worker.telemetry.tally import Tally
 
-# Up to an hour: the longest common limits are ten and fifteen minutes.
-DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 LEASES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
     """Counts what this process does. Every pair of kind and outcome is there from the start, at 0. Of very many kinds
-    the last ones are one kind, `other`."""
+    the last ones are one kind, `other`. `tally` knows all kinds by their names."""
 
     def __init__(self, kinds: Sequence[str], leased_by: str, objectives: Mapping[str, float] | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # when each was made: nobody asks
@@ -52,7 +51,7 @@ class Metrics:
             return Histogram(ours + name, text, labels, buckets=buckets, registry=self.registry)
 
         # Others report crashed jobs, and the database counts them: gauges.py.
-        self._processed = Processed(kinds, [how for how in How if how is not How.CRASHED])
+        self._processed = Processed(kinds, [how for how in How if how is not How.CRASHED], self._name)
         self.registry.register(self._processed)
         self._claims = counter("claims", "Lease queries, by result.", ["result"])
         self._renewals = counter("lease_renewals", "Renewals of the running job's lease, by result.", ["result"])
@@ -63,13 +62,14 @@ class Metrics:
         self.registry.register(UnitMemory())
         self._clock_steps = counter("clock_steps", "Times the database's clock was set.", ["direction"])
         self._wakeups = counter("wakeups", "Ends of the idle worker's sleep, by source.", ["source"])
-        self._duration = BulkHistogram(ours + "job_duration_seconds", "How long handlers ran.", DURATIONS, kinds)
+        self._duration = BulkHistogram(ours + "job_duration_seconds", "How long handlers ran.", kinds, self._name)
         self._wait = BulkHistogram(
             ours + "job_wait_seconds",
             "How long jobs waited from when they could run to their lease, by the database's clock.",
-            DURATIONS,
             kinds,
+            self._name,
         )
+        self.tally = Tally(self._processed.counts, self._wait.counts, self._duration.counts)
         self.registry.register(self._duration)
         self.registry.register(self._wait)
         self._objectives = {kind: each for kind, each in (objectives or {}).items() if kind in self._kinds}
@@ -157,7 +157,7 @@ class Metrics:
         for lease in leases:
             waits[lease.kind].append(now - lease.run_at if lease.run_at > -inf else 0.0)
         for kind, each in waits.items():
-            self._wait.observe(self._name(kind), each)
+            self._wait.observe(kind, each)
             if (objective := self._objectives.get(kind)) is not None:
                 late = sum(waited > objective for waited in each)
                 for starts, count in zip(self._starts[kind], (len(each) - late, late), strict=True):
@@ -169,11 +169,11 @@ class Metrics:
 
     def ran(self, kind: str, seconds: Sequence[float]) -> None:
         """Handlers of a kind returned, or raised: how long each ran."""
-        self._duration.observe(self._name(kind), seconds)
+        self._duration.observe(kind, seconds)
 
     def processed(self, ended: Mapping[tuple[str, How], int]) -> None:
         """Attempts were settled: how many, by kind and outcome."""
-        self._processed.add([((self._name(kind), how), count) for (kind, how), count in ended.items()])
+        self._processed.add(ended)
 
     def last_word(self) -> dict[tuple[str, str], int]:
         """The attempts that no scrape has seen, for the database to count. From now on no scrape sees them."""

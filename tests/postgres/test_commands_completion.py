@@ -5,6 +5,8 @@ from __future__ import annotations
 from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
 from rows import add_job, add_worker
 
+from shithubd_worker.model import LISTED
+
 
 def completions(command, *words, **settings):
     """The completions for these words and a space."""
@@ -26,9 +28,11 @@ def test_the_shell_completes_the_names_that_the_database_knows(database, command
         (("jobs", "list", "--kind"), {"k", "search.reindex", "webhook.deliver"}),
         (("jobs", "retry", "--kind"), {"k", "search.reindex", "webhook.deliver"}),
         (("jobs", "discard", "--state"), {"queued", "paused", "failed"}),
+        (("jobs", "list", "--state"), {*LISTED}),
         (("jobs", "release"), {str(job)}),
         (("jobs", "discard"), {str(waits), str(failed)}),
         (("jobs", "show"), {str(job), str(failed)}),
+        (("jobs", "explain"), {str(waits), str(failed)}),
         (("drain", "--host"), {"web1"}),
         (("drain", "--unit"), {"w@1.service"}),
         (("resume", "--worker"), {"web1:1"}),

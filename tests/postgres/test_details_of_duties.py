@@ -12,6 +12,7 @@ from shithubd_worker.errors import EXIT_FORCED, ConfigError
 from shithubd_worker.host.signals import Stop
 from shithubd_worker.model import Registration
 from shithubd_worker.process.duties.ending import Ending
+from shithubd_worker.process.duties.figures import Figures
 from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.duties.reloading import Reloading
 from shithubd_worker.process.duties.supervision import Supervision
@@ -33,7 +34,7 @@ def test_no_child_of_the_handler_remains_when_its_process_is_ended(parts):
             parts.me.id,
             parts.relief,
             strays=lambda: [],
-            metrics=parts.metrics,
+            figures=Figures(parts.beat, parts.metrics),
             systemd=SimpleNamespace(stopping=lambda: None),
             end_process=end_process,
         )

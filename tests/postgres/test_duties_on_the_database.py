@@ -43,7 +43,14 @@ def heartbeat(parts):
 @pytest.fixture
 def asking(parts, heartbeat):
     look = ClockLook(parts.beat, parts.clock, parts.wake_main)
-    return Asking(parts.beat, parts.progress, parts.outage, look, parts.renewal, parts.relief, heartbeat)
+    return Asking(
+        parts.beat,
+        parts.progress,
+        parts.outage,
+        parts.renewal,
+        heartbeat,
+        (look, parts.renewal, parts.relief, heartbeat),
+    )
 
 
 @pytest.fixture
@@ -328,7 +335,7 @@ def test_a_control_thread_without_a_database_asks_for_a_beat_at_each_try(nowhere
     hurried = []
     heartbeat = MagicMock(hurry=lambda: hurried.append(True), tick=lambda *_: beat.value("channel_v1"))
     nothing = MagicMock()
-    asking = Asking(beat, progress, outage, nothing, nothing, nothing, heartbeat)
+    asking = Asking(beat, progress, outage, nothing, heartbeat, (nothing, heartbeat))
     for tries in range(1, 6):
         asking.tick(outage.lost_at + 1.0)
         assert (len(hurried), progress.away) == (tries, True)

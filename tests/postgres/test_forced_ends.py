@@ -12,6 +12,7 @@ from shithubd_worker.attempt.attempt import OK
 from shithubd_worker.errors import EXIT_FORCED, EXIT_OK
 from shithubd_worker.model import Finished
 from shithubd_worker.process.duties.ending import Ending
+from shithubd_worker.process.duties.figures import Figures
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def end(parts):
         parts.me.id,
         parts.relief,
         strays=lambda: [],
-        metrics=parts.metrics,
+        figures=Figures(parts.beat, parts.metrics),
         systemd=SimpleNamespace(stopping=lambda: said.append("stopping")),
         end_process=said.append,
     )

@@ -44,12 +44,16 @@ GIVEN = {
     "search forget": (["ada/engine.git"],),
     "status": ([], ["--drained"]),
     "doctor": (["history-days", "clock-skew", "schema-version", "function-drift", "missing-rights"],),
+    "stats": ([], ["k", "--window", "all"]),
+    "kinds list": ([],),
+    "queues list": ([],),
     "workers list": ([],),
     "workers unlock": (["x:1"], ["x:1", "--dry-run"], ["--host", "x"]),
     "workers sweep": ([], ["--stale-after", "5m", "--dry-run"], ["--stale-after", "5m"]),
     "cleanup": (["GC_TASK_IDENTIFIERS", "--dry-run"], ["DELETE_PERMAFAILED_JOBS", "--dry-run"]),
     "jobs list": ([],),
     "jobs show": (["1"],),
+    "jobs explain": (["1"], ["5", "--json"]),
     "pause-kind": (["test.ok", "--wait"],),
     "resume-kind": (["test.ok", "--canary", "1", "--ramp", "10,100", "--rate", "5/s"], ["test.ok"]),
     "drain": (["--wait"],),
@@ -62,7 +66,17 @@ GIVEN = {
     "jobs complete": (["3"],),
     "jobs fail": (["4", "--message", "a test"],),
 }
-NO_DATABASE = {"check-config", "init", "runbook", "units diff", "units install", "units targets", "units uninstall"}
+NO_DATABASE = {
+    "check-config",
+    "init",
+    "runbook",
+    "units diff",
+    "units install",
+    "units targets",
+    "units uninstall",
+    "top",
+}
+NO_TERMINAL = {"top"}
 A_SESSION = {"history drop", "run"}  # run: with --poll-only, in test_pooled_workers
 # Left out, each for a reason: the pooler itself keeps client_encoding for each client. A session that ends would no
 # longer be a stranger's. Without room for a temporary file the check below fails. The dearest plans would make all of
@@ -121,7 +135,7 @@ def fill(database: Database, jobs: int) -> None:
 
 
 def test_every_command_that_needs_a_database_is_tried_here() -> None:
-    assert {each.name for each in leaves()} == {*GIVEN, *NO_DATABASE, *A_SESSION}
+    assert {each.name for each in leaves()} == {*GIVEN, *NO_DATABASE, *NO_TERMINAL, *A_SESSION}
 
 
 def test_every_command_works_and_leaves_the_session_of_the_pool_as_it_was(

@@ -133,7 +133,7 @@ def operate(database: Database, url: str) -> None:
         assert operations.known_kind("k")
         tell_a_channel(operations)
         operations.workers()
-        operations.jobs({}, 10)
+        operations.jobs({"kind": "k"}, 10)
         operations.jobs({"error": "n"}, 10)
         operations.job(waiting)
         assert operations.rows("release_jobs", [running], True)
@@ -162,7 +162,7 @@ def operate(database: Database, url: str) -> None:
 def look_at_kinds(operations: Operations) -> None:
     """What is known of kinds, and what they did lately."""
     operations.kinds_like("k")
-    operations.stats()
+    operations.kind_list()
     operations.rows("rate_v1", "k")
 
 

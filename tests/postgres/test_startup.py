@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from rooms import Rooms
@@ -12,6 +11,7 @@ from servers import deaf_port
 from shithubd_worker.errors import DatabaseUnavailable, SchemaMismatch
 from shithubd_worker.host.dead_man import DeadMan
 from shithubd_worker.model import How, Registration
+from shithubd_worker.process.duties.figures import Figures
 from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.duties.trust import Trust
 from shithubd_worker.process.presence import Presence
@@ -43,7 +43,8 @@ def startup(rooms, *, woken=True):
 
 def presence(rooms, systemd=None):
     systemd = systemd or Told()
-    return Presence(startup(rooms), rooms.beat, rooms.progress, rooms.sleep, systemd, rooms.metrics, rooms.close)
+    figures = Figures(rooms.beat, rooms.metrics)
+    return Presence(startup(rooms), rooms.beat, rooms.progress, rooms.sleep, systemd, figures, rooms.close)
 
 
 def test_a_starting_worker_registers_and_learns_the_holds_that_cover_it(database, rooms):
@@ -115,8 +116,6 @@ def test_a_worker_that_ends_stores_its_counts_since_the_last_scrape(database, ro
 
 
 def test_a_worker_that_leaves_asks_nothing_of_a_database_that_is_away(database, rooms):
-    asked = SimpleNamespace(count_ended=lambda _: pytest.fail("it was asked"))
+    rooms.beat.count_ended = lambda _: pytest.fail("it was asked")
     rooms.progress.database_up = False
-    Presence(startup(rooms), asked, rooms.progress, rooms.sleep, Told(), rooms.metrics, rooms.close).leave(
-        [], clean=False
-    )
+    presence(rooms).leave([], clean=False)

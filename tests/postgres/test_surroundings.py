@@ -25,9 +25,13 @@ LOOKS = {
     ("--version",): 0,
     ("status",): 0,
     ("doctor", "history-days"): 0,
+    ("stats", "--window", "all"): 0,
+    ("kinds", "list"): 0,
+    ("queues", "list"): 0,
     ("workers", "list", "--json"): 0,
     ("jobs", "list"): 0,
     ("jobs", "show", "1"): 0,
+    ("jobs", "explain", "1"): 0,
     ("plans",): 0,
     ("search", "--help"): 0,
     ("search", "find", "x", "--json"): 0,
@@ -71,6 +75,7 @@ ERRORS = {
     ("init", "/dev/null/first"): 1,
     ("runbook", "nosuch"): 5,
     ("enqueue", "nap", "-"): 2,  # stdin is empty
+    ("top",): 2,  # no terminal
 }
 COMMANDS = LOOKS | CHANGES | ERRORS
 # What is the same for all of them, at once.

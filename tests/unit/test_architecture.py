@@ -80,6 +80,7 @@ LIBRARIES = {
     "rich": {"cli"},
     "prometheus_client": {"telemetry"},
     "sdnotify": {"host"},
+    "textual": {"cli"},
 }
 LONGEST_FILE, LONGEST_TEST, MOST_ARGUMENTS = 300, 500, 7
 
@@ -213,9 +214,22 @@ def test_the_help_loads_no_library_and_no_room_that_it_does_not_need():
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
     assert {"click", "shithubd_worker.cli.deadline"} <= loaded
-    assert loaded & {"idna", "psycopg", "rich", "prometheus_client", "sdnotify"} == set()
+    assert loaded & {"idna", "psycopg", "rich", "prometheus_client", "sdnotify", "textual"} == set()
     rooms = {each.split(".")[1] for each in loaded if each.startswith("shithubd_worker.")}
     assert rooms & {"attempt", "database", "telemetry", "turn", "process", "handlers"} == set()
+
+
+def test_only_top_loads_the_library_of_its_screen():
+    """A worker and every other command would pay for its 250 modules."""
+    assert {name for name in FILES if "textual" in libraries(name, types=True)} == {
+        "cli/top/app.py",
+        "cli/top/page.py",
+        "cli/top/terminal.py",
+    }
+    commands = "import sys; from shithubd_worker.cli import cli; cli.commands; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", commands], capture_output=True, text=True, check=True).stdout.split()
+    assert "shithubd_worker.cli.top" in loaded
+    assert {"textual", "shithubd_worker.cli.top.app"} & {*loaded} == set()
 
 
 def test_only_the_attempt_and_the_host_may_end_or_interrupt_the_process():

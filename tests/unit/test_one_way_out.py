@@ -29,11 +29,17 @@ MAY_NAME = {
     "__main__.py": {"os.write", "sys.stderr"},  # says that the program can't start
     "cli/screen.py": {
         "click.echo",
+        "click.style",
         "click.clear",
         "rich",
         "sys.stdout",
         "sys.stderr",
     },  # keeps data apart from the rest
+    "cli/top/app.py": {"sys.stdout", "textual"},  # shows what page.py has
+    "cli/top/jobs.py": {"rich"},  # measures letters
+    "cli/top/page.py": {"rich", "textual"},  # each line of it goes through table.fit
+    "cli/top/table.py": {"rich"},  # measures letters
+    "cli/top/terminal.py": {"os.write", "textual"},  # gives the terminal back
     "cli/__init__.py": {"sys.stdout"},  # flushes it, and looks whether it took all
     "host/leaving.py": {"sys.stdout"},  # flushes it at the end
     "host/stdio.py": {"sys.stdout", "sys.stderr"},  # makes them
@@ -48,7 +54,7 @@ OF_CLICK = {
     *("launch", "get_text_stream", "get_binary_stream", "open_file", "getchar", "format_filename"),
 }
 OF_SYS = {"stdout", "stderr", "__stdout__", "__stderr__"}
-OTHERS = {"rich", "pprint", "warnings"}
+OTHERS = {"rich", "textual", "pprint", "warnings"}
 
 
 def ways_out(path: Path) -> set[str]:

@@ -44,6 +44,8 @@ from shithubd_worker.timing import (
     EXTEND_AGAIN_SECONDS,
     EXTEND_START_SECONDS,
     EXTEND_STOP_SECONDS,
+    FIGURES_PART,
+    FIGURES_SECONDS,
     GIVE_BACK_AFTER_SECONDS,
     HANDLER_ANSWER_SECONDS,
     HELD_AT_EXIT_SECONDS,
@@ -100,6 +102,7 @@ FREE = {
 }
 FREE_IN_SQL = {
     "count_jobs_v1": "a microsecond between what is due and what is scheduled",
+    "fold_stats_v1": "spans of figures; test_stats.py folds them and finds the same sums in each window",
     "lease_v1": "figures for the worker in microseconds, and a short rest of a lease that is refused",
     "leases_v1": "how much older a run may be than its lease to be shown as its run",
     "ramp_forward_v1": "how often the ends of a ramp are added up; a ramp may stop so much later",
@@ -107,6 +110,7 @@ FREE_IN_SQL = {
     "ramp_step_v1": "it counts the steps from 1",
     "record_v1": "a short rest while somebody else makes the day",
     "status_v1": "days of the history that are over, for a warning",
+    "windows_v1": "as fold_stats_v1",
 }
 # Of others: how long PgBouncer keeps a query waiting, how much chrony slews a clock, how often Prometheus scrapes.
 QUERY_WAIT, CHRONY, SCRAPE_EVERY, SCRAPE_TIMEOUT, SELDOM_SCRAPED = 120.0, 0.08, 15.0, 10.0, 60.0
@@ -282,7 +286,7 @@ def test_a_wait_for_a_lock_ends_before_the_wait_for_its_answer():
     assert 0 < ANSWER_LOCK < 1
     assert LONGEST_LOCK_SECONDS < MAIN_ANSWER_SECONDS * ANSWER_LOCK
     assert LOCKED_PAUSE_SECONDS < MIGRATION_LOCK_SECONDS < LONGEST_LOCK_SECONDS
-    soon = dict.fromkeys(("settle_soon_v1", "start_v1", "forget_silent_v1"), TURN_LOCK_SECONDS)
+    soon = dict.fromkeys(("settle_soon_v1", "start_v1", "forget_silent_v1", "write_stats_v1"), TURN_LOCK_SECONDS)
     of_workers = {"release_worker_v1": 1, "ensure_history_v1": 1, **soon, "settle_within_v1": 1}
     assert LOCKS == {**of_workers, "force_unlock_workers": 1}
     assert max(LOCKS.values()) < CONTROL_ANSWER_SECONDS * ANSWER_LOCK < LONGEST_LOCK_SECONDS
@@ -439,6 +443,13 @@ def test_the_queue_is_counted_anew_before_what_was_counted_is_stale():
     assert COUNTS_FRESH_SECONDS + COUNT_REST * COUNT_LIMIT_SECONDS < COUNTS_STALE_SECONDS < after("QueueScrapeFailing")
     assert COUNT_AWAITED_SECONDS < COUNT_LIMIT_SECONDS < SCRAPE_ANSWER_SECONDS < SCRAPE_TIMEOUT
     assert SELDOM_SCRAPED * 2 <= UNSCRAPED_SECONDS
+
+
+# --- Figures.
+
+
+def test_stats_is_behind_by_less_than_ten_seconds_and_long_writes_are_far_apart():
+    assert FIGURES_SECONDS + TICK_SECONDS < 10.0 < CONTROL_ANSWER_SECONDS / FIGURES_PART < STALLED_SECONDS
 
 
 # --- Nothing is left out.

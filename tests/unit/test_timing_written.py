@@ -144,6 +144,7 @@ SENTENCES = [
     (T, f"| a beat | every {t.BEAT_SECONDS:g} s (`--heartbeat-interval`); at most once a second"),
     (T, f"| a renewal | at {RENEWED} after the last one |"),
     (T, f"| every {t.CLOCK_LOOK_SECONDS:g} s, unless a turn brings the time |"),
+    (T, f"| every {t.FIGURES_SECONDS:g} s, if there is any news; {1 / t.FIGURES_PART:g} times as long as the last one"),
     (T, f"at the first turn {t.SWEEP_SECONDS:g} s after the last one"),
     (T, f"{t.SWEEP_SECONDS - t.SWEEP_SOONER_SECONDS:g} s if no job is at hand"),
     (T, f"every {t.HOUSEKEEPING_SECONDS * 0.8 / 60:g} to {t.HOUSEKEEPING_SECONDS * 1.2 / 60:g} minutes"),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Protocol
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.failures import DatabaseError, lost
-from shithubd_worker.process.duties.clock_look import ClockLook
 from shithubd_worker.process.duties.heartbeat import Heartbeat
 from shithubd_worker.process.duties.outage import Outage
 from shithubd_worker.process.duties.renewal import Renewal
 from shithubd_worker.process.shared import Progress
 from shithubd_worker.timing import ASK_AGAIN_SECONDS
-from shithubd_worker.turn.relief import Relief
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +26,22 @@ class Question(Protocol):
 
 
 class Asking:
-    """The clock and the lease come first, because the other questions may wait for a lock."""
+    """Asks `questions` in their order; `renewal` and `heartbeat` are two of them. The clock and the lease come first,
+    because the other questions may wait for a lock."""
 
     def __init__(
         self,
         session: ControlSession,
         progress: Progress,
         outage: Outage,
-        clock_look: ClockLook,
         renewal: Renewal,
-        relief: Relief,
         heartbeat: Heartbeat,
+        questions: Sequence[Question],
     ) -> None:
         self._session = session
         self._progress = progress
         self._outage = outage
-        self._questions: tuple[Question, ...] = (clock_look, renewal, relief, heartbeat)
+        self._questions = questions
         self._renewal = renewal
         self._heartbeat = heartbeat
         self._again_at: dict[Question, float] = {}  # of refused questions: when to ask again

@@ -11,14 +11,14 @@ from uuid import UUID
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.attempt.raised import stands_at
-from shithubd_worker.database.control_session import FORCED, ControlSession
+from shithubd_worker.database.control_session import ControlSession
 from shithubd_worker.database.failures import DatabaseError, in_one_line
 from shithubd_worker.errors import EXIT_FORCED
 from shithubd_worker.host.signals import end_process
 from shithubd_worker.host.systemd import Systemd
-from shithubd_worker.model import Finished, How
+from shithubd_worker.model import Finished
+from shithubd_worker.process.duties.figures import Figures
 from shithubd_worker.telemetry import logs
-from shithubd_worker.telemetry.metrics import Metrics
 from shithubd_worker.turn.relief import Relief
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Ending:
         relief: Relief,
         *,
         strays: Callable[[], list[str]],
-        metrics: Metrics,
+        figures: Figures,
         systemd: Systemd,
         end_process: Callable[[int], object] = end_process,
     ) -> None:
@@ -42,7 +42,7 @@ class Ending:
         self._worker = worker
         self._relief = relief
         self._strays = strays
-        self._metrics = metrics
+        self._figures = figures
         self._systemd = systemd
         self._end_process = end_process
 
@@ -72,14 +72,9 @@ class Ending:
         self._end_process(code)
 
     def _count(self, attempt: Attempt, *, forced: bool) -> None:
-        """Hand over what ends with this process and what no scrape has seen."""
-        if attempt.lost:
-            self._metrics.processed({(attempt.kind.name, How.LEASE_LOST): 1})
-        ended = self._metrics.last_word()
-        if forced:
-            ended[attempt.kind.name, FORCED] = 1
+        kind = attempt.kind.name
         try:
-            self._session.count_ended(ended)
+            self._figures.leave(lease_lost=kind if attempt.lost else None, forced=kind if forced else None)
         except DatabaseError as error:
             log.warning("could not count what ended: %s", in_one_line(error))
 

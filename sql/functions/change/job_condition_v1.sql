@@ -7,7 +7,12 @@
 -- p_where has any of these members, and no others. The empty object means every job:
 --   ids             a list of ids
 --   kind            the name of a kind
---   state           one of the four states
+--   state           one of the four states; with the action null, also one of three words:
+--                     ready      queued, due and not held
+--                     scheduled  queued and not due yet
+--                     held       paused; or queued, while its kind or the fleet is held
+--                   Time and holds change what these three mean, and the job stays as it is. So no change and no plan can be
+--                   bound to them.
 --   error           how last_error begins
 --   created_before  a time
 --   payload         a JSON object that the payload contains
@@ -23,6 +28,9 @@ DECLARE
         SELECT min(k) FROM pg_catalog.jsonb_object_keys(p_with) k
          WHERE k <> ALL (CASE p_action WHEN 'fail' THEN '{error}' WHEN 'release' THEN '{accept_second_run}'
                          WHEN 'reschedule' THEN '{run_at,priority,attempts,max_attempts}' ELSE '{}' END::text[]));
+    v_held    text := pg_catalog.format(
+        '(j.kind IN (SELECT h.target FROM %1$I.standing_holds h WHERE h.scope = ''kind'')'
+        ' OR EXISTS (SELECT FROM %1$I.standing_holds h WHERE h.scope = ''fleet''))', :'schema');
     v_null    text := (SELECT min(e.key) FROM pg_catalog.jsonb_each(p_where) e WHERE e.value = 'null');
 BEGIN
     IF p_action <> ALL ('{complete,fail,reschedule,discard,retry,release}'::text[]) THEN
@@ -33,7 +41,8 @@ BEGIN
         RAISE EXCEPTION 'the member % of a selection is null', v_null USING ERRCODE = 'invalid_parameter_value';
     ELSIF v_with IS NOT NULL THEN
         RAISE EXCEPTION 'the action % takes no %', p_action, v_with USING ERRCODE = 'invalid_parameter_value';
-    ELSIF p_where->>'state' <> ALL ('{queued,processing,paused,failed}'::text[]) THEN
+    ELSIF p_where->>'state' <> ALL ('{queued,processing,paused,failed}'::text[]) AND (
+        p_action IS NOT NULL OR p_where->>'state' <> ALL ('{ready,scheduled,held}'::text[])) THEN
         RAISE EXCEPTION 'there is no state %', p_where->>'state' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     RETURN pg_catalog.concat_ws(' AND ',
@@ -45,7 +54,11 @@ BEGIN
                  ' WHERE b.worker_id = j.worker_id AND %1$I.lives_v1(b.beat_at))', :'schema') END,
         'j.id = ANY (' || pg_catalog.quote_literal(pg_catalog.translate(p_where->>'ids', '[] ', '{}')::bigint[]) || '::bigint[])',
         'j.kind = ' || pg_catalog.quote_literal(p_where->>'kind'),
-        'j.state = ' || pg_catalog.quote_literal(p_where->>'state'),
+        CASE p_where->>'state'
+            WHEN 'ready' THEN 'j.state = ''queued'' AND j.run_at <= pg_catalog.statement_timestamp() AND NOT ' || v_held
+            WHEN 'scheduled' THEN 'j.state = ''queued'' AND j.run_at > pg_catalog.statement_timestamp()'
+            WHEN 'held' THEN '(j.state = ''paused'' OR j.state = ''queued'' AND ' || v_held || ')'
+            ELSE 'j.state = ' || pg_catalog.quote_literal(p_where->>'state') END,
         'pg_catalog.starts_with(j.last_error, ' || pg_catalog.quote_literal(p_where->>'error') || ')',
         'j.created_at < ' || pg_catalog.quote_literal((p_where->>'created_before')::timestamptz),
         'j.payload @> ' || pg_catalog.quote_literal(p_where->'payload') || '::jsonb');

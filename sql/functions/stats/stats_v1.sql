@@ -3,7 +3,8 @@
 --   windows          for 5m, 1h and 24h: seconds (for which there are figures), ok, retry, failed, poison, released, crashed,
 --                    lease_lost; runs and failures (figures_v1); per_second: ok per second; failure_ratio: failures of the runs;
 --                    wait and run: percentiles in seconds (percentiles_v1)
---   backlog          how many jobs could run now. Counting stops at a million of a kind; capped says backlog then
+--   backlog          how many jobs could run now. Counting stops after two million (backlogs_v1); capped says backlog then.
+--                    The other counts stop earlier than those of status
 --   backlog_seconds  until they have left the queue, if nothing arrives, at the rate of the shortest window in which any job
 --                    came to its end (rate_v1: ok, failed, poison); backlog_window is that window. Null: none did in 24 hours
 -- Of very many kinds it names the largest and the most urgent ones, as named_kinds_v1 does, and those with the most runs and
@@ -17,16 +18,26 @@ AS $$
         SELECT f.kind, row_number() OVER (ORDER BY f.runs DESC, f.kind) <= p_most / 6
                        OR f.failures > 0 AND row_number() OVER (ORDER BY f.failures DESC, f.kind) <= p_most / 6 AS named
           FROM f WHERE f."window" = '1h'
-    ), k AS MATERIALIZED (
-        SELECT n.object, n.object->>'kind' AS kind, (n.object->>'runnable')::numeric AS backlog
+    ), n AS MATERIALIZED (
+        SELECT n.object, n.object->>'kind' AS kind, (n.object->>'runnable')::numeric AS runnable,
+               (n.object->'capped') ? 'runnable' AS capped
           FROM named_kinds_v1(
                    p_most, p_kind,
                    (SELECT coalesce(jsonb_agg(to_jsonb(c)), '[]')
                       FROM (SELECT c.kind, c.part, c.jobs, c.oldest, c.capped, c.id
-                              FROM count_jobs_v1(1000000, 1000000, p_kind) c
+                              FROM count_jobs_v1(10000, 100000, p_kind) c
                             UNION ALL
                             SELECT DISTINCT f.kind, 'figures', 0, NULL::timestamptz, false, NULL::bigint FROM f) c),
                    ARRAY(SELECT a.kind FROM active a WHERE a.named)) AS n (object)
+    ), k AS MATERIALIZED (  -- where counting stopped early, the backlog is counted on
+        SELECT n.object || jsonb_build_object(
+                   'queued', greatest((n.object->>'queued')::numeric, b.jobs), 'runnable', v.backlog, 'backlog', v.backlog,
+                   'capped', CASE WHEN v.capped THEN (n.object->'capped') || '["backlog"]'
+                                  ELSE (n.object->'capped') - 'runnable' END) AS object,
+               n.kind, v.backlog
+          FROM n LEFT JOIN backlogs_v1(ARRAY(SELECT o.kind FROM n o WHERE o.capped AND o.kind IS NOT NULL
+                                              ORDER BY o.runnable DESC, o.kind)) b ON b.kind = n.kind,
+               LATERAL (SELECT greatest(n.runnable, b.jobs), coalesce(b.capped, n.capped)) AS v (backlog, capped)
     ), of_kind AS (  -- kinds that are not named: their sums
         SELECT n.kind, f."window", f.place, f.seconds, sum(f.ok) AS ok, sum(f.retry) AS retry, sum(f.failed) AS failed,
                sum(f.poison) AS poison, sum(f.released) AS released, sum(f.crashed) AS crashed, sum(f.lease_lost) AS lease_lost,
@@ -53,11 +64,10 @@ AS $$
           FROM of_kind o WHERE o.left_queue > 0 ORDER BY o.kind, o.place
     )
     SELECT k.object || jsonb_build_object(
-               'windows', t.windows, 'backlog', k.backlog,
+               'windows', t.windows,
                'backlog_seconds', CASE WHEN k.kind IS NULL THEN NULL WHEN k.backlog = 0 THEN 0
                                        ELSE round((k.backlog / r.per_second::numeric)::numeric, 1) END,
-               'backlog_window', CASE WHEN k.kind IS NOT NULL THEN r."window" END,
-               'capped', (k.object->'capped') || CASE WHEN k.object->'capped' ? 'runnable' THEN '["backlog"]' ELSE '[]' END::jsonb)
+               'backlog_window', CASE WHEN k.kind IS NOT NULL THEN r."window" END)
       FROM k JOIN told t ON t.kind IS NOT DISTINCT FROM k.kind LEFT JOIN rate r ON r.kind = k.kind
      ORDER BY k.kind NULLS LAST
 $$;

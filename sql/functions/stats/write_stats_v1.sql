@@ -1,9 +1,11 @@
 -- Adds what a worker counted since its last call to the figures of each kind (kind_stats), and folds what is past.
 -- p_figures is a JSON array of objects with the columns of kind_stats, without id, seconds and begins. What is missing is 0.
--- The worker does not wait for the disk: a crash of the database may lose the figures of the last second.
--- Called by the control thread, every 10 seconds, and at its end.
+-- It waits for no lock. Nothing is updated here, and somebody who has locked the whole table must not keep the control thread
+-- from its other questions (lock_timeout). It does not wait for the disk either: a crash of the database may lose the figures
+-- of the last second.
+-- Called by the control thread, every few seconds, and at its end.
 CREATE OR REPLACE FUNCTION write_stats_v1(p_figures jsonb) RETURNS void
-LANGUAGE sql SET search_path FROM CURRENT
+LANGUAGE sql SET search_path FROM CURRENT SET lock_timeout = '0.1s'
 AS $$
     SELECT set_config('synchronous_commit', 'off', true);
     INSERT INTO kind_stats (kind, ok, retry, failed, poison, released, crashed, lease_lost, waits, runs)
