@@ -34,10 +34,12 @@ VALUES = {
     "TEXT": "any text",
     "JSON": "a JSON object",
     "NAME": "a name",
+    "NAME=NUMBER": "a name, and a number from 0 on",
     "KIND": "the name of a kind",
     "PATH": "a path",
     "DIR": "an existing directory",
     "FILE": "a file",
+    "[FILE]": "a file, which you can leave out",
     "ID": "an id of systemd",
     "UNIT": "the name of a unit",
 }
