@@ -80,7 +80,7 @@ GRANT SELECT ON workers, beats, standing_holds, history_drops, leases_returned, 
    TO shithub_metrics;
 GRANT EXECUTE ON FUNCTION
     expired_history_v1, in_scope_v1, kinds_named_like_v1, last_error_v1, leases_v1, named_kinds_v1, status_v1, workers_v1,
-    backlogs_v1, figures_v1, percentiles_v1, rate_v1, stats_v1, windows_v1
+    backlogs_v1, figures_v1, list_kinds_v1, percentiles_v1, rate_v1, stats_v1, windows_v1
    TO shithub_operator, shithub_metrics;
 -- The worker's own metrics endpoint counts. Another exporter only reads what a worker counted. So it cannot change what
 -- alerts read, or lock a table that workers write.

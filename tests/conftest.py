@@ -29,7 +29,7 @@ from poolers import PROGRAM, PgBouncer
 from psycopg.pq import ExecStatus
 from servers import Server, debian_bindir, embedded_bindir
 from waiting import PATIENCE, eventually
-from worker_host import booted, host, wheels  # noqa: F401 (fixtures)
+from worker_host import booted, host, two_phase, wheels  # noqa: F401 (fixtures)
 
 from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector

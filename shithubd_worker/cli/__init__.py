@@ -73,6 +73,7 @@ ROOMS = {
     "status": ["status"],
     "top": ["top"],
     "doctor": ["doctor"],
+    "stats": ["stats", "kinds", "queues"],
     "workers": ["workers"],
     "drain": ["drain", "resume"],
     "pause_kind": ["pause-kind"],

@@ -61,15 +61,6 @@ def _limits(_ctx: click.Context, _parameter: click.Parameter, texts: Sequence[st
     shell_complete=lambda _ctx, _parameter, incomplete: offered(PAGES, incomplete),
 )
 @click.option(
-    "--bundle",
-    is_flag=False,
-    flag_value="",
-    metavar="[FILE]",
-    help="Also write a file for a bug report: versions, findings, figures, units, lines of the journal. It has no"
-    " payload, no error and no password; its MANIFEST.txt says what is in it.  [default: a name with the host and the"
-    " time]",
-)
-@click.option(
     "--limit",
     "limits",
     multiple=True,
@@ -78,9 +69,18 @@ def _limits(_ctx: click.Context, _parameter: click.Parameter, texts: Sequence[st
     help="Find something from this figure on, for example transactions that are open for 10 s: old_seconds=10. Type it"
     f" once for each limit. There are {', '.join(LIMITS)}.",
 )
+@click.option(
+    "--bundle",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Also write a file for a bug report: versions, findings, figures, units, lines of the journal. It has no"
+    " payload, no error and no password; its MANIFEST.txt says what is in it. Without FILE its name has the host and"
+    " the time.",
+)
 @json_option
 def doctor(
-    shared: Shared, names: Sequence[str], bundle: str | None, limits: Mapping[str, float], *, as_json: bool
+    shared: Shared, names: Sequence[str], limits: Mapping[str, float], bundle: str | None, *, as_json: bool
 ) -> int:
     """Show what threatens the queue now.
 
@@ -102,8 +102,8 @@ def doctor(
     Examples:
       shithubd-worker doctor
       shithubd-worker doctor history-days disk
-      shithubd-worker doctor --bundle /tmp/report.tar.gz
       shithubd-worker doctor old-transaction --limit old_seconds=10
+      shithubd-worker doctor --bundle report.tar.gz
       shithubd-worker doctor --json | jq -r '.findings[].name'
     """
     from shithubd_worker.doctor.examination import Examination

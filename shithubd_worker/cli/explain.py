@@ -26,8 +26,8 @@ def explain(shared: Shared, job: int, *, as_json: bool) -> int:
 
     The first line says it. Then comes each thing that must be true before a worker takes the job. What is in the way is
     marked with an x: whose it is, since when, and the command that changes it. Once these commands are done, a worker
-    takes the job. A job that waits for its turn has its place among the due jobs of its kind, and the time until its
-    turn, by how fast jobs of the kind ended lately.
+    takes the job. A job that waits for its turn has its place among the due jobs of its kind, and the time until
+    then. The time follows from how fast jobs of the kind ended lately.
 
     A job that a trigger of your application refuses to let go looks free here: the log of the workers names it. This
     changes nothing.

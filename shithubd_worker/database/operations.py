@@ -216,6 +216,10 @@ class Operations(Session):
         without a kind has the sums of those that are not named."""
         return [row[0] for row in self.rows("stats_v1", kind, most)]
 
+    def kind_list(self, kind: str | None = None, most: int | None = 50) -> list[dict[str, Any]]:
+        """The same, and for each kind its hosts and its pause."""
+        return [row[0] for row in self.rows("list_kinds_v1", kind, most)]
+
     def kinds_like(self, prefix: str) -> list[str]:
         """Some kinds whose names begin so, for a shell that completes a word."""
         return [row[0] for row in self.rows("kinds_named_like_v1", prefix)]

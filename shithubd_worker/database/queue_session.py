@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.database import history, rights, schema
+from shithubd_worker.database import history, rights, routines, schema
 from shithubd_worker.database.arrays import as_array
 from shithubd_worker.database.connection import Connect
 from shithubd_worker.database.impatient import ImpatientConnection
@@ -66,7 +66,7 @@ class QueueSession(Settling):
     def open_to_all(self) -> bool:
         """May everybody create in the schema?"""
         with rights.in_pg_catalog(self.connection):
-            return schema.everybody_creates(self.connection, self.schema)
+            return routines.everybody_creates(self.connection, self.schema)
 
     @property
     def wakes(self) -> bool:

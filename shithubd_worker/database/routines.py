@@ -6,17 +6,20 @@ schema and a new owner keep that record."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
 
-from shithubd_worker.errors import SchemaMismatch
+from shithubd_worker.errors import Refused, SchemaMismatch
 
 _RESERVED = "_v[0-9]+$"
 _BODY = sql.SQL("pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex')")
+_TEXT_OF_BODY = re.compile(r"AS \$\$(.*?)\$\$", re.DOTALL)
 # What p is, with the types that tell it from another one of this name.
 SHOWN: LiteralString = (
     "CASE p.prokind WHEN 'p' THEN 'procedure ' WHEN 'a' THEN 'aggregate ' ELSE 'function ' END"
@@ -96,3 +99,78 @@ def record(connection: psycopg.Connection, schema: str, names: Sequence[str]) ->
             ).format(marker=sql.Identifier(schema, "worker_schema"), body=_BODY),
             (schema, made),
         )
+
+
+def everybody_creates(connection: psycopg.Connection, schema: str) -> bool:
+    """May every login create in the schema? Then a login can make the users of the queue run its code: PostgreSQL
+    prefers a function or an operator with better fitting arguments to its own."""
+    row = connection.execute(
+        "SELECT FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a"
+        " WHERE n.nspname = %s AND a.grantee = 0 AND a.privilege_type = 'CREATE'",
+        (schema,),
+    ).fetchone()
+    return row is not None
+
+
+def refuse_strangers(connection: psycopg.Connection, schema: str, names: Sequence[str]) -> None:
+    """Raises Refused if a login that isn't trusted with the schema may create in it, or has done so."""
+    beside = "or give the queue a schema of its own: --schema NAME"
+    if everybody_creates(connection, schema):
+        revoke = sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(schema)).as_string(connection)
+        raise Refused(
+            f"everybody may create in schema {schema!r}, so anybody can make the users of the queue run their code:"
+            f" as its owner, {revoke}; {beside}"
+        )
+    row = connection.execute(
+        "SELECT f.what, pg_catalog.pg_get_userbyid(f.owner) FROM"  # noqa: S608
+        f" (SELECT {SHOWN}, proowner, pronamespace FROM pg_catalog.pg_proc p"
+        "   WHERE proname LIKE '%%\\_v_' OR proname = ANY (%s::name[]) OR EXISTS (SELECT FROM pg_catalog.pg_proc o"
+        "    WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::regnamespace)"
+        "  UNION ALL SELECT 'operator ' || oprname::text, oprowner, oprnamespace FROM pg_catalog.pg_operator"
+        " ) AS f (what, owner, namespace) JOIN pg_catalog.pg_namespace n ON n.oid = f.namespace"
+        " WHERE n.nspname = %s AND NOT pg_catalog.has_schema_privilege(f.owner, n.oid, 'CREATE') ORDER BY 1 LIMIT 1",
+        (list(names), schema),
+    ).fetchone()
+    if row is not None:
+        raise Refused(
+            f"the {row[0]} in schema {schema!r} belongs to {row[1]!r}, who may not create there. It could run with the"
+            f" rights of the queue's users: move it to another schema, drop it, {beside}"
+        )
+
+
+def compare(
+    connection: psycopg.Connection, schema: str, texts: Mapping[str, str]
+) -> tuple[list[str], list[str], list[str]]:
+    """Compare the functions that stand there with their texts. Returns the names of those that are missing and of those
+    that are changed, and what others stand beside them."""
+    found = defaultdict(list)
+    rows = connection.execute(
+        "SELECT p.proname::text, "  # noqa: S608
+        + SHOWN
+        + ", p.prosrc, p.prosecdef, coalesce(pg_catalog.array_to_string(p.proconfig, ' '), '') LIKE '%%search_path=%%'"
+        " FROM pg_catalog.pg_proc p WHERE p.pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s))"
+        " AND p.proname = ANY (%s::name[])",
+        (schema, list(texts)),
+    )
+    for each, shown, body, definer, pinned in rows:
+        found[each].append((shown, (_digest(body), definer, pinned)))
+    missing, changed, beside = [], [], []
+    for name, text in texts.items():
+        body = _TEXT_OF_BODY.search(text)
+        head = re.sub(r"^--.*$", "", text[: body.start()] if body else text, flags=re.MULTILINE)
+        wanted = (_digest(body[1]) if body else "", "SECURITY DEFINER" in head, True)
+        standing = found[name]
+        as_made = [shown for shown, has in standing if has == wanted]
+        if not standing:
+            missing.append(name)
+        elif not as_made and len(standing) == 1:
+            changed.append(name)
+        else:
+            if not as_made:
+                changed.append(name)
+            beside += sorted(shown for shown, has in standing if has != wanted)
+    return missing, changed, beside
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()

@@ -69,6 +69,11 @@ def functions_digest(schema: str = "public") -> str:
     return hashlib.sha256(f"{schema}\n{functions()}".encode()).hexdigest()[:16]
 
 
+def texts(connection: psycopg.Connection, schema: str) -> dict[str, str]:
+    """The text of each function of this release, in this schema."""
+    return {path.stem: of_schema(connection, path.read_text(encoding="utf-8"), schema) for path in function_files()}
+
+
 def newest_version() -> int:
     """The schema version that this release brings."""
     return migrations()[-1].version
@@ -131,43 +136,6 @@ def check(connection: psycopg.Connection, schema: str) -> Found:
     return found
 
 
-def everybody_creates(connection: psycopg.Connection, schema: str) -> bool:
-    """May every login create in the schema? Then a login can make the users of the queue run its code: PostgreSQL
-    prefers a function or an operator with better fitting arguments to its own."""
-    row = connection.execute(
-        "SELECT FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a"
-        " WHERE n.nspname = %s AND a.grantee = 0 AND a.privilege_type = 'CREATE'",
-        (schema,),
-    ).fetchone()
-    return row is not None
-
-
-def _refuse_strangers(connection: psycopg.Connection, schema: str) -> None:
-    """Raises Refused if a login that isn't trusted with the schema may create in it, or has done so."""
-    beside = "or give the queue a schema of its own: --schema NAME"
-    if everybody_creates(connection, schema):
-        revoke = sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(schema)).as_string(connection)
-        raise Refused(
-            f"everybody may create in schema {schema!r}, so anybody can make the users of the queue run their code:"
-            f" as its owner, {revoke}; {beside}"
-        )
-    row = connection.execute(
-        "SELECT f.what, pg_catalog.pg_get_userbyid(f.owner) FROM"  # noqa: S608
-        f" (SELECT {routines.SHOWN}, proowner, pronamespace FROM pg_catalog.pg_proc p"
-        "   WHERE proname LIKE '%%\\_v_' OR proname = ANY (%s::name[]) OR EXISTS (SELECT FROM pg_catalog.pg_proc o"
-        "    WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::regnamespace)"
-        "  UNION ALL SELECT 'operator ' || oprname::text, oprowner, oprnamespace FROM pg_catalog.pg_operator"
-        " ) AS f (what, owner, namespace) JOIN pg_catalog.pg_namespace n ON n.oid = f.namespace"
-        " WHERE n.nspname = %s AND NOT pg_catalog.has_schema_privilege(f.owner, n.oid, 'CREATE') ORDER BY 1 LIMIT 1",
-        (list(function_names()), schema),
-    ).fetchone()
-    if row is not None:
-        raise Refused(
-            f"the {row[0]} in schema {schema!r} belongs to {row[1]!r}, who may not create there. It could run with the"
-            f" rights of the queue's users: move it to another schema, drop it, {beside}"
-        )
-
-
 def migrate(connection: psycopg.Connection, schema: str, *, roles: bool = False, dry_run: bool = False) -> list[str]:
     """Bring a database up to date in one transaction. Returns the names of what was applied ([] if nothing).
 
@@ -219,7 +187,7 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
         exists = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s"
         if connection.execute(exists, (schema,)).fetchone() is None:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-        _refuse_strangers(connection, schema)
+        routines.refuse_strangers(connection, schema, function_names())
         if _relation(connection, schema, inventory.MARKER) is not None:
             # The lock of a row, not an advisory lock, which anybody can take.
             marker = sql.Identifier(schema, inventory.MARKER)
@@ -245,8 +213,10 @@ def _migrate(connection: psycopg.Connection, schema: str, *, roles: bool, dry_ru
         for migration in new:
             _run_file(connection, migration.text)
             applied.append(migration.name)
-        # A migration may drop functions that it changes. Somebody may have moved or dropped one, or made another.
+        # A migration may drop functions that it changes. Somebody may have moved, dropped or replaced one, or made
+        # another.
         disturbed = sorted(each.name for each in standing) != sorted(function_names())
+        disturbed = disturbed or any(routines.compare(connection, schema, texts(connection, schema)))
         if new or disturbed or found.functions != functions_digest(schema):
             connection.execute("SET LOCAL check_function_bodies = off")  # functions call each other: see function_files
             text = routines.create_new(functions(), function_names(), standing)

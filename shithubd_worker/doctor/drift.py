@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import psycopg
@@ -17,7 +15,6 @@ from shithubd_worker.errors import SchemaMismatch
 _ANOTHER = "the schema is not that of this release: see schema-version"
 _CONSTRAINT = re.compile(r"^(?!\s*--)(.*?)\b(DROP )?CONSTRAINT (?:IF EXISTS )?(\w+)", re.MULTILINE)
 _TRIGGER = re.compile(r"^CREATE (?:OR REPLACE )?TRIGGER (\w+)", re.MULTILINE)
-_BODY = re.compile(r"AS \$\$(.*?)\$\$", re.DOTALL)
 
 
 def version(connection: psycopg.Connection, name: str) -> Iterator[Finding]:
@@ -87,12 +84,12 @@ def functions(connection: psycopg.Connection, name: str) -> Iterator[Finding | U
         sql.SQL("SELECT functions FROM {}").format(sql.Identifier(name, inventory.MARKER))
     ).fetchone()
     ours = made_by is not None and made_by[0] == schema.functions_digest(name)
-    missing, changed, beside = compare(connection, name)
+    missing, changed, beside = routines.compare(connection, name, schema.texts(connection, name))
     if missing:
         said = f"the schema lacks {len(missing)} function(s) of this release: run `shithubd-worker migrate`"
         yield finding("function-drift", Severity.CRITICAL, said, {"missing": missing})
     if changed and ours:
-        said = f"{len(changed)} function(s) are not as this release made them: somebody replaced or altered them"
+        said = f"{len(changed)} function(s) are not as this release made them: run `shithubd-worker migrate`"
         yield finding("function-drift", Severity.WARNING, said, {"changed": changed})
     elif not ours:
         said = "another release made the functions: `shithubd-worker migrate` makes those of this one"
@@ -100,42 +97,6 @@ def functions(connection: psycopg.Connection, name: str) -> Iterator[Finding | U
     if beside:
         said = f"{len(beside)} function(s) have a name of the queue's and are not its own: calls may go to them"
         yield finding("function-drift", Severity.WARNING, said, {"others": beside})
-
-
-def compare(connection: psycopg.Connection, name: str) -> tuple[list[str], list[str], list[str]]:
-    """The names of functions that are missing and of those that are changed; what others stand beside them."""
-    found = defaultdict(list)
-    rows = connection.execute(
-        "SELECT p.proname::text, "  # noqa: S608
-        + routines.SHOWN
-        + ", p.prosrc, p.prosecdef, coalesce(pg_catalog.array_to_string(p.proconfig, ' '), '') LIKE '%%search_path=%%'"
-        " FROM pg_catalog.pg_proc p WHERE p.pronamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s))"
-        " AND p.proname = ANY (%s::name[])",
-        (name, list(schema.function_names())),
-    )
-    for each, shown, body, definer, pinned in rows:
-        found[each].append((shown, (_digest(body), definer, pinned)))
-    missing, changed, beside = [], [], []
-    for path in schema.function_files():
-        text = schema.of_schema(connection, path.read_text(encoding="utf-8"), name)
-        body = _BODY.search(text)
-        head = re.sub(r"^--.*$", "", text[: body.start()] if body else text, flags=re.MULTILINE)
-        wanted = (_digest(body[1]) if body else "", "SECURITY DEFINER" in head, True)
-        standing = found[path.stem]
-        as_made = [shown for shown, has in standing if has == wanted]
-        if not standing:
-            missing.append(path.stem)
-        elif not as_made and len(standing) == 1:
-            changed.append(path.stem)
-        else:
-            if not as_made:
-                changed.append(path.stem)
-            beside += sorted(shown for shown, has in standing if has != wanted)
-    return missing, changed, beside
-
-
-def _digest(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _is_of_this_release(connection: psycopg.Connection, name: str) -> bool:

@@ -56,6 +56,7 @@ FILES: dict[str, tuple[str, LiteralString]] = {
 CALLS = {
     "status.json": ("what `status` shows, without errors and reasons", "status_v1"),
     "workers.json": ("what `workers` shows", "workers_v1"),
+    "stats.json": ("what `stats` shows", "stats_v1"),
 }
 
 

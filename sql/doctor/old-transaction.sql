@@ -1,12 +1,12 @@
 -- A transaction that keeps vacuum from removing dead rows. Each lease and each settle leaves some, so the tables grow and every
 -- count of the queue takes longer. Only transactions of this database count: vacuum looks at those alone. It also looks past
--- another VACUUM. A dump (pg_dump) takes long and ends by itself, so it is a notice until there are too many dead rows.
+-- another VACUUM. A dump (pg_dump) takes long, and then ends, so it is a notice until there are too many dead rows.
 WITH known AS (
-    SELECT a.pid, a.usename, a.application_name, a.client_addr, a.state, a.xact_start,
+    SELECT a.pid, coalesce(a.usename, a.backend_type) AS login, a.application_name, a.client_addr, a.state, a.xact_start,
            date_part('epoch', clock_timestamp() - a.xact_start) AS seconds,
            greatest(age(a.backend_xid), age(a.backend_xmin)) AS transactions,
            a.application_name IN ('pg_dump', 'pg_dumpall') AS dumps,
-           (SELECT sum(s.n_dead_tup) FROM pg_stat_all_tables s WHERE s.schemaname = :'schema') AS dead
+           (SELECT s.n_dead_tup FROM pg_stat_all_tables s WHERE s.schemaname = :'schema' AND s.relname = 'jobs') AS dead
       FROM pg_stat_activity a
      WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.leader_pid IS NULL
        AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)
@@ -15,9 +15,9 @@ WITH known AS (
 SELECT CASE WHEN dead >= :too_many_dead_rows THEN 'critical'
             WHEN dumps AND dead < :many_dead_rows THEN 'notice' ELSE 'warning' END AS severity,
        format('the transaction of pid %s (%s) keeps vacuum from removing dead rows', pid,
-              concat_ws(', ', usename, nullif(application_name, ''), host(client_addr)))
+              concat_ws(', ', login, nullif(application_name, ''), host(client_addr)))
            || CASE WHEN state LIKE 'idle in transaction%' THEN '; it is open, and does nothing' ELSE '' END AS said,
-       jsonb_build_object('pid', pid, 'login', usename, 'program', application_name, 'address', host(client_addr),
+       jsonb_build_object('pid', pid, 'login', login, 'program', application_name, 'address', host(client_addr),
                           'state', state, 'seconds', round(seconds::numeric), 'transactions', transactions,
                           'dead_rows', dead) AS evidence,
        xact_start AS since

@@ -8,6 +8,6 @@ SELECT CASE WHEN dead >= :too_many_dead_rows THEN 'critical' ELSE 'warning' END 
        prepared AS since
   FROM (SELECT p.gid, p.owner, p.prepared, age(p.transaction) AS transactions,
                date_part('epoch', clock_timestamp() - p.prepared) AS seconds,
-               (SELECT sum(s.n_dead_tup) FROM pg_stat_all_tables s WHERE s.schemaname = :'schema') AS dead
+               (SELECT s.n_dead_tup FROM pg_stat_all_tables s WHERE s.schemaname = :'schema' AND s.relname = 'jobs') AS dead
           FROM pg_prepared_xacts p WHERE p.database = current_database()) t
  WHERE seconds >= :old_seconds

@@ -33,6 +33,9 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "search forget": ("a.git", OPERATOR),
     "status": ("", {"shithub_operator", "shithub_metrics"}),
     "doctor": ("history-days", {*ROLES}),  # what a login may not see is not checked, and the command says so
+    "stats": ("", {"shithub_operator", "shithub_metrics"}),
+    "kinds list": ("", {"shithub_operator", "shithub_metrics"}),
+    "queues list": ("", {"shithub_enqueue", "shithub_operator", "shithub_worker", "shithub_metrics"}),
     "workers list": ("", {"shithub_operator", "shithub_metrics"}),
     "workers unlock": ("here:1", OPERATOR),
     "workers sweep": ("", OPERATOR),
@@ -43,6 +46,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "resume-kind": ("k", OPERATOR),
     "jobs list": ("", OPERATOR),
     "jobs show": ("<job>", OPERATOR),
+    "jobs explain": ("<job>", OPERATOR),
     "jobs complete": ("<job>", OPERATOR),
     "jobs fail": ("<job> --message x", OPERATOR),
     "jobs reschedule": ("--kind k --priority 5 --yes", OPERATOR),

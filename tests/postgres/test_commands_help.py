@@ -27,7 +27,7 @@ def test_every_command_shows_how_it_is_used(database, command, path):
     example = told.partition("Example")[2]
     assert f"shithubd-worker {' '.join(path)}" in example
     # The rest are groups, the worker, a screen, and a command whose output is JSON.
-    groups = {("jobs",), ("audit",), ("units",), ("history",), ("search",), ("workers",)}
+    groups = {("jobs",), ("audit",), ("units",), ("history",), ("search",), ("workers",), ("kinds",), ("queues",)}
     if path not in groups | {("run",), ("top",), ("units", "targets")}:
         assert "--json" in told
 
@@ -35,12 +35,14 @@ def test_every_command_shows_how_it_is_used(database, command, path):
 def test_there_is_a_command_for_each_step():
     steps = (
         "init run migrate enqueue status top drain resume pause-kind resume-kind workers release-dead check-config"
-        " search runbook jobs apply plans audit units history cleanup doctor"
+        " search runbook jobs apply plans audit units history cleanup doctor stats kinds queues"
     )
     jobs = [
-        ("jobs", name) for name in ("list", "show", "complete", "fail", "reschedule", "retry", "discard", "release")
+        ("jobs", name)
+        for name in ("list", "show", "explain", "complete", "fail", "reschedule", "retry", "discard", "release")
     ]
     others = [("history", "drop"), ("search", "find"), ("search", "forget")]
+    others += [("kinds", "list"), ("queues", "list")]
     others += [("workers", name) for name in ("list", "unlock", "sweep")]
     others += [("audit", name) for name in ("list", "show", "undo", "timeline")]
     host = [("units", name) for name in ("install", "diff", "targets", "uninstall")]

@@ -20,12 +20,13 @@ COMMANDS = {
     "resume-kind": ["resume-kind", "parked", *TIME],
     "status": ["status", *TIME],
     "drained": ["status", "--drained", "--json", *TIME],
-    "workers": ["workers", *TIME],
+    "stats": ["stats", *TIME],
     "unlock": ["workers", "unlock", "nobody:1", *TIME],
     "sweep": ["workers", "sweep", "--stale-after", "5m", *TIME],
     "cleanup": ["cleanup", "GC_TASK_IDENTIFIERS", *TIME],
     "list": ["jobs", "list", *TIME],
     "show": ["jobs", "show", "1", *TIME],
+    "explain": ["jobs", "explain", "1", *TIME],
     "retry": ["jobs", "retry", "2", *TIME],
     "discard": ["jobs", "discard", "3", *TIME],
     "release": ["jobs", "release", "4", "--accept-second-run", "--reason", "it hangs", *TIME],
@@ -39,19 +40,21 @@ NO = {"drained": 3}  # commands whose exit code is not 0 even without a lock
 HOLDS = {"drain": "fleet", "drain a host": "host", "pause-kind": "kind"}
 ALL = frozenset(COMMANDS)
 LOOKS = {"status", "drained"}
+COUNTS = {*LOOKS, "stats"}
 # The commands that wait for a lock of this table. No other command notices it.
 WAITS = {
     "jobs": ALL - {"resume", "workers", "search", "migrate", "drop"},
-    "holds": {*HOLDS, *LOOKS, "resume", "resume-kind", "release-dead", "unlock", "sweep", "show"},
-    "ramps": {*HOLDS, "release-dead"},
-    "workers": {*HOLDS, *LOOKS, "workers", "release-dead", "unlock", "sweep", "cleanup"},
-    "beats": {*HOLDS, *LOOKS, "workers", "release-dead", "unlock", "sweep"},
+    "holds": {*HOLDS, *COUNTS, "resume", "resume-kind", "release-dead", "unlock", "sweep", "show", "explain"},
+    "ramps": {*HOLDS, "release-dead", "explain"},
+    "workers": {*HOLDS, *COUNTS, "workers", "release-dead", "unlock", "sweep", "cleanup", "explain"},
+    "beats": {*HOLDS, *COUNTS, "workers", "release-dead", "unlock", "sweep", "explain"},
     "audit": {*HOLDS, "retry", "discard", "release", "release-dead"},
     "job_history": {"discard", "release", "show", "release-dead"},
     "worker_schema": ALL - {"release-dead"},
     "history_drops": LOOKS | {"drop"},
     "sweeper": LOOKS | {"sweep"},
     "leases_returned": {"release-dead", "cleanup"},
+    "kind_stats": {"release-dead", "stats"},
     "gate, queue_counts": set(),
 }
 # These give up at a shorter limit of the database's own, and say so: it passes, so try again.

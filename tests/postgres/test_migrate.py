@@ -93,6 +93,18 @@ def test_migrate_replaces_functions_of_another_release(blank):
     assert migrate(blank) == []
 
 
+def test_migrate_makes_a_function_anew_that_somebody_replaced(blank):
+    migrate(blank)
+    made = "SELECT prosrc FROM pg_proc WHERE oid = 'lives_v1'::regproc"
+    before = blank.query(made)
+    [(text,)] = blank.query("SELECT pg_get_functiondef('lives_v1'::regproc)")
+    blank.query(text.replace("30", "3000"))
+    assert blank.query(made) != before
+    assert migrate(blank) == [f"functions {schema.functions_digest()}"]
+    assert blank.query(made) == before
+    assert migrate(blank) == []
+
+
 def test_a_database_with_other_functions_is_accepted_if_it_has_all_of_ours(blank):
     migrate(blank)
     blank.query("UPDATE worker_schema SET functions = 'another digest'")

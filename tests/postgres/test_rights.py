@@ -162,7 +162,7 @@ def operate(database: Database, url: str) -> None:
 def look_at_kinds(operations: Operations) -> None:
     """What is known of kinds, and what they did lately."""
     operations.kinds_like("k")
-    operations.stats()
+    operations.kind_list()
     operations.rows("rate_v1", "k")
 
 
