@@ -9,6 +9,7 @@ from canaries import CANARY
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from screens import command
 
 from shithubd_worker.cli.top.field import Field
 from shithubd_worker.cli.top.help import TEXT, HelpView
@@ -19,10 +20,6 @@ from shithubd_worker.cli.top.table import Column, fit, laid_out, window
 from shithubd_worker.cli.top.view import View
 
 SIZES = [(80, 24), (200, 60), (40, 8), (132, 43)]
-
-
-def command(*words):
-    return " ".join(words)
 
 
 def kind(name="search.reindex", **figures):
