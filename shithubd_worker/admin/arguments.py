@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from shithubd_worker.admin.change import DONE
-from shithubd_worker.model import check_kind
+from shithubd_worker.model import State, check_kind
 from shithubd_worker.options import ATTEMPTS, PRIORITIES, moment_in_utc, seconds_in, whole
 from shithubd_worker.plain import json_text
 
 DISCARD, KINDS, QUEUES = "DELETE_PERMAFAILED_JOBS", "GC_TASK_IDENTIFIERS", "GC_JOB_QUEUES"
 CLEANUP_TASKS = (DISCARD, KINDS, QUEUES)
-STATES = ("queued", "processing", "paused", "failed")
 LONGEST_PLAN = timedelta(days=7).total_seconds()
 
 _Checks = dict[str, Callable[[Any], object]]
@@ -90,6 +89,13 @@ def action(name: str) -> str:
     return name
 
 
+def state(value: str, known: Sequence[str] = tuple(State)) -> str:
+    """The name of a state."""
+    if value not in known:
+        raise ValueError(f"there is no state {value!r}: there are {', '.join(known)}")
+    return value
+
+
 def values(of: str, given: Mapping[str, object] | None) -> dict[str, object]:
     """What an action needs, as change_jobs_v1 takes it."""
     return _checked(f"values of {of}", _VALUES.get(of, {}), given or {})
@@ -125,12 +131,6 @@ def _checked(what: str, checks: _Checks, given: Mapping[str, object]) -> dict[st
     return {each: checks[each](value) for each, value in given.items()}
 
 
-def _state(value: str) -> str:
-    if value not in STATES:
-        raise ValueError(f"there is no state {value!r}: there are {', '.join(STATES)}")
-    return value
-
-
 def _kind(value: str) -> str:
     check_kind(value)
     return value
@@ -158,7 +158,7 @@ _VALUES: dict[str, _Checks] = {
 }
 _WHERE: _Checks = {
     "kind": _kind,
-    "state": _state,
+    "state": state,
     "error": lambda value: name_of("error", value),
     "older_than": lambda value: seconds_in("older_than", value),
     "created_before": lambda value: moment_in_utc(value, "created_before").isoformat(),

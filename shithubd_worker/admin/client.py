@@ -15,8 +15,8 @@ from shithubd_worker.admin.rows import refusing, value_of
 from shithubd_worker.admin.scopes import check_place, scope_of
 from shithubd_worker.database.operations import Operations, RecordedHold
 from shithubd_worker.errors import TimedOut
-from shithubd_worker.model import check_kind
-from shithubd_worker.options import seconds_in
+from shithubd_worker.model import LISTED, check_kind
+from shithubd_worker.options import seconds_in, whole
 from shithubd_worker.ramps import checked
 
 if TYPE_CHECKING:
@@ -210,6 +210,19 @@ class Client(Changes):
         number = arguments.row_id("a job's id", job_id)
         found = self._ready().job(number)
         return None if found is None else {**found, "payload": value_of(found["payload"])}
+
+    def jobs(
+        self, *, state: str | None = None, kind: str | None = None, limit: int = 50, after: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Jobs by id, as `jobs list --json`: at most `limit`. For the next page, `after` is the last id of this one."""
+        where: dict[str, object] = {} if state is None else {"state": arguments.state(state, LISTED)}
+        if kind is not None:
+            check_kind(kind)
+            where["kind"] = kind
+        most = whole("limit", limit, (1, 100_000))
+        begin = None if after is None else arguments.row_id("after", after)
+        found = self._ready().jobs(where, most, begin)
+        return [{**job, "payload": value_of(job["payload"])} for job in found]
 
 
 def _make_certain(operations: Operations, hold: RecordedHold, seconds: float) -> None:

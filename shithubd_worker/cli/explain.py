@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from shithubd_worker.cli.choosing import ID
@@ -9,6 +11,9 @@ from shithubd_worker.cli.common import Shared, completed, json_option, with_data
 from shithubd_worker.cli.deadline import LOOK_SECONDS, within
 from shithubd_worker.cli.screen import emit, folded, line
 from shithubd_worker.errors import EXIT_OK, NoSuchJob
+
+if TYPE_CHECKING:
+    from shithubd_worker.cli.reasons import Explained
 
 
 @click.command()
@@ -21,8 +26,8 @@ def explain(shared: Shared, job: int, *, as_json: bool) -> int:
 
     The first line says it. Then comes each thing that must be true before a worker takes the job. What is in the way is
     marked with an x: whose it is, since when, and the command that changes it. Once these commands are done, a worker
-    takes the job. A job that waits for its turn has its place among the due jobs of its kind, and the time until its
-    turn, by how fast jobs of the kind ended lately.
+    takes the job. A job that waits for its turn has its place among the due jobs of its kind, and the time until
+    then. The time follows from how fast jobs of the kind ended lately.
 
     A job that a trigger of your application refuses to let go looks free here: the log of the workers names it. This
     changes nothing.
@@ -54,10 +59,15 @@ def explain(shared: Shared, job: int, *, as_json: bool) -> int:
             }
         )
         return EXIT_OK
+    show(told)
+    return EXIT_OK
+
+
+def show(told: Explained) -> None:
+    """Why, in words: the verdict, and each thing that must be true."""
     folded(told.verdict)
     line()
     for each in told.checks:
         folded(f"{'  ' if each.ok else 'x '}{each.name:<11}{each.said}")
         for change in each.changes:
             line(f"             to change it: {change}")
-    return EXIT_OK

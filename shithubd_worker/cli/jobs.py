@@ -29,7 +29,7 @@ _COLOURS = {"failed": "red", "paused": "yellow"}
 
 @click.group()
 def jobs() -> None:
-    """List, show, explain and change jobs: single ones, or many at once.
+    """List, show and change jobs: single ones, or many at once.
 
     \b
     Examples:

@@ -80,11 +80,12 @@ def _place(found: Mapping[str, Any]) -> str:
         return "it is the first of its kind, and a worker takes it at its next look"
     more = " or more" if found["ahead_capped"] else ""
     eta = found["eta_seconds"]
-    when = (
-        f", its turn comes in about {lasting(eta)}{more}, as fast as in the last {found['eta_window']}" if eta else ""
-    )
-    unknown = "" if eta else "; no job of the kind ended lately, so nobody knows when its turn comes"
-    return f"{ahead:,}{more} due jobs of its kind come first{when}{unknown}"
+    if eta is None:
+        when = "; no job of the kind ended lately, so nobody knows when its turn comes"
+    else:
+        when = f", its turn comes in about {lasting(eta)}{more}, as fast as in the last {found['eta_window']}"
+    come = "due job of its kind comes" if ahead == 1 else "due jobs of its kind come"
+    return f"{ahead:,}{more} {come} first{when}"
 
 
 def _state(check: Check, job: Mapping[str, Any]) -> str:

@@ -148,8 +148,9 @@ def queues() -> None:
 def list_queues(shared: Shared, *, as_json: bool) -> int:
     """List the serial queues.
 
-    A serial queue is a name whose jobs run one after another. This release has none, so the list is empty, and --json prints []. The jobs of all kinds run side by
-    side. To let one kind run one job at a time, start one worker for it. The command changes nothing.
+    A serial queue is a name whose jobs run one after another. This release has none, so the list is empty, and --json
+    prints []. The jobs of all kinds run side by side. To let one kind run one job at a time, start one worker for it.
+    The command changes nothing.
 
     \b
     Examples:

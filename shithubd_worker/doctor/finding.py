@@ -22,6 +22,7 @@ PAGES = {
     "wraparound": "vacuum-held-back",
     "blocked": "LeasingStalled",
     "unfinished-index": "bloat",
+    "collation": "bloat",
     "read-only": "PostgresUnreachable",
     "durability": "postgres-restart",
     "disk": "disk-full",
@@ -72,5 +73,5 @@ class Unchecked:
 
 
 def finding(name: str, severity: Severity, said: str, evidence: Mapping[str, Any]) -> Finding:
-    """A finding of which nobody knows since when it is so."""
+    """A finding. Nobody knows since when it is so."""
     return Finding(name, severity, said, evidence, None, PAGES[name])

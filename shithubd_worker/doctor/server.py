@@ -13,7 +13,7 @@ import psycopg
 
 from shithubd_worker.database import rights
 from shithubd_worker.database.failures import explained, forbidden, lost
-from shithubd_worker.doctor import allowed, clock, disk, drift, pooler, query
+from shithubd_worker.doctor import allowed, clock, collation, disk, drift, pooler, query
 from shithubd_worker.doctor.finding import Finding, Unchecked
 from shithubd_worker.doctor.limits import LIMITS
 from shithubd_worker.host import shipped
@@ -41,6 +41,7 @@ def checks(limits: Mapping[str, float] = LIMITS) -> Mapping[str, Check]:
         "missing-rights": allowed.missing,
         "clock-skew": clock.skew,
         "disk": partial(disk.examine, limits=limits),
+        "collation": collation.examine,
     }
 
 

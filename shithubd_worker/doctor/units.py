@@ -12,7 +12,7 @@ from shithubd_worker.host import units, units_asked
 from shithubd_worker.host.units_asked import Unit
 
 _SYSTEMD = Path("/run/systemd/system")
-_STOP_SECONDS = 30.0  # a job has 25 s, and the worker needs 2 more to give it back
+STOP_SECONDS = 30.0  # a job has 25 s, and the worker needs 2 more to give it back
 _PROGRAM = re.compile(r"^ExecStart=(\S+) run$", re.MULTILINE)
 
 
@@ -51,7 +51,7 @@ def broken(unit: Unit) -> Iterator[Finding]:
         yield finding("unit-drift", Severity.WARNING, said, {"unit": unit.name})
     faults = {
         "KillMode": unit.told["KillMode"] != "mixed" and "a stop ends the git of a running job, or leaves it behind",
-        "TimeoutStopSec": unit.told["TimeoutStopUSec"] < _STOP_SECONDS * 1e6
+        "TimeoutStopSec": unit.told["TimeoutStopUSec"] < STOP_SECONDS * 1e6
         and "systemd kills the worker before it could give its job back",
         "WatchdogSec": not 0 < unit.told["WatchdogUSec"] < 2**64 - 1 and "nobody ends a worker that hangs",
         "Restart": unit.told["Restart"] == "no" and "a worker that died stays away",

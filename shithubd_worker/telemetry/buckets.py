@@ -1,4 +1,4 @@
-"""The buckets in which durations are counted: fine ones for `stats`, each of which lies in one of Prometheus'."""
+"""The buckets in which durations are counted: fine ones for `stats`. Each lies in one of Prometheus'."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ WITH days AS (
     SELECT p.relname AS class, pg_total_relation_size(c.oid) AS bytes, to_date(right(c.relname, 8), 'YYYYMMDD') AS day
       FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
       JOIN pg_namespace n ON n.oid = p.relnamespace
-     WHERE n.nspname = :'schema' AND p.relname ~ '^job_history_\d+d$' AND c.relname ~ '_\d{8}$'
+     WHERE n.nspname = :'schema' AND p.relname ~ '^job_history_[0-9]+d$' AND c.relname ~ '_[0-9]{8}$'
 ), classes AS (
-    SELECT class, sum(bytes) AS bytes, substring(class FROM '(\d+)d$')::integer AS keeps,
+    SELECT class, sum(bytes) AS bytes, substring(class FROM '([0-9]+)d$')::integer AS keeps,
            max(bytes) FILTER (WHERE day = (clock_timestamp() AT TIME ZONE 'UTC')::date - 1) AS yesterday
       FROM days GROUP BY class
 )

@@ -10,8 +10,9 @@ WITH ours AS (
 )
 -- A table that is new and large was most likely filled a moment ago: autovacuum analyzes it within minutes.
 SELECT CASE WHEN never THEN 'notice' ELSE 'warning' END AS severity,
-       format('PostgreSQL has never analyzed the table %s, or not since %s changes: queries of the application and of operators'
-              || ' may get bad plans; the queue does not', relname, changes) AS said,
+       format(CASE WHEN never THEN 'the table %s has %s new rows, and was never analyzed'
+                   ELSE 'the table %s was not analyzed since %s of its rows changed' END
+              || ': queries of the application and of operators may get bad plans; the queue does not', relname, changes) AS said,
        jsonb_build_object('table', relname, 'changes', changes, 'live_rows', live, 'analyzed', analyzed) AS evidence,
        analyzed AS since
   FROM ours

@@ -33,7 +33,7 @@ CREATE TABLE kind_stats (
     CONSTRAINT kind_stats_counts_have_limits
         CHECK (least(ok, retry, failed, poison, released, crashed, lease_lost) >= 0
                AND greatest(ok, retry, failed, poison, released, crashed, lease_lost) <= 1000000000000000),
-    -- Whatever is added up here must be a number.
+    -- What is added up here must be a number.
     CONSTRAINT kind_stats_histograms_count
         CHECK (jsonb_typeof(waits) = 'object' AND jsonb_typeof(runs) = 'object'
                AND NOT jsonb_path_exists(jsonb_build_array(waits, runs), '$[*].keyvalue() ? (!(

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "resume-kind": ("k", OPERATOR),
     "jobs list": ("", OPERATOR),
     "jobs show": ("<job>", OPERATOR),
+    "jobs explain": ("<job>", OPERATOR),
     "jobs complete": ("<job>", OPERATOR),
     "jobs fail": ("<job> --message x", OPERATOR),
     "jobs reschedule": ("--kind k --priority 5 --yes", OPERATOR),

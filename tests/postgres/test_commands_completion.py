@@ -32,6 +32,7 @@ def test_the_shell_completes_the_names_that_the_database_knows(database, command
         (("jobs", "release"), {str(job)}),
         (("jobs", "discard"), {str(waits), str(failed)}),
         (("jobs", "show"), {str(job), str(failed)}),
+        (("jobs", "explain"), {str(waits), str(failed)}),
         (("drain", "--host"), {"web1"}),
         (("drain", "--unit"), {"w@1.service"}),
         (("resume", "--worker"), {"web1:1"}),

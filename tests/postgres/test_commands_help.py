@@ -38,7 +38,8 @@ def test_there_is_a_command_for_each_step():
         " search runbook jobs apply plans audit units history cleanup doctor stats kinds queues"
     )
     jobs = [
-        ("jobs", name) for name in ("list", "show", "complete", "fail", "reschedule", "retry", "discard", "release")
+        ("jobs", name)
+        for name in ("list", "show", "explain", "complete", "fail", "reschedule", "retry", "discard", "release")
     ]
     others = [("history", "drop"), ("search", "find"), ("search", "forget")]
     others += [("kinds", "list"), ("queues", "list")]

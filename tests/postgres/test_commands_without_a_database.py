@@ -29,6 +29,7 @@ EVERY_COMMAND = [
     ("resume-kind", "k"),
     ("jobs", "list"),
     ("jobs", "show", "1"),
+    ("jobs", "explain", "1"),
     ("jobs", "retry", "1"),
     ("history", "drop"),
     ("search", "text"),

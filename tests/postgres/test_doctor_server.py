@@ -11,6 +11,7 @@ from diagnoses import diagnosed, findings, own_server
 from fresh_databases import SERVERS, server_of
 from psycopg.conninfo import make_conninfo
 
+from shithubd_worker.doctor import collation
 from shithubd_worker.doctor.finding import Severity
 
 SETTINGS = ("max_connections = 20", "max_prepared_transactions = 2", "archive_mode = on")
@@ -128,7 +129,7 @@ def test_statistics_that_are_out_of_date_are_found_until_an_analyze(any_database
 
     (never,) = eventually(found, "the changes are counted")
     assert (never.severity, never.page) == (Severity.NOTICE, "bloat")
-    assert "never analyzed the table jobs" in never.said
+    assert never.said.startswith("the table jobs has 400 new rows, and was never analyzed: ")
     assert never.said.endswith("the queue does not")
     assert never.evidence["changes"] >= 400
     any_database.query("ANALYZE jobs")
@@ -137,6 +138,7 @@ def test_statistics_that_are_out_of_date_are_found_until_an_analyze(any_database
     any_database.query("SELECT pg_stat_force_next_flush()")
     (stale,) = eventually(found, "the changes are counted")
     assert (stale.severity, stale.since is not None) == (Severity.WARNING, True)
+    assert stale.said.startswith("the table jobs was not analyzed since 400 of its rows changed: ")
     assert findings(any_database.url, "stale-statistics") == []
 
 
@@ -328,3 +330,19 @@ def test_a_history_that_will_be_much_larger_is_a_notice(any_database):
         90,
     )
     assert found.evidence["yesterday"] > 1_000_000
+
+
+def test_indexes_that_another_collation_has_sorted_are_found(any_database):
+    """As after an upgrade of the operating system."""
+
+    def found():
+        with any_database.connect() as connection:
+            return list(collation.examine(connection, "public"))
+
+    assert found() == []
+    any_database.query("UPDATE pg_database SET datcollversion = '2.28' WHERE datname = current_database()")
+    (one,) = found()
+    assert (one.severity, one.page) == (Severity.CRITICAL, "bloat")
+    assert one.evidence["built_with"] == "2.28"
+    any_database.query("UPDATE pg_database SET datcollversion = NULL WHERE datname = current_database()")
+    assert found() == []

@@ -104,7 +104,7 @@ def test_the_dead_rows_decide_how_bad_it_is(any_database, someone):
 
     eventually(lambda: found().evidence["dead_rows"] >= 500, "the dead rows are counted")
     assert found().severity is Severity.WARNING
-    (notice,) = findings(any_database.url, "old-transaction", old_seconds=0)  # a dump ends by itself
+    (notice,) = findings(any_database.url, "old-transaction", old_seconds=0)  # a dump ends
     assert notice.severity is Severity.NOTICE
     (critical,) = findings(any_database.url, "old-transaction", old_seconds=0, too_many_dead_rows=500)
     assert critical.severity is Severity.CRITICAL

@@ -7,24 +7,18 @@ import shlex
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from uuid import UUID
 
-import psycopg
 import pytest
 from bare import Turns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.pq import TransactionStatus
 
 from shithubd_worker.cli import cli, reasons
 from shithubd_worker.cli.common import Shared
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations
 from shithubd_worker.database.queue_session import QueueSession
-from shithubd_worker.errors import ShithubdError
-
-# A command leaves its connection to the end of its process, and here to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
-    pytest.mark.usefixtures("collected"),
-]
+from shithubd_worker.errors import Refused, TimedOut
 
 JOB = 1000
 IDS = [UUID(int=number) for number in range(1, 5)]  # the last one is for the worker that is started
@@ -84,6 +78,22 @@ SCENE = st.fixed_dictionaries(
         "later": st.integers(0, 2),  # jobs of a better priority that are not due
     }
 )
+
+
+@contextmanager
+def closing_connections():
+    """A command leaves its connection to the end of its process, but here the process goes on."""
+    opened, open_one = [], Shared.operations
+
+    def recorded(self, **how):
+        opened.append(open_one(self, **how))
+        return opened[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shared, "operations", recorded)
+        yield
+    for each in opened:
+        each.close()
 
 
 class Stage:
@@ -181,9 +191,11 @@ class Stage:
         elif change.startswith("shithubd-worker run"):
             self.hire(IDS[3], "fresh", None)
         else:
-            # It is refused if another change was left out.
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), suppress(ShithubdError, psycopg.Error):
-                words = [*shlex.split(change)[1:], "--timeout", "0.2"]
+            words = shlex.split(change)[1:]
+            if self.locker.info.transaction_status == TransactionStatus.INTRANS:
+                words += ["--timeout", "0.2"]  # it waits for the row that is still locked
+            refused = suppress(Refused, TimedOut)  # if another change was left out
+            with closing_connections(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), refused:
                 cli.main(words, prog_name="shithubd-worker", standalone_mode=False)
 
     def leased(self):
@@ -235,7 +247,7 @@ def profile(examples):
     )
 
 
-@profile(60)
+@profile(40)
 @given(scene=SCENE)
 def test_what_it_names_is_in_the_way_and_nothing_else_is(stage, scene):
     check(stage, scene)

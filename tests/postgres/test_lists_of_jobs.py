@@ -14,6 +14,7 @@ from conftest import dice, eventually
 from rows import add_job
 from test_gauges import insert, rows_read
 
+from shithubd_worker import Client
 from shithubd_worker.database.connection import connector
 from shithubd_worker.database.operations import Operations
 from shithubd_worker.errors import EXIT_USAGE
@@ -260,6 +261,16 @@ def test_all_jobs_come_page_by_page_as_one_array(database, command):
     assert command("jobs", "list", "--all", "--state", "held", "--json").stdout == "[]\n"
     assert command("jobs", "list", "--all", "--state", "held").stdout == "no such jobs\n"
     assert "not both" in command.refused("jobs", "list", "--all", "--limit", 3, code=EXIT_USAGE)
+
+
+def test_a_program_gets_the_pages_of_the_command(database, command):
+    jobs = [add_job(database, payload='{"n": 1}') for _ in range(5)]
+    add_job(database, "other")
+    with Client(database.url) as queue:
+        first = queue.jobs(state="ready", kind="k", limit=3)
+        second = queue.jobs(state="ready", kind="k", limit=3, after=first[-1]["id"])
+        assert [job["id"] for job in first + second] == jobs
+        assert queue.jobs() == command.json("jobs", "list")
 
 
 @pytest.mark.parametrize("state", ["ready", "scheduled", "held"])

@@ -53,6 +53,7 @@ GIVEN = {
     "cleanup": (["GC_TASK_IDENTIFIERS", "--dry-run"], ["DELETE_PERMAFAILED_JOBS", "--dry-run"]),
     "jobs list": ([],),
     "jobs show": (["1"],),
+    "jobs explain": (["1"], ["5", "--json"]),
     "pause-kind": (["test.ok", "--wait"],),
     "resume-kind": (["test.ok", "--canary", "1", "--ramp", "10,100", "--rate", "5/s"], ["test.ok"]),
     "drain": (["--wait"],),

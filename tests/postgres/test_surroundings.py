@@ -31,6 +31,7 @@ LOOKS = {
     ("workers", "list", "--json"): 0,
     ("jobs", "list"): 0,
     ("jobs", "show", "1"): 0,
+    ("jobs", "explain", "1"): 0,
     ("plans",): 0,
     ("search", "--help"): 0,
     ("search", "find", "x", "--json"): 0,

@@ -106,11 +106,12 @@ def test_the_picture_names_each_connection_by_its_application_name_and_no_other(
 
 
 def test_the_picture_names_each_thread_of_the_worker_and_no_other():
-    """But for those that a handler starts, and ends with its job, and those that watch the end of the process."""
+    """But for those that a handler starts, and ends with its job, those that watch the end of the process, and that of
+    a command (top)."""
     named = {
         name
         for file, path in FILES.items()
-        if not file.startswith("handlers/") and file != "host/leaving.py"
+        if not file.startswith(("handlers/", "cli/")) and file != "host/leaving.py"
         for call in re.findall(r"(?:Thread\(|super\(\).__init__\()[^\n]*", path.read_text())
         for name in re.findall(r"\bname=\"(\w+)\"", call)
     }

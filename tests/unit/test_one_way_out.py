@@ -29,6 +29,7 @@ MAY_NAME = {
     "__main__.py": {"os.write", "sys.stderr"},  # says that the program can't start
     "cli/screen.py": {
         "click.echo",
+        "click.style",
         "click.clear",
         "rich",
         "sys.stdout",

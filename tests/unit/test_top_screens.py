@@ -20,6 +20,10 @@ from shithubd_worker.cli.top.view import View
 SIZES = [(80, 24), (200, 60), (40, 8), (132, 43)]
 
 
+def command(*words):
+    return " ".join(words)
+
+
 def kind(name="search.reindex", **figures):
     usual = {
         "queued": 5,
@@ -113,7 +117,7 @@ def test_every_view_keeps_to_the_size_of_the_screen(width, height):
         holds=[hold(f"kind.{number}", "a reason that goes on and on " * 9) for number in range(40)],
     )
     job = {"id": 1, "state": "queued", "run_at": "2026-11-22T18:00:00+00:00", "attempts": 3, "last_error": "x" * 999}
-    for view in (heard(KindsView(), many), heard(JobsView("k"), (None, [job] * 100)), HelpView()):
+    for view in (heard(KindsView(command), many), heard(JobsView("k", command), (None, [job] * 100, True)), HelpView()):
         view.move(50)
         lines = view.body(width, height)
         assert len(lines) <= height
@@ -121,7 +125,7 @@ def test_every_view_keeps_to_the_size_of_the_screen(width, height):
 
 
 def test_columns_give_way_on_a_narrow_screen_and_the_most_important_stay():
-    view = heard(KindsView(), status(full()))
+    view = heard(KindsView(command), status(full()))
     wide = shown(view, 200)[0].split()
     assert {*wide} >= {"kind", "queued*", "running", "held", "failed", "wait", "oldest", "retries", "workers"}
     narrow = shown(view, 80)[0]
@@ -135,7 +139,7 @@ def test_columns_give_way_on_a_narrow_screen_and_the_most_important_stay():
 
 
 def test_each_key_sorts_and_the_cursor_stays_on_its_kind():
-    view = KindsView()
+    view = KindsView(command)
     found = status(kind("a", queued=1, failed=7), kind("b", queued=9), kind("c", queued=5))
     heard(view, found)
     names = lambda: [line[2:].split()[0] for line in shown(view)[1:4]]  # noqa: E731
@@ -167,7 +171,7 @@ class Asked:
 
 
 def test_the_figures_join_the_state_and_are_asked_for_seldom():
-    view = KindsView()
+    view = KindsView(command)
     state = status(kind("a", queued=1000, capped=["queued"]), kind("b", queued=3))
     asked = Asked(state, [full("a", queued=5000), full("b", queued=9), full("c", queued=0), kind(None)])
     for _ in range(3):
@@ -181,7 +185,7 @@ def test_the_figures_join_the_state_and_are_asked_for_seldom():
 
 
 def test_a_filter_finds_a_kind_that_is_not_among_the_many_that_are_named():
-    view = KindsView()
+    view = KindsView(command)
     state = status(kind("a")) | {"more_kinds": kind(None, kinds=900)}
     view.filtered("zeb")
     heard(view, view.ask(Asked(state, [], like=["zebra.feed"])))
@@ -190,7 +194,7 @@ def test_a_filter_finds_a_kind_that_is_not_among_the_many_that_are_named():
 
 
 def test_a_filter_leaves_only_the_kinds_with_the_text():
-    view = heard(KindsView(), status(kind("search.reindex"), kind("webhook.deliver"), kind("Search.forget")))
+    view = heard(KindsView(command), status(kind("search.reindex"), kind("webhook.deliver"), kind("Search.forget")))
     view.filtered("search")
     assert {line[2:].split()[0] for line in shown(view)[1:3]} == {"search.reindex", "Search.forget"}
     view.filtered("nothing")
@@ -200,7 +204,7 @@ def test_a_filter_leaves_only_the_kinds_with_the_text():
 
 def test_a_short_screen_says_how_much_it_leaves_out():
     leases, workers = [lease(number) for number in range(30)], [worker(number) for number in range(30)]
-    lines = shown(heard(KindsView(), status(kind(), leases=leases, workers=workers)), 80, 20)
+    lines = shown(heard(KindsView(command), status(kind(), leases=leases, workers=workers)), 80, 20)
     assert len([line for line in lines if re.fullmatch(r"\.\.\. \d+ more", line)]) == 2
 
 
@@ -209,7 +213,13 @@ def test_nothing_of_a_stranger_is_markup_or_steers_the_terminal():
     found = status(kind(CANARY), kind("[red]k[/red]"), leases=[lease(1, CANARY)], holds=[hold(CANARY, CANARY)])
     job = {"id": 1, "state": "failed", "run_at": "2026-11-22T18:00:00+00:00", "attempts": 3, "last_error": CANARY}
     whole = job | {"payload": '{"a": "[bold]"}', "history": [], "kind": CANARY}
-    views = [heard(KindsView(), found), heard(JobsView(CANARY), (None, [job])), heard(JobView(1, CANARY), whole)]
+    why = {"job": {"id": 1, "kind": CANARY, "state": "failed"}, "verdict": "failed"}
+    why["checks"] = [{"check": "state", "ok": False, "state": "failed", "since": None, "by": CANARY, "error": CANARY}]
+    views: list[View] = [
+        heard(KindsView(command), found),
+        heard(JobsView(CANARY, command), (None, [job], False)),
+        heard(JobView(1, CANARY, command), (why, whole)),
+    ]
     for view in views:
         page.lines = view.body(200, 40)
         for number in range(len(page.lines)):

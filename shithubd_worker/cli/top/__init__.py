@@ -65,9 +65,8 @@ def top(shared: Shared, interval: float, reason: str | None) -> int:
     if not (screen.is_terminal() and os.environ.get("TERM", "dumb") != "dumb"):
         raise NoTerminal("top needs a terminal: use status --watch or stats --json")
     from shithubd_worker.cli.top import session
-    from shithubd_worker.cli.top.feed import Feed
 
-    return session.run(Feed(shared, shared.operations(), interval), lambda: shared.deadline.over, reason)
+    return session.run(shared, interval, reason)
 
 
 COMMANDS = (top,)

@@ -11,6 +11,7 @@ from textual.app import App, ComposeResult
 from textual.events import Key
 from textual.widgets import Input
 
+from shithubd_worker.cli.common import Shared
 from shithubd_worker.cli.top import changes
 from shithubd_worker.cli.top.feed import Answer, Change, Feed
 from shithubd_worker.cli.top.help import HelpView
@@ -48,13 +49,13 @@ class Top(App[int]):
     Input { display: none; height: 1; border: none; padding: 0; background: ansi_default; color: ansi_default; }
     """
 
-    def __init__(self, feed: Feed, terminal: Terminal, over: Callable[[], bool], reason: str | None) -> None:
+    def __init__(self, shared: Shared, feed: Feed, terminal: Terminal, reason: str | None) -> None:
         Driver.stdout = sys.stdout
         super().__init__(driver_class=Driver, ansi_color=True)
         self.animation_level = "none"
         self.crash: Exception | None = None
-        self._feed, self._terminal, self._over, self._reason = feed, terminal, over, reason
-        self._kinds = KindsView()
+        self._shared, self._feed, self._terminal, self._reason = shared, feed, terminal, reason
+        self._kinds = KindsView(shared.command)
         self._views: list[View] = [self._kinds]
         self._message = ""
         self._trouble: Exception | None = None
@@ -160,7 +161,7 @@ class Top(App[int]):
     def _tick(self) -> None:
         if self._terminal.gone():
             self._terminal.hung_up()
-        elif self._over():
+        elif self._shared.deadline.over:
             self.exit(EXIT_TIMEOUT)
         else:
             self._draw()

@@ -18,7 +18,7 @@ s       sort by the next column (it has a *)
 i       invert the order
 w       figures of the last 5 minutes, hour or day
 /       show only the kinds with some text in their names
-Tab     in a list of jobs: only those of the next state
+Tab     in a list of jobs: those of the next state; n, b: next page, page before
 p       pause the kind: asks for a yes and a reason, and records them
 r       resume the kind: the same
 Ctrl-Z  leave for the shell; `fg` comes back

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import chop_cells
 
+from shithubd_worker.cli import explain, reasons
 from shithubd_worker.cli.jobs import told
-from shithubd_worker.cli.screen import written
+from shithubd_worker.cli.screen import line, written
 from shithubd_worker.cli.top.table import CURSOR, Column, Line, laid_out, with_cursor
 from shithubd_worker.cli.top.view import View
-from shithubd_worker.model import State
+from shithubd_worker.model import LISTED
 from shithubd_worker.plain import to_the_second
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_JOBS = 100
 LONGEST_LINE = 20_000  # characters, of a payload
-STATES = (None, *(state.value for state in State))
+STATES = (None, *LISTED)
 COLUMNS = (
     Column("id", 0),
     Column("state", 1, text=True),
@@ -29,20 +30,22 @@ COLUMNS = (
 
 
 class JobsView(View):
-    """The jobs of one kind with the lowest ids, of all states or of one."""
+    """A page of the jobs of one kind in the order of their ids, of all states or of one."""
 
-    keys: ClassVar[str] = "Enter job  Tab state  p pause kind  r resume kind  Esc back  ? help  q quit"
+    keys: ClassVar[str] = "Enter job  Tab state  n, b pages  p pause  r resume  Esc back  ? keys  q quit"
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, command: reasons.Command) -> None:
         super().__init__()
-        self._kind = kind
+        self._kind, self._command = kind, command
         self._state = 0
+        self._after: list[int | None] = [None]  # where this page begins, and those before it
 
     def ask(self, operations: Operations) -> Any:
-        """The jobs, with the state they were asked for."""
+        """The jobs, with the state they were asked for, and whether there are more."""
         state = STATES[self._state]
         where: dict[str, object] = {"kind": self._kind, **({"state": state} if state else {})}
-        return state, operations.jobs(where, MOST_JOBS)
+        found = operations.jobs(where, MOST_JOBS + 1, self._after[-1])
+        return state, found[:MOST_JOBS], len(found) > MOST_JOBS
 
     def heard(self, found: Any) -> None:
         """The cursor stays on its job."""
@@ -55,9 +58,9 @@ class JobsView(View):
         """Which jobs these are."""
         if self.found is None:
             return f"jobs of {self._kind}"
-        state, jobs = self.found
-        which = "the first " if len(jobs) == MOST_JOBS else ""
-        return f"{which}{len(jobs)} {state or 'waiting, running and failed'} job(s) of {self._kind}"
+        state, jobs, more = self.found
+        page = f" (page {len(self._after)}{', and there are more' if more else ''})" if more or self._after[1:] else ""
+        return f"{len(jobs)} {state or 'waiting, running and failed'} job(s) of {self._kind}{page}"
 
     def last(self) -> int:
         """The last job."""
@@ -70,15 +73,21 @@ class JobsView(View):
     def opened(self) -> View | None:
         """The job under the cursor."""
         job = self._job()
-        return None if job is None else JobView(job["id"], self._kind)
+        return None if job is None else JobView(job["id"], self._kind, self._command)
 
     def key(self, name: str) -> bool:
-        """Tab, beside those that move the cursor."""
+        """Tab, n and b, beside those that move the cursor."""
         if name in ("tab", "shift+tab"):
             self._state = (self._state + (1 if name == "tab" else -1)) % len(STATES)
-            self.asks_anew = True
-            return True
-        return super().key(name)
+            self._after = [None]
+        elif name == "n" and self.found and self.found[2]:
+            self._after.append(self.found[1][-1]["id"])
+        elif name == "b" and self._after[1:]:
+            self._after.pop()
+        else:
+            return super().key(name)
+        self.asks_anew = True
+        return True
 
     def body(self, width: int, height: int) -> list[Line]:
         """The table of jobs."""
@@ -109,22 +118,26 @@ class JobView(View):
 
     keys: ClassVar[str] = "up, down  p pause kind  r resume kind  Esc back  ? help  q quit"
 
-    def __init__(self, job: int, kind: str) -> None:
+    def __init__(self, job: int, kind: str, command: reasons.Command) -> None:
         super().__init__()
-        self._id, self._kind = job, kind
+        self._id, self._kind, self._command = job, kind, command
         self._lines: list[str] = []  # as the last screen was wide
 
     def ask(self, operations: Operations) -> Any:
-        """The job and its history."""
-        return operations.job(self._id)
+        """Why it doesn't run, and the job with its history."""
+        return operations.explain(self._id), operations.job(self._id)
 
     def heard(self, found: Any) -> None:
         """As lines of text."""
-        if found is None:
-            found_lines = [f"no job {self._id}: it is not in the queue, and not in the kept history"]
-        else:
-            found_lines = written(lambda: told(found))
-        super().heard(found_lines)
+        super().heard(written(lambda: self._show(*found)))
+
+    def _show(self, why: dict[str, Any] | None, job: dict[str, Any] | None) -> None:
+        if job is None or why is None:
+            line(f"no job {self._id}: it is not in the queue, and not in the kept history")
+            return
+        explain.show(reasons.told(why, self._command))
+        line()
+        told(job)
 
     def heading(self) -> str:
         """Which job it is."""

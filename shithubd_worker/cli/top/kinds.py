@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from shithubd_worker.cli import ramping, shown
+from shithubd_worker.cli import ramping, reasons, shown
 from shithubd_worker.cli.top.jobs import JobsView
 from shithubd_worker.cli.top.table import CURSOR, Column, Line, brief, figure, laid_out, rate, with_cursor
 from shithubd_worker.cli.top.view import View
@@ -81,8 +81,9 @@ class KindsView(View):
 
     keys: ClassVar[str] = "Enter jobs  p pause  r resume  s sort  w window  / filter  ? all keys  q quit"
 
-    def __init__(self) -> None:
+    def __init__(self, command: reasons.Command) -> None:
         super().__init__()
+        self._command = command
         self.sort, self.inverted = 1, False
         self.window = 0
         self.filter = ""
@@ -136,7 +137,7 @@ class KindsView(View):
     def opened(self) -> View | None:
         """The jobs of the kind under the cursor."""
         kind = self.kind()
-        return None if kind is None else JobsView(kind)
+        return None if kind is None else JobsView(kind, self._command)
 
     def kind(self) -> str | None:
         """The kind under the cursor."""

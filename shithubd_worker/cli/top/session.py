@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 
+from shithubd_worker.cli.common import Shared
 from shithubd_worker.cli.top.app import Top
 from shithubd_worker.cli.top.feed import Feed
 from shithubd_worker.cli.top.terminal import Terminal
@@ -12,10 +12,11 @@ from shithubd_worker.cli.waiting import explained
 from shithubd_worker.errors import EXIT_OK, ShithubdError, TimedOut
 
 
-def run(feed: Feed, over: Callable[[], bool], reason: str | None) -> int:
+def run(shared: Shared, interval: float, reason: str | None) -> int:
     """Run until a key, a signal or the time ends it. The terminal is as before then."""
+    feed = Feed(shared, shared.operations(), interval)
     terminal = Terminal()
-    app = Top(feed, terminal, over, reason)
+    app = Top(shared, feed, terminal, reason)
     try:
         code = app.run(mouse=False)
     finally:

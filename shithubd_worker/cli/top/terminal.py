@@ -21,14 +21,14 @@ from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-# After a signal, the program has this long to end by itself. It may hang in a write: the terminal may take nothing.
+# After a signal, the program must end within this time. It may hang in a write, if the terminal takes nothing.
 END_SECONDS = 3.0
 # The main screen, a cursor, wrapped lines; no reports of the focus, no marks around a paste.
 AS_BEFORE = b"\x1b[?1049l\x1b[?25h\x1b[?7h\x1b[?1004l\x1b[?2004l\x1b[?2048l\x1b[0m"
 
 
 class Terminal:
-    """Gives the terminal back, whatever happens. `ended_by`: the signal that ended the program."""
+    """Gives the terminal back at each end. `ended_by`: the signal that ended the program."""
 
     def __init__(self) -> None:
         self.ended_by: signal.Signals | None = None

@@ -9,9 +9,9 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC' SET jit = 
 AS $$
     SELECT jsonb_build_object(
                'pid', coalesce(p_pid, 0), 'login', coalesce(a.usename, p.owner), 'program', a.application_name,
-               'address', host(a.client_addr), 'state', a.state, 'query', left(a.query, 1000), 'kind', a.backend_type,
-               'prepared', p.gid, 'since', readable_v1(coalesce(a.xact_start, p.prepared)),
-               'seconds', seconds_since_v1(coalesce(a.xact_start, p.prepared)))
+               'address', host(a.client_addr), 'state', a.state, 'kind', a.backend_type,
+               'query', CASE WHEN a.state IS NOT NULL THEN left(a.query, 1000) END, 'prepared', p.gid,
+               'since', readable_v1(coalesce(a.xact_start, p.prepared)), 'seconds', seconds_since_v1(coalesce(a.xact_start, p.prepared)))
       FROM (SELECT) o LEFT JOIN pg_stat_activity a ON a.pid = p_pid
            LEFT JOIN pg_prepared_xacts p ON p_pid IS NULL AND p.transaction::text = p_transaction
 $$;

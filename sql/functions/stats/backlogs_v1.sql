@@ -24,7 +24,6 @@ BEGIN
             SELECT j.priority, j.run_at INTO v_priority, v_first FROM jobs j
              WHERE j.state = 'queued' AND j.kind = backlogs_v1.kind AND j.priority > v_priority
              ORDER BY j.kind, j.priority, j.run_at LIMIT 1;
-            capped := v_priority IS NOT NULL AND v_left = 0;
             EXIT WHEN v_priority IS NULL OR v_left = 0;
             SELECT count(*) INTO v_more
               FROM (SELECT FROM jobs j
@@ -34,6 +33,7 @@ BEGIN
             jobs := jobs + v_more;
             v_left := v_left - v_more;
         END LOOP;
+        capped := v_left = 0;
         RETURN NEXT;
     END LOOP;
 END $$;
