@@ -224,9 +224,11 @@ def make_odd(connection, found, offsets):
             connection.execute("SELECT pg_temp.bend(%s, %s, %s, %s)", (table, *given))
 
 
-# Each command that uses the database. `run` is tried as a process.
+# Each command that uses the database. `run` is tried as a process. `top` needs a terminal, and asks nothing that the
+# others do not ask.
+APART_FROM_THESE = ("run", "check-config", "top")
 COMMANDS = {
-    each.name: each.command for each in leaves() if each.asks_the_database and each.name not in ("run", "check-config")
+    each.name: each.command for each in leaves() if each.asks_the_database and each.name not in APART_FROM_THESE
 }
 
 
