@@ -122,9 +122,11 @@ def operate(database: Database, url: str) -> None:
         operations.barrier(fleet, None, print)
         operations.status()
         operations.leases(fleet)
+        assert operations.explain(waiting)
         operations.resume(None, None)
         operations.ramp_kind("k", Ramp(None, None, None, 1.0, 0.2), "why", None)
         assert operations.kind_hold("k")
+        assert operations.explain(waiting)
         operations.status()
         hold = operations.pause_kind("k", "why", None)
         assert list(operations.mirror(hold)) == [1]
