@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SQL, METRICS, EXIT_CODES = DOCS / "sql.md", DOCS / "metrics.md", DOCS / "exit-codes.md"
+DOCTOR = DOCS / "doctor.md"
 
 _MADE = re.compile(r"^<!-- made: (\S+)(?: (\S+))? -->\n((?:(?!<!-- made:).+\n)*)", re.MULTILINE)
 
@@ -83,6 +84,7 @@ def _databases() -> Iterator[object]:
 
 def main() -> None:
     """Write the pages."""
+    import doctor_facts
     import exit_code_facts
     import metrics_facts
     import rights_page
@@ -90,6 +92,7 @@ def main() -> None:
 
     write(METRICS, metrics_facts.MAKERS)
     write(EXIT_CODES, exit_code_facts.MAKERS)
+    write(DOCTOR, doctor_facts.MAKERS)
     for database in _databases():
         with database.connect() as connection:  # type: ignore[attr-defined]
             write(SQL, sql_facts.makers(connection))

@@ -73,5 +73,5 @@ class Unchecked:
 
 
 def finding(name: str, severity: Severity, said: str, evidence: Mapping[str, Any]) -> Finding:
-    """A finding, and nobody knows since when it is so."""
+    """A finding. Nobody knows since when it is so."""
     return Finding(name, severity, said, evidence, None, PAGES[name])

@@ -27,7 +27,7 @@ LIMITS: Mapping[str, float] = {
     # What PostgreSQL keeps of its log for somebody who does not take it.
     "much_wal_bytes": 1 << 30,
     "too_much_wal_bytes": 16 << 30,
-    # Parts of the queue of notifications. From the first on, workers at rest wait for none (wakes_come_v1). At 1,
+    # Parts of the queue of notifications. From the first on, workers at rest look twice a second (wakes_come_v1). At 1,
     # each transaction that sends one fails; ours stop sending at half of that (wake_v1).
     "notify_part": 0.25,
     "notify_full_part": 0.75,

@@ -1,7 +1,6 @@
 -- A transaction that keeps vacuum from removing dead rows. Each lease and each settle leaves some, so the tables grow and every
 -- count of the queue takes longer. Only transactions of this database count: vacuum looks at those alone. It also looks past
--- another VACUUM. A dump (pg_dump) takes long and needs nobody to end it, so it is a notice until there are
--- too many dead rows.
+-- another VACUUM. A dump (pg_dump) takes long, and then ends, so it is a notice until there are too many dead rows.
 WITH known AS (
     SELECT a.pid, coalesce(a.usename, a.backend_type) AS login, a.application_name, a.client_addr, a.state, a.xact_start,
            date_part('epoch', clock_timestamp() - a.xact_start) AS seconds,
