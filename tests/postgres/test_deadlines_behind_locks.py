@@ -21,6 +21,7 @@ COMMANDS = {
     "status": ["status", *TIME],
     "drained": ["status", "--drained", "--json", *TIME],
     "stats": ["stats", *TIME],
+    "workers": ["workers", *TIME],
     "unlock": ["workers", "unlock", "nobody:1", *TIME],
     "sweep": ["workers", "sweep", "--stale-after", "5m", *TIME],
     "cleanup": ["cleanup", "GC_TASK_IDENTIFIERS", *TIME],
@@ -54,7 +55,7 @@ WAITS = {
     "history_drops": LOOKS | {"drop"},
     "sweeper": LOOKS | {"sweep"},
     "leases_returned": {"release-dead", "cleanup"},
-    "kind_stats": {"release-dead", "stats"},
+    "kind_stats": {"release-dead", "stats", "explain"},
     "gate, queue_counts": set(),
 }
 # These give up at a shorter limit of the database's own, and say so: it passes, so try again.

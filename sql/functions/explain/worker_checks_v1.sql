@@ -1,5 +1,5 @@
--- Explains which worker could lease a job of a kind, as three checks of explain_job_v1 (checks), and names the one that would be
--- free first (best, its uuid; null: there is none).
+-- Explains which worker could lease a job of a kind, as three checks of explain_job_v1.
+-- Returns them in checks, and in best the uuid of the worker that would be free first (null: there is none).
 --   workers  does a living worker know the kind? living is how many do, and silent how many did until their beats ended; who
 --            has the five of these that beat last; drained: a drain of the host or unit covers them. stopping: they live, and lease no more. If nobody knows the kind, kinds are
 --            those that living workers know, at most 1,000.
