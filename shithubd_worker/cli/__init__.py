@@ -41,7 +41,7 @@ Exit codes:
   0    done, or there was nothing to do
   1    any other error; there is no such job
   2    usage: an unknown option, or a payload that is not a JSON object
-  3    a check says no: `status --drained`, `units diff`
+  3    a check says no: `status --drained`, `units diff`, `doctor`
   4    timeout: --timeout is over, or another session holds a lock; a hold
        that was set stays
   5    refused: the message says why, and what to add

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shithubd_worker.doctor.bundle import Bundle
     from shithubd_worker.doctor.examination import Examination
 
-MOST = 1 << 62  # of a limit: PostgreSQL compares it with a bigint
+MOST = 1 << 44  # of a limit: some checks multiply it, and PostgreSQL ends at a bigint
 MOST_SHOWN = 5  # items of a list in the evidence; --json has all
 
 

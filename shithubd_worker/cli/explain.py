@@ -68,6 +68,6 @@ def show(told: Explained) -> None:
     folded(told.verdict)
     line()
     for each in told.checks:
-        folded(f"{'  ' if each.ok else 'x '}{each.name:<9}{each.said}")
+        folded(f"{'  ' if each.ok else 'x '}{each.name:<11}{each.said}")
         for change in each.changes:
-            line(f"           to change it: {change}")
+            line(f"             to change it: {change}")

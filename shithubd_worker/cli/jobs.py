@@ -87,7 +87,7 @@ def list_jobs(
       shithubd-worker jobs list
       shithubd-worker jobs list --state failed --kind webhook.deliver
       shithubd-worker jobs list --state ready --after 50
-      shithubd-worker jobs list --state held --all --json | jq -r '.[].id'
+      shithubd-worker jobs list --state held --all --json
     """
     if everything and limit is not None:
         raise click.UsageError("give --limit or --all, not both")

@@ -39,17 +39,19 @@ kind_argument = click.argument("kind", required=False, shell_complete=completed(
     "--window",
     type=click.Choice([*WINDOWS, "all"]),
     default="5m",
+    show_default=True,
     help="The last 5 minutes, hour or day, or all three.",
 )
-@click.option("--sort", type=click.Choice([*ORDERS]), default="backlog", help="What comes first.")
+@click.option("--sort", type=click.Choice([*ORDERS]), default="backlog", show_default=True, help="What comes first.")
 @all_kinds_option
 @json_option
 def stats(shared: Shared, kind: str | None, window: str, sort: str, *, all_kinds: bool, as_json: bool) -> int:
     """Show what each kind did, and when its backlog is done.
 
-    For each kind: how many jobs ended well per second, how many runs failed, how long jobs waited until a worker had
-    them, and how long they ran. "backlog" is how many jobs could run now. "done in" is how long they take at the rate
-    of the shortest window in which a job left the queue, if nothing arrives. "unknown" means: none did in 24 hours.
+    For each kind the command shows how many jobs ended well per second, and how many runs failed. "wait" is how long
+    jobs waited until a worker had them, "run" how long they ran. "backlog" is how many jobs could run now. "done in" is
+    how long these take, if nothing arrives. For that it takes the rate of the shortest window in which a job left the
+    queue. "unknown" means: none did in 24 hours.
 
     p50/95/99 means: that part of the jobs took no longer. These times are at most 10 % wrong. A retry, a crash and a
     job that failed for good all count as failed runs. A window begins with a minute, ten minutes or an hour. So "5m"
@@ -105,8 +107,8 @@ def kinds() -> None:
 def list_kinds(shared: Shared, kind: str | None, *, all_kinds: bool, as_json: bool) -> int:
     """List the kinds, and who works on them.
 
-    For each kind: its living workers and their hosts, its jobs in each state, how many ended well per second in the
-    last 5 minutes, and its pause or ramp with who set it and why. `stats` explains the figures, and --json has all
+    For each kind the command shows its living workers and their hosts, and its jobs in each state. "ok/s" is how many
+    ended well per second in the last 5 minutes. Below stands who paused a kind and why, and its ramp. `stats` explains the figures, and --json has all
     those of `stats`. The command changes nothing.
 
     \b

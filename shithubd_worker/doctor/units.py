@@ -49,17 +49,20 @@ def broken(unit: Unit) -> Iterator[Finding]:
     if unit.told["NeedDaemonReload"]:
         said = f"systemd has not read the files of {unit.name} since they changed: run systemctl daemon-reload"
         yield finding("unit-drift", Severity.WARNING, said, {"unit": unit.name})
+    set_last = {line.key: line for line in unit.lines()}
+    # systemd tells the watchdog's time of a running unit alone, so the files count.
+    watchdog = set_last["WatchdogSec"].value if "WatchdogSec" in set_last else ""
     faults = {
         "KillMode": unit.told["KillMode"] != "mixed" and "a stop ends the git of a running job, or leaves it behind",
         "TimeoutStopSec": unit.told["TimeoutStopUSec"] < STOP_SECONDS * 1e6
         and "systemd kills the worker before it could give its job back",
-        "WatchdogSec": not 0 < unit.told["WatchdogUSec"] < 2**64 - 1 and "nobody ends a worker that hangs",
+        "WatchdogSec": watchdog in ("", "0", "infinity") and "nobody ends a worker that hangs",
         "Restart": unit.told["Restart"] == "no" and "a worker that died stays away",
         "ExecStopPost": not any("release-dead" in words for _, words, *_ in unit.told["ExecStopPost"])
         and "the jobs of a dead worker wait until their leases expire",
     }
-    places = {line.key: f"{line.place}: {line.key}={line.value}" for line in unit.lines()}
     for key, fault in faults.items():
         if fault:
-            evidence = {"unit": unit.name, "set_at": places.get(key, "nowhere")}
+            line = set_last.get(key)
+            evidence = {"unit": unit.name, "set_at": f"{line.place}: {key}={line.value}" if line else "nowhere"}
             yield finding("unit-drift", Severity.WARNING, f"{key}= of {unit.name}: {fault}", evidence)

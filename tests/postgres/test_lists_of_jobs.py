@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
+import click
 import pytest
 from commands import emptied_database, exact_command, one_database  # noqa: F401 (fixtures)
 from conftest import dice, eventually
 from rows import add_job
 from test_gauges import insert, rows_read
+from test_selections import Terminal
 
 from shithubd_worker import Client
 from shithubd_worker.database.connection import connector
@@ -261,6 +264,18 @@ def test_all_jobs_come_page_by_page_as_one_array(database, command):
     assert command("jobs", "list", "--all", "--state", "held", "--json").stdout == "[]\n"
     assert command("jobs", "list", "--all", "--state", "held").stdout == "no such jobs\n"
     assert "not both" in command.refused("jobs", "list", "--all", "--limit", 3, code=EXIT_USAGE)
+
+
+def test_on_a_terminal_a_line_is_as_wide_as_that_and_failed_jobs_are_red(database, command):
+    job = add_job(database, "k", "failed", last_error="x" * 500)
+    add_job(database, "k")
+    terminal = Terminal(database, "jobs", "list")  # 200 columns
+    assert terminal.end() == 0
+    failed, waiting = terminal.said.splitlines()
+    assert re.fullmatch(rf"\x1b\[31m +{job} failed .*x\x1b\[0m", failed)
+    assert len(click.unstyle(failed)) == 200
+    assert "\x1b" not in waiting
+    assert len(command("jobs", "list").stdout.splitlines()[0]) == 80  # a script gets what it always got
 
 
 def test_a_program_gets_the_pages_of_the_command(database, command):

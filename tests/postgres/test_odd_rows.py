@@ -21,6 +21,7 @@ from conftest import eventually
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from screens import check_views
 
 from shithubd_worker.cli import _main
 from shithubd_worker.database.connection import connector
@@ -224,12 +225,9 @@ def make_odd(connection, found, offsets):
             connection.execute("SELECT pg_temp.bend(%s, %s, %s, %s)", (table, *given))
 
 
-# Each command that uses the database. `run` is tried as a process. `top` needs a terminal, and asks nothing that the
-# others do not ask.
-APART_FROM_THESE = ("run", "check-config", "top")
-COMMANDS = {
-    each.name: each.command for each in leaves() if each.asks_the_database and each.name not in APART_FROM_THESE
-}
+# Each command that uses the database. `run` is tried as a process, the views of `top` without its terminal.
+APART_FROM = ("run", "check-config", "top")
+COMMANDS = {each.name: each.command for each in leaves() if each.asks_the_database and each.name not in APART_FROM}
 
 
 def words(name, command, job):
@@ -372,6 +370,7 @@ def check(odd, monkeypatch, offsets):
     jobs = [job for (job,) in connection.execute("SELECT id FROM jobs UNION SELECT id FROM job_history ORDER BY 1")]
     # The id of a job is one of four extreme values, or its number.
     check_commands(monkeypatch, jobs[:2] + jobs[-2:], codes={0, 1, 3, 4, 5})
+    check_views(database.url)
     make_odd(connection, found, offsets)
     be_a_worker(database, kinds)
 

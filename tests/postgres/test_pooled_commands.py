@@ -74,7 +74,6 @@ NO_DATABASE = {
     "units install",
     "units targets",
     "units uninstall",
-    "top",
 }
 NO_TERMINAL = {"top"}
 A_SESSION = {"history drop", "run"}  # run: with --poll-only, in test_pooled_workers

@@ -54,7 +54,7 @@ def empty(host: Host) -> None:
     host.run("systemctl", "stop", UNIT)
     host.psql(
         "shithub",
-        "TRUNCATE jobs, job_history, workers, beats, holds, ramps, ramp_ends",
+        "TRUNCATE jobs, job_history, workers, beats, holds, ramps, ramp_ends, kind_stats",
         f"UPDATE worker_schema SET version = version % {AHEAD}",
     )
     host.run("rm", "-f", DOOR, RECEIVER)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from nspawn import Host, eventually
-from worker_host import UNIT, enqueue, in_flight, open_door, outcomes
+from worker_host import UNIT, drop_in, enqueue, in_flight, open_door, outcomes, state
 
 pytestmark = pytest.mark.timeout(900)  # the first test boots the host and installs everything
 
@@ -69,6 +69,51 @@ def test_a_journal_that_stands_still_does_not_stop_jobs(host: Host) -> None:
         return "log lines were lost here" in told and any(f"job {number} test.says ok" in told for number in later)
 
     eventually(flows_again, "the journal says what was lost, and has what follows")
+
+
+BROKEN = """[Service]
+KillMode=process
+TimeoutStopSec=5
+WatchdogSec=0
+Restart=no
+ExecStopPost=
+Environment=TOKEN=canary-in-the-unit
+"""
+
+
+def test_the_doctor_finds_what_a_drop_in_breaks_and_its_bundle_has_no_secret(host: Host) -> None:
+    assert examined(host)["findings"] == []
+    drop_in(host, UNIT, BROKEN)
+    host.write("/etc/shithub/shithubd-worker.env", "MY_TOKEN=canary-in-a-file\nSHITHUBD_WORKER_PREFETCH=0\n")
+    host.run("systemctl", "start", UNIT)
+    number = enqueue(host, "test.fails", token="canary-in-a-payload")
+    eventually(lambda: state(host, number) == "failed", "the job has failed")
+    told = examined(host, "--bundle", "/root/report.tar.gz")
+    broken = {each["said"].partition("=")[0] for each in told["findings"]}
+    assert broken == {"KillMode", "TimeoutStopSec", "WatchdogSec", "Restart", "ExecStopPost"}
+    places = {each["evidence"]["set_at"].partition(": ")[0] for each in told["findings"]}
+    assert {place.rpartition(":")[0] for place in places} == {f"/etc/systemd/system/{UNIT}.d/test.conf"}
+    assert (told["unchecked"], told["bundle"]) == ([], "/root/report.tar.gz")
+    assert host.run("stat", "--format=%a %U", "/root/report.tar.gz").strip() == "600 root"
+    bundle = host.run("tar", "--extract", "--gzip", "--to-stdout", "--file=/root/report.tar.gz")
+    host.run("rm", "/root/report.tar.gz")
+    for secret in ("canary", "there is a reason", "TOKEN", "correct horse"):
+        assert secret not in bundle, secret
+    for shown in (
+        '"job %d %s %s after',
+        f'"job_id": {number}',
+        '"value": "process"',
+        '"SHITHUBD_WORKER_PREFETCH": 0.0',
+    ):
+        assert shown in bundle, shown
+    assert "Started " in bundle, "what systemd says"
+
+
+def examined(host: Host, *arguments: str) -> dict[str, Any]:
+    """What the doctor says of the units."""
+    words = ("shithubd-worker", "doctor", "unit-drift", "--json", *arguments)
+    told: dict[str, Any] = json.loads(host.run(*words, check=False))
+    return told
 
 
 @contextmanager

@@ -126,7 +126,10 @@ def host(booted: Host) -> Iterator[Host]:
 
 def empty(host: Host) -> None:
     """Its database has no job, no history, no worker and no hold."""
-    host.psql("shithub", "TRUNCATE jobs, job_history, workers, beats, holds, ramps, ramp_ends, audit, audit_chunks")
+    host.psql(
+        "shithub",
+        "TRUNCATE jobs, job_history, workers, beats, holds, ramps, ramp_ends, kind_stats, audit, audit_chunks",
+    )
 
 
 def reset(host: Host) -> None:

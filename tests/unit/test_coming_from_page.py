@@ -30,9 +30,10 @@ SECTION = section("Administrative functions")
 ROWS = rows(SECTION)
 FUNCTIONS = [row for row in ROWS if len(row) == 5]
 RECOVERY = rows(section("Recovery"))
+INSPECTION = rows(section("Inspection"))
 
 
-@pytest.mark.parametrize("row", ROWS + RECOVERY, ids=lambda row: row[0][:40])
+@pytest.mark.parametrize("row", ROWS + RECOVERY + INSPECTION, ids=lambda row: row[0][:40])
 def test_the_test_that_shows_it_exists(row):
     file, _, name = row[-1].strip("`").partition("::")
     assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
@@ -40,10 +41,24 @@ def test_the_test_that_shows_it_exists(row):
 
 @pytest.mark.parametrize("row", FUNCTIONS, ids=lambda row: row[0][:40])
 def test_the_function_the_command_and_the_method_exist(row):
-    function, command, method = (cell.strip("`") for cell in row[1:4])
-    assert function in schema.function_names()
+    assert_exists(*row[1:4])
+
+
+@pytest.mark.parametrize("row", INSPECTION, ids=lambda row: row[0][:40])
+def test_what_the_table_of_inspection_names_exists(row):
+    assert_exists(*row[1:4])
+
+
+def test_the_table_of_inspection_has_each_command_of_the_other_page():
+    names = [row[0].split("`")[1] for row in INSPECTION]
+    assert names == ["list --state ready", "stats", "queues", "workers"]
+
+
+def assert_exists(function, command, method):
+    function, command, method = (cell.strip("`") for cell in (function, command, method))
+    assert function == "none" or function in schema.function_names()
     assert any(f"{command} ".startswith(f"{each.name} ") for each in leaves())
-    assert callable(getattr(Client, method))
+    assert method == "none" or callable(getattr(Client, method))
 
 
 @pytest.mark.parametrize("row", RECOVERY, ids=lambda row: row[0][:40])

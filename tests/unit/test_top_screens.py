@@ -9,7 +9,9 @@ from canaries import CANARY
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from screens import command
 
+from shithubd_worker.cli.top.field import Field
 from shithubd_worker.cli.top.help import TEXT, HelpView
 from shithubd_worker.cli.top.jobs import JobsView, JobView
 from shithubd_worker.cli.top.kinds import KindsView
@@ -18,10 +20,6 @@ from shithubd_worker.cli.top.table import Column, fit, laid_out, window
 from shithubd_worker.cli.top.view import View
 
 SIZES = [(80, 24), (200, 60), (40, 8), (132, 43)]
-
-
-def command(*words):
-    return " ".join(words)
 
 
 def kind(name="search.reindex", **figures):
@@ -227,6 +225,31 @@ def test_nothing_of_a_stranger_is_markup_or_steers_the_terminal():
         assert fit(view.heading(), 200).isprintable()
     assert any("[red]k[/red]" in line for line in shown(views[0], 200))
     assert any("[bold]" in line for line in shown(views[2], 200))
+
+
+def test_a_line_is_typed_as_in_a_shell():
+    field = Field("INC-4")
+    for name, letter in [("2", "2"), ("home", None), ("a", "a"), ("right", None), ("delete", None), ("end", None)]:
+        field.key(name, letter)
+    assert (field.text, field.at) == ("aIC-42", 6)
+    for name in ("left", "backspace", "ctrl+u", "f3"):
+        field.key(name, None)
+    assert (field.text, field.at) == ("2", 0)
+    field.insert("x\x1b[2J\u202ey\nsecond line")
+    assert field.text == "x[2Jy2"
+
+
+@given(st.text(st.characters(), max_size=200), st.integers(2, 60), st.integers(0, 200))
+def test_the_place_of_the_cursor_is_on_the_screen_while_a_line_is_typed(text, width, back):
+    field = Field()
+    field.insert(text)
+    field.at = max(0, field.at - back)
+    line = field.line(width)
+    page = Page()
+    page.lines = [line]
+    assert line.cursor is not None
+    assert line.text.isprintable()
+    assert line.cursor <= width // 2 or len(line.text) <= width
 
 
 def test_the_help_and_the_line_of_keys_fit_on_the_smallest_usual_screen():

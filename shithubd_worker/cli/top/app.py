@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from textual.app import App, ComposeResult
-from textual.events import Key
-from textual.widgets import Input
+from textual.events import Key, Paste
 
 from shithubd_worker.cli.common import Shared
 from shithubd_worker.cli.top import changes
 from shithubd_worker.cli.top.feed import Answer, Change, Feed
+from shithubd_worker.cli.top.field import Field
 from shithubd_worker.cli.top.help import HelpView
 from shithubd_worker.cli.top.kinds import KindsView
 from shithubd_worker.cli.top.page import Page
@@ -45,8 +45,6 @@ class Top(App[int]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen, Page { background: ansi_default; color: ansi_default; overflow: hidden; }
-    Page { height: 1fr; }
-    Input { display: none; height: 1; border: none; padding: 0; background: ansi_default; color: ansi_default; }
     """
 
     def __init__(self, shared: Shared, feed: Feed, terminal: Terminal, reason: str | None) -> None:
@@ -61,12 +59,12 @@ class Top(App[int]):
         self._trouble: Exception | None = None
         self._seen_at = time.monotonic()
         self._wanted: Wanted | None = None
-        self._prompt: str | None = None  # what is being typed: "filter" or "reason"
+        self._prompt = ""  # what is being typed: "filter" or "reason"
+        self._field: Field | None = None
 
     def compose(self) -> ComposeResult:
-        """A page, and below it a line to type in."""
+        """A page."""
         yield Page()
-        yield Input(select_on_focus=False)
 
     def on_mount(self) -> None:
         """Begin."""
@@ -86,40 +84,26 @@ class Top(App[int]):
         self.call_after_refresh(self._draw)
 
     def on_key(self, event: Key) -> None:
-        """A key, while nothing is being typed."""
-        if self._prompt:
-            self._typed_into(self.query_one(Input), event)
-            return
+        """A key for the line that is being typed, for a question, or for the view."""
         event.stop()
-        self._message = ""
-        if self._wanted:
-            self._answered(event.key)
+        letter = event.character if event.character and event.character.isprintable() else None
+        if self._field is not None:
+            self._typing(self._field, event.key, letter)
         else:
-            self._pressed(event.character if event.character and event.character.isprintable() else event.key)
+            self._message = ""
+            if self._wanted:
+                self._answered(event.key)
+            else:
+                self._pressed(letter or event.key)
         self._draw()
 
-    def _typed_into(self, field: Input, event: Key) -> None:
-        """A key that the field has not taken: Escape, or one that was typed before the field was there."""
-        if event.key == "escape":
-            self._typed(None)
-        elif field.has_focus:
-            return
-        elif event.key == "enter":
-            self._typed(field.value.strip())
-        elif event.character and event.character.isprintable():
-            field.insert_text_at_cursor(event.character)
+    def on_paste(self, event: Paste) -> None:
+        """A text for the line that is being typed."""
         event.stop()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """The filter acts while it is typed."""
-        if self._prompt == "filter":
-            self._kinds.filtered(event.value.strip())
-            self._ask_anew()
+        if self._field is not None:
+            self._field.insert(event.text)
+            self._changed(self._field)
             self._draw()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """What was typed is complete."""
-        self._typed(event.value.strip())
 
     def _handle_exception(self, error: Exception) -> None:
         """textual would show its traceback."""
@@ -224,32 +208,37 @@ class Top(App[int]):
             self._message = "nothing was changed"
 
     def _type(self, what: str, value: str) -> None:
-        self._prompt = what
-        field = self.query_one(Input)
-        field.value = value
-        field.cursor_position = len(value)
-        field.display = True
-        field.focus()
+        self._prompt, self._field = what, Field(value)
+
+    def _typing(self, field: Field, key: str, letter: str | None) -> None:
+        if key == "escape":
+            self._typed(None)
+        elif key == "enter":
+            self._typed(field.text.strip())
+        else:
+            field.key(key, letter)
+            self._changed(field)
+
+    def _changed(self, field: Field) -> None:
+        """The filter acts while it is typed."""
+        if self._prompt == "filter":
+            self._kinds.filtered(field.text.strip())
+            self._ask_anew()
 
     def _typed(self, text: str | None) -> None:
         """A filter or a reason is complete. None: it was given up."""
-        what, self._prompt = self._prompt, None
-        self.query_one(Input).display = False
-        self.query_one(Page).focus()
+        what, self._prompt, self._field = self._prompt, "", None
         wanted, self._wanted = self._wanted, None
-        if what == "reason" and wanted is not None:
-            if text is None:
-                self._message = "nothing was changed"
-            else:
-                self._feed.change(wanted.name, wanted.make(text or None))
-        elif what == "filter" and text is None:
+        if what == "filter" and text is None:
             self._kinds.filtered("")
-        self._draw()
+        elif what == "reason" and text is None:
+            self._message = "nothing was changed"
+        elif wanted is not None:
+            self._feed.change(wanted.name, wanted.make(text or None))
 
     def _draw(self) -> None:
         page = self.query_one(Page)
         width, height = self.size
-        height -= 1 if self._prompt else 0
         view = self._views[-1]
         if width < LEAST_WIDTH or height < LEAST_HEIGHT:
             page.lines = [Line(f"too small: at least {LEAST_WIDTH}x{LEAST_HEIGHT}")]
@@ -258,7 +247,8 @@ class Top(App[int]):
             room = height - 2 - len(said)
             body = view.body(width, room)
             body += [Line("")] * (room - len(body))
-            page.lines = [Line(view.heading(), "bold"), *said, *body, Line(view.keys, "dim")]
+            last = Line(view.keys, "dim") if self._field is None else self._field.line(width)
+            page.lines = [Line(view.heading(), "bold"), *said, *body, last]
         page.refresh()
 
     def _said_now(self) -> Line:

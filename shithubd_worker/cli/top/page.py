@@ -17,5 +17,9 @@ class Page(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of it."""
-        text, style = self.lines[y] if y < len(self.lines) else Line("")
-        return Strip([Segment(fit(text, self.size.width), Style.parse(style))], self.size.width)
+        text, style, cursor = self.lines[y] if y < len(self.lines) else Line("")
+        shown, usual = fit(text, self.size.width), Style.parse(style)
+        if cursor is None:
+            return Strip([Segment(shown, usual)], self.size.width)
+        parts = (shown[:cursor], usual), (shown[cursor : cursor + 1], Style(reverse=True)), (shown[cursor + 1 :], usual)
+        return Strip([Segment(*part) for part in parts], self.size.width)

@@ -22,6 +22,7 @@ class Line(NamedTuple):
 
     text: str
     style: str = ""
+    cursor: int | None = None  # the letter that is shown the other way round
 
 
 class Column(NamedTuple):

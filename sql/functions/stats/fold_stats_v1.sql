@@ -5,27 +5,34 @@
 -- different rows. No call waits for another.
 -- Called by write_stats_v1.
 CREATE OR REPLACE FUNCTION fold_stats_v1(p_most integer DEFAULT 2000) RETURNS void
-LANGUAGE sql SET search_path FROM CURRENT SET jit = off
+LANGUAGE sql SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
     WITH t AS MATERIALIZED (
-        SELECT now, date_bin('1 minute', now, '2000-01-01 00:00:00+00') AS minute,
+        SELECT now, now - interval '25 hours' AS first, now + interval '25 hours' AS last,
+               date_bin('1 minute', now, '2000-01-01 00:00:00+00') AS minute,
                date_bin('10 minutes', now, '2000-01-01 00:00:00+00') - interval '10 minutes' AS ten_minutes,
                date_bin('1 hour', now, '2000-01-01 00:00:00+00') - interval '1 hour' AS hour
           FROM clock_timestamp() AS c (now)
     ), past AS MATERIALIZED (
         SELECT s.id FROM kind_stats s
-         WHERE s.seconds = 10 AND s.begins < (SELECT minute FROM t)
-            OR s.seconds = 60 AND s.begins < (SELECT ten_minutes FROM t)
-            OR s.seconds = 600 AND s.begins < (SELECT hour FROM t)
-            OR s.seconds = 3600 AND s.begins < (SELECT now - interval '25 hours' FROM t)
-            OR s.begins > (SELECT now + interval '25 hours' FROM t)
-         ORDER BY s.seconds, s.begins LIMIT p_most FOR UPDATE SKIP LOCKED
+         WHERE s.id = ANY (ARRAY(SELECT p.id
+                                   FROM t, LATERAL (VALUES (10, t.minute), (60, t.ten_minutes), (600, t.hour), (3600, t.first))
+                                            AS r (seconds, before),
+                                        LATERAL ((SELECT o.id FROM kind_stats o
+                                                   WHERE o.seconds = r.seconds AND o.begins < r.before
+                                                   ORDER BY o.begins LIMIT p_most)
+                                                 UNION ALL
+                                                 (SELECT o.id FROM kind_stats o
+                                                   WHERE o.seconds = r.seconds AND o.begins > t.last
+                                                   ORDER BY o.begins LIMIT p_most)) p
+                                  LIMIT p_most))
+           FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM kind_stats s USING past WHERE s.id = past.id RETURNING s.*
     ), kept AS MATERIALIZED (
         SELECT g.*, n.longer, date_bin(make_interval(secs => n.longer), g.begins, '2000-01-01 00:00:00+00') AS since
           FROM gone g JOIN (VALUES (10, 60), (60, 600), (600, 3600)) AS n (seconds, longer) USING (seconds), t
-         WHERE g.begins BETWEEN t.now - interval '25 hours' AND t.now
+         WHERE g.begins BETWEEN t.first AND t.now
     ), buckets AS (
         SELECT b.kind, b.longer, b.since,
                coalesce(jsonb_object_agg(b.bucket, b.n) FILTER (WHERE b.waits), '{}') AS waits,
