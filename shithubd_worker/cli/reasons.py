@@ -207,7 +207,7 @@ def _blocker(check: Check, what: str) -> str:
     prepared = of.pop("prepared")
     del of["since"]
     told = str(Blocker(**of, what=what))
-    return f"{told}, {prepared}" if prepared else told
+    return f"{told}; its name is {prepared}" if prepared else told
 
 
 def _alone(check: Check, _job: Mapping[str, Any]) -> str:
