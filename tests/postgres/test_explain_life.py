@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from bare import Turns
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 
@@ -94,6 +94,19 @@ def closing_connections():
         yield
     for each in opened:
         each.close()
+
+
+def usual(**others):
+    """A scene in which nothing is in the way, but for the others."""
+    return {
+        **{"state": "queued", "run_at": "yesterday", "crashes": 0, "alone": False, "pause": "none", "holds": []},
+        **{"locked": None, "ahead": 0, "ahead_priority": 0, "later": 0, "workers": [worker()]},
+        **others,
+    }
+
+
+def worker(host="web1", unit=None, kind="k", life="alive", runs=None):
+    return {"host": host, "unit": unit, "kind": kind, "life": life, "runs": runs}
 
 
 class Stage:
@@ -247,7 +260,16 @@ def profile(examples):
     )
 
 
-@profile(40)
+@profile(30)
+@example(scene=usual())
+@example(scene=usual(pause="canary", ahead=1))
+@example(scene=usual(pause="canary that failed", state="paused"))
+@example(scene=usual(holds=["host web1", "unit"], workers=[worker(unit="a.service"), worker()]))
+@example(
+    scene=usual(holds=["fleet", "host web1"], workers=[worker(life="silent", unit="a.service")], run_at="infinity")
+)
+@example(scene=usual(workers=[worker(runs="other"), worker(life="stopping")], locked="UPDATE"))
+@example(scene=usual(pause="steps", workers=[worker(runs="k"), worker("web2")]))
 @given(scene=SCENE)
 def test_what_it_names_is_in_the_way_and_nothing_else_is(stage, scene):
     check(stage, scene)
