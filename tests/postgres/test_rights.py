@@ -122,6 +122,7 @@ def operate(database: Database, url: str) -> None:
         operations.barrier(fleet, None, print)
         operations.status()
         operations.leases(fleet)
+        assert operations.explain(waiting)
         operations.resume(None, None)
         operations.ramp_kind("k", Ramp(None, None, None, 1.0, 0.2), "why", None)
         assert operations.kind_hold("k")
@@ -149,6 +150,7 @@ def operate(database: Database, url: str) -> None:
             assert operations.value("batch_fate_v1", batch.transaction, batch.audit) == batch.changed == 1
         assert not [*operations.rows("complete_jobs", [running]), *operations.rows("discard_jobs", [waiting])]
         operations.job(running)
+        assert operations.explain(running)["verdict"] == "done"
         operations.forget_index("a.git", "why")
         take_back(operations)
         recover(operations)
