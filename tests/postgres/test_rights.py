@@ -122,7 +122,6 @@ def operate(database: Database, url: str) -> None:
         operations.barrier(fleet, None, print)
         operations.status()
         operations.leases(fleet)
-        assert operations.explain(waiting)
         operations.resume(None, None)
         operations.ramp_kind("k", Ramp(None, None, None, 1.0, 0.2), "why", None)
         assert operations.kind_hold("k")
@@ -143,24 +142,28 @@ def operate(database: Database, url: str) -> None:
         assert operations.rows("reschedule_jobs", [running], None, 5)
         assert operations.rows("permanently_fail_jobs", [running], "no")
         assert operations.rows("retry_jobs", [running])
-        change = Change("reschedule", "me", values={"priority": 3})
-        name = str(plans.make(operations, change, [running]).name)
-        operations.connection.execute("UPDATE jobs SET run_at = now()")
-        assert [left.id for left in plans.left(operations, name)] == [running]
-        assert [*plans.carry_out(operations, plans.to_apply(operations, name), "me", None, partial=True)] == [1]
-        name = str(plans.make(operations, dataclasses.replace(change, values={"priority": 4}), [running]).name)
-        assert operations.rows("apply_plan_v1", name)
+        apply_plans(operations, running)
         for action, job in (("complete", running), ("discard", waiting)):
             found = preview(operations, Change(action, "me", selection={"state": "queued"}), 1)
             batch = change_batch(operations, found.change, [job])
             assert operations.value("batch_fate_v1", batch.transaction, batch.audit) == batch.changed == 1
         assert not [*operations.rows("complete_jobs", [running]), *operations.rows("discard_jobs", [waiting])]
         operations.job(running)
-        assert operations.explain(running)["verdict"] == "done"
         operations.forget_index("a.git", "why")
         take_back(operations)
         recover(operations)
         write_sql(operations.connection)
+
+
+def apply_plans(operations: Operations, job: int) -> None:
+    """A plan that is applied in part, and one that is applied at once."""
+    change = Change("reschedule", "me", values={"priority": 3})
+    name = str(plans.make(operations, change, [job]).name)
+    operations.connection.execute("UPDATE jobs SET run_at = now()")
+    assert [left.id for left in plans.left(operations, name)] == [job]
+    assert [*plans.carry_out(operations, plans.to_apply(operations, name), "me", None, partial=True)] == [1]
+    name = str(plans.make(operations, dataclasses.replace(change, values={"priority": 4}), [job]).name)
+    assert operations.rows("apply_plan_v1", name)
 
 
 def explain(database: Database, operations: Operations, job: int) -> None:
