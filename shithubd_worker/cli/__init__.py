@@ -31,6 +31,7 @@ Start here. Name the database as for psql (PGHOST, PGDATABASE, ...) or with
 \b
 In an incident:
   shithubd-worker status                      what runs, what is held, and why
+  shithubd-worker top                         the same, live, full screen
   shithubd-worker pause-kind search.reindex   stop one kind, on all hosts
   shithubd-worker drain --wait                stop everything, and wait for it
   shithubd-worker resume                      undo the drain

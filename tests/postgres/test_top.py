@@ -293,3 +293,12 @@ def test_what_is_typed_ahead_is_not_lost(database, terminal):
     terminal.type("-l", "in one go")
     terminal.type("Enter")
     eventually(lambda: holds(database) == [("kind", "webhook.deliver", "in one go")], "the hold")
+
+
+def test_who_may_only_look_is_told_so_when_he_pauses(database, terminal, login):
+    top(terminal, "--database-url", login("shithub_metrics"))
+    terminal.type("p", "y", "Enter")
+    terminal.sees("the pause of search.reindex: the database role lacks a right")
+    assert holds(database) == []
+    terminal.type("q")
+    terminal.sees("code 0")

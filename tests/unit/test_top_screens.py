@@ -177,6 +177,10 @@ def test_the_figures_join_the_state_and_are_asked_for_seldom():
     assert asked.asked == ["status", "stats", "status", "status"]
     rows = {line[2:].split()[0]: line[2:].split()[1] for line in shown(view)[1:4]}
     assert rows == {"a": "5,000", "b": "3", "c": "0"}
+    asked = Asked(state, [full("a", queued=5000, capped=["queued"])])
+    view = KindsView(command)
+    heard(view, view.ask(asked))
+    assert "5,000+" in shown(view)[1]
     assert "figures of the last 5m" in view.note()
     view.key("w")
     assert "figures of the last 1h" in view.note()

@@ -127,9 +127,8 @@ class Top(App[int]):
     def _heard(self, answer: Answer) -> None:
         view = self._views[-1]
         if answer.question != view.ask:
-            if answer.error is not None and answer.question not in [each.ask for each in self._views]:
-                self._said(in_words(answer.error))  # of a change
-        elif answer.error is not None:
+            return  # another view was opened meanwhile
+        if answer.error is not None:
             self._trouble = answer.error
             if view is self._kinds:
                 no_figures(0, answer.error)

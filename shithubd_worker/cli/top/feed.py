@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shithubd_worker.cli.deadline import CHANGE_SECONDS, LOOK_SECONDS
+from shithubd_worker.cli.waiting import in_words
 
 if TYPE_CHECKING:
     from shithubd_worker.cli.common import Shared
@@ -115,7 +116,7 @@ class Feed(threading.Thread):
                 break
             except Exception as error:  # noqa: BLE001 (told, as any error of a change)
                 self._failed(error)
-                self.hear(Answer(change, error=error))
+                self.say(f"{name}: {in_words(error)} (the list of holds shows whether it was done)")
                 break
             self.say(told)
             if self._ended:

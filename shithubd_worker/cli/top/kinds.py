@@ -228,13 +228,12 @@ class KindsView(View):
 
 
 def _joined(figures: Kind, kind: Kind) -> Kind:
-    """A kind with its figures. `stats` counts on where `status` stops: then its number is the better one."""
-    better = {
-        name: figures[name]
-        for name in kind["capped"]
-        if figures and name not in figures["capped"] and figures[name] >= kind[name]
-    }
-    return figures | kind | better | {"capped": [name for name in kind["capped"] if name not in better]}
+    """A kind with its figures. `stats` counts on where `status` stops, so its number is the better one there."""
+    if not figures:
+        return kind
+    better = [name for name in kind["capped"] if figures[name] >= kind[name]]
+    capped = [name for name in kind["capped"] if name not in better or name in figures["capped"]]
+    return figures | kind | {name: figures[name] for name in better} | {"capped": capped}
 
 
 _RUNNING = (("running", 0), ("kind", 1), ("leased by", 3), ("unit", 4), ("for", 2))
