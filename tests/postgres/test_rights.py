@@ -143,13 +143,7 @@ def operate(database: Database, url: str) -> None:
         assert operations.rows("reschedule_jobs", [running], None, 5)
         assert operations.rows("permanently_fail_jobs", [running], "no")
         assert operations.rows("retry_jobs", [running])
-        change = Change("reschedule", "me", values={"priority": 3})
-        name = str(plans.make(operations, change, [running]).name)
-        operations.connection.execute("UPDATE jobs SET run_at = now()")
-        assert [left.id for left in plans.left(operations, name)] == [running]
-        assert [*plans.carry_out(operations, plans.to_apply(operations, name), "me", None, partial=True)] == [1]
-        name = str(plans.make(operations, dataclasses.replace(change, values={"priority": 4}), [running]).name)
-        assert operations.rows("apply_plan_v1", name)
+        apply_plans(operations, running)
         for action, job in (("complete", running), ("discard", waiting)):
             found = preview(operations, Change(action, "me", selection={"state": "queued"}), 1)
             batch = change_batch(operations, found.change, [job])
@@ -161,6 +155,17 @@ def operate(database: Database, url: str) -> None:
         take_back(operations)
         recover(operations)
         write_sql(operations.connection)
+
+
+def apply_plans(operations: Operations, job: int) -> None:
+    """A plan that is applied in part, and one that is applied at once."""
+    change = Change("reschedule", "me", values={"priority": 3})
+    name = str(plans.make(operations, change, [job]).name)
+    operations.connection.execute("UPDATE jobs SET run_at = now()")
+    assert [left.id for left in plans.left(operations, name)] == [job]
+    assert [*plans.carry_out(operations, plans.to_apply(operations, name), "me", None, partial=True)] == [1]
+    name = str(plans.make(operations, dataclasses.replace(change, values={"priority": 4}), [job]).name)
+    assert operations.rows("apply_plan_v1", name)
 
 
 def explain(database: Database, operations: Operations, job: int) -> None:
