@@ -108,8 +108,8 @@ def list_kinds(shared: Shared, kind: str | None, *, all_kinds: bool, as_json: bo
     """List the kinds, and who works on them.
 
     For each kind the command shows its living workers and their hosts, and its jobs in each state. "ok/s" is how many
-    ended well per second in the last 5 minutes. Below stands who paused a kind and why, and its ramp. `stats` explains the figures, and --json has all
-    those of `stats`. The command changes nothing.
+    ended well per second in the last 5 minutes. Below stands who paused a kind and why, and its ramp. `stats` explains
+    the figures, and --json has all those of `stats`. The command changes nothing.
 
     \b
     Examples:

@@ -122,11 +122,11 @@ def operate(database: Database, url: str) -> None:
         operations.barrier(fleet, None, print)
         operations.status()
         operations.leases(fleet)
-        assert operations.explain(waiting)
+        explain(operations, waiting)
         operations.resume(None, None)
         operations.ramp_kind("k", Ramp(None, None, None, 1.0, 0.2), "why", None)
         assert operations.kind_hold("k")
-        assert operations.explain(waiting)
+        explain(operations, waiting)
         operations.status()
         hold = operations.pause_kind("k", "why", None)
         assert list(operations.mirror(hold)) == [1]
@@ -135,10 +135,7 @@ def operate(database: Database, url: str) -> None:
         assert operations.known_kind("k")
         tell_a_channel(operations)
         operations.workers()
-        operations.jobs({"kind": "k"}, 10)
-        operations.jobs({"error": "n"}, 10)
-        operations.job(waiting)
-        explain(database, operations, waiting)
+        look_at_jobs(database, operations, waiting)
         assert operations.rows("release_jobs", [running], True)
         assert operations.rows("reschedule_jobs", [running], None, 5)
         assert operations.rows("permanently_fail_jobs", [running], "no")
@@ -155,21 +152,29 @@ def operate(database: Database, url: str) -> None:
             batch = change_batch(operations, found.change, [job])
             assert operations.value("batch_fate_v1", batch.transaction, batch.audit) == batch.changed == 1
         assert not [*operations.rows("complete_jobs", [running]), *operations.rows("discard_jobs", [waiting])]
-        operations.job(running)
-        assert operations.explain(running)["verdict"] == "done"
+        explain(operations, running, "done")
         operations.forget_index("a.git", "why")
         take_back(operations)
         recover(operations)
         write_sql(operations.connection)
 
 
-def explain(database: Database, operations: Operations, job: int) -> None:
-    """Why a job does not run: somebody has locked it."""
+def look_at_jobs(database: Database, operations: Operations, job: int) -> None:
+    """All that an operator asks about jobs."""
+    operations.jobs({"kind": "k"}, 10)
+    operations.jobs({"error": "n"}, 10)
+    operations.job(job)
     with closing(database.connect()) as other, other.transaction():
         other.execute("SELECT FROM jobs FOR UPDATE")
-        told = operations.explain(job)
+        assert "locked" in explain(operations, job)
+
+
+def explain(operations: Operations, job: int, verdict: str = "waits") -> list[str]:
+    """Why a job does not run."""
+    told = operations.explain(job)
     assert told is not None
-    assert "locked" in [each["check"] for each in told["checks"] if not each["ok"]]
+    assert told["verdict"] == verdict
+    return [each["check"] for each in told["checks"] if not each["ok"]]
 
 
 def look_at_kinds(operations: Operations) -> None:
