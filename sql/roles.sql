@@ -7,7 +7,7 @@
 --   shithub_worker    `run`, `release-dead`
 --   shithub_enqueue   INSERT INTO jobs
 --   shithub_operator  `drain`, `pause-kind`, `jobs`, ..., and the SQL of the runbook's pages; may enqueue, too
---   shithub_metrics   `status`, `workers`, and what the metrics endpoint reads: no payloads
+--   shithub_metrics   `status`, `workers`, `doctor`, and what the metrics endpoint reads: no payloads
 DO $$
 DECLARE
     v_name text;

@@ -33,6 +33,8 @@ _OF_UNITS = (
     *("NeedDaemonReload", "KillMode", "Restart", "Type", "NotifyAccess", "TimeoutStartUSec", "TimeoutStopUSec"),
     *("WatchdogUSec", "MemoryCurrent", "MemoryHigh", "MemoryMax", "TasksMax", "OOMPolicy", "UMask"),
 )
+# systemd's id of a line about a fault in a unit's file. Lines about a start, a stop and an end have other ids.
+_INVALID = "c772d24e9a884cbeb9ea12625c306c01"
 # Keys of a unit whose values may be a command, a variable or a secret.
 _SECRET = re.compile(r"Exec|Environment|PassEnvironment|.*Credential|Description|Documentation")
 
@@ -131,11 +133,13 @@ def _entry(text: str) -> dict[str, Any] | None:
         return None
     message = str(entry.get("MESSAGE", ""))
     by_systemd = entry.get("_PID") == "1" and entry.get("_UID") == "0"
+    # What a unit or a file of variables has wrong, systemd quotes; and a password may stand there.
+    quotes = entry.get("MESSAGE_ID", _INVALID) == _INVALID
     return {
         "at": int(entry.get("__REALTIME_TIMESTAMP", 0)) / 1e6,
         "unit": entry.get("UNIT" if by_systemd else "_SYSTEMD_UNIT", ""),
         "priority": _number(entry.get("PRIORITY")),
-        "message": message if by_systemd else template(message),
+        "message": template(message) if not by_systemd else LEFT_OUT if quotes else message,
         **dict(_of_job(entry)),
     }
 

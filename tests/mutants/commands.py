@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants.mutant import Mutant
+from mutants.mutant import Mutant, sql
 
 CLI = "shithubd_worker/cli/**/*.py"
 
@@ -104,5 +104,55 @@ MUTANTS = (
         '"silent" if worker["silent"] else worker["state"]',
         'worker["state"]',
         ("test_workers_are_listed",),
+    ),
+    # Lists of jobs.
+    Mutant(
+        "a page of jobs begins one job too late",
+        CLI,
+        'found[size - 1]["id"] if more',
+        'found[size]["id"] if more',
+        ("test_all_jobs_come_page_by_page_as_one_array",),
+    ),
+    Mutant(
+        "a held job is ready",
+        sql("job_condition_v1"),
+        "pg_catalog.statement_timestamp() AND NOT ' || v_held",
+        "pg_catalog.statement_timestamp()'",
+        ("test_each_word_means_the_jobs_that_the_status_counts[debian]",),
+    ),
+    Mutant(
+        "a drain of the fleet holds no job of a list",
+        sql("list_jobs_v1"),
+        "v_held := v_fleet OR EXISTS",
+        "v_held := EXISTS",
+        ("test_each_page_has_the_lowest_ids_that_the_condition_means[debian-fleet]",),
+    ),
+    Mutant(
+        "a list goes on by id alone",
+        sql("list_jobs_v1"),
+        "EXIT ways;",
+        "EXIT;",
+        ("test_a_page_of_each_state_reads_few_rows_of_a_long_queue[debian-tomorrow-queued-False]",),
+    ),
+    Mutant(
+        "a list goes on through the index alone",
+        sql("list_jobs_v1"),
+        "IF cardinality(v_walked) >= v_limit OR v_count < v_rows THEN",
+        "IF v_count < v_rows THEN",
+        ("test_a_page_of_each_state_reads_few_rows_of_a_long_queue[debian-tomorrow-queued-False]",),
+    ),
+    Mutant(
+        "a list in pieces forgets the rest of a kind",
+        sql("list_jobs_v1"),
+        "v_open := v_count >= greatest(v_left, 1);",
+        "v_open := false;",
+        ("test_each_page_has_the_lowest_ids_that_the_condition_means[debian-kinds]",),
+    ),
+    Mutant(
+        "a list of paused jobs ends after four of a kind",
+        sql("parked_ids_v1"),
+        "v_after >= v_below OR v_rows = p_limit;",
+        "v_after <= v_below OR v_rows = p_limit;",
+        ("test_each_page_has_the_lowest_ids_that_the_condition_means[debian-kinds]",),
     ),
 )

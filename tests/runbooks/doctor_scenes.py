@@ -127,6 +127,16 @@ def damaged(host: Host, lost: str, changed: str, hidden: str) -> None:
     afterwards(_migrate_anew)
 
 
+@scene()
+def damaged_index(host: Host, index: str) -> None:
+    """Somebody has dropped an index of the queue."""
+    empty(host)
+    [row] = host.sql("shithub", f"SELECT pg_get_indexdef('{index}'::regclass) AS made")
+    anew = row["made"].replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS")
+    afterwards(lambda host: host.psql("shithub", anew))
+    host.psql("shithub", f"DROP INDEX {index}")
+
+
 def _migrate_anew(host: Host) -> None:
     host.psql("shithub", "UPDATE worker_schema SET functions = ''")
     host.run("runuser", "-u", "shithub-admin", "--", "shithubd-worker", "migrate")

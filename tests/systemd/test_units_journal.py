@@ -78,13 +78,17 @@ WatchdogSec=0
 Restart=no
 ExecStopPost=
 Environment=TOKEN=canary-in-the-unit
+Environment="BAD NAME=canary-in-a-bad-assignment"
 """
 
 
 def test_the_doctor_finds_what_a_drop_in_breaks_and_its_bundle_has_no_secret(host: Host) -> None:
     assert examined(host)["findings"] == []
     drop_in(host, UNIT, BROKEN)
-    host.write("/etc/shithub/shithubd-worker.env", "MY_TOKEN=canary-in-a-file\nSHITHUBD_WORKER_PREFETCH=0\n")
+    host.write(
+        "/etc/shithub/shithubd-worker.env",
+        "MY_TOKEN=canary-in-a-file\n1BAD=canary-in-a-bad-line\nSHITHUBD_WORKER_PREFETCH=0\n",
+    )
     host.run("systemctl", "start", UNIT)
     number = enqueue(host, "test.fails", token="canary-in-a-payload")
     eventually(lambda: state(host, number) == "failed", "the job has failed")
@@ -95,6 +99,7 @@ def test_the_doctor_finds_what_a_drop_in_breaks_and_its_bundle_has_no_secret(hos
     assert {place.rpartition(":")[0] for place in places} == {f"/etc/systemd/system/{UNIT}.d/test.conf"}
     assert (told["unchecked"], told["bundle"]) == ([], "/root/report.tar.gz")
     assert host.run("stat", "--format=%a %U", "/root/report.tar.gz").strip() == "600 root"
+    assert "canary-in-a-bad-line" in host.journal(UNIT), "systemd quotes it"
     bundle = host.run("tar", "--extract", "--gzip", "--to-stdout", "--file=/root/report.tar.gz")
     host.run("rm", "/root/report.tar.gz")
     for secret in ("canary", "there is a reason", "TOKEN", "correct horse"):

@@ -34,13 +34,16 @@ class Terminal:
         self.ended_by: signal.Signals | None = None
         self._before = termios.tcgetattr(0)
         self._leave: Callable[[], object] = lambda: None
-
-    def hear(self, leave: Callable[[], object]) -> None:
-        """From now on a signal calls `leave`. If that doesn't end the program, it ends all the same."""
-        self._leave = leave
         for each in ENDING:
             signal.signal(each, self._end)
         signal.signal(signal.SIGALRM, self._force)
+
+    def hear(self, leave: Callable[[], object]) -> None:
+        """From now on a signal calls `leave`, also one that came before. If that doesn't end the program, it ends all
+        the same."""
+        self._leave = leave
+        if self.ended_by is not None:
+            leave()
 
     def gone(self) -> bool:
         """Has the terminal hung up?"""
@@ -54,6 +57,9 @@ class Terminal:
 
     def give_back(self) -> None:
         """The program is over."""
+        self._leave = lambda: None
+        for each in (signal.SIGTSTP, signal.SIGCONT):  # the driver's
+            signal.signal(each, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 0)
         with suppress(termios.error):
             termios.tcsetattr(0, termios.TCSADRAIN, self._before)
