@@ -122,11 +122,11 @@ def operate(database: Database, url: str) -> None:
         operations.barrier(fleet, None, print)
         operations.status()
         operations.leases(fleet)
-        explain(operations, waiting)
+        assert operations.explain(waiting)
         operations.resume(None, None)
         operations.ramp_kind("k", Ramp(None, None, None, 1.0, 0.2), "why", None)
         assert operations.kind_hold("k")
-        explain(operations, waiting)
+        assert operations.explain(waiting)
         operations.status()
         hold = operations.pause_kind("k", "why", None)
         assert list(operations.mirror(hold)) == [1]
@@ -135,46 +135,46 @@ def operate(database: Database, url: str) -> None:
         assert operations.known_kind("k")
         tell_a_channel(operations)
         operations.workers()
-        look_at_jobs(database, operations, waiting)
+        operations.jobs({"kind": "k"}, 10)
+        operations.jobs({"error": "n"}, 10)
+        operations.job(waiting)
+        explain(database, operations, waiting)
         assert operations.rows("release_jobs", [running], True)
         assert operations.rows("reschedule_jobs", [running], None, 5)
         assert operations.rows("permanently_fail_jobs", [running], "no")
         assert operations.rows("retry_jobs", [running])
-        change = Change("reschedule", "me", values={"priority": 3})
-        name = str(plans.make(operations, change, [running]).name)
-        operations.connection.execute("UPDATE jobs SET run_at = now()")
-        assert [left.id for left in plans.left(operations, name)] == [running]
-        assert [*plans.carry_out(operations, plans.to_apply(operations, name), "me", None, partial=True)] == [1]
-        name = str(plans.make(operations, dataclasses.replace(change, values={"priority": 4}), [running]).name)
-        assert operations.rows("apply_plan_v1", name)
+        apply_plans(operations, running)
         for action, job in (("complete", running), ("discard", waiting)):
             found = preview(operations, Change(action, "me", selection={"state": "queued"}), 1)
             batch = change_batch(operations, found.change, [job])
             assert operations.value("batch_fate_v1", batch.transaction, batch.audit) == batch.changed == 1
         assert not [*operations.rows("complete_jobs", [running]), *operations.rows("discard_jobs", [waiting])]
-        explain(operations, running, "done")
+        operations.job(running)
+        assert operations.explain(running)["verdict"] == "done"
         operations.forget_index("a.git", "why")
         take_back(operations)
         recover(operations)
         write_sql(operations.connection)
 
 
-def look_at_jobs(database: Database, operations: Operations, job: int) -> None:
-    """All that an operator asks about jobs."""
-    operations.jobs({"kind": "k"}, 10)
-    operations.jobs({"error": "n"}, 10)
-    operations.job(job)
+def apply_plans(operations: Operations, job: int) -> None:
+    """A plan that is applied in part, and one that is applied at once."""
+    change = Change("reschedule", "me", values={"priority": 3})
+    name = str(plans.make(operations, change, [job]).name)
+    operations.connection.execute("UPDATE jobs SET run_at = now()")
+    assert [left.id for left in plans.left(operations, name)] == [job]
+    assert [*plans.carry_out(operations, plans.to_apply(operations, name), "me", None, partial=True)] == [1]
+    name = str(plans.make(operations, dataclasses.replace(change, values={"priority": 4}), [job]).name)
+    assert operations.rows("apply_plan_v1", name)
+
+
+def explain(database: Database, operations: Operations, job: int) -> None:
+    """Why a job does not run: somebody has locked it."""
     with closing(database.connect()) as other, other.transaction():
         other.execute("SELECT FROM jobs FOR UPDATE")
-        assert "locked" in explain(operations, job)
-
-
-def explain(operations: Operations, job: int, verdict: str = "waits") -> list[str]:
-    """Why a job does not run."""
-    told = operations.explain(job)
+        told = operations.explain(job)
     assert told is not None
-    assert told["verdict"] == verdict
-    return [each["check"] for each in told["checks"] if not each["ok"]]
+    assert "locked" in [each["check"] for each in told["checks"] if not each["ok"]]
 
 
 def look_at_kinds(operations: Operations) -> None:
