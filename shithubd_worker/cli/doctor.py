@@ -144,7 +144,8 @@ def _pack(shared: Shared, examination: Examination, name: str) -> tuple[str, Exc
         failed = _ask(shared, examination, bundle)
         if failed is not None:
             of_queue.leave_out(bundle, "the database could not be asked")
-        bundle.add("findings.json", "what `doctor` found, without reasons", lambda: plain(examination.as_json(quoting=False)))
+        about = "what `doctor` found, without reasons"
+        bundle.add("findings.json", about, lambda: plain(examination.as_json(quoting=False)))
         bundle.write(file, path.name.removesuffix(".tar.gz"))
     return str(path), failed
 

@@ -182,9 +182,14 @@ def test_a_password_that_is_taken_for_a_host_is_not_in_it(database, path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_leaves_no_half_file(path, number):
     before = signal.getsignal(number)
-    with pytest.raises((SystemExit, KeyboardInterrupt)), bundle.opened(path) as file:
-        file.write(b"half")
-        os.kill(os.getpid(), number)
+
+    def write():
+        with bundle.opened(path) as file:
+            file.write(b"half")
+            signal.raise_signal(number)
+
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        write()
     assert not path.exists()
     assert signal.getsignal(number) is before
 

@@ -319,8 +319,8 @@ def test_a_subscriber_is_no_standby(ill):
     """It takes one change after the other, and nobody fails over to it."""
     ill.query("CREATE PUBLICATION all_of_it FOR ALL TABLES")
     ill.query("SELECT pg_create_logical_replication_slot('of_a_subscriber', 'pgoutput')")
-    receiver = [ill.server.bindir / "pg_recvlogical", "-d", ill.url, "--slot", "of_a_subscriber", "--start", "--file", "-"]
-    options = ("--status-interval", "1", "-o", "proto_version=1", "-o", "publication_names=all_of_it")
+    receiver = [ill.server.bindir / "pg_recvlogical", "-d", ill.url, "--slot", "of_a_subscriber", "--start"]
+    options = ("--file", "-", "--status-interval", "1", "-o", "proto_version=1", "-o", "publication_names=all_of_it")
     with subprocess.Popen([*receiver, *options], stdout=subprocess.DEVNULL) as reader:
         try:
             streams = "SELECT FROM pg_stat_replication WHERE flush_lsn IS NOT NULL"
