@@ -115,7 +115,8 @@ def test_every_view_keeps_to_the_size_of_the_screen(width, height):
         holds=[hold(f"kind.{number}", "a reason that goes on and on " * 9) for number in range(40)],
     )
     job = {"id": 1, "state": "queued", "run_at": "2026-11-22T18:00:00+00:00", "attempts": 3, "last_error": "x" * 999}
-    for view in (heard(KindsView(command), many), heard(JobsView("k", command), (None, [job] * 100, True)), HelpView()):
+    jobs = heard(JobsView("k", command), ((None, None), [job] * 100, True))
+    for view in (heard(KindsView(command), many), jobs, HelpView()):
         view.move(50)
         lines = view.body(width, height)
         assert len(lines) <= height
@@ -148,6 +149,30 @@ def test_each_key_sorts_and_the_cursor_stays_on_its_kind():
     assert names() == ["a", "c", "b"]
     heard(view, status(kind("a", queued=1), kind("c", queued=50), kind("b", queued=9)))
     assert (names(), view.kind()) == (["a", "b", "c"], "c")
+    for _ in range(3):
+        view.key("s")
+        assert view.kind() == "c"
+
+
+def test_keys_that_come_before_the_next_page_skip_nothing():
+    view = JobsView("k", command)
+    page = lambda *ids: [{"id": job} for job in ids]  # noqa: E731
+    asked = []
+
+    class Jobs:
+        def jobs(self, where, _limit, after):
+            asked.append((where.get("state"), after))
+            return page(*range((after or 0) + 1, (after or 0) + 102))
+
+    heard(view, view.ask(Jobs()))
+    view.key("n")
+    view.key("n")
+    heard(view, view.ask(Jobs()))
+    view.key("n")
+    view.key("tab")
+    view.key("n")
+    heard(view, view.ask(Jobs()))
+    assert asked == [(None, None), (None, 100), ("queued", None)]
 
 
 class Asked:
@@ -193,6 +218,10 @@ def test_a_filter_finds_a_kind_that_is_not_among_the_many_that_are_named():
     heard(view, view.ask(Asked(state, [], like=["zebra.feed"])))
     assert view.kind() == "zebra.feed"
     assert "and 900 more kinds" in view.note()
+    view.filtered("bra")
+    heard(view, view.ask(Asked(state, [])))
+    said = " ".join(shown(view))
+    assert "of the kinds with most jobs none has 'bra' in its name, and no other one begins with it" in said
 
 
 def test_a_filter_leaves_only_the_kinds_with_the_text():
@@ -219,7 +248,7 @@ def test_nothing_of_a_stranger_is_markup_or_steers_the_terminal():
     why["checks"] = [{"check": "state", "ok": False, "state": "failed", "since": None, "by": CANARY, "error": CANARY}]
     views: list[View] = [
         heard(KindsView(command), found),
-        heard(JobsView(CANARY, command), (None, [job], False)),
+        heard(JobsView(CANARY, command), ((None, None), [job], False)),
         heard(JobView(1, CANARY, command), (why, whole)),
     ]
     for view in views:
