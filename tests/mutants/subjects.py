@@ -6,6 +6,7 @@ from mutants import (
     channel,
     commands,
     control,
+    figures,
     holds,
     leases,
     outcome,
@@ -34,6 +35,7 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "outcome": outcome.MUTANTS,
     "control": control.MUTANTS,
     "shared state": control.SHARED,
+    "figures": figures.MUTANTS,
     "timing": timing.MUTANTS,
     "verdict": verdict.MUTANTS,
 }

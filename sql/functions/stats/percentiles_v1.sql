@@ -12,7 +12,7 @@ AS $$
         SELECT s.kind, s.age, h.what, e.key::bigint AS us, sum(e.value::double precision) AS n
           FROM (SELECT s.*, CASE WHEN s.begins >= b.minutes THEN 1 WHEN s.begins >= b.hour THEN 2 ELSE 3 END AS age
                   FROM b, kind_stats s
-                 WHERE s.begins >= b.day AND s.begins <= clock_timestamp() AND s.kind || '' = ANY (p_kinds)) s,
+                 WHERE s.begins >= b.day AND s.begins <= clock_timestamp() AND s.kind || '' IN (SELECT unnest(p_kinds))) s,
                LATERAL (VALUES ('wait', s.waits), ('run', s.runs)) AS h (what, histogram),
                jsonb_each_text(h.histogram) AS e (key, value)
          GROUP BY 1, 2, 3, 4
