@@ -6,6 +6,7 @@ from mutants import (
     channel,
     commands,
     control,
+    doctor,
     holds,
     leases,
     outcome,
@@ -36,4 +37,5 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "shared state": control.SHARED,
     "timing": timing.MUTANTS,
     "verdict": verdict.MUTANTS,
+    "doctor": doctor.MUTANTS,
 }
