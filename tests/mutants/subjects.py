@@ -6,6 +6,7 @@ from mutants import (
     channel,
     commands,
     control,
+    doctor,
     figures,
     holds,
     leases,
@@ -38,4 +39,5 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "figures": figures.MUTANTS,
     "timing": timing.MUTANTS,
     "verdict": verdict.MUTANTS,
+    "doctor": doctor.MUTANTS,
 }
