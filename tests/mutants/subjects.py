@@ -13,6 +13,7 @@ from mutants import (
     recovery,
     runbooks,
     timing,
+    top,
     undo,
     units,
     verdict,
@@ -35,5 +36,6 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "control": control.MUTANTS,
     "shared state": control.SHARED,
     "timing": timing.MUTANTS,
+    "top": top.MUTANTS,
     "verdict": verdict.MUTANTS,
 }
