@@ -15,6 +15,7 @@ from mutants import (
     recovery,
     runbooks,
     timing,
+    top,
     undo,
     units,
     verdict,
@@ -38,6 +39,7 @@ SUBJECTS: dict[str, tuple[Mutant, ...]] = {
     "shared state": control.SHARED,
     "figures": figures.MUTANTS,
     "timing": timing.MUTANTS,
+    "top": top.MUTANTS,
     "verdict": verdict.MUTANTS,
     "doctor": doctor.MUTANTS,
 }

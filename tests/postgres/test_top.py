@@ -19,7 +19,7 @@ from waiting import eventually
 from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
 
-PROGRAM = Path(sys.executable).with_name("shithubd-worker")
+PROGRAM = (sys.executable, "-m", "shithubd_worker")
 READY = "sorted by queued"
 REASON = "INC-42 [red]x[/red]"
 # A fault of ours, in place of one that nobody knows yet.
@@ -73,7 +73,7 @@ def terminal(open_terminal):
 
 
 def top(terminal, *arguments, env=None):
-    terminal.does(str(PROGRAM), "top", "--interval", "0.5", *arguments, env=env)
+    terminal.does(*PROGRAM, "top", "--interval", "0.5", *arguments, env=env)
     terminal.sees(READY, "search.reindex")
 
 
@@ -126,7 +126,7 @@ def test_a_pause_asks_for_a_yes_and_a_reason_and_is_recorded(database, terminal,
     top(terminal)
     terminal.type("p")
     terminal.sees("y/n: pause search.reindex on all hosts?")
-    terminal.type("n")
+    terminal.type("Enter")
     terminal.sees("nothing was changed")
     terminal.type("p", "y")
     terminal.sees("Why?")
@@ -249,7 +249,7 @@ def test_without_a_terminal_it_says_what_to_use(command, terminal):
     done = command("top")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "shithubd-worker: top needs a terminal: use status --watch or stats --json\n"
-    terminal.does(str(PROGRAM), "top", env={"TERM": "dumb"})
+    terminal.does(*PROGRAM, "top", env={"TERM": "dumb"})
     terminal.sees("top needs a terminal", "code 2")
 
 
@@ -297,7 +297,7 @@ def test_what_is_typed_ahead_is_not_lost(database, terminal):
     eventually(lambda: holds(database) == [("kind", "webhook.deliver", "in one go")], "the hold")
 
 
-def test_a_change_that_began_is_completed_before_the_end(database, terminal):
+def test_a_change_that_was_typed_is_completed_before_the_end(database, terminal):
     top(terminal)
     terminal.type("p", "y", "Enter", "q")
     terminal.sees("code 0")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from types import SimpleNamespace
 
 import pytest
 from canaries import CANARY
@@ -11,10 +13,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from screens import command
 
+from shithubd_worker.cli.top.feed import Feed
 from shithubd_worker.cli.top.field import Field
 from shithubd_worker.cli.top.help import TEXT, HelpView
 from shithubd_worker.cli.top.jobs import JobsView, JobView
-from shithubd_worker.cli.top.kinds import KindsView
+from shithubd_worker.cli.top.kinds import COLUMNS, KindsView
 from shithubd_worker.cli.top.page import Page
 from shithubd_worker.cli.top.table import Column, fit, laid_out, window
 from shithubd_worker.cli.top.view import View
@@ -149,7 +152,7 @@ def test_each_key_sorts_and_the_cursor_stays_on_its_kind():
     assert names() == ["a", "c", "b"]
     heard(view, status(kind("a", queued=1), kind("c", queued=50), kind("b", queued=9)))
     assert (names(), view.kind()) == (["a", "b", "c"], "c")
-    for _ in range(3):
+    for _ in COLUMNS:
         view.key("s")
         assert view.kind() == "c"
 
@@ -289,3 +292,24 @@ def test_the_help_and_the_line_of_keys_fit_on_the_smallest_usual_screen():
     assert max(map(len, TEXT)) <= 80
     assert len(TEXT) <= 21
     assert [view.keys for view in (KindsView, JobsView, JobView, HelpView) if len(view.keys) > 80] == []
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_the_end_completes_a_change_that_waits_for_its_turn_and_names_one_that_fails(cancelled):
+    shared = SimpleNamespace(deadline=SimpleNamespace(note=lambda *_: None), announcer=None)
+    feed = Feed(shared, SimpleNamespace(schema="public", close=lambda: None), 60)
+    began, go, made = threading.Event(), threading.Event(), []
+
+    def change(_operations):
+        yield "half of it"
+        if cancelled:
+            raise ConnectionError
+        made.append("all of it")
+
+    feed.ask(lambda _operations: began.set() or go.wait(60))
+    feed.start()
+    began.wait(60)
+    feed.change("the pause of k", change)
+    feed.join = lambda seconds: go.set() or threading.Thread.join(feed, seconds)
+    assert feed.end() == (["the pause of k"] if cancelled else [])
+    assert made == ([] if cancelled else ["all of it"])
