@@ -20,6 +20,7 @@ SHARED = ("--timeout", "--reason", "--json", "--database-url", "--schema", "--he
 NOT_RUN = {
     "run --kind": "it runs until you stop it",
     "--watch": "it runs until you stop it",
+    "worker top": "it needs a terminal",
     "runuser": "it needs root on a host of workers",
     "systemctl": "it needs systemd",
     "config --unit": "it needs systemd",

@@ -74,12 +74,12 @@ MUTANTS = (
         "sorted(self._unsettled)",
         ("test_beats_name_all_jobs_of_a_turn_until_they_are_settled",),
     ),
-    Mutant("a forced end is not counted", PYTHON, "ended[attempt.kind.name, FORCED] = 1", "pass", ENDED),
+    Mutant("a forced end is not counted", PYTHON, "ended[forced, FORCED] = 1", "pass", ENDED),
     Mutant(
         "a forced end is counted twice",
         PYTHON,
-        "ended[attempt.kind.name, FORCED] = 1",
-        "ended[attempt.kind.name, FORCED] = 2",
+        "ended[forced, FORCED] = 1",
+        "ended[forced, FORCED] = 2",
         ENDED,
     ),
     Mutant(

@@ -211,15 +211,16 @@ def test_connections_of_the_server_that_run_out_are_found(ill):
 
 def test_connections_of_a_login_or_a_database_that_run_out_are_found(any_database):
     name = f"limited_{any_database.name}"
-    any_database.query(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5")
+    any_database.query(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5; CREATE ROLE {name}_not LOGIN")
     try:
         limited = make_conninfo(any_database.url, user=name, application_name="shithubd-worker")
         assert findings(limited, "connections", used_part=0.2) == []  # its own does not count
         held = [psycopg.connect(limited) for _ in range(4)]
+        held.append(psycopg.connect(any_database.url, user=f"{name}_not"))
         (found,) = findings(any_database.url, "connections")
         assert (found.severity, found.evidence["of"]) == (Severity.WARNING, f"the login {name}")
         assert [each["connections"] for each in found.evidence["most_have"]] == [4]
-        any_database.query(f"ALTER DATABASE {any_database.name} CONNECTION LIMIT 6")
+        any_database.query(f"ALTER DATABASE {any_database.name} CONNECTION LIMIT 7")
         found = findings(any_database.url, "connections")
         assert {each.evidence["of"] for each in found} == {f"the login {name}", f"the database {any_database.name}"}
         for each in held:
@@ -227,7 +228,7 @@ def test_connections_of_a_login_or_a_database_that_run_out_are_found(any_databas
         any_database.close()
         eventually(lambda: not findings(any_database.url, "connections"), "the finding goes away")
     finally:
-        any_database.query(f"DROP ROLE {name}")
+        any_database.query(f"DROP ROLE {name}, {name}_not")
 
 
 def test_a_session_that_locks_a_table_is_found_until_it_ends(any_database):

@@ -54,6 +54,7 @@ def test_the_page_of_an_alert_is_true(path: Path, host: Host) -> None:
         follow(host, path)
     finally:
         start_postgresql(host)  # a page may have failed while it was down
+        tidy(host)
         take_back_the_migration(host)
 
 

@@ -11,6 +11,7 @@ from shithubd_worker.cli.jobs import told
 from shithubd_worker.cli.screen import line, written
 from shithubd_worker.cli.top.table import CURSOR, Column, Line, laid_out, with_cursor
 from shithubd_worker.cli.top.view import View
+from shithubd_worker.cli.ways_out import Command
 from shithubd_worker.model import LISTED
 from shithubd_worker.plain import to_the_second
 
@@ -34,18 +35,18 @@ class JobsView(View):
 
     keys: ClassVar[str] = "Enter job  Tab state  n, b pages  p pause  r resume  Esc back  ? keys  q quit"
 
-    def __init__(self, kind: str, command: reasons.Command) -> None:
+    def __init__(self, kind: str, command: Command) -> None:
         super().__init__()
         self._kind, self._command = kind, command
         self._state = 0
         self._after: list[int | None] = [None]  # where this page begins, and those before it
 
     def ask(self, operations: Operations) -> Any:
-        """The jobs, with the state they were asked for, and whether there are more."""
-        state = STATES[self._state]
+        """The jobs, with what they were asked for, and whether there are more."""
+        state, after = asked = self._asks()
         where: dict[str, object] = {"kind": self._kind, **({"state": state} if state else {})}
-        found = operations.jobs(where, MOST_JOBS + 1, self._after[-1])
-        return state, found[:MOST_JOBS], len(found) > MOST_JOBS
+        found = operations.jobs(where, MOST_JOBS + 1, after)
+        return asked, found[:MOST_JOBS], len(found) > MOST_JOBS
 
     def heard(self, found: Any) -> None:
         """The cursor stays on its job."""
@@ -58,7 +59,7 @@ class JobsView(View):
         """Which jobs these are."""
         if self.found is None:
             return f"jobs of {self._kind}"
-        state, jobs, more = self.found
+        (state, _), jobs, more = self.found
         page = f" (page {len(self._after)}{', and there are more' if more else ''})" if more or self._after[1:] else ""
         return f"{len(jobs)} {state or 'waiting, running and failed'} job(s) of {self._kind}{page}"
 
@@ -80,7 +81,7 @@ class JobsView(View):
         if name in ("tab", "shift+tab"):
             self._state = (self._state + (1 if name == "tab" else -1)) % len(STATES)
             self._after = [None]
-        elif name == "n" and self.found and self.found[2]:
+        elif name == "n" and self.found and self.found[0] == self._asks() and self.found[2]:
             self._after.append(self.found[1][-1]["id"])
         elif name == "b" and self._after[1:]:
             self._after.pop()
@@ -108,6 +109,10 @@ class JobsView(View):
         head, lines = laid_out(COLUMNS, rows, width - len(CURSOR))
         return with_cursor(head, lines, [""] * len(lines), self.at, height, width)
 
+    def _asks(self) -> tuple[str | None, int | None]:
+        """The state of the jobs, and the id before the first one."""
+        return STATES[self._state], self._after[-1]
+
     def _job(self) -> dict[str, Any] | None:
         jobs = self.found[1] if self.found else []
         return jobs[self.at] if self.at < len(jobs) else None
@@ -118,7 +123,7 @@ class JobView(View):
 
     keys: ClassVar[str] = "up, down  p pause kind  r resume kind  Esc back  ? help  q quit"
 
-    def __init__(self, job: int, kind: str, command: reasons.Command) -> None:
+    def __init__(self, job: int, kind: str, command: Command) -> None:
         super().__init__()
         self._id, self._kind, self._command = job, kind, command
         self._lines: list[str] = []  # as the last screen was wide

@@ -10,7 +10,11 @@ AS $$
         jsonb_build_object('check', 'locked', 'ok', r.locker IS NULL, 'since', r.locker->'since', 'locker', r.locker))
       FROM (SELECT locker_v1(p_xmax) AS locker) r
            LEFT JOIN LATERAL (
-               SELECT l.relation::regclass::text AS what, session_v1(l.pid, split_part(l.virtualtransaction, '/', 2)) AS locker
+               SELECT l.relation::regclass::text AS what, session_v1(l.pid, (
+                          -- Of a prepared transaction: its number, by a lock that it has of that number.
+                          SELECT x.transactionid::text FROM pg_locks x
+                           WHERE l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
+                             AND x.virtualtransaction = l.virtualtransaction LIMIT 1)) AS locker
                  FROM pg_locks l
                 WHERE l.locktype = 'relation'
                   AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
