@@ -137,6 +137,9 @@ def _pack(shared: Shared, examination: Examination, name: str) -> tuple[str, Exc
 
     if name == "-":
         raise click.BadParameter("a bundle is a file: name one", param_hint="--bundle")
+    if name in PAGES:
+        clear = f"`doctor {name} --bundle` for the check, or --bundle ./{name} for the file"
+        raise click.BadParameter(f"{name} is the name of a check: type {clear}", param_hint="--bundle")
     path, bundle = Path(name or default_name()), Bundle()
     with opened(path) as file:
         examination.of_host()

@@ -1,7 +1,8 @@
 -- Connections run out: of the server, of the database (CONNECTION LIMIT), or of a login (CONNECTION LIMIT). A worker that starts
--- or connects again then gets none. Of the server, those reserved for superusers do not count as free.
+-- or connects again then gets none. Of the server, those reserved for superusers do not count as free. In the limit of a login or
+-- of a database, which may be small, the doctor's own connection does not count.
 WITH sessions AS MATERIALIZED (
-    SELECT a.usesysid, a.datid, a.usename, a.application_name, a.state FROM pg_stat_activity a
+    SELECT a.usesysid, a.datid, a.usename, a.application_name, a.state, a.pid = pg_backend_pid() AS own FROM pg_stat_activity a
      WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL AND a.leader_pid IS NULL
        AND coalesce(a.backend_type, 'client backend') = 'client backend'  -- null: this login may not see it
 ), limits AS (
@@ -10,12 +11,12 @@ WITH sessions AS MATERIALIZED (
                - coalesce(current_setting('reserved_connections', true), '0')::integer AS most,  -- since PostgreSQL 16
            NULL::oid AS login, NULL::oid AS database
     UNION ALL
-    SELECT format('the database %s', d.datname), (SELECT count(*) FROM sessions s WHERE s.datid = d.oid), d.datconnlimit,
-           NULL, d.oid
+    SELECT format('the database %s', d.datname), (SELECT count(*) FROM sessions s WHERE s.datid = d.oid AND NOT s.own),
+           d.datconnlimit, NULL, d.oid
       FROM pg_database d WHERE d.datname = current_database() AND d.datconnlimit > 0
     UNION ALL
-    SELECT format('the login %s', r.rolname), (SELECT count(*) FROM sessions s WHERE s.usesysid = r.oid), r.rolconnlimit,
-           r.oid, NULL
+    SELECT format('the login %s', r.rolname), (SELECT count(*) FROM sessions s WHERE s.usesysid = r.oid AND NOT s.own),
+           r.rolconnlimit, r.oid, NULL
       FROM pg_roles r
      WHERE r.rolconnlimit > 0 AND NOT r.rolsuper
        AND EXISTS (SELECT FROM sessions s JOIN pg_database d ON d.oid = s.datid AND d.datname = current_database()

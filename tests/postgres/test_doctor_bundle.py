@@ -125,6 +125,7 @@ def test_only_its_maker_can_read_it_and_no_file_is_replaced(database, path, tmp_
     assert "exists already" in command.refused("doctor", "--bundle", link, code=EXIT_REFUSED)
     assert not victim.exists()
     assert "a bundle is a file" in command.refused("doctor", "--bundle", "-", code=EXIT_USAGE)
+    assert "is the name of a check" in command.refused("doctor", "--bundle", "disk", code=EXIT_USAGE)
     missing = tmp_path / "none" / "x.tar.gz"
     assert "No such file or directory" in command.refused("doctor", "--bundle", missing, code=EXIT_ERROR)
 

@@ -214,6 +214,7 @@ def test_connections_of_a_login_or_a_database_that_run_out_are_found(any_databas
     any_database.query(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 5; CREATE ROLE {name}_not LOGIN")
     try:
         limited = make_conninfo(any_database.url, user=name, application_name="shithubd-worker")
+        assert findings(limited, "connections", used_part=0.2) == []  # its own does not count
         held = [psycopg.connect(limited) for _ in range(4)]
         held.append(psycopg.connect(any_database.url, user=f"{name}_not"))
         (found,) = findings(any_database.url, "connections")
