@@ -316,6 +316,17 @@ def test_a_change_that_can_not_be_completed_is_told_at_the_end(database, termina
     assert holds(database) == []
 
 
+def test_a_pause_says_that_it_is_not_certain_while_a_lease_query_stands_still(database, terminal):
+    top(terminal)
+    with database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE gate IN ROW SHARE MODE")
+        terminal.type("p", "y", "Enter")
+        terminal.sees("search.reindex is held, but it is not certain yet")
+        terminal.type("Enter")
+        terminal.sees("jobs of search.reindex", "it is not certain yet that nothing of it starts any more")
+    terminal.sees("search.reindex is held: nothing of it starts any more; 499 waiting job(s) marked paused")
+
+
 def test_who_may_only_look_is_told_so_when_he_pauses(database, terminal, login):
     top(terminal, "--database-url", login("shithub_metrics"))
     terminal.type("p", "y", "Enter")

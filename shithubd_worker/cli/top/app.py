@@ -91,7 +91,8 @@ class Top(App[int]):
         if self._field is not None:
             self._typing(self._field, event.key, letter)
         else:
-            self._message = ""
+            if not self._feed.changes:
+                self._message = ""
             if self._wanted:
                 self._answered(event.key)
             else:

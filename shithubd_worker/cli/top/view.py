@@ -32,7 +32,7 @@ class View:
 
     def note(self) -> str:
         """What stands below the heading while there is nothing else to say."""
-        return ""
+        return "waiting for the first answer" if self.found is None else ""
 
     def body(self, width: int, height: int) -> list[Line]:
         """At most `height` lines."""
