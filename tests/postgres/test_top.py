@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -273,13 +274,16 @@ def test_it_says_that_the_database_is_away_and_goes_on_when_it_is_back(own_serve
     url = own_server.url("postgres")
     top(terminal, "--database-url", url)
     own_server.stop("immediate")
+    began = time.monotonic()
     terminal.sees("no figures for ", "search.reindex", "q quit")
     terminal.type("p", "y", "Enter")
     terminal.sees("no figures for ", "the pause of search.reindex: the database can't be reached")
     terminal.type("?")
     terminal.sees("top: the keys")
+    eventually(lambda: time.monotonic() > began + 3, "some time without figures")
     terminal.type("Escape")
-    terminal.sees("no figures for ")
+    [seconds] = re.findall(r"no figures for (\d+) s", terminal.sees("no figures for ", "search.reindex"))
+    assert int(seconds) >= 3
     own_server.start()
     away = Database(own_server, "postgres")
     add_job(away, "webhook.deliver")
