@@ -15,6 +15,8 @@ from shithubd_worker.errors import EXIT_OK, NoSuchJob
 if TYPE_CHECKING:
     from shithubd_worker.cli.reasons import Explained
 
+SAID_AT = 13  # the column at which the words of a check begin
+
 
 @click.command()
 @with_database
@@ -25,9 +27,9 @@ def explain(shared: Shared, job: int, *, as_json: bool) -> int:
     """Explain why a job does not run.
 
     The first line says it. Then comes each thing that must be true before a worker takes the job. What is in the way is
-    marked with an x: whose it is, since when, and the command that changes it. Once these commands are done, a worker
-    takes the job. A job that waits for its turn has its place among the due jobs of its kind, and the time until
-    then. The time follows from how fast jobs of the kind ended lately.
+    marked with an x: whose it is, since when, and the command that changes it (or SQL, for psql). Once these commands
+    are done, a worker takes the job. A job that waits for its turn has its place among the due jobs of its kind, and
+    the time until then. The time follows from how fast jobs of the kind ended lately.
 
     A job that a trigger of your application refuses to let go looks free here: the log of the workers names it. This
     changes nothing.
@@ -68,6 +70,6 @@ def show(told: Explained) -> None:
     folded(told.verdict)
     line()
     for each in told.checks:
-        folded(f"{'  ' if each.ok else 'x '}{each.name:<11}{each.said}")
+        folded(f"{'  ' if each.ok else 'x '}{each.name:<{SAID_AT - 2}}{each.said}", SAID_AT)
         for change in each.changes:
-            line(f"             to change it: {change}")
+            line(f"{'':<{SAID_AT}}to change it: {change}")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from shithubd_worker.cli import ramping
+from shithubd_worker.cli.ways_out import Check, Command, changes
 from shithubd_worker.database.blockers import Blocker
 from shithubd_worker.model import Scope
 from shithubd_worker.plain import lasting, to_the_second
-
-Check = Mapping[str, Any]
-Command = Callable[..., str]  # Shared.command
 
 MOST_OF_AN_ERROR = 200  # characters
 NAMES = {"run_at": "time", "locked": "row lock", "tables": "table lock"}  # of checks whose own names say too little
@@ -45,11 +43,9 @@ def told(found: Mapping[str, Any], command: Command) -> Explained:
     seen: set[str] = set()
     said = []
     for name, check in checks.items():
-        changes = (
-            tuple(each for each in _changes(name, check, job, command) if each not in seen) if not check["ok"] else ()
-        )
-        seen.update(changes)
-        said.append(Told(NAMES.get(name, name), check["ok"], _SAY[name](check, job), changes))
+        ways = () if check["ok"] else tuple(each for each in changes(name, check, job, command) if each not in seen)
+        seen.update(ways)
+        said.append(Told(NAMES.get(name, name), check["ok"], _SAY[name](check, job), ways))
     return Explained(_verdict(found, checks), tuple(said))
 
 
@@ -66,9 +62,10 @@ def _verdict(found: Mapping[str, Any], checks: Mapping[str, Check]) -> str:
             )  # the pause says more than the state that shows it
             return f"{job} does not run: {_SAY[first](checks[first], found['job'])}{more}"
         case "runs":
-            return f"{job} runs: {_state(checks['state'], found['job'])}"
+            runs = "is leased" if checks["state"]["silent"] or _expired(checks["state"]) else "runs"
+            return f"{job} {runs}: {_state(checks['state'], found['job'])}"
         case "failed":
-            return f"{job} has failed: {_state(checks['state'], found['job'])}"
+            return f"{job} has {_state(checks['state'], found['job'])}"
     return f"{job} is done: {_state(checks['state'], found['job'])}"
 
 
@@ -94,27 +91,42 @@ def _state(check: Check, job: Mapping[str, Any]) -> str:
         case "processing":
             return _leased(check, since)
         case "failed":
-            how = f"at {check['by']}" if check["by"] else "by hand" if check["since"] else ""
-            return f"failed{since} {how}".rstrip() + _error(check)
+            how = f" at {check['by']}" if check["by"] else " by hand" if check["since"] else ""
+            return f"failed{since}{how}{_error(job['last_error'])}"
+        case "paused" if check["ended"]:
+            return f"paused: its kind was paused until {to_the_second(check['ended'])}, and a worker puts it back soon"
         case "paused":
             hand = "by hand (an UPDATE): no pause of its kind stands" if check["by_hand"] else "its kind is paused"
             return f"paused{since}, {hand}"
         case "done":
-            return f"{check['outcome']}{since}" + (f" at {check['by']}" if check["by"] else "") + _error(check)
+            at = f" at {check['by']}" if check["by"] else ""
+            return f"{check['outcome']}{_at(check)}{at}{_error(check['error'])}"
     return f"queued, {job['kind']}, attempts {job['attempts']}"
 
 
 def _leased(check: Check, since: str) -> str:
     at = f"{check['leased_by']} has leased it{since}"
-    if check["silent"] or check["silent"] is None:
-        left = check["gives_up_seconds"]
-        expires = check["expires_seconds"]
-        when = f"a sweep may take it {_in(left)}" if left is not None else f"its lease ends {_in(expires)}"
-        beat = _silent(check["beat_seconds"])
-        return f"{at}, and is {beat}: {when}"
+    expires, left = check["expires_seconds"], check["gives_up_seconds"]
+    if check["silent"]:
+        at = f"{at}, and is {_silent(check['beat_seconds'])}"
+    if _expired(check):
+        return f"{at}; its lease is over, and the next sweep takes it"
+    if check["silent"]:
+        told = []
+        if left is not None and (expires is None or left < expires):
+            told.append(f"a sweep may take it {_in(left)}")
+        if expires is not None:
+            told.append(f"its lease ends {_in(expires)}")
+        return f"{at}: {', and '.join(told) or 'its lease never ends'}"
+    if check["unsettled"]:
+        return f"{at}, and has run it, but could not settle it yet"
     if check["job_id"] is not None:
         return f"{at}, and runs job {check['job_id']} first"
     return at if check["runs"] else f"{at}, and runs it or starts it soon"
+
+
+def _expired(check: Check) -> bool:
+    return check["expires_seconds"] is not None and check["expires_seconds"] <= 0
 
 
 def _hold(check: Check, _job: Mapping[str, Any]) -> str:
@@ -166,8 +178,13 @@ def _workers(check: Check, job: Mapping[str, Any]) -> str:
 
 
 def _busy(check: Check, _job: Mapping[str, Any]) -> str:
+    busy, free = check["busy"], check["free"]
     if check["ok"]:
-        return "a worker is free" + (f"; {check['busy']:,} are busy" if check["busy"] else "")
+        if not free:
+            return "there is no worker that could take it"
+        others = f"; {_count(busy, 'other')} {'is' if busy == 1 else 'are'} busy" if busy else ""
+        rest = "is at rest, or runs" if free == 1 else "are at rest, or run"
+        return f"{_count(free, 'worker')} {rest} short jobs{others}"
     told = []
     for each in check["who"]:
         if each["job_id"] is None:
@@ -179,19 +196,21 @@ def _busy(check: Check, _job: Mapping[str, Any]) -> str:
     return f"each worker that could take it is busy: {', '.join(told)}{more}"
 
 
-def _due(check: Check, _job: Mapping[str, Any]) -> str:
+def _due(check: Check, job: Mapping[str, Any]) -> str:
     at, seconds = to_the_second(check["run_at"]), check["seconds"]
     if check["ok"]:
-        return f"due since {at}"
-    when = f"at {at}, in {lasting(seconds)}" if seconds is not None else "never (run_at is infinity)"
+        return f"due since {at}" if seconds is not None else "always due (run_at is -infinity)"
+    then = f"it may run at {at}, in {lasting(seconds)}" if seconds is not None else "it never runs (run_at is infinity)"
     match check["why"]:
         case "scheduled":
-            return f"it is scheduled: it may run {when}"
+            return f"it is scheduled: {then}"
         case "released":
-            return f"it was put off{_since(check)}: it may run {when}{_error(check)}"
+            before = "it was put off"
         case "crashed":
-            return f"its worker died{_since(check)}, and it may run {when}{_error(check)}"
-    return f"it is tried again {when}, after it failed{_since(check)}{_error(check)}"
+            before = "its worker died"
+        case _:
+            before = "it failed"
+    return f"{before}{_at(check)}, and {then}{_error(job['last_error'])}"
 
 
 def _locked(check: Check, _job: Mapping[str, Any]) -> str:
@@ -235,51 +254,8 @@ _SAY: Mapping[str, Callable[[Check, Mapping[str, Any]], str]] = {
 }
 
 
-def _changes(name: str, check: Check, job: Mapping[str, Any], command: Command) -> Iterator[str]:
-    """The commands that take a check out of the way."""
-    if name == "hold" or check.get("state") == "paused":
-        yield command("resume-kind", *_words(job["kind"]))
-    elif check.get("state") == "failed" or name == "run_at":
-        yield command("jobs retry", *_words(str(job["id"])))
-    elif check.get("state") == "processing" and check["silent"] is not False:
-        yield command("workers unlock", *_words(check["worker"] or check["leased_by"]))
-    elif name == "drains":
-        scopes = [Scope(hold["scope"], hold["target"]) for hold in check["holds"]]
-        if any(scope.scope == "fleet" for scope in scopes):
-            yield command("resume")  # ends all drains
-        else:
-            yield from (command("resume", f"--{scope.scope}", scope.target) for scope in scopes)
-    elif name in ("locked", "tables"):
-        of = check["locker"]
-        yield (
-            f"ROLLBACK PREPARED {_literal(of['prepared'] or '?')}"
-            if of["pid"] == 0
-            else (f"SELECT pg_terminate_backend({of['pid']})")
-        )
-    elif name == "workers":
-        yield from _starts(check)
-
-
-def _starts(check: Check) -> Iterator[str]:
-    """How to start a worker that knows the kind."""
-    silent = [each for each in check["who"] if each["unit"] and not each["drained"]]
-    if silent:
-        host = silent[0]["leased_by"].rpartition(":")[0]
-        yield f"systemctl restart {silent[0]['unit']}    (on {host})"
-    else:
-        yield "shithubd-worker run --handlers MODULE:REGISTRY    (with a handler of the kind)"
-
-
-def _words(word: str) -> Sequence[str]:
-    return ("--", word) if word.startswith("-") else (word,)
-
-
 def _silent(seconds: float | None) -> str:
     return "not known any more" if seconds is None else f"silent for {lasting(seconds)}"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _count(number: int, what: str) -> str:
@@ -294,6 +270,10 @@ def _since(check: Check) -> str:
     return f" since {to_the_second(check['since'])}" if check["since"] else ""
 
 
-def _error(check: Check) -> str:
-    error = (check["error"] or "").split("\n")[0]
-    return f": {error[:MOST_OF_AN_ERROR]}" if error else ""
+def _at(check: Check) -> str:
+    return f" at {to_the_second(check['since'])}" if check["since"] else ""
+
+
+def _error(error: str | None) -> str:
+    first = (error or "").split("\n")[0]
+    return f": {first[:MOST_OF_AN_ERROR]}" if first else ""

@@ -87,10 +87,10 @@ def only_data_on_stdout() -> Iterator[None]:
         yield
 
 
-def folded(text: str) -> None:
+def folded(text: str, indent: int = 2) -> None:
     """One line on stdout, folded to the width of the terminal, or to 80 columns. Further lines are indented."""
     width = shutil.get_terminal_size().columns
-    click.echo(textwrap.fill(on_one_line(text), width, subsequent_indent="  ", break_on_hyphens=False))
+    click.echo(textwrap.fill(on_one_line(text), width, subsequent_indent=" " * indent, break_on_hyphens=False))
 
 
 def field(name: str, value: object) -> None:

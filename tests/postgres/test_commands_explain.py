@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from contextlib import contextmanager
 
 import psycopg
@@ -11,6 +13,7 @@ from commands import HOST, emptied_database, exact_command, one_database  # noqa
 from rows import add_job, add_worker
 
 from shithubd_worker.cli import reasons
+from shithubd_worker.plain import to_the_second
 
 ALL = {"tables", "locked", "state", "hold", "run_at", "drains", "workers", "busy", "alone"}
 
@@ -30,8 +33,10 @@ def obstacles(found):
 def explained(command, job):
     """The first line of the text, the lines of what is in the way, and the commands."""
     told = command("jobs", "explain", job).stdout
-    assert max(map(len, told.splitlines())) <= 80 or "to change it" in told
     lines = told.splitlines()
+    assert max(len(line) for line in lines if "to change it" not in line) <= 80
+    column = len("  table lock ")  # at which the words of each check begin
+    assert all(line[:column].rstrip() != line[: column + 1].rstrip() for line in lines[lines.index("") + 1 :])
     marked = [line for line in lines if line.startswith("x ")]
     return lines[0], marked, [line.partition("to change it: ")[2] for line in lines if "to change it: " in line]
 
@@ -93,7 +98,7 @@ def test_drains_that_cover_all_workers_are_named(database, command, worker):
     assert explained(command, job)[2] == ["shithubd-worker resume --host web1"]
     assert obstacles(command.json("jobs", "explain", job))["drains"]["holds"][0]["reason"] == "a new kernel"
     command("drain", "--reason", "all of it")
-    assert explained(command, job)[2] == ["shithubd-worker resume"]
+    assert explained(command, job)[2] == ["shithubd-worker resume  # ends all drains"]
 
 
 def test_a_kind_that_no_worker_knows_is_named_with_the_closest_one(database, command, worker):
@@ -111,7 +116,7 @@ def test_silent_workers_that_know_the_kind_are_named(database, command):
     first, _, changes = explained(command, job)
     assert "no living worker knows the kind k" in first
     assert "web3:9 (silent for 5 min)" in " ".join(command("jobs", "explain", job).stdout.split())
-    assert changes == ["systemctl restart a.service    (on web3)"]
+    assert changes == ["systemctl restart a.service  # on web3"]
     assert obstacles(command.json("jobs", "explain", job))["workers"]["since"] is not None
 
 
@@ -122,6 +127,14 @@ def test_busy_workers_are_named_with_what_they_run(database, command, worker):
     first, _, changes = explained(command, job)
     assert f"web1:1 runs job {runs} (slow) for 4 min" in " ".join(command("jobs", "explain", job).stdout.split())
     assert first.startswith(f"job {job} does not run: each worker that could take it is busy")
+    unknown = command("jobs", "explain", add_job(database, "unknown")).stdout
+    assert "there is no worker that could take it" in unknown
+    other = add_worker(database, "web2", 2)
+    database.query("SELECT beat_v1(%s, 'idle', NULL, NULL, NULL)", other)
+    assert (
+        "busy       1 worker is at rest, or runs short jobs; 1 other is busy" in command("jobs", "explain", job).stdout
+    )
+    database.query("DELETE FROM workers WHERE id = %s", other)
     assert changes == []
     assert command("jobs", "explain", runs).stdout.startswith(f"job {runs} runs: web1:1 has leased it since ")
 
@@ -131,7 +144,7 @@ def test_times_and_retries_are_named(database, command, worker):
     assert f"job {later} does not run: it is scheduled" in command("jobs", "explain", later).stdout
     assert explained(command, later)[2] == [f"shithubd-worker jobs retry {later}"]
     never = add_job(database, run_at="infinity")
-    assert "never (run_at is infinity)" in " ".join(command("jobs", "explain", never).stdout.split())
+    assert "it never runs (run_at is infinity)" in " ".join(command("jobs", "explain", never).stdout.split())
     again = add_job(database, run_at="2999-01-01", attempts=1, last_error="no route\nto host")
     database.query("SELECT ensure_history_v1()")
     for at, outcome in (("1 hour", "released"), ("1 min", "retry")):
@@ -142,18 +155,27 @@ def test_times_and_retries_are_named(database, command, worker):
             outcome,
         )
     told = obstacles(command.json("jobs", "explain", again))["run_at"]
-    assert (told["why"], told["error"]) == ("retry", "no route")
-    assert told["since"] is not None
-    assert "it is tried again at 2999-01-01" in " ".join(command("jobs", "explain", again).stdout.split())
+    assert told["why"] == "retry"
+    said = " ".join(command("jobs", "explain", again).stdout.split())
+    assert f"it failed at {to_the_second(told['since'])}, and it may run at 2999-01-01 00:00:00, in " in said
+    assert ": no route " in said
+    for column, value in (("created_at", "2000-01-01"), ("attempts", 3)):  # a failed job that an operator put off
+        database.query(f"UPDATE jobs SET {column} = %s WHERE id = %s", value, again)
+    database.query("UPDATE job_history SET outcome = 'failed' WHERE outcome = 'retry'")
+    assert obstacles(command.json("jobs", "explain", again))["run_at"]["since"] == told["since"]
+    database.query("DELETE FROM job_history")  # as with a retention that keeps nothing
+    assert "it failed, and it may run at" in command("jobs", "explain", again).stdout
+    always = add_job(database, run_at="-infinity")
+    assert "always due (run_at is -infinity)" in command("jobs", "explain", always).stdout
 
 
 def test_a_failed_job_says_why_and_since_when(database, command, worker):
     job = add_job(database)
     command("jobs", "fail", job, "--message", "the customer is gone")
     first, _, changes = explained(command, job)
-    assert first.startswith(f"job {job} has failed: failed since ")
+    assert first.startswith(f"job {job} has failed since ")
+    assert "by hand: the customer is gone" in " ".join(command("jobs", "explain", job).stdout.split())
     assert changes == [f"shithubd-worker jobs retry {job}"]
-    assert obstacles(command.json("jobs", "explain", job))["state"]["error"] == "the customer is gone"
 
 
 def test_a_finished_job_is_done_and_an_unknown_one_is_an_error(database, command, worker):
@@ -161,7 +183,7 @@ def test_a_finished_job_is_done_and_an_unknown_one_is_an_error(database, command
     command("jobs", "complete", job, "--reason", "by hand")
     found = command.json("jobs", "explain", job)
     assert (found["verdict"], found["job"]["kind"], found["place"]) == ("done", "k", None)
-    assert command("jobs", "explain", job).stdout.startswith(f"job {job} is done: completed since ")
+    assert command("jobs", "explain", job).stdout.startswith(f"job {job} is done: completed at ")
     assert f"no job {job + 99}" in command.refused("jobs", "explain", job + 99, code=1)
 
 
@@ -169,9 +191,77 @@ def test_a_silent_owner_is_named_with_when_its_lease_returns(database, command):
     gone = add_worker(database, "web3", 9, silent=True)
     job = add_job(database, "k", "processing", worker=gone, leased_by="web3:9")
     first, _, changes = explained(command, job)
-    assert first.startswith(f"job {job} runs: web3:9 has leased it since ")
-    assert "silent for 5 min: its lease ends in 59 min" in " ".join(command("jobs", "explain", job).stdout.split())
+    assert first.startswith(f"job {job} is leased: web3:9 has leased it since ")
     assert changes == [f"shithubd-worker workers unlock {gone}"]
+    told = ["its lease ends in 59 min"]
+    for gives_up, end, then in (
+        (600, "in an hour", ["a sweep may take it in 9 min", "its lease ends in 60 min"]),
+        (600, "in 90 s", ["its lease ends in 90 s"]),
+        (600, "never", ["a sweep may take it in 9 min"]),
+        (None, "never", ["its lease never ends"]),
+        (600, "over", ["its lease is over, and the next sweep takes it"]),
+        (600, "unknown", ["its lease is over, and the next sweep takes it"]),
+    ):
+        said = " ".join(command("jobs", "explain", job).stdout.split())
+        assert all(each in said for each in told), said
+        assert ("its lease ends" in said, "a sweep may" in said) == tuple(
+            any(each.startswith(word) for each in told) for word in ("its lease ends", "a sweep may")
+        ), said
+        database.query("UPDATE workers SET gives_up = %s", gives_up)
+        database.query(
+            "UPDATE jobs SET lease_expires_at = CASE %s WHEN 'in an hour' THEN now() + interval '1 hour'"
+            " WHEN 'in 90 s' THEN now() + interval '90 s' WHEN 'never' THEN 'infinity'"
+            " WHEN 'over' THEN now() - interval '1 s' END",
+            end,
+        )
+        told = then
+
+
+def test_a_lease_that_is_over_and_a_job_that_is_not_settled_do_not_run(database, command, worker):
+    job = add_job(database, "k", "processing", worker=worker, leased_by="web1:1")
+    database.query("SELECT beat_v1(%s, 'running', NULL, NULL, NULL, %s)", worker, [job])
+    said = " ".join(command("jobs", "explain", job).stdout.split())
+    assert "has run it, but could not settle it yet" in said
+    database.query("UPDATE jobs SET lease_expires_at = now() - interval '1 s'")
+    first, _, changes = explained(command, job)
+    assert first.startswith(f"job {job} is leased: web1:1 has leased it since ")
+    assert changes == []
+    assert "its lease is over, and the next sweep takes it" in " ".join(command("jobs", "explain", job).stdout.split())
+
+
+def test_a_job_whose_pause_has_ended_waits_for_a_worker_to_put_it_back(database, command, worker):
+    job = add_job(database, state="paused")
+    command("pause-kind", "k", "--until", "1h")
+    database.query("UPDATE holds SET until = '2026-01-02 03:04:05Z'")
+    first, _, changes = explained(command, job)
+    assert first.startswith(f"job {job} does not run: paused: its kind was paused until 2026-01-02 03:04:05")
+    assert changes == ["shithubd-worker resume-kind k"]
+    command("resume-kind", "k")
+    assert command.json("jobs", "explain", job)["verdict"] == "leasable"
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "unit"), [("k", "web 3", "a b.service"), ("-k; touch x", "web3", "$(touch x).service")]
+)
+def test_each_printed_command_is_one_of_a_shell(database, command, tmp_path, kind, host, unit):
+    jobs = [add_job(database, kind, state) for state in ("queued", "paused", "failed")]
+    jobs.append(add_job(database, kind, run_at="infinity"))
+    add_worker(database, host, 9, kinds=[kind], unit=unit, silent=True)
+    command("drain", "--reason", "x")
+    command("pause-kind", "--reason", "x", "--", kind)
+    changes = {change for job in jobs for change in explained(command, job)[2]}
+    for name in ("shithubd-worker", "systemctl"):  # they show how the shell has read their words
+        (tmp_path / name).write_text('#!/bin/sh\nprintf \'%s\\n\' "${0##*/}" "$@"; echo\n')
+        (tmp_path / name).chmod(0o700)
+    shell = {"args": ["sh", "-e"], "cwd": tmp_path, "env": {"PATH": f"{tmp_path}:{os.environ['PATH']}"}}
+    done = subprocess.run(**shell, input="\n".join(changes), capture_output=True, text=True, check=True)
+    assert {tuple(each.splitlines()) for each in done.stdout.split("\n\n") if each} == {
+        ("shithubd-worker", "resume"),
+        ("shithubd-worker", "resume-kind", *(["--"] if kind.startswith("-") else []), kind),
+        *(("shithubd-worker", "jobs", "retry", str(job)) for job in jobs[2:]),
+        ("systemctl", "restart", unit),
+    }
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_job_that_crashed_is_leased_alone(database, command, worker):
@@ -285,7 +375,7 @@ def test_counting_those_ahead_stops(database, worker):
     ahead = "SELECT ahead_v1('k', 0::smallint, '2010-01-01', %s, %s)"
     assert [database.value(ahead, job, cap) for cap in (49, 50, 51)] == [50, 50, 50]
     assert database.value(ahead, job, 10) == 11
-    database.query("UPDATE jobs SET priority = -3 WHERE id % 2 = 0")
+    database.query("UPDATE jobs SET priority = -3 WHERE mod(id, 2) = 0 AND id <> %s", job)
     assert database.value(ahead, job, 1000) == 50
     assert database.value(ahead, job, 10) == 11
 

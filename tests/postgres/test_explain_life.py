@@ -11,7 +11,6 @@ import pytest
 from bare import Turns
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from psycopg.pq import TransactionStatus
 
 from shithubd_worker.cli import cli, reasons
 from shithubd_worker.cli.common import Shared
@@ -24,6 +23,15 @@ JOB = 1000
 IDS = [UUID(int=number) for number in range(1, 5)]  # the last one is for the worker that is started
 TABLES = ("jobs", "job_history", "beats", "workers", "ramps", "ramp_ends", "holds", "audit_chunks", "audit")
 ONES_OWN = {"silent", "stopping"}
+
+ROW = f"SELECT FROM jobs WHERE id = {JOB} FOR"
+LOCKS = {
+    "FOR UPDATE": [f"{ROW} UPDATE"],
+    "FOR KEY SHARE": [f"{ROW} KEY SHARE"],
+    "FOR SHARE and more": [f"{ROW} SHARE", "SAVEPOINT one", f"{ROW} NO KEY UPDATE"],
+    # A savepoint is a transaction of its own, with a number of its own.
+    "UPDATE": ["SAVEPOINT one", f"UPDATE jobs SET last_error = 'x' WHERE id = {JOB}"],
+}
 
 WORKER = st.fixed_dictionaries(
     {
@@ -45,6 +53,13 @@ END = "INSERT INTO ramp_ends (ramp, ok, bad) SELECT id, %s, %s FROM ramps"
 PAUSES = {
     "none": [],
     "pause": ["SELECT pause_kind_v1('k', 'disk full')"],
+    "of another kind": ["SELECT ramp_kind_v1('other', p_canary => 1)", END % (0, 1)],
+    "canary that runs": [
+        "SELECT ramp_kind_v1('k', p_canary => 2)",
+        "UPDATE ramps SET began = now() - interval '1 s'",
+        "INSERT INTO jobs (id, kind, state, leased_by, leased_at, lease_token, lease_expires_at)"
+        " VALUES (999, 'k', 'processing', 'x:7', now(), gen_random_uuid(), 'tomorrow')",
+    ],
     "an old pause": ["SELECT pause_kind_v1('k')", "UPDATE holds SET until = 'yesterday' WHERE scope = 'kind'"],
     "canary": ["SELECT ramp_kind_v1('k', p_canary => 1)"],
     "canary that passed": ["SELECT ramp_kind_v1('k', p_canary => 2)", END % (2, 0)],
@@ -61,6 +76,11 @@ PAUSES = {
     ],
     "rate": ["SELECT ramp_kind_v1('k', p_rate => 0.001)"],
     "rate of two": ["SELECT ramp_kind_v1('k', p_rate => 2)", "UPDATE ramps SET tokens = 2, rate = 0.001 + 2"],
+    "rate beside another ramp": [
+        "SELECT ramp_kind_v1('other', p_canary => 1)",
+        "SELECT ramp_kind_v1('k', p_rate => 2)",
+        "UPDATE ramps SET tokens = 1, rate = 0.001 + 1 WHERE kind = 'k'",
+    ],
     "stopped": ["SELECT ramp_kind_v1('k', p_canary => 1)", "UPDATE ramps SET stopped_at = now(), stopped = 'x'"],
 }
 SCENE = st.fixed_dictionaries(
@@ -72,7 +92,7 @@ SCENE = st.fixed_dictionaries(
         "pause": st.sampled_from(sorted(PAUSES)),
         "holds": st.lists(st.sampled_from(sorted(HOLDS)), max_size=3, unique=True),
         "workers": st.lists(WORKER, max_size=3),
-        "locked": st.sampled_from([None, None, "FOR UPDATE", "FOR KEY SHARE", "UPDATE"]),
+        "locked": st.sampled_from([None, None, None, None, *LOCKS]),
         "ahead": st.integers(0, 3),
         "ahead_priority": st.sampled_from([-5, 0]),
         "later": st.integers(0, 2),  # jobs of a better priority that are not due
@@ -153,12 +173,8 @@ class Stage:
             [scene["later"]],
         )
         if scene["locked"]:
-            self.locker.execute("BEGIN")
-            if scene["locked"] == "UPDATE":
-                self.locker.execute("SAVEPOINT one")  # a transaction of its own, with a number of its own
-                self.locker.execute("UPDATE jobs SET last_error = 'x' WHERE id = %s", [JOB])
-            else:
-                self.locker.execute(f"SELECT FROM jobs WHERE id = %s {scene['locked']}", [JOB])
+            for statement in ["BEGIN", *LOCKS[scene["locked"]]]:
+                self.locker.execute(statement)
 
     def hire(self, worker, host, unit, kind="k", life="alive", runs=None):
         ask = self.setup.execute
@@ -199,13 +215,13 @@ class Stage:
             assert change == f"SELECT pg_terminate_backend({self.locker.info.backend_pid})"
             self.locker.execute("ROLLBACK")
         elif change.startswith("systemctl restart"):
-            _, _, unit, _, host = change.replace("(", "").replace(")", "").split()
+            _, _, unit, _, _, host = change.split()
             self.hire(IDS[3], host, unit)
         elif change.startswith("shithubd-worker run"):
             self.hire(IDS[3], "fresh", None)
         else:
-            words = shlex.split(change)[1:]
-            if self.locker.info.transaction_status == TransactionStatus.INTRANS:
+            words = shlex.split(change, comments=True)[1:]
+            if self.scene["locked"]:
                 words += ["--timeout", "0.2"]  # it waits for the row that is still locked
             refused = suppress(Refused, TimedOut)  # if another change was left out
             with closing_connections(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), refused:
@@ -269,6 +285,8 @@ def profile(examples):
     scene=usual(holds=["fleet", "host web1"], workers=[worker(life="silent", unit="a.service")], run_at="infinity")
 )
 @example(scene=usual(workers=[worker(runs="other"), worker(life="stopping")], locked="UPDATE"))
+@example(scene=usual(pause="canary that runs", ahead=1))
+@example(scene=usual(pause="rate beside another ramp", locked="FOR SHARE and more"))
 @example(scene=usual(pause="steps", workers=[worker(runs="k"), worker("web2")]))
 @given(scene=SCENE)
 def test_what_it_names_is_in_the_way_and_nothing_else_is(stage, scene):

@@ -11,6 +11,7 @@ from shithubd_worker.cli.jobs import told
 from shithubd_worker.cli.screen import line, written
 from shithubd_worker.cli.top.table import CURSOR, Column, Line, laid_out, with_cursor
 from shithubd_worker.cli.top.view import View
+from shithubd_worker.cli.ways_out import Command
 from shithubd_worker.model import LISTED
 from shithubd_worker.plain import to_the_second
 
@@ -34,7 +35,7 @@ class JobsView(View):
 
     keys: ClassVar[str] = "Enter job  Tab state  n, b pages  p pause  r resume  Esc back  ? keys  q quit"
 
-    def __init__(self, kind: str, command: reasons.Command) -> None:
+    def __init__(self, kind: str, command: Command) -> None:
         super().__init__()
         self._kind, self._command = kind, command
         self._state = 0
@@ -122,7 +123,7 @@ class JobView(View):
 
     keys: ClassVar[str] = "up, down  p pause kind  r resume kind  Esc back  ? help  q quit"
 
-    def __init__(self, job: int, kind: str, command: reasons.Command) -> None:
+    def __init__(self, job: int, kind: str, command: Command) -> None:
         super().__init__()
         self._id, self._kind, self._command = job, kind, command
         self._lines: list[str] = []  # as the last screen was wide

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from shithubd_worker.cli import ramping, reasons, shown
+from shithubd_worker.cli import ramping, shown
 from shithubd_worker.cli.top.jobs import JobsView
 from shithubd_worker.cli.top.table import CURSOR, Column, Line, brief, figure, laid_out, rate, with_cursor, wrapped
 from shithubd_worker.cli.top.view import View
+from shithubd_worker.cli.ways_out import Command
 from shithubd_worker.database.leased import running
 from shithubd_worker.model import Scope
 from shithubd_worker.plain import lasting, to_the_second
@@ -81,7 +82,7 @@ class KindsView(View):
 
     keys: ClassVar[str] = "Enter jobs  p pause  r resume  s sort  w window  / filter  ? all keys  q quit"
 
-    def __init__(self, command: reasons.Command) -> None:
+    def __init__(self, command: Command) -> None:
         super().__init__()
         self._command = command
         self.sort, self.inverted = 1, False

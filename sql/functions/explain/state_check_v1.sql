@@ -18,16 +18,19 @@ BEGIN
                        'beat_seconds', seconds_since_v1(b.beat_at),
                        'gives_up_seconds', w.gives_up - least(seconds_since_v1(b.beat_at), seconds_since_v1(p_job.leased_at)),
                        'lease_expires_at', readable_v1(p_job.lease_expires_at),
-                       'expires_seconds', -seconds_since_v1(p_job.lease_expires_at),
+                       'expires_seconds', CASE WHEN coalesce(p_job.lease_expires_at, '-infinity') = '-infinity' THEN 0
+                                               ELSE -seconds_since_v1(p_job.lease_expires_at) END,
+                       'unsettled', coalesce(p_job.id = ANY (b.unsettled), false),
                        'runs', r.job_id = p_job.id, 'job_id', nullif(r.job_id, p_job.id))
               FROM (SELECT p_job.worker_id AS id) o LEFT JOIN workers w ON w.id = o.id LEFT JOIN beats b ON b.worker_id = o.id
                    LEFT JOIN running_v1() r ON r.worker_id = o.id)
         WHEN 'failed' THEN (
-            SELECT jsonb_build_object('since', e.finished_at, 'outcome', e.outcome, 'by', e.leased_by,
-                                      'error', last_error_v1(p_job.id))
+            SELECT jsonb_build_object('since', e.finished_at, 'outcome', e.outcome, 'by', e.leased_by)
               FROM (SELECT) o LEFT JOIN last_end_v1(p_job.id) e ON e.outcome IN ('failed', 'poison'))
         WHEN 'paused' THEN (
-            SELECT jsonb_build_object('since', h.hold->'created', 'by_hand', h.hold IS NULL)
-              FROM kind_hold_v1(p_job.kind) h (hold))
+            SELECT jsonb_build_object('since', CASE WHEN coalesce(h.until > clock_timestamp(), true) THEN readable_v1(h.created) END,
+                                      'ended', CASE WHEN h.until <= clock_timestamp() THEN readable_v1(h.until) END,
+                                      'by_hand', h.id IS NULL)
+              FROM (SELECT) o LEFT JOIN holds h ON h.scope = 'kind' AND h.target = p_job.kind)
         ELSE '{}' END;
 END $$;

@@ -1,14 +1,14 @@
 -- Explains which worker could lease a job of a kind, as three checks of explain_job_v1.
 -- Returns them in checks, and in best the uuid of the worker that would be free first (null: there is none).
 --   workers  does a living worker know the kind? living is how many do, and silent how many did until their beats ended; who
---            has the five of these that beat last; drained: a drain of the host or unit covers them. stopping: they live, and lease no more. If nobody knows the kind, kinds are
---            those that living workers know, at most 1,000.
+--            has the five of these that beat last; drained: a drain of the host or unit covers them. stopping: they live, and
+--            lease no more. If nobody knows the kind, kinds are those that living workers know, at most 1,000.
 --   drains   is each of these workers drained? drained is how many are. holds are the drains (shown_hold_v1) to end for the
 --            worker that the fewest cover. So each of them is in the way, and without them that worker leases. If there is no
 --            worker, it is the drain of the fleet, which covers each new one, too.
---   busy     does each of these, without a drain, run another job? busy is how many do, and who has five of them: those that
---            have run longest. A worker that is not at work, because it starts, has lost the database or is refused by it, is
---            in the list with that state.
+--   busy     does each of these, without a drain, run another job? busy is how many do, free how many do not, and who has five
+--            that do: those that have run longest. A worker that is not at work, because it starts, has lost the database or is
+--            refused by it, is in the list with that state.
 -- A worker runs one job at a time. One that has run its job for less than 0.5 s counts as free.
 CREATE OR REPLACE FUNCTION worker_checks_v1(p_kind text, OUT checks jsonb, OUT best uuid)
 LANGUAGE sql STABLE SET search_path FROM CURRENT SET timezone = 'UTC' SET enable_seqscan = off SET jit = off
@@ -67,7 +67,7 @@ AS $$
                (SELECT jsonb_build_object(
                            'check', 'busy', 'ok', count(*) FILTER (WHERE NOT f.busy) > 0 OR count(*) = 0,
                            'since', readable_v1(max(f.job_since) FILTER (WHERE f.job_id IS NOT NULL)),
-                           'busy', count(*) FILTER (WHERE f.busy),
+                           'busy', count(*) FILTER (WHERE f.busy), 'free', count(*) FILTER (WHERE NOT f.busy),
                            'who', (SELECT coalesce(jsonb_agg(jsonb_build_object(
                                               'leased_by', s.leased_by, 'worker', s.id, 'unit', s.unit, 'state', s.state,
                                               'job_id', s.job_id, 'job_kind', s.job_kind, 'job_since', readable_v1(s.job_since),
