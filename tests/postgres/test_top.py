@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -273,13 +274,16 @@ def test_it_says_that_the_database_is_away_and_goes_on_when_it_is_back(own_serve
     url = own_server.url("postgres")
     top(terminal, "--database-url", url)
     own_server.stop("immediate")
+    began = time.monotonic()
     terminal.sees("no figures for ", "search.reindex", "q quit")
     terminal.type("p", "y", "Enter")
     terminal.sees("no figures for ", "the pause of search.reindex: the database can't be reached")
     terminal.type("?")
     terminal.sees("top: the keys")
+    eventually(lambda: time.monotonic() > began + 3, "some time without figures")
     terminal.type("Escape")
-    terminal.sees("no figures for ")
+    [seconds] = re.findall(r"no figures for (\d+) s", terminal.sees("no figures for ", "search.reindex"))
+    assert int(seconds) >= 3
     own_server.start()
     away = Database(own_server, "postgres")
     add_job(away, "webhook.deliver")
@@ -314,6 +318,17 @@ def test_a_change_that_can_not_be_completed_is_told_at_the_end(database, termina
         terminal.type("q")
         terminal.sees("top ended before this was complete: the pause of search.reindex", "code 4")
     assert holds(database) == []
+
+
+def test_a_pause_says_that_it_is_not_certain_while_a_lease_query_stands_still(database, terminal):
+    top(terminal)
+    with database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE gate IN ROW SHARE MODE")
+        terminal.type("p", "y", "Enter")
+        terminal.sees("search.reindex is held, but it is not certain yet")
+        terminal.type("Enter")
+        terminal.sees("jobs of search.reindex", "it is not certain yet that nothing of it starts any more")
+    terminal.sees("search.reindex is held: nothing of it starts any more; 499 waiting job(s) marked paused")
 
 
 def test_who_may_only_look_is_told_so_when_he_pauses(database, terminal, login):

@@ -58,7 +58,6 @@ class Top(App[int]):
         self._views: list[View] = [self._kinds]
         self._message = ""
         self._trouble: Exception | None = None
-        self._seen_at = time.monotonic()
         self._wanted: Wanted | None = None
         self._prompt = ""  # what is being typed: "filter" or "reason"
         self._field: Field | None = None
@@ -91,7 +90,8 @@ class Top(App[int]):
         if self._field is not None:
             self._typing(self._field, event.key, letter)
         else:
-            self._message = ""
+            if not self._feed.changes:
+                self._message = ""
             if self._wanted:
                 self._answered(event.key)
             else:
@@ -135,7 +135,7 @@ class Top(App[int]):
                 no_figures(0, answer.error)
         else:
             view.heard(answer.found)
-            self._trouble, self._seen_at = None, time.monotonic()
+            self._trouble = None
         self._draw()
 
     def _said(self, text: str) -> None:
@@ -186,7 +186,7 @@ class Top(App[int]):
             self._kinds.filtered("")
 
     def _begin(self, view: View) -> None:
-        self._trouble, self._seen_at = None, time.monotonic()
+        self._trouble = None
         self._feed.ask(view.ask)
 
     def _ask_first(self, name: str, kind: str) -> None:
@@ -273,11 +273,11 @@ class Top(App[int]):
         if self._trouble is not None:
             return self._no_figures(self._trouble)
         if asked_at is not None and now - asked_at > LATE_SECONDS:
-            return f"no figures for {lasting(now - self._seen_at)}: the database has not answered yet"
+            return f"no figures for {lasting(now - self._views[-1].seen_at)}: the database has not answered yet"
         return ""
 
     def _no_figures(self, error: Exception) -> str:
-        seconds = time.monotonic() - self._seen_at
+        seconds = time.monotonic() - self._views[-1].seen_at
         try:
             return no_figures(seconds, error)
         except Exception:  # noqa: BLE001 (in a view of jobs; the others end the program)

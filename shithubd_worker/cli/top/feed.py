@@ -46,7 +46,7 @@ class Feed(threading.Thread):
         self._shared = shared
         self._operations = operations
         self._interval = interval
-        self._changes: deque[tuple[str, Change]] = deque()  # the first one goes on
+        self.changes: deque[tuple[str, Change]] = deque()  # the first one goes on
         self._wake = threading.Event()
         self._end_at = math.inf  # nothing goes on after this moment
         self._answered: Question | None = None
@@ -60,7 +60,7 @@ class Feed(threading.Thread):
 
     def change(self, name: str, change: Change) -> None:
         """Make a change."""
-        self._changes.append((name, change))
+        self.changes.append((name, change))
         self._wake.set()
 
     def end(self) -> list[str]:
@@ -72,15 +72,15 @@ class Feed(threading.Thread):
             with suppress(Exception):  # the server may be gone
                 self._operations.connection.cancel_safe(timeout=END_SECONDS)
             self.join(END_SECONDS)
-        return [name for name, _ in self._changes]
+        return [name for name, _ in self.changes]
 
     def run(self) -> None:
         """The thread."""
-        while self._changes or not self._ends():
-            if self._changes:
-                if not self._make(*self._changes[0]):
+        while self.changes or not self._ends():
+            if self.changes:
+                if not self._make(*self.changes[0]):
                     return
-                self._changes.popleft()
+                self.changes.popleft()
             elif not self._look():
                 self._wake.wait(max(0.0, self._due - time.monotonic()))
                 self._wake.clear()

@@ -123,7 +123,7 @@ class KindsView(View):
     def note(self) -> str:
         """How the table is made, and what is missing in it."""
         if self.found is None:
-            return "waiting for the first figures"
+            return super().note()
         order = "up" if self.inverted != (self.sort == 0) else "down"
         told = [f"sorted by {COLUMNS[self.sort].column.name}, {order}; figures of the last {WINDOWS[self.window]}"]
         if self.filter:

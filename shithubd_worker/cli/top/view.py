@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shithubd_worker.cli.top.table import Line
@@ -19,6 +20,7 @@ class View:
 
     def __init__(self) -> None:
         self.found: Any = None
+        self.seen_at = time.monotonic()  # the last answer, or the beginning
         self.at = 0  # the cursor, or the first line that is shown
         self.asks_anew = False  # has a key changed the question?
 
@@ -32,7 +34,7 @@ class View:
 
     def note(self) -> str:
         """What stands below the heading while there is nothing else to say."""
-        return ""
+        return "waiting for the first answer" if self.found is None else ""
 
     def body(self, width: int, height: int) -> list[Line]:
         """At most `height` lines."""
@@ -44,7 +46,7 @@ class View:
 
     def heard(self, found: Any) -> None:
         """An answer has come."""
-        self.found = found
+        self.found, self.seen_at = found, time.monotonic()
 
     def opened(self) -> View | None:
         """What Enter opens."""
