@@ -15,7 +15,7 @@ def main() -> None:
         from shithubd_worker.cli import main as command_line
     except (OSError, KeyboardInterrupt) as error:  # no descriptor or memory is left for its modules; or Ctrl-C
         if sys.stderr is not None:
-            os.write(2, f"shithubd-worker: can't start: {error or 'interrupted'}\n".encode())
+            os.write(2, f"shithubd-worker: can't start: {str(error) or 'interrupted'}\n".encode())
         sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
     command_line()
 

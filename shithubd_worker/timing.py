@@ -205,6 +205,8 @@ UNSCRAPED_SECONDS = 120.0
 FIGURES_SECONDS = 8.0
 # A write of figures may cost this part of the time of a control thread: after a write of 0.5 s it waits for 10 s.
 FIGURES_PART = 0.05
+# A worker that ends writes its last figures for this long at most. They must not hold up its end (ENDING_SECONDS).
+LAST_FIGURES_SECONDS = 1.0
 
 # --- The end of a process.
 

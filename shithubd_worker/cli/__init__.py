@@ -16,6 +16,7 @@ from shithubd_worker.cli.common import database_options
 from shithubd_worker.cli.settings import option
 from shithubd_worker.errors import EXIT_CONFIG, EXIT_DETACHED, EXIT_ERROR, EXIT_OK, EXIT_USAGE, ShithubdError
 from shithubd_worker.host import stdio
+from shithubd_worker.host.leaving import leave
 from shithubd_worker.settings.config import AUDIT_WEBHOOK
 
 EPILOG = """
@@ -139,8 +140,6 @@ def cli(database_url: str | None, schema: str | None, audit_webhook: str | None)
 
 def main() -> NoReturn:
     """The program. Every error is one clear line on stderr and a documented exit code."""
-    from shithubd_worker.host.leaving import leave
-
     sys.excepthook = screen.unforeseen
     stdout = stdio.take(goes_on=needs.changes(sys.argv[1:]))
     code = EXIT_ERROR
@@ -164,8 +163,8 @@ def _main() -> int:
     if stray := [word for word in sys.argv[1:] if any("\ud800" <= c <= "\udfff" for c in word)]:
         screen.say(f"shithubd-worker: the argument {stray[0]!a} is not UTF-8")
         return EXIT_USAGE
-    host_env.adopt(sys.argv[1:])
     try:
+        host_env.adopt(sys.argv[1:])
         code = cli.main(prog_name="shithubd-worker", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shithubd_worker.doctor.examination import Examination
 
 MOST = 1 << 44  # of a limit: some checks multiply it, and PostgreSQL ends at a bigint
+SILENT_SECONDS = 5.0  # PostgreSQL ends each check after 2 s, so a server that is silent for longer stands still
 MOST_SHOWN = 5  # items of a list in the evidence; --json has all
 
 
@@ -52,7 +53,7 @@ def _limits(_ctx: click.Context, _parameter: click.Parameter, texts: Sequence[st
 
 @click.command()
 @with_database
-@within(LOOK_SECONDS)
+@within(LOOK_SECONDS, answer=SILENT_SECONDS)
 @click.argument(
     "names",
     nargs=-1,
@@ -143,7 +144,8 @@ def _pack(shared: Shared, examination: Examination, name: str) -> tuple[str, Exc
         failed = _ask(shared, examination, bundle)
         if failed is not None:
             of_queue.leave_out(bundle, "the database could not be asked")
-        bundle.add("findings.json", "what `doctor` found, without reasons", lambda: plain(examination.as_json()))
+        about = "what `doctor` found, without reasons"
+        bundle.add("findings.json", about, lambda: plain(examination.as_json(quoting=False)))
         bundle.write(file, path.name.removesuffix(".tar.gz"))
     return str(path), failed
 
@@ -167,8 +169,7 @@ def _ask(shared: Shared, examination: Examination, bundle: Bundle | None = None)
         if bundle is not None:
             of_queue.add(bundle, connection, schema)
     except (psycopg.Error, ShithubdError) as error:
-        told = explained(error) if isinstance(error, psycopg.Error) else error
-        examination.give_up(str(told.args[0]))
+        examination.give_up(explained(error) if isinstance(error, psycopg.Error) else error)
         return error
     return None
 

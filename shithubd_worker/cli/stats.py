@@ -51,7 +51,8 @@ def stats(shared: Shared, kind: str | None, window: str, sort: str, *, all_kinds
     For each kind the command shows how many jobs ended well per second, and how many runs failed. "wait" is how long
     jobs waited until a worker had them, "run" how long they ran. "backlog" is how many jobs could run now. "done in" is
     how long these take, if nothing arrives. For that it takes the rate of the shortest window in which a job left the
-    queue. "unknown" means: none did in 24 hours.
+    queue. If 20 or more left in it, the rate counts from the first of them: a worker may have begun a minute ago.
+    "unknown" means: none did in 24 hours.
 
     p50/95/99 means: that part of the jobs took no longer. These times are at most 10 % wrong. A retry, a crash and a
     job that failed for good all count as failed runs. A window begins with a minute, ten minutes or an hour. So "5m"

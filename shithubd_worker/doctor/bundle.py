@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import signal
 import socket
 import tarfile
 import time
@@ -35,24 +36,35 @@ def default_name() -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The new file, with mode 0600. It is made before the command becomes another user, and removed after an error.
-    Raises Refused if something is there, even a symbolic link that leads nowhere."""
+    """The new file, with mode 0600. It is made before the command becomes another user. After an error, or a signal
+    that ends the command, it is removed; the other user may not do that, and then it is empty. Raises Refused if
+    something is there, even a symbolic link that leads nowhere."""
     try:
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
         raise Refused(f"{path} exists already: remove it, or name another file") from error
     except OSError as error:
         raise ShithubdError(f"{path} can't be made: {error.strerror}") from error
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        with os.fdopen(made, "wb") as file:
+        with os.fdopen(made, "wb", closefd=False) as file:
             os.fchmod(made, 0o600)
             yield file
     except BaseException as error:
+        os.ftruncate(made, 0)
         with suppress(OSError):
             path.unlink()
         if isinstance(error, OSError):
             raise ShithubdError(f"{path} can't be written: {error.strerror}; name a file on another disk") from error
         raise
+    finally:
+        os.close(made)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 class Bundle:

@@ -51,13 +51,13 @@ class Examination:
         for name in list(self.left):
             self._add(name, server.examine(connection, schema, name, connect, self.limits))
 
-    def give_up(self, why: str) -> None:
+    def give_up(self, error: Exception) -> None:
         """What is left can't be checked."""
         for name in list(self.left):
-            self._add(name, [Unchecked(name, why)])
+            self._add(name, [Unchecked(name, str(error.args[0]), type(error).__name__)])
 
-    def as_json(self) -> dict[str, Any]:
-        """What `doctor --json` prints, without the time."""
+    def as_json(self, *, quoting: bool = True) -> dict[str, Any]:
+        """What `doctor --json` prints, without the time. Without `quoting`, no text of an error is in it."""
         return {
             "findings": [
                 {
@@ -70,7 +70,10 @@ class Examination:
                 }
                 for each in self.findings
             ],
-            "unchecked": [{"name": each.name, "why": each.why} for each in self.unchecked],
+            "unchecked": [
+                {"name": each.name, "why": each.why if quoting or not each.error else each.error}
+                for each in self.unchecked
+            ],
             "checks": len(self.wanted),
         }
 

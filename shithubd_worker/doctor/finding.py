@@ -66,10 +66,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Unchecked:
-    """A check that could not look, and why. It hides no other check."""
+    """A check that could not look, and why. It hides no other check. `error` is the kind of the error that `why`
+    quotes: its text may have a part of a password that was typed wrongly."""
 
     name: str
     why: str
+    error: str = ""
 
 
 def finding(name: str, severity: Severity, said: str, evidence: Mapping[str, Any]) -> Finding:

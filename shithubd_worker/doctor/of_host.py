@@ -103,7 +103,12 @@ def _units() -> list[dict[str, Any]]:
             "files": [unit.told["FragmentPath"], *unit.told["DropInPaths"]],
             "told": {name: unit.told.get(name) for name in _OF_UNITS},
             "lines": [
-                {"place": line.place, "key": line.key, "value": line.value if line.key in harmless else LEFT_OUT}
+                {
+                    "place": line.place,
+                    # A key that systemd does not know may be the rest of a secret that somebody broke into two lines.
+                    "key": line.key if line.key in harmless or line.key in unit.told else LEFT_OUT,
+                    "value": line.value if line.key in harmless else LEFT_OUT,
+                }
                 for line in unit.lines()
             ],
         }
@@ -128,10 +133,11 @@ def _entry(text: str) -> dict[str, Any] | None:
     """One line of the journal. The fields that begin with _ come from the journal itself, all others from the
     program."""
     try:
-        entry = json.loads(text)
+        # What is no text is a field that is too long, no UTF-8, or there twice.
+        entry = {name: value for name, value in json.loads(text).items() if isinstance(value, str)}
     except ValueError:
         return None
-    message = str(entry.get("MESSAGE", ""))
+    message = entry.get("MESSAGE", "")
     by_systemd = entry.get("_PID") == "1" and entry.get("_UID") == "0"
     # What a unit or a file of variables has wrong, systemd quotes; and a password may stand there.
     quotes = entry.get("MESSAGE_ID", _INVALID) == _INVALID
@@ -144,7 +150,7 @@ def _entry(text: str) -> dict[str, Any] | None:
     }
 
 
-def _of_job(entry: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+def _of_job(entry: Mapping[str, str]) -> Iterator[tuple[str, object]]:
     if entry.get("SHITHUB_LOGGER") in loggers():
         yield "logger", entry["SHITHUB_LOGGER"]
     if entry.get("SHITHUB_OUTCOME") in list(How):
@@ -153,5 +159,5 @@ def _of_job(entry: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         yield member.lower(), _number(entry.get(f"SHITHUB_{member}"))
 
 
-def _number(text: object) -> int | None:
-    return int(text) if isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,19}", text) else None
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"-?[0-9]{1,19}", text) else None

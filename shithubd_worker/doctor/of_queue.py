@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import psycopg
@@ -10,7 +11,6 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from shithubd_worker.database import schema
-from shithubd_worker.database.failures import explained
 from shithubd_worker.doctor.bundle import Bundle
 from shithubd_worker.doctor.query import looking
 from shithubd_worker.doctor.redaction import plain
@@ -80,22 +80,24 @@ def _asked(
     connection: psycopg.Connection, query: sql.SQL | sql.Composed, given: list[str] | None = None
 ) -> Callable[[], object]:
     def ask() -> object:
-        try:
-            with looking(connection), connection.cursor(row_factory=dict_row) as cursor:
-                return plain(cursor.execute(query, given).fetchall())
-        except psycopg.Error as error:
-            # Not its text: a function that somebody replaced can say anything.
-            raise ShithubdError(f"the database refuses it: {type(error).__name__} ({error.sqlstate})") from error
+        with _refused(), looking(connection), connection.cursor(row_factory=dict_row) as cursor:
+            return plain(cursor.execute(query, given).fetchall())
 
     return ask
 
 
-def _schema(connection: psycopg.Connection, name: str) -> dict[str, Any]:
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Name an error of the database, without its text: a function that somebody replaced can say anything."""
     try:
-        with looking(connection):
-            found = schema.find(connection, name)
+        yield
     except psycopg.Error as error:
-        raise explained(error) from error
+        raise ShithubdError(f"the database refuses it: {type(error).__name__} ({error.sqlstate})") from error
+
+
+def _schema(connection: psycopg.Connection, name: str) -> dict[str, Any]:
+    with _refused(), looking(connection):
+        found = schema.find(connection, name)
     return {
         "database": {"schema_version": found.version, "functions": found.functions},
         "release": {"schema_version": schema.newest_version(), "functions": schema.functions_digest(name)},

@@ -61,4 +61,4 @@ def examine(
         if forbidden(error):
             with query.looking(connection):
                 why += f": {rights.remedy(connection, name, METRICS) or 'ask its owner'}"
-        return [Unchecked(each, why)]
+        return [Unchecked(each, why, f"{type(error).__name__} ({error.sqlstate})")]

@@ -116,7 +116,9 @@ class BulkHistogram(Collector):
             self._counts[kind] = counts
         for value in values:
             counts[bisect_left(BOUNDS, value)] += 1
-        self._sums[kind] += sum([value for value in values if value > 0.0])
+        if min(values, default=0.0) < 0.0:
+            values = [max(0.0, value) for value in values]
+        self._sums[kind] += sum(values)
 
     def counts(self) -> dict[str, list[int]]:
         """The fine buckets of each kind. They count on."""

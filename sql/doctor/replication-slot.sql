@@ -1,8 +1,9 @@
 -- A replication slot whose standby or subscriber does not take what the slot keeps for it: the write-ahead log, and dead rows.
 -- Nothing ends that but the slot's owner, so the disk fills up. A slot that was used a moment ago is a notice: its standby may
--- only restart. What a standby in use holds back is the check `standby`.
+-- only restart. A slot that keeps nothing, because nobody has used it yet, is no finding. What a standby in use holds back is the
+-- check `standby`.
 WITH slots AS (
-    SELECT s.slot_name, s.slot_type, s.database, s.active, s.wal_status,
+    SELECT s.slot_name, s.slot_type, s.database, s.active, s.wal_status, s.xmin, s.catalog_xmin,
            greatest(age(s.xmin), age(s.catalog_xmin)) AS transactions,
            pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
                            s.restart_lsn) AS bytes,
@@ -20,9 +21,11 @@ SELECT CASE WHEN wal_status = 'lost' THEN 'warning'
                                     slot_name, pg_size_pretty(bytes))
             ELSE format('nobody uses the replication slot %s, and it keeps %s of the write-ahead log', slot_name,
                         coalesce(pg_size_pretty(bytes), 'nothing'))
-                 || CASE WHEN transactions IS NULL THEN '' ELSE ', and dead rows' END END AS said,
+                 || CASE WHEN xmin IS NOT NULL THEN ', and dead rows'
+                         WHEN catalog_xmin IS NOT NULL THEN ', and dead rows of the catalogs' ELSE '' END END AS said,
        jsonb_build_object('slot', slot_name, 'type', slot_type, 'database', database, 'active', active,
                           'wal_status', wal_status, 'bytes', bytes, 'transactions', transactions) AS evidence,
        unused_since AS since
   FROM slots
- WHERE NOT active OR wal_status IN ('lost', 'unreserved') OR bytes >= :much_wal_bytes
+ WHERE (NOT active AND coalesce(bytes, transactions) IS NOT NULL) OR wal_status IN ('lost', 'unreserved')
+    OR bytes >= :much_wal_bytes

@@ -9,6 +9,10 @@ CREATE TABLE kind_stats (
     kind       text        NOT NULL,
     seconds    integer     NOT NULL DEFAULT 10,  -- how long the span is
     begins     timestamptz NOT NULL DEFAULT date_bin('10 seconds', clock_timestamp(), '2000-01-01 00:00:00+00'),
+    -- Where the longer span begins, into which it is folded.
+    folds_into timestamptz NOT NULL GENERATED ALWAYS AS (
+        date_bin(CASE seconds WHEN 10 THEN interval '1 minute' WHEN 60 THEN interval '10 minutes' ELSE interval '1 hour' END,
+                 begins, '2000-01-01 00:00:00+00')) STORED,
     ok         bigint      NOT NULL DEFAULT 0,   -- attempts that ended, by outcome
     retry      bigint      NOT NULL DEFAULT 0,
     failed     bigint      NOT NULL DEFAULT 0,
@@ -40,8 +44,8 @@ CREATE TABLE kind_stats (
                        @.key like_regex "^[0-9]{1,15}$" && @.value.type() == "number"
                        && @.value >= 0 && @.value <= 1000000000000000))'))
 );
--- Which rows are past? It has the order in which fold_stats_v1 takes them.
-CREATE INDEX kind_stats_spans ON kind_stats (seconds, begins);
+-- Which rows are past? It has the order in which fold_stats_v1 takes them: what becomes one row stands together.
+CREATE INDEX kind_stats_spans ON kind_stats (seconds, folds_into, kind);
 
 -- Since when workers can write figures. A rate counts from here, if its window began earlier.
 ALTER TABLE worker_schema ADD figures_since timestamptz NOT NULL DEFAULT clock_timestamp();

@@ -212,6 +212,20 @@ def test_a_lock_or_a_slow_check_hides_no_other_check(database, doctor):
     assert all("somebody holds a lock on the queue" in each["why"] for each in told["unchecked"])
 
 
+def test_no_function_of_a_stranger_runs_with_the_askers_rights(database):
+    """PostgreSQL prefers a function with better fitting arguments to its own."""
+    database.query(
+        "CREATE FUNCTION format(text, name, bigint) RETURNS text LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'with the rights of %', current_user; END $$"
+    )
+    with pytest.raises(psycopg.errors.RaiseException):
+        database.query("SELECT format('the table %%s has %%s dead rows', relname, 1::bigint) FROM pg_class")
+    limits = ("--limit", "many_dead_rows=0", "--limit", "unvacuumed_seconds=0")
+    told = Command(database).json("doctor", "bloat", *limits, code=EXIT_CHECK_SAYS_NO)
+    assert "the table jobs has 0 dead rows that no vacuum has removed" in {each["said"] for each in told["findings"]}
+    assert told["unchecked"] == []
+
+
 def test_without_a_database_the_host_is_still_examined_and_the_code_is_75(database):
     url = "postgresql://nobody@127.0.0.1:1/none"
     done = Command(database)("doctor", "--json", "--database-url", url, code=EXIT_DATABASE)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 import tarfile
 from datetime import UTC, datetime
 
@@ -15,7 +18,7 @@ from commands import Command
 from conftest import PATIENCE
 from rows import add_job, add_worker
 
-from shithubd_worker.doctor import redaction
+from shithubd_worker.doctor import bundle, redaction
 from shithubd_worker.errors import EXIT_CHECK_SAYS_NO, EXIT_DATABASE, EXIT_ERROR, EXIT_REFUSED, EXIT_USAGE
 
 CANARY = "canary-7f3a"
@@ -164,6 +167,49 @@ def test_without_a_database_it_has_the_host_and_says_what_is_missing(database, p
     assert "tables.json" not in files
     left_out = files["MANIFEST.txt"].partition("Left out:")[2]
     assert left_out.count("the database could not be asked") == 9
+
+
+def test_a_password_that_is_taken_for_a_host_is_not_in_it(database, path):
+    """The @ in this password should be %40."""
+    url = f"postgresql://nobody:secret@{CANARY}@127.0.0.1:1/none"
+    done = Command(database)("doctor", "--bundle", path, "--database-url", url, code=EXIT_DATABASE)
+    assert CANARY in done.stderr  # only its user sees that
+    files = opened(path)
+    assert [name for name, text in files.items() if CANARY in text] == []
+    assert {each["why"] for each in json.loads(files["findings.json"])["unchecked"]} >= {"DatabaseUnavailable"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_no_half_file(path, number):
+    before = signal.getsignal(number)
+
+    def write():
+        with bundle.opened(path) as file:
+            file.write(b"half")
+            signal.raise_signal(number)
+
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        write()
+    assert not path.exists()
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_became_another_user_leaves_an_empty_file_after_an_error(tmp_path):
+    path = tmp_path / "report.tar.gz"
+    code = (
+        "import os, pathlib, sys\n"
+        "from shithubd_worker.doctor import bundle\n"
+        "with bundle.opened(pathlib.Path(sys.argv[1])) as file:\n"
+        "    os.setresuid(65534, 65534, 65534)\n"
+        "    file.write(b'half')\n"
+        "    file.flush()\n"
+        "    raise KeyboardInterrupt\n"
+    )
+    tmp_path.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=False)
+    assert b"KeyboardInterrupt" in done.stderr
+    assert path.stat().st_size == 0
 
 
 def test_a_schema_that_is_not_there_leaves_out_what_needs_it(database, path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 import psycopg
 import pytest
@@ -134,6 +135,33 @@ def test_what_holds_nothing_back_here_is_no_finding(any_database, someone):
     vacuum.cancel()
 
 
+def test_who_writes_in_another_database_counts_once_there_are_many_dead_rows(ill, someone):
+    """A snapshot here is as old as the oldest transaction that writes in the server."""
+    elsewhere = ill.server.url("postgres")
+    reader = someone(elsewhere, "reads")
+    reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    reader.execute("SELECT 1")
+    writer = someone(elsewhere, "writes")
+    writer.execute("BEGIN")
+    writer.execute("CREATE TABLE elsewhere ()")
+    here = someone(ill.url, "reads here")
+    here.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    oldest = "SELECT age(backend_xmin) >= age(pg_snapshot_xmin(pg_current_snapshot())::text::xid) FROM pg_stat_activity"
+    here.execute("SELECT 1")
+    assert ill.value(f"{oldest} WHERE application_name = 'reads here'")
+    here.execute("ROLLBACK")
+    assert findings(ill.url, "old-transaction", old_seconds=0) == []
+    found = findings(ill.url, "old-transaction", old_seconds=0, many_dead_rows=0)
+    assert [(each.evidence["program"], each.evidence["database"]) for each in found] == [("writes", "postgres")]
+    assert "database postgres) keeps vacuum from" in found[0].said
+    writer.execute("PREPARE TRANSACTION 'elsewhere'")
+    assert findings(ill.url, "old-transaction", old_seconds=0, many_dead_rows=0) == []
+    assert findings(ill.url, "prepared-transaction", old_seconds=0) == []
+    found = findings(ill.url, "prepared-transaction", old_seconds=0, many_dead_rows=0)
+    assert [each.evidence["database"] for each in found] == ["postgres"]
+    writer.execute("ROLLBACK PREPARED 'elsewhere'")
+
+
 def test_a_login_that_may_not_see_since_when_is_told_and_goes_by_transactions(database, someone, login):
     look = login("shithub_metrics")
     someone(database.url, "forgotten").execute("BEGIN; SELECT pg_current_xact_id()")
@@ -172,13 +200,13 @@ def test_a_slot_that_nobody_uses_is_found_until_it_is_dropped(ill):
     ill.query("SELECT pg_create_physical_replication_slot('of_a_standby', true)")
     ill.query("SELECT pg_create_physical_replication_slot('keeps_nothing')")
     changed(ill)
-    found = {each.evidence["slot"]: each for each in findings(ill.url, "replication-slot")}
+    found = {each.evidence["slot"]: each for each in findings(ill.url, "replication-slot", much_wal_bytes=1 << 40)}
+    assert {*found} == {"of_a_subscriber", "of_a_standby"}
     assert {name: each.severity for name, each in found.items()} == dict.fromkeys(found, Severity.NOTICE)
     assert found["of_a_subscriber"].evidence["transactions"] >= 3
-    assert found["of_a_subscriber"].said.endswith(" of the write-ahead log, and dead rows")
+    assert found["of_a_subscriber"].said.endswith(" of the write-ahead log, and dead rows of the catalogs")
     assert found["of_a_standby"].evidence["bytes"] > 0
     assert found["of_a_standby"].said.startswith("nobody uses the replication slot of_a_standby, and it keeps ")
-    assert found["keeps_nothing"].said.endswith("it keeps nothing of the write-ahead log")
 
     def severity(name, **limits):
         (one,) = [each for each in findings(ill.url, "replication-slot", **limits) if each.evidence["slot"] == name]
@@ -187,7 +215,6 @@ def test_a_slot_that_nobody_uses_is_found_until_it_is_dropped(ill):
     assert severity("of_a_standby", much_wal_bytes=1) is Severity.WARNING
     assert severity("of_a_standby", too_much_wal_bytes=1) is Severity.CRITICAL
     assert severity("of_a_subscriber", many_transactions=3) is Severity.WARNING
-    assert severity("keeps_nothing", much_wal_bytes=1) is Severity.NOTICE
     if ill.value("SELECT current_setting('server_version_num')::integer") >= 170000:  # it knows since when
         assert severity("of_a_standby", old_seconds=0) is Severity.WARNING
         assert found["of_a_standby"].since is not None
@@ -274,9 +301,44 @@ def test_commits_that_wait_for_a_standby_that_is_gone_are_found(ill):
         assert found.evidence == {"synchronous_standby_names": "replica"}
         with standby(ill.server, "replica"):
             eventually(lambda: not findings(ill.url, "standby"), "the finding goes away")
+            for names in ("ANY 2 (replica, other)", "first 2 (replica, other)", "2(replica,other)"):
+                ill.query(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+                ill.query("SELECT pg_reload_conf()")
+                (found,) = eventually(lambda: findings(ill.url, "standby"), "the setting is read")
+                assert found.said.startswith("every commit waits for 2 standby(s) of "), names
+            ill.query("ALTER SYSTEM SET synchronous_commit = 'local'")
+            ill.query("SELECT pg_reload_conf()")
+            eventually(lambda: not findings(ill.url, "standby"), "no commit waits any more")
     finally:
         ill.query("ALTER SYSTEM RESET synchronous_standby_names")
+        ill.query("ALTER SYSTEM RESET synchronous_commit")
         ill.query("SELECT pg_reload_conf()")
+
+
+def test_a_subscriber_is_no_standby(ill):
+    """It takes one change after the other, and nobody fails over to it."""
+    ill.query("CREATE PUBLICATION all_of_it FOR ALL TABLES")
+    ill.query("SELECT pg_create_logical_replication_slot('of_a_subscriber', 'pgoutput')")
+    receiver = [ill.server.bindir / "pg_recvlogical", "-d", ill.url, "--slot", "of_a_subscriber", "--start"]
+    options = ("--file", "-", "--status-interval", "1", "-o", "proto_version=1", "-o", "publication_names=all_of_it")
+    with subprocess.Popen([*receiver, *options], stdout=subprocess.DEVNULL) as reader:
+        try:
+            streams = "SELECT FROM pg_stat_replication WHERE flush_lsn IS NOT NULL"
+            eventually(lambda: ill.query(streams), "it streams")
+            os.kill(reader.pid, signal.SIGSTOP)
+            changed(ill)
+            behind = "SELECT pg_current_wal_lsn() > flush_lsn FROM pg_stat_replication"
+            eventually(lambda: ill.value(behind), "it is behind")
+            assert findings(ill.url, "standby", much_wal_bytes=1, many_transactions=0) == []
+            (found,) = findings(ill.url, "replication-slot", much_wal_bytes=1)
+            assert found.said.startswith("the user of the replication slot of_a_subscriber is behind")
+        finally:
+            reader.kill()
+    ill.query("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+    gone = "SELECT FROM pg_replication_slots WHERE active"
+    eventually(lambda: not ill.query(gone), "the slot is free")
+    ill.query("SELECT pg_drop_replication_slot('of_a_subscriber')")
+    ill.query("DROP PUBLICATION all_of_it")
 
 
 def test_a_login_that_may_not_see_standbys_is_told(ill):

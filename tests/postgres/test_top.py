@@ -19,7 +19,7 @@ from waiting import eventually
 from shithubd_worker.database import schema
 from shithubd_worker.database.connection import connector
 
-PROGRAM = Path(sys.executable).with_name("shithubd-worker")
+PROGRAM = (sys.executable, "-m", "shithubd_worker")
 READY = "sorted by queued"
 REASON = "INC-42 [red]x[/red]"
 # A fault of ours, in place of one that nobody knows yet.
@@ -73,7 +73,7 @@ def terminal(open_terminal):
 
 
 def top(terminal, *arguments, env=None):
-    terminal.does(str(PROGRAM), "top", "--interval", "0.5", *arguments, env=env)
+    terminal.does(*PROGRAM, "top", "--interval", "0.5", *arguments, env=env)
     terminal.sees(READY, "search.reindex")
 
 
@@ -125,8 +125,8 @@ def test_a_pause_asks_for_a_yes_and_a_reason_and_is_recorded(database, terminal,
     start_worker("--kind", "test.ok")
     top(terminal)
     terminal.type("p")
-    terminal.sees("pause search.reindex on all hosts? y/n")
-    terminal.type("n")
+    terminal.sees("y/n: pause search.reindex on all hosts?")
+    terminal.type("Enter")
     terminal.sees("nothing was changed")
     terminal.type("p", "y")
     terminal.sees("Why?")
@@ -146,7 +146,7 @@ def test_a_pause_asks_for_a_yes_and_a_reason_and_is_recorded(database, terminal,
     terminal.sees("held 499", f"hold: pause of kind search.reindex, by {actor}")
 
     terminal.type("r", "y")
-    terminal.sees("Why?")
+    terminal.sees("Why?", "resume search.reindex", f"hold: pause of kind search.reindex, by {actor}", REASON)
     terminal.type("Enter")
     terminal.sees("499 paused job(s) back in the queue")
     assert holds(database) == []
@@ -249,7 +249,7 @@ def test_without_a_terminal_it_says_what_to_use(command, terminal):
     done = command("top")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "shithubd-worker: top needs a terminal: use status --watch or stats --json\n"
-    terminal.does(str(PROGRAM), "top", env={"TERM": "dumb"})
+    terminal.does(*PROGRAM, "top", env={"TERM": "dumb"})
     terminal.sees("top needs a terminal", "code 2")
 
 
@@ -271,9 +271,11 @@ def test_it_says_that_the_database_is_away_and_goes_on_when_it_is_back(own_serve
         connection.execute("INSERT INTO jobs (kind) VALUES ('search.reindex')")
     terminal = open_terminal()
     url = own_server.url("postgres")
-    (top(terminal, "--database-url", url),)
+    top(terminal, "--database-url", url)
     own_server.stop("immediate")
     terminal.sees("no figures for ", "search.reindex", "q quit")
+    terminal.type("p", "y", "Enter")
+    terminal.sees("no figures for ", "the pause of search.reindex: the database can't be reached")
     terminal.type("?")
     terminal.sees("top: the keys")
     terminal.type("Escape")
@@ -293,6 +295,25 @@ def test_what_is_typed_ahead_is_not_lost(database, terminal):
     terminal.type("-l", "in one go")
     terminal.type("Enter")
     eventually(lambda: holds(database) == [("kind", "webhook.deliver", "in one go")], "the hold")
+
+
+def test_a_change_that_was_typed_is_completed_before_the_end(database, terminal):
+    top(terminal)
+    terminal.type("p", "y", "Enter", "q")
+    terminal.sees("code 0")
+    assert holds(database) == [("kind", "search.reindex", None)]
+    assert database.value("SELECT count(*) FROM jobs WHERE state = 'paused'") == 499
+
+
+def test_a_change_that_can_not_be_completed_is_told_at_the_end(database, terminal):
+    top(terminal)
+    with database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE holds IN SHARE MODE")
+        terminal.type("p", "y", "Enter")
+        terminal.sees("waiting: ")
+        terminal.type("q")
+        terminal.sees("top ended before this was complete: the pause of search.reindex", "code 4")
+    assert holds(database) == []
 
 
 def test_who_may_only_look_is_told_so_when_he_pauses(database, terminal, login):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import exit_code_facts
 import pytest
@@ -62,3 +64,25 @@ def test_the_times_of_the_page_are_those_of_the_code():
     )
     assert f"waits for `--database-wait` ({Config().database_wait:g} s)" in section("75")
     assert f"keeps it waiting for {MIGRATION_LOCK_SECONDS:g} s" in section("75")
+
+
+INTERRUPTED = """
+import importlib.abc, os, signal, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+module, sys.argv = sys.argv[1], ["shithubd-worker", "status", "--database-url", "host=/nowhere"]
+from shithubd_worker.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "shithubd_worker.host.leaving", "shithubd_worker.cli.status", "psycopg"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(module):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, module], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.lstrip() in ("interrupted\n", "shithubd-worker: can't start: interrupted\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate, pairwise
@@ -51,6 +52,8 @@ def test_prometheus_sees_the_same_buckets_as_before(batches):
     for kind in KINDS:
         shown = [s.value for s in family.samples if s.labels["kind"] == kind and s.name.endswith("_bucket")]
         assert shown == list(accumulate(expected[kind]))
+        (total,) = [s.value for s in family.samples if s.labels["kind"] == kind and s.name.endswith("_sum")]
+        assert total == pytest.approx(sum(v for k, values in batches if k == kind for v in values if v > 0))
 
 
 @given(
@@ -152,6 +155,49 @@ def test_figures_that_the_database_refuses_are_written_later(asked):
     figures.tick(200.0, None)
     figures.tick(300.0, None)
     assert database.ok == 3
+
+
+def test_figures_that_a_server_without_writes_refuses_are_written_later(asked, caplog):
+    database, metrics, figures = asked
+    metrics.processed({("a", How.OK): 2})
+    database.error = psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        figures.tick(100.0, None)
+    figures.tick(200.0, None)
+    assert (database.ok, caplog.text) == (2, "")
+
+
+def test_a_worker_that_ends_writes_what_was_refused_and_what_it_did_since(asked):
+    database, metrics, figures = asked
+    metrics.processed({("a", How.OK): 2})
+    database.error = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+    with pytest.raises(psycopg.errors.LockNotAvailable):
+        figures.tick(100.0, None)
+    metrics.processed({("a", How.OK): 1})
+    figures.leave()
+    assert database.ok == 3
+
+
+def test_a_worker_that_ends_within_a_round_writes_kinds_that_it_wrote_already():
+    names = [f"k{n}" for n in range(MOST_KINDS + 5)]
+    database, metrics = Database(), counting(names)
+    figures = Figures(database.session, metrics)
+    metrics.processed({(name, How.OK): 1 for name in names})
+    figures.tick(100.0, None)
+    metrics.processed({(names[0], How.OK): 1})
+    figures.leave()
+    assert database.ok == len(names) + 1
+
+
+def test_a_slow_database_does_not_hold_up_the_end_of_a_worker(monkeypatch, caplog):
+    names = [f"k{n}" for n in range(3 * MOST_KINDS)]
+    database, metrics = Database(), counting(names)
+    metrics.processed({(name, How.OK): 1 for name in names})
+    clock = iter(range(100))
+    monkeypatch.setattr(time, "monotonic", lambda: 0.9 * next(clock))
+    Figures(database.session, metrics).leave()
+    assert database.ok == 2 * MOST_KINDS
+    assert "missing in `stats`" in caplog.text
 
 
 def test_a_worker_that_ends_hands_over_all_kinds():

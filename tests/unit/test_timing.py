@@ -51,6 +51,7 @@ from shithubd_worker.timing import (
     HELD_AT_EXIT_SECONDS,
     HOUSEKEEPING_SECONDS,
     INTERRUPT_AGAIN_SECONDS,
+    LAST_FIGURES_SECONDS,
     LOCKED_AGAIN_SECONDS,
     LOCKED_PAUSE_SECONDS,
     LONG_SECONDS,
@@ -450,6 +451,10 @@ def test_the_queue_is_counted_anew_before_what_was_counted_is_stale():
 
 def test_stats_is_behind_by_less_than_ten_seconds_and_long_writes_are_far_apart():
     assert FIGURES_SECONDS + TICK_SECONDS < 10.0 < CONTROL_ANSWER_SECONDS / FIGURES_PART < STALLED_SECONDS
+
+
+def test_the_last_figures_fit_into_the_end_of_a_worker():
+    assert LAST_FIGURES_SECONDS + CONTROL_ANSWER_SECONDS < ENDING_SECONDS
 
 
 # --- Nothing is left out.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from types import SimpleNamespace
 
 import pytest
 from canaries import CANARY
@@ -11,10 +13,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from screens import command
 
+from shithubd_worker.cli.top.feed import Feed
 from shithubd_worker.cli.top.field import Field
 from shithubd_worker.cli.top.help import TEXT, HelpView
 from shithubd_worker.cli.top.jobs import JobsView, JobView
-from shithubd_worker.cli.top.kinds import KindsView
+from shithubd_worker.cli.top.kinds import COLUMNS, KindsView
 from shithubd_worker.cli.top.page import Page
 from shithubd_worker.cli.top.table import Column, fit, laid_out, window
 from shithubd_worker.cli.top.view import View
@@ -115,7 +118,8 @@ def test_every_view_keeps_to_the_size_of_the_screen(width, height):
         holds=[hold(f"kind.{number}", "a reason that goes on and on " * 9) for number in range(40)],
     )
     job = {"id": 1, "state": "queued", "run_at": "2026-11-22T18:00:00+00:00", "attempts": 3, "last_error": "x" * 999}
-    for view in (heard(KindsView(command), many), heard(JobsView("k", command), (None, [job] * 100, True)), HelpView()):
+    jobs = heard(JobsView("k", command), ((None, None), [job] * 100, True))
+    for view in (heard(KindsView(command), many), jobs, HelpView()):
         view.move(50)
         lines = view.body(width, height)
         assert len(lines) <= height
@@ -148,6 +152,30 @@ def test_each_key_sorts_and_the_cursor_stays_on_its_kind():
     assert names() == ["a", "c", "b"]
     heard(view, status(kind("a", queued=1), kind("c", queued=50), kind("b", queued=9)))
     assert (names(), view.kind()) == (["a", "b", "c"], "c")
+    for _ in COLUMNS:
+        view.key("s")
+        assert view.kind() == "c"
+
+
+def test_keys_that_come_before_the_next_page_skip_nothing():
+    view = JobsView("k", command)
+    page = lambda *ids: [{"id": job} for job in ids]  # noqa: E731
+    asked = []
+
+    class Jobs:
+        def jobs(self, where, _limit, after):
+            asked.append((where.get("state"), after))
+            return page(*range((after or 0) + 1, (after or 0) + 102))
+
+    heard(view, view.ask(Jobs()))
+    view.key("n")
+    view.key("n")
+    heard(view, view.ask(Jobs()))
+    view.key("n")
+    view.key("tab")
+    view.key("n")
+    heard(view, view.ask(Jobs()))
+    assert asked == [(None, None), (None, 100), ("queued", None)]
 
 
 class Asked:
@@ -193,6 +221,10 @@ def test_a_filter_finds_a_kind_that_is_not_among_the_many_that_are_named():
     heard(view, view.ask(Asked(state, [], like=["zebra.feed"])))
     assert view.kind() == "zebra.feed"
     assert "and 900 more kinds" in view.note()
+    view.filtered("bra")
+    heard(view, view.ask(Asked(state, [])))
+    said = " ".join(shown(view))
+    assert "of the kinds with most jobs none has 'bra' in its name, and no other one begins with it" in said
 
 
 def test_a_filter_leaves_only_the_kinds_with_the_text():
@@ -219,7 +251,7 @@ def test_nothing_of_a_stranger_is_markup_or_steers_the_terminal():
     why["checks"] = [{"check": "state", "ok": False, "state": "failed", "since": None, "by": CANARY, "error": CANARY}]
     views: list[View] = [
         heard(KindsView(command), found),
-        heard(JobsView(CANARY, command), (None, [job], False)),
+        heard(JobsView(CANARY, command), ((None, None), [job], False)),
         heard(JobView(1, CANARY, command), (why, whole)),
     ]
     for view in views:
@@ -260,3 +292,24 @@ def test_the_help_and_the_line_of_keys_fit_on_the_smallest_usual_screen():
     assert max(map(len, TEXT)) <= 80
     assert len(TEXT) <= 21
     assert [view.keys for view in (KindsView, JobsView, JobView, HelpView) if len(view.keys) > 80] == []
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_the_end_completes_a_change_that_waits_for_its_turn_and_names_one_that_fails(cancelled):
+    shared = SimpleNamespace(deadline=SimpleNamespace(note=lambda *_: None), announcer=None)
+    feed = Feed(shared, SimpleNamespace(schema="public", close=lambda: None), 60)
+    began, go, made = threading.Event(), threading.Event(), []
+
+    def change(_operations):
+        yield "half of it"
+        if cancelled:
+            raise ConnectionError
+        made.append("all of it")
+
+    feed.ask(lambda _operations: began.set() or go.wait(60))
+    feed.start()
+    began.wait(60)
+    feed.change("the pause of k", change)
+    feed.join = lambda seconds: go.set() or threading.Thread.join(feed, seconds)
+    assert feed.end() == (["the pause of k"] if cancelled else [])
+    assert made == ([] if cancelled else ["all of it"])

@@ -51,9 +51,10 @@ def top(shared: Shared, interval: float, reason: str | None) -> int:
     Exit codes:
       0    you quit
       2    stdin or stdout is no terminal, or TERM is dumb
-      4    --timeout is over
+      4    --timeout is over, or a change was not complete when top ended
       130  you pressed Ctrl-C
       SIGTERM, SIGHUP and SIGQUIT end it as usual, and the terminal is as before.
+      After SIGKILL it is not: type `reset` and press Enter.
 
     \b
     Examples:

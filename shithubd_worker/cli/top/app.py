@@ -35,6 +35,7 @@ class Wanted(NamedTuple):
     """A change that waits for a yes, and then for a reason."""
 
     question: str
+    held: str  # who holds the kind now, and why
     name: str
     make: Callable[[str | None], Change]
 
@@ -189,12 +190,16 @@ class Top(App[int]):
         self._feed.ask(view.ask)
 
     def _ask_first(self, name: str, kind: str) -> None:
+        held = self._kinds.held(kind)
         if name == "p":
-            question, what = f"pause {kind} on all hosts?", f"the pause of {kind}"
-            self._wanted = Wanted(question, what, lambda why: changes.pause(kind, why, self._tell))
+            question, what = f"pause {kind} on all hosts{', anew' if held else ''}?", f"the pause of {kind}"
+            self._wanted = Wanted(question, held, what, lambda why: changes.pause(kind, why, self._tell))
         else:
-            question = f"resume {kind}, all of it at once? (resume-kind can do it in steps)"
-            self._wanted = Wanted(question, f"the end of the pause of {kind}", lambda why: changes.resume(kind, why))
+            question, what = (
+                f"resume {kind}, all of it at once? (resume-kind can do it in steps)",
+                f"the end of the pause of {kind}",
+            )
+            self._wanted = Wanted(question, held, what, lambda why: changes.resume(kind, why))
 
     def _tell(self, text: str) -> None:
         self._feed.say(text)
@@ -242,28 +247,34 @@ class Top(App[int]):
         if width < LEAST_WIDTH or height < LEAST_HEIGHT:
             page.lines = [Line(f"too small: at least {LEAST_WIDTH}x{LEAST_HEIGHT}")]
         else:
-            said = wrapped(self._said_now(), width, MOST_LINES)
+            first, *more = self._said_now()
+            said = wrapped(first, width, MOST_LINES)
+            said += [part for line in more if line.text for part in wrapped(line, width, MOST_LINES - 1)]
             room = height - 2 - len(said)
-            body = view.body(width, room)
+            body = view.body(width, room)[:room]
             body += [Line("")] * (room - len(body))
             last = Line(view.keys, "dim") if self._field is None else self._field.line(width)
             page.lines = [Line(view.heading(), "bold"), *said, *body, last]
         page.refresh()
 
-    def _said_now(self) -> Line:
-        """Trouble first, then what a change says, then how the list is made."""
+    def _said_now(self) -> list[Line]:
+        """What is typed or asked; else trouble, what a change says, and how the list is made."""
         if self._prompt == "filter":
-            return Line("show the kinds with this in their names (Enter keeps it, Esc shows all):", "bold")
-        if self._prompt == "reason" and self._wanted:
-            return Line(f"{self._wanted.question} Why? (Enter does it, Esc does nothing):", "bold")
+            return [Line("show the kinds with this in their names (Enter keeps it, Esc shows all):", "bold")]
         if self._wanted:
-            return Line(f"{self._wanted.question} y/n", "bold")
+            first = "Why? (Enter does it, Esc does nothing):" if self._prompt else "y/n:"
+            return [Line(f"{first} {self._wanted.question}", "bold"), Line(self._wanted.held)]
+        if trouble := self._troubled():
+            return [Line(trouble, "bold red"), Line(self._message)]
+        return [Line(self._message or self._views[-1].note())]
+
+    def _troubled(self) -> str:
         asked_at, now = self._feed.asked_at, time.monotonic()
         if self._trouble is not None:
-            return Line(self._no_figures(self._trouble), "bold red")
+            return self._no_figures(self._trouble)
         if asked_at is not None and now - asked_at > LATE_SECONDS:
-            return Line(f"no figures for {lasting(now - self._seen_at)}: the database has not answered yet", "bold red")
-        return Line(self._message or self._views[-1].note())
+            return f"no figures for {lasting(now - self._seen_at)}: the database has not answered yet"
+        return ""
 
     def _no_figures(self, error: Exception) -> str:
         seconds = time.monotonic() - self._seen_at

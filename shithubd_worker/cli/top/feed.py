@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from shithubd_worker.cli.common import Shared
     from shithubd_worker.database.operations import Operations
 
-# How long the end of the command waits for an answer that is still under way.
+# How long the end of the command waits for a change, or for an answer that is still under way.
 END_SECONDS = 2.0
 
 Question = Callable[["Operations"], Any]
@@ -40,21 +41,21 @@ class Feed(threading.Thread):
         super().__init__(name="feed", daemon=True)
         self.question: Question | None = None
         self.asked_at: float | None = None  # when the question that is still unanswered was asked
-        self.doing: str | None = None  # the change that goes on
         self.hear: Callable[[Answer], None] = lambda answer: None
         self.say: Callable[[str], None] = lambda text: None
         self._shared = shared
         self._operations = operations
         self._interval = interval
-        self._changes: deque[tuple[str, Change]] = deque()
+        self._changes: deque[tuple[str, Change]] = deque()  # the first one goes on
         self._wake = threading.Event()
-        self._ended = False
-        self._due = 0.0
+        self._end_at = math.inf  # nothing goes on after this moment
+        self._answered: Question | None = None
+        self._due = 0.0  # when the question that was answered is asked again
         shared.deadline.say = self._tell
 
     def ask(self, question: Question) -> None:
         """From now on, this is the question. Asks it at once."""
-        self.question, self._due = question, 0.0
+        self.question = question
         self._wake.set()
 
     def change(self, name: str, change: Change) -> None:
@@ -62,24 +63,24 @@ class Feed(threading.Thread):
         self._changes.append((name, change))
         self._wake.set()
 
-    def end(self) -> str | None:
-        """End the thread. Returns what may be unfinished."""
-        self._ended = True
+    def end(self) -> list[str]:
+        """End the thread. A change gets some time to end well. Returns those that did not."""
+        self._end_at = time.monotonic() + END_SECONDS
         self._wake.set()
         self.join(END_SECONDS)
-        if not self.is_alive():
-            return None
-        if self._operations.opened:
+        if self.is_alive() and self._operations.opened:
             with suppress(Exception):  # the server may be gone
                 self._operations.connection.cancel_safe(timeout=END_SECONDS)
-        self.join(END_SECONDS)
-        return self.doing
+            self.join(END_SECONDS)
+        return [name for name, _ in self._changes]
 
     def run(self) -> None:
         """The thread."""
-        while not self._ended:
+        while self._changes or not self._ends():
             if self._changes:
-                self._make(*self._changes.popleft())
+                if not self._make(*self._changes[0]):
+                    return
+                self._changes.popleft()
             elif not self._look():
                 self._wake.wait(max(0.0, self._due - time.monotonic()))
                 self._wake.clear()
@@ -87,7 +88,7 @@ class Feed(threading.Thread):
     def _look(self) -> bool:
         """Ask the question if it is time. False if it isn't."""
         question = self.question
-        if question is None or time.monotonic() < self._due:
+        if question is None or (question is self._answered and time.monotonic() < self._due):
             return False
         deadline = self._shared.deadline
         began = self.asked_at = deadline.began = time.monotonic()
@@ -99,13 +100,12 @@ class Feed(threading.Thread):
             answer = Answer(question, error=error)
         now = time.monotonic()
         self.asked_at = None
-        if self.question is question:
-            self._due = now + max(self._interval, now - began)
+        self._answered, self._due = question, now + max(self._interval, now - began)
         self.hear(answer)
         return True
 
-    def _make(self, name: str, change: Change) -> None:
-        self.doing = name
+    def _make(self, name: str, change: Change) -> bool:
+        """Make the change. False if the end came first."""
         deadline = self._shared.deadline
         steps = change(self._operations)
         while True:
@@ -116,16 +116,22 @@ class Feed(threading.Thread):
                 break
             except Exception as error:  # noqa: BLE001 (told, as any error of a change)
                 self._failed(error)
+                if self._ends():
+                    return False
                 self.say(f"{name}: {in_words(error)} (the list of holds shows whether it was done)")
                 break
             self.say(told)
-            if self._ended:
-                return
-            self._look()
-        self.doing = None
-        self._due = 0.0
+            if time.monotonic() >= self._end_at:
+                return False
+            if not self._ends():
+                self._look()
+        self._answered = None
         if self._shared.announcer:
             self._shared.announcer.now()
+        return True
+
+    def _ends(self) -> bool:
+        return self._end_at < math.inf
 
     def _tell(self, text: str) -> None:
         self.say(text)

@@ -42,11 +42,11 @@ class JobsView(View):
         self._after: list[int | None] = [None]  # where this page begins, and those before it
 
     def ask(self, operations: Operations) -> Any:
-        """The jobs, with the state they were asked for, and whether there are more."""
-        state = STATES[self._state]
+        """The jobs, with what they were asked for, and whether there are more."""
+        state, after = asked = self._asks()
         where: dict[str, object] = {"kind": self._kind, **({"state": state} if state else {})}
-        found = operations.jobs(where, MOST_JOBS + 1, self._after[-1])
-        return state, found[:MOST_JOBS], len(found) > MOST_JOBS
+        found = operations.jobs(where, MOST_JOBS + 1, after)
+        return asked, found[:MOST_JOBS], len(found) > MOST_JOBS
 
     def heard(self, found: Any) -> None:
         """The cursor stays on its job."""
@@ -59,7 +59,7 @@ class JobsView(View):
         """Which jobs these are."""
         if self.found is None:
             return f"jobs of {self._kind}"
-        state, jobs, more = self.found
+        (state, _), jobs, more = self.found
         page = f" (page {len(self._after)}{', and there are more' if more else ''})" if more or self._after[1:] else ""
         return f"{len(jobs)} {state or 'waiting, running and failed'} job(s) of {self._kind}{page}"
 
@@ -81,7 +81,7 @@ class JobsView(View):
         if name in ("tab", "shift+tab"):
             self._state = (self._state + (1 if name == "tab" else -1)) % len(STATES)
             self._after = [None]
-        elif name == "n" and self.found and self.found[2]:
+        elif name == "n" and self.found and self.found[0] == self._asks() and self.found[2]:
             self._after.append(self.found[1][-1]["id"])
         elif name == "b" and self._after[1:]:
             self._after.pop()
@@ -108,6 +108,10 @@ class JobsView(View):
             return [Line("no such jobs")]
         head, lines = laid_out(COLUMNS, rows, width - len(CURSOR))
         return with_cursor(head, lines, [""] * len(lines), self.at, height, width)
+
+    def _asks(self) -> tuple[str | None, int | None]:
+        """The state of the jobs, and the id before the first one."""
+        return STATES[self._state], self._after[-1]
 
     def _job(self) -> dict[str, Any] | None:
         jobs = self.found[1] if self.found else []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from shithubd_worker.cli import ramping, shown
 from shithubd_worker.cli.top.jobs import JobsView
-from shithubd_worker.cli.top.table import CURSOR, Column, Line, brief, figure, laid_out, rate, with_cursor
+from shithubd_worker.cli.top.table import CURSOR, Column, Line, brief, figure, laid_out, rate, with_cursor, wrapped
 from shithubd_worker.cli.top.view import View
 from shithubd_worker.cli.ways_out import Command
 from shithubd_worker.database.leased import running
@@ -112,8 +112,7 @@ class KindsView(View):
     def heard(self, found: Any) -> None:
         """The cursor stays on its kind, wherever that is now."""
         super().heard(found)
-        names = [kind["kind"] for kind in self._kinds()]
-        self.at = names.index(self._picked) if self._picked in names else max(0, min(self.at, len(names) - 1))
+        self._stay()
 
     def heading(self) -> str:
         """The summary, and the database's time."""
@@ -126,9 +125,7 @@ class KindsView(View):
         if self.found is None:
             return "waiting for the first figures"
         order = "up" if self.inverted != (self.sort == 0) else "down"
-        told = [f"sorted by {COLUMNS[self.sort].column.name}, {order}"]
-        if self._has_windows():
-            told.append(f"figures of the last {WINDOWS[self.window]}")
+        told = [f"sorted by {COLUMNS[self.sort].column.name}, {order}; figures of the last {WINDOWS[self.window]}"]
         if self.filter:
             told.append(f"only kinds with {self.filter!r}")
         if more := self.found["more_kinds"]:
@@ -144,6 +141,13 @@ class KindsView(View):
         """The kind under the cursor."""
         kinds = self._kinds()
         return kinds[self.at]["kind"] if self.at < len(kinds) else None
+
+    def held(self, kind: str) -> str:
+        """Who pauses a kind, and why. Empty if nobody does."""
+        holds = self.found["holds"] if self.found else []
+        return "; ".join(
+            text.strip() for hold in holds if (hold["scope"], hold["target"]) == ("kind", kind) for text in _hold(hold)
+        )
 
     def last(self) -> int:
         """The last kind."""
@@ -164,6 +168,7 @@ class KindsView(View):
             self.window = (self.window + 1) % len(WINDOWS)
         else:
             return super().key(name)
+        self._stay()
         return True
 
     def filtered(self, text: str) -> None:
@@ -182,6 +187,10 @@ class KindsView(View):
         lines += _shared(below, height - len(lines))
         return lines[:height]
 
+    def _stay(self) -> None:
+        names = [kind["kind"] for kind in self._kinds()]
+        self.at = names.index(self._picked) if self._picked in names else max(0, min(self.at, len(names) - 1))
+
     def _kinds(self) -> list[Kind]:
         """The kinds that pass the filter, sorted. A kind without a figure comes last."""
         if self.found is None:
@@ -198,17 +207,19 @@ class KindsView(View):
         return known + [kind for kind in kinds if order(kind) is None]
 
     def _table(self, kinds: Sequence[Kind], width: int, height: int) -> list[Line]:
-        columns = [each for each in COLUMNS if each.column.rank < 5 or each.column.rank > 9 or self._has_windows()]  # noqa: PLR2004
-        rows = [[each.cell(kind) for each in columns] for kind in kinds]
-        at = next((number for number, each in enumerate(columns) if each is COLUMNS[self.sort]), None)
-        head, lines = laid_out([each.column for each in columns], rows, width - len(CURSOR), sorted_by=at)
+        rows = [[each.cell(kind) for each in COLUMNS] for kind in kinds]
+        head, lines = laid_out([each.column for each in COLUMNS], rows, width - len(CURSOR), sorted_by=self.sort)
         told = with_cursor(head, lines, [_style(kind) for kind in kinds], self.at, height, width)
         if not kinds:
-            told.append(Line(f"no kind has {self.filter!r} in its name" if self.filter else "no kind is known yet"))
+            told += wrapped(Line(self._none()), width, 3)
         return told
 
-    def _has_windows(self) -> bool:
-        return any("windows" in kind for kind in self.found["kinds"])
+    def _none(self) -> str:
+        if not self.filter:
+            return "no kind is known yet"
+        if self.found["more_kinds"]:
+            return f"of the kinds with most jobs none has {self.filter!r} in its name, and no other one begins with it"
+        return f"no kind has {self.filter!r} in its name"
 
     def _below(self, width: int) -> Iterator[list[Line]]:
         yield [Line(text, "yellow") for hold in self.found["holds"] for text in _hold(hold)]

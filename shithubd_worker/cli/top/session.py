@@ -25,7 +25,10 @@ def run(shared: Shared, interval: float, reason: str | None) -> int:
     if app.crash is not None:
         raise _as_ours(app.crash)
     if unfinished:
-        raise TimedOut(f"nobody knows whether {unfinished} was set: see `shithubd-worker status`")
+        raise TimedOut(
+            f"top ended before this was complete: {', '.join(unfinished)}",
+            "`shithubd-worker status` shows what was done; to complete it, do the same again",
+        )
     terminal.end()
     return EXIT_OK if code is None else code
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from shithubd_worker.attempt.attempt import Attempt
 from shithubd_worker.database.control_session import FORCED, ControlSession
-from shithubd_worker.database.failures import DatabaseError, lost
+from shithubd_worker.database.failures import DatabaseError, lost, read_only
 from shithubd_worker.model import How
 from shithubd_worker.telemetry.metrics import Metrics
-from shithubd_worker.timing import FIGURES_PART, FIGURES_SECONDS
+from shithubd_worker.timing import FIGURES_PART, FIGURES_SECONDS, LAST_FIGURES_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +52,15 @@ class Figures:
         if forced is not None:
             ended[forced, FORCED] = 1
         self._session.count_ended(ended)
-        self._write()
-        while self._metrics.tally.goes_on:
+        by = time.monotonic() + LAST_FIGURES_SECONDS
+        # What was refused, and the rest of the round that has begun; then a round of all kinds.
+        for _ in range(2):
             self._write()
+            while self._metrics.tally.goes_on:
+                if time.monotonic() > by:
+                    log.warning("what some kinds did in the last seconds is missing in `stats`: the database is slow")
+                    return
+                self._write()
 
     def _write(self) -> None:
         figures = self._refused or self._metrics.tally.take(MOST_KINDS)
@@ -64,7 +70,7 @@ class Figures:
         try:
             self._session.write_stats(figures)
         except DatabaseError as error:
-            if lost(error):
+            if lost(error) and not read_only(error):
                 self._refused = []
                 log.warning("what %d kind(s) did in the last seconds may be missing in `stats`", len(figures))
             raise

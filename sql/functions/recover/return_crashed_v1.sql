@@ -6,7 +6,7 @@
 -- A job that was leased was due: it is due now, even if the clock was set back since. p_delay puts that off by so many seconds,
 -- a year at most; the longer of the two delays counts. p_refused says why the database refuses to queue the jobs again; with
 -- it, they fail instead. Each job gets a row in the history and is counted for the metrics (leases_returned)
--- and for `stats` (kind_stats).
+-- and, if nobody has locked that table, for `stats` (kind_stats).
 -- Called by return_dead_v1, whose caller has locked the rows.
 CREATE OR REPLACE FUNCTION return_crashed_v1(p_ids bigint[], p_held bigint[], p_error text, p_refused text DEFAULT NULL,
                                              p_delay double precision DEFAULT 0)
@@ -52,9 +52,15 @@ BEGIN
     PERFORM :"schema".count_ended_v1(
                 pg_catalog.array_agg(r.kind), pg_catalog.array_agg(r.outcome), pg_catalog.array_agg(1::bigint))
        FROM pg_catalog.unnest(v_rows) r;
-    INSERT INTO :"schema".kind_stats (kind, crashed, poison)
-    SELECT r.kind, count(*) FILTER (WHERE r.outcome = 'crashed'), count(*) FILTER (WHERE r.outcome = 'poison')
-      FROM pg_catalog.unnest(v_rows) r GROUP BY r.kind;
+    -- Figures that can't be written are left out: no lock and no fault there may keep a job from its recovery.
+    BEGIN
+        LOCK TABLE :"schema".kind_stats IN ROW EXCLUSIVE MODE NOWAIT;
+        INSERT INTO :"schema".kind_stats (kind, crashed, poison)
+        SELECT r.kind, count(*) FILTER (WHERE r.outcome = 'crashed'), count(*) FILTER (WHERE r.outcome = 'poison')
+          FROM pg_catalog.unnest(v_rows) r GROUP BY r.kind;
+    EXCEPTION WHEN OTHERS THEN
+        NULL;
+    END;
     -- For a ramp, the death of a worker is one run that ended badly: most of its jobs had not started.
     PERFORM :"schema".ramp_ended_v1(pg_catalog.json_agg(c), false)
        FROM (SELECT r.kind, r.leased_by, max(r.leased_at) AS leased_at FROM pg_catalog.unnest(v_rows) r GROUP BY 1, 2) c;

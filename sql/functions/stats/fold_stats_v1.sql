@@ -1,10 +1,10 @@
 -- Folds rows of past spans into rows of longer ones: 10 seconds into minutes, these after more than ten minutes into ten minutes,
 -- these after more than an hour into hours. Removes what is older than 25 hours, or begins later than in 25 hours: somebody has
 -- set the clock back by more than that.
--- At most p_most rows at once. Rows add up, so a row that is written late stays a row of its own, and two calls at once take
--- different rows. No call waits for another.
+-- At most p_most rows at once: 2,000 rows took 0.8 s. Rows that become one are taken together. Rows add up, so a row that is
+-- written late stays a row of its own, and two calls at once take different rows. No call waits for another.
 -- Called by write_stats_v1.
-CREATE OR REPLACE FUNCTION fold_stats_v1(p_most integer DEFAULT 2000) RETURNS void
+CREATE OR REPLACE FUNCTION fold_stats_v1(p_most integer) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
     WITH t AS MATERIALIZED (
@@ -19,18 +19,18 @@ AS $$
                                    FROM t, LATERAL (VALUES (10, t.minute), (60, t.ten_minutes), (600, t.hour), (3600, t.first))
                                             AS r (seconds, before),
                                         LATERAL ((SELECT o.id FROM kind_stats o
-                                                   WHERE o.seconds = r.seconds AND o.begins < r.before
-                                                   ORDER BY o.begins LIMIT p_most)
+                                                   WHERE o.seconds = r.seconds AND o.folds_into < r.before
+                                                   ORDER BY o.folds_into, o.kind LIMIT p_most)
                                                  UNION ALL
                                                  (SELECT o.id FROM kind_stats o
-                                                   WHERE o.seconds = r.seconds AND o.begins > t.last
-                                                   ORDER BY o.begins LIMIT p_most)) p
+                                                   WHERE o.seconds = r.seconds AND o.folds_into > t.last
+                                                   ORDER BY o.folds_into, o.kind LIMIT p_most)) p
                                   LIMIT p_most))
            FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM kind_stats s USING past WHERE s.id = past.id RETURNING s.*
     ), kept AS MATERIALIZED (
-        SELECT g.*, n.longer, date_bin(make_interval(secs => n.longer), g.begins, '2000-01-01 00:00:00+00') AS since
+        SELECT g.*, n.longer, g.folds_into AS since
           FROM gone g JOIN (VALUES (10, 60), (60, 600), (600, 3600)) AS n (seconds, longer) USING (seconds), t
          WHERE g.begins BETWEEN t.first AND t.now
     ), buckets AS (

@@ -5,10 +5,11 @@
 --                    wait and run: percentiles in seconds (percentiles_v1)
 --   backlog          how many jobs could run now. Counting stops after two million (backlogs_v1); capped says backlog then.
 --                    The other counts stop earlier than those of status
---   backlog_seconds  until they have left the queue, if nothing arrives, at the rate of the shortest window in which any job
---                    came to its end (rate_v1: ok, failed, poison); backlog_window is that window. Null: none did in 24 hours
+--   backlog_seconds  until they have left the queue, if nothing arrives, at the pace of the shortest window in which any job
+--                    came to its end (figures_v1, as rate_v1); backlog_window is that window. Null: none did in 24 hours
 -- Of very many kinds it names the largest and the most urgent ones, as named_kinds_v1 does, and those with the most runs and
 -- failures of the last hour. The sums of the others have no percentiles and no backlog_seconds. p_most null names all.
+-- Inside, '' stands for them: with it, the joins of 20,000 kinds are hashed.
 -- p_kind limits it to one kind. Called by `stats`, `kinds` and `top`.
 CREATE OR REPLACE FUNCTION stats_v1(p_kind text DEFAULT NULL, p_most integer DEFAULT 50) RETURNS SETOF jsonb
 LANGUAGE sql VOLATILE SET search_path FROM CURRENT SET timezone = 'UTC' SET jit = off
@@ -39,11 +40,11 @@ AS $$
                                               ORDER BY o.runnable DESC, o.kind)) b ON b.kind = n.kind,
                LATERAL (SELECT greatest(n.runnable, b.jobs), coalesce(b.capped, n.capped)) AS v (backlog, capped)
     ), of_kind AS (  -- kinds that are not named: their sums
-        SELECT n.kind, f."window", f.place, f.seconds, sum(f.ok) AS ok, sum(f.retry) AS retry, sum(f.failed) AS failed,
+        SELECT n.kind, f."window", sum(f.ok) AS ok, sum(f.retry) AS retry, sum(f.failed) AS failed,
                sum(f.poison) AS poison, sum(f.released) AS released, sum(f.crashed) AS crashed, sum(f.lease_lost) AS lease_lost,
-               sum(f.runs) AS runs, sum(f.failures) AS failures, sum(f.left_queue) AS left_queue
+               sum(f.runs) AS runs, sum(f.failures) AS failures
           FROM f LEFT JOIN k n ON n.kind = f.kind
-         GROUP BY 1, 2, 3, 4
+         GROUP BY 1, 2
     ), told AS (
         SELECT k.kind, jsonb_object_agg(w."window", jsonb_build_object(
                    'seconds', round(w.seconds::numeric, 1),
@@ -55,19 +56,18 @@ AS $$
                    'wait', coalesce(p.wait, '{"p50": null, "p95": null, "p99": null}'),
                    'run', coalesce(p.run, '{"p50": null, "p95": null, "p99": null}'))) AS windows
           FROM k CROSS JOIN windows_v1() w
-               LEFT JOIN of_kind o ON o.kind IS NOT DISTINCT FROM k.kind AND o."window" = w."window"
+               LEFT JOIN of_kind o ON coalesce(o.kind, '') = coalesce(k.kind, '') AND o."window" = w."window"
                LEFT JOIN percentiles_v1(ARRAY(SELECT kind FROM k WHERE kind IS NOT NULL)) p
                       ON p.kind = k.kind AND p."window" = w."window"
          GROUP BY k.kind
     ), rate AS (
-        SELECT DISTINCT ON (o.kind) o.kind, o."window", o.left_queue / o.seconds AS per_second
-          FROM of_kind o WHERE o.left_queue > 0 ORDER BY o.kind, o.place
+        SELECT DISTINCT ON (f.kind) f.kind, f."window", f.pace FROM f WHERE f.left_queue > 0 ORDER BY f.kind, f.place
     )
     SELECT k.object || jsonb_build_object(
                'windows', t.windows,
                'backlog_seconds', CASE WHEN k.kind IS NULL THEN NULL WHEN k.backlog = 0 THEN 0
-                                       ELSE round((k.backlog / r.per_second::numeric)::numeric, 1) END,
+                                       ELSE round(k.backlog / r.pace::numeric, 1) END,
                'backlog_window', CASE WHEN k.kind IS NOT NULL THEN r."window" END)
-      FROM k JOIN told t ON t.kind IS NOT DISTINCT FROM k.kind LEFT JOIN rate r ON r.kind = k.kind
+      FROM k JOIN told t ON coalesce(t.kind, '') = coalesce(k.kind, '') LEFT JOIN rate r ON r.kind = k.kind
      ORDER BY k.kind NULLS LAST
 $$;

@@ -5,7 +5,7 @@
 -- has set the clock back.
 -- Called by figures_v1 and percentiles_v1.
 CREATE OR REPLACE FUNCTION windows_v1() RETURNS TABLE ("window" text, place integer, starts timestamptz, seconds double precision)
-LANGUAGE sql VOLATILE SET search_path FROM CURRENT
+LANGUAGE sql VOLATILE ROWS 3 SET search_path FROM CURRENT
 AS $$
     SELECT w.name, w.place, w.starts,
            greatest(1, least(seconds_since_v1(w.starts),

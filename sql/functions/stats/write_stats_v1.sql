@@ -3,6 +3,8 @@
 -- It waits for no lock. Nothing is updated here, and somebody who has locked the whole table must not keep the control thread
 -- from its other questions (lock_timeout). It does not wait for the disk either: a crash of the database may lose the figures
 -- of the last second.
+-- It folds more rows than it adds, so that no more and more are left; but not many more, because a renewal of the control thread
+-- may wait meanwhile.
 -- Called by the control thread, every few seconds, and at its end.
 CREATE OR REPLACE FUNCTION write_stats_v1(p_figures jsonb) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT SET lock_timeout = '0.1s'
@@ -14,5 +16,5 @@ AS $$
       FROM jsonb_to_recordset(p_figures) AS f (
                kind text, ok bigint, retry bigint, failed bigint, poison bigint, released bigint, crashed bigint,
                lease_lost bigint, waits jsonb, runs jsonb);
-    SELECT fold_stats_v1()
+    SELECT fold_stats_v1(100 + 2 * jsonb_array_length(p_figures))
 $$;
