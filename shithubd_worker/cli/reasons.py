@@ -148,7 +148,9 @@ def _hold(check: Check, _job: Mapping[str, Any]) -> str:
 
 def _drains(check: Check, _job: Mapping[str, Any]) -> str:
     if check["ok"]:
-        more = f"; {check['drained']:,} that know the kind are drained" if check["drained"] else ""
+        drained = check["drained"]
+        know = "that knows the kind is" if drained == 1 else "that know the kind are"
+        more = f"; {_count(drained, 'worker')} {know} drained" if drained else ""
         return f"no drain is in the way{more}"
     return "; ".join(f"{Scope(hold['scope'], hold['target'])} is {_held(hold, 'drained')}" for hold in check["holds"])
 

@@ -27,7 +27,7 @@ MUTANTS = (
         sql("locker_v1"),
         "OR l.transactionid = ANY (v_several)",
         "",
-        ("test_who_has_locked_the_row_is_named[beside another-SHARE]",),
+        ("test_who_has_locked_the_row_is_named",),
     ),
     Mutant(
         "an explanation takes workers that stop for able ones",

@@ -13,6 +13,7 @@
 --            something else is in the way, or no rate is known
 -- It reads a few rows, and at most 100,000 entries of an index for the place, and writes and locks nothing. A job that the
 -- database refuses to lease, because of a trigger of the application, looks leasable here: only the workers know, and log it.
+-- A job looks leasable, too, while somebody has locked the row of its ramp: leases lock that row for milliseconds themselves.
 CREATE OR REPLACE FUNCTION explain_job_v1(p_id bigint) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET timezone = 'UTC' SET jit = off
 AS $$
