@@ -75,11 +75,4 @@ MUTANTS = (
         "true",
         ("test_a_subscriber_is_no_standby",),
     ),
-    Mutant(
-        "one standby of two is enough",
-        "sql/doctor/standby.sql",
-        "'(\\d+)\\s*\\('",
-        "'x(\\d+)\\s*\\('",
-        ("test_commits_that_wait_for_a_standby_that_is_gone_are_found",),
-    ),
 )
