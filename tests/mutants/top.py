@@ -20,7 +20,7 @@ MUTANTS = (
     Mutant(
         "an end drops the change that was typed before",
         f"{ROOM}/feed.py",
-        "while self._changes or not self._ends():",
+        "while self.changes or not self._ends():",
         "while not self._ends():",
         SIZES,
     ),

@@ -247,8 +247,8 @@ def test_nothing_of_a_stranger_is_markup_or_steers_the_terminal():
     found = status(kind(CANARY), kind("[red]k[/red]"), leases=[lease(1, CANARY)], holds=[hold(CANARY, CANARY)])
     job = {"id": 1, "state": "failed", "run_at": "2026-11-22T18:00:00+00:00", "attempts": 3, "last_error": CANARY}
     whole = job | {"payload": '{"a": "[bold]"}', "history": [], "kind": CANARY}
-    why = {"job": {"id": 1, "kind": CANARY, "state": "failed"}, "verdict": "failed"}
-    why["checks"] = [{"check": "state", "ok": False, "state": "failed", "since": None, "by": CANARY, "error": CANARY}]
+    why = {"job": {"id": 1, "kind": CANARY, "state": "failed", "last_error": CANARY}, "verdict": "failed"}
+    why["checks"] = [{"check": "state", "ok": False, "state": "failed", "since": None, "by": CANARY}]
     views: list[View] = [
         heard(KindsView(command), found),
         heard(JobsView(CANARY, command), ((None, None), [job], False)),
