@@ -185,11 +185,18 @@ def _say(examination: Examination) -> None:
         if each.since is not None:
             line(f"  since: {_since(each)}")
         line(f"  what to do: shithubd-worker runbook {each.page}")
-    for missed in examination.unchecked:
-        folded(f"not checked: {missed.name}: {missed.why}")
-    found, missed_names = len(examination.findings), {each.name for each in examination.unchecked}
-    not_checked = f", {len(missed_names)} not checked" if missed_names else ""
-    line(f"{len(examination.wanted)} checks: {found} {'finding' if found == 1 else 'findings'}{not_checked}")
+    missed: dict[str, list[str]] = {}  # by the reason: without a database it is the same for all checks that ask one
+    for one in examination.unchecked:
+        missed.setdefault(one.why, []).append(one.name)
+    for why, names in missed.items():
+        folded(f"not checked: {', '.join(dict.fromkeys(names))}: {why}")
+    checks, found = _several(len(examination.wanted), "check"), _several(len(examination.findings), "finding")
+    not_checked = len({each.name for each in examination.unchecked})
+    line(f"{checks}: {found}{f', {not_checked} not checked' if not_checked else ''}")
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _since(finding: Finding) -> str:

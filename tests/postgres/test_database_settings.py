@@ -78,7 +78,8 @@ def test_each_command_reports_it_in_one_line(monkeypatch, capfd, name, variables
     monkeypatch.setattr(sys, "argv", ["shithubd-worker", *name.split(), *words])
     assert program._main() == EXIT_CONFIG
     out, err = capfd.readouterr()
-    assert out == ""
+    if name != "doctor":  # it says what it found on this host, and what it could not check
+        assert out == ""
     assert len(err.splitlines()) == 1
 
 

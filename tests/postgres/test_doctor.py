@@ -233,7 +233,7 @@ def test_without_a_database_the_host_is_still_examined_and_the_code_is_75(databa
     assert {each["name"] for each in told["unchecked"]} == {*examination.every()} - {*examination.OF_HOST}
     assert len(done.stderr.splitlines()) == 1
     assert "can't be reached" in done.stderr
-    assert Command(database)("doctor", "unit-drift", "--database-url", url).stdout == "1 checks: 0 findings\n"
+    assert Command(database)("doctor", "unit-drift", "--database-url", url).stdout == "1 check: 0 findings\n"
 
 
 def test_it_works_through_a_pooler_with_one_session(any_database, pooler):
