@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from screens import command
 
+from shithubd_worker.cli.top.app import Top
 from shithubd_worker.cli.top.feed import Feed
 from shithubd_worker.cli.top.field import Field
 from shithubd_worker.cli.top.help import TEXT, HelpView
@@ -313,3 +315,18 @@ def test_the_end_completes_a_change_that_waits_for_its_turn_and_names_one_that_f
     feed.join = lambda seconds: go.set() or threading.Thread.join(feed, seconds)
     assert feed.end() == (["the pause of k"] if cancelled else [])
     assert made == ([] if cancelled else ["all of it"])
+
+
+def test_an_answer_that_comes_after_the_end_is_no_failure():
+    feed = SimpleNamespace(ask=lambda _question: None, start=lambda: None, changes=0, asked_at=None)
+    terminal = SimpleNamespace(hear=lambda _call: None, gone=lambda: False)
+    shared = SimpleNamespace(command=command, deadline=SimpleNamespace(over=False))
+
+    async def run():
+        top = Top(shared, feed, terminal, None)
+        async with top.run_test(size=(80, 24)):
+            top.exit(0)
+        top._guarded(top._said, "an answer")
+        return top.crash
+
+    assert asyncio.run(run()) is None

@@ -54,6 +54,7 @@ class Top(App[int]):
         self.animation_level = "none"
         self.crash: Exception | None = None
         self._shared, self._feed, self._terminal, self._reason = shared, feed, terminal, reason
+        self._page = Page()
         self._kinds = KindsView(shared.command)
         self._views: list[View] = [self._kinds]
         self._message = ""
@@ -64,7 +65,7 @@ class Top(App[int]):
 
     def compose(self) -> ComposeResult:
         """A page."""
-        yield Page()
+        yield self._page
 
     def on_mount(self) -> None:
         """Begin."""
@@ -76,7 +77,7 @@ class Top(App[int]):
         self._feed.say = lambda text: self._from_feed(self._said, text)
         self._feed.ask(self._kinds.ask)
         self._feed.start()
-        self.query_one(Page).focus()
+        self._page.focus()
         self.set_interval(REDRAW_SECONDS, self._tick)
 
     def on_resize(self) -> None:
@@ -241,7 +242,9 @@ class Top(App[int]):
             self._feed.change(wanted.name, wanted.make(text or None))
 
     def _draw(self) -> None:
-        page = self.query_one(Page)
+        page = self._page
+        if not page.is_attached:
+            return  # the program ends: this answer came too late
         width, height = self.size
         view = self._views[-1]
         if width < LEAST_WIDTH or height < LEAST_HEIGHT:
