@@ -286,3 +286,10 @@ def test_a_worker_writes_what_it_did_while_it_works_and_at_its_end(database, sta
     eventually(lambda: database.value("SELECT count(*) FROM jobs") == 0, "the end of all jobs")
     assert worker.terminate() == 0
     assert database.value("SELECT sum(ok) FROM kind_stats") == 35
+
+
+def test_jobs_that_leave_no_history_count_too(database, start_worker):
+    database.query("INSERT INTO jobs (kind) SELECT 'exit.quick' FROM generate_series(1, 7)")
+    start_worker("--until-empty", handlers="exiting_jobs:registry").process.wait(60)
+    assert database.value("SELECT count(*) FROM job_history") == 0
+    assert kinds(database)["exit.quick"]["windows"]["5m"]["ok"] == 7
