@@ -128,6 +128,12 @@ def test_the_series_of_the_queue_have_a_limit_and_a_metric_says_so(many):
     assert [kind["kind"] for kind in again["kinds"]] == names  # no series ends for another
 
 
+def test_kinds_whose_jobs_are_equally_old_have_their_places_by_name(many):
+    urgent = {kind for (kind,) in many.query("SELECT kind FROM kinds_v1() WHERE urgency <= 3")}
+    assert urgent > MATTER
+    assert len(urgent - MATTER) == 2  # the same two in each figure in which all tenants are equal
+
+
 def test_the_kinds_without_a_name_are_unhandled_if_one_of_them_is(database, collector, patient):  # noqa: F811
     database.query(f"INSERT INTO jobs (kind) {TENANTS} WHERE n <= 400")
     worker = "INSERT INTO workers SELECT gen_random_uuid(), 'h', 1, 'm', 'b', 0, 0, NULL, NULL, '0', 1, array_agg(k)"
